@@ -1,0 +1,113 @@
+"""Every error a user can meet, one class per kind, each with its own exit code.
+
+The module imports nothing, so that every other module may import it.
+"""
+
+
+class PyxisMatrixError(Exception):
+    """Base of all errors that are reported without a traceback.
+
+    The text says what went wrong, where, why, and which command comes next.
+    """
+
+    exit_code = 70
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", next_step: str = "") -> None:
+        """Compose the message from its parts; empty parts are left out."""
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.why = why
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        """Return the message as it is shown to a person: one part per line."""
+        parts = [self.what]
+        parts += [f"  {label}: {text}" for label, text in self._details() if text]
+        return "\n".join(parts)
+
+    def _details(self) -> list[tuple[str, str]]:
+        return [("where", self.where), ("why", self.why), ("next", self.next_step)]
+
+
+class MatrixError(PyxisMatrixError):
+    """matrix.toml can't be read or contradicts itself; the text lists every fault at once."""
+
+    exit_code = 10
+
+    def __init__(
+        self, what: str, *, where: str = "", why: str = "", next_step: str = "", faults: tuple[str, ...] = ()
+    ) -> None:
+        """Keep the faults apart from the text, one each, for whoever wants to count or group them."""
+        super().__init__(what, where=where, why=why, next_step=next_step)
+        self.faults = faults
+
+
+class SelectionError(PyxisMatrixError):
+    """A cell, group or filter was named that selects nothing."""
+
+    exit_code = 11
+
+
+class EngineError(PyxisMatrixError):
+    """No usable container engine: missing, too old, not reachable, or no permission on its socket."""
+
+    exit_code = 20
+
+
+class EngineMissingError(EngineError):
+    """No container engine answers at any of the usual places; what ``ci/bootstrap`` can mend."""
+
+
+class ArtefactError(PyxisMatrixError):
+    """An artefact (release file, base image, wheel) can't be had from any source."""
+
+    exit_code = 21
+
+
+class ChecksumError(PyxisMatrixError):
+    """An artefact was had, but its content is not what was pinned."""
+
+    exit_code = 22
+
+
+class BuildError(PyxisMatrixError):
+    """An image did not build."""
+
+    exit_code = 23
+
+
+class DiskFullError(PyxisMatrixError):
+    """The disk filled up while building or running."""
+
+    exit_code = 24
+
+
+class SubjectError(PyxisMatrixError):
+    """The package under test can't be found, built or installed."""
+
+    exit_code = 25
+
+
+class BootstrapError(PyxisMatrixError):
+    """The machine can't be set up: no suitable Python, or a package or the virtual environment can't be installed."""
+
+    exit_code = 26
+
+
+class LaunchError(PyxisMatrixError):
+    """An environment did not become usable; the text carries state, last log lines and a hint."""
+
+    exit_code = 30
+
+
+class PortTakenError(LaunchError):
+    """A port that the environment was told to use is held by another process."""
+
+    exit_code = 31
+
+
+class ResultsError(PyxisMatrixError):
+    """Results can't be written or read."""
+
+    exit_code = 40

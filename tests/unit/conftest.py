@@ -1,0 +1,71 @@
+"""Unit tests touch nothing outside the process; this file sees to it, and holds what several of them share."""
+
+from collections.abc import Callable
+import os
+from pathlib import Path
+import socket
+import subprocess
+import sys
+from typing import NoReturn
+
+import pytest
+
+from ci.matrix import Matrix, load
+
+SECTIONS = {
+    "head": 'schema = 1\narch = ["amd64", "arm64"]',
+    "slurm": '[[slurm]]\nversion = "22.05"\nsuite = "bookworm"\n[[slurm]]\nversion = "24.11"\nsuite = "trixie"',
+    "enroot": '[[enroot]]\nversion = "3.4.1"\n[[enroot]]\nversion = "4.1.2"',
+    "pyxis": '[[pyxis]]\nversion = "0.19.0"\n[[pyxis]]\nversion = "0.24.0"',
+    "embedded": "[embedded]",
+    "extra": "",
+    "groups": '[groups.smoke]\ncells = [{ slurm = "oldest", arch = "host" }]\n[groups.full]\ncells = "all"',
+    "subject": '[subject]\nrequirement = "slurm-sdk==0.4.6"',
+    "defaults": '[defaults]\ngroup = "smoke"',
+}
+"""A small, correct matrix.toml, in pieces that a test can replace."""
+
+
+@pytest.fixture(autouse=True)
+def guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a unit test that starts a program or talks to a socket. A test may put a double in the same place."""
+
+    def refuse(name: str) -> Callable[..., NoReturn]:
+        def refused(*_arguments: object, **_options: object) -> NoReturn:
+            # pytest's own exception is no Exception, so no handler in the code under test swallows it
+            pytest.fail(f"a unit test may not use {name}; replace it, or make this a component test")
+
+        return refused
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse("subprocess"))
+    for name in ("system", "posix_spawn", "posix_spawnp", "execv", "execve"):
+        monkeypatch.setattr(os, name, refuse(f"os.{name}"))
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse(f"socket.{name}"))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse("socket.getaddrinfo"))
+    if docker := sys.modules.get("docker"):  # imported later, it still meets the sockets above
+        monkeypatch.setattr(docker.APIClient, "__init__", refuse("docker"))
+
+
+MatrixWriter = Callable[..., Path]
+MatrixLoader = Callable[..., Matrix]
+
+
+@pytest.fixture
+def write_matrix(tmp_path: Path) -> MatrixWriter:
+    """Write a matrix.toml from `SECTIONS`, with some of them replaced."""
+
+    def write(**replaced: str) -> Path:
+        unknown = replaced.keys() - SECTIONS.keys()
+        assert not unknown, f"no such section: {unknown}"
+        path = tmp_path / "matrix.toml"
+        path.write_text("\n".join((SECTIONS | replaced).values()) + "\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def load_matrix(write_matrix: MatrixWriter) -> MatrixLoader:
+    """Load a matrix made from `SECTIONS`, with some of them replaced."""
+    return lambda **replaced: load(write_matrix(**replaced))

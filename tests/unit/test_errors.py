@@ -1,0 +1,46 @@
+"""One class and one exit code per kind of error; the text says what, where, why and the next command."""
+
+import inspect
+
+import pytest
+
+from ci import errors
+from ci.errors import MatrixError, PyxisMatrixError
+
+CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, PyxisMatrixError)]
+
+
+def test_the_parts_stand_on_their_own_lines() -> None:
+    error = PyxisMatrixError("the image did not build", where="base", why="no space left", next_step="docker system df")
+    assert str(error).splitlines() == [
+        "the image did not build",
+        "  where: base",
+        "  why: no space left",
+        "  next: docker system df",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "lines"),
+    [({}, []), ({"why": "no space"}, ["  why: no space"]), ({"next_step": "nox"}, ["  next: nox"])],
+)
+def test_parts_that_are_missing_leave_no_line(parts: dict[str, str], lines: list[str]) -> None:
+    assert str(PyxisMatrixError("it broke", **parts)).splitlines() == ["it broke", *lines]
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_each_class_says_what_it_is_for(kind: type[PyxisMatrixError]) -> None:
+    assert kind.__doc__
+    assert kind.__name__.endswith("Error")
+
+
+def test_exit_codes_are_distinct_and_fit_a_process() -> None:
+    codes = [kind.exit_code for kind in CLASSES if "exit_code" in vars(kind)]
+    assert len(set(codes)) == len(codes), "a class without a code of its own has that of its base"
+    assert all(3 <= code < 126 for code in codes), "0 is success, 1 and 2 are the commands' own, 126 and up the shell's"
+
+
+def test_matrix_errors_keep_their_faults_apart() -> None:
+    error = MatrixError("matrix.toml has 2 faults", faults=("one", "two"))
+    assert error.faults == ("one", "two")
+    assert MatrixError("unreadable").faults == ()
