@@ -1,0 +1,274 @@
+"""Typed access to parsed TOML that collects every fault instead of stopping at the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+import difflib
+import re
+import tomllib
+from typing import TYPE_CHECKING, Self
+
+from ci.errors import MatrixError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+_BARE_VERSION = re.compile(r"(?<![\w.\"'])(\d+\.\d+(?:\.\d+)+)(?![\w.\"'])")
+
+
+class Number(float):
+    """A TOML float that remembers how it was written, because 0.20 and 0.2 are two versions but one float."""
+
+    def __new__(cls, source: str) -> Self:
+        """Parse the source text."""
+        number = super().__new__(cls, source)
+        number.source = source
+        return number
+
+    source: str
+
+
+@dataclass(kw_only=True)
+class Faults:
+    """What is wrong with one file, in the order it was found."""
+
+    path: Path
+    text: str = ""
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, key: str, fault: str) -> None:
+        """Note a fault at a key path such as ``pyxis[2].version`` (counted from 0)."""
+        line = self._line(key)
+        entry = f"{self.path.name}{f':{line}' if line else ''}: {key}: {fault}"
+        if entry not in self.lines:
+            self.lines.append(entry)
+
+    def raise_if_any(self) -> None:
+        """Raise all of them as one `MatrixError`."""
+        if self.lines:
+            count = "1 fault" if len(self.lines) == 1 else f"{len(self.lines)} faults"
+            listing = "".join(f"\n  - {line}" for line in self.lines)
+            raise MatrixError(
+                f"{self.path.name} has {count}:{listing}",
+                where=str(self.path),
+                next_step="correct the file, then look at it with: python -m ci cells --group full",
+                faults=tuple(self.lines),
+            )
+
+    def _line(self, key: str) -> int | None:
+        """Find the line of a key by its header; good enough to click on, None where in doubt."""
+        table = re.match(r"(?P<name>[\w-]+)(?:\[(?P<row>\d+)\])?(?P<rest>(?:\.[\w-]+)*)", key)
+        if table is None:
+            return None
+        name, rest = table["name"], [part for part in table["rest"].split(".") if part]
+        lines = self.text.splitlines()
+        dotted = [f"[{'.'.join([name, *rest])}]", f"[{'.'.join([name, *rest[:-1]])}]", f"[[{name}]]"]
+        candidates = [f"[[{name}]]"] if table["row"] else dotted
+        headers = [number for header in candidates for number, line in enumerate(lines) if _header(line) == header]
+        row = int(table["row"] or 0)
+        if row >= len(headers):
+            first = next((number for number, line in enumerate(lines) if line.startswith("[")), len(lines))
+            plain = re.compile(rf"{re.escape(name)}\s*[=.]")
+            return next((number for number, line in enumerate(lines[:first], 1) if plain.match(line)), None)
+        start = headers[row]
+        for number, line in enumerate(lines[start + 1 :], start + 2):
+            if line.lstrip().startswith("["):
+                break
+            if rest and re.match(rf"\s*[\"']?{re.escape(rest[-1])}[\"']?\s*[=.]", line):
+                return number
+        return start + 1
+
+
+def _header(line: str) -> str:
+    return re.sub(r"\s", "", line.partition("#")[0])
+
+
+class Table:
+    """One TOML table; keys that nobody asked for are unknown."""
+
+    def __init__(self, values: Mapping[str, object], path: str, faults: Faults) -> None:
+        """Wrap the values that stand at a key path; the root's path is empty."""
+        self.values = values
+        self.path = path
+        self.faults = faults
+        self._asked: dict[str, None] = {}
+
+    def at(self, key: str) -> str:
+        """Return the key path of a key of this table."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def fault(self, key: str, text: str) -> None:
+        """Note a fault at a key of this table, or at the table itself for the empty key."""
+        self.faults.add(self.at(key) if key else self.path, text)
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there; makes it a known key."""
+        self._asked[key] = None
+        return key in self.values
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Return a non-empty text; with no default the key must be there. The empty string after a fault."""
+        if not self.has(key):
+            if default is None:
+                self.fault("", f"the key {key!r} is missing")
+            return default or ""
+        value = self.values[key]
+        if not isinstance(value, str):
+            self.fault(key, expected("text in quotes", value, key))
+        elif not value.strip():
+            self.fault(key, "must not be empty")
+        else:
+            return value
+        return ""
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of non-empty texts; empty where the key is absent."""
+        value = self.values[key] if self.has(key) else []
+        if not isinstance(value, list):
+            self.fault(key, expected("a list of texts", value, key))
+            return ()
+        for index, item in enumerate(value):
+            if not isinstance(item, str):
+                self.fault(f"{key}[{index}]", expected("text in quotes", item))
+            elif not item.strip():
+                self.fault(f"{key}[{index}]", "must not be empty")
+        return tuple(item for item in value if isinstance(item, str) and item.strip())
+
+    def integer(self, key: str, default: int, *, least: int) -> int:
+        """Return a whole number that is no smaller than `least`."""
+        value = self.values[key] if self.has(key) else default
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.fault(key, expected("a whole number", value))
+            return default
+        if value < least:
+            self.fault(key, f"must be at least {least}, is {value}")
+        return value
+
+    def boolean(self, key: str, *, default: bool) -> bool:
+        """Return true or false."""
+        value = self.values[key] if self.has(key) else default
+        if not isinstance(value, bool):
+            self.fault(key, expected("true or false", value))
+            return default
+        return value
+
+    def table(self, key: str) -> Table | None:
+        """Return a table, None where it is absent or something else."""
+        if not self.has(key):
+            return None
+        value = self.values[key]
+        if not isinstance(value, dict):
+            self.fault(key, expected(f"a table [{self.at(key)}]", value))
+            return None
+        return Table(value, self.at(key), self.faults)
+
+    def rows(self, key: str) -> list[Table]:
+        """Return the rows of an array of tables; empty where the key is absent."""
+        value = self.values[key] if self.has(key) else []
+        if isinstance(value, dict):
+            inner = ".".join(_dotted(value))
+            self.fault(key, f"expected [[{key}]] rows, found a table with the key {inner!r}; {as_row(key, inner)}")
+            return []
+        if not isinstance(value, list):
+            self.fault(key, f"expected [[{key}]] rows, found {kind(value)}; {as_row(key, shown(value))}")
+            return []
+        for index, item in enumerate(value):
+            if not isinstance(item, dict):
+                hint = f"{quote(item)}, " if isinstance(item, int | float) else ""
+                self.fault(f"{key}[{index}]", f"expected a row, found {kind(item)}; {hint}{as_row(key, shown(item))}")
+        found = enumerate(value)
+        return [Table(item, f"{self.at(key)}[{index}]", self.faults) for index, item in found if isinstance(item, dict)]
+
+    def finish(self) -> None:
+        """Note every key that is not known, with the known one that was perhaps meant."""
+        for key in self.values:
+            if key not in self._asked:
+                self.fault(key, f"unknown key {key!r}{did_you_mean(key, self._asked)}")
+
+
+def read_toml(path: Path) -> tuple[dict[str, object], str]:
+    """Return the parsed file and its text; `MatrixError` with file and line where it is no TOML."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise MatrixError(
+            f"{path.name} can't be read",
+            where=str(path),
+            why=error.strerror or str(error),
+            next_step="run from a checkout that has the file, or name another one",
+        ) from error
+    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise _malformed(path, 1, "the file starts with a byte order mark", "save it as UTF-8 without one (BOM)")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        fault = f"byte 0x{raw[error.start]:02x} is not UTF-8"
+        raise _malformed(path, line, fault, "save the file as UTF-8") from error
+    try:
+        return tomllib.loads(text, parse_float=Number), text
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        found = re.search(r"at line (\d+)", message)
+        lines = text.splitlines()
+        line = int(found[1]) if found else len(lines)
+        bare = _BARE_VERSION.search(lines[line - 1].partition("#")[0]) if 0 < line <= len(lines) else None
+        hint = f'versions are text, quote it: "{bare[1]}"' if bare else "correct the line"
+        raise _malformed(path, line, message, hint) from error
+
+
+def _malformed(path: Path, line: int, fault: str, hint: str) -> MatrixError:
+    entry = f"{path.name}:{line}: {fault}"
+    return MatrixError(f"{entry}; {hint}", where=f"{path}:{line}", why="the file is not TOML", faults=(entry,))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the tail of an error message: the nearest known word, and all of them."""
+    words = [str(word) for word in known]
+    close = difflib.get_close_matches(word, words, n=1)
+    return (f"; did you mean {close[0]!r}?" if close else "") + (f" (known: {', '.join(words)})" if words else "")
+
+
+def expected(wanted: str, value: object, key: str = "") -> str:
+    """Return the message for a value of the wrong type; a number where text is wanted is shown quoted."""
+    hint = f"; {quote(value, key)}" if "text" in wanted and isinstance(value, int | float) else ""
+    return f"expected {wanted}, found {kind(value)}{hint}"
+
+
+def kind(value: object) -> str:
+    """Return what a TOML value is, in words, for error messages."""
+    if isinstance(value, bool):
+        return f"the boolean {shown(value)}"
+    if isinstance(value, int | float):
+        return f"the number {shown(value)}"
+    if isinstance(value, str):
+        return f"the text {value!r}"
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    return f"the {type(value).__name__} {value}"
+
+
+def shown(value: object) -> str:
+    """Return a value as it stands in the file."""
+    if isinstance(value, Number):
+        return value.source
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quote(value: object, key: str = "") -> str:
+    """Return the advice to quote a number, for 0.20 means 0.2 without."""
+    return f'quote it: {f"{key} = " if key else ""}"{shown(value)}"'
+
+
+def as_row(axis: str, version: str) -> str:
+    """Return the advice to write a version as a row."""
+    return f'write it as [[{axis}]] with version = "{version}"'
+
+
+def _dotted(table: Mapping[str, object]) -> list[str]:
+    """Return the keys that a dotted key like ``pyxis.0.20`` was taken apart into."""
+    if not table:
+        return []
+    key, value = next(iter(table.items()))
+    return [key, *(_dotted(value) if isinstance(value, dict) else [])]

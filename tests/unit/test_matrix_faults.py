@@ -1,0 +1,308 @@
+"""Each kind of fault in matrix.toml, with the words that tell a person what to write instead."""
+
+from collections.abc import Callable
+from pathlib import Path
+import re
+
+import pytest
+
+from ci.errors import MatrixError
+from ci.matrix import load
+
+SLURM = '[[slurm]]\nversion = "22.05"\nsuite = "bookworm"'
+PYXIS = '[[pyxis]]\nversion = "0.19.0"'
+FAILURE = '[[known-failure]]\ntests = ["test_x"]\nreason = "it hangs"'
+
+FAULTS: list[tuple[dict[str, str], str]] = [
+    # Unquoted versions (case 111): TOML has lost the zero of 0.20, the message has not
+    (
+        {"pyxis": "[[pyxis]]\nversion = 0.20"},
+        'pyxis[0].version: expected text in quotes, found the number 0.20; quote it: version = "0.20"',
+    ),
+    (
+        {"pyxis": "[[pyxis]]\nversion = 1"},
+        'pyxis[0].version: expected text in quotes, found the number 1; quote it: version = "1"',
+    ),
+    (
+        {"slurm": '[[slurm]]\nversion = 22.05\nsuite = "sid"'},
+        'slurm[0].version: expected text in quotes, found the number 22.05; quote it: version = "22.05"',
+    ),
+    (
+        {"head": 'schema = 1\narch = ["amd64"]\npyxis = [0.18, 0.20]', "pyxis": ""},
+        'pyxis[1]: expected a row, found the number 0.20; quote it: "0.20", write it as [[pyxis]] with version =',
+    ),
+    (
+        {"head": 'schema = 1\narch = ["amd64"]\nenroot = 3.5', "enroot": ""},
+        'enroot: expected [[enroot]] rows, found the number 3.5; write it as [[enroot]] with version = "3.5"',
+    ),
+    (
+        {"head": 'schema = 1\narch = ["amd64"]\nenroot = ["3.5.0"]', "enroot": ""},
+        "enroot[0]: expected a row, found the text '3.5.0'; write it as [[enroot]] with version = \"3.5.0\"",
+    ),
+    (
+        {"head": 'schema = 1\narch = ["amd64"]\npyxis.0.20 = "x"', "pyxis": ""},
+        "pyxis: expected [[pyxis]] rows, found a table with the key '0.20'; write it as [[pyxis]] with version",
+    ),
+    (
+        {"extra": "[[exclude]]\npyxis = 0.20\nreason = 'x'"},
+        'exclude[0].pyxis: expected text in quotes, found the number 0.20; quote it: pyxis = "0.20"',
+    ),
+    (
+        {"groups": "[groups.smoke]\ncells = [{ slurm = 22.05 }]"},
+        'groups.smoke.cells[0].slurm: expected text in quotes, found the number 22.05; quote it: slurm = "22.05"',
+    ),
+    ({"pyxis": "[[pyxis]]\nversion = true"}, "pyxis[0].version: expected text in quotes, found the boolean true"),
+    (
+        {"pyxis": "[[pyxis]]\nversion = 2024-11-01"},
+        "pyxis[0].version: expected text in quotes, found the date 2024-11-01",
+    ),
+    # Versions that are none, or not the name of a release
+    ({"pyxis": '[[pyxis]]\nversion = "latest"'}, "pyxis[0].version: 'latest' is no version"),
+    ({"pyxis": '[[pyxis]]\nversion = ""'}, "pyxis[0].version: must not be empty"),
+    (
+        {"pyxis": '[[pyxis]]\nversion = "0.20"'},
+        "pyxis[0].version: write the version in full, as the release is named, for example \"0.20.0\", not '0.20'",
+    ),
+    ({"pyxis": '[[pyxis]]\nversion = "v0.20.0"'}, "pyxis[0].version: write the version in full"),
+    (
+        {"slurm": '[[slurm]]\nversion = "22.05.8"\nsuite = "sid"'},
+        "slurm[0].version: a Slurm series is written YY.MM, for example \"22.05\", not '22.05.8'",
+    ),
+    ({"slurm": '[[slurm]]\nversion = "22.5"\nsuite = "sid"'}, "slurm[0].version: a Slurm series is written YY.MM"),
+    ({"pyxis": "[[pyxis]]"}, "pyxis[0]: the key 'version' is missing"),
+    # Unknown keys at every level (case 112)
+    (
+        {"head": 'schema = 1\narch = ["amd64"]\nenroots = ["3.5.0"]'},
+        "enroots: unknown key 'enroots'; did you mean 'enroot'? (known: schema, slurm, enroot, pyxis, arch, embedded,",
+    ),
+    ({"slurm": SLURM + '\nsuit = "sid"'}, "slurm[0].suit: unknown key 'suit'; did you mean 'suite'?"),
+    (
+        {"pyxis": PYXIS + '\nrequire-enroot = ">=4"'},
+        "pyxis[0].require-enroot: unknown key 'require-enroot'; did you mean 'requires-enroot'?",
+    ),
+    ({"pyxis": PYXIS + '\nrequires-pyxis = ">=4"'}, "pyxis[0].requires-pyxis: unknown key 'requires-pyxis'"),
+    ({"embedded": "[embedded]\nslrum = '22.05'"}, "embedded.slrum: unknown key 'slrum'; did you mean 'slurm'?"),
+    (
+        {"extra": "[[exclude]]\nenrot = '3.4.1'\nreason = 'x'"},
+        "exclude[0].enrot: unknown key 'enrot'; did you mean 'enroot'?",
+    ),
+    ({"extra": FAILURE + "\ntest = 'x'"}, "known-failure[0].test: unknown key 'test'; did you mean 'tests'?"),
+    (
+        {"extra": "[[known_failure]]\nreason = 'x'"},
+        "known_failure: unknown key 'known_failure'; did you mean 'known-failure'?",
+    ),
+    (
+        {"groups": "[groups.smoke]\ncell = []\ncells = 'all'"},
+        "groups.smoke.cell: unknown key 'cell'; did you mean 'cells'?",
+    ),
+    (
+        {"groups": "[groups.smoke]\ncells = [{ slrum = '22.05' }]"},
+        "groups.smoke.cells[0].slrum: unknown key 'slrum'; did you mean 'slurm'?",
+    ),
+    (
+        {"subject": "[subject]\nrequirement = 'x'\nimport_name = 'y'"},
+        "subject.import_name: unknown key 'import_name'; did you mean 'import-name'?",
+    ),
+    (
+        {"extra": "[suite-environment]\nhosts = 'X'"},
+        "suite-environment.hosts: unknown key 'hosts'; did you mean 'host'?",
+    ),
+    ({"defaults": "[defaults]\ngroup = 'smoke'\nnode = 3"}, "defaults.node: unknown key 'node'; did you mean 'nodes'?"),
+    # Nothing to run (case 113)
+    ({"slurm": ""}, "slurm: the axis is empty, so nothing can be run; add a [[slurm]] row with a version"),
+    ({"enroot": ""}, "enroot: the axis is empty"),
+    ({"pyxis": "", "head": 'schema = 1\narch = ["amd64"]\npyxis = []'}, "pyxis: the axis is empty"),
+    ({"head": "schema = 1\narch = []"}, 'arch: the axis is empty, so nothing can be run; for example arch = ["amd64"]'),
+    ({"head": "schema = 1"}, "arch: the axis is empty"),
+    ({"groups": ""}, 'groups: there is no group; for example [groups.full] with cells = "all"'),
+    ({"groups": "[groups.smoke]\ncells = []"}, "groups.smoke.cells: the group is empty; list selections"),
+    ({"groups": "[groups.smoke]"}, "groups.smoke.cells: the group is empty"),
+    (
+        {"groups": "[groups.smoke]\ncells = [{}]"},
+        'groups.smoke.cells[0]: expected a selection such as { slurm = "22.05" }, found an empty one',
+    ),
+    ({"extra": "[[exclude]]\nreason = 'x'"}, "exclude: no cell is left; they are taken out by exclude[0] (x)"),
+    (
+        {"extra": "[[exclude]]\nenroot = '>=0'\nreason = 'x'\n[[exclude]]\nruntime = 'embedded'\nreason = 'y'"},
+        "exclude: no cell is left; they are taken out by exclude[1] (y), exclude[0] (x)",
+    ),
+    (
+        {"pyxis": PYXIS + '\nrequires-enroot = ">=5"'},
+        "pyxis[0]: nothing can be combined with pyxis 0.19.0: pyxis 0.19.0 requires enroot >=5",
+    ),
+    # Exclusions
+    (
+        {"extra": "[[exclude]]\nenroot = '3.5.0'\nreason = 'x'"},
+        "exclude[0].enroot: no [[enroot]] row is 3.5.0 (rows: 3.4.1, 4.1.2)",
+    ),
+    (
+        {"extra": "[[exclude]]\nslurm = '<22'\nreason = 'x'"},
+        "exclude[0].slurm: no [[slurm]] row is <22 (rows: 22.05, 24.11)",
+    ),
+    (
+        {"extra": "[[exclude]]\nruntime = 'embedded'\nenroot = '3.4.1'\nreason = 'x'"},
+        "exclude[0]: the exclusion matches nothing: no cell is like that",
+    ),
+    (
+        {"extra": "[[exclude]]\nenroot = '3.4.1'\nreason = 'x'\n" * 2},
+        "exclude[1]: the exclusion matches nothing: all that it matches is taken out by exclude[0]",
+    ),
+    ({"extra": "[[exclude]]\nenroot = '3.4.1'"}, "exclude[0]: the key 'reason' is missing"),
+    ({"extra": "[[exclude]]\nenroot = '3.4.1'\nreason = ' '"}, "exclude[0].reason: must not be empty"),
+    (
+        {"extra": "[[exclude]]\narch = 'host'\nreason = 'x'"},
+        'exclude[0].arch: "host" makes sense in groups only; name the architecture',
+    ),
+    ({"extra": "[[exclude]]\narch = 'arm'\nreason = 'x'"}, "exclude[0].arch: unknown architecture 'arm'"),
+    (
+        {"extra": "[[exclude]]\nruntime = 'nvida'\nreason = 'x'"},
+        "exclude[0].runtime: unknown runtime 'nvida'; did you mean 'nvidia'?",
+    ),
+    (
+        {"extra": "[[exclude]]\nenroot = '3.4.1'\nreason = 'x'\nissue = '175'"},
+        "exclude[0].issue: expected an address or OWNER/REPO#NUMBER",
+    ),
+    ({"extra": "exclude = 1"}, "embedded.exclude: unknown key 'exclude'"),
+    # Known failures
+    (
+        {"extra": FAILURE + "\npyxis = '0.21.0'"},
+        "known-failure[0].pyxis: no [[pyxis]] row is 0.21.0 (rows: 0.19.0, 0.24.0)",
+    ),
+    (
+        {"extra": FAILURE + "\nruntime = 'legacy'\npyxis = '0.19.0'"},
+        "known-failure[0]: the known failure matches no cell: no cell is like that",
+    ),
+    (
+        {"extra": FAILURE + "\nenroot = '3.4.1'\n[[exclude]]\nenroot = '3.4.1'\nreason = 'x'"},
+        "known-failure[0]: the known failure matches no cell: all that it matches is taken out by exclude[0]",
+    ),
+    ({"extra": "[[known-failure]]\nreason = 'x'"}, "known-failure[0].tests: names no tests"),
+    ({"extra": "[[known-failure]]\ntests = []\nreason = 'x'"}, "known-failure[0].tests: names no tests"),
+    (
+        {"extra": "[[known-failure]]\ntests = 'x'\nreason = 'x'"},
+        "known-failure[0].tests: expected a list of texts, found the text 'x'",
+    ),
+    ({"extra": "[[known-failure]]\ntests = ['x']"}, "known-failure[0]: the key 'reason' is missing"),
+    # Duplicates
+    ({"pyxis": f"{PYXIS}\n{PYXIS}"}, "pyxis[1].version: duplicate row: 0.19.0 stands in pyxis[0] already"),
+    ({"slurm": f"{SLURM}\n{SLURM}"}, "slurm[1].version: duplicate row: 22.05 stands in slurm[0] already"),
+    (
+        {"slurm": f"{SLURM}\n{SLURM.replace('22', '23')}"},
+        "slurm[1].suite: bookworm is the suite of slurm[0] already, and a suite ships one Slurm",
+    ),
+    (
+        {"head": 'schema = 1\narch = ["amd64", "x86_64"]'},
+        "arch[1]: duplicate: x86_64 is amd64, which is listed already",
+    ),
+    # Names that are not known
+    ({"head": 'schema = 1\narch = ["amd46"]'}, "arch[0]: unknown architecture 'amd46' (known: amd64, x86_64"),
+    (
+        {"slurm": '[[slurm]]\nversion = "22.05"\nsuite = "bokworm"'},
+        "slurm[0].suite: unknown Debian suite 'bokworm'; did you mean 'bookworm'?",
+    ),
+    (
+        {"groups": "[groups.smoke]\ncells = [{ slurm = '23.02' }]"},
+        "groups.smoke.cells[0].slurm: no [[slurm]] row is 23.02 (rows: 22.05, 24.11)",
+    ),
+    (
+        {"groups": "[groups.smoke]\ncells = [{ runtime = 'embedded' }]", "embedded": ""},
+        "groups.smoke.cells[0]: selects no cell: no cell is like that",
+    ),
+    (
+        {
+            "extra": "[[exclude]]\nslurm = '24.11'\nreason = 'x'",
+            "groups": "[groups.smoke]\ncells = [{ slurm = '24.11' }]",
+        },
+        "groups.smoke.cells[0]: selects no cell: all that it matches is taken out by exclude[0]",
+    ),
+    (
+        {"defaults": "[defaults]\ngroup = 'smok'"},
+        "defaults.group: there is no group 'smok'; did you mean 'smoke'? (known: smoke, full)",
+    ),
+    ({"defaults": "[defaults]"}, "defaults: the key 'group' is missing"),
+    ({"defaults": ""}, 'defaults: missing; for example [defaults] with group = "smoke"'),
+    # Specifiers, names, types
+    (
+        {"pyxis": PYXIS + '\nrequires-enroot = "=>4"'},
+        "pyxis[0].requires-enroot: '=>4' is no version specifier; for example \">=3.5\"",
+    ),
+    (
+        {"pyxis": PYXIS + "\nrequires-enroot = 4"},
+        'pyxis[0].requires-enroot: expected text in quotes, found the number 4; quote it: requires-enroot = "4"',
+    ),
+    (
+        {"groups": "[groups.smoke]\ncells = [{ slurm = 'old' }]"},
+        "groups.smoke.cells[0].slurm: 'old' is no version specifier",
+    ),
+    (
+        {"groups": "[groups.smoke]\ncells = 'every'"},
+        "groups.smoke.cells: expected a list of selections or \"all\", found the text 'every'",
+    ),
+    (
+        {"groups": "[groups.smoke]\ncells = ['x']"},
+        "groups.smoke.cells[0]: expected a selection such as { slurm = \"22.05\" }, found the text 'x'",
+    ),
+    (
+        {"groups": "[groups.Smoke_1]\ncells = 'all'"},
+        "groups.Smoke_1: a group's name has small letters, digits and hyphens, not 'Smoke_1'",
+    ),
+    ({"groups": "[groups]\nsmoke = 'all'"}, "groups.smoke: expected a table [groups.smoke], found the text 'all'"),
+    ({"head": 'schema = 1\narch = "amd64"'}, "arch: expected a list of texts, found the text 'amd64'"),
+    ({"head": "schema = 1\narch = [64, '']"}, 'arch[0]: expected text in quotes, found the number 64; quote it: "64"'),
+    ({"head": "schema = 1\narch = ['amd64', '']"}, "arch[1]: must not be empty"),
+    ({"head": 'schema = 2\narch = ["amd64"]'}, "schema: must be 1, which is all that this version reads"),
+    ({"head": 'arch = ["amd64"]'}, "schema: must be 1"),
+    ({"head": 'schema = "1"\narch = ["amd64"]'}, "schema: expected a whole number, found the text '1'"),
+    ({"defaults": "[defaults]\ngroup = 'smoke'\nnodes = 0"}, "defaults.nodes: must be at least 1, is 0"),
+    (
+        {"defaults": "[defaults]\ngroup = 'smoke'\nnodes = true"},
+        "defaults.nodes: expected a whole number, found the boolean true",
+    ),
+    (
+        {"defaults": "[defaults]\ngroup = 'smoke'\nnodes = 1.0"},
+        "defaults.nodes: expected a whole number, found the number 1.0",
+    ),
+    (
+        {"defaults": "[defaults]\ngroup = 'smoke'\naccounting = 'yes'"},
+        "defaults.accounting: expected true or false, found the text 'yes'",
+    ),
+    (
+        {"embedded": "", "head": 'schema = 1\narch = ["amd64"]\nembedded = true'},
+        "embedded: expected a table [embedded], found the boolean true",
+    ),
+    ({"subject": ""}, "subject: there is nothing to test"),
+    ({"subject": "[subject]"}, "subject: the key 'requirement' is missing"),
+    ({"subject": "[subject]\nrequirement = 'slurm sdk'"}, "subject.requirement: 'slurm sdk' is no requirement"),
+    (
+        {"subject": "[subject]\nrequirement = 'x'\nconstraints = ['y<5']"},
+        "subject.constraints: a constraint needs a reason",
+    ),
+    (
+        {"subject": "[subject]\nrequirement = 'x'\nconstraints = ['y<<5']\nreason = 'z'"},
+        "subject.constraints[0]: 'y<<5' is no requirement",
+    ),
+    (
+        {"extra": "[suite-environment]\nhost = 'SLURM HOST'"},
+        "suite-environment.host: 'SLURM HOST' can't be the name of an environment variable",
+    ),
+    (
+        {"extra": "[suite-environment]\nhost = 'X'\nport = 'X'"},
+        "suite-environment.port: duplicate: the variable X is set already",
+    ),
+    (
+        {"extra": "[suite-environment]\nhost = 'X'\n[suite-environment.extra]\nX = '1'"},
+        "suite-environment.extra.X: duplicate: the variable X is set already",
+    ),
+    (
+        {"extra": "[suite-environment.extra]\nX = 1"},
+        'suite-environment.extra.X: expected text in quotes, found the number 1; quote it: X = "1"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("sections", "fault"), FAULTS, ids=[fault.split(": ")[0] for _, fault in FAULTS])
+def test_fault(write_matrix: Callable[..., Path], sections: dict[str, str], fault: str) -> None:
+    with pytest.raises(MatrixError) as caught:
+        load(write_matrix(**sections))
+    found = caught.value.faults
+    assert [line for line in found if re.sub(r"^matrix\.toml(:\d+)?: ", "", line).startswith(fault)], "\n".join(found)
