@@ -1,0 +1,93 @@
+"""Lists of checksums: pins.toml and SHA256SUMS."""
+
+from datetime import date
+from pathlib import Path
+import tomllib
+
+import pytest
+
+from ci import paths
+from ci.errors import ArtefactError, ChecksumError
+from ci.pins import Pin, load_pins, load_sums, render_pins, save_pins
+
+A = Pin(path="o/a.deb", sha256="a" * 64, size=1, date=date(2026, 11, 25))
+B = Pin(path="o/b+caps.deb", sha256="b" * 64, size=2, date=date(2026, 1, 2))
+
+
+def test_pins_survive_being_written_and_read(tmp_path: Path) -> None:
+    file = tmp_path / "pins.toml"
+
+    save_pins(file, [B, A])
+
+    assert load_pins(file) == {"o/a.deb": A, "o/b+caps.deb": B}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pins.toml"], "no draft is left behind"
+
+
+def test_the_text_is_the_same_in_whatever_order_pins_come() -> None:
+    assert render_pins([A, B]) == render_pins([B, A])
+    assert [row["path"] for row in tomllib.loads(render_pins([B, A]))["artefact"]] == ["o/a.deb", "o/b+caps.deb"]
+
+
+def test_the_header_says_who_writes_the_file() -> None:
+    assert render_pins([]).startswith("# Written by `nox -s pins`")
+
+
+def test_the_committed_file_is_as_the_session_writes_it() -> None:
+    assert paths.PINS_FILE.read_text(encoding="utf-8") == render_pins(load_pins(paths.PINS_FILE).values())
+
+
+def test_a_file_that_is_not_there_has_no_pins(tmp_path: Path) -> None:
+    assert load_pins(tmp_path / "pins.toml") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("<<<<<<< HEAD", "line 1"),
+        ("artefact = 3", "TypeError"),
+        ("[[artefact]]\npath = 'x'", "sha256"),
+        ("[[artefact]]\npath = 'x'\nsha256 = 'ABC'\nsize = 1\ndate = 2026-11-25", "64 lower-case hex digits for x"),
+        ("[[artefact]]\npath = 1\nsha256 = 'ABC'\nsize = 1\ndate = 2026-11-25", "wrong type"),
+        (f"[[artefact]]\npath = 'x'\nsha256 = '{'a' * 64}'\nsize = 1\ndate = 'today'", "wrong type"),
+    ],
+)
+def test_a_damaged_file_is_reported_with_its_name_and_the_cause(tmp_path: Path, text: str, cause: str) -> None:
+    file = tmp_path / "pins.toml"
+    file.write_text(text, encoding="utf-8")
+
+    with pytest.raises(ArtefactError) as caught:
+        load_pins(file)
+
+    assert str(file) in str(caught.value)
+    assert cause in str(caught.value)
+
+
+def test_pins_that_cannot_be_written_leave_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "pins.toml"
+    target.mkdir()
+
+    with pytest.raises(ArtefactError, match="can't be written"):
+        save_pins(target, [A])
+
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_sums_are_read_as_sha256sum_writes_them(tmp_path: Path) -> None:
+    file = tmp_path / "SHA256SUMS"
+    file.write_text(
+        f"# a remark\n{'a' * 64}  o/a.deb\n{'B' * 64} *o/b c.deb\n\n{'c' * 64}  ./o/c.deb\n", encoding="utf-8"
+    )
+
+    assert load_sums(file) == {"o/a.deb": "a" * 64, "o/b c.deb": "b" * 64, "o/c.deb": "c" * 64}
+
+
+def test_a_list_that_is_not_there_lists_nothing(tmp_path: Path) -> None:
+    assert load_sums(tmp_path / "SHA256SUMS") == {}
+
+
+def test_a_line_that_is_no_checksum_is_refused_with_its_number(tmp_path: Path) -> None:
+    file = tmp_path / "SHA256SUMS"
+    file.write_text(f"{'a' * 64}  o/a.deb\nabc  o/b.deb\n", encoding="utf-8")
+
+    with pytest.raises(ChecksumError, match="SHA256SUMS:2"):
+        load_sums(file)
