@@ -1,0 +1,80 @@
+"""Which Linux distribution this is, and what its packages for a container engine are called."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import re
+
+ROLLING = 9999
+"""The release number given to Debian testing and sid, whose os-release carries none."""
+
+_ENGINE = "docker.io"
+_DEBIAN_13 = 13
+_CLIENT = ("docker-cli", "docker-buildx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distro:
+    """A Linux distribution, as far as installing an engine from it is concerned."""
+
+    id: str
+    """``ID`` of os-release: ``debian``, ``ubuntu``, …; empty where there is no os-release (macOS)."""
+    release: int
+    """The major release number; ``ROLLING`` where the release has none."""
+    name: str
+    """What a person calls it: "Debian GNU/Linux 12 (bookworm)"."""
+
+    @classmethod
+    def parse(cls, os_release: str | None) -> "Distro":
+        """Read the text of /etc/os-release; ``None`` stands for a system without one."""
+        values = _assignments(os_release or "")
+        number = re.match(r"\d+", values.get("VERSION_ID", ""))
+        return cls(
+            id=values.get("ID", "").lower(),
+            release=int(number.group()) if number else ROLLING,
+            name=values.get("PRETTY_NAME", "") or values.get("NAME", "") or "this system",
+        )
+
+    @property
+    def installable(self) -> bool:
+        """Whether the project knows how to install an engine here."""
+        return self.id in {"debian", "ubuntu"}
+
+    @property
+    def engine_packages(self) -> tuple[str, ...]:
+        """The packages of the engine and of a client that can build with BuildKit; empty where unknown.
+
+        Debian 12's docker.io (20.10) carries its client, and that one has BuildKit built in. From Debian 13 on the
+        client and buildx are packages of their own. Ubuntu keeps the client in docker.io, buildx apart.
+        """
+        if self.id == "ubuntu":
+            return (_ENGINE, "docker-buildx")
+        if self.id == "debian":
+            return (_ENGINE, *_CLIENT) if self.release >= _DEBIAN_13 else (_ENGINE,)
+        return ()
+
+    def client_packages(self, kind: str) -> tuple[str, ...]:
+        """Return the packages of a client that can build, where an engine of that ``kind`` is already there."""
+        if kind == "podman":
+            return ("podman",)
+        if self.id == "debian" and self.release >= _DEBIAN_13:
+            return _CLIENT
+        return self.engine_packages
+
+
+def _assignments(text: str) -> Mapping[str, str]:
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+
+
+def install_advice(distro: Distro, *, platform: str, packages: tuple[str, ...]) -> str:
+    """Return the exact command that gets ``packages`` here, or the nearest thing to it.
+
+    ``platform`` is spelled as ``sys.platform`` spells it.
+    """
+    if platform == "darwin":
+        return "install and start Docker Desktop, OrbStack or Colima (brew install colima docker && colima start)"
+    if distro.installable:
+        return f"sudo apt-get update && sudo apt-get install --no-install-recommends {' '.join(packages)}"
+    if distro.id in {"fedora", "rhel", "centos", "rocky", "almalinux"}:
+        return "sudo dnf install podman podman-docker && systemctl --user enable --now podman.socket"
+    return "install Docker Engine 20.10 or newer with buildx, or Podman 4 or newer with its API socket enabled"
