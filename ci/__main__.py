@@ -1,0 +1,116 @@
+"""``python -m ci``: the commands a person or a CI job types."""
+
+import argparse
+from collections.abc import Callable, Sequence
+import os
+from pathlib import Path
+import sys
+
+from ci import commands, console, interrupt, options, paths
+from ci.cells import GROUP_VARIABLE
+from ci.errors import PyxisMatrixError
+
+_DESCRIPTION = """\
+Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
+
+A cell is one combination, named like slurm22.05-enroot3.4.1-pyxis0.19.0-amd64; `cells` lists them. `up` starts one and
+leaves it to you, `run` starts one for a command, `down` clears up. Suites are run with nox: nox -s pyxis_basic.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    top = argparse.ArgumentParser(
+        prog="python -m ci", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.set_defaults(handler=None)
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND")
+
+    cells = _verb(verbs, "cells", commands.cells, "list the cells of a group")
+    cells.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+    cells.add_argument("--json", action="store_true", help="for CI: everything about each cell, on stdout")
+    cells.add_argument("--excluded", action="store_true", help="list what the matrix leaves out, with the reasons")
+
+    images = _verb(verbs, "images", commands.images, "build the images of cells")
+    images.add_argument("cells", nargs="*", metavar="CELL", help="cells to build (default: those of the group)")
+    images.add_argument("--group", help="a group of matrix.toml")
+    _common(images)
+
+    run = _verb(verbs, "run", commands.run, "start a cell, run the command behind `--` against it, take it down")
+    run.usage = "python -m ci run CELL [options] -- COMMAND"
+    run.add_argument("cell", metavar="CELL")
+    run.add_argument("--as", dest="suite", default="command", metavar="NAME", help="name of the result folder")
+    run.add_argument(
+        "--plain", action="store_true", help="the command is not this project's suite: hand it variables only"
+    )
+    _common(run)
+
+    up = _verb(verbs, "up", commands.up, "start a cell and leave it up")
+    up.add_argument("cell", metavar="CELL")
+    _common(up)
+
+    for name, handler, text in (
+        ("shell", commands.shell, "enter the login node of a cell that is up"),
+        ("logs", commands.logs, "show what the daemons of a cell that is up wrote"),
+    ):
+        verb = _verb(verbs, name, handler, text)
+        verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
+
+    down = _verb(verbs, "down", commands.down, "take environments down, leftovers of killed runs included")
+    down.add_argument("which", nargs="?", metavar="CELL|RUN")
+    down.add_argument("--all", action="store_true", help="everything with this project's label")
+
+    report = _verb(verbs, "report", commands.report, "show the results of a run")
+    report.add_argument("run", nargs="?", help="a run id (default: the latest)")
+    report.add_argument("--format", choices=("text", "md", "html"), default="text")
+
+    _verb(verbs, "doctor", commands.doctor, "check what this machine offers, with the fix for what it lacks")
+    pins = _verb(verbs, "pins", commands.pins, "record upstream's checksums in containers/pins.toml")
+    pins.add_argument("--group", default="full", help="the cells whose artefacts are recorded (default: full)")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code. A user's mistake is one message, never a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows `--` is somebody else's command line; argparse would look for options of ours in it.
+    own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    parsed = parser().parse_args(own, argparse.Namespace(command=command))
+    handler: Callable[[argparse.Namespace], int] | None = parsed.handler
+    if handler is None:
+        parser().print_help()
+        return 2
+    try:
+        with interrupt.handled():
+            return handler(parsed)
+    except PyxisMatrixError as error:
+        console.fail(error)
+        return error.exit_code
+    except interrupt.Interrupted as stop:
+        console.fail(str(stop))
+        return stop.exit_code
+    except BrokenPipeError:
+        # Somebody closed our stdout (`| head`); that is no error, and Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.set_defaults(handler=handler)
+    return verb
+
+
+def _common(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--run", default=os.environ.get("PYXIS_MATRIX_RUN") or paths.new_run_id(), help="the run's id")
+    verb.add_argument("--results", type=Path, default=paths.results_dir(), help="where results go")
+    options.add_session_options(verb)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""How a started environment is handed to tests and tools: one JSON file, named by one environment variable."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ci.errors import LaunchError
+
+VARIABLE = "PYXIS_MATRIX_ENVIRONMENT"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """How to enter the login node."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    """Empty where no login by password is offered."""
+    private_key: str
+    known_hosts: str
+    """Holds the node's host key: it is known in advance, so nothing has to be accepted unseen."""
+    home: str
+    """A folder to be used as HOME by tools that only read ``~/.ssh``; it lives as long as the environment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentFile:
+    """A started environment, as tests see it."""
+
+    run: str
+    cell: str
+    suite: str
+    runtime: str
+    arch: str
+    slurm: str
+    enroot: str | None = None
+    pyxis: str | None = None
+    nodes: tuple[str, ...]
+    """Host names; the first is controller and login node."""
+    containers: tuple[str, ...]
+    """Container names, in the order of ``nodes``."""
+    login: Login
+    second_user: str
+    registry: str | None = None
+    """``localhost:PORT``: the same address on the host and on every node. None for the legacy cluster."""
+    job_image: str | None = None
+    """Local name of the image that test images are built from: Debian, ``python``, the subject."""
+    job_reference: str | None = None
+    """The same image in the registry."""
+    subject: str = ""
+    """What the subject was installed from: a requirement, or the path of a checkout."""
+    subject_python: str = ""
+    """The interpreter on the nodes that can import the subject."""
+    engine_client: str
+    """Path of a client that can build for this engine."""
+    engine_environment: Mapping[str, str] = field(default_factory=dict)
+    observed: Mapping[str, str] = field(default_factory=dict)
+    """Versions as they are inside the first node."""
+    results: str
+    """Folder for what the suite wants to keep."""
+
+
+def save(path: Path, environment: EnvironmentFile) -> None:
+    """Write the file, readable by its owner alone: it may hold a password."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"schema": SCHEMA, **asdict(environment)}, indent=2) + "\n", encoding="utf-8")
+
+
+def load(path: str | Path) -> EnvironmentFile:
+    """Read the file; ``LaunchError`` when it is gone or was written by another version."""
+    try:
+        return _parsed(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LaunchError(
+            "the environment's file can't be read",
+            where=str(path),
+            why=str(error),
+            next_step="start an environment with `python -m ci up CELL`, or unset " + VARIABLE,
+        ) from error
+
+
+def _parsed(data: dict[str, Any]) -> EnvironmentFile:
+    if data.pop("schema", None) != SCHEMA:
+        raise ValueError(f"its schema is not {SCHEMA}")
+    data["login"] = Login(**data["login"])
+    data["nodes"], data["containers"] = tuple(data["nodes"]), tuple(data["containers"])
+    return EnvironmentFile(**data)
+
+
+def current() -> EnvironmentFile:
+    """Return the environment that ``PYXIS_MATRIX_ENVIRONMENT`` names."""
+    path = os.environ.get(VARIABLE)
+    if not path:
+        raise LaunchError(
+            "there is no environment to run against",
+            why=f"{VARIABLE} is not set",
+            next_step="nox -s legacy_integration, nox -s pyxis_basic, or python -m ci run CELL -- COMMAND",
+        )
+    return load(path)

@@ -1,0 +1,59 @@
+"""The options of a session, shared by ``python -m ci run`` and by what stands behind ``--`` on nox' command line."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ci.cells import GROUP_VARIABLE, Cell
+
+
+def add_session_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a person may ask of a session."""
+    group = parser.add_argument_group("options of a session")
+    group.add_argument("--nodes", type=_nodes, default=None, metavar="N", help="number of Slurm nodes (default: 1)")
+    group.add_argument("--keep", action="store_true", help="leave the environment up and say how to enter it")
+    group.add_argument("--subject", type=Path, metavar="PATH", help="a checkout to test in place of the release")
+    group.add_argument("--mirror", type=Path, metavar="DIR", help="folder with upstream's releases (air-gapped sites)")
+    group.add_argument(
+        "--registry-port", type=int, default=0, metavar="PORT", help="a fixed port (default: a free one)"
+    )
+    group.add_argument("--ssh-port", type=int, default=0, metavar="PORT", help="a fixed port (default: a free one)")
+
+
+def split(posargs: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """Split nox' posargs into the session's own options, the same as arguments again, and what is pytest's.
+
+    Two more options exist here: ``--suite PATH``, somebody else's suite, with ``--cell CELL`` to run it on; and
+    ``--strict``, which makes an error of what would be skipped.
+    """
+    parser = argparse.ArgumentParser(prog="nox -s SESSION --", allow_abbrev=False, add_help=False)
+    add_session_options(parser)
+    parser.add_argument("--suite", type=Path, metavar="PATH")
+    parser.add_argument("--cell", metavar="CELL")
+    parser.add_argument("--strict", action="store_true")
+    parsed, rest = parser.parse_known_args(list(posargs))
+    return parsed, as_arguments(parsed), [argument for argument in rest if argument != "--"]
+
+
+def as_arguments(parsed: argparse.Namespace) -> list[str]:
+    """Return a session's options as arguments of ``python -m ci run``."""
+    arguments = ["--keep"] if parsed.keep else []
+    for name in ("nodes", "subject", "mirror", "registry_port", "ssh_port"):
+        if value := getattr(parsed, name):
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+    return arguments
+
+
+def selected(cell: Cell, argv: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Tell whether somebody asked for this very cell: by id, tag or group, and not just through the default."""
+    if environ.get(GROUP_VARIABLE):
+        return True
+    tagged = any(argument.startswith(("-t", "--tag")) for argument in argv)
+    return tagged or any(cell.id in argument for argument in argv)
+
+
+def _nodes(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 16:  # noqa: PLR2004 - more is not tried, and one machine would not bear it
+        raise argparse.ArgumentTypeError(f"{number} is not between 1 and 16")
+    return number

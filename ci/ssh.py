@@ -1,0 +1,133 @@
+"""Keys that live as long as a run, and commands over SSH with a host key that is known in advance."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+import threading
+from typing import Any, TypeVar
+
+import asyncssh
+
+from ci.environment_file import Login
+from ci.errors import LaunchError
+
+T = TypeVar("T")
+
+_CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyPair:
+    """An SSH key made for one run."""
+
+    private: bytes
+    public: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """What a command over SSH answered; ``str()`` shows command, status and output for a failing test."""
+
+    command: str
+    status: int
+    stdout: str
+    stderr: str
+
+    def __str__(self) -> str:
+        """Return command, status and both outputs, readable in an assertion message."""
+        return f"$ {self.command}\n[exit status {self.status}]\n{self.stdout}\n--- stderr\n{self.stderr}"
+
+
+def new_key(comment: str) -> KeyPair:
+    """Make an ed25519 key."""
+    key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
+    return KeyPair(private=key.export_private_key("openssh"), public=key.export_public_key("openssh"))
+
+
+def write_home(home: Path, *, user_key: KeyPair, host_key: KeyPair, port: int) -> None:
+    """Fill ``home/.ssh`` so that tools which only read ``~/.ssh`` (paramiko) can enter with nothing left to ask."""
+    folder = home / ".ssh"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private = folder / "id_ed25519"
+    private.touch(mode=0o600)
+    private.write_bytes(user_key.private)
+    (folder / "id_ed25519.pub").write_bytes(user_key.public)
+    host_public = b" ".join(host_key.public.split()[:2]).decode()
+    names = (f"[127.0.0.1]:{port}", f"[localhost]:{port}")
+    (folder / "known_hosts").write_text("".join(f"{name} {host_public}\n" for name in names), encoding="utf-8")
+
+
+class Connection:
+    """An open SSH connection, usable from synchronous code; many commands may run at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: asyncssh.SSHClientConnection) -> None:
+        """Wrap a connection that lives on ``loop``."""
+        self._loop = loop
+        self._connection = connection
+
+    def run(self, command: str, *, limit: float = 120.0, stdin: str | None = None) -> Completed:
+        """Run a command line in the login shell of the remote user.
+
+        ``limit`` is in seconds; ``LaunchError`` when it is exceeded, so that a hanging job never hangs a suite.
+        """
+        result = self._wait(self._connection.run(command, input=stdin, check=False), command, limit)
+        status = result.returncode if result.returncode is not None else 255
+        return Completed(command=command, status=status, stdout=str(result.stdout), stderr=str(result.stderr))
+
+    def close(self) -> None:
+        """Close the connection and wait until it is."""
+        self._wait(_closed(self._connection), "closing", 5.0)
+
+    def _wait(self, work: Coroutine[Any, Any, T], doing: str, limit: float) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(limit)
+        except TimeoutError as error:
+            future.cancel()
+            raise LaunchError(f"no answer within {limit:g} s", where=doing, next_step="python -m ci logs") from error
+
+
+@contextmanager
+def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
+    """Open a connection to the login node as ``user`` (default: the job user)."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="ssh", daemon=True)
+    thread.start()
+    try:
+        opening = asyncssh.connect(
+            login.host,
+            port=login.port,
+            username=user or login.user,
+            client_keys=[login.private_key],
+            known_hosts=login.known_hosts,
+            config=None,  # a person's own ~/.ssh/config has no say here
+            agent_path=None,
+            connect_timeout=_CONNECT_SECONDS,
+        )
+        try:
+            raw = asyncio.run_coroutine_threadsafe(_opened(opening), loop).result(_CONNECT_SECONDS + 5)
+        except (OSError, asyncssh.Error, TimeoutError) as error:
+            raise LaunchError(
+                "the login node does not let us in", where=f"{login.host}:{login.port}", why=str(error)
+            ) from error
+        connection = Connection(loop, raw)
+        try:
+            yield connection
+        finally:
+            connection.close()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=5)
+        loop.close()
+
+
+async def _opened(opening: Any) -> asyncssh.SSHClientConnection:  # noqa: ANN401 - asyncssh's awaitable context manager
+    connection: asyncssh.SSHClientConnection = await opening
+    return connection
+
+
+async def _closed(connection: asyncssh.SSHClientConnection) -> None:
+    connection.close()
+    await connection.wait_closed()

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Compiles a release of Pyxis against the Slurm of this very image, and installs it below DESTDIR.
+#
+# usage: install-pyxis.sh VERSION FOLDER DESTDIR
+#   FOLDER holds vVERSION.tar.gz, the source archive of the release.
+#
+# A SPANK plugin records the Slurm it was compiled for, and every other Slurm refuses it ("Incompatible plugin version",
+# NVIDIA/pyxis#95): that is why this is not done once for all cells.
+set -euo pipefail
+
+version=$1 folder=$2 destination=$3
+
+source_folder=$(mktemp -d)
+tar --extract --gzip --file "$folder/v${version}.tar.gz" --directory "$source_folder" --strip-components 1
+make --directory "$source_folder" --jobs "$(nproc)" install prefix=/usr DESTDIR="$destination"
+rm -rf "$source_folder"
+
+mkdir -p "$destination/etc/slurm/plugstack.conf.d"
+plugin=$(cd "$destination" && find usr -name spank_pyxis.so)
+echo "required /$plugin" > "$destination/etc/slurm/plugstack.conf.d/pyxis.conf"
+# The name stands relative to slurm.conf's folder, wherever that is.
+echo "include /etc/slurm/plugstack.conf.d/*.conf" > "$destination/etc/slurm/plugstack.conf"

@@ -1,0 +1,173 @@
+"""Sessions of pyxis-matrix. ``nox -l`` lists them; ``nox -s "pyxis_basic(CELL)"`` runs one cell."""
+
+from collections.abc import Callable
+import os
+from pathlib import Path
+import sys
+
+import nox
+
+# Plain `nox` does not put this folder on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ci import cells, matrix, options, paths, sources
+from ci.arch import Arch
+from ci.cells import Cell
+from ci.errors import PyxisMatrixError
+
+nox.needs_version = ">=2025.2.9"
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "types", "tests"]
+
+# Taking an environment down takes seconds; nox' own limits are 0.3 s and 0.2 s.
+PATIENCE = 60.0
+PROJECT = nox.project.load_toml("pyproject.toml")
+CODE = ("ci", "tests", "noxfile.py")
+ARGV = sys.argv[1:]
+# All cells of one nox call belong to one run.
+RUN = os.environ.setdefault("PYXIS_MATRIX_RUN", paths.new_run_id())
+
+try:
+    MATRIX = matrix.load()
+    CONTAINER_CELLS = cells.mentioned(ARGV, MATRIX, Arch.host(), os.environ)
+    LEGACY_CELLS = cells.mentioned_legacy(ARGV, MATRIX, Arch.host(), os.environ)
+except PyxisMatrixError as problem:
+    print(problem, file=sys.stderr)  # noqa: T201 - nox has nothing to report with yet
+    sys.exit(problem.exit_code)
+
+
+Session = Callable[..., None]
+
+
+def each(*chosen: Cell) -> Callable[[Session], Session]:
+    """Return the decorator that makes one session per cell, named and tagged after it."""
+    return nox.parametrize("cell", [nox.param(cell.id, id=cell.id, tags=list(cell.tags)) for cell in chosen])
+
+
+@nox.session(tags=["project"])
+def lint(session: nox.Session) -> None:
+    """Check style and formatting (ruff)."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", *CODE)
+    session.run("ruff", "format", "--check", *CODE)
+
+
+@nox.session(tags=["project"])
+def types(session: nox.Session) -> None:
+    """Check types (mypy, strict)."""
+    session.install(*nox.project.dependency_groups(PROJECT, "run", "test", "lint"))
+    install_subject(session)
+    session.run("mypy")
+
+
+@nox.session(tags=["project"])
+def tests(session: nox.Session) -> None:
+    """Run the project's own unit and component tests."""
+    session.install(*nox.project.dependency_groups(PROJECT, "run", "test"), "nox")
+    session.run("pytest", *session.posargs, interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
+
+
+@nox.session(default=False)
+def images(session: nox.Session) -> None:
+    """Build the images of a group or of cells (`-- --group edges`, `-- CELL`)."""
+    session.install(*nox.project.dependency_groups(PROJECT, "run"))
+    session.run(
+        "python",
+        "-m",
+        "ci",
+        "images",
+        "--run",
+        RUN,
+        *session.posargs,
+        interrupt_timeout=PATIENCE,
+        terminate_timeout=PATIENCE,
+    )
+
+
+@nox.session(default=False)
+def pins(session: nox.Session) -> None:
+    """Write upstream's checksums into containers/pins.toml."""
+    session.install(*nox.project.dependency_groups(PROJECT, "run"))
+    session.run("python", "-m", "ci", "pins", *session.posargs)
+
+
+@nox.session(default=False)
+@each(*CONTAINER_CELLS)
+def pyxis_basic(session: nox.Session, cell: str) -> None:
+    """Build, push and run container tasks through Slurm: the main job."""
+    container_suite(session, cell, "test_container_packaging_basic.py")
+
+
+@nox.session(default=False)
+@each(*CONTAINER_CELLS)
+def pyxis_advanced(session: nox.Session, cell: str) -> None:
+    """Run arrays, mounts, workflows, failures and several nodes through the subject."""
+    container_suite(session, cell, "test_container_packaging_advanced.py")
+
+
+@nox.session(default=False)
+@each(*CONTAINER_CELLS)
+def pyxis_conformance(session: nox.Session, cell: str) -> None:
+    """Check what this version of Pyxis and enroot does, option by option, with plain srun and sbatch."""
+    container_suite(session, cell, "conformance")
+
+
+@nox.session(default=False)
+@each(*CONTAINER_CELLS)
+def registry(session: nox.Session, cell: str) -> None:
+    """Pull from registries of every kind: http, TLS, passwords; all image formats and forms of reference."""
+    container_suite(session, cell, "registry")
+
+
+@nox.session(default=False)
+@each(*CONTAINER_CELLS)
+def pyxis_upstream(session: nox.Session, cell: str) -> None:
+    """Run Pyxis' own test suite, of the cell's release, inside the cluster."""
+    container_suite(session, cell, "upstream")
+
+
+@nox.session(default=False)
+@each(*LEGACY_CELLS)
+def legacy_integration(session: nox.Session, cell: str) -> None:
+    """Run plain Slurm jobs over SSH; `-- --suite PATH` runs a suite of your own instead."""
+    asked, own, rest = options.split(session.posargs)
+    if asked.suite:
+        command = ["pytest", str(asked.suite), *rest]
+        run(session, asked.cell or cell, "--as", asked.suite.stem, "--plain", *own, command=command)
+    else:
+        legacy = [str(file) for file in sorted(Path("tests/integration").glob("test_legacy_*.py"))]
+        run(session, cell, "--as", "legacy_integration", *own, command=["pytest", *legacy, *rest])
+
+
+def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> None:
+    """Run a container suite on a cell; one that can't be had is skipped with its reason, or an error if asked for."""
+    asked, own, rest = options.split(session.posargs)
+    chosen = MATRIX.cell(cell)
+    reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror))
+    if reason and (asked.strict or (os.environ.get("CI") == "true" and options.selected(chosen, ARGV, os.environ))):
+        session.error(reason)
+    if reason:
+        session.skip(reason)
+    plugin = ["-p", "tests.integration.conftest_container_packaging"]
+    path = f"tests/integration/{tests_of_suite}"
+    run(session, cell, "--as", session.name.partition("(")[0], *own, command=["pytest", *plugin, path, *rest])
+
+
+def run(session: nox.Session, cell: str, *arguments: str, command: list[str]) -> None:
+    """Run a command against a cell's environment, with the subject installed beside it."""
+    session.install(*nox.project.dependency_groups(PROJECT, "run", "test"))
+    install_subject(session)
+    session.run(
+        *("python", "-m", "ci", "run", cell, "--run", RUN, *arguments, "--", "python", "-m", *command),
+        interrupt_timeout=PATIENCE,
+        terminate_timeout=PATIENCE,
+    )
+
+
+def install_subject(session: nox.Session) -> None:
+    """Install the package under test beside the suites: its release, or the checkout that `--subject` names."""
+    asked, _, _ = options.split(session.posargs)
+    limits = Path(session.create_tmp()) / "constraints.txt"
+    limits.write_text("".join(f"{line}\n" for line in MATRIX.subject.constraints), encoding="utf-8")
+    subject = ("--editable", str(asked.subject)) if asked.subject else (MATRIX.subject.requirement,)
+    session.install("--constraint", str(limits), *subject)
