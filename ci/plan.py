@@ -6,6 +6,7 @@ added to its context and, through their tags, its parents. An image whose tag th
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 import hashlib
 from pathlib import Path
 
@@ -50,9 +51,9 @@ class ImagePlan:
     parents: Mapping[str, "ImagePlan"] = field(default_factory=dict)
     context: tuple[ContextFile, ...] = ()
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """The hash of all that goes in (hex, 12 digits)."""
+        """The hash of all that goes in (hex, 12 digits), as the files were when it was first asked for."""
         digest = hashlib.sha256(f"{_RECIPE} {self.folder} {self.variant} {self.arch}\n".encode())
         for name, content in folder_files(self.folder):
             digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
