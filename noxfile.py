@@ -67,28 +67,28 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs, interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
 
 
+def command(session: nox.Session, *words: str) -> None:
+    """Run a command of `python -m ci`."""
+    session.install(*nox.project.dependency_groups(PROJECT, "run"))
+    session.run("python", "-m", "ci", *words, *session.posargs, interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
+
+
 @nox.session(default=False)
 def images(session: nox.Session) -> None:
     """Build the images of a group or of cells (`-- --group edges`, `-- CELL`)."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run"))
-    session.run(
-        "python",
-        "-m",
-        "ci",
-        "images",
-        "--run",
-        RUN,
-        *session.posargs,
-        interrupt_timeout=PATIENCE,
-        terminate_timeout=PATIENCE,
-    )
+    command(session, "images", "--run", RUN)
 
 
 @nox.session(default=False)
 def pins(session: nox.Session) -> None:
     """Write upstream's checksums into containers/pins.toml."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run"))
-    session.run("python", "-m", "ci", "pins", *session.posargs)
+    command(session, "pins")
+
+
+@nox.session(default=False)
+def ci(session: nox.Session) -> None:
+    """Run `python -m ci` with its packages at hand (`-- up CELL`, `-- down --all`, `-- report`, `-- --help`)."""
+    command(session)
 
 
 @nox.session(default=False)

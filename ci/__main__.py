@@ -6,9 +6,15 @@ import os
 from pathlib import Path
 import sys
 
-from ci import commands, console, interrupt, options, paths
-from ci.cells import GROUP_VARIABLE
-from ci.errors import PyxisMatrixError
+try:
+    from ci import commands, console, interrupt, options, paths
+    from ci.cells import GROUP_VARIABLE
+    from ci.errors import PyxisMatrixError
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"the package {missing.name} is missing from {sys.executable}\n"
+        "  next: nox -s ci -- COMMAND (nox installs what is needed), or pip install --group run"
+    )
 
 _DESCRIPTION = """\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
