@@ -1,0 +1,136 @@
+"""Images from registries, through skopeo, into a cache of layers."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+import json
+import os
+from pathlib import Path
+import re
+import subprocess
+from typing import Any
+
+from .failure import Failure
+from .reference import HUB, Reference
+from .settings import Settings
+from .system import die_with_parent
+
+# enroot names architectures as uname does, images as Go does.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x"}
+MESSAGE = re.compile(r'level=(?:fatal|error) msg="(?P<text>(?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image on disk."""
+
+    digest: str
+    """Of the image's manifest as stored, for one platform."""
+    layers: tuple[Path, ...]
+    """Lowest first, compressed as the registry had them."""
+    config: Mapping[str, Any]
+    """The image's own `config` object: Env, Entrypoint, Cmd, WorkingDir, Labels, Volumes."""
+
+
+def architecture(name: str | None) -> str:
+    """Translate a uname architecture (default: this machine's) into an image's."""
+    wanted = name or os.uname().machine
+    if wanted not in ARCHITECTURES:
+        raise Failure(f"Unsupported architecture: {wanted} (expected one of {', '.join(ARCHITECTURES)})")
+    return ARCHITECTURES[wanted]
+
+
+def find_credentials(settings: Settings, reference: Reference) -> tuple[str, str] | None:
+    """Look up user and password in `.credentials`; as in enroot, a host stands there without its port."""
+    path = settings.configuration / ".credentials"
+    if not path.is_file():
+        return None
+    # Words may name variables of the environment, so that no password has to stand in the file.
+    words = re.sub(
+        r"\$\{?(\w+)\}?",
+        lambda match: settings.environment.get(match[1], match[0]),
+        "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")),
+    ).split()
+    host = (
+        "auth.docker.io" if reference.registry == HUB else reference.registry.rpartition(":")[0] or reference.registry
+    )
+    entries: list[dict[str, str]] = []
+    for key, value in zip(words[::2], words[1::2], strict=False):
+        if key == "machine":
+            entries.append({})
+        if entries:
+            entries[-1][key] = value
+    for entry in entries:
+        if entry.get("machine") == host and reference.user in ("", entry.get("login")):
+            return entry.get("login", ""), entry.get("password", "")
+    return None
+
+
+def _authentication_file(settings: Settings, reference: Reference, work: Path) -> Path:
+    """Write the credentials for skopeo, or an empty file so that it looks nowhere else."""
+    found = find_credentials(settings, reference)
+    content: dict[str, Any] = {"auths": {}}
+    if found is not None:
+        token = base64.b64encode(":".join(found).encode()).decode()
+        registry = "docker.io" if reference.registry == HUB else reference.registry
+        content["auths"][registry] = {"auth": token}
+    path = work / "auth.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def fetch(settings: Settings, reference: Reference, wanted: str, work: Path) -> Image:
+    """Bring an image's layers into the cache; `wanted` is an image architecture, `work` an empty folder of ours.
+
+    Raises Failure with the registry's or skopeo's own words.
+    """
+    blobs = settings.cache / "blobs"
+    blobs.mkdir(mode=0o700, exist_ok=True)
+    command = ["skopeo", "--insecure-policy", "--override-os", "linux", "--override-arch", wanted]
+    if settings.timeout:
+        command += ["--command-timeout", f"{settings.timeout}s"]
+    command += ["copy", "--quiet", "--retry-times", str(settings.retries)]
+    command += ["--src-authfile", str(_authentication_file(settings, reference, work))]
+    command += ["--src-tls-verify=" + ("false" if settings.allow_http else "true")]
+    # Several imports may share the folder: skopeo writes a layer beside its place and renames it.
+    command += ["--dest-shared-blob-dir", str(blobs), reference.docker, f"oci:{work}/image:image"]
+    done = subprocess.run(
+        command,
+        env={**settings.environment, "TMPDIR": str(work)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        preexec_fn=die_with_parent,
+    )
+    if done.returncode != 0:
+        raise Failure(f"could not fetch {reference.docker}", _reasons(done.stderr, wanted))
+    return _read(work / "image", blobs / "sha256", wanted, reference)
+
+
+def _reasons(output: str, wanted: str) -> tuple[str, ...]:
+    found = [match["text"].replace('\\"', '"').replace("\\n", " ") for match in MESSAGE.finditer(output)]
+    reasons = tuple(found) or tuple(output.strip().splitlines()[-5:])
+    if any("no image found in" in reason for reason in reasons):
+        reasons += (f"the image has no variant for the architecture {wanted}",)
+    return reasons
+
+
+def _read(layout: Path, blobs: Path, wanted: str, reference: Reference) -> Image:
+    def blob(descriptor: Mapping[str, Any]) -> Path:
+        return blobs / str(descriptor["digest"]).removeprefix("sha256:")
+
+    index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
+    descriptor = index["manifests"][0]
+    manifest = json.loads(blob(descriptor).read_text(encoding="utf-8"))
+    config = json.loads(blob(manifest["config"]).read_text(encoding="utf-8"))
+    found = config.get("architecture") or wanted
+    if found != wanted:
+        raise Failure(f"{reference.docker} is for the architecture {found}, not for {wanted}")
+    return Image(
+        digest=descriptor["digest"],
+        layers=tuple(blob(layer) for layer in manifest["layers"]),
+        config=config.get("config") or {},
+    )
