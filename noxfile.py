@@ -26,6 +26,8 @@ CODE = ("ci", "tests", "noxfile.py")
 ARGV = sys.argv[1:]
 # All cells of one nox call belong to one run.
 RUN = os.environ.setdefault("PYXIS_MATRIX_RUN", paths.new_run_id())
+# SIGTERM ends nox without a word to its children; ours ask the kernel to be told.
+os.environ["PYXIS_MATRIX_PARENT"] = str(os.getpid())
 
 try:
     MATRIX = matrix.load()

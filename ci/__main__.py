@@ -4,11 +4,16 @@ import argparse
 from collections.abc import Callable, Sequence
 import os
 from pathlib import Path
+import re
 import sys
 
 try:
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
     from ci import commands, console, interrupt, options, paths
     from ci.cells import GROUP_VARIABLE
+    from ci.engine import explain
     from ci.errors import PyxisMatrixError
 except ModuleNotFoundError as missing:
     sys.exit(
@@ -16,6 +21,7 @@ except ModuleNotFoundError as missing:
         "  next: nox -s ci -- COMMAND (nox installs what is needed), or pip install --group run"
     )
 
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _DESCRIPTION = """\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
 
@@ -88,10 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         with interrupt.handled():
+            interrupt.follow_parent()
             return handler(parsed)
     except PyxisMatrixError as error:
         console.fail(error)
         return error.exit_code
+    except (DockerException, RequestException) as error:
+        problem = explain(error, "what this command asked of it")
+        console.fail(problem)
+        return problem.exit_code
     except interrupt.Interrupted as stop:
         console.fail(str(stop))
         return stop.exit_code
@@ -113,9 +124,17 @@ def _verb(
 
 
 def _common(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--run", default=os.environ.get("PYXIS_MATRIX_RUN") or paths.new_run_id(), help="the run's id")
+    run_id = os.environ.get("PYXIS_MATRIX_RUN") or paths.new_run_id()
+    verb.add_argument("--run", type=_run_id, default=run_id, help="the run's id")
     verb.add_argument("--results", type=Path, default=paths.results_dir(), help="where results go")
     options.add_session_options(verb)
+
+
+def _run_id(text: str) -> str:
+    """Take a run's id only if containers, networks and folders can be named after it."""
+    if not _RUN_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no run id: up to 60 of letters, digits, '.', '_' and '-'")
+    return text
 
 
 if __name__ == "__main__":

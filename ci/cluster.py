@@ -11,9 +11,9 @@ import jinja2
 from packaging.version import Version
 from requests.exceptions import RequestException
 
-from ci import paths, plan
+from ci import interrupt, paths, plan
 from ci.cells import Cell, Runtime
-from ci.engine import Engine, InsideFile, labels
+from ci.engine import Answer, Engine, InsideFile, labels
 from ci.errors import LaunchError
 from ci.registry import start_error
 from ci.ssh import KeyPair
@@ -37,7 +37,9 @@ _SECURITY_OPTIONS = ["seccomp=unconfined", "apparmor=unconfined"]
 _DEVICES = ["/dev/fuse"]
 _SLURMD_MAKES_NAMESPACES = Version("24.11")
 
-_READY_SECONDS = 60.0
+READY_SECONDS = 60.0
+# One answer of a check; a daemon that hangs must not hold the wait beyond its limit.
+_ANSWER_SECONDS = 10
 _DAEMON_LOGS = (
     "/var/log/slurm/slurmctld.log",
     "/var/log/slurm/slurmd.log",
@@ -86,6 +88,8 @@ class Check:
     command: str
     hint: str
     user: str = "root"
+    credential_of: Node | None = None
+    """A node whose fresh munge credential the command finds in ``$CREDENTIAL``."""
 
 
 def new_munge_key() -> bytes:
@@ -105,6 +109,7 @@ def start(
     registry_port: int | None,
     ssh_port: int = 0,
     mounts: tuple[str, ...] = (),
+    accounting: bool = False,
 ) -> Cluster:
     """Start the nodes, which ``stack`` removes; they are started then, not yet usable (see ``checks``).
 
@@ -113,8 +118,10 @@ def start(
     containers = cell.runtime is not Runtime.LEGACY
     volumes = [names.home_volume, *(names.data_volumes if containers else ())]
     for volume in volumes:
-        engine.api.volumes.create(volume, labels=labels(run_id, cell.id, "volume"))
-        stack.callback(engine.remove_volume, volume)
+        # Made and on the stack, or neither: the engine goes on making what an interrupted request asked for.
+        with interrupt.shielded():
+            stack.callback(engine.remove_volume, volume)
+            engine.api.volumes.create(volume, labels=labels(run_id, cell.id, "volume"))
     nodes = []
     for index, hostname in enumerate(names.hostnames):
         role = "controller" if index == 0 else "compute"
@@ -126,21 +133,22 @@ def start(
             binds.append(Mount(plan.ENROOT_DATA, names.data_volumes[index]))
         binds += [Mount(folder, folder, type="bind", read_only=True) for folder in mounts]
         try:
-            container = _create(
-                engine,
-                image,
-                name=names.nodes[index],
-                hostname=hostname,
-                network=names.network,
-                labels=labels(run_id, cell.id, role),
-                environment=environment,
-                mounts=binds,
-                ports={f"{plan.SSH_PORT}/tcp": ("127.0.0.1", ssh_port)} if index == 0 else {},
-                containers=containers,
-                admin=containers or cell.slurm.parsed >= _SLURMD_MAKES_NAMESPACES,
-            )
-            stack.callback(engine.remove, container)
-            engine.put(container, _files(cell, names, keys, hostname))
+            with interrupt.shielded():
+                container = _create(
+                    engine,
+                    image,
+                    name=names.nodes[index],
+                    hostname=hostname,
+                    network=names.network,
+                    labels=labels(run_id, cell.id, role),
+                    environment=environment,
+                    mounts=binds,
+                    ports={f"{plan.SSH_PORT}/tcp": ("127.0.0.1", ssh_port)} if index == 0 else {},
+                    containers=containers,
+                    admin=containers or cell.slurm.parsed >= _SLURMD_MAKES_NAMESPACES,
+                )
+                stack.callback(engine.remove, container)
+            engine.put(container, _files(cell, names, keys, hostname, accounting=accounting))
             container.start()
         except (APIError, RequestException) as error:
             raise start_error(error, f"starting node {hostname}", ssh_port) from error
@@ -148,7 +156,7 @@ def start(
     return Cluster(nodes=tuple(nodes))
 
 
-def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool) -> tuple[Check, ...]:
+def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, accounting: bool = False) -> tuple[Check, ...]:
     """Return what has to hold before a job is submitted, in the order in which one depends on the other."""
     first = cluster.login
     count = len(cluster.nodes)
@@ -157,9 +165,19 @@ def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool) -> tupl
             name="munge",
             node=node,
             command="munge -n | unmunge",
-            hint="munged refuses keys of the wrong owner or mode, and all nodes need the same key",
+            hint="munged refuses keys of the wrong owner or mode",
         )
         for node in cluster.nodes
+    ]
+    wanted += [
+        Check(
+            name=f"munge credential of {first.hostname}",
+            node=node,
+            command='echo "$CREDENTIAL" | unmunge',
+            credential_of=first,
+            hint="all nodes need the same munge key, and clocks that agree",
+        )
+        for node in cluster.nodes[1:]
     ]
     wanted.append(
         Check(
@@ -201,14 +219,30 @@ def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool) -> tupl
             )
             for node in cluster.nodes
         ]
+    if accounting:
+        wanted.append(
+            Check(
+                name="accounting",
+                node=first,
+                command="sacct --noheader --allusers",
+                hint="slurmdbd.log says what the database refused",
+            )
+        )
     return tuple(wanted)
 
 
-def wait_for_check(engine: Engine, check: Check, limit: float = _READY_SECONDS) -> None:
+def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -> None:
     """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it never does."""
 
+    def ask(node: Node, command: str, environment: dict[str, str]) -> Answer:
+        bounded = ["timeout", str(_ANSWER_SECONDS), "/bin/sh", "-c", command]
+        return engine.ask(node.container, bounded, user=check.user, environment=environment)
+
     def probe() -> bool | NotYet:
-        answer = engine.ask(check.node.container, ["/bin/sh", "-c", check.command], user=check.user)
+        environment = {}
+        if check.credential_of:
+            environment["CREDENTIAL"] = ask(check.credential_of, "munge -n", {}).output.strip()
+        answer = ask(check.node, check.command, environment)
         return True if answer.status == 0 else NotYet(answer.output.strip() or f"exit status {answer.status}")
 
     wait_for(
@@ -226,7 +260,7 @@ def last_words(engine: Engine, node: Node) -> str:
     """Return the last lines of a node's container and, while it runs, of its daemons."""
     text = engine.log_tail(node.container)
     if engine.alive(node.container) is True:
-        command = f"tail -n 5 {' '.join(_DAEMON_LOGS)} 2>/dev/null"
+        command = f"tail -n 4 {' '.join(_DAEMON_LOGS)} 2>/dev/null"
         text += engine.ask(node.container, ["/bin/sh", "-c", command]).output
     return text
 
@@ -308,21 +342,27 @@ def _create(
     return engine.api.containers.get(created["Id"])
 
 
-def _files(cell: Cell, names: plan.Names, keys: Secrets, hostname: str) -> dict[str, InsideFile]:
+def configuration(cell: Cell, names: plan.Names, *, accounting: bool) -> dict[str, bytes]:
+    """Return Slurm's configuration files by path, rendered for the cell's version of Slurm."""
     folder = "slurm-integration" if cell.runtime is Runtime.LEGACY else "slurm-pyxis-integration"
     variables = {
         "slurm": cell.slurm.version,
         "cluster": "pyxis-matrix",
         "controller": names.hostnames[0],
         "nodes": [{"name": name, "cpus": CPUS_PER_NODE, "memory_mb": MEMORY_MB_PER_NODE} for name in names.hostnames],
-        "accounting": False,
+        "accounting": accounting,
         "plugstack": cell.runtime is not Runtime.LEGACY,
     }
-    files = {
-        "/etc/slurm/slurm.conf": InsideFile(content=render(f"{folder}/slurm.conf", variables)),
-        "/etc/slurm/cgroup.conf": InsideFile(content=render("slurm-integration/cgroup.conf", variables)),
-        "/etc/munge/munge.key": InsideFile(content=keys.munge_key, mode=0o400),
+    return {
+        "/etc/slurm/slurm.conf": render(f"{folder}/slurm.conf", variables),
+        "/etc/slurm/cgroup.conf": render("slurm-integration/cgroup.conf", variables),
     }
+
+
+def _files(cell: Cell, names: plan.Names, keys: Secrets, hostname: str, *, accounting: bool) -> dict[str, InsideFile]:
+    rendered = configuration(cell, names, accounting=accounting)
+    files = {path: InsideFile(content=content) for path, content in rendered.items()}
+    files["/etc/munge/munge.key"] = InsideFile(content=keys.munge_key, mode=0o400)
     if hostname == names.hostnames[0]:
         files["/etc/ssh/ssh_host_ed25519_key"] = InsideFile(content=keys.host_key.private, mode=0o600)
         for user in USERS:

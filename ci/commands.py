@@ -142,9 +142,9 @@ def down(asked: argparse.Namespace) -> int:
     """Take environments down: the one named, the only one, or everything with this project's label."""
     engine = connect()
     if asked.all:
-        for folder, file in _all_up():
-            _down(engine, folder, file)
         removed = engine.reap()
+        # Also those whose run was killed before it could write what is in it.
+        environment.forget_all()
         console.say(f"removed {len(removed)} leftovers" if removed else "nothing is left")
         return 0
     folder, file = _one_up(asked.which)
@@ -220,6 +220,7 @@ def _request(asked: argparse.Namespace, rows: Matrix) -> session.Request:
         nodes=asked.nodes or rows.defaults.nodes,
         registry_port=asked.registry_port,
         ssh_port=asked.ssh_port,
+        accounting=asked.accounting or rows.defaults.accounting,
         checkout=checkout,
         mirror=asked.mirror,
         keep=asked.keep,
@@ -266,7 +267,8 @@ def _print_images(builder: image_builds.Builder) -> None:
     for built in builder.done.values():
         made = "built" if built.built else "reused"
         table.add_row(built.plan.folder, built.plan.variant, made, f"{built.seconds:.1f}", f"{built.size / 1e6:.0f}")
-    RichConsole(soft_wrap=True).print(table)
+    # Not cut where there is no terminal whose width would be a reason.
+    RichConsole(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _print(text: str) -> None:

@@ -18,7 +18,7 @@ from requests.exceptions import RequestException
 from ci import host
 from ci.arch import Arch
 from ci.build_client import BuildClient, find_build_client
-from ci.errors import DiskFullError, EngineError, LaunchError
+from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -95,9 +95,16 @@ class Engine:
                 archive.addfile(entry, io.BytesIO(file.content))
         container.put_archive("/", buffer.getvalue())
 
-    def ask(self, container: "Container", command: list[str], *, user: str = "root") -> Answer:
+    def ask(
+        self,
+        container: "Container",
+        command: list[str],
+        *,
+        user: str = "root",
+        environment: Mapping[str, str] | None = None,
+    ) -> Answer:
         """Run a command inside a running container and return what it answered."""
-        result = container.exec_run(command, user=user)
+        result = container.exec_run(command, user=user, environment=dict(environment or {}))
         output = result.output if isinstance(result.output, bytes) else b""
         return Answer(status=result.exit_code or 0, output=output.decode(errors="replace"))
 
@@ -154,22 +161,33 @@ class Engine:
 
     def untag(self, prefix: str) -> list[str]:
         """Remove the local images whose names start with ``prefix`` (those that a run's registry was fed from)."""
-        removed = []
-        for image in self.api.images.list():
-            for tag in [tag for tag in image.tags if tag.startswith(prefix)]:
-                removed += _gone(tag, lambda it=tag: self.api.images.remove(it, noprune=False))
-        return removed
+        return untag(self.api, prefix)
+
+
+def untag(api: docker.DockerClient, prefix: str) -> list[str]:
+    """Remove the local images whose names start with ``prefix``; return the names."""
+    removed = []
+    # The list alone: docker-py's images are each looked up again, and others may remove some meanwhile.
+    names: list[str] = [name for image in api.api.images() for name in image.get("RepoTags") or ()]
+    for tag in filter(lambda name: name.startswith(prefix), names):
+        removed += _gone(tag, lambda it=tag: api.images.remove(it, noprune=False))
+    return removed
 
 
 def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
     """Remove every container, network and volume with this project's label (and the given ones); return their names.
 
-    Safe to call twice, and while another process removes the same objects.
+    With a registry go the local names of what was pushed to it. Safe to call twice, and while another process removes
+    the same objects.
     """
     wanted = [f"{LABEL}=1", *(f"{key}={value}" for key, value in (filters or {}).items())]
     query: dict[str, Any] = {"label": wanted}
     removed = []
     for container in api.containers.list(all=True, filters=query, ignore_removed=True):
+        # Only a running registry has a port, and only one that has run was pushed to.
+        if container.labels.get(LABEL_ROLE) == "registry":
+            ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
+            removed += [tag for port in ports for tag in untag(api, f"localhost:{port}/")]
         removed += _gone(container.name or container.id or "", lambda it=container: it.remove(force=True, v=True))
     for network in api.networks.list(filters=query):
         removed += _gone(network.name or "", network.remove)
@@ -192,7 +210,7 @@ def connect() -> Engine:
     return Engine(api=api, found=found, build_client=build_client)
 
 
-def explain(error: Exception, doing: str) -> Exception:
+def explain(error: Exception, doing: str) -> PyxisMatrixError:
     """Turn what docker-py raised while ``doing`` something into an error a person can act on."""
     text = str(getattr(error, "explanation", None) or error)
     if "no space left on device" in text.lower():

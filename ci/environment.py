@@ -1,6 +1,6 @@
 """The environment of one cell: images, network, registry and cluster, started in order and taken down in reverse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,20 @@ import time
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
-from ci import cluster, console, environment_file, interrupt, paths, plan, reaper, registry, sources, ssh, subject
+from ci import (
+    accounting,
+    cluster,
+    console,
+    environment_file,
+    interrupt,
+    paths,
+    plan,
+    reaper,
+    registry,
+    sources,
+    ssh,
+    subject,
+)
 from ci.arch import Arch
 from ci.cells import Cell, Runtime
 from ci.console import Timings
@@ -43,8 +56,12 @@ class Options:
     ssh_port: int = 0
     checkout: Path | None = None
     """A checkout of the subject, in place of its released package."""
+    accounting: bool = False
+    """Whether slurmdbd records jobs, so that sacct works."""
     password: str = ""
     user: str = cluster.USERS[0]
+    ready_seconds: float = cluster.READY_SECONDS
+    """How long each condition of "usable" may take to hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +71,7 @@ class CellImages:
     node: Built
     registry: Built | None
     job: Built | None
+    accounting: Built | None
     artefacts: tuple[Fetched, ...]
     mounts: tuple[str, ...]
     """Folders of the host that the nodes need to see (a checkout)."""
@@ -79,7 +97,14 @@ def state_dir(run: str, cell_id: str) -> Path:
 
 
 def prepare(
-    engine: Engine, builder: Builder, cell: Cell, *, what: Subject, checkout: Path | None, where: Sources
+    engine: Engine,
+    builder: Builder,
+    cell: Cell,
+    *,
+    what: Subject,
+    checkout: Path | None,
+    where: Sources,
+    with_accounting: bool = False,
 ) -> CellImages:
     """Fetch the artefacts, make the wheelhouses and build the images of a cell."""
     if engine.arch is not cell.arch:
@@ -102,13 +127,15 @@ def prepare(
     mounts = (str(house.checkout),) if house.checkout else ()
     runtime_image = plan.runtime(cell, mirror, extra)
     node = builder.ensure(plan.node(cell, runtime_image, slurm_image, wheel_context(house, editable=True)))
+    slurmdbd = builder.ensure(plan.accounting(slurm_image)) if with_accounting else None
     if cell.runtime is Runtime.LEGACY:
-        return CellImages(node=node, registry=None, job=None, artefacts=artefacts, mounts=mounts)
+        return CellImages(node=node, registry=None, job=None, accounting=slurmdbd, artefacts=artefacts, mounts=mounts)
     in_images = _wheelhouse(what, checkout, plan.JOB_PYTHON, cell.arch)
     return CellImages(
         node=node,
         registry=builder.ensure(plan.registry(cell.arch, mirror)),
         job=builder.ensure(plan.job(cell.arch, mirror, wheel_context(in_images, editable=False))),
+        accounting=slurmdbd,
         artefacts=artefacts,
         mounts=mounts,
     )
@@ -135,7 +162,10 @@ def launch(
     with watched, ExitStack() as stack:
         usable = False
         try:
-            environment = _start(stack, engine, cell, images, options, what=what, state=state, timings=timings)
+            try:
+                environment = _start(stack, engine, cell, images, options, what=what, state=state, timings=timings)
+            except (APIError, RequestException) as error:
+                raise explain(error, f"launching {cell.id}") from error
             usable = True
             yield environment
         finally:
@@ -155,6 +185,11 @@ def forget(run: str, cell_id: str) -> None:
     # The run's own folder goes with its last cell.
     if state.parent.is_dir() and not any(state.parent.iterdir()):
         state.parent.rmdir()
+
+
+def forget_all() -> None:
+    """Remove the keys of all environments."""
+    shutil.rmtree(paths.cache_dir() / "environments", ignore_errors=True)
 
 
 def _start(
@@ -192,6 +227,18 @@ def _start(
                 port=options.registry_port,
             )
             stack.callback(engine.untag, f"{served.address}/")
+        if images.accounting:
+            database = accounting.start(
+                stack,
+                engine,
+                image=images.accounting.tag,
+                names=names,
+                run_id=options.run,
+                cell_id=cell.id,
+                munge_key=keys.munge_key,
+                slurm_conf=cluster.configuration(cell, names, accounting=True)["/etc/slurm/slurm.conf"],
+            )
+            stack.callback(_save_logs, lambda: accounting.logs(engine, database), options.results / "logs")
         nodes = cluster.start(
             stack,
             engine,
@@ -203,10 +250,11 @@ def _start(
             registry_port=served.port if served else None,
             ssh_port=options.ssh_port,
             mounts=images.mounts,
+            accounting=images.accounting is not None,
         )
-        stack.callback(_save_logs, engine, nodes, served, options.results / "logs")
+        stack.callback(_save_logs, lambda: _logs(engine, nodes, served), options.results / "logs")
     login = _login(engine, nodes, keys, options, state)
-    ready = _wait_usable(engine, nodes, served, login, cell=cell, timings=timings, started=started)
+    ready = _wait_usable(engine, nodes, served, login, cell=cell, timings=timings, started=started, options=options)
     if served and images.job:
         with console.step("pushing the job image", phase="push", timings=timings):
             pushed = registry.push(engine, served, tag=images.job.tag, repository="pyxis-matrix/job")
@@ -225,6 +273,7 @@ def _start(
         login=login,
         second_user=cluster.USERS[1],
         registry=served.address if served else None,
+        accounting=images.accounting is not None,
         job_image=images.job.tag if images.job else None,
         job_reference=pushed.reference if pushed else None,
         subject=what,
@@ -232,6 +281,7 @@ def _start(
         engine_client=str(_client_alone_on_path(engine, state)),
         engine_environment=dict(engine.build_client.environment),
         observed=cluster.observe(engine, nodes, cell),
+        artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
         results=str(options.results),
     )
     environment_file.save(state / ENVIRONMENT_FILE, file)
@@ -240,10 +290,12 @@ def _start(
 
 def _network(stack: ExitStack, engine: Engine, cell: Cell, options: Options, name: str) -> None:
     try:
-        engine.api.networks.create(name, driver="bridge", labels=labels(options.run, cell.id, "network"))
+        # Made and on the stack, or neither: the engine goes on making what an interrupted request asked for.
+        with interrupt.shielded():
+            stack.callback(engine.remove_network, name)
+            engine.api.networks.create(name, driver="bridge", labels=labels(options.run, cell.id, "network"))
     except (APIError, RequestException) as error:
         raise explain(error, f"making the network {name}") from error
-    stack.callback(engine.remove_network, name)
 
 
 def _login(engine: Engine, nodes: cluster.Cluster, keys: cluster.Secrets, options: Options, state: Path) -> Login:
@@ -270,18 +322,25 @@ def _wait_usable(
     cell: Cell,
     timings: Timings,
     started: float,
+    options: Options,
 ) -> dict[str, float]:
     """Wait for every condition of "usable" in turn; return the seconds since the start at which each held."""
     ready: dict[str, float] = {}
     plugin = cell.runtime is not Runtime.LEGACY
     with console.step("waiting until usable", phase="ready", timings=timings) as step:
-        for check in cluster.checks(nodes, registry_port=served.port if served else None, plugin=plugin):
-            cluster.wait_for_check(engine, check)
+        wanted = cluster.checks(
+            nodes,
+            registry_port=served.port if served else None,
+            plugin=plugin,
+            accounting=options.accounting,
+        )
+        for check in wanted:
+            cluster.wait_for_check(engine, check, options.ready_seconds)
             ready[check.name] = round(time.monotonic() - started, 3)
         wait_for(
             "login over SSH",
             lambda: _entered(login),
-            limit=_SSH_SECONDS,
+            limit=min(_SSH_SECONDS, options.ready_seconds),
             alive=lambda: engine.alive(nodes.login.container),
             diagnose=lambda: cluster.last_words(engine, nodes.login),
             hint="sshd.log says why; the key was made for this run and stands in /etc/ssh/authorized_keys.d",
@@ -317,12 +376,17 @@ def _client_alone_on_path(engine: Engine, state: Path) -> Path:
     return client
 
 
-def _save_logs(engine: Engine, nodes: cluster.Cluster, served: registry.Registry | None, folder: Path) -> None:
+def _logs(engine: Engine, nodes: cluster.Cluster, served: registry.Registry | None) -> dict[str, str]:
+    logs = cluster.collect_logs(engine, nodes)
+    if served:
+        logs["registry.log"] = engine.log_tail(served.container, lines=5000)
+    return logs
+
+
+def _save_logs(gather: Callable[[], dict[str, str]], folder: Path) -> None:
     """Keep what the daemons wrote; that it can't be had must not hide why it is wanted."""
     try:
-        logs = cluster.collect_logs(engine, nodes)
-        if served:
-            logs["registry.log"] = engine.log_tail(served.container, lines=5000)
+        logs = gather()
         paths.make_directory(folder)
         for name, text in logs.items():
             (folder / name).write_text(text, encoding="utf-8")

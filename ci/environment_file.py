@@ -49,6 +49,8 @@ class EnvironmentFile:
     second_user: str
     registry: str | None = None
     """``localhost:PORT``: the same address on the host and on every node. None for the legacy cluster."""
+    accounting: bool = False
+    """Whether sacct works: slurmdbd records jobs."""
     job_image: str | None = None
     """Local name of the image that test images are built from: Debian, ``python``, the subject."""
     job_reference: str | None = None
@@ -62,6 +64,8 @@ class EnvironmentFile:
     engine_environment: Mapping[str, str] = field(default_factory=dict)
     observed: Mapping[str, str] = field(default_factory=dict)
     """Versions as they are inside the first node."""
+    artefacts: Mapping[str, str] = field(default_factory=dict)
+    """The upstream releases that the nodes were made from: path below the upstream's address, and the file here."""
     results: str
     """Folder for what the suite wants to keep."""
 
@@ -69,8 +73,10 @@ class EnvironmentFile:
 def save(path: Path, environment: EnvironmentFile) -> None:
     """Write the file, readable by its owner alone: it may hold a password."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(json.dumps({"schema": SCHEMA, **asdict(environment)}, indent=2) + "\n", encoding="utf-8")
+    draft = path.with_name(f".{path.name}")
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps({"schema": SCHEMA, **asdict(environment)}, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)  # whoever is killed meanwhile leaves no half of it behind
 
 
 def load(path: str | Path) -> EnvironmentFile:

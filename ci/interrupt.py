@@ -1,12 +1,20 @@
 """Ctrl-C, SIGTERM and SIGHUP: all end a run the same way, once, and never in the middle of taking things down."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+import ctypes
+import os
 import signal
+import sys
 import threading
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+PARENT_VARIABLE = "PYXIS_MATRIX_PARENT"
+"""Environment variable with the process id of a parent whose end is to end its child as well."""
+
+_PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
 class Interrupted(KeyboardInterrupt):
@@ -44,6 +52,19 @@ def handled() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def follow_parent(environ: Mapping[str, str] = os.environ) -> None:
+    """Have this process sent SIGTERM when its parent ends, if the parent asked for it (Linux only).
+
+    nox does not pass SIGTERM on: without this, a suite would go on behind a nox that has gone. Nobody else's parent
+    counts, so that whoever starts a command with nohup and leaves is not taken for one that has died.
+    """
+    parent = environ.get(PARENT_VARIABLE)
+    if sys.platform == "linux" and parent == str(os.getppid()):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if parent != str(os.getppid()):  # it ended just now
+            raise Interrupted(signal.SIGTERM)
 
 
 @contextmanager

@@ -11,13 +11,12 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
     """Add what a person may ask of a session."""
     group = parser.add_argument_group("options of a session")
     group.add_argument("--nodes", type=_nodes, default=None, metavar="N", help="number of Slurm nodes (default: 1)")
+    group.add_argument("--accounting", action="store_true", help="record jobs (slurmdbd, MariaDB), so that sacct works")
     group.add_argument("--keep", action="store_true", help="leave the environment up and say how to enter it")
     group.add_argument("--subject", type=Path, metavar="PATH", help="a checkout to test in place of the release")
     group.add_argument("--mirror", type=Path, metavar="DIR", help="folder with upstream's releases (air-gapped sites)")
-    group.add_argument(
-        "--registry-port", type=int, default=0, metavar="PORT", help="a fixed port (default: a free one)"
-    )
-    group.add_argument("--ssh-port", type=int, default=0, metavar="PORT", help="a fixed port (default: a free one)")
+    for name in ("--registry-port", "--ssh-port"):
+        group.add_argument(name, type=_port, default=0, metavar="PORT", help="a fixed port (default: a free one)")
 
 
 def split(posargs: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
@@ -37,7 +36,7 @@ def split(posargs: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[s
 
 def as_arguments(parsed: argparse.Namespace) -> list[str]:
     """Return a session's options as arguments of ``python -m ci run``."""
-    arguments = ["--keep"] if parsed.keep else []
+    arguments = [f"--{name}" for name in ("accounting", "keep") if getattr(parsed, name)]
     for name in ("nodes", "subject", "mirror", "registry_port", "ssh_port"):
         if value := getattr(parsed, name):
             arguments += [f"--{name.replace('_', '-')}", str(value)]
@@ -56,4 +55,11 @@ def _nodes(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 16:  # noqa: PLR2004 - more is not tried, and one machine would not bear it
         raise argparse.ArgumentTypeError(f"{number} is not between 1 and 16")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:  # noqa: PLR2004 - what a port can be
+        raise argparse.ArgumentTypeError(f"{number} is no port")
     return number

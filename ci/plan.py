@@ -109,6 +109,13 @@ def slurm(suite: str, arch: Arch, mirror: str) -> ImagePlan:
     )
 
 
+def accounting(slurm_image: ImagePlan) -> ImagePlan:
+    """Plan the accounting daemon with its database, on top of the nodes' own Slurm."""
+    return ImagePlan(
+        folder="slurmdbd", variant=slurm_image.variant, arch=slurm_image.arch, parents={"SLURM_IMAGE": slurm_image}
+    )
+
+
 def registry(arch: Arch, mirror: str) -> ImagePlan:
     """Plan the registry made from Debian's package, for where ``registry:2`` can't be pulled."""
     return ImagePlan(
@@ -170,6 +177,7 @@ class Names:
 
     network: str
     registry: str
+    accounting: str
     nodes: tuple[str, ...]
     hostnames: tuple[str, ...]
     home_volume: str
@@ -183,6 +191,7 @@ def names(run: str, cell: Cell, nodes: int) -> Names:
     return Names(
         network=prefix,
         registry=f"{prefix}-registry",
+        accounting=f"{prefix}-slurmdbd",
         nodes=tuple(f"{prefix}-{hostname}" for hostname in hostnames),
         hostnames=hostnames,
         home_volume=f"{prefix}-home",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
-from ci import paths, plan
+from ci import interrupt, paths, plan
 from ci.engine import Engine, InsideFile, explain, labels
 from ci.errors import LaunchError, PortTakenError
 from ci.wait import NotYet, wait_for
@@ -65,15 +65,17 @@ def start(
     """
     config = (paths.CONTAINERS / "registry" / "config.yml").read_bytes()
     try:
-        container = engine.api.containers.create(
-            image,
-            name=names.registry,
-            labels=labels(run_id, cell_id, "registry"),
-            ports={f"{plan.REGISTRY_PORT}/tcp": ("127.0.0.1", port)},
-            network=names.network,
-            networking_config=engine.aliases(names.network, "registry"),
-        )
-        stack.callback(engine.remove, container)
+        # Made and on the stack, or neither: the engine goes on making what an interrupted request asked for.
+        with interrupt.shielded():
+            container = engine.api.containers.create(
+                image,
+                name=names.registry,
+                labels=labels(run_id, cell_id, "registry"),
+                ports={f"{plan.REGISTRY_PORT}/tcp": ("127.0.0.1", port)},
+                network=names.network,
+                networking_config=engine.aliases(names.network, "registry"),
+            )
+            stack.callback(engine.remove, container)
         engine.put(container, {_CONFIG: InsideFile(content=config)})
         container.start()
     except (APIError, RequestException) as error:
@@ -82,22 +84,22 @@ def start(
 
 
 def _answering(engine: Engine, container: "Container") -> Registry:
-    registry = Registry(container=container, port=engine.published_port(container, plan.REGISTRY_PORT))
-
     def probe() -> Registry | NotYet:
+        registry = Registry(container=container, port=engine.published_port(container, plan.REGISTRY_PORT))
         try:
             status, _ = _get(registry, "/v2/")
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             return NotYet(str(error))
         return registry if status == http.HTTPStatus.OK else NotYet(f"status {status}")
 
     return wait_for(
-        f"registry on {registry.address}",
+        "start of the registry",
         probe,
         limit=_READY_SECONDS,
         alive=lambda: engine.alive(container),
         diagnose=lambda: engine.log_tail(container),
         hint="a firewall between this process and the engine's published ports?",
+        retry_on=(LaunchError,),  # one that died at once has no port; its last words say more than that
     )
 
 

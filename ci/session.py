@@ -35,6 +35,7 @@ class Request:
     nodes: int = 1
     registry_port: int = 0
     ssh_port: int = 0
+    accounting: bool = False
     checkout: Path | None = None
     mirror: Path | None = None
     keep: bool = False
@@ -134,6 +135,7 @@ def _opened(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> It
             what=matrix.subject,
             checkout=request.checkout,
             where=Sources.from_environment(request.mirror),
+            with_accounting=request.accounting,
         )
     options = Options(
         run=request.run,
@@ -143,6 +145,7 @@ def _opened(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> It
         registry_port=request.registry_port,
         ssh_port=request.ssh_port,
         checkout=request.checkout,
+        accounting=request.accounting,
         password=request.password,
     )
     with environment.launch(
@@ -169,6 +172,8 @@ def additions(launched: Environment, matrix: Matrix, request: Request, environ: 
         environment_file.VARIABLE: str(launched.path),
         # A suite may give the subject a HOME of its own; the cache must not move with it.
         paths.CACHE_VARIABLE: str(paths.cache_dir(environ)),
+        # Nor must the client's plugins (buildx) and its user's settings.
+        "DOCKER_CONFIG": environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker"),
         "PATH": f"{bin_folder}{os.pathsep}{environ.get('PATH', os.defpath)}",
         **file.engine_environment,
     }

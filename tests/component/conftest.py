@@ -1,0 +1,112 @@
+"""Component tests use the real thing: subprocesses, sockets, and the container engine.
+
+Those that need an engine fail where none answers, with the engine's own message: `ci/bootstrap` sets one up, and a skip
+would let a broken set-up pass unseen. They build the legacy cell's images once, under its content hash, so a second run
+builds nothing. Each uses a run id of its own and looks at nothing else, so they can run beside anybody's environments.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+import secrets
+
+import docker
+import pytest
+
+from ci import environment, matrix, paths
+from ci.cells import Cell
+from ci.console import Timings
+from ci.engine import LABEL_RUN, Engine, connect
+from ci.environment import CellImages, Environment, Options
+from ci.images import Builder
+from ci.model import Matrix
+from ci.sources import Sources
+from tests.component.weather import LEGACY, left_behind
+
+Launch = Callable[..., AbstractContextManager[Environment]]
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """Return the machine's engine, or fail."""
+    return connect()
+
+
+@pytest.fixture(scope="session")
+def api(engine: Engine) -> docker.DockerClient:
+    """Return the connection to the engine."""
+    return engine.api
+
+
+@pytest.fixture(scope="session")
+def rows() -> Matrix:
+    """Return the repository's matrix."""
+    return matrix.load()
+
+
+@pytest.fixture(scope="session")
+def cell(rows: Matrix) -> Cell:
+    """Return the legacy cell of this machine."""
+    return rows.cell(LEGACY)
+
+
+@pytest.fixture(scope="session")
+def builder(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """Return what builds images."""
+    return Builder(engine, logs=tmp_path_factory.mktemp("build-logs"))
+
+
+@pytest.fixture(scope="session")
+def images(engine: Engine, builder: Builder, cell: Cell, rows: Matrix) -> CellImages:
+    """Return the images of the legacy cell."""
+    return environment.prepare(
+        engine, builder, cell, what=rows.subject, checkout=None, where=Sources.from_environment()
+    )
+
+
+def new_run() -> str:
+    """Return a run id that no other test has."""
+    return f"{paths.new_run_id()}-{secrets.token_hex(2)}"
+
+
+@pytest.fixture
+def run(engine: Engine) -> Iterator[str]:
+    """Return a run id of the test's own, and clear up behind a test that failed."""
+    run_id = new_run()
+    yield run_id
+    engine.reap({LABEL_RUN: run_id})
+
+
+@pytest.fixture(scope="session")
+def launcher(engine: Engine, cell: Cell, images: CellImages) -> Launch:
+    """Return a function that launches the legacy cell for a run, with a result folder and more of ``Options``."""
+
+    def launch(run: str, folder: Path, **options: object) -> AbstractContextManager[Environment]:
+        asked = Options(run=run, suite="component", results=folder, **options)  # type: ignore[arg-type]
+        return environment.launch(engine, cell, images, asked, what="the subject", timings=Timings())
+
+    return launch
+
+
+@pytest.fixture
+def launch(launcher: Launch, run: str, tmp_path: Path) -> Launch:
+    """Return a function that launches the legacy cell for the test's own run."""
+    return lambda **options: launcher(run, tmp_path, **options)
+
+
+@pytest.fixture
+def nothing_left(api: docker.DockerClient, run: str) -> Callable[[], None]:
+    """Return a check that nothing of the test's run is left: no object of the engine, no key."""
+
+    def check() -> None:
+        assert left_behind(api, run) == []
+        assert not environment.state_dir(run, LEGACY).exists()
+
+    return check
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Return a stack that is closed at the end of the test."""
+    with ExitStack() as opened:
+        yield opened

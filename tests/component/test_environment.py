@@ -1,0 +1,124 @@
+"""A cell's environment in good weather: what is up, how it is entered, and that all of it goes away again."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+import stat
+import subprocess
+import sys
+
+import docker
+import pytest
+
+from ci import environment_file, results, ssh
+from ci.engine import LABEL, LABEL_CELL, LABEL_ROLE, LABEL_RUN
+from ci.environment import Environment
+from ci.junit import Outcome
+from tests.component.conftest import Launch, new_run
+from tests.component.weather import LEGACY, REPOSITORY, Process, containers_of, left_behind
+
+
+@pytest.fixture(scope="module")
+def up(launcher: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """Have two nodes up."""
+    with launcher(new_run(), tmp_path_factory.mktemp("up"), nodes=2) as launched:
+        yield launched
+
+
+def test_two_nodes_share_home_and_take_jobs_over_ssh(up: Environment) -> None:
+    with ssh.connect(up.file.login) as shell:
+        answer = shell.run("echo shared > mark; srun --nodes 2 --ntasks 2 sh -c 'cat ~/mark; hostname'")
+    assert answer.status == 0, answer
+    assert sorted(answer.stdout.split()) == ["n1", "n2", "shared", "shared"]
+
+
+def test_the_second_user_enters_with_the_same_key(up: Environment) -> None:
+    with ssh.connect(up.file.login, user=up.file.second_user) as shell:
+        assert shell.run("id --user --name").stdout.split() == ["tester2"]
+
+
+def test_what_is_up_is_labelled_unprivileged_and_reachable_from_this_machine_only(
+    up: Environment, api: docker.DockerClient
+) -> None:
+    for name in up.file.containers:
+        container = api.containers.get(name)
+        labels = {key: value for key, value in container.labels.items() if key.startswith(LABEL)}
+        role = "controller" if name.endswith("-n1") else "compute"
+        assert labels == {LABEL: "1", LABEL_RUN: up.file.run, LABEL_CELL: LEGACY, LABEL_ROLE: role}
+        host_config = container.attrs["HostConfig"]
+        assert not host_config["Privileged"]
+        assert not host_config["CapAdd"]
+        bindings = [binding for each in container.ports.values() for binding in each or ()]
+        assert {binding["HostIp"] for binding in bindings} <= {"127.0.0.1"}
+    assert len(left_behind(api, up.file.run)) == 4  # two nodes, a network, a home
+
+
+def test_the_file_says_what_is_there_and_is_private(up: Environment) -> None:
+    file = environment_file.load(up.path)
+    assert file == up.file
+    assert (file.cell, file.runtime, file.registry, file.nodes) == (LEGACY, "legacy", None, ("n1", "n2"))
+    assert file.observed["slurm"].startswith(file.slurm)
+    for secret in (up.path, Path(file.login.private_key)):
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert {"munge", "munge credential of n1", "controller", "nodes idle", "sshd"} == set(up.ready)
+
+
+def test_logs_are_kept_and_nothing_else(launch: Launch, tmp_path: Path, nothing_left: Callable[[], None]) -> None:
+    with launch():
+        pass
+    nothing_left()
+    assert {"n1-slurmctld.log", "n1-slurmd.log", "n1-sshd.log", "n1-container.log"} <= {
+        path.name for path in (tmp_path / "logs").iterdir()
+    }
+
+
+def test_an_error_in_the_block_takes_everything_down(launch: Launch, nothing_left: Callable[[], None]) -> None:
+    with pytest.raises(ZeroDivisionError), launch():
+        _ = 1 / 0
+    nothing_left()
+
+
+def test_the_commands_exit_code_is_handed_on_and_its_surroundings_are_told(
+    run: str, tmp_path: Path, nothing_left: Callable[[], None]
+) -> None:
+    script = (
+        "import json, os; from ci import environment_file, ssh; file = environment_file.current();"
+        "assert os.environ['PATH'].startswith(os.path.dirname(file.engine_client));"
+        "shell = ssh.connect(file.login); print('slurm', shell.__enter__().run('sinfo --version').stdout);"
+        "shell.__exit__(None, None, None); raise SystemExit(7)"
+    )
+    command = ["run", LEGACY, "--run", run, "--results", str(tmp_path), "--plain", "--", "python", "-c", script]
+    started = Process.ci(*command)
+    assert started.end() == 7, started.output
+    assert "slurm slurm" in started.output
+    nothing_left()
+    result = results.load(tmp_path / run / LEGACY / "command" / results.RESULT_FILE)
+    assert (result.outcome, result.exit_code) == (Outcome.FAILED, 7)
+    assert {"images", "launch", "ready", "tests", "teardown"} <= set(result.timings)
+
+
+def test_up_logs_shell_down(
+    run: str, tmp_path: Path, api: docker.DockerClient, nothing_left: Callable[[], None]
+) -> None:
+    started = Process.ci("up", LEGACY, "--run", run, "--results", str(tmp_path))
+    assert started.end() == 0, started.output
+    assert f"python -m ci shell {run}" in started.output
+    assert len(containers_of(api, run)) == 1
+    logs = Process.ci("logs", run)
+    assert logs.end() == 0
+    assert "==> n1-slurmctld.log <==" in logs.output
+    shell = subprocess.run(
+        [sys.executable, "-m", "ci", "shell", run],
+        input="id --user --name; sinfo --version; exit 5\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert shell.returncode == 5, shell.stderr
+    assert shell.stdout.splitlines()[0] == "tester"
+    down = Process.ci("down", run)
+    assert down.end() == 0, down.output
+    nothing_left()
+    again = Process.ci("down", run)
+    assert again.end() == 11
+    assert "no environments are up" in again.output

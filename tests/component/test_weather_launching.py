@@ -1,0 +1,289 @@
+"""Launching in bad weather: one error that says what, where, why and what next, with logs, and nothing left behind.
+
+Only what is put into a container is spoilt, through the engine's connection; all that follows is the real thing.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+import socket
+
+import pytest
+
+from ci import cluster, paths, plan, registry, ssh
+from ci.__main__ import main
+from ci.cells import Cell
+from ci.engine import LABEL_RUN, Engine, InsideFile, labels
+from ci.environment import CellImages
+from ci.errors import LaunchError, PortTakenError
+from ci.images import Builder, debian_mirror
+from tests.component.conftest import Launch
+from tests.component.weather import LEGACY
+
+Files = dict[str, InsideFile]
+Spoil = Callable[[Callable[[str, Files], None]], None]
+
+SLURM_CONF = "/etc/slurm/slurm.conf"
+# For what never comes: enough for all that does come before, also on a machine that has much to do.
+READY_SECONDS = 12.0
+
+
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
+    """Return a function that has a node's files, which it may change, pass through another one before the start."""
+
+    def through(change: Callable[[str, Files], None]) -> None:
+        put = Engine.put
+
+        def changed(self: Engine, container: object, files: Files) -> None:
+            mine = dict(files)
+            change(str(getattr(container, "name", "")).rpartition("-")[2], mine)
+            put(self, container, mine)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Engine, "put", changed)
+
+    return through
+
+
+@pytest.fixture
+def create_with(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that has containers created with other options."""
+
+    def replace(**options: object) -> None:
+        create = engine.api.api.create_container
+        monkeypatch.setattr(
+            engine.api.api, "create_container", lambda *given, **more: create(*given, **(more | options))
+        )
+
+    return replace
+
+
+def replaced(old: str, new: str) -> Callable[[str, Files], None]:
+    """Return a change of slurm.conf."""
+
+    def change(_node: str, files: Files) -> None:
+        text = files[SLURM_CONF].content.decode()
+        assert old in text
+        files[SLURM_CONF] = InsideFile(content=text.replace(old, new).encode())
+
+    return change
+
+
+@pytest.fixture
+def fails(launch: Launch, nothing_left: Callable[[], None]) -> Callable[..., str]:
+    """Return a function that launches, wants a `LaunchError` and nothing left, and returns the error's text."""
+
+    def failing(**options: object) -> str:
+        with pytest.raises(LaunchError) as caught, launch(ready_seconds=READY_SECONDS, **options):
+            pytest.fail("it became usable")
+        nothing_left()
+        return str(caught.value)
+
+    return failing
+
+
+def test_a_container_that_ends_at_once_leaves_its_last_words(
+    create_with: Callable[..., None], fails: Callable[..., str], tmp_path: Path
+) -> None:
+    create_with(entrypoint=["/bin/sh", "-c", "echo these are my last words >&2; exit 3"])
+    error = fails()
+    assert "exit code 3" in error
+    assert "these are my last words" in error
+    assert "these are my last words" in (tmp_path / "logs" / "n1-container.log").read_text(encoding="utf-8")
+
+
+def test_a_missing_munge_key_is_named(spoil: Spoil, fails: Callable[..., str]) -> None:
+    def drop(_node: str, files: Files) -> None:
+        del files["/etc/munge/munge.key"]
+
+    spoil(drop)
+    assert "/etc/munge/munge.key is missing or empty" in fails()
+
+
+def test_a_munge_key_that_munged_refuses(spoil: Spoil, fails: Callable[..., str]) -> None:
+    def shorten(_node: str, files: Files) -> None:
+        files["/etc/munge/munge.key"] = InsideFile(content=b"short", mode=0o400)
+
+    spoil(shorten)
+    error = fails()
+    assert "munged ended" in error
+    assert "/var/log/munge/munged.log" in error
+
+
+def test_nodes_with_different_munge_keys_are_told_so(spoil: Spoil, fails: Callable[..., str]) -> None:
+    def another(node: str, files: Files) -> None:
+        if node == "n2":
+            files["/etc/munge/munge.key"] = InsideFile(content=cluster.new_munge_key(), mode=0o400)
+
+    spoil(another)
+    error = fails(nodes=2)
+    assert "munge credential of n1 on n2" in error
+    assert "Invalid credential" in error
+    assert "all nodes need the same munge key" in error
+
+
+def test_a_wrong_host_name_is_named(create_with: Callable[..., None], fails: Callable[..., str]) -> None:
+    create_with(hostname="elsewhere")
+    assert "NODE_NAME is 'n1', but the host name is 'elsewhere'" in fails()
+
+
+def test_a_setting_that_this_slurm_does_not_know_ends_the_wait_at_once(spoil: Spoil, fails: Callable[..., str]) -> None:
+    spoil(replaced("MailProg=", "FastSchedule=1\nNoSuchSetting="))
+    error = fails()
+    assert "NoSuchSetting" in error
+    assert "exit code 1" in error  # noticed as a death, not as a limit that passed
+
+
+def test_more_memory_than_the_machine_has_shows_state_and_reason(spoil: Spoil, fails: Callable[..., str]) -> None:
+    def change(node: str, files: Files) -> None:
+        replaced("SlurmdParameters=config_overrides\n", "")(node, files)
+        replaced(f"RealMemory={cluster.MEMORY_MB_PER_NODE}", "RealMemory=99999999")(node, files)
+
+    spoil(change)
+    error = fails()
+    assert "nodes idle on n1" in error
+    assert "Low RealMemory" in error
+    assert "RealMemory or name does not fit" in error
+
+
+def test_what_never_comes_ends_at_the_limit_with_state_and_logs(spoil: Spoil, fails: Callable[..., str]) -> None:
+    ghost = "NodeName=n9 NodeAddr=127.0.0.1 Port=9 CPUs=1 State=UNKNOWN"
+    spoil(replaced("PartitionName=debug Nodes=n1", f"{ghost}\nPartitionName=debug Nodes=n1,n9"))
+    error = fails()
+    assert f"not ready within {READY_SECONDS:g} s" in error
+    assert "n9" in error
+    assert "slurmctld.log" in error
+
+
+def test_a_port_that_is_held_is_named_and_the_next_run_is_not_hindered(
+    run: str,
+    images: CellImages,
+    tmp_path: Path,
+    nothing_left: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert images.node
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = str(holder.getsockname()[1])
+        arguments = ["run", LEGACY, "--run", run, "--results", str(tmp_path), "--ssh-port", port, "--plain"]
+        assert main([*arguments, "--", "true"]) == PortTakenError.exit_code
+    error = capsys.readouterr().err
+    assert f"port {port} is taken" in error
+    assert f"ss -tlnp 'sport = :{port}'" in error
+    nothing_left()
+    assert main([*arguments, "--", "true"]) == 0
+    nothing_left()
+
+
+# -- the registry ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def registry_image(builder: Builder, cell: Cell) -> str:
+    """Return the name of the registry's image."""
+    return builder.ensure(plan.registry(cell.arch, debian_mirror())).tag
+
+
+@pytest.fixture
+def names(cell: Cell, run: str, engine: Engine, stack: ExitStack) -> plan.Names:
+    """Return the names of a run whose network is there."""
+    chosen = plan.names(run, cell, 1)
+    stack.callback(engine.remove_network, chosen.network)
+    engine.api.networks.create(chosen.network, labels=labels(run, cell.id, "network"))
+    return chosen
+
+
+@pytest.fixture
+def serve(
+    engine: Engine, registry_image: str, names: plan.Names, run: str, stack: ExitStack
+) -> Callable[..., registry.Registry]:
+    """Return a function that starts a registry."""
+    return lambda port=0: registry.start(
+        stack, engine, image=registry_image, names=names, run_id=run, cell_id=LEGACY, port=port
+    )
+
+
+def test_a_registrys_port_that_is_held_is_named(
+    serve: Callable[..., registry.Registry], stack: ExitStack, nothing_left: Callable[[], None]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        with pytest.raises(PortTakenError) as caught:
+            serve(port)
+    assert f"port {port} is taken" in str(caught.value)
+    assert "the registry" in caught.value.where
+    stack.close()
+    nothing_left()  # no container in state Created either
+
+
+def test_a_registry_that_ends_at_once_leaves_its_last_words(
+    serve: Callable[..., registry.Registry],
+    stack: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_left: Callable[[], None],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "config.yml").write_text("version: 0.1\nstorage: [wrong]\n", encoding="utf-8")
+    monkeypatch.setattr(paths, "CONTAINERS", tmp_path)
+    with pytest.raises(LaunchError) as caught:
+        serve()
+    assert "the container ended with exit code 1" in str(caught.value)
+    assert "configuration" in str(caught.value)
+    stack.close()
+    nothing_left()
+
+
+def test_names_of_images_go_with_the_registry_that_a_killed_run_left(
+    engine: Engine, run: str, registry_image: str, serve: Callable[..., registry.Registry]
+) -> None:
+    served = serve()
+    name = f"{served.address}/weather/{run}"
+    engine.api.images.get(registry_image).tag(name, "1")
+    assert f"{name}:1" in engine.reap({LABEL_RUN: run})
+    assert not engine.image_exists(f"{name}:1")
+    assert engine.image_exists(registry_image)
+
+
+def test_a_stopped_registry_is_refused_at_once_and_named(
+    *,
+    engine: Engine,
+    cell: Cell,
+    images: CellImages,
+    names: plan.Names,
+    run: str,
+    serve: Callable[..., registry.Registry],
+    stack: ExitStack,
+) -> None:
+    served = serve()
+    keys = cluster.Secrets(
+        munge_key=cluster.new_munge_key(), host_key=ssh.new_key("host"), user_key=ssh.new_key("user")
+    )
+    nodes = cluster.start(
+        stack,
+        engine,
+        cell=cell,
+        image=images.node.tag,
+        names=names,
+        run_id=run,
+        keys=keys,
+        registry_port=served.port,
+    )
+    reachable = next(
+        check
+        for check in cluster.checks(nodes, registry_port=served.port, plugin=False)
+        if check.name == "registry from node"
+    )
+    cluster.wait_for_check(engine, reachable)
+    served.container.stop(timeout=0)
+
+    answer = engine.ask(
+        nodes.login.container, ["curl", "--max-time", "30", "--noproxy", "*", f"http://{served.address}/v2/"]
+    )
+    assert answer.status not in (0, 28), answer  # 28: curl's own limit passed
+    with pytest.raises(LaunchError) as caught:
+        cluster.wait_for_check(engine, reachable, limit=0.5)
+    assert "registry from node on n1" in str(caught.value)
+    assert "is that still running?" in str(caught.value)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", served.port), timeout=30)

@@ -1,0 +1,256 @@
+"""The cluster's configuration per Slurm version, the conditions of "usable", and how they are asked."""
+
+from collections.abc import Mapping
+import re
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import jinja2
+import pytest
+
+from ci import cluster, matrix, plan
+from ci.cells import Cell, Runtime
+from ci.cluster import Check, Cluster, Node
+from ci.engine import Answer, Engine
+from ci.errors import LaunchError, PortTakenError
+from ci.model import Matrix
+from ci.registry import start_error
+from ci.ssh import KeyPair
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+VERSIONS = ("22.05", "24.11", "26.05")
+# Settings that a later Slurm no longer takes: it does not start with them.
+GONE = {"FastSchedule": "24.11", "cons_res": "23.11", "CryptoType": "22.05", "CgroupAutomount": "24.11"}
+
+
+def values(**changed: object) -> dict[str, object]:
+    nodes = [{"name": f"n{number}", "cpus": 8, "memory_mb": 4096} for number in (1, 2)]
+    usual: dict[str, object] = {
+        "slurm": "22.05",
+        "cluster": "pyxis-matrix",
+        "controller": "n1",
+        "nodes": nodes,
+        "accounting": False,
+        "plugstack": False,
+    }
+    return usual | changed
+
+
+def settings(template: str, **changed: object) -> dict[str, list[str]]:
+    """Return what a rendered configuration sets, comments left out."""
+    found: dict[str, list[str]] = {}
+    for line in cluster.render(template, values(**changed)).decode().splitlines():
+        if line.strip() and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("slurm", VERSIONS)
+@pytest.mark.parametrize("folder", ["slurm-integration", "slurm-pyxis-integration"])
+def test_slurm_conf_is_complete_for_every_version_and_has_nothing_that_it_no_longer_takes(
+    folder: str, slurm: str
+) -> None:
+    text = cluster.render(f"{folder}/slurm.conf", values(slurm=slurm)).decode()
+    found = settings(f"{folder}/slurm.conf", slurm=slurm)
+    assert found["SlurmctldHost"] == ["n1"]
+    assert [line.split()[0] for line in found["NodeName"]] == ["n1", "n2"]
+    assert all("CPUs=8 RealMemory=4096" in line for line in found["NodeName"])
+    assert found["PartitionName"][0].startswith("debug Nodes=n1,n2 Default=YES")
+    lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    assert [word for word, since in GONE.items() if slurm >= since and word in lines] == []
+    assert not re.search(r"{[{%]", text)
+
+
+@pytest.mark.parametrize(("slurm", "lines"), [("22.05", {}), ("24.11", {"CgroupPlugin": ["disabled"]})])
+def test_what_only_later_versions_know_is_said_only_to_them(slurm: str, lines: dict[str, list[str]]) -> None:
+    assert settings("slurm-integration/cgroup.conf", slurm=slurm) == lines
+
+
+@pytest.mark.parametrize("plugstack", [False, True])
+def test_plugins_are_loaded_only_where_there_are_some(*, plugstack: bool) -> None:
+    found = settings("slurm-pyxis-integration/slurm.conf", plugstack=plugstack)
+    assert ("PlugStackConfig" in found) is plugstack
+
+
+@pytest.mark.parametrize(("accounting", "storage"), [(False, "none"), (True, "slurmdbd")])
+def test_accounting(*, accounting: bool, storage: str) -> None:
+    found = settings("slurm-integration/slurm.conf", accounting=accounting)
+    assert found["AccountingStorageType"] == [f"accounting_storage/{storage}"]
+
+
+def test_an_unknown_variable_is_an_error_and_no_empty_text() -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        cluster.render("slurm-integration/slurm.conf", {"slurm": "22.05"})
+
+
+@pytest.fixture(scope="module")
+def rows() -> Matrix:
+    return matrix.load()
+
+
+def test_every_slurm_of_the_matrix_is_rendered_here(rows: Matrix) -> None:
+    assert {cell.slurm.version for cell in rows.all_cells(None)} == set(VERSIONS)
+
+
+# -- usable ---------------------------------------------------------------------------------------------------------
+
+
+def nodes(count: int) -> Cluster:
+    names = [f"n{number}" for number in range(1, count + 1)]
+    return Cluster(
+        nodes=tuple(Node(hostname=name, container=cast("Any", SimpleNamespace(name=name))) for name in names)
+    )
+
+
+def named(checks: tuple[Check, ...]) -> list[tuple[str, str]]:
+    return [(check.name, check.node.hostname) for check in checks]
+
+
+def test_a_single_legacy_node_is_asked_for_munge_controller_and_idleness() -> None:
+    wanted = cluster.checks(nodes(1), registry_port=None, plugin=False)
+    assert named(wanted) == [("munge", "n1"), ("controller", "n1"), ("nodes idle", "n1")]
+
+
+def test_every_node_is_asked_for_its_munge_its_registry_and_its_plugin() -> None:
+    wanted = named(cluster.checks(nodes(3), registry_port=4711, plugin=True))
+    for name in ("munge", "registry from node", "plugin loaded"):
+        assert [node for asked, node in wanted if asked == name] == ["n1", "n2", "n3"]
+    assert [node for asked, node in wanted if asked == "munge credential of n1"] == ["n2", "n3"]
+
+
+def test_every_condition_has_a_hint() -> None:
+    for check in cluster.checks(nodes(2), registry_port=4711, plugin=True):
+        assert check.hint
+
+
+class Answering:
+    """An engine whose nodes answer commands."""
+
+    def __init__(self, answers: Mapping[str, Answer], *, alive: object = True) -> None:
+        """Answer by a word of the command; whatever has none is fine."""
+        self.answers = answers
+        self.life = alive
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+
+    def ask(self, container: Any, command: list[str], *, user: str = "root", environment: Any = None) -> Answer:  # noqa: ANN401
+        """Answer a command."""
+        assert command[0] == "timeout"  # a daemon that hangs must not hold the wait
+        assert user == "root"
+        self.asked.append((container.name, command[-1], dict(environment or {})))
+        found = (answer for word, answer in self.answers.items() if word in command[-1])
+        return next(found, Answer(status=0, output=""))
+
+    def alive(self, _container: object) -> object:
+        """Tell whether a node runs."""
+        return self.life
+
+    def log_tail(self, _container: object) -> str:
+        """Return its last lines."""
+        return "the last line"
+
+
+def check_of(count: int, name: str) -> Check:
+    wanted = cluster.checks(nodes(count), registry_port=None, plugin=False)
+    return [check for check in wanted if check.name == name][-1]
+
+
+def test_a_credential_of_the_first_node_is_decoded_on_the_others() -> None:
+    engine = Answering({"munge -n": Answer(status=0, output="MUNGE:abc:\n")})
+    cluster.wait_for_check(cast("Engine", engine), check_of(2, "munge credential of n1"))
+    assert engine.asked == [
+        ("n1", "munge -n", {}),
+        ("n2", 'echo "$CREDENTIAL" | unmunge', {"CREDENTIAL": "MUNGE:abc:"}),
+    ]
+
+
+def test_a_condition_that_never_holds_is_reported_with_state_logs_and_hint() -> None:
+    engine = Answering({"sinfo": Answer(status=1, output="n1 drained Low RealMemory")}, alive="it has ended")
+    with pytest.raises(LaunchError) as caught:
+        cluster.wait_for_check(cast("Engine", engine), check_of(1, "nodes idle"), limit=0)
+    text = str(caught.value)
+    for part in (
+        "nodes idle on n1",
+        "n1 drained Low RealMemory",
+        "it has ended",
+        "the last line",
+        "RealMemory or name",
+    ):
+        assert part in text
+
+
+# -- ports ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "driver failed programming external connectivity: Bind for 127.0.0.1:5000 failed: port is already allocated",
+        "Error starting userland proxy: listen tcp4 127.0.0.1:5000: bind: address already in use",
+        "failed to bind host port for 127.0.0.1:5000:172.17.0.2:5000/tcp: address already in use",
+    ],
+)
+def test_a_port_that_is_taken_is_told_in_the_words_of_every_engine(words: str) -> None:
+    error = start_error(RuntimeError(words), "starting the registry", 5000)
+    assert isinstance(error, PortTakenError)
+    assert "ss -tlnp 'sport = :5000'" in error.next_step
+
+
+def test_another_refusal_is_not_taken_for_a_port() -> None:
+    error = start_error(RuntimeError("no such image"), "starting the registry", 5000)
+    assert not isinstance(error, PortTakenError)
+    assert "starting the registry" in str(error)
+
+
+# -- what a node may do ---------------------------------------------------------------------------------------------
+
+
+def started(cell: Cell) -> dict[str, Any]:
+    """Start a cell's node in an engine that only remembers how; return what it was asked for."""
+    asked: dict[str, Any] = {}
+
+    def create_container(_image: str, **options: object) -> dict[str, str]:
+        asked.update(options)
+        return {"Id": "1"}
+
+    api = SimpleNamespace(
+        api=SimpleNamespace(create_host_config=lambda **options: options, create_container=create_container),
+        volumes=SimpleNamespace(create=lambda *_given, **_options: None),
+        containers=SimpleNamespace(get=lambda _id: SimpleNamespace(start=lambda: None)),
+    )
+    engine = SimpleNamespace(
+        api=api,
+        put=lambda *_given: None,
+        remove=None,
+        remove_volume=None,
+        aliases=lambda network, name: {network: name},
+    )
+    key = KeyPair(private=b"", public=b"")
+    cluster.start(
+        cast("ExitStack", SimpleNamespace(callback=lambda *_given: None)),
+        cast("Engine", engine),
+        cell=cell,
+        image="image",
+        names=plan.names("run", cell, 1),
+        run_id="run",
+        keys=cluster.Secrets(munge_key=b"", host_key=key, user_key=key),
+        registry_port=None,
+    )
+    return asked
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+@pytest.mark.parametrize("slurm", VERSIONS)
+def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
+    rows: Matrix, runtime: Runtime, slurm: str
+) -> None:
+    cell = next(it for it in rows.all_cells(None) if it.runtime is runtime and it.slurm.version == slurm)
+    asked = started(cell)["host_config"]
+    containers = runtime is not Runtime.LEGACY
+    assert "privileged" not in asked
+    assert asked["cap_add"] == (["SYS_ADMIN"] if containers or slurm != "22.05" else None)
+    assert asked["devices"] == (["/dev/fuse"] if containers else None)
+    assert asked["port_bindings"] == {"22/tcp": ("127.0.0.1", 0)}
+    assert ("MaskedPaths" in asked) is containers

@@ -1,0 +1,251 @@
+"""Building: the command for each kind of client and network, what is not built again, and what is refused."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+import shutil
+from types import SimpleNamespace
+from typing import Any, cast
+
+from docker.errors import APIError, ImageNotFound
+import pytest
+
+from ci import console
+from ci import images as module
+from ci.arch import Arch
+from ci.build_client import BuildClient
+from ci.command import Completed
+from ci.engine import Engine, explain
+from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
+from ci.host import Kind
+from ci.images import Builder, Observed, ca_bundle, check_slurm, debian_mirror, slurm_matches
+from ci.plan import ImagePlan, base, registry, slurm
+
+MIRROR = module.DEFAULT_DEBIAN_MIRROR
+PARENT = ImagePlan(folder="registry", variant="parent", arch=Arch.AMD64)
+CHILD = ImagePlan(
+    folder="registry", variant="child", arch=Arch.ARM64, build_args={"VERSION": "1"}, parents={"BASE_IMAGE": PARENT}
+)
+
+
+class Store:
+    """An engine's images."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.tags: dict[str, str] = {}
+        self.pulled: list[str] = []
+        self.reachable = False
+
+    def get(self, tag: str) -> Any:  # noqa: ANN401 - docker-py's own models are untyped
+        """Return an image as docker-py has it."""
+        if tag not in self.tags:
+            raise ImageNotFound(tag)
+
+        def name(repository: str, version: str) -> None:
+            self.tags[f"{repository}:{version}"] = self.tags[tag]
+
+        return SimpleNamespace(id="sha256:1", attrs={"Architecture": self.tags[tag], "Size": 7}, tag=name)
+
+    def pull(self, reference: str, platform: str) -> None:
+        """Pull from a registry that may not be there."""
+        self.pulled.append(reference)
+        if not self.reachable:
+            raise APIError("no registry answers")
+        self.tags[reference] = Arch.parse(platform).value
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+def engine_with(store: Store, kind: Kind = "docker") -> Engine:
+    client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1", buildx=True, environment={"X": "1"})
+    found = SimpleNamespace(environment={"DOCKER_HOST": "unix:///e.sock"})
+    return Engine(api=cast("Any", SimpleNamespace(images=store)), found=cast("Any", found), build_client=client)
+
+
+def command(environ: Mapping[str, str], kind: Kind = "docker") -> list[str]:
+    """Return how ``CHILD`` would be built."""
+    builder = Builder(engine_with(Store(), kind), logs=Path("/logs"), environ=environ)
+    return builder._build_command(CHILD, Path("/context"))  # noqa: SLF001 - the one pure part
+
+
+def pairs(words: list[str], option: str) -> list[str]:
+    return [value for name, value in pairwise(words) if name == option]
+
+
+@pytest.fixture(autouse=True)
+def no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a machine without a CA bundle; tests that want one name it."""
+    monkeypatch.setattr(module, "_SYSTEM_CA_BUNDLE", Path("/nonexistent"))
+
+
+def test_the_build_command() -> None:
+    words = command({})
+    assert words[:2] == ["/usr/bin/docker", "build"]
+    assert words[-1] == "/context"
+    assert pairs(words, "--tag") == [CHILD.tag]
+    assert pairs(words, "--label") == ["pyxis-matrix=1"]
+    assert pairs(words, "--file") == ["/context/Containerfile"]
+    assert pairs(words, "--platform") == ["linux/arm64"]
+    assert pairs(words, "--progress") == ["plain"]
+    assert pairs(words, "--build-arg") == ["VERSION=1", f"BASE_IMAGE={PARENT.tag}"]
+    assert not {"--network", "--secret"} & set(words)
+
+
+def test_podman_knows_no_progress_option() -> None:
+    words = command({}, kind="podman")
+    assert words[0] == "/usr/bin/podman"
+    assert "--progress" not in words
+
+
+def test_proxies_are_handed_on_and_a_distant_one_needs_nothing_more() -> None:
+    environ = {"http_proxy": "http://proxy.example:3128", "NO_PROXY": "localhost", "https_proxy": ""}
+    words = command(environ)
+    assert pairs(words, "--build-arg")[2:] == ["http_proxy=http://proxy.example:3128", "NO_PROXY=localhost"]
+    assert "--network" not in words
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_a_proxy_on_loopback_is_reached_through_the_hosts_network(host: str) -> None:
+    assert pairs(command({"HTTPS_PROXY": f"http://{host}:3128"}), "--network") == ["host"]
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_ca_bundle_that_is_named_is_handed_on_as_a_secret(tmp_path: Path, variable: str) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("certificates", encoding="utf-8")
+    assert pairs(command({variable: str(bundle)}), "--secret") == [f"id=ca-bundle,src={bundle}"]
+
+
+def test_a_ca_bundle_that_is_not_there_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ca_bundle({"SSL_CERT_FILE": str(tmp_path / "gone.pem")}) is None
+    system = tmp_path / "system.crt"
+    system.write_text("certificates", encoding="utf-8")
+    monkeypatch.setattr(module, "_SYSTEM_CA_BUNDLE", system)
+    assert ca_bundle({"SSL_CERT_FILE": str(tmp_path / "gone.pem")}) == system
+
+
+def test_debians_mirror() -> None:
+    assert debian_mirror({}) == debian_mirror({module.DEBIAN_MIRROR_VARIABLE: ""}) == MIRROR
+    assert debian_mirror({module.DEBIAN_MIRROR_VARIABLE: "http://mirror/debian"}) == "http://mirror/debian"
+
+
+# -- what is made, and what is not ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[list[str]]:
+    """Record the commands that are run; a build puts its tag into the store."""
+    commands: list[list[str]] = []
+
+    def call(words: list[str], **_more: object) -> Completed:
+        commands.append([str(word) for word in words])
+        if tags := pairs(commands[-1], "--tag"):
+            store.tags[tags[0]] = Arch.parse(pairs(commands[-1], "--platform")[0]).value
+        return Completed(command=tuple(commands[-1]), exit_code=0, output="")
+
+    monkeypatch.setattr(console, "call", call)
+    return commands
+
+
+@pytest.fixture
+def builder(store: Store, tmp_path: Path) -> Builder:
+    return Builder(engine_with(store), logs=tmp_path, environ={"PYXIS_MATRIX_CACHE": str(tmp_path / "cache")})
+
+
+def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store, called: list[list[str]]) -> None:
+    wanted = slurm("bookworm", Arch.AMD64, MIRROR)
+    for member in wanted.family():
+        store.tags[member.tag] = "amd64"
+    assert not builder.ensure(wanted).built
+    assert called == []
+    assert [built.plan.folder for built in builder.done.values()] == ["base", "slurm-integration"]
+
+
+def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
+    wanted = slurm("bookworm", Arch.AMD64, MIRROR)
+    store.tags[wanted.parents["BASE_IMAGE"].tag] = "amd64"
+    assert builder.ensure(wanted).built
+    assert builder.ensure(wanted).built  # still said of this run, though it was built once
+    assert len(called) == 1
+    assert pairs(called[0], "--tag") == [wanted.tag]
+
+
+def test_a_cached_image_of_another_architecture_is_refused(
+    builder: Builder, store: Store, called: list[list[str]]
+) -> None:
+    wanted = base("bookworm", Arch.AMD64, MIRROR)
+    store.tags[wanted.tag] = "arm64"
+    with pytest.raises(BuildError) as caught:
+        builder.ensure(wanted)
+    assert "wanted amd64, found arm64" in caught.value.why
+    assert f"docker image rm {wanted.tag}" in caught.value.next_step
+    assert called == []
+
+
+def test_tags_carry_the_architecture() -> None:
+    assert base("bookworm", Arch.AMD64, MIRROR).tag != base("bookworm", Arch.ARM64, MIRROR).tag
+
+
+def test_the_base_is_pulled_where_a_registry_answers(builder: Builder, store: Store, called: list[list[str]]) -> None:
+    store.reachable = True
+    assert builder.ensure(base("trixie", Arch.AMD64, MIRROR)).built
+    assert store.pulled == ["debian:trixie-slim"]
+    assert called == []
+
+
+def test_whoever_names_a_mirror_of_debian_gets_a_base_from_there(
+    builder: Builder, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.reachable = True
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(ArtefactError) as caught:
+        builder.ensure(base("trixie", Arch.AMD64, "http://mirror/debian"))
+    assert store.pulled == []
+    assert "apt-get install mmdebstrap" in caught.value.next_step
+
+
+def test_the_registry_is_pulled_or_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
+    wanted = registry(Arch.AMD64, MIRROR)
+    store.tags[wanted.parents["BASE_IMAGE"].tag] = "amd64"
+    builder.ensure(wanted)
+    assert store.pulled == ["registry:2"]
+    assert pairs(called[0], "--tag") == [wanted.tag]
+
+
+# -- Slurm's version ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("observed", "wanted", "same"),
+    [
+        ("22.05", "22.05", True),
+        ("22.05.8", "22.05", True),
+        ("24.11-0rc1", "24.11", True),
+        ("22.050.1", "22.05", False),
+        ("24.05.1", "24.11", False),
+    ],
+)
+def test_slurm_of_a_series(observed: str, wanted: str, *, same: bool) -> None:
+    assert slurm_matches(observed, wanted) is same
+
+
+def test_a_suite_that_has_moved_on_is_refused_with_the_row_to_change() -> None:
+    with pytest.raises(BuildError) as caught:
+        check_slurm(Observed(slurm="26.11.1", python="3.13"), slurm("sid", Arch.AMD64, MIRROR), "26.05")
+    assert "Slurm 26.11.1, not 26.05" in caught.value.what
+    assert caught.value.next_step.endswith("26.11")
+
+
+# -- what the engine says -------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_told_apart_from_other_refusals() -> None:
+    full = APIError("500", explanation="mkdir /var/lib/docker/x: no space left on device")
+    other = APIError("500", explanation="something else")
+    assert isinstance(explain(full, "starting"), DiskFullError)
+    assert isinstance(explain(other, "starting"), LaunchError)
+    assert "something else" in str(explain(other, "starting"))

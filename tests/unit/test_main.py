@@ -1,0 +1,265 @@
+"""The command line: exit codes, one message per mistake, and what is handed to the commands."""
+
+import argparse
+from collections.abc import Callable
+import json
+from pathlib import Path
+import signal
+from types import SimpleNamespace
+
+from docker.errors import APIError, NotFound
+import pytest
+from requests.exceptions import ConnectionError as EngineGone
+
+from ci import commands, environment, matrix, session
+from ci.__main__ import main, parser
+from ci.arch import Arch
+from ci.errors import EngineError, LaunchError, MatrixError, PyxisMatrixError, SelectionError
+
+CELL = f"slurm22.05-legacy-{Arch.host()}"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Have folders of the test's own, and no choice of a group or a run from outside."""
+    for name in ("PYXIS_MATRIX_RUN", "PYXIS_MATRIX_GROUP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYXIS_MATRIX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path / "results"))
+    return tmp_path
+
+
+def raising(problem: BaseException) -> Callable[[argparse.Namespace], int]:
+    """Return a command that fails."""
+
+    def command(_asked: argparse.Namespace) -> int:
+        raise problem
+
+    return command
+
+
+# -- how it ends ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [PyxisMatrixError, MatrixError, SelectionError, EngineError, LaunchError])
+def test_an_error_of_ours_is_one_message_and_its_exit_code(
+    kind: type[PyxisMatrixError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "doctor", raising(kind("what", where="where", why="why", next_step="next")))
+    assert main(["doctor"]) == kind.exit_code
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.endswith("error: what\n  where: where\n  why: why\n  next: next\n")
+    assert "Traceback" not in written.err
+
+
+@pytest.mark.parametrize(
+    "problem", [APIError("409", explanation="is not running"), NotFound("gone"), EngineGone("refused")], ids=repr
+)
+def test_an_engine_that_refuses_in_between_is_one_message(
+    problem: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "logs", raising(problem))
+    assert main(["logs"]) == LaunchError.exit_code
+    assert "the engine refused" in capsys.readouterr().err
+
+
+def test_a_mistake_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "doctor", raising(ZeroDivisionError("ours")))
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor"])
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_the_shells_code(
+    number: signal.Signals, exit_code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(_asked: argparse.Namespace) -> int:
+        signal.raise_signal(number)
+        return 0
+
+    monkeypatch.setattr(commands, "doctor", command)
+    assert main(["doctor"]) == exit_code
+    assert f"ended by {number.name}" in capsys.readouterr().err
+
+
+def test_a_commands_own_exit_code_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "doctor", lambda _asked: 7)
+    assert main(["doctor"]) == 7
+
+
+def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    shown = capsys.readouterr().out
+    for command in ("cells", "images", "run", "up", "shell", "logs", "down", "report", "doctor", "pins"):
+        assert f"    {command} " in shown
+
+
+# -- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "part"),
+    [
+        (["run", "slurm22.05-embeded-amd64", "--", "true"], 11, "slurm22.05-embedded-amd64"),
+        (["up", "smoke"], 11, "smoke"),
+        (["run", CELL], 11, "there is no command to run"),
+        (["run", CELL, "--"], 11, "there is no command to run"),
+        (["cells", "--group", "smok"], 11, "smoke"),
+        (["images", "--group", "smok"], 11, "smoke"),
+        (["images", "no-such-cell"], 11, "no-such-cell"),
+        (["pins", "--group", "smok"], 11, "smoke"),
+        (["report", "no-such-run"], 40, "no-such-run"),
+        (["logs"], 11, "no environments are up"),
+        (["shell", "x"], 11, "no environments are up for x"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_selects_nothing_is_no_success(
+    words: list[str], exit_code: int, part: str, surroundings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == exit_code
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert part in written.err
+    assert not list(surroundings.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["run", CELL, "--run", "../../etc"], "is no run id"),
+        (["run", CELL, "--run", "a b"], "is no run id"),
+        (["run", CELL, "--run", "r" * 61], "is no run id"),
+        (["run", CELL, "--run", ""], "is no run id"),
+        (["up", CELL, "--ssh-port", "70000"], "is no port"),
+        (["up", CELL, "--nodes", "0"], "not between 1 and 16"),
+        (["run"], "CELL"),
+        (["no-such-command"], "no-such-command"),
+    ],
+)
+def test_options_that_make_no_sense(words: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", ["20261125-023431-a1b2", "gate", "v1.2_x"])
+def test_ordinary_run_ids(run: str) -> None:
+    assert parser().parse_args(["run", CELL, "--run", run]).run == run
+
+
+def test_the_run_id_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYXIS_MATRIX_RUN", "of-nox")
+    assert parser().parse_args(["run", CELL]).run == "of-nox"
+    monkeypatch.setenv("PYXIS_MATRIX_RUN", "refs/heads/main")
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", CELL])
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"pyxis = [0.18, 0.19]\n", "matrix.toml"),
+        (b"[a]\n[a]\n", "line 2"),
+        (b"\xff\xfe", "matrix.toml"),
+        (b"", "the file is empty"),
+    ],
+    ids=["wrong", "no TOML", "no UTF-8", "empty"],
+)
+def test_a_matrix_that_is_wrong_is_one_message_for_every_command(
+    content: bytes,
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "matrix.toml"
+    path.write_bytes(content)
+    load = matrix.load
+    monkeypatch.setattr(matrix, "load", lambda: load(path))
+    for words in (["cells"], ["run", CELL, "--", "true"], ["up", CELL], ["images"]):
+        assert main(words) == MatrixError.exit_code
+        error = capsys.readouterr().err
+        assert part in error
+        assert "Traceback" not in error
+
+
+# -- what is printed and handed on ----------------------------------------------------------------------------------
+
+
+def test_cells_are_printed_one_a_line_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cells", "--group", "full"]) == 0
+    plain = capsys.readouterr().out.splitlines()
+    assert main(["cells", "--group", "full", "--json"]) == 0
+    as_json = json.loads(capsys.readouterr().out)
+    assert plain == [cell["id"] for cell in as_json]
+    assert len(set(plain)) == len(plain) > 100
+
+
+@pytest.fixture
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, session.Request, list[str]]]:
+    """Record what `run` and `up` ask of a session, which then fails."""
+    seen: list[tuple[object, session.Request, list[str]]] = []
+
+    def run(cell: object, _matrix: object, request: session.Request, command: list[str]) -> None:
+        seen.append((cell, request, list(command)))
+        raise LaunchError("enough")
+
+    monkeypatch.setattr(session, "run", run)
+    return seen
+
+
+def test_what_follows_the_dashes_is_the_commands_own(
+    requested: list[tuple[object, session.Request, list[str]]], tmp_path: Path
+) -> None:
+    own = ["--run", "r", "--results", str(tmp_path), "--as", "mine", "--nodes", "2", "--keep"]
+    assert main(["run", CELL, *own, "--", "pytest", "--nodes", "9", "--", "x"]) == LaunchError.exit_code
+    ((cell, request, command),) = requested
+    assert str(cell) == CELL
+    assert command == ["pytest", "--nodes", "9", "--", "x"]
+    assert (request.run, request.suite, request.results, request.nodes) == ("r", "mine", tmp_path, 2)
+    assert request.keep
+    assert not request.password
+
+
+def test_somebody_elses_suite_gets_a_password_that_is_new_each_time(
+    requested: list[tuple[object, session.Request, list[str]]],
+) -> None:
+    for _ in range(2):
+        main(["run", CELL, "--plain", "--", "true"])
+    first, second = (request.password for _, request, _ in requested)
+    assert first
+    assert second
+    assert first != second
+
+
+def test_up_keeps_it_up(requested: list[tuple[object, session.Request, list[str]]]) -> None:
+    main(["up", CELL])
+    ((_, request, command),) = requested
+    assert request.keep
+    assert command == []
+
+
+def test_down_all_clears_by_label_alone_and_forgets_every_key(
+    surroundings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filters: list[object] = []
+
+    def reap(*given: object) -> list[str]:
+        filters.append(given)
+        return ["a", "b"]
+
+    monkeypatch.setattr(commands, "connect", lambda: SimpleNamespace(reap=reap))
+    whole = environment.state_dir("killed", CELL)
+    whole.mkdir(parents=True)
+    # A run that was killed while it wrote its file, and one that did not come so far.
+    (whole / environment.ENVIRONMENT_FILE).write_text('{"schema": 1, "ru', encoding="utf-8")
+    (environment.state_dir("killed sooner", CELL) / "home").mkdir(parents=True)
+
+    assert main(["down", "--all"]) == 0
+
+    assert filters == [()]
+    assert "removed 2 leftovers" in capsys.readouterr().err
+    assert not (surroundings / "cache" / "environments").exists()

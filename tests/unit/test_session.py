@@ -1,0 +1,232 @@
+"""A session: whatever happens in it, its result is written, and its exit code tells the truth."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+import signal
+import sys
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ci import environment_file, interrupt, matrix, preflight, results, session
+from ci.cells import Cell
+from ci.command import Completed
+from ci.engine import Engine
+from ci.environment import Environment
+from ci.environment_file import EnvironmentFile, Login
+from ci.errors import DiskFullError, EngineError, LaunchError
+from ci.junit import Outcome
+from ci.model import Matrix
+from ci.preflight import Obstacle
+from ci.results import Result
+from ci.session import Request, additions, check_host
+
+LEGACY, REAL = "slurm22.05-legacy-amd64", "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
+PASSED = '<testcase name="a"/>'
+SKIPPED = '<testcase name="b"><skipped message="no"/></testcase>'
+FAILED = '<testcase name="c"><failure message="no">no</failure></testcase>'
+
+
+@pytest.fixture(scope="module")
+def rows() -> Matrix:
+    return matrix.load()
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    return Request(run="run", suite="suite", results=tmp_path)
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Environment:
+    login = Login(
+        host="127.0.0.1", port=4711, user="tester", password="", private_key="/k", known_hosts="/h", home="/home"
+    )
+    file = EnvironmentFile(
+        run="run",
+        cell=LEGACY,
+        suite="suite",
+        runtime="legacy",
+        arch="amd64",
+        slurm="22.05",
+        nodes=("n1",),
+        containers=("c1",),
+        login=login,
+        second_user="tester2",
+        engine_client="/state/bin/docker",
+        engine_environment={"DOCKER_BUILDKIT": "1"},
+        observed={"slurm": "22.05.8"},
+        results=str(tmp_path / "run" / LEGACY / "suite"),
+    )
+    anything = cast("Any", None)
+    path = tmp_path / "environment.json"
+    return Environment(file=file, path=path, state=tmp_path, cluster=anything, images=anything, ready={"sshd": 1.5})
+
+
+Run = Callable[..., tuple[int, Result]]
+
+
+@pytest.fixture
+def run(rows: Matrix, request_: Request, launched: Environment, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a session in which the command does what it is told and leaves these tests behind."""
+
+    @contextmanager
+    def opened(*given: Any) -> Iterator[Environment]:  # noqa: ANN401 - stands for a private function
+        given[-1].environment = launched
+        yield launched
+
+    def go(act: Callable[[], int], tests: str = "", **changed: object) -> tuple[int, Result]:
+        request = replace(request_, **changed)  # type: ignore[arg-type]
+        folder = request.folder(rows.cell(LEGACY))
+
+        def call(command: list[str], **_more: object) -> Completed:
+            if tests:
+                (folder / results.JUNIT_FILE).write_text(f"<testsuite>{tests}</testsuite>", encoding="utf-8")
+            return Completed(command=tuple(command), exit_code=act(), output="")
+
+        monkeypatch.setattr(session, "_opened", opened)
+        monkeypatch.setattr("ci.console.call", call)
+        return session.run(rows.cell(LEGACY), rows, request, ["pytest"])
+
+    return go
+
+
+def written(request: Request, rows: Matrix) -> Result:
+    return results.load(request.folder(rows.cell(LEGACY)) / results.RESULT_FILE)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "tests", "outcome", "own"),
+    [
+        (0, PASSED, Outcome.PASSED, 0),
+        (0, PASSED + SKIPPED, Outcome.PASSED, 0),
+        (1, PASSED + FAILED, Outcome.FAILED, 1),
+        (0, SKIPPED, Outcome.SKIPPED, 1),
+        (5, " ", Outcome.FAILED, 5),
+        (0, "", Outcome.ERROR, 1),
+    ],
+    ids=["passed", "some skipped", "failed", "all skipped", "nothing selected", "no report"],
+)
+def test_exit_code_and_outcome(
+    *, run: Run, request_: Request, rows: Matrix, exit_code: int, tests: str, outcome: Outcome, own: int
+) -> None:
+    code, result = run(lambda: exit_code, tests)
+    assert code == own
+    assert result.outcome is outcome
+    kept = written(request_, rows)
+    assert (kept.outcome, kept.exit_code) == (result.outcome, own)
+    assert kept.versions == {"slurm": "22.05.8"}
+    assert kept.ready == {"sshd": 1.5}
+
+
+@pytest.mark.parametrize(("exit_code", "outcome"), [(0, Outcome.PASSED), (7, Outcome.FAILED)])
+def test_somebody_elses_suite_is_judged_by_its_exit_code(run: Run, exit_code: int, outcome: Outcome) -> None:
+    code, result = run(lambda: exit_code, plain=True)
+    assert (code, result.outcome) == (exit_code, outcome)
+
+
+def test_an_error_is_written_and_raised(run: Run, request_: Request, rows: Matrix) -> None:
+    def act() -> int:
+        raise LaunchError("it died", why="for this reason")
+
+    with pytest.raises(LaunchError):
+        run(act)
+    kept = written(request_, rows)
+    assert (kept.outcome, kept.exit_code) == (Outcome.ERROR, LaunchError.exit_code)
+    assert "for this reason" in kept.reason
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_written_and_raised(
+    run: Run, request_: Request, rows: Matrix, number: signal.Signals
+) -> None:
+    def act() -> int:
+        signal.raise_signal(number)
+        return 0
+
+    with pytest.raises(interrupt.Interrupted):
+        run(act, PASSED)
+    kept = written(request_, rows)
+    assert (kept.outcome, kept.exit_code) == (Outcome.INTERRUPTED, 128 + number)
+
+
+# -- what a command finds -------------------------------------------------------------------------------------------
+
+
+def test_a_suite_of_this_project_is_told_by_the_file_and_leaves_a_report(
+    launched: Environment, rows: Matrix, request_: Request
+) -> None:
+    environ = {"PATH": "/usr/bin", "HOME": "/root", "PYTEST_ADDOPTS": "-q"}
+    told = additions(launched, rows, request_, environ)
+    assert told[environment_file.VARIABLE] == str(launched.path)
+    assert told["PATH"] == "/state/bin:/usr/bin"  # the client that can build stands first
+    assert told["DOCKER_BUILDKIT"] == "1"
+    assert told["PYXIS_MATRIX_CACHE"] == "/root/.cache/pyxis-matrix"
+    assert told["PYTEST_ADDOPTS"].startswith(f"-q --junitxml={launched.file.results}/junit.xml")
+    assert "SLURM_HOST" not in told
+
+
+def test_somebody_elses_suite_is_told_in_the_matrix_words_and_nothing_is_added_to_it(
+    launched: Environment, rows: Matrix, request_: Request
+) -> None:
+    told = additions(launched, rows, replace(request_, plain=True), {"PATH": "/usr/bin", "HOME": "/root"})
+    assert (told["SLURM_HOST"], told["SLURM_PORT"], told["SLURM_USER"]) == ("127.0.0.1", "4711", "tester")
+    assert "PYTEST_ADDOPTS" not in told
+    # What is unknown is not set, rather than empty.
+    assert not {"SLURM_PASSWORD", "REGISTRY_URL"} & told.keys()
+
+
+# -- the host -------------------------------------------------------------------------------------------------------
+
+
+def engine(*, local: bool = True, data_root: Path | None = Path("/var/lib/docker")) -> Engine:
+    return cast("Engine", SimpleNamespace(found=SimpleNamespace(local=local, data_root=data_root)))
+
+
+@pytest.fixture
+def cell(rows: Matrix) -> Callable[[str], Cell]:
+    return rows.cell
+
+
+@pytest.fixture(autouse=True)
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a machine that allows everything."""
+    monkeypatch.setattr(preflight, "free_bytes", lambda _path: 10**12)
+    monkeypatch.setattr(preflight, "user_namespaces", lambda: None)
+    monkeypatch.setattr(preflight, "fuse", lambda: None)
+
+
+def test_a_disk_that_is_nearly_full_is_refused_before_a_build(
+    cell: Callable[[str], Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_host(engine(), cell(LEGACY))
+    monkeypatch.setattr(preflight, "free_bytes", lambda _path: 2 * 1024**3)
+    with pytest.raises(DiskFullError, match=r"2\.0 GiB") as caught:
+        check_host(engine(), cell(LEGACY))
+    assert caught.value.where == "/var/lib/docker"
+
+
+@pytest.mark.parametrize("known", [{"local": False}, {"data_root": None}])
+def test_the_disk_of_an_engine_elsewhere_is_not_ours_to_look_at(
+    cell: Callable[[str], Cell], monkeypatch: pytest.MonkeyPatch, known: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(preflight, "free_bytes", lambda _path: 0)
+    check_host(engine(**known), cell(LEGACY))
+
+
+@pytest.mark.parametrize("switch", ["user_namespaces", "fuse"])
+def test_what_a_container_job_needs_is_asked_of_the_machine_and_not_for_a_legacy_cell(
+    cell: Callable[[str], Cell], monkeypatch: pytest.MonkeyPatch, switch: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(
+        preflight, switch, lambda: Obstacle(what="forbidden", where="there", why="so", fix="allow it like this")
+    )
+    check_host(engine(), cell(LEGACY))
+    check_host(engine(local=False), cell(REAL))
+    with pytest.raises(EngineError) as caught:
+        check_host(engine(), cell(REAL))
+    assert caught.value.next_step == "allow it like this"
