@@ -168,7 +168,11 @@ def untag(api: docker.DockerClient, prefix: str) -> list[str]:
     """Remove the local images whose names start with ``prefix``; return the names."""
     removed = []
     # The list alone: docker-py's images are each looked up again, and others may remove some meanwhile.
-    names: list[str] = [name for image in api.api.images() for name in image.get("RepoTags") or ()]
+    images: list[dict[str, Any]] = api.api.images()
+    # Tags first: an image whose tag went to a newer one is known by its digest alone.
+    names: list[str] = [
+        name for key in ("RepoTags", "RepoDigests") for image in images for name in image.get(key) or ()
+    ]
     for tag in filter(lambda name: name.startswith(prefix), names):
         removed += _gone(tag, lambda it=tag: api.images.remove(it, noprune=False))
     return removed

@@ -33,8 +33,7 @@ install)
     install -D -m 644 "$here/enroot.conf" /etc/enroot/enroot.conf
     install -d /etc/slurm/plugstack.conf.d
     echo 'required /usr/lib/embedded-runtime/spank_embedded.so' >/etc/slurm/plugstack.conf.d/embedded.conf
-    # A volume mounted here takes over these permissions. Nothing of it may lie on the engine's own overlay.
-    install -d -m 1777 /var/lib/enroot-data
+    install -D -m 644 "$here/node-folders.sh" /usr/local/lib/node-entrypoint.d/embedded.sh
     ;;
 *) usage ;;
 esac

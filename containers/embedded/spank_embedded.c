@@ -66,6 +66,11 @@ static struct {
 	bool unshare_net, unshare_ipc, unshare_uts;
 } options = {.mount_home = -1, .remap_root = -1, .writable = -1, .entrypoint = -1, .entrypoint_log = -1};
 
+/* What the administrator wrote behind the plugin's path in plugstack.conf. */
+static struct {
+	bool run_entrypoint, no_sbatch, scope_job;
+} settings;
+
 /* Shared by slurmstepd and the tasks it forks. */
 struct shared {
 	pthread_mutex_t mutex;
@@ -142,7 +147,7 @@ static int text_option(char **place, const char *option, const char *value)
 	if (*place != NULL) {
 		if (strcmp(*place, value) == 0)
 			return 0;
-		slurm_error("embedded: %s: specified multiple times", option);
+		slurm_error("embedded: %s specified multiple times", option);
 		return -1;
 	}
 	*place = copy(value);
@@ -426,6 +431,42 @@ static int options_from_environment(spank_t spank)
 	return result;
 }
 
+/* Pyxis' own settings; those that choose between its ways to the same end are known and change nothing here. */
+static int read_settings(int argc, char **argv)
+{
+	static const char *const accepted[] = {"runtime_path=", "use_enroot_load=", "use_squashfuse="};
+	struct { const char *name; bool *place; bool on; } switches[] = {
+		{"execute_entrypoint=", &settings.run_entrypoint, true}, {"sbatch_support=", &settings.no_sbatch, false},
+	};
+
+	for (int i = 0; i < argc; i++) {
+		const char *wrong = "unknown configuration option";
+
+		for (size_t k = 0; k < sizeof(accepted) / sizeof(accepted[0]); k++)
+			if (strncmp(argv[i], accepted[k], strlen(accepted[k])) == 0)
+				wrong = NULL;
+		for (size_t k = 0; k < sizeof(switches) / sizeof(switches[0]); k++)
+			if (strncmp(argv[i], switches[k].name, strlen(switches[k].name)) == 0) {
+				int value = truth(argv[i] + strlen(switches[k].name));
+
+				wrong = value < 0 ? "invalid value" : NULL;
+				*switches[k].place = (value == 1) == switches[k].on;
+			}
+		if (strncmp(argv[i], "container_scope=", 16) == 0) {
+			settings.scope_job = strcmp(argv[i] + 16, "job") == 0;
+			wrong = settings.scope_job || strcmp(argv[i] + 16, "global") == 0 ? NULL : "invalid value";
+		}
+		if (strncmp(argv[i], "importer=", 9) == 0)
+			wrong = "the embedded runtime has no other importer";
+		if (wrong != NULL) {
+			slurm_error("embedded: %s: %s", wrong, argv[i]);
+			slurm_error("embedded: failed to parse configuration");
+			return -1;
+		}
+	}
+	return 0;
+}
+
 static bool container_wanted(void)
 {
 	if (options.image != NULL || options.name != NULL)
@@ -530,6 +571,9 @@ static pid_t run_command(char *const arguments[], char *const environment[], int
 	null_fd = open("/dev/null", O_RDWR);
 	if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0)
 		_exit(127);
+	for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0) /* slurmd's epilog may have none */
+			dup2(null_fd, fd);
 	dup2(log_fd >= 0 ? log_fd : null_fd, LOG_FD);
 	close_above(LOG_FD);
 
@@ -568,6 +612,16 @@ static void show_log(int log_fd, bool as_error)
 
 /* ---- the container of a step ----------------------------------------------------------------------------------------- */
 
+static char *container_name(void)
+{
+	return settings.scope_job ? format("%u_%s", step.job, options.name) : copy(options.name);
+}
+
+static bool entrypoint_wanted(void)
+{
+	return options.entrypoint == 1 || (options.entrypoint == -1 && settings.run_entrypoint);
+}
+
 static struct text_list start_arguments(void)
 {
 	struct text_list arguments = {0};
@@ -578,11 +632,11 @@ static struct text_list start_arguments(void)
 	append(&arguments, copy("start"));
 	ADD2("--id", format("%u.%u", step.job, step.step));
 	ADD2("--verbose", copy(step.total_tasks <= 1 ? "yes" : "no"));
-	ADD2("--entrypoint", copy(options.entrypoint == 1 ? "yes" : "no"));
+	ADD2("--entrypoint", copy(entrypoint_wanted() ? "yes" : "no"));
 	if (options.image != NULL)
 		ADD2("--image", copy(options.image));
 	if (options.name != NULL) {
-		ADD2("--name", copy(options.name));
+		ADD2("--name", container_name());
 		ADD2("--name-flag", copy(options.name_flag));
 	}
 	for (size_t i = 0; i < options.env.length; i++)
@@ -620,12 +674,12 @@ static int start_container(spank_t spank, struct shared *shared)
 		show_log(log_fd, true);
 		slurm_error("embedded: container start failed with %s %d", WIFEXITED(status) ? "error code" : "signal",
 			    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-		if (options.entrypoint == 1)
+		if (entrypoint_wanted())
 			slurm_error("embedded: if the image has an unusual entrypoint, try using --no-container-entrypoint");
 		return -1;
 	}
 	shared->init = child;
-	if (options.entrypoint == 1 && options.entrypoint_log == 1)
+	if (entrypoint_wanted() && options.entrypoint_log == 1)
 		show_log(log_fd, false);
 	close(log_fd);
 	return 0;
@@ -802,8 +856,11 @@ int slurm_spank_init(spank_t spank, int argc, char **argv)
 {
 	spank_context_t where = spank_context();
 
-	(void)argc, (void)argv;
+	if (read_settings(argc, argv) < 0)
+		return -1;
 	if (where != S_CTX_LOCAL && where != S_CTX_ALLOCATOR && where != S_CTX_REMOTE)
+		return 0;
+	if (where == S_CTX_ALLOCATOR && settings.no_sbatch)
 		return 0;
 	for (struct spank_option *option = table; option->name != NULL; option++)
 		if (spank_option_register(spank, option) != ESPANK_SUCCESS) {
@@ -907,7 +964,7 @@ int slurm_spank_task_exit(spank_t spank, int argc, char **argv)
 	append(&arguments, copy("end"));
 	ADD2("--id", format("%u.%u", step.job, step.step));
 	if (options.name != NULL)
-		ADD2("--name", copy(options.name));
+		ADD2("--name", container_name());
 	/* A step that was interrupted before all of it ran has nothing worth saving. */
 	if (options.save != NULL && step.shared->joined == step.local_tasks)
 		ADD2("--save", options.save[0] == '/' ? copy(options.save)
@@ -921,4 +978,30 @@ int slurm_spank_task_exit(spank_t spank, int argc, char **argv)
 		return -1;
 	}
 	return 0;
+}
+
+/* Called where slurmd runs its epilog: containers whose scope is a job end with it. */
+int slurm_spank_job_epilog(spank_t spank, int argc, char **argv)
+{
+	struct text_list arguments = {0}, environment = {0};
+	int status = 0;
+	pid_t child;
+
+	if (read_settings(argc, argv) < 0)
+		return -1;
+	if (!settings.scope_job)
+		return 0;
+	if (spank_get_item(spank, S_JOB_UID, &step.uid) != ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_JOB_GID, &step.gid) != ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_JOB_ID, &step.job) != ESPANK_SUCCESS)
+		return -1;
+	append(&arguments, copy("enroot"));
+	append(&arguments, copy("step"));
+	append(&arguments, copy("epilog"));
+	ADD2("--id", format("%u", step.job));
+	append(&environment, copy("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+	child = run_command(arguments.items, environment.items, -1);
+	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	return child > 0 && status == 0 ? 0 : -1;
 }

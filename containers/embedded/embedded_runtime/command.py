@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from . import VERSION, containers, mounts, reference, squashfs, step, store
+from . import VERSION, containers, fetch, mounts, reference, squashfs, step, store
 from .failure import Failure
 from .settings import load
 from .start import Start, run
@@ -187,6 +187,23 @@ def _process(process: int) -> list[str]:
     return [str(process), comm, fields[0], started, elapsed, *namespaces, command]
 
 
+def _digest(arguments: argparse.Namespace) -> None:
+    settings = load()
+    wanted = fetch.architecture(arguments.arch)
+    with store.scratch(settings.temporary) as work:
+        sys.stdout.write(f"{fetch.digest(settings, reference.parse(arguments.uri), wanted, work)}\n")
+
+
+def _info(_: argparse.Namespace) -> None:
+    settings = load()
+    folders = {"CACHE": settings.cache, "DATA": settings.data, "TEMP": settings.temporary}
+    lines = {name: value for name, value in settings.environment.items() if name.startswith("ENROOT_")}
+    lines.update({f"ENROOT_{name}_PATH": str(path) for name, path in folders.items()})
+    lines["ENROOT_CONFIG_PATH"] = str(settings.configuration)
+    lines["ENROOT_VERSION"] = VERSION
+    sys.stdout.writelines(f"{name}={value}\n" for name, value in sorted(lines.items()))
+
+
 def _version(_: argparse.Namespace) -> None:
     sys.stdout.write(f"{VERSION}\n")
 
@@ -233,6 +250,10 @@ def _parser() -> argparse.ArgumentParser:
     removed = command("remove", _remove, "delete containers")
     removed.add_argument("-f", "--force", action="store_true", help="without asking")
     removed.add_argument("names", nargs="+")
+    digested = command("digest", _digest, "print the digest of a registry's image")
+    digested.add_argument("-a", "--arch", help="architecture as uname names it")
+    digested.add_argument("uri", metavar="docker://IMAGE")
+    command("info", _info, "print the settings in force")
     command("version", _version, "print the version")
     return parser
 
@@ -254,9 +275,13 @@ def _guard(work: Callable[[], None]) -> int:
 def _step(words: Sequence[str]) -> int:
     arguments = step.parse(list(words[1:]))
     try:
-        if words[0] == "start":
-            step.start(arguments)
-        step.end(arguments)
+        match words[0]:
+            case "start":
+                step.start(arguments)
+            case "epilog":
+                step.epilog(arguments)
+            case _:
+                step.end(arguments)
     except Failure as failure:
         step.say(f"error: {str(failure).removeprefix('error: ')}")
         for line in failure.details:

@@ -87,14 +87,31 @@ def fetch(settings: Settings, reference: Reference, wanted: str, work: Path) -> 
     """
     blobs = settings.cache / "blobs"
     blobs.mkdir(mode=0o700, exist_ok=True)
+    words = ["copy", "--quiet", "--src-authfile", str(_authentication_file(settings, reference, work))]
+    words += [f"--src-tls-verify={_verify(settings)}"]
+    # Several imports may share the folder: skopeo writes a layer beside its place and renames it.
+    words += ["--dest-shared-blob-dir", str(blobs), reference.docker, f"oci:{work}/image:image"]
+    _skopeo(settings, reference, wanted, work, words)
+    return _read(work / "image", blobs / "sha256", wanted, reference)
+
+
+def digest(settings: Settings, reference: Reference, wanted: str, work: Path) -> str:
+    """Return the digest of what a reference stands for at the moment."""
+    words = ["inspect", "--format", "{{.Digest}}", "--no-tags"]
+    words += ["--authfile", str(_authentication_file(settings, reference, work))]
+    words += [f"--tls-verify={_verify(settings)}", reference.docker]
+    return _skopeo(settings, reference, wanted, work, words).strip()
+
+
+def _verify(settings: Settings) -> str:
+    return "false" if settings.allow_http else "true"
+
+
+def _skopeo(settings: Settings, reference: Reference, wanted: str, work: Path, words: list[str]) -> str:
     command = ["skopeo", "--insecure-policy", "--override-os", "linux", "--override-arch", wanted]
     if settings.timeout:
         command += ["--command-timeout", f"{settings.timeout}s"]
-    command += ["copy", "--quiet", "--retry-times", str(settings.retries)]
-    command += ["--src-authfile", str(_authentication_file(settings, reference, work))]
-    command += ["--src-tls-verify=" + ("false" if settings.allow_http else "true")]
-    # Several imports may share the folder: skopeo writes a layer beside its place and renames it.
-    command += ["--dest-shared-blob-dir", str(blobs), reference.docker, f"oci:{work}/image:image"]
+    command += [words[0], "--retry-times", str(settings.retries), *words[1:]]
     done = subprocess.run(
         command,
         env={**settings.environment, "TMPDIR": str(work)},
@@ -107,7 +124,7 @@ def fetch(settings: Settings, reference: Reference, wanted: str, work: Path) -> 
     )
     if done.returncode != 0:
         raise Failure(f"could not fetch {reference.docker}", _reasons(done.stderr, wanted))
-    return _read(work / "image", blobs / "sha256", wanted, reference)
+    return done.stdout
 
 
 def _reasons(output: str, wanted: str) -> tuple[str, ...]:

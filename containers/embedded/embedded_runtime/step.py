@@ -155,3 +155,11 @@ def end(arguments: Arguments) -> None:
     finally:
         if not arguments.name:
             store.remove_tree(store.rootfs(settings, temporary))
+
+
+def epilog(arguments: Arguments) -> None:
+    """Remove the containers that were named within a job, which has ended; `--id` is the job's."""
+    settings = load()
+    for name in store.names(settings):
+        if name.startswith(f"{PREFIX}{arguments.identity}_"):
+            store.remove_tree(store.rootfs(settings, name))
