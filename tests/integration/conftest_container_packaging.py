@@ -18,10 +18,12 @@ from ci import session as sessions
 from ci.arch import Arch
 from ci.cells import Cell, Runtime
 from ci.environment_file import EnvironmentFile
-from ci.errors import PyxisMatrixError
+from ci.errors import PyxisMatrixError, SelectionError
 from ci.model import Matrix
 from ci.plan import JOB_PYTHON
+from tests.integration.advanced_support import every_node, sdk_image, sdk_jobs  # noqa: F401 - fixtures
 from tests.integration.container_support import Node, Registry, Shell, SshConfig, shell
+from tests.integration.oci import tiny_image  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from slurm import Cluster
@@ -94,7 +96,10 @@ def _cell_to_start(rows: Matrix, name: str | None) -> Cell:
         return rows.cell(name, Arch.host())
     where = sources.Sources.from_environment()
     real_first = sorted(rows.cells(None, Arch.host()), key=lambda cell: cell.runtime is not Runtime.NVIDIA)
-    return next(cell for cell in real_first if sources.missing(cell, where) is None)
+    found = next((cell for cell in real_first if sources.missing(cell, where) is None), None)
+    if found is None:
+        raise SelectionError("no cell of the default group can be had here", next_step="name one with --cell CELL")
+    return found
 
 
 # -- fixtures -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,154 @@
+"""Registries of the advanced suite: what the run's own one holds, and one that never sends an image to its end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+import gzip
+import http.client
+import json
+import re
+import secrets
+from typing import Any
+
+from ci.wait import NotYet, wait_for
+from tests.integration.container_support import JOB_LIMIT, Node, Registry, Shell
+
+_MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+)
+
+
+# -- what a registry holds --------------------------------------------------------------------------------------------
+
+
+def _get(address: str, path: str, **headers: str) -> tuple[bytes, str]:
+    """Return a document of a registry and its digest header; the test fails if there is none."""
+    connection = http.client.HTTPConnection(address, timeout=60)
+    try:
+        connection.request("GET", path, headers={name.title(): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    assert answer.status == http.HTTPStatus.OK, (path, answer.status, body[:300])
+    return body, answer.headers.get("Docker-Content-Digest", "")
+
+
+def manifest_of(registry: Registry, repository: str, tag: str) -> tuple[dict[str, Any], str]:
+    """Return an image's manifest and its digest."""
+    body, digest = _get(registry.address, f"/v2/{repository}/manifests/{tag}", accept=", ".join(_MANIFESTS))
+    manifest: dict[str, Any] = json.loads(body)
+    return manifest, digest
+
+
+def content_of(registry: Registry, repository: str, digest: str) -> bytes:
+    """Return a layer or a configuration, unpacked where it is compressed."""
+    blob, _ = _get(registry.address, f"/v2/{repository}/blobs/{digest}")
+    return gzip.decompress(blob) if blob.startswith(b"\x1f\x8b") else blob
+
+
+# -- a registry that stalls -------------------------------------------------------------------------------------------
+
+_STALLING = """
+import http.server, json, pathlib, sys, time
+
+folder = pathlib.Path(sys.argv[1])
+kind = "application/vnd.docker.distribution.manifest.v2+json"
+parts = {
+    name: {
+        "mediaType": f"application/vnd.docker.{media}",
+        "size": 1000000,
+        "digest": f"sha256:{sys.argv[2]}{32 * digit}",
+    }
+    for name, media, digit in (("layer", "image.rootfs.diff.tar.gzip", "a"), ("config", "container.image.v1+json", "b"))
+}
+manifest = {"schemaVersion": 2, "mediaType": kind, "config": parts["config"], "layers": [parts["layer"]]}
+body = json.dumps(manifest).encode()
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        blob = "/blobs/" in self.path
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream" if blob else kind)
+        self.send_header("Content-Length", "1000000" if blob else str(len(body)))
+        self.end_headers()
+        if blob:
+            (folder / "asked").touch()
+            time.sleep(3600)
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(body)
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+(folder / "port.new").write_text(str(server.server_port))
+(folder / "port.new").rename(folder / "port")
+server.serve_forever()
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StallingRegistry:
+    """A registry on the login node that has every image, and never sends one to its end."""
+
+    port: int
+    digest: str
+    """Begins the digests of its image's parts, and nobody else's."""
+    folder: str
+    shell: Shell
+
+    def wait_until_asked(self) -> None:
+        """Wait until somebody waits for a layer."""
+
+        def probe() -> bool | NotYet:
+            return self.shell.run_unchecked(f"test -e {self.folder}/asked").status == 0 or NotYet("nobody asked")
+
+        wait_for("a request for a layer", probe, limit=JOB_LIMIT)
+
+
+@contextmanager
+def stalling_registry(shell: Shell) -> Iterator[StallingRegistry]:
+    """Have such a registry on the login node for the block."""
+    folder = shell.run("mktemp --directory /tmp/stalling-XXXXXXXXXX").stdout.strip()
+    shell.run(f"cat > {folder}/server.py", stdin=_STALLING)
+    digest = secrets.token_hex(16)
+    start = f"nohup python3 {folder}/server.py {folder} {digest} > {folder}/log 2>&1 < /dev/null & echo $!"
+    process = shell.run(start).stdout.strip()
+    try:
+
+        def probe() -> int | NotYet:
+            done = shell.run_unchecked(f"cat {folder}/port {folder}/log")
+            return int(done.stdout) if done.status == 0 and done.stdout.strip().isdigit() else NotYet(str(done))
+
+        port = wait_for("the stalling registry", probe, limit=60)
+        yield StallingRegistry(port=port, digest=digest, folder=folder, shell=shell)
+    finally:
+        shell.run_unchecked(f"kill {process}; rm -rf {folder}")
+
+
+def processes(node: Node, text: str, user: str) -> dict[int, str]:
+    """Return a user's processes on a node that have ``text`` in their command line: that line, and where they work."""
+    script = (
+        # Quotes inside the text: as it stands, it would find the shell that looks for it.
+        f'text={text[:1]}""{text[1:]}; for folder in /proc/[0-9]*; do '
+        "words=$(tr '\\0\\n' '  ' < $folder/cmdline 2>/dev/null); "
+        'case "$words" in *"$text"*) echo "${folder#/proc/} $(readlink $folder/cwd) $words";; esac; done'
+    )
+    found = (line.partition(" ") for line in node.run(script, user=user).stdout.splitlines())
+    return {int(number): rest for number, _, rest in found}
+
+
+def work_folders(running: dict[int, str]) -> set[str]:
+    """Return the folders in which processes prepare an image, by what `processes` says of them."""
+    return set(re.findall(r"/var/lib/enroot-data/(?:[^\s/:]+/)*tmp/[^\s/:]+", "\n".join(running.values())))
+
+
+def wait_until_gone(node: Node, text: str, user: str) -> None:
+    """Wait until a user has no process with ``text`` in its command line."""
+
+    def probe() -> bool | NotYet:
+        left = processes(node, text, user)
+        return True if not left else NotYet(str(left))
+
+    wait_for(f"the end of all processes with {text}", probe, limit=60)
