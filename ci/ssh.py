@@ -72,7 +72,9 @@ class Connection:
 
         ``limit`` is in seconds; ``LaunchError`` when it is exceeded, so that a hanging job never hangs a suite.
         """
-        result = self._wait(self._connection.run(command, input=stdin, check=False), command, limit)
+        # Without input the command reads an end of file; asyncssh itself would leave its stdin open, and it might wait.
+        feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
+        result = self._wait(self._connection.run(command, check=False, **feed), command, limit)
         status = result.returncode if result.returncode is not None else 255
         return Completed(command=command, status=status, stdout=str(result.stdout), stderr=str(result.stderr))
 
