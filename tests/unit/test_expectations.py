@@ -1,0 +1,58 @@
+"""Expectations by version: exactly one answer per cell, and the embedded runtime follows the newest release."""
+
+from packaging.version import Version
+import pytest
+
+from ci.arch import Arch
+from ci.cells import Cell, Runtime, SlurmVersion
+from tests.integration.expectations import answer, holds, not_promised, since
+
+_SLURM = SlurmVersion(version="22.05", suite="bookworm")
+_EMBEDDED = Cell(slurm=_SLURM, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)
+
+
+def _cell(enroot: str, pyxis: str) -> Cell:
+    return Cell(slurm=_SLURM, runtime=Runtime.NVIDIA, enroot=Version(enroot), pyxis=Version(pyxis), arch=Arch.AMD64)
+
+
+@pytest.mark.parametrize(
+    ("pyxis", "expected"), [("0.19.0", False), ("0.20.0", True), ("0.21.0", True), ("0.9.0", False)]
+)
+def test_since(pyxis: str, *, expected: bool) -> None:
+    assert since(_cell("3.4.1", pyxis), pyxis="0.20") is expected
+
+
+def test_every_condition_has_to_hold() -> None:
+    cell = _cell("3.4.1", "0.21.0")
+    assert holds(cell, enroot="<4.0", pyxis=">=0.21", slurm=">=22.05")
+    assert not holds(cell, enroot="<4.0", pyxis="<0.21")
+    assert not since(cell, slurm="24.11", pyxis="0.21")
+
+
+def test_embedded_follows_the_newest_release_of_all_but_slurm() -> None:
+    assert since(_EMBEDDED, pyxis="0.24", enroot="4.1.3")
+    assert not since(_EMBEDDED, slurm="24.11")
+
+
+_TABLE = {("enroot", "<4.0"): "refused", ("enroot", ">=4.0"): "accepted"}
+
+
+@pytest.mark.parametrize(("enroot", "expected"), [("3.5.0", "refused"), ("4.0.0", "accepted"), ("4.1.2", "accepted")])
+def test_answer(enroot: str, expected: str) -> None:
+    assert answer(_cell(enroot, "0.19.0"), _TABLE) == expected
+
+
+def test_a_table_with_a_hole_is_an_error() -> None:
+    with pytest.raises(LookupError, match="0 rows apply"):
+        answer(_cell("3.4.1", "0.19.0"), {("enroot", ">=4.0"): 1})
+
+
+def test_a_table_that_contradicts_itself_is_an_error() -> None:
+    with pytest.raises(LookupError, match="2 rows apply"):
+        answer(_cell("3.4.1", "0.19.0"), {("enroot", "<4.0"): 1, ("pyxis", "<0.20"): 2})
+
+
+def test_only_embedded_is_excused() -> None:
+    with pytest.raises(pytest.skip.Exception, match="not promised by the embedded runtime: importing over https"):
+        not_promised(_EMBEDDED, "importing over https")
+    not_promised(_cell("3.4.1", "0.19.0"), "anything")
