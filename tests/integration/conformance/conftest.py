@@ -1,0 +1,87 @@
+"""Fixtures of the conformance suite: images made for one test, steps, and names and folders that no other test uses."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+import uuid
+
+import pytest
+
+from ci.cells import Cell
+from tests.integration.conformance.support import Steps
+from tests.integration.container_support import IMAGE_MARKER, Registry, Shell
+from tests.integration.oci import Entry, Layer, TinyImage, new_marker, push
+
+MakeImage = Callable[..., TinyImage]
+Unpack = Callable[[TinyImage], TinyImage]
+
+
+@pytest.fixture(scope="session")
+def steps(slurm_pyxis_cluster: Shell, cell: Cell) -> Steps:
+    """Return what starts job steps in containers and proves where they ran."""
+    return Steps(shell=slurm_pyxis_cluster, cell=cell)
+
+
+@pytest.fixture(scope="session")
+def unpacked(slurm_pyxis_cluster: Shell) -> Iterator[Unpack]:
+    """Return a function that imports an image once, for tests whose question is not how it is imported."""
+    paths: list[str] = []
+
+    def unpack(image: TinyImage) -> TinyImage:
+        path = f"/home/{slurm_pyxis_cluster.environment.login.user}/{image.marker}.sqsh"
+        slurm_pyxis_cluster.run(f"enroot import --output {path} 'docker://{image.reference}'")
+        paths.append(path)
+        return replace(image, reference=path)
+
+    yield unpack
+    slurm_pyxis_cluster.run_unchecked(f"rm -f {' '.join(paths)}")
+
+
+@pytest.fixture(scope="session")
+def plain(tiny_image: TinyImage, unpacked: Unpack) -> TinyImage:
+    """Return the tiny image as a squashfs file on the cluster."""
+    return unpacked(tiny_image)
+
+
+@pytest.fixture(scope="session")
+def make_image(local_registry: Registry, tiny_image: TinyImage) -> MakeImage:
+    """Return a function that pushes a tiny image of its own: with further files, and with another configuration.
+
+    Its arguments are the files of a layer on top, and the fields of `tests.integration.oci.Image` that differ.
+    """
+
+    def make(entries: dict[str, Entry] | None = None, **configuration: Any) -> TinyImage:  # noqa: ANN401 - see `replace`
+        marker = new_marker()
+        top = Layer.of({IMAGE_MARKER: f"{marker}\n", **(entries or {})})
+        image = replace(tiny_image.image.plus(top), **configuration)
+        pushed = push(local_registry.address, f"conformance/{marker}", "1", image)
+        return TinyImage(reference=pushed.reference, marker=marker, pushed=pushed, image=image)
+
+    return make
+
+
+@pytest.fixture
+def container_name(slurm_pyxis_cluster: Shell) -> Iterator[str]:
+    """Return a name for a container; what has been made under it is removed afterwards."""
+    name = f"conformance-{uuid.uuid4().hex[:12]}"
+    yield name
+    slurm_pyxis_cluster.run_unchecked(f"enroot list | grep -F {name} | xargs -r enroot remove --force")
+
+
+@pytest.fixture
+def folder(slurm_pyxis_cluster: Shell) -> Iterator[str]:
+    """Return an empty folder in the job user's home, which every node sees."""
+    path = slurm_pyxis_cluster.run("mktemp --directory ~/conformance-XXXXXXXXXX").stdout.strip()
+    yield path
+    slurm_pyxis_cluster.run_unchecked(f"chmod -R u+rwX {path}; rm -rf {path}")
+
+
+@pytest.fixture
+def silent_registry(steps: Steps, folder: str) -> Iterator[str]:
+    """Return the address of something that takes connections on the node and never answers."""
+    program = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
+    program += "print(s.getsockname()[1], flush=True); time.sleep(600)"
+    pid = steps.shell.run(f'nohup python3 -c "{program}" > {folder}/port 2>&1 < /dev/null & echo $!').stdout.strip()
+    port = steps.wait_for_text(f"{folder}/port", "\n").strip()
+    yield f"localhost:{port}"
+    steps.shell.run_unchecked(f"kill {pid}")

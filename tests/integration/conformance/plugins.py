@@ -1,0 +1,94 @@
+"""A SPANK plugin of one's own: what stands in the installed one, changed, and loaded by nobody but the one who asks.
+
+A SPANK plugin is a shared object that states its name and the Slurm it was compiled for in two exported objects,
+``plugin_name`` and ``plugin_version`` (slurm/spank.h). To make one for another Slurm no compiler is needed then: the
+object's bytes are found through the symbol table and replaced.
+"""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+import struct
+
+from tests.integration.container_support import Shell
+
+_DYNSYM = 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Section:
+    kind: int
+    address: int
+    offset: int
+    size: int
+    link: int
+
+
+def slurm_version(year: int, month: int, patch: int) -> bytes:
+    """Return a release of Slurm as a plugin records it."""
+    return struct.pack("<I", year << 16 | month << 8 | patch)
+
+
+def changed(plugin: bytes, symbol: str, content: bytes) -> bytes:
+    """Return a plugin (64 bit, little endian) in which the first bytes of an exported object are others."""
+    assert plugin[:6] == b"\x7fELF\x02\x01", "this is no shared object of a 64-bit little-endian machine"
+    offset = _offset(plugin, symbol)
+    return plugin[:offset] + content + plugin[offset + len(content) :]
+
+
+def _offset(plugin: bytes, symbol: str) -> int:
+    sections = list(_sections(plugin))
+    table = next(section for section in sections if section.kind == _DYNSYM)
+    names = sections[table.link].offset
+    for position in range(table.offset, table.offset + table.size, 24):
+        name, _, _, index, value, _ = struct.unpack_from("<IBBHQQ", plugin, position)
+        end = plugin.index(b"\0", names + name)
+        if plugin[names + name : end].decode() == symbol:
+            return int(value - sections[index].address + sections[index].offset)
+    raise LookupError(f"the plugin exports no {symbol}")
+
+
+def _sections(plugin: bytes) -> Iterator[_Section]:
+    (start,) = struct.unpack_from("<Q", plugin, 40)
+    size, count = struct.unpack_from("<HH", plugin, 58)
+    for number in range(count):
+        _, kind, _, address, offset, length, link = struct.unpack_from("<IIQQQQI", plugin, start + number * size)
+        yield _Section(kind=kind, address=address, offset=offset, size=length, link=link)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSide:
+    """A configuration that only commands with its variable see; the cluster's daemons keep theirs."""
+
+    shell: Shell
+    folder: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What srun and sbatch need in their environment."""
+        return {"SLURM_CONF": f"{self.folder}/slurm.conf"}
+
+    @property
+    def installed_path(self) -> str:
+        """Path of the plugin that the cluster uses."""
+        return self.shell.run("awk '{ print $2 }' /etc/slurm/plugstack.conf.d/*.conf").stdout.split()[0]
+
+    def installed(self) -> bytes:
+        """Return the plugin that the cluster uses."""
+        return base64.b64decode(self.shell.run(f"base64 --wrap=0 {self.installed_path}").stdout)
+
+    def place(self, plugin: bytes) -> str:
+        """Put a plugin into the folder; return its path."""
+        path = f"{self.folder}/{self.installed_path.rpartition('/')[2]}"
+        self.shell.run(f"base64 --decode > {path}", stdin=base64.b64encode(plugin).decode())
+        return path
+
+    def use(self, *plugstack: str) -> None:
+        """Write the configuration, with these lines as its plugstack.conf."""
+        lines = "".join(f"{line}\\n" for line in plugstack)
+        other = f"s|^PlugStackConfig=.*|PlugStackConfig={self.folder}/plugstack.conf|"
+        self.shell.run(
+            f"printf '{lines}' > {self.folder}/plugstack.conf && "
+            f"sed '{other}' /etc/slurm/slurm.conf > {self.folder}/slurm.conf && "
+            f"grep -q '^PlugStackConfig={self.folder}' {self.folder}/slurm.conf"
+        )

@@ -1,0 +1,153 @@
+"""How the conformance tests run a step: with a proof that it ran inside the image, or that nothing ran at all."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+import shlex
+import uuid
+
+from ci.cells import Cell
+from ci.ssh import Completed
+from ci.wait import NotYet, wait_for
+from tests.integration.container_support import IMAGE_MARKER, Shell
+from tests.integration.expectations import holds
+from tests.integration.oci import TinyImage
+
+# Far more than any step here needs, on a machine that others use as well.
+PATIENCE = 120.0
+
+_RAN = "the-command-ran"
+_LISTING_FAILED = "couldn't get list of existing container filesystems"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Background:
+    """A step that is running until the block ends."""
+
+    name: str
+    """Name of its job."""
+    output: str
+    """File with all that it wrote so far, standard error included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Job steps in containers, as a user starts them with srun."""
+
+    shell: Shell
+    cell: Cell
+
+    def inside(
+        self, image: TinyImage, script: str, *options: str, variables: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Run ``script`` by the image's ``sh`` and return the lines it wrote; fail unless it ran in that image."""
+        return self.outcome(image, script, *options, variables=variables)[0]
+
+    def outcome(
+        self, image: TinyImage, script: str, *options: str, variables: Mapping[str, str] | None = None
+    ) -> tuple[list[str], str]:
+        """Do as `inside`; return the lines of standard output, and standard error, where Pyxis has its say."""
+        done = self.srun(image.reference, script, *options, variables=variables)
+        assert done.status == 0, str(done)
+        return proven(done, image), done.stderr
+
+    def failing(
+        self, image: TinyImage, script: str, *options: str, variables: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Run a script in the image that has to fail there; return its status and all it said."""
+        done = self.srun(image.reference, script, *options, variables=variables)
+        assert done.status != 0, str(done)
+        proven(done, image)
+        return done.status, done.stdout + done.stderr
+
+    def refused(self, image: str, *options: str, variables: Mapping[str, str] | None = None) -> str:
+        """Start a step that has to be refused: it fails and its command is never run. Return what was said.
+
+        ``image`` is the argument of ``--container-image``; empty for none.
+        """
+        done = self._run(image, ["sh", "-c", f"echo {_RAN}"], options, variables)
+        assert done.status != 0, str(done)
+        assert _RAN not in done.stdout, str(done)
+        return done.stdout + done.stderr
+
+    def on_the_host(self, script: str, *options: str, variables: Mapping[str, str] | None = None) -> list[str]:
+        """Run a script in a step that has no container, and return its lines; fail if it ran in an image."""
+        absent = f"test ! -e {IMAGE_MARKER} && {{ {script}\n}}"
+        done = self._run("", ["sh", "-c", absent], options, variables)
+        assert done.status == 0, str(done)
+        return done.stdout.splitlines()
+
+    def srun(self, image: str, script: str, *options: str, variables: Mapping[str, str] | None = None) -> Completed:
+        """Run a script that first shows the image's marker, whatever comes of it."""
+        return self._run(image, ["sh", "-c", f"cat {IMAGE_MARKER} && {{ {script}\n}}"], options, variables)
+
+    def _run(
+        self, image: str, command: list[str], options: tuple[str, ...], variables: Mapping[str, str] | None
+    ) -> Completed:
+        container = [f"--container-image={image}"] if image else []
+        words = shlex.join(["srun", *container, *options, *command])
+        done = self.shell.run_unchecked(f"{assignments(variables)}{words}", limit=PATIENCE)
+        # Before 4.0.0 `enroot list --fancy` fails when any process in any container ends while it looks, and with it
+        # every step that names its container. test_enroot.py has that fault itself; here it only is in the way.
+        while self.listing_failed(done.stderr):
+            done = self.shell.run_unchecked(f"{assignments(variables)}{words}", limit=PATIENCE)
+        return done
+
+    def listing_failed(self, said: str) -> bool:
+        """Whether a step failed through the fault in `enroot list` that other tests' containers bring about."""
+        return holds(self.cell, enroot="<4.0") and _LISTING_FAILED in said
+
+    @contextmanager
+    def running(
+        self, image: str, script: str, *options: str, ready: str = "ready", variables: Mapping[str, str] | None = None
+    ) -> Iterator[Background]:
+        """Have a step running that has written ``ready``; it is cancelled at the end of the block."""
+        name = f"conformance-{uuid.uuid4().hex[:12]}"
+        output = f"/tmp/{name}.out"
+        container = [f"--container-image={image}"] if image else []
+        words = shlex.join(["srun", "--unbuffered", f"--job-name={name}", *container, *options, "sh", "-c", script])
+        self.shell.run(f"{assignments(variables)}nohup {words} > {output} 2>&1 < /dev/null &")
+        try:
+            self.wait_for_text(output, ready)
+            yield Background(name=name, output=output)
+        finally:
+            self.shell.run(f"scancel --name={name}; rm -f {output}")
+
+    def wait_for_text(self, file: str, text: str) -> str:
+        """Wait until a file on the login node has ``text`` in it; return its content."""
+
+        def probe() -> str | NotYet:
+            content = self.shell.connection.run(f"cat {file}").stdout
+            return content if text in content else NotYet(content)
+
+        return wait_for(f"{text!r} in {file}", probe, limit=PATIENCE, poll=0.3)
+
+    def wait_for_output(self, command: str) -> str:
+        """Wait until a command line on the login node succeeds; return what it writes."""
+
+        def probe() -> str | NotYet:
+            done = self.shell.connection.run(command)
+            return done.stdout if done.status == 0 else NotYet(str(done))
+
+        return wait_for(command, probe, limit=PATIENCE, poll=0.3)
+
+    def wait_until_fails(self, command: str, description: str) -> None:
+        """Wait until a command line on the login node fails."""
+
+        def probe() -> bool | NotYet:
+            done = self.shell.connection.run(command)
+            return True if done.status != 0 else NotYet(str(done))
+
+        wait_for(description, probe, limit=PATIENCE, poll=0.3)
+
+
+def proven(done: Completed, image: TinyImage) -> list[str]:
+    """Return a step's lines without the marker; fail if the marker is missing, for then it ran somewhere else."""
+    first, _, rest = done.stdout.partition("\n")
+    assert first == image.marker, f"this did not run inside {image.reference}: {done}"
+    return rest.splitlines()
+
+
+def assignments(variables: Mapping[str, str] | None) -> str:
+    """Return what sets environment variables in front of a command line."""
+    return "".join(f"{name}={shlex.quote(value)} " for name, value in (variables or {}).items())

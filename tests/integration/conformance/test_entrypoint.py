@@ -1,0 +1,70 @@
+"""``--container-entrypoint`` and its log: off by default, and what reaches it."""
+
+import pytest
+
+from ci.cells import Cell
+from tests.integration.conformance.conftest import MakeImage, Unpack
+from tests.integration.conformance.support import Steps
+from tests.integration.expectations import since
+from tests.integration.oci import File, TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+_ENTRYPOINT = b"""#!/bin/sh
+echo said-by-the-entrypoint
+echo "entrypoint saw V=$V W=$W" > /tmp/seen
+exec "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def image(make_image: MakeImage, unpacked: Unpack) -> TinyImage:
+    """Return an image whose entrypoint talks, notes what it sees, and runs its arguments."""
+    file = File(content=_ENTRYPOINT, mode=0o755)
+    return unpacked(make_image({"/entrypoint": file}, entrypoint=("/entrypoint",)))
+
+
+@pytest.fixture(scope="module")
+def unusual(make_image: MakeImage, unpacked: Unpack) -> TinyImage:
+    """Return an image whose entrypoint cares for no argument."""
+    return unpacked(make_image(entrypoint=("/bin/echo", "I am no shell")))
+
+
+@pytest.mark.parametrize("options", [(), ("--no-container-entrypoint",)])
+def test_off_by_default(steps: Steps, image: TinyImage, options: tuple[str, ...]) -> None:
+    assert steps.inside(image, "test -e /tmp/seen || echo not-run", *options) == ["not-run"]
+
+
+def test_on_request_it_runs_once_before_the_command(steps: Steps, image: TinyImage) -> None:
+    lines, said = steps.outcome(image, "cat /tmp/seen", "--container-entrypoint")
+    assert lines == ["entrypoint saw V= W="]
+    assert "said-by-the-entrypoint" not in said
+
+
+def test_only_listed_variables_reach_it(steps: Steps, image: TinyImage, cell: Cell) -> None:
+    options = ("--container-entrypoint", "--container-env=V")
+    lines = steps.inside(image, "cat /tmp/seen; echo task saw V=$V W=$W", *options, variables={"V": "v", "W": "w"})
+    seen = "entrypoint saw V=v W=" if since(cell, pyxis="0.20") else "entrypoint saw V= W="
+    assert lines == [seen, "task saw V=v W=w"]
+
+
+def test_its_log(steps: Steps, image: TinyImage, cell: Cell) -> None:
+    options = ("--container-entrypoint", "--container-entrypoint-log")
+    if since(cell, pyxis="0.20"):
+        assert "said-by-the-entrypoint" in steps.outcome(image, "true", *options)[1]
+    else:
+        assert "unrecognized option '--container-entrypoint-log'" in steps.refused(image.reference, *options)
+
+
+def test_an_unusual_entrypoint_is_no_matter_by_default(steps: Steps, unusual: TinyImage) -> None:
+    steps.inside(unusual, "true")
+
+
+def test_an_unusual_entrypoint_fails_with_advice(steps: Steps, unusual: TinyImage) -> None:
+    said = steps.refused(unusual.reference, "--container-entrypoint")
+    assert "try using --no-container-entrypoint" in said
+
+
+def test_both_wishes_at_once_are_refused(steps: Steps, image: TinyImage) -> None:
+    said = steps.refused(image.reference, "--container-entrypoint", "--no-container-entrypoint")
+    assert "both --container-entrypoint and --no-container-entrypoint were specified" in said

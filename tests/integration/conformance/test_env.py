@@ -1,0 +1,124 @@
+"""Environment variables: the job's, the image's, and which of them wins."""
+
+import pytest
+
+from ci.cells import Cell
+from tests.integration.conformance.conftest import MakeImage, Unpack
+from tests.integration.conformance.support import Steps
+from tests.integration.expectations import since
+from tests.integration.oci import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+@pytest.fixture(scope="module")
+def image_with_v(make_image: MakeImage, unpacked: Unpack) -> TinyImage:
+    """Return an image that sets V."""
+    return unpacked(make_image(env={"PATH": "/bin:/usr/bin", "V": "image"}))
+
+
+def test_the_image_wins(steps: Steps, image_with_v: TinyImage) -> None:
+    assert steps.inside(image_with_v, "echo $V", variables={"V": "job"}) == ["image"]
+
+
+def test_container_env_lets_the_job_win(steps: Steps, image_with_v: TinyImage) -> None:
+    assert steps.inside(image_with_v, "echo $V", "--container-env=V", variables={"V": "job"}) == ["job"]
+
+
+def test_what_the_job_does_not_set_stays_the_images(steps: Steps, image_with_v: TinyImage) -> None:
+    assert steps.inside(image_with_v, "echo $V", "--container-env=V") == ["image"]
+
+
+def test_a_variable_that_the_image_does_not_have_passes(steps: Steps, image_with_v: TinyImage) -> None:
+    assert steps.inside(image_with_v, "echo $ONLY_JOB", variables={"ONLY_JOB": "job"}) == ["job"]
+
+
+def test_several_names(steps: Steps, make_image: MakeImage) -> None:
+    image = make_image(env={"PATH": "/bin", "A": "image", "B": "image", "C": "image"})
+    variables = {"A": "job", "B": "job", "C": "job"}
+    assert steps.inside(image, "echo $A $B $C", "--container-env=A,C", variables=variables) == ["job image job"]
+
+
+def test_a_value_with_spaces_and_quotes_arrives_whole(steps: Steps, image_with_v: TinyImage) -> None:
+    value = "two  words, 'single' and \"double\" = $HOME"
+    lines = steps.inside(image_with_v, 'printf "%s\\n" "$WHOLE"', variables={"WHOLE": value})
+    assert lines == [value]
+
+
+@pytest.mark.parametrize("names", ["", "V,", ",V", "V,,W"])
+def test_malformed_lists_are_refused(steps: Steps, image_with_v: TinyImage, names: str) -> None:
+    steps.refused(image_with_v.reference, f"--container-env={names}")
+
+
+def test_the_locale_stays_outside_unless_asked_for(steps: Steps, plain: TinyImage) -> None:
+    variables = {"LC_ALL": "C.UTF-8"}
+    assert steps.inside(plain, "echo [$LC_ALL]", variables=variables) == ["[]"]
+    assert steps.inside(plain, "echo [$LC_ALL]", "--container-env=LC_ALL", variables=variables) == ["[C.UTF-8]"]
+
+
+def test_slurms_own_variables_arrive(steps: Steps, plain: TinyImage) -> None:
+    lines = steps.inside(plain, "echo $SLURM_PROCID $SLURM_NTASKS $SLURM_STEP_ID", "--ntasks=1")
+    assert lines == ["0 1 0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "since_pyxis"), [("ENROOT_TRANSFER_TIMEOUT", "0.21"), ("ENROOT_CONNECT_TIMEOUT", None)]
+)
+def test_what_a_job_may_tell_enroot(
+    *, steps: Steps, silent_registry: str, cell: Cell, name: str, since_pyxis: str | None
+) -> None:
+    option = {"ENROOT_TRANSFER_TIMEOUT": "--max-time", "ENROOT_CONNECT_TIMEOUT": "--connect-timeout"}[name]
+    image = f"{silent_registry}#silent/image:1"
+    with steps.running(image, "true", ready="importing docker image", variables={name: "599"}):
+        curl = steps.wait_for_output(f"pgrep --list-full --full '[h]ttp://{silent_registry}'")
+    assert (f"{option} 599" in curl) is (since_pyxis is not None and since(cell, pyxis=since_pyxis))
+
+
+# -- PYXIS_CONTAINER_*: defaults for the options, from 0.21 on. Before, they are variables like any other.
+
+
+def test_the_image_can_be_named_by_a_variable(steps: Steps, plain: TinyImage, cell: Cell) -> None:
+    variables = {"PYXIS_CONTAINER_IMAGE": plain.reference}
+    if since(cell, pyxis="0.21"):
+        done = steps.srun("", "true", variables=variables)
+        assert done.stdout == f"{plain.marker}\n", str(done)
+    else:
+        assert steps.on_the_host("echo $PYXIS_CONTAINER_IMAGE", variables=variables) == [plain.reference]
+
+
+def test_the_command_line_wins_over_the_variable(steps: Steps, plain: TinyImage, image_with_v: TinyImage) -> None:
+    assert steps.inside(plain, "true", variables={"PYXIS_CONTAINER_IMAGE": image_with_v.reference}) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "script", "set_", "unset"),
+    [
+        ("WORKDIR", "/opt", "pwd", "/opt", "/"),
+        ("REMAP_ROOT", "1", "id -u", "0", "1000"),
+        ("REMAP_ROOT", "yes", "id -u", "0", "1000"),
+        ("MOUNTS", "/etc/slurm:/m", "test -e /m/slurm.conf && echo mounted || echo absent", "mounted", "absent"),
+        ("MOUNT_HOME", "true", "mount | grep -q ' /home/tester ' && echo home || echo none", "home", "none"),
+        ("WRITABLE", "1", "touch /new 2> /dev/null && echo writable || echo read-only", "writable", "read-only"),
+        ("READONLY", "0", "touch /new 2> /dev/null && echo writable || echo read-only", "writable", "read-only"),
+        ("ENV", "V", "echo $V", "job", "image"),
+    ],
+)
+def test_options_by_variable(
+    *,
+    steps: Steps,
+    image_with_v: TinyImage,
+    cell: Cell,
+    variable: str,
+    value: str,
+    script: str,
+    set_: str,
+    unset: str,
+) -> None:
+    variables = {f"PYXIS_CONTAINER_{variable}": value, "V": "job"}
+    assert steps.inside(image_with_v, script, variables=variables) == [set_ if since(cell, pyxis="0.21") else unset]
+
+
+def test_a_name_by_variable(steps: Steps, plain: TinyImage, container_name: str, cell: Cell) -> None:
+    steps.inside(plain, "true", variables={"PYXIS_CONTAINER_NAME": container_name})
+    kept = f"pyxis_{container_name}" in steps.shell.run("enroot list").stdout.split()
+    assert kept is since(cell, pyxis="0.21")

@@ -1,0 +1,30 @@
+"""``--container-mount-home``: the user's own files, only when asked for."""
+
+import pytest
+
+from tests.integration.conformance.support import Steps
+from tests.integration.oci import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+@pytest.mark.parametrize("options", [(), ("--no-container-mount-home",)])
+def test_not_by_default(steps: Steps, plain: TinyImage, folder: str, options: tuple[str, ...]) -> None:
+    assert steps.inside(plain, f"test -e {folder} || echo absent", *options) == ["absent"]
+
+
+def test_on_request(steps: Steps, plain: TinyImage, folder: str) -> None:
+    lines = steps.inside(plain, f"echo $HOME; touch {folder}/from-the-step", "--container-mount-home")
+    assert lines == [folder.rpartition("/")[0]]
+    assert steps.shell.run(f"ls {folder}").stdout == "from-the-step\n"
+
+
+def test_as_roots_when_remapped(steps: Steps, plain: TinyImage, folder: str) -> None:
+    inside = f"/root/{folder.rpartition('/')[2]}"
+    options = ("--container-mount-home", "--container-remap-root")
+    assert steps.inside(plain, f"echo $HOME; test -d {inside} && echo mounted", *options) == ["/root", "mounted"]
+
+
+def test_both_wishes_at_once_are_refused(steps: Steps, plain: TinyImage) -> None:
+    said = steps.refused(plain.reference, "--container-mount-home", "--no-container-mount-home")
+    assert "both --container-mount-home and --no-container-mount-home were specified" in said

@@ -1,0 +1,44 @@
+"""False green: an option that nobody honours lets the command run on the host, with success.
+
+It happens where the plugin is loaded on one side only (NVIDIA/pyxis#84). The suites have to notice, so it is brought
+about here: once where srun has no plugin, and once where srun has one that the node does not know.
+"""
+
+import pytest
+
+from tests.integration.conformance.plugins import ClientSide, changed
+from tests.integration.conformance.support import Steps
+from tests.integration.container_support import IMAGE_MARKER, Node
+from tests.integration.oci import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+@pytest.fixture
+def client(steps: Steps, folder: str) -> ClientSide:
+    """Return a configuration for this test's own commands."""
+    return ClientSide(shell=steps.shell, folder=folder)
+
+
+def test_no_node_has_the_marker(pyxis_container: Node) -> None:
+    assert pyxis_container.run(f"test -e {IMAGE_MARKER}").status == 1
+
+
+def test_without_the_plugin_srun_does_not_know_the_option(steps: Steps, plain: TinyImage, client: ClientSide) -> None:
+    client.use("# nothing")
+    said = steps.refused(plain.reference, variables=client.variables)
+    assert "unrecognized option '--container-image" in said
+
+
+def test_an_option_that_the_node_ignores_is_noticed(steps: Steps, plain: TinyImage, client: ClientSide) -> None:
+    # srun files its options under the plugin's name. One of another name takes --container-image just as well, and what
+    # it sends to the node finds no taker there.
+    installed = client.installed()
+    client.use(f"required {client.place(changed(installed, 'plugin_name', b'other'))}")
+    words = f"SLURM_CONF={client.folder}/slurm.conf srun --container-image={plain.reference} cat /etc/os-release"
+    unnoticed = steps.shell.run(words)
+    assert "pyxis-matrix-tiny" not in unnoticed.stdout, "it ran in the image; this test shows nothing"
+    with pytest.raises(AssertionError):
+        steps.inside(plain, "true", variables=client.variables)
+    with pytest.raises(AssertionError):
+        steps.failing(plain, "false", variables=client.variables)

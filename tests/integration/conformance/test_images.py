@@ -1,0 +1,123 @@
+"""``--container-image``: references, squashfs files, and images of unusual content.
+
+Forms of references that concern the registry (ports, slashes, digests, formats) are the `registry` suite's.
+"""
+
+import base64
+from dataclasses import replace
+
+import pytest
+
+from ci.cells import Cell
+from tests.integration.conformance.conftest import MakeImage, Unpack
+from tests.integration.conformance.support import Steps
+from tests.integration.container_support import Node
+from tests.integration.expectations import answer, since
+from tests.integration.oci import File, Layer, TinyImage, Whiteout
+
+pytestmark = pytest.mark.container_packaging
+
+
+def test_an_image_of_the_registry(steps: Steps, tiny_image: TinyImage) -> None:
+    _, said = steps.outcome(tiny_image, "true")
+    assert f"imported docker image: {tiny_image.reference}" in said
+
+
+def test_docker_uri(steps: Steps, tiny_image: TinyImage) -> None:
+    steps.inside(replace(tiny_image, reference=f"docker://{tiny_image.reference}"), "true")
+
+
+def test_an_unknown_image_is_refused(steps: Steps, tiny_image: TinyImage) -> None:
+    assert "failed to import docker image" in steps.refused(tiny_image.reference + "-unknown")
+
+
+def test_one_import_per_node(steps: Steps, tiny_image: TinyImage) -> None:
+    said = steps.refused(tiny_image.reference + "-unknown", "--ntasks=2", "--overcommit")
+    assert said.count("failed to import docker image") == 1
+
+
+def test_all_tasks_of_a_node_share_one_container(steps: Steps, tiny_image: TinyImage) -> None:
+    done = steps.srun(tiny_image.reference, "readlink /proc/self/ns/mnt", "--ntasks=2", "--overcommit")
+    lines = done.stdout.split()
+    assert lines.count(tiny_image.marker) == 2, str(done)
+    assert len(set(lines) - {tiny_image.marker}) == 1, str(done)
+    assert done.stderr.count("imported docker image") == 1, str(done)
+
+
+# -- squashfs files -------------------------------------------------------------------------------------------------
+
+
+def test_a_file_by_its_absolute_path(steps: Steps, plain: TinyImage) -> None:
+    assert "import" not in steps.outcome(plain, "true")[1]
+
+
+def test_a_relative_path_needs_its_dot(steps: Steps, plain: TinyImage, folder: str) -> None:
+    steps.shell.run(f"cp {plain.reference} {folder}/hello.sqsh")
+    assert "failed to import docker image" in steps.refused("hello.sqsh", f"--chdir={folder}")
+    steps.inside(replace(plain, reference="./hello.sqsh"), "true", f"--chdir={folder}")
+
+
+@pytest.mark.parametrize("path", ["./none.sqsh", "/none.sqsh", "./", "/dev/urandom", "/etc/passwd"])
+def test_what_is_no_squashfs_file_is_refused(steps: Steps, path: str) -> None:
+    assert "failed to create container filesystem" in steps.refused(path)
+
+
+# -- unusual content ------------------------------------------------------------------------------------------------
+
+
+def test_an_image_without_a_shell_can_not_be_started(
+    steps: Steps, make_image: MakeImage, pyxis_container: Node
+) -> None:
+    encoded = pyxis_container.run("base64 --wrap=0 /bin/busybox").stdout
+    program = File(content=base64.b64decode(encoded), mode=0o755)
+    image = make_image(layers=(Layer.of({"/program": program}),), cmd=("/program",), env={})
+    done = steps.shell.srun_unchecked("/program", "true", image=image.reference)
+    assert done.status != 0, str(done)
+    assert "/bin/sh" in done.stderr or "/bin/bash" in done.stderr, str(done)
+    assert "couldn't start container" in done.stderr or "container start failed" in done.stderr, str(done)
+
+
+def test_a_user_in_the_image_is_ignored(steps: Steps, make_image: MakeImage, unpacked: Unpack) -> None:
+    image = unpacked(make_image({"/etc/passwd": Whiteout(), "/etc/group": Whiteout()}, user="1234"))
+    lines = steps.inside(image, "id -u; cut -d: -f1,3 /etc/passwd")
+    submitter = steps.shell.run("id -u").stdout.strip()
+    assert lines[0] == submitter
+    assert {"root:0", f"tester:{submitter}"} <= set(lines)
+    assert any(line.startswith("nobody:") for line in lines)
+    assert steps.inside(image, "id -u", "--container-remap-root") == ["0"]
+
+
+def test_a_label_of_two_lines(steps: Steps, make_image: MakeImage, cell: Cell) -> None:
+    image = make_image(labels={"description": "first line\necho from-the-label >&2; touch /tmp/from-the-label"})
+    lines = steps.inside(image, "ls /tmp", "--container-entrypoint")
+    # Until 4.1.1 the second line became part of /etc/rc, which a shell runs.
+    assert lines == answer(cell, {("enroot", "<4.1.2"): ["from-the-label"], ("enroot", ">=4.1.2"): []})
+
+
+def test_a_label_with_an_apostrophe_in_its_second_line(steps: Steps, make_image: MakeImage, cell: Cell) -> None:
+    image = make_image(labels={"description": "first line\nit's the second"})
+    if since(cell, enroot="4.1.2"):
+        steps.inside(image, "true")
+    else:
+        steps.refused(image.reference)
+
+
+def test_a_program_that_only_the_image_has(steps: Steps, make_image: MakeImage, unpacked: Unpack) -> None:
+    # srun must not look for it on the host: neither by its name nor by the path that the host's own one has.
+    image = unpacked(make_image({"/opt/tool": File(content=b"#!/bin/sh\necho from-the-image\n", mode=0o755)}))
+    by_path = steps.shell.srun_unchecked("/opt/tool", image=image.reference)
+    assert by_path.stdout == "from-the-image\n", str(by_path)
+    assert steps.shell.run_unchecked("test -e /opt/tool").status == 1
+    by_name = steps.shell.srun_unchecked("cat", "/etc/pyxis-matrix-image", image=image.reference)
+    assert by_name.stdout == f"{image.marker}\n", str(by_name)
+
+
+def test_a_program_that_only_the_host_has_is_not_found(steps: Steps, plain: TinyImage) -> None:
+    status, said = steps.failing(plain, "srun true")
+    assert status == 127
+    assert "srun: not found" in said
+
+
+def test_the_images_own_files_are_seen(steps: Steps, plain: TinyImage) -> None:
+    on_host = steps.on_the_host(". /etc/os-release; echo $ID")
+    assert steps.inside(plain, ". /etc/os-release; echo $ID") == ["pyxis-matrix-tiny"] != on_host

@@ -1,0 +1,64 @@
+"""Arguments that must be refused; nothing may run then, least of all on the host."""
+
+import pytest
+
+from ci.cells import Cell
+from tests.integration.conformance.support import Steps
+from tests.integration.container_support import Registry
+from tests.integration.expectations import since
+from tests.integration.oci import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+@pytest.mark.parametrize("option", ["image", "workdir", "save"])
+def test_empty_values(steps: Steps, plain: TinyImage, option: str) -> None:
+    image = "" if option == "image" else plain.reference
+    assert f"--container-{option}: argument required" in steps.refused(image, f"--container-{option}=")
+
+
+def test_an_endless_image_name(steps: Steps) -> None:
+    steps.refused("a" * 3000)
+
+
+@pytest.mark.parametrize("image", ["#UPPER", "#two words", "#team#image", "#"])
+def test_malformed_references(steps: Steps, local_registry: Registry, image: str) -> None:
+    assert "Invalid image reference" in steps.refused(f"{local_registry.address}{image}")
+
+
+@pytest.mark.parametrize(
+    ("option", "first", "second"), [("image", "one", "two"), ("workdir", "/a", "/b"), ("name", "one", "two")]
+)
+def test_two_values_for_one_option(steps: Steps, plain: TinyImage, option: str, first: str, second: str) -> None:
+    image = "" if option == "image" else plain.reference
+    said = steps.refused(image, f"--container-{option}={first}", f"--container-{option}={second}")
+    assert f"--container-{option} specified multiple times" in said
+
+
+def test_read_only_and_writable(steps: Steps, plain: TinyImage) -> None:
+    said = steps.refused(plain.reference, "--container-readonly", "--container-writable")
+    assert "both --container-writable and --container-readonly were specified" in said
+
+
+def test_an_unknown_option(steps: Steps, plain: TinyImage) -> None:
+    assert "unrecognized option '--container-nonsense'" in steps.refused(plain.reference, "--container-nonsense")
+
+
+@pytest.mark.parametrize(
+    ("option", "named", "first"),
+    [
+        ("--container-mounts=/etc:/m", "--container-mounts", "0.18"),
+        ("--container-workdir=/opt", "--container-workdir", "0.18"),
+        ("--container-mount-home", "--[no-]container-mount-home", "0.18"),
+        ("--container-remap-root", "--[no-]container-remap-root", "0.18"),
+        ("--container-entrypoint", "--[no-]container-entrypoint", "0.18"),
+        ("--container-save=/tmp/x.sqsh", "--container-save", "0.21"),
+        ("--container-writable", "--container-writable", "0.21"),
+    ],
+)
+def test_options_without_an_image_are_ignored(steps: Steps, cell: Cell, option: str, named: str, first: str) -> None:
+    # The command runs on the host then: with a warning, but also with success.
+    done = steps.shell.srun_unchecked(option, "sh", "-c", "test ! -e /etc/pyxis-matrix-image", image="")
+    assert done.status == 0, str(done)
+    warned = f"ignoring {named} because neither --container-image nor --container-name is set" in done.stderr
+    assert warned is since(cell, pyxis=first), str(done)

@@ -1,0 +1,81 @@
+"""``--container-mounts``: what is mounted, what is refused, and what is said about it."""
+
+import pytest
+
+from ci.cells import Cell
+from tests.integration.conformance.support import Steps
+from tests.integration.container_support import Shell
+from tests.integration.expectations import since
+from tests.integration.oci import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+def test_a_folder_is_mounted_where_asked_and_writable(steps: Steps, plain: TinyImage, folder: str) -> None:
+    steps.shell.run(f"echo from-host > {folder}/file")
+    lines = steps.inside(plain, "cat /m/file; echo from-container > /m/new", f"--container-mounts={folder}:/m")
+    assert lines == ["from-host"]
+    assert steps.shell.run(f"cat {folder}/new").stdout == "from-container\n"
+
+
+def test_a_source_alone_is_mounted_onto_itself(steps: Steps, plain: TinyImage, folder: str) -> None:
+    steps.shell.run(f"echo from-host > {folder}/file")
+    assert steps.inside(plain, f"cat {folder}/file", f"--container-mounts={folder}") == ["from-host"]
+
+
+def test_a_single_file_is_mounted(steps: Steps, plain: TinyImage, folder: str) -> None:
+    steps.shell.run(f"echo from-host > {folder}/file")
+    assert steps.inside(plain, "cat /etc/one", f"--container-mounts={folder}/file:/etc/one") == ["from-host"]
+
+
+def test_several_mounts_are_separated_by_commas(steps: Steps, plain: TinyImage, folder: str) -> None:
+    steps.shell.run(f"mkdir {folder}/a {folder}/b; echo first > {folder}/a/file; echo second > {folder}/b/file")
+    lines = steps.inside(plain, "cat /a/file /b/file", f"--container-mounts={folder}/a:/a,{folder}/b:/b")
+    assert lines == ["first", "second"]
+
+
+@pytest.mark.parametrize("flags", ["ro", "unbindable+ro"])
+def test_a_read_only_mount_refuses_writes(steps: Steps, plain: TinyImage, folder: str, flags: str) -> None:
+    _, said = steps.failing(plain, "touch /m/file", f"--container-mounts={folder}:/m:{flags}")
+    assert "Read-only file system" in said
+    assert steps.shell.run(f"ls {folder}").stdout == ""
+
+
+def test_a_tmpfs_can_be_mounted(steps: Steps, plain: TinyImage) -> None:
+    assert steps.inside(plain, "touch /t/x && grep -c ' /t tmpfs ' /proc/mounts", "--container-mounts=tmpfs:/t") == [
+        "1"
+    ]
+
+
+def test_what_is_not_mounted_is_not_there(steps: Steps, plain: TinyImage, folder: str) -> None:
+    assert steps.inside(plain, f"test -e {folder} || echo absent", "--no-container-mount-home") == ["absent"]
+
+
+@pytest.mark.parametrize("mounts", ["", ":", "/tmp:", "/tmp:mnt", "devpts:/x", "/home:../home"])
+def test_malformed_mounts_are_refused(steps: Steps, plain: TinyImage, mounts: str) -> None:
+    steps.refused(plain.reference, f"--container-mounts={mounts}")
+
+
+def test_a_missing_source_is_refused(steps: Steps, plain: TinyImage, folder: str, cell: Cell) -> None:
+    said = steps.refused(plain.reference, f"--container-mounts={folder}/none:/m")
+    assert f"{folder}/none" in said
+    # Before, enroot's own helper was the first to notice.
+    assert ("source path does not exist" in said) is since(cell, pyxis="0.24")
+
+
+def test_a_source_with_a_space(steps: Steps, plain: TinyImage, folder: str, cell: Cell) -> None:
+    steps.shell.run(f"mkdir '{folder}/with space'; echo from-host > '{folder}/with space/file'")
+    mount = f"--container-mounts={folder}/with space:/m"
+    # Pyxis writes the space in the way of fstab(5) from 0.24 on, and enroot reads it so after 4.1.2.
+    if since(cell, pyxis="0.24", enroot="4.1.3"):
+        assert steps.inside(plain, "cat /m/file", mount) == ["from-host"]
+    else:
+        steps.refused(plain.reference, mount)
+
+
+def test_mounts_belong_to_their_step_alone(
+    steps: Steps, plain: TinyImage, folder: str, slurm_pyxis_cluster: Shell
+) -> None:
+    steps.inside(plain, "true", f"--container-mounts={folder}:/m")
+    assert slurm_pyxis_cluster.run_unchecked("grep ' /m ' /proc/mounts").status == 1
+    assert steps.inside(plain, "test -e /m || echo absent") == ["absent"]

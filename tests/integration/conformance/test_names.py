@@ -1,0 +1,113 @@
+"""``--container-name``: what lives on under a name, and what the flags behind it insist on."""
+
+import pytest
+
+from tests.integration.conformance.conftest import MakeImage
+from tests.integration.conformance.support import Steps
+from tests.integration.oci import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+def test_a_named_container_keeps_its_files(steps: Steps, plain: TinyImage, container_name: str) -> None:
+    name = f"--container-name={container_name}"
+    steps.inside(plain, "echo kept > /kept", name, "--container-writable")
+    done = steps.srun("", "cat /kept", name)
+    assert done.stdout.splitlines() == [plain.marker, "kept"], str(done)
+
+
+def test_a_container_that_exists_is_not_imported_again(
+    steps: Steps, tiny_image: TinyImage, container_name: str
+) -> None:
+    name = f"--container-name={container_name}"
+    assert "imported docker image" in steps.outcome(tiny_image, "true", name)[1]
+    assert "imported docker image" not in steps.outcome(tiny_image, "true", name)[1]
+
+
+def test_an_unnamed_container_keeps_nothing(steps: Steps, plain: TinyImage) -> None:
+    steps.inside(plain, "echo lost > /lost", "--container-writable")
+    assert steps.inside(plain, "test -e /lost || echo absent") == ["absent"]
+
+
+def test_names_are_global_whatever_job_made_them(steps: Steps, plain: TinyImage, container_name: str) -> None:
+    job = steps.inside(plain, "echo $SLURM_JOB_ID", f"--container-name={container_name}")[0]
+    names = steps.shell.run("enroot list").stdout.split()
+    assert f"pyxis_{container_name}" in names
+    assert f"pyxis_{job}_{container_name}" not in names
+
+
+def test_a_removed_container_is_imported_anew(steps: Steps, plain: TinyImage, container_name: str) -> None:
+    name = f"--container-name={container_name}"
+    steps.inside(plain, "touch /mine", name, "--container-writable")
+    steps.shell.run(f"enroot remove --force pyxis_{container_name}")
+    assert "does not exist, and --container-image is not set" in steps.refused("", name)
+    assert steps.inside(plain, "test -e /mine || echo absent", name) == ["absent"]
+
+
+def test_an_existing_container_wins_over_another_image(
+    steps: Steps, plain: TinyImage, make_image: MakeImage, container_name: str
+) -> None:
+    steps.inside(plain, "true", f"--container-name={container_name}")
+    done = steps.srun(make_image().reference, "true", f"--container-name={container_name}")
+    assert done.stdout == f"{plain.marker}\n"
+
+
+def test_a_running_container_is_joined(steps: Steps, plain: TinyImage, container_name: str, folder: str) -> None:
+    name = f"--container-name={container_name}"
+    with steps.running(plain.reference, "touch /tmp/private; echo ready; sleep 600", name):
+        lines, said = steps.outcome(
+            plain, "ls /tmp; test -e /m || echo no-mount", name, f"--container-mounts={folder}:/m"
+        )
+    # /tmp is a tmpfs of the running container's own: whoever sees the file is in its mount namespace.
+    assert lines == ["private", "no-mount"]
+    assert "ignoring --container-mounts when attaching to a running container" in said
+
+
+def test_no_exec_starts_beside_the_running_one(
+    steps: Steps, plain: TinyImage, container_name: str, folder: str
+) -> None:
+    with steps.running(
+        plain.reference, "touch /tmp/private; echo ready; sleep 600", f"--container-name={container_name}"
+    ):
+        options = (f"--container-name={container_name}:no_exec", f"--container-mounts={folder}:/m")
+        assert steps.inside(plain, "ls /tmp; test -d /m && echo mounted", *options) == ["mounted"]
+
+
+def test_exec_joins_a_running_container(steps: Steps, plain: TinyImage, container_name: str) -> None:
+    name = f"--container-name={container_name}"
+    with steps.running(plain.reference, "touch /tmp/private; echo ready; sleep 600", name):
+        done = steps.srun("", "ls /tmp", f"{name}:exec")
+    assert done.stdout.splitlines() == [plain.marker, "private"], str(done)
+
+
+def test_exec_refuses_a_stopped_container(steps: Steps, plain: TinyImage, container_name: str) -> None:
+    steps.inside(plain, "true", f"--container-name={container_name}")
+    said = steps.refused(plain.reference, f"--container-name={container_name}:exec")
+    assert "the container is not running" in said
+
+
+def test_create_refuses_an_existing_container(steps: Steps, plain: TinyImage, container_name: str) -> None:
+    name = f"--container-name={container_name}:create"
+    steps.inside(plain, "true", name)
+    assert "the container already exists" in steps.refused(plain.reference, name)
+
+
+@pytest.mark.parametrize("name", ["", ":exec", "name:attach", "/tmp/name", "a" * 300])
+def test_malformed_names_are_refused(steps: Steps, plain: TinyImage, name: str) -> None:
+    steps.refused(plain.reference, f"--container-name={name}")
+
+
+def test_an_unknown_name_without_an_image_is_refused(steps: Steps, container_name: str) -> None:
+    said = steps.refused("", f"--container-name={container_name}")
+    assert "does not exist, and --container-image is not set" in said
+
+
+def test_writable(steps: Steps, plain: TinyImage) -> None:
+    assert steps.inside(plain, "echo text > /new && cat /new", "--container-writable") == ["text"]
+
+
+@pytest.mark.parametrize("options", [(), ("--container-readonly",)])
+def test_read_only_is_the_default(steps: Steps, plain: TinyImage, options: tuple[str, ...]) -> None:
+    # It is enroot's default (ENROOT_ROOTFS_WRITABLE no), which the node's configuration leaves alone.
+    _, said = steps.failing(plain, "touch /new", *options)
+    assert "Read-only file system" in said

@@ -1,0 +1,76 @@
+"""``--container-save``: a squashfs file that is complete when srun returns."""
+
+import pytest
+
+from ci.cells import Cell
+from tests.integration.conformance.conftest import MakeImage, Unpack
+from tests.integration.conformance.support import Steps
+from tests.integration.expectations import since
+from tests.integration.oci import Directory, TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+@pytest.fixture(scope="module")
+def savable(make_image: MakeImage, unpacked: Unpack) -> TinyImage:
+    """Return an image that has every folder that enroot mounts something on; see the last test for one that has not."""
+    return unpacked(make_image({"/var/run": Directory(), "/var/lock": Directory()}))
+
+
+def test_a_saved_container_can_be_started(steps: Steps, savable: TinyImage, folder: str) -> None:
+    saved = f"{folder}/saved.sqsh"
+    _, said = steps.outcome(savable, "echo kept > /kept", "--container-writable", f"--container-save={saved}")
+    assert f"to {saved}" in said
+    done = steps.srun(saved, "cat /kept")
+    assert done.stdout.splitlines() == [savable.marker, "kept"], str(done)
+
+
+def test_the_file_is_complete_when_srun_returns(steps: Steps, savable: TinyImage, folder: str) -> None:
+    # Once the file was written behind srun's back (NVIDIA/pyxis#76), so one success would prove little.
+    saved = f"{folder}/saved.sqsh"
+    for number in range(10):
+        steps.inside(savable, f"echo {number} > /kept", "--container-writable", f"--container-save={saved}")
+        steps.shell.run(f"rm -rf {folder}/look && unsquashfs -quiet -no-progress -dest {folder}/look {saved} kept")
+        assert steps.shell.run(f"cat {folder}/look/kept").stdout == f"{number}\n"
+
+
+def test_a_relative_path_counts_from_the_jobs_folder(steps: Steps, savable: TinyImage, folder: str) -> None:
+    done = steps.shell.run(
+        f"cd {folder} && srun --container-image={savable.reference} --container-save=./saved.sqsh cat /etc/os-release"
+    )
+    assert "pyxis-matrix-tiny" in done.stdout
+    assert steps.shell.run(f"ls {folder}").stdout == "saved.sqsh\n"
+
+
+def test_what_a_failing_command_left_is_saved_too(steps: Steps, savable: TinyImage, folder: str) -> None:
+    saved = f"{folder}/saved.sqsh"
+    steps.failing(savable, "echo kept > /kept; exit 9", "--container-writable", f"--container-save={saved}")
+    assert steps.srun(saved, "cat /kept").stdout.splitlines() == [savable.marker, "kept"]
+
+
+def test_an_image_can_be_saved_onto_itself(steps: Steps, savable: TinyImage, folder: str) -> None:
+    saved = f"{folder}/saved.sqsh"
+    options = ("--container-writable", f"--container-save={saved}")
+    steps.inside(savable, "echo first > /first", *options)
+    steps.shell.run(f"srun --container-image={saved} --container-writable --container-save={saved} touch /second")
+    assert steps.srun(saved, "cat /first; ls /second").stdout.splitlines() == [savable.marker, "first", "/second"]
+
+
+def test_onto_a_folder(steps: Steps, savable: TinyImage, folder: str, cell: Cell) -> None:
+    steps.shell.run(f"mkdir {folder}/precious; touch {folder}/precious/file")
+    option = f"--container-save={folder}/precious/"
+    if since(cell, pyxis="0.21"):
+        assert "--container-save: target is a directory" in steps.refused(savable.reference, option)
+    else:
+        steps.srun(savable.reference, "true", option)
+    # Before, nothing but enroot stood in the way; and until 4.0.0 its `export --force` removed the folder.
+    kept = since(cell, pyxis="0.21") or since(cell, enroot="4.0.0")
+    assert (steps.shell.run_unchecked(f"test -f {folder}/precious/file").status == 0) is kept
+
+
+def test_a_container_with_a_mount_can_be_saved(steps: Steps, savable: TinyImage, folder: str) -> None:
+    # The folder that enroot makes to mount something on is closed to everybody, and its export has to step over it.
+    saved = f"{folder}/saved.sqsh"
+    options = ("--container-writable", f"--container-save={saved}", f"--container-mounts={folder}:/made-for-the-mount")
+    steps.inside(savable, "echo kept > /kept", *options)
+    assert steps.srun(saved, "cat /kept").stdout.splitlines() == [savable.marker, "kept"]

@@ -1,0 +1,47 @@
+"""Exit codes, signals and cancelling."""
+
+import pytest
+
+from ci.cells import Cell
+from tests.integration.conformance.support import Steps
+from tests.integration.expectations import since
+from tests.integration.oci import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -KILL $$", 137), ("no-such-program", 127)])
+def test_the_commands_status_is_the_steps(steps: Steps, plain: TinyImage, script: str, status: int) -> None:
+    assert steps.failing(plain, script)[0] == status
+
+
+@pytest.mark.parametrize("signal", ["USR1", "TERM"])
+def test_a_signal_reaches_the_command(steps: Steps, plain: TinyImage, signal: str) -> None:
+    script = f"trap 'echo got-{signal}; exit 0' {signal}; echo ready; while :; do sleep 0.1; done"
+    with steps.running(plain.reference, script) as step:
+        job = steps.shell.run(f"squeue --noheader --name={step.name} --format=%i").stdout.strip()
+        steps.shell.run(f"scancel --signal={signal} {job}.0")
+        steps.wait_for_text(step.output, f"got-{signal}")
+
+
+def test_an_import_can_be_cancelled(steps: Steps, silent_registry: str) -> None:
+    image = f"{silent_registry}#silent/image:1"
+    with steps.running(image, "true", ready="importing docker image") as step:
+        steps.shell.run(f"scancel --name={step.name}")
+        steps.wait_for_text(step.output, "srun: error")
+    steps.wait_until_fails(f"pgrep --full '[h]ttp://{silent_registry}'", "end of the import's own programs")
+
+
+def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: str, cell: Cell) -> None:
+    image = f"{silent_registry}#silent/image:1"
+    with steps.running(image, "true", ready="importing docker image") as step:
+        steps.wait_for_output(f"pgrep --full '[h]ttp://{silent_registry}'")
+        job = steps.shell.run(f"squeue --noheader --name={step.name} --format=%i").stdout.strip()
+        # To the task alone: scancel would reach the import's own programs as well, and they may be the first to end.
+        steps.shell.run(f"pkill --signal TERM --euid $USER --full '^slurmstepd: .{job}[.]0'")
+        if since(cell, pyxis="0.24"):
+            steps.wait_for_text(step.output, "received SIGTERM, forwarding to child")
+        else:
+            # Before, it was ignored, and only the cancelling ends the import.
+            steps.shell.run(f"scancel {job}")
+            assert "forwarding" not in steps.wait_for_text(step.output, "srun: error")

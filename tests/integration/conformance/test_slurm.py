@@ -1,0 +1,94 @@
+"""What Slurm and munge make of a wrong configuration: the messages by which the launcher's users know the cause."""
+
+from collections.abc import Iterator
+import uuid
+
+import pytest
+
+from ci.cells import Cell
+from ci.wait import NotYet, wait_for
+from tests.integration.conformance.support import PATIENCE
+from tests.integration.container_support import Node, Shell
+from tests.integration.expectations import since
+
+pytestmark = pytest.mark.container_packaging
+
+_AS_MUNGE = "setpriv --reuid=munge --regid=munge --clear-groups"
+
+
+@pytest.fixture
+def root_folder(pyxis_container: Node) -> Iterator[str]:
+    """Return a folder on the login node for what only root may do there."""
+    path = f"/tmp/conformance-{uuid.uuid4().hex[:12]}"
+    pyxis_container.run(f"install --directory --owner=munge --group=munge --mode=0755 {path}")
+    yield path
+    pyxis_container.run(f"rm -rf {path}")
+
+
+def _with_line(shell: Shell, folder: str, line: str) -> str:
+    """Return the path of the cluster's configuration with one more line, for clients alone."""
+    shell.run(f"cp /etc/slurm/slurm.conf {folder}/slurm.conf && echo '{line}' >> {folder}/slurm.conf")
+    return f"{folder}/slurm.conf"
+
+
+def test_clients_say_that_munge_is_missing(slurm_pyxis_cluster: Shell, folder: str) -> None:
+    conf = _with_line(slurm_pyxis_cluster, folder, f"AuthInfo=socket={folder}/none")
+    done = slurm_pyxis_cluster.run_unchecked(f"SLURM_CONF={conf} sinfo")
+    assert done.status != 0
+    assert "Protocol authentication error" in done.stderr
+    assert "Munge encode failed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prepare", "complaint"),
+    [
+        ("true", "key"),
+        ("head -c 128 /dev/urandom > key && chown munge key && chmod 0644 key", "Keyfile is insecure"),
+        ("head -c 128 /dev/urandom > key && chown root key && chmod 0644 key", "Keyfile is insecure"),
+    ],
+)
+def test_munged_refuses_a_missing_or_open_key(
+    pyxis_container: Node, root_folder: str, prepare: str, complaint: str
+) -> None:
+    options = " ".join(f"--{name}-file={root_folder}/{name}" for name in ("key", "pid", "seed", "log"))
+    done = pyxis_container.run(
+        f"cd {root_folder} && {prepare} && {_AS_MUNGE} munged --foreground --socket={root_folder}/socket {options}"
+    )
+    assert done.status != 0, str(done)
+    assert complaint.lower() in done.stderr.lower(), str(done)
+
+
+def test_a_key_that_slurm_does_not_know_is_fatal(slurm_pyxis_cluster: Shell, folder: str) -> None:
+    done = slurm_pyxis_cluster.run_unchecked(
+        f"SLURM_CONF={_with_line(slurm_pyxis_cluster, folder, 'NoSuchKey=1')} sinfo"
+    )
+    assert done.status != 0, str(done)
+    assert "unrecognized key: NoSuchKey" in done.stderr
+
+
+def test_a_plugin_that_later_slurms_lack(pyxis_container: Node, root_folder: str, cell: Cell) -> None:
+    # A controller of its own, which knows no node of the cluster.
+    changes = [
+        "s|^SelectType=.*|SelectType=select/cons_res|",
+        "s|^NodeName=.*|NodeName=nobody NodeAddr=127.0.0.2 CPUs=1|",
+        "s|^PartitionName=.*|PartitionName=none Nodes=nobody|",
+        f"s|^StateSaveLocation=.*|StateSaveLocation={root_folder}/state|",
+        f"s|^SlurmctldPidFile=.*|SlurmctldPidFile={root_folder}/pid|",
+        f"s|^SlurmctldLogFile=.*|SlurmctldLogFile={root_folder}/log|",
+    ]
+    free_port = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
+    sed = " ".join(f"-e '{change}'" for change in changes)
+    started = pyxis_container.run(
+        f"cd {root_folder}; install --directory --owner=slurm state; touch log; chown slurm log\n"
+        f"sed {sed} /etc/slurm/slurm.conf > {root_folder}/slurm.conf\n"
+        f'echo SlurmctldPort=$(python3 -c "{free_port}") >> {root_folder}/slurm.conf\n'
+        f"nohup slurmctld -D -f {root_folder}/slurm.conf > {root_folder}/out 2>&1 < /dev/null & echo $!"
+    )
+
+    def probe() -> str | NotYet:
+        said = pyxis_container.run(f"cat {root_folder}/log {root_folder}/out").stdout
+        return said if "fatal" in said or "Running as primary controller" in said else NotYet(said)
+
+    said = wait_for("a controller that starts or gives up", probe, limit=PATIENCE)
+    pyxis_container.run(f"kill {started.stdout.strip()}")
+    assert ("fatal" in said) is since(cell, slurm="23.11"), said

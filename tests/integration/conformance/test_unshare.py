@@ -1,0 +1,39 @@
+"""``--container-unshare``: namespaces of the container's own."""
+
+import pytest
+
+from ci.cells import Cell
+from tests.integration.conformance.support import Steps
+from tests.integration.expectations import since
+from tests.integration.oci import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+_NAMES = {"net": "network", "ipc": "IPC", "uts": "UTS"}
+
+
+@pytest.mark.parametrize("namespace", _NAMES)
+def test_shared_with_the_host_by_default(steps: Steps, plain: TinyImage, namespace: str) -> None:
+    script = f"readlink /proc/self/ns/{namespace}"
+    assert steps.inside(plain, script) == steps.on_the_host(script)
+
+
+@pytest.mark.parametrize("namespace", _NAMES)
+def test_its_own_on_request(steps: Steps, plain: TinyImage, namespace: str, cell: Cell) -> None:
+    script = f"readlink /proc/self/ns/{namespace}"
+    option = f"--container-unshare={namespace}"
+    if not since(cell, pyxis="0.24"):
+        assert "unrecognized option" in steps.refused(plain.reference, option)
+    elif since(cell, enroot="4.1.3"):
+        assert steps.inside(plain, script, option) != steps.on_the_host(script)
+    else:
+        # enroot can do it only after 4.1.2, and Pyxis notices that it was not done.
+        said = steps.refused(plain.reference, option)
+        assert f"requested but the container is not in a separate {_NAMES[namespace]} namespace" in said
+
+
+@pytest.mark.parametrize("namespaces", ["foo", "net,foo", "", "net,"])
+def test_unknown_namespaces_are_refused(steps: Steps, plain: TinyImage, namespaces: str, cell: Cell) -> None:
+    said = steps.refused(plain.reference, f"--container-unshare={namespaces}")
+    expected = "--container-unshare: " if since(cell, pyxis="0.24") else "unrecognized option"
+    assert expected in said

@@ -1,0 +1,35 @@
+"""The proof that a step ran inside its image fails when it ran anywhere else."""
+
+import pytest
+
+from ci.arch import Arch
+from ci.ssh import Completed
+from tests.integration.conformance.support import proven
+from tests.integration.oci import Image, Pushed, TinyImage
+
+_IMAGE = TinyImage(
+    reference="localhost:5000#tiny:1",
+    marker="tiny-1",
+    pushed=Pushed(address="localhost:5000", repository="tiny", tag="1", digest="sha256:0", media_type="x"),
+    image=Image(layers=(), arch=Arch.AMD64),
+)
+
+
+def _done(stdout: str, status: int = 0) -> Completed:
+    return Completed(command="srun", status=status, stdout=stdout, stderr="")
+
+
+def test_the_marker_comes_first_and_is_taken_off() -> None:
+    assert proven(_done("tiny-1\none\ntwo\n"), _IMAGE) == ["one", "two"]
+    assert proven(_done("tiny-1\n"), _IMAGE) == []
+
+
+@pytest.mark.parametrize("stdout", ["", "one\n", "tiny-2\none\n", "one\ntiny-1\n"])
+def test_success_without_the_marker_is_a_failure(stdout: str) -> None:
+    with pytest.raises(AssertionError, match="did not run inside"):
+        proven(_done(stdout), _IMAGE)
+
+
+def test_the_text_shows_what_was_said_instead() -> None:
+    with pytest.raises(AssertionError, match="exit status 3"):
+        proven(_done("", status=3), _IMAGE)
