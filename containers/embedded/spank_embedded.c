@@ -469,12 +469,24 @@ static int read_settings(int argc, char **argv)
 
 static bool container_wanted(void)
 {
+	const struct { bool given; const char *option; } idle[] = {
+		{options.mounts_length > 0, "--container-mounts"},
+		{options.workdir != NULL, "--container-workdir"},
+		{options.save != NULL, "--container-save"},
+		{options.mount_home != -1, "--[no-]container-mount-home"},
+		{options.remap_root != -1, "--[no-]container-remap-root"},
+		{options.entrypoint != -1, "--[no-]container-entrypoint"},
+		{options.entrypoint_log != -1, "--container-entrypoint-log"},
+		{options.writable == 0, "--container-readonly"},
+		{options.writable == 1, "--container-writable"},
+	};
+
 	if (options.image != NULL || options.name != NULL)
 		return true;
-	if (options.mounts_length > 0 || options.workdir != NULL || options.save != NULL || options.env.length > 0 ||
-	    options.mount_home != -1 || options.remap_root != -1 || options.writable != -1 || options.entrypoint != -1)
-		slurm_error("embedded: ignoring the --container options because neither --container-image nor "
-			    "--container-name is set");
+	for (size_t i = 0; i < sizeof(idle) / sizeof(idle[0]); i++)
+		if (idle[i].given)
+			slurm_error("embedded: ignoring %s because neither --container-image nor --container-name is set",
+				    idle[i].option);
 	return false;
 }
 

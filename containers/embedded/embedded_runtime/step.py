@@ -113,12 +113,7 @@ def _existing(settings: Settings, arguments: Arguments, name: str) -> int:
         raise Failure('error: "exec" flag was passed to --container-name but the container is not running')
     if not there and not arguments.image:
         raise Failure(f'error: a container with name "{name}" does not exist, and --container-image is not set')
-    if processes and flag != "no_exec":
-        say("reusing existing container namespaces")
-        return processes[0]
-    if there:
-        say("reusing existing container filesystem")
-    return 0
+    return processes[0] if processes and flag != "no_exec" else 0
 
 
 def _create(settings: Settings, arguments: Arguments, name: str) -> None:

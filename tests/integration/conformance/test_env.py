@@ -5,7 +5,7 @@ import pytest
 from ci.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import Steps
-from tests.integration.expectations import since
+from tests.integration.expectations import not_promised, since
 from tests.integration.oci import TinyImage
 
 pytestmark = pytest.mark.container_packaging
@@ -67,6 +67,7 @@ def test_slurms_own_variables_arrive(steps: Steps, plain: TinyImage) -> None:
 def test_what_a_job_may_tell_enroot(
     *, steps: Steps, silent_registry: str, cell: Cell, name: str, since_pyxis: str | None
 ) -> None:
+    not_promised(cell, "limits of time for the network")
     option = {"ENROOT_TRANSFER_TIMEOUT": "--max-time", "ENROOT_CONNECT_TIMEOUT": "--connect-timeout"}[name]
     image = f"{silent_registry}#silent/image:1"
     with steps.running(image, "true", ready="importing docker image", variables={name: "599"}):

@@ -4,7 +4,7 @@ import pytest
 
 from ci.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.integration.expectations import since
+from tests.integration.expectations import not_promised, since
 from tests.integration.oci import TinyImage
 
 pytestmark = pytest.mark.container_packaging
@@ -33,6 +33,7 @@ def test_an_import_can_be_cancelled(steps: Steps, silent_registry: str) -> None:
 
 
 def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: str, cell: Cell) -> None:
+    not_promised(cell, "a signal to the task reaches an import")
     image = f"{silent_registry}#silent/image:1"
     with steps.running(image, "true", ready="importing docker image") as step:
         steps.wait_for_output(f"pgrep --full '[h]ttp://{silent_registry}'")
