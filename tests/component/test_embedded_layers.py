@@ -1,0 +1,178 @@
+"""How the embedded runtime makes a root file system out of layers; the bytes are made here, nothing is fetched."""
+
+from collections.abc import Callable
+import gzip
+import io
+from pathlib import Path
+import shutil
+import subprocess
+import tarfile
+from typing import Any
+
+import pytest
+
+from containers.embedded.embedded_runtime import image, layers
+from containers.embedded.embedded_runtime.failure import Failure
+
+if subprocess.run(["unshare", "--user", "--map-root-user", "true"], check=False, capture_output=True).returncode:
+    pytest.skip(
+        "user namespaces are not to be had here; allow them (sysctl kernel.unprivileged_userns_clone=1)",
+        allow_module_level=True,
+    )
+
+Member = tuple[str, bytes | None, dict[str, Any]]
+Unpack = Callable[..., Path]
+
+
+def file(name: str, content: str = "", **attributes: Any) -> Member:  # noqa: ANN401 - attributes of a TarInfo
+    return name, content.encode(), attributes
+
+
+def folder(name: str, mode: int = 0o755) -> Member:
+    return name, None, {"type": tarfile.DIRTYPE, "mode": mode}
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Member:
+    return name, None, {"type": kind, "linkname": target}
+
+
+def tar(*members: Member) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content, attributes in members:
+            info = tarfile.TarInfo(name)
+            for attribute, value in attributes.items():
+                setattr(info, attribute, value)
+            info.size = len(content or b"")
+            archive.addfile(info, io.BytesIO(content or b""))
+    return stream.getvalue()
+
+
+@pytest.fixture
+def unpack(tmp_path: Path) -> Unpack:
+    """Return a function that writes layers, given as bytes and lowest first, to a fresh root file system."""
+
+    def unpack(*contents: bytes, finish: Callable[[], None] = lambda: None) -> Path:
+        rootfs = tmp_path / "rootfs"
+        rootfs.mkdir()
+        paths = []
+        for number, content in enumerate(contents):
+            path = tmp_path / f"layer{number}"
+            path.write_bytes(content)
+            paths.append(path)
+        layers.unpack(rootfs, paths, finish)
+        return rootfs
+
+    return unpack
+
+
+def names(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir())
+
+
+def test_a_whiteout_removes_what_a_lower_layer_brought(unpack: Unpack) -> None:
+    rootfs = unpack(tar(file("a/x"), file("a/y"), file("b/z")), tar(file("a/.wh.x"), file(".wh.b")))
+    assert names(rootfs) == ["a"]
+    assert names(rootfs / "a") == ["y"]
+
+
+def test_a_whiteout_spares_its_own_layer_whatever_the_order(unpack: Unpack) -> None:
+    rootfs = unpack(tar(file("a/x", "old"), file("a/y")), tar(file("a/x", "new"), file("a/.wh.x"), file(".wh.a")))
+    assert names(rootfs / "a") == ["x"]
+    assert (rootfs / "a/x").read_text() == "new"
+
+
+def test_an_opaque_folder_hides_the_lower_one(unpack: Unpack) -> None:
+    rootfs = unpack(tar(file("a/deep/x"), file("a/y")), tar(file("a/deep/new"), file("a/.wh..wh..opq")))
+    assert names(rootfs / "a") == ["deep"]
+    assert names(rootfs / "a/deep") == ["new"]
+
+
+@pytest.mark.parametrize("before", [file("a"), link("a", "elsewhere"), folder("a")], ids=["file", "link", "folder"])
+@pytest.mark.parametrize("after", [file("a", "new"), link("a", "there"), folder("a")], ids=["file", "link", "folder"])
+def test_a_file_of_another_kind_takes_the_place(unpack: Unpack, before: Member, after: Member) -> None:
+    path = unpack(tar(before), tar(after)) / "a"
+    kind = after[2].get("type", tarfile.REGTYPE)
+    expected = (kind == tarfile.DIRTYPE, kind == tarfile.SYMTYPE, kind == tarfile.REGTYPE)
+    assert (path.is_dir(), path.is_symlink(), path.is_file()) == expected
+
+
+def test_no_path_and_no_link_leads_outside(unpack: Unpack, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    first = tar(file("../../climbed"), link("up", "../../../outside"), link("across", str(outside)))
+    rootfs = unpack(first, tar(file("up/one"), file("across/two")))
+    assert names(outside) == []
+    assert (rootfs / "climbed").is_file()
+    assert not (tmp_path / "climbed").exists()
+
+
+def test_links_of_lower_layers_are_followed_inside(unpack: Unpack) -> None:
+    rootfs = unpack(tar(link("var/run", "/run")), tar(file("var/run/it", "here")))
+    assert (rootfs / "var/run").is_symlink()
+    assert (rootfs / "run/it").read_text() == "here"
+
+
+def test_modes_links_and_closed_folders(unpack: Unpack) -> None:
+    rootfs = unpack(
+        tar(
+            folder("closed", 0),
+            file("closed/file", "inside"),
+            file("program", mode=0o755),
+            file("suid", mode=0o4711),
+            link("again", "program", tarfile.LNKTYPE),
+        )
+    )
+    assert (rootfs / "closed/file").read_text() == "inside"
+    assert [(rootfs / name).stat().st_mode & 0o7777 for name in ("program", "suid")] == [0o755, 0o4711]
+    assert (rootfs / "again").samefile(rootfs / "program")
+
+
+def test_devices_are_left_out(unpack: Unpack) -> None:
+    null: Member = ("null", None, {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3})
+    rootfs = unpack(tar(null, file("dev/thing"), file("kept")))
+    assert names(rootfs) == ["kept"]
+
+
+def zstd(content: bytes) -> bytes:
+    return subprocess.run(["zstd", "-qc"], input=content, stdout=subprocess.PIPE, check=True).stdout
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none", "mixed"])
+def test_compressions(unpack: Unpack, compression: str) -> None:
+    if compression in ("zstd", "mixed") and shutil.which("zstd") is None:
+        pytest.skip("zstd is missing: apt-get install zstd")
+    lower, upper = tar(file("a", "1" * 100_000)), tar(file("b", "2"), file(".wh.c"))
+    ways: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
+        "gzip": (gzip.compress, gzip.compress),
+        "zstd": (zstd, zstd),
+        "none": (bytes, bytes),
+        "mixed": (zstd, gzip.compress),
+    }
+    first, second = ways[compression]
+    rootfs = unpack(first(lower), second(upper))
+    assert names(rootfs) == ["a", "b"]
+    assert (rootfs / "a").stat().st_size == 100_000
+
+
+@pytest.mark.parametrize("cut", [40, 400])
+def test_a_damaged_layer_is_refused(unpack: Unpack, cut: int) -> None:
+    content = gzip.compress(tar(file("a", "".join(f"{number}\n" for number in range(2000)))))
+    assert cut < len(content)
+    with pytest.raises(Failure):
+        unpack(content[:-cut])
+
+
+def test_the_configuration_becomes_files_that_a_shell_can_run(unpack: Unpack) -> None:
+    config = {
+        "Env": ["A=it's", "B=x y"],
+        "WorkingDir": "/made/here",
+        "Entrypoint": ["/bin/echo", "don't"],
+        "Labels": {"note": "one\ntouch /owned\n'", "other": "fine"},
+    }
+    rootfs = unpack(tar(file("x")), finish=lambda: image.write(config, "docker://somewhere/it:1"))
+    assert (rootfs / "made/here").is_dir()
+    assert image.environment((rootfs / "etc/environment").read_text()) == {"A": "it's", "B": "x y"}
+    script = (rootfs / "etc/rc").read_text().replace("/made/here", str(rootfs / "made/here"))
+    done = subprocess.run(["sh", "-c", script, "rc", "a b"], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("don't a b\n", "")

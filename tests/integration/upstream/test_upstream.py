@@ -1,0 +1,50 @@
+"""Pyxis' own bats suite, of the cell's release: one test here for each of its tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ci.cells import Cell
+from ci.environment_file import EnvironmentFile
+from tests.integration.upstream import hub, not_applicable
+from tests.integration.upstream.bats_suite import Case, State, cases, source_archive, verdict
+
+pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
+
+
+def test_bats(case: Case, cell: Cell, environment: EnvironmentFile, run_bats: Callable[[Case], str]) -> None:
+    assert cell.pyxis
+    assert cell.enroot
+    rules = not_applicable.load(cell.pyxis, cell.enroot, cell.slurm.parsed)
+    turns = Path(environment.results)
+    with (
+        # The tests of a file use the same names for containers and files.
+        hub.turn(turns / f"upstream.{case.file.replace('/', '-')}"),
+        hub.turn(turns / "upstream.alone", shared=not rules.is_alone(case.id)),
+    ):
+        for _ in range(rules.attempts(case.id)):
+            answer = run_bats(case)
+            found = verdict(case, answer)
+            if found.state is not State.NOT_OK:
+                break
+    if found.state is State.SKIPPED:
+        assert found.reason in rules.skips, f"bats skipped it for a reason that is not known here: {found.reason}"
+        pytest.skip(f"not applicable: {rules.skips[found.reason]} ({found.reason})")
+    if entry := rules.entry(case.id):
+        assert found.state is State.NOT_OK, f"it passes, but {not_applicable.FILE.name} says: {entry.reason}"
+        pytest.skip(f"not applicable: {entry.reason}")
+    assert found.state is State.OK, answer
+
+
+def test_list_of_tests_that_are_not_applicable_is_current(cell: Cell, environment: EnvironmentFile) -> None:
+    if cell.pyxis is None or cell.enroot is None:
+        pytest.skip("pyxis_upstream needs a real cell: there is no release of Pyxis here")
+    tests = [case.id for case in cases(source_archive(environment))]
+    idle = [
+        pattern
+        for entry in not_applicable.load(cell.pyxis, cell.enroot, cell.slurm.parsed).entries
+        for pattern in entry.tests
+        if not any(not_applicable.matches(test, pattern) for test in tests)
+    ]
+    assert not idle, f"{not_applicable.FILE.name} names tests that Pyxis {cell.pyxis} does not have: {idle}"

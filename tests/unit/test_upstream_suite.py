@@ -1,0 +1,105 @@
+"""How Pyxis' own suite is read: its tests, the command for one, its answer, and the list of what is not applicable."""
+
+import io
+from pathlib import Path
+import re
+import tarfile
+
+from packaging.version import Version
+import pytest
+
+from tests.integration.upstream import not_applicable
+from tests.integration.upstream.bats_suite import Case, State, cases, packed_tests, parse, verdict
+
+SOURCE = r"""
+load ./common
+
+@test "plain name" {
+    true
+}
+
+@test "\$HOME (a|b) special" {
+    true
+}
+"""
+
+
+def archive(folder: Path) -> Path:
+    path = folder / "v1.tar.gz"
+    with tarfile.open(path, "w:gz") as target:
+        for name in ("pyxis-1/README.md", "pyxis-1/tests/b.bats", "pyxis-1/tests/sub/a.bats", "pyxis-1/tests/x.bash"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(SOURCE.encode())
+            target.addfile(entry, io.BytesIO(SOURCE.encode()))
+    return path
+
+
+def test_tests_of_an_archive_are_found_by_file_and_name(tmp_path: Path) -> None:
+    assert [case.id for case in cases(archive(tmp_path))] == [
+        "b.bats: plain name",
+        "b.bats: $HOME (a|b) special",
+        "sub/a.bats: plain name",
+        "sub/a.bats: $HOME (a|b) special",
+    ]
+
+
+def test_only_the_folder_with_the_tests_is_handed_to_the_cluster(tmp_path: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(packed_tests(archive(tmp_path)))) as found:
+        assert sorted(found.getnames()) == ["tests/b.bats", "tests/sub/a.bats", "tests/x.bash"]
+
+
+@pytest.mark.parametrize("description", ["$HOME (a|b) special", r"\$HOME (a|b) special"])
+def test_filter_selects_a_test_whether_bats_shows_its_name_or_its_source(description: str) -> None:
+    case = list(parse("b.bats", SOURCE))[1]
+    found = re.search(r"--filter '([^']*)'", case.command())
+    assert found
+    # A backslash in brackets stands for itself in bash, and for the next character in Python.
+    assert re.search(found[1].replace("[\\]", r"[\\]"), description)
+    assert not re.search(found[1].replace("[\\]", r"[\\]"), "other " + description)
+
+
+def test_batch_scripts_are_submitted_outside_of_a_job() -> None:
+    assert "salloc" in Case(file="name.bats", name="x").command()
+    assert "salloc" not in Case(file="sbatch/sbatch.bats", name="x").command()
+
+
+@pytest.mark.parametrize(
+    ("line", "state", "reason"),
+    [
+        ("ok 1 plain name", State.OK, ""),
+        ("not ok 1 plain name", State.NOT_OK, ""),
+        ("ok 1 plain name # skip no NVIDIA GPUs", State.SKIPPED, "no NVIDIA GPUs"),
+    ],
+)
+def test_verdict(line: str, state: State, reason: str) -> None:
+    found = verdict(Case(file="b.bats", name="plain name"), f"1..1\n{line}\n# what it printed\n")
+    assert (found.state, found.reason) == (state, reason)
+
+
+@pytest.mark.parametrize("answer", ["1..0", "1..1", "1..2\nok 1 plain name\nok 2 plain name", "1..1\nok 1 another"])
+def test_anything_but_the_result_of_this_one_test_is_an_error(answer: str) -> None:
+    with pytest.raises(AssertionError):
+        verdict(Case(file="b.bats", name="plain name"), answer)
+
+
+def test_entries_hold_for_the_releases_that_they_name(tmp_path: Path) -> None:
+    path = tmp_path / "list.toml"
+    path.write_text(
+        '[[not-applicable]]\ntests = ["a.bats: one [x]"]\nreason = "r"\npyxis = ">=0.20"\nenroot = "<4"\n'
+        '[skips]\n"no GPU" = "a GPU"\n[alone]\ntests = ["a.bats: *"]\n'
+        '[in-a-hurry]\ntests = ["b.bats: *"]\n',
+        encoding="utf-8",
+    )
+    rules = not_applicable.load(Version("0.20.0"), Version("3.5.0"), Version("22.05"), path)
+    assert rules.entry("a.bats: one [x]")
+    assert rules.entry("a.bats: one x") is None
+    assert rules.is_alone("a.bats: two")
+    assert rules.is_alone("b.bats: two")
+    assert (rules.attempts("a.bats: two"), rules.attempts("b.bats: two")) == (1, 3)
+    assert not_applicable.load(Version("0.19.0"), Version("3.5.0"), Version("22.05"), path).entries == ()
+    assert not_applicable.load(Version("0.20.0"), Version("4.0.1"), Version("22.05"), path).entries == ()
+
+
+@pytest.mark.parametrize("pyxis", ["0.18.0", "0.19.0", "0.24.0"])
+def test_the_list_can_be_read(pyxis: str) -> None:
+    assert not_applicable.load(Version(pyxis), Version("3.4.1"), Version("22.05")).skips
