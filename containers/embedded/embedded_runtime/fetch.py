@@ -45,12 +45,11 @@ def find_credentials(settings: Settings, reference: Reference) -> tuple[str, str
     path = settings.configuration / ".credentials"
     if not path.is_file():
         return None
-    # Words may name variables of the environment, so that no password has to stand in the file.
-    words = re.sub(
-        r"\$\{?(\w+)\}?",
-        lambda match: settings.environment.get(match[1], match[0]),
-        "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")),
-    ).split()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    written = " ".join(line for line in lines if not line.lstrip().startswith("#")).split()
+    # A word may name variables of the environment, so that no password has to stand in the file.
+    known = settings.environment
+    words = [re.sub(r"\$\{?(\w+)\}?", lambda match: known.get(match[1], match[0]), word) for word in written]
     host = (
         "auth.docker.io" if reference.registry == HUB else reference.registry.rpartition(":")[0] or reference.registry
     )

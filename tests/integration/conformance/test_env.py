@@ -67,7 +67,7 @@ def test_slurms_own_variables_arrive(steps: Steps, plain: TinyImage) -> None:
 def test_what_a_job_may_tell_enroot(
     *, steps: Steps, silent_registry: str, cell: Cell, name: str, since_pyxis: str | None
 ) -> None:
-    not_promised(cell, "limits of time for the network")
+    not_promised(cell, "curl, whose options this test looks at")
     option = {"ENROOT_TRANSFER_TIMEOUT": "--max-time", "ENROOT_CONNECT_TIMEOUT": "--connect-timeout"}[name]
     image = f"{silent_registry}#silent/image:1"
     with steps.running(image, "true", ready="importing docker image", variables={name: "599"}):

@@ -33,7 +33,7 @@ def test_an_import_can_be_cancelled(steps: Steps, silent_registry: str) -> None:
 
 
 def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: str, cell: Cell) -> None:
-    not_promised(cell, "a signal to the task reaches an import")
+    not_promised(cell, "curl, whose process this test waits for")
     image = f"{silent_registry}#silent/image:1"
     with steps.running(image, "true", ready="importing docker image") as step:
         steps.wait_for_output(f"pgrep --full '[h]ttp://{silent_registry}'")
