@@ -26,12 +26,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     environment = environment_file.current()
     if environment.pyxis is None:
-        reason = (
+        raise pytest.UsageError(
             f"pyxis_upstream needs a real cell: {environment.cell} has no release of Pyxis whose tests could be run"
         )
-        metafunc.parametrize("case", [pytest.param(None, marks=pytest.mark.skip(reason), id="none")])
-        return
     found = cases(source_archive(environment))
+    if not found:
+        # pytest would skip a test without parameters, and the suite would look as if it had been run.
+        raise pytest.UsageError(
+            f"the source archive of Pyxis {environment.pyxis} has no bats tests where they should be"
+        )
     metafunc.parametrize("case", found, ids=[case.id for case in found])
 
 
