@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ci import cells, matrix, options, paths, sources
 from ci.arch import Arch
-from ci.cells import Cell
+from ci.cells import Cell, Runtime
 from ci.errors import PyxisMatrixError
 
 nox.needs_version = ">=2025.2.9"
@@ -122,7 +122,7 @@ def registry(session: nox.Session, cell: str) -> None:
 
 
 @nox.session(default=False)
-@each(*CONTAINER_CELLS)
+@each(*(cell for cell in CONTAINER_CELLS if cell.runtime is Runtime.NVIDIA))
 def pyxis_upstream(session: nox.Session, cell: str) -> None:
     """Run Pyxis' own test suite, of the cell's release, inside the cluster."""
     container_suite(session, cell, "upstream")
