@@ -54,8 +54,6 @@ class Options:
     nodes: int = 1
     registry_port: int = 0
     ssh_port: int = 0
-    checkout: Path | None = None
-    """A checkout of the subject, in place of its released package."""
     accounting: bool = False
     """Whether slurmdbd records jobs, so that sacct works."""
     password: str = ""

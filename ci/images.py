@@ -69,7 +69,6 @@ class Builder:
         self._engine = engine
         self._logs = logs
         self._environ = environ
-        self._rebuild = False
         self.done: dict[str, Built] = {}
 
     def ensure(self, wanted: ImagePlan) -> Built:

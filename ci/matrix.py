@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import re
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from ci.cells import SlurmVersion
 from ci.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
+from ci.paths import MATRIX_FILE
 from ci.selections import (
     Axes,
     check_effect,
@@ -24,13 +24,15 @@ from ci.selections import (
 from ci.tables import Faults, Table, did_you_mean, read_toml
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from packaging.version import Version
 
     from ci.arch import Arch
 
 __all__ = ["DEFAULT_PATH", "SUITES", "Matrix", "load"]
 
-DEFAULT_PATH = Path(__file__).resolve().parent.parent / "matrix.toml"
+DEFAULT_PATH = MATRIX_FILE
 SCHEMA = 1
 SUITES = ("bookworm", "trixie", "forky", "sid")
 """Debian suites that a Slurm row may name; older ones have no Python 3.11."""

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 import shutil
 
-from ci.arch import Arch
 from ci.host import ReadText, read_text
 
-BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _DEBIAN_SWITCH = Path("/proc/sys/kernel/unprivileged_userns_clone")
@@ -66,49 +64,6 @@ def fuse(exists: Callable[[Path], bool] = Path.exists) -> Obstacle | None:
         why="images are mounted through it on the nodes (squashfuse, fuse-overlayfs)",
         fix="modprobe fuse",
     )
-
-
-def emulation(wanted: Arch, host: Arch, read: ReadText = read_text) -> Obstacle | None:
-    """Tell whether programs of the ``wanted`` architecture run on a Linux ``host``.
-
-    Emulation has to be registered with the flags F (the interpreter is opened at once, so it need not be in every
-    image), and O and C (credentials: without them the file capabilities of enroot's helpers are ignored). Debian's
-    qemu-user-static registers OPF: C is missing. Without any registration, programs fail with "exec format error".
-    """
-    if wanted is host:
-        return None
-    name = f"qemu-{wanted.uname}"
-    entry = BINFMT / name
-    text = read(entry)
-    register = f"sed 's/[A-Z]*$/OPCF/' /usr/lib/binfmt.d/{name}.conf > {BINFMT}/register"
-    if text is None:
-        mounted = read(BINFMT / "status") is not None
-        mount = "" if mounted else f"mount -t binfmt_misc binfmt_misc {BINFMT} && "
-        return Obstacle(
-            what=f"this {host} machine can't run {wanted} programs",
-            where=f"{entry} is not registered",
-            why="running them needs QEMU's user emulation, registered with the kernel",
-            fix=f"apt-get install qemu-user-static && {mount}"
-            f"{{ [ ! -e {entry} ] || echo -1 > {entry}; }} && {register}",
-        )
-    lines = text.splitlines()
-    flags = next((line.removeprefix("flags:").strip() for line in lines if line.startswith("flags:")), "")
-    if "enabled" not in lines:
-        return Obstacle(
-            what=f"the emulation of {wanted} is switched off",
-            where=str(entry),
-            why="it is registered, but disabled",
-            fix=f"echo 1 > {entry}",
-        )
-    if missing := "".join(flag for flag in "OCF" if flag not in flags):
-        return Obstacle(
-            what=f"the emulation of {wanted} lacks the flags {missing}",
-            where=f"{entry} has {flags or 'none'}",
-            why="without F the interpreter would have to be in every image; without O and C the file capabilities of "
-            "enroot's helpers are ignored",
-            fix=f"echo -1 > {entry} && {register}",
-        )
-    return None
 
 
 def free_bytes(path: Path) -> int:

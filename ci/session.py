@@ -144,7 +144,6 @@ def _opened(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> It
         nodes=request.nodes,
         registry_port=request.registry_port,
         ssh_port=request.ssh_port,
-        checkout=request.checkout,
         accounting=request.accounting,
         password=request.password,
     )

@@ -11,7 +11,7 @@ import pytest
 from ci.arch import Arch
 from ci.errors import EngineError, EngineMissingError
 from ci.host import DEFAULT_SOCKET, Candidate, Engine, Reply, candidates, engine_from, find_engine, version_number
-from ci.preflight import BINFMT, emulation, free_bytes, fuse, user_namespaces
+from ci.preflight import free_bytes, fuse, user_namespaces
 
 HOME = Path("/home/someone")
 BOOKWORM = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n'
@@ -280,43 +280,6 @@ def test_fuse() -> None:
     obstacle = fuse(lambda _path: False)
     assert obstacle is not None
     assert obstacle.fix == "modprobe fuse"
-
-
-def binfmt(flags: str, state: str = "enabled") -> Files:
-    text = f"{state}\ninterpreter /usr/libexec/qemu-binfmt/aarch64-binfmt-P\nflags: {flags}\noffset 0\n"
-    return Files({f"{BINFMT}/qemu-aarch64": text, f"{BINFMT}/status": "enabled\n"})
-
-
-def test_native_architecture_needs_no_emulation() -> None:
-    assert emulation(Arch.AMD64, Arch.AMD64, Files()) is None
-
-
-def test_complete_emulation_is_fine() -> None:
-    assert emulation(Arch.ARM64, Arch.AMD64, binfmt("POCF")) is None
-
-
-@pytest.mark.parametrize(("flags", "missing"), [("POF", "C"), ("POC", "F"), ("", "OCF")])
-def test_emulation_without_a_flag_names_it(flags: str, missing: str) -> None:
-    obstacle = emulation(Arch.ARM64, Arch.AMD64, binfmt(flags))
-    assert obstacle is not None
-    assert obstacle.what == f"the emulation of arm64 lacks the flags {missing}"
-    assert "/usr/lib/binfmt.d/qemu-aarch64.conf" in obstacle.fix
-
-
-def test_disabled_emulation_is_switched_on() -> None:
-    obstacle = emulation(Arch.ARM64, Arch.AMD64, binfmt("POCF", state="disabled"))
-    assert obstacle is not None
-    assert obstacle.fix == f"echo 1 > {BINFMT}/qemu-aarch64"
-
-
-@pytest.mark.parametrize("mounted", [True, False])
-def test_missing_emulation_says_how_to_get_it(mounted: bool) -> None:  # noqa: FBT001
-    files = Files({f"{BINFMT}/status": "enabled\n"} if mounted else {})
-    obstacle = emulation(Arch.AMD64, Arch.ARM64, files)
-    assert obstacle is not None
-    assert obstacle.what == "this arm64 machine can't run amd64 programs"
-    assert obstacle.fix.startswith("apt-get install qemu-user-static && ")
-    assert ("mount -t binfmt_misc" in obstacle.fix) is not mounted
 
 
 def test_free_space_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
