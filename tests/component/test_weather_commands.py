@@ -74,8 +74,13 @@ def test_nox_and_the_tool_list_the_same_cells() -> None:
         "--sessions", "pyxis_basic", "pyxis_advanced", "pyxis_conformance", "registry", "pyxis_upstream"
     )
     assert len(offered) == 5
+    listed = set(tool.output.split())
+    # Pyxis' own suite comes with a release of Pyxis, so it is offered on exactly the cells that have one.
+    real = {name for name in listed if "-pyxis" in name}
+    assert real
+    assert offered.pop("pyxis_upstream") == real
     for ids in offered.values():
-        assert ids == set(tool.output.split())
+        assert ids == listed
 
 
 def test_every_listed_cell_can_be_pasted_into_a_session_of_nox() -> None:
