@@ -15,7 +15,7 @@ from ci.arch import Arch
 from ci.cells import Cell, Runtime
 from ci.errors import PyxisMatrixError
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", "tests"]
 
