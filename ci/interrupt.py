@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: all end a run the same way, once, and never in the middle of taking things down."""
+"""Ctrl-C, SIGTERM and SIGHUP: all end a run the same way, once, and never in the middle of taking things down.
+
+One that the process was started to ignore stays ignored: `nohup` and a shell's `&` are asked for.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,12 +49,16 @@ def handled() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
-    before = {number: signal.signal(number, first) for number in _SIGNALS}
+    before = {number: signal.signal(number, first) for number in _heeded()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _heeded() -> list[signal.Signals]:
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def follow_parent(environ: Mapping[str, str] = os.environ) -> None:
@@ -74,7 +81,7 @@ def shielded() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _SIGNALS}
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _heeded()}
     try:
         yield
     finally:

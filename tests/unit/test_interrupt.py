@@ -1,5 +1,7 @@
 """Signals: the first one ends the run with its own code, later ones change nothing, and none breaks a tear-down."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 import ctypes
 import signal
 import threading
@@ -15,6 +17,8 @@ ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 @pytest.fixture(autouse=True)
 def handlers() -> object:
     """See to it that each test leaves the handlers as they were, however it ends."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests run in the background of a script
     before = {number: signal.getsignal(number) for number in ALL}
     yield before
     after = {number: signal.getsignal(number) for number in ALL}
@@ -121,6 +125,21 @@ def test_handlers_may_be_nested_and_the_outer_one_counts_again_behind_the_inner(
     with pytest.raises(Interrupted) as caught:
         outer()
     assert caught.value.number == signal.SIGTERM
+
+
+@pytest.mark.parametrize("block", [handled, shielded])
+@pytest.mark.parametrize("number", ALL)
+def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(
+    number: signal.Signals, block: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """As below nohup, which ignores SIGHUP, and in the background of a script, which ignores SIGINT."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with block():
+            signal.raise_signal(number)
+            assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_in_another_thread_nothing_is_touched() -> None:
