@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
-from docker.types import Mount
+from docker.types import DeviceRequest, Mount
 import jinja2
 from packaging.version import Version
 from requests.exceptions import RequestException
@@ -14,7 +14,7 @@ from requests.exceptions import RequestException
 from ci import interrupt, paths, plan
 from ci.cells import Cell, Runtime
 from ci.engine import Answer, Engine, InsideFile, labels
-from ci.errors import LaunchError
+from ci.errors import EngineError, LaunchError
 from ci.registry import start_error
 from ci.ssh import KeyPair
 from ci.wait import NotYet, wait_for
@@ -36,6 +36,8 @@ _CAPABILITIES = ["SYS_ADMIN"]
 _SECURITY_OPTIONS = ["seccomp=unconfined", "apparmor=unconfined"]
 _DEVICES = ["/dev/fuse"]
 _SLURMD_MAKES_NAMESPACES = Version("24.11")
+# What Docker answers where nothing serves a request for a GPU.
+_NO_GPU = "could not select device driver"
 
 READY_SECONDS = 60.0
 # One answer of a check; a daemon that hangs must not hold the wait beyond its limit.
@@ -110,6 +112,7 @@ def start(
     ssh_port: int = 0,
     mounts: tuple[str, ...] = (),
     accounting: bool = False,
+    gpus: int = 0,
 ) -> Cluster:
     """Start the nodes, which ``stack`` removes; they are started then, not yet usable (see ``checks``).
 
@@ -146,11 +149,14 @@ def start(
                     ports={f"{plan.SSH_PORT}/tcp": ("127.0.0.1", ssh_port)} if index == 0 else {},
                     containers=containers,
                     admin=containers or cell.slurm.parsed >= _SLURMD_MAKES_NAMESPACES,
+                    gpus=gpus,
                 )
                 stack.callback(engine.remove, container)
-            engine.put(container, _files(cell, names, keys, hostname, accounting=accounting))
+            engine.put(container, _files(cell, names, keys, hostname, accounting=accounting, gpus=gpus))
             container.start()
         except (APIError, RequestException) as error:
+            if _NO_GPU in str(error):
+                raise _no_gpu(hostname, error) from error
             raise start_error(error, f"starting node {hostname}", ssh_port) from error
         nodes.append(Node(hostname=hostname, container=container))
     return Cluster(nodes=tuple(nodes))
@@ -314,18 +320,22 @@ def _create(
     ports: dict[int | str, tuple[str, int]],
     containers: bool,
     admin: bool,
+    gpus: int,
 ) -> "Container":
     """Create a node's container, by the engine's own API: docker-py's models can't unmask /proc."""
     api = engine.api.api
-    host_config: dict[str, Any] = api.create_host_config(
-        mounts=mounts,
-        tmpfs={"/run": "exec,mode=755"},
-        port_bindings=ports,
-        network_mode=network,
-        cap_add=_CAPABILITIES if admin else None,
-        security_opt=(_SECURITY_OPTIONS if containers else _SECURITY_OPTIONS[1:]) if admin else None,
-        devices=_DEVICES if containers else None,
-    )
+    options: dict[str, Any] = {
+        "mounts": mounts,
+        "tmpfs": {"/run": "exec,mode=755"},
+        "port_bindings": ports,
+        "network_mode": network,
+        "cap_add": _CAPABILITIES if admin else None,
+        "security_opt": (_SECURITY_OPTIONS if containers else _SECURITY_OPTIONS[1:]) if admin else None,
+        "devices": _DEVICES if containers else None,
+    }
+    if gpus:
+        options |= gpu_options(gpus)
+    host_config: dict[str, Any] = api.create_host_config(**options)
     if containers:
         # What the client calls --security-opt systempaths=unconfined: a /proc with masked parts can't be mounted anew.
         host_config |= {"MaskedPaths": [], "ReadonlyPaths": []}
@@ -342,7 +352,21 @@ def _create(
     return engine.api.containers.get(created["Id"])
 
 
-def configuration(cell: Cell, names: plan.Names, *, accounting: bool) -> dict[str, bytes]:
+def gpu_options(count: int) -> dict[str, Any]:
+    """Return what a container's host configuration says for the engine's first ``count`` GPUs (``--gpus COUNT``)."""
+    return {"device_requests": [DeviceRequest(count=count, capabilities=[["gpu"]])]}
+
+
+def _no_gpu(hostname: str, error: Exception) -> EngineError:
+    return EngineError(
+        "this engine has no GPU to pass on",
+        where=f"starting node {hostname} with --gpus",
+        why=str(getattr(error, "explanation", None) or error),
+        next_step="leave --gpus out, or set NVIDIA's driver and container toolkit up until `docker run --gpus 1` works",
+    )
+
+
+def configuration(cell: Cell, names: plan.Names, *, accounting: bool, gpus: int = 0) -> dict[str, bytes]:
     """Return Slurm's configuration files by path, rendered for the cell's version of Slurm."""
     folder = "slurm-integration" if cell.runtime is Runtime.LEGACY else "slurm-pyxis-integration"
     variables = {
@@ -352,15 +376,21 @@ def configuration(cell: Cell, names: plan.Names, *, accounting: bool) -> dict[st
         "nodes": [{"name": name, "cpus": CPUS_PER_NODE, "memory_mb": MEMORY_MB_PER_NODE} for name in names.hostnames],
         "accounting": accounting,
         "plugstack": cell.runtime is not Runtime.LEGACY,
+        "gpus": gpus,
     }
-    return {
+    files = {
         "/etc/slurm/slurm.conf": render(f"{folder}/slurm.conf", variables),
         "/etc/slurm/cgroup.conf": render("slurm-integration/cgroup.conf", variables),
     }
+    if gpus:
+        files["/etc/slurm/gres.conf"] = render(f"{folder}/gres.conf", variables)
+    return files
 
 
-def _files(cell: Cell, names: plan.Names, keys: Secrets, hostname: str, *, accounting: bool) -> dict[str, InsideFile]:
-    rendered = configuration(cell, names, accounting=accounting)
+def _files(
+    cell: Cell, names: plan.Names, keys: Secrets, hostname: str, *, accounting: bool, gpus: int
+) -> dict[str, InsideFile]:
+    rendered = configuration(cell, names, accounting=accounting, gpus=gpus)
     files = {path: InsideFile(content=content) for path, content in rendered.items()}
     files["/etc/munge/munge.key"] = InsideFile(content=keys.munge_key, mode=0o400)
     if hostname == names.hostnames[0]:

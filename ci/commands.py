@@ -221,6 +221,7 @@ def _request(asked: argparse.Namespace, rows: Matrix) -> session.Request:
         registry_port=asked.registry_port,
         ssh_port=asked.ssh_port,
         accounting=asked.accounting or rows.defaults.accounting,
+        gpus=asked.gpus,
         checkout=checkout,
         mirror=asked.mirror,
         keep=asked.keep,

@@ -56,6 +56,8 @@ class Options:
     ssh_port: int = 0
     accounting: bool = False
     """Whether slurmdbd records jobs, so that sacct works."""
+    gpus: int = 0
+    """How many of the engine's GPUs every node has; several nodes share them."""
     password: str = ""
     user: str = cluster.USERS[0]
     ready_seconds: float = cluster.READY_SECONDS
@@ -249,6 +251,7 @@ def _start(
             ssh_port=options.ssh_port,
             mounts=images.mounts,
             accounting=images.accounting is not None,
+            gpus=options.gpus,
         )
         stack.callback(_save_logs, lambda: _logs(engine, nodes, served), options.results / "logs")
     login = _login(engine, nodes, keys, options, state)
@@ -272,6 +275,7 @@ def _start(
         second_user=cluster.USERS[1],
         registry=served.address if served else None,
         accounting=images.accounting is not None,
+        gpus=options.gpus,
         job_image=images.job.tag if images.job else None,
         job_reference=pushed.reference if pushed else None,
         subject=what,

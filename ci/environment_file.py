@@ -51,6 +51,8 @@ class EnvironmentFile:
     """``localhost:PORT``: the same address on the host and on every node. None for the legacy cluster."""
     accounting: bool = False
     """Whether sacct works: slurmdbd records jobs."""
+    gpus: int = 0
+    """How many GPUs Slurm gives out on each node (``--gres=gpu:N``)."""
     job_image: str | None = None
     """Local name of the image that test images are built from: Debian, ``python``, the subject."""
     job_reference: str | None = None

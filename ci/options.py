@@ -11,6 +11,7 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
     """Add what a person may ask of a session."""
     group = parser.add_argument_group("options of a session")
     group.add_argument("--nodes", type=_nodes, default=None, metavar="N", help="number of Slurm nodes (default: 1)")
+    group.add_argument("--gpus", type=_gpus, default=0, metavar="N", help="pass the engine's first N GPUs to each node")
     group.add_argument("--accounting", action="store_true", help="record jobs (slurmdbd, MariaDB), so that sacct works")
     group.add_argument("--keep", action="store_true", help="leave the environment up and say how to enter it")
     group.add_argument("--subject", type=Path, metavar="PATH", help="a checkout to test in place of the release")
@@ -37,7 +38,7 @@ def split(posargs: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[s
 def as_arguments(parsed: argparse.Namespace) -> list[str]:
     """Return a session's options as arguments of ``python -m ci run``."""
     arguments = [f"--{name}" for name in ("accounting", "keep") if getattr(parsed, name)]
-    for name in ("nodes", "subject", "mirror", "registry_port", "ssh_port"):
+    for name in ("nodes", "gpus", "subject", "mirror", "registry_port", "ssh_port"):
         if value := getattr(parsed, name):
             arguments += [f"--{name.replace('_', '-')}", str(value)]
     return arguments
@@ -55,6 +56,13 @@ def _nodes(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 16:  # noqa: PLR2004 - more is not tried, and one machine would not bear it
         raise argparse.ArgumentTypeError(f"{number} is not between 1 and 16")
+    return number
+
+
+def _gpus(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is no number of GPUs")
     return number
 
 

@@ -14,7 +14,7 @@ from ci.cells import Cell, Runtime
 from ci.console import Timings
 from ci.engine import Engine, connect
 from ci.environment import CellImages, Environment, Options
-from ci.errors import DiskFullError, EngineError, PyxisMatrixError
+from ci.errors import DiskFullError, EngineError, PyxisMatrixError, SelectionError
 from ci.images import Builder
 from ci.junit import Outcome, outcome_of, read_junit
 from ci.model import Matrix
@@ -36,6 +36,7 @@ class Request:
     registry_port: int = 0
     ssh_port: int = 0
     accounting: bool = False
+    gpus: int = 0
     checkout: Path | None = None
     mirror: Path | None = None
     keep: bool = False
@@ -124,6 +125,12 @@ def opened(cell: Cell, matrix: Matrix, request: Request) -> Iterator[Environment
 @contextmanager
 def _opened(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> Iterator[Environment]:
     folder = paths.make_directory(request.folder(cell))
+    if request.gpus and cell.runtime is Runtime.LEGACY:
+        raise SelectionError(
+            f"{cell.id} has no GPUs",
+            why="a legacy cell is plain Slurm, with a configuration that is kept unchanged",
+            next_step="leave --gpus out, or take a container cell: `python -m ci cells`",
+        )
     engine = connect()
     check_host(engine, cell)
     record.builder = Builder(engine, logs=folder / results.LOGS_FOLDER)
@@ -145,6 +152,7 @@ def _opened(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> It
         registry_port=request.registry_port,
         ssh_port=request.ssh_port,
         accounting=request.accounting,
+        gpus=request.gpus,
         password=request.password,
     )
     with environment.launch(

@@ -152,6 +152,14 @@ class Shell:
         return enroot_form(self.environment.job_reference)
 
 
+def open_gpu() -> list[str]:
+    """Return srun's words for a job with a GPU: it writes the image's marker, the GPU's number, and "opened"."""
+    script = (
+        f'cat {IMAGE_MARKER} && echo "$CUDA_VISIBLE_DEVICES" && : < "/dev/nvidia$CUDA_VISIBLE_DEVICES" && echo opened'
+    )
+    return ["--gpus=1", "sh", "-c", script]
+
+
 def enroot_form(reference: str) -> str:
     """Turn HOST:PORT/NAME:TAG into HOST:PORT#NAME:TAG, which every version of enroot understands."""
     return reference if "#" in reference else reference.replace("/", "#", 1)

@@ -38,7 +38,16 @@ from tests.integration.advanced_support import (
     sdk_cluster,
     write_slurmfile,
 )
-from tests.integration.container_support import IMAGE_MARKER, IMAGE_MARKER_TEXT, JOB_LIMIT, Node, Registry, Shell, shell
+from tests.integration.container_support import (
+    IMAGE_MARKER,
+    IMAGE_MARKER_TEXT,
+    JOB_LIMIT,
+    Node,
+    Registry,
+    Shell,
+    open_gpu,
+    shell,
+)
 from tests.integration.expectations import answer
 from tests.integration.oci import Layer, TinyImage, busybox_image, new_marker, push
 
@@ -417,3 +426,18 @@ def test_multi_node_job(
     assert sorted(done.stdout.split("\n")) == ["", *sorted(f"{node} {tiny_image.marker}" for node in nodes)]
     seen = sdk_jobs.run(tasks.look, sdk_image.packaging(), nodelist=nodes[-1])
     assert (seen["host"], seen["marker"]) == (nodes[-1], sdk_image.marker)
+
+
+def test_gpu_is_seen_in_the_image(
+    slurm_pyxis_cluster: Shell, tiny_image: TinyImage, environment: EnvironmentFile
+) -> None:
+    """Slurm gives a GPU out, and the job can open its device in the image."""
+    if not environment.gpus:
+        pytest.skip(
+            "it needs a GPU in the nodes, which the engine has to have: "
+            f'nox -s "pyxis_advanced({environment.cell})" -- --gpus 1'
+        )
+    done = slurm_pyxis_cluster.srun(*open_gpu(), image=tiny_image.reference)
+    marker, device, opened = done.stdout.splitlines()
+    assert (marker, opened) == (tiny_image.marker, "opened")
+    assert int(device) in range(environment.gpus)

@@ -34,6 +34,7 @@ def values(**changed: object) -> dict[str, object]:
         "nodes": nodes,
         "accounting": False,
         "plugstack": False,
+        "gpus": 0,
     }
     return usual | changed
 
@@ -79,6 +80,22 @@ def test_plugins_are_loaded_only_where_there_are_some(*, plugstack: bool) -> Non
 def test_accounting(*, accounting: bool, storage: str) -> None:
     found = settings("slurm-integration/slurm.conf", accounting=accounting)
     assert found["AccountingStorageType"] == [f"accounting_storage/{storage}"]
+
+
+def test_gpus_are_counted_in_slurm_conf_before_the_nodes_and_named_in_a_file_of_their_own(rows: Matrix) -> None:
+    cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
+    names = plan.names("run", cell, 2)
+    without = cluster.configuration(cell, names, accounting=False)
+    assert not any(b"gpu" in line for line in without["/etc/slurm/slurm.conf"].splitlines() if line[:1] != b"#")
+    assert "/etc/slurm/gres.conf" not in without
+    files = cluster.configuration(cell, names, accounting=False, gpus=2)
+    lines = files["/etc/slurm/slurm.conf"].decode().splitlines()
+    assert "GresTypes=gpu" in lines
+    defined = [line for line in lines if line.startswith("NodeName=")]
+    assert defined[0] == "NodeName=DEFAULT Gres=gpu:2"
+    assert len(defined) == 3
+    gres = [line for line in files["/etc/slurm/gres.conf"].decode().splitlines() if not line.startswith("#")]
+    assert gres == ["AutoDetect=off", "Name=gpu File=/dev/nvidia0", "Name=gpu File=/dev/nvidia1"]
 
 
 def test_an_unknown_variable_is_an_error_and_no_empty_text() -> None:
@@ -207,7 +224,7 @@ def test_another_refusal_is_not_taken_for_a_port() -> None:
 # -- what a node may do ---------------------------------------------------------------------------------------------
 
 
-def started(cell: Cell) -> dict[str, Any]:
+def started(cell: Cell, gpus: int = 0) -> dict[str, Any]:
     """Start a cell's node in an engine that only remembers how; return what it was asked for."""
     asked: dict[str, Any] = {}
 
@@ -237,6 +254,7 @@ def started(cell: Cell) -> dict[str, Any]:
         run_id="run",
         keys=cluster.Secrets(munge_key=b"", host_key=key, user_key=key),
         registry_port=None,
+        gpus=gpus,
     )
     return asked
 
@@ -254,3 +272,10 @@ def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
     assert asked["devices"] == (["/dev/fuse"] if containers else None)
     assert asked["port_bindings"] == {"22/tcp": ("127.0.0.1", 0)}
     assert ("MaskedPaths" in asked) is containers
+
+
+def test_gpus_are_asked_for_only_where_somebody_wants_them(rows: Matrix) -> None:
+    cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
+    assert "device_requests" not in started(cell)["host_config"]
+    (asked,) = started(cell, gpus=2)["host_config"]["device_requests"]
+    assert (asked.count, asked.capabilities) == (2, [["gpu"]])

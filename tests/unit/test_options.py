@@ -26,6 +26,8 @@ def test_what_is_handed_on_is_read_the_same_again() -> None:
     words = [
         "--nodes",
         "2",
+        "--gpus",
+        "1",
         "--subject",
         "/src/sdk",
         "--mirror",
@@ -58,6 +60,8 @@ def test_options_of_pytest_are_never_taken_for_abbreviations_of_ours() -> None:
         (["--nodes", "0"], "not between 1 and 16"),
         (["--nodes", "17"], "not between 1 and 16"),
         (["--nodes", "two"], "invalid"),
+        (["--gpus", "-1"], "is no number of GPUs"),
+        (["--gpus", "all"], "invalid"),
         (["--registry-port", "65536"], "is no port"),
         (["--ssh-port", "-1"], "is no port"),
         (["--ssh-port", "ssh"], "invalid"),
