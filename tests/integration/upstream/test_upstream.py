@@ -1,6 +1,5 @@
 """Pyxis' own bats suite, of the cell's release: one test here for each of its tests."""
 
-from collections.abc import Callable
 from pathlib import Path
 import sys
 
@@ -9,7 +8,7 @@ import pytest
 from ci.cells import Cell
 from ci.environment_file import EnvironmentFile
 from tests.integration.upstream import hub, not_applicable
-from tests.integration.upstream.bats_suite import Case, State, cases, source_archive, verdict
+from tests.integration.upstream.bats_suite import Case, RunBats, State, cases, source_archive, verdict
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
@@ -19,7 +18,7 @@ def test_bats(
     case: Case,
     cell: Cell,
     environment: EnvironmentFile,
-    run_bats: Callable[[Case], str],
+    run_bats: RunBats,
 ) -> None:
     assert cell.pyxis
     assert cell.enroot
@@ -31,7 +30,7 @@ def test_bats(
         hub.turn(turns / "upstream.alone", shared=not rules.is_alone(case.id)),
     ):
         for attempt in range(1, rules.attempts(case.id) + 1):
-            answer = run_bats(case)
+            answer = run_bats(case, alone=rules.is_alone(case.id))
             # Kept in the report: what bats says, and that a test needed more than one attempt.
             sys.stdout.write(f"attempt {attempt}:\n{answer}\n")
             found = verdict(case, answer)
