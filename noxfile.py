@@ -160,7 +160,7 @@ def run(session: nox.Session, cell: str, *arguments: str, command: list[str]) ->
     session.install(*nox.project.dependency_groups(PROJECT, "run", "test"))
     install_subject(session)
     session.run(
-        *("python", "-m", "ci", "run", cell, "--run", RUN, *arguments, "--", "python", "-m", *command),
+        *("python", "-m", "ci", "run", cell, "--run", RUN, "--pytest", *arguments, "--", "python", "-m", *command),
         interrupt_timeout=PATIENCE,
         terminate_timeout=PATIENCE,
     )

@@ -53,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("cell", metavar="CELL")
     run.add_argument("--as", dest="suite", default="command", metavar="NAME", help="name of the result folder")
     run.add_argument(
-        "--plain", action="store_true", help="the command is not this project's suite: hand it variables only"
+        "--plain",
+        action="store_true",
+        help="tell the command of the cluster in the variables of [suite-environment], a password among them",
+    )
+    run.add_argument(
+        "--pytest", action="store_true", help="the command is pytest: judge by its report, not just by its exit code"
     )
     _common(run)
 

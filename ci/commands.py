@@ -105,7 +105,7 @@ def run(asked: argparse.Namespace) -> int:
 
 def up(asked: argparse.Namespace) -> int:
     """Start a cell and leave it up."""
-    asked.keep, asked.suite, asked.plain = True, "up", True
+    asked.keep, asked.suite, asked.plain, asked.pytest = True, "up", True, False
     rows = matrix.load()
     cell = rows.cell(asked.cell, Arch.host())
     _, result = session.run(cell, rows, _request(asked, rows), [])
@@ -227,6 +227,7 @@ def _request(asked: argparse.Namespace, rows: Matrix) -> session.Request:
         keep=asked.keep,
         password=secrets.token_urlsafe(16) if asked.plain else "",
         plain=asked.plain,
+        pytest=asked.pytest,
     )
 
 

@@ -43,7 +43,9 @@ class Request:
     password: str = ""
     """Password of the job user, for suites that can't use a key; empty: no login by password."""
     plain: bool = False
-    """Hand the cluster to somebody else's suite: no options are added to its command."""
+    """Hand the cluster to somebody else's suite, in the variables of ``[suite-environment]``."""
+    pytest: bool = False
+    """The command is pytest: it is asked for a report, and that decides; any other is judged by its exit code."""
 
     def folder(self, cell: Cell) -> Path:
         """Return the suite's result folder on a cell."""
@@ -77,8 +79,10 @@ def run(cell: Cell, matrix: Matrix, request: Request, command: Sequence[str]) ->
 
     def keep(outcome: Outcome, exit_code: int, reason: str = "") -> Result:
         result = _result(cell, matrix, request, record, outcome=outcome, exit_code=exit_code, reason=reason)
-        with interrupt.shielded():
-            results.write(result, folder / results.RESULT_FILE)
+        # A cluster that came up for a person to work on proves nothing, and must not stand in a report as passed.
+        if command or outcome is not Outcome.PASSED:
+            with interrupt.shielded():
+                results.write(result, folder / results.RESULT_FILE)
         return result
 
     try:
@@ -91,7 +95,7 @@ def run(cell: Cell, matrix: Matrix, request: Request, command: Sequence[str]) ->
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
         raise
     exit_code = record.exit_code
-    if request.plain:
+    if not request.pytest:
         outcome = Outcome.PASSED if exit_code == 0 else Outcome.FAILED
     else:
         outcome = outcome_of(exit_code, read_junit(folder / results.JUNIT_FILE))
@@ -106,9 +110,11 @@ def _run(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> None:
         if not record.command:
             return
         record.started_tests = True
+        # Last, so that it holds whatever else was asked for.
+        report = [f"--junitxml={request.folder(cell) / results.JUNIT_FILE}", "-o", "junit_logging=all"]
         with record.timings.measure("tests"):
             record.exit_code = console.call(
-                record.command,
+                [*record.command, *(report if request.pytest else ())],
                 env={**os.environ, **additions(launched, matrix, request, os.environ)},
                 attached=True,
                 grace=15.0,
@@ -186,9 +192,6 @@ def additions(launched: Environment, matrix: Matrix, request: Request, environ: 
     }
     if request.plain:
         mine |= matrix.suite_environment.render(facts(launched))
-    else:
-        report = Path(file.results) / results.JUNIT_FILE
-        mine["PYTEST_ADDOPTS"] = f"{environ.get('PYTEST_ADDOPTS', '')} --junitxml={report} -o junit_logging=all".strip()
     return mine
 
 
@@ -246,7 +249,7 @@ def _result(
     report = request.folder(cell) / results.JUNIT_FILE
     images = record.builder.done.values() if record.builder else ()
     # A suite that was started and left no report is told apart from one that never came to start.
-    tests = read_junit(report) if record.started_tests and not request.plain else ()
+    tests = read_junit(report) if record.started_tests and request.pytest else ()
     return Result(
         run=request.run,
         cell=cell.as_json(),

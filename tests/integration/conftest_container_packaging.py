@@ -56,8 +56,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         launched = stack.enter_context(sessions.opened(cell, rows, request))
         wanted = sessions.additions(launched, rows, request, os.environ)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for name in wanted.keys() - {"PYTEST_ADDOPTS"}:
-            patch.setenv(name, wanted[name])
+        for name, value in wanted.items():
+            patch.setenv(name, value)
     except PyxisMatrixError as error:
         stack.close()
         pytest.exit(str(error), returncode=error.exit_code)

@@ -1,13 +1,13 @@
 """A session: whatever happens in it, its result is written, and its exit code tells the truth."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 import signal
 import sys
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -37,7 +37,7 @@ def rows() -> Matrix:
 
 @pytest.fixture
 def request_(tmp_path: Path) -> Request:
-    return Request(run="run", suite="suite", results=tmp_path)
+    return Request(run="run", suite="suite", results=tmp_path, pytest=True)
 
 
 @pytest.fixture
@@ -66,7 +66,15 @@ def launched(tmp_path: Path) -> Environment:
     return Environment(file=file, path=path, state=tmp_path, cluster=anything, images=anything, ready={"sshd": 1.5})
 
 
-Run = Callable[..., tuple[int, Result]]
+class Run(Protocol):
+    """Runs a session; ``called`` is the command line that it came to."""
+
+    called: list[str]
+
+    def __call__(
+        self, act: Callable[[], int], tests: str = "", *, command: Sequence[str] = ("pytest",), **changed: object
+    ) -> tuple[int, Result]:
+        """Return exit code and result."""
 
 
 @pytest.fixture
@@ -78,20 +86,24 @@ def run(rows: Matrix, request_: Request, launched: Environment, monkeypatch: pyt
         given[-1].environment = launched
         yield launched
 
-    def go(act: Callable[[], int], tests: str = "", **changed: object) -> tuple[int, Result]:
+    def go(
+        act: Callable[[], int], tests: str = "", *, command: Sequence[str] = ("pytest",), **changed: object
+    ) -> tuple[int, Result]:
         request = replace(request_, **changed)  # type: ignore[arg-type]
         folder = request.folder(rows.cell(LEGACY))
 
         def call(command: list[str], **_more: object) -> Completed:
+            runner.called = command
             if tests:
                 (folder / results.JUNIT_FILE).write_text(f"<testsuite>{tests}</testsuite>", encoding="utf-8")
             return Completed(command=tuple(command), exit_code=act(), output="")
 
         monkeypatch.setattr(session, "_opened", opened)
         monkeypatch.setattr("ci.console.call", call)
-        return session.run(rows.cell(LEGACY), rows, request, ["pytest"])
+        return session.run(rows.cell(LEGACY), rows, request, command)
 
-    return go
+    runner = cast("Run", go)
+    return runner
 
 
 def written(request: Request, rows: Matrix) -> Result:
@@ -123,9 +135,25 @@ def test_exit_code_and_outcome(
 
 
 @pytest.mark.parametrize(("exit_code", "outcome"), [(0, Outcome.PASSED), (7, Outcome.FAILED)])
-def test_somebody_elses_suite_is_judged_by_its_exit_code(run: Run, exit_code: int, outcome: Outcome) -> None:
-    code, result = run(lambda: exit_code, plain=True)
+def test_what_is_not_pytest_is_judged_by_its_exit_code(run: Run, exit_code: int, outcome: Outcome) -> None:
+    code, result = run(lambda: exit_code, pytest=False)
     assert (code, result.outcome) == (exit_code, outcome)
+
+
+def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, request_: Request, rows: Matrix) -> None:
+    report = request_.folder(rows.cell(LEGACY)) / results.JUNIT_FILE
+    run(lambda: 0, PASSED)
+    assert run.called == ["pytest", f"--junitxml={report}", "-o", "junit_logging=all"]
+    run(lambda: 0, pytest=False)
+    assert run.called == ["pytest"]
+
+
+def test_a_cluster_for_a_person_leaves_no_result_that_could_count_as_passed(
+    run: Run, request_: Request, rows: Matrix
+) -> None:
+    code, result = run(lambda: 0, command=[], pytest=False)
+    assert (code, result.outcome) == (0, Outcome.PASSED)
+    assert not (request_.folder(rows.cell(LEGACY)) / results.RESULT_FILE).exists()
 
 
 def test_an_error_is_written_and_raised(run: Run, request_: Request, rows: Matrix) -> None:
@@ -156,25 +184,21 @@ def test_an_interruption_is_written_and_raised(
 # -- what a command finds -------------------------------------------------------------------------------------------
 
 
-def test_a_suite_of_this_project_is_told_by_the_file_and_leaves_a_report(
-    launched: Environment, rows: Matrix, request_: Request
-) -> None:
+def test_a_suite_of_this_project_is_told_by_the_file(launched: Environment, rows: Matrix, request_: Request) -> None:
     environ = {"PATH": "/usr/bin", "HOME": "/root", "PYTEST_ADDOPTS": "-q"}
     told = additions(launched, rows, request_, environ)
+    assert told.keys().isdisjoint({"PYTEST_ADDOPTS", "SLURM_HOST"})
     assert told[environment_file.VARIABLE] == str(launched.path)
     assert told["PATH"] == "/state/bin:/usr/bin"  # the client that can build stands first
     assert told["DOCKER_BUILDKIT"] == "1"
     assert told["PYXIS_MATRIX_CACHE"] == "/root/.cache/pyxis-matrix"
-    assert told["PYTEST_ADDOPTS"].startswith(f"-q --junitxml={launched.file.results}/junit.xml")
-    assert "SLURM_HOST" not in told
 
 
-def test_somebody_elses_suite_is_told_in_the_matrix_words_and_nothing_is_added_to_it(
+def test_somebody_elses_suite_is_told_in_the_matrix_words(
     launched: Environment, rows: Matrix, request_: Request
 ) -> None:
     told = additions(launched, rows, replace(request_, plain=True), {"PATH": "/usr/bin", "HOME": "/root"})
     assert (told["SLURM_HOST"], told["SLURM_PORT"], told["SLURM_USER"]) == ("127.0.0.1", "4711", "tester")
-    assert "PYTEST_ADDOPTS" not in told
     # What is unknown is not set, rather than empty.
     assert not {"SLURM_PASSWORD", "REGISTRY_URL"} & told.keys()
 
