@@ -23,10 +23,6 @@ _PIDS = "/run/upstream-suite.pids"
 _HOSTS = "/etc/hosts.before-upstream-suite"
 # The first file that says something has the last word: before the node's own.
 _CONFIGURATION = "/etc/enroot/enroot.conf.d/10-upstream-suite.conf"
-# enroot finds the process of a container by the path of its root in the kernel's table of mounts. For a volume this
-# begins with the volume's own place on the host: `enroot list -f` then says <unknown>, and nobody can attach to it. In
-# a tmpfs, which /run is, the paths agree. It is also faster, and some tests are in a hurry.
-_DATA = "/run/upstream-suite-data"
 _HOOKS = ("50-slurm-pmi.sh", "50-slurm-pytorch.sh")
 _KEY = ".ssh/id_ed25519"
 
@@ -35,13 +31,7 @@ _START = f"""
 set -eu
 cp /etc/hosts {_HOSTS}
 echo "127.0.0.1 {" ".join(stand_ins.REGISTRIES)}" >> /etc/hosts
-install --directory --mode 1777 {_DATA} {_DATA}/tmp {_DATA}/cache {_DATA}/data
-cat > {_CONFIGURATION} <<'END'
-ENROOT_ROOTFS_WRITABLE yes
-ENROOT_CACHE_PATH {_DATA}/cache/user-$(id -u)
-ENROOT_DATA_PATH {_DATA}/data/user-$(id -u)
-ENROOT_TEMP_PATH {_DATA}/tmp
-END
+echo "ENROOT_ROOTFS_WRITABLE yes" > {_CONFIGURATION}
 for hook in {" ".join(_HOOKS)}; do ln -sf /usr/share/enroot/hooks.d/$hook /etc/enroot/hooks.d/$hook; done
 serve() {{ setsid "$@" < /dev/null > /dev/null 2>&1 & echo $! >> {_PIDS}; }}
 serve socat TCP4-LISTEN:80,bind=127.0.0.1,fork,reuseaddr TCP4:localhost:PORT
@@ -57,7 +47,7 @@ _STOP = f"""
 [ ! -e {_PIDS} ] || kill $(cat {_PIDS})
 [ ! -e {_HOSTS} ] || cat {_HOSTS} > /etc/hosts # a mount: it can't be replaced
 for hook in {" ".join(_HOOKS)}; do rm -f /etc/enroot/hooks.d/$hook; done
-rm -rf {_PIDS} {_HOSTS} {_CONFIGURATION} {_DATA} {_PACKAGES}
+rm -rf {_PIDS} {_HOSTS} {_CONFIGURATION} {_PACKAGES}
 """
 _ADMIT = f"""
 set -eu
