@@ -133,6 +133,8 @@ def pyxis_upstream(session: nox.Session, cell: str) -> None:
 def legacy_integration(session: nox.Session, cell: str) -> None:
     """Run plain Slurm jobs over SSH; `-- --suite PATH` runs a suite of your own instead."""
     asked, own, rest = options.split(session.posargs)
+    if asked.cell and not asked.suite:
+        session.error("--cell says where to run the suite that --suite names, and there is none")
     if asked.suite:
         command = ["pytest", str(asked.suite), *rest]
         run(session, asked.cell or cell, "--as", asked.suite.stem, "--plain", *own, command=command)
@@ -144,8 +146,15 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
 def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> None:
     """Run a container suite on a cell; one that can't be had is skipped with its reason, or an error if asked for."""
     asked, own, rest = options.split(session.posargs)
+    if asked.suite or asked.cell:
+        session.error(
+            "--suite and --cell belong to legacy_integration; this session runs its own suite on its own cell"
+        )
     chosen = MATRIX.cell(cell)
-    reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror))
+    if chosen.arch is Arch.host():
+        reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror))
+    else:
+        reason = f"{cell} needs {chosen.arch} hardware, and this is {Arch.host()}; run it on such a machine"
     if reason and (asked.strict or (os.environ.get("CI") == "true" and options.selected(chosen, ARGV, os.environ))):
         session.error(reason)
     if reason:

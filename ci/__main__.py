@@ -21,6 +21,8 @@ except ModuleNotFoundError as missing:
         "  next: nox -s ci -- COMMAND (nox installs what is needed), or pip install --group run"
     )
 
+# Commands that only write to stdout; who has read enough of it may leave.
+_LISTS = ("cells", "report", "logs")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _DESCRIPTION = """\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
@@ -97,24 +99,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if handler is None:
         parser().print_help()
         return 2
+    return _run(handler, parsed, is_list=words[0] in _LISTS)
+
+
+def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespace, *, is_list: bool) -> int:
     try:
         with interrupt.handled():
             interrupt.follow_parent()
             return handler(parsed)
     except PyxisMatrixError as error:
-        console.fail(error)
-        return error.exit_code
+        return _failed(error)
     except (DockerException, RequestException) as error:
-        problem = explain(error, "what this command asked of it")
-        console.fail(problem)
-        return problem.exit_code
+        return _failed(explain(error, "what this command asked of it"))
     except interrupt.Interrupted as stop:
         console.fail(str(stop))
         return stop.exit_code
     except BrokenPipeError:
-        # Somebody closed our stdout (`| head`); that is no error, and Python must not complain about it at exit.
+        # Somebody closed our stdout (`| head`); Python must not complain about it at exit. For a list that is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0 if is_list else PyxisMatrixError.exit_code
+    except OSError as error:
+        return _failed(paths.refused(error))
+
+
+def _failed(error: PyxisMatrixError) -> int:
+    console.fail(error)
+    return error.exit_code
 
 
 def _verb(

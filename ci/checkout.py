@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from typing import Literal
@@ -59,6 +60,23 @@ def build_checkout(checkout: Path, cache: Path) -> BuiltCheckout:
                 # A build may write into the tree; the state asked for next is the one after it.
                 shutil.move(draft, folder)
     return BuiltCheckout(checkout=checkout, wheel=_only(folder / "wheel"), editable=_only(folder / "editable"))
+
+
+def check_open_to_jobs(checkout: Path) -> None:
+    """Refuse a checkout that jobs on the nodes could not read: Python would only say that there is no such module."""
+    others = stat.S_IROTH | stat.S_IXOTH
+    why = ""
+    if checkout.is_relative_to("/root"):
+        why = "nodes see it under its own path, and /root is closed to others there"
+    elif checkout.stat().st_mode & others != others:
+        why = "others than its owner may not read it"
+    if why:
+        raise SubjectError(
+            "jobs on the nodes could not read the subject's checkout",
+            where=str(checkout),
+            why=f"jobs run as an ordinary user, and {why}",
+            next_step="chmod -R o+rX the checkout, and have it elsewhere than below /root",
+        )
 
 
 def state_of(checkout: Path) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 import json
 import os
 from pathlib import Path
@@ -31,9 +32,9 @@ from ci import (
 )
 from ci.arch import Arch
 from ci.cells import Cell, default_group
-from ci.engine import LABEL_CELL, LABEL_RUN, Engine, connect
+from ci.engine import LABEL_CELL, LABEL_RUN, Engine, connect, left
 from ci.environment_file import EnvironmentFile
-from ci.errors import ArtefactError, LaunchError, PyxisMatrixError, SelectionError
+from ci.errors import ArtefactError, EngineError, LaunchError, PyxisMatrixError, SelectionError
 from ci.junit import Outcome
 from ci.model import Matrix
 from ci.sources import Sources
@@ -76,7 +77,15 @@ def images(asked: argparse.Namespace) -> int:
             console.warn(lacking[-1])
             continue
         with console.step(f"images of {cell.id}"):
-            environment.prepare(engine, builder, cell, what=rows.subject, checkout=asked.subject, where=where)
+            environment.prepare(
+                engine,
+                builder,
+                cell,
+                what=rows.subject,
+                checkout=asked.subject,
+                where=where,
+                with_accounting=asked.accounting or rows.defaults.accounting,
+            )
     _print_images(builder)
     if lacking:
         raise ArtefactError(
@@ -97,7 +106,8 @@ def run(asked: argparse.Namespace) -> int:
     rows = matrix.load()
     cell = rows.cell(asked.cell, Arch.host())
     code, result = session.run(cell, rows, _request(asked, rows), asked.command)
-    reports.show([result], stream=sys.stderr, root=asked.results / asked.run)
+    with suppress(BrokenPipeError):  # nobody reads any more; what came of it stands in the exit code and the result
+        reports.show([result], stream=sys.stderr, root=asked.results / asked.run)
     if asked.keep:
         _say_how_to_enter(result.run, cell)
     return code
@@ -143,6 +153,13 @@ def down(asked: argparse.Namespace) -> int:
     engine = connect()
     if asked.all:
         removed = engine.reap()
+        if stuck := left(engine.api):
+            raise EngineError(
+                f"{len(stuck)} objects could not be removed",
+                where=", ".join(stuck),
+                why="what the engine said stands above",
+                next_step="mend the engine (often: restart it), and try again",
+            )
         # Also those whose run was killed before it could write what is in it.
         environment.forget_all()
         console.say(f"removed {len(removed)} leftovers" if removed else "nothing is left")

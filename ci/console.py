@@ -6,7 +6,7 @@ time on a terminal, timed plain lines elsewhere, folded groups on GitHub's CI. T
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -197,7 +197,7 @@ class Console:
     # -- how it looks -----------------------------------------------------------------------------------------------
 
     def _begin(self, step: Step) -> None:
-        with self._lock:
+        with self._lock, _whoever_listens():
             self._active.append(step)
             if self.mode is Mode.TERMINAL:
                 self._start_live()
@@ -209,7 +209,7 @@ class Console:
     def _end(self, step: Step, ending: str, seconds: float) -> None:
         verb = "" if ending == "done" else f"{ending} after "
         tail = f"{verb}{seconds:.1f} s" + (f" ({step.note})" if step.note else "")
-        with self._lock:
+        with self._lock, _whoever_listens():
             self._active.remove(step)
             if self.mode is Mode.TERMINAL:
                 if not self._active:
@@ -223,7 +223,7 @@ class Console:
             self._stamp(step, f"… {tail}")
 
     def _print(self, message: str, *, label: str = "", style: str = "") -> None:
-        with self._lock:
+        with self._lock, _whoever_listens():
             if self.mode is Mode.TERMINAL:
                 text = f"{label}: {message}" if label else message
                 self._rich().print(Text(text, style), soft_wrap=True)
@@ -316,6 +316,11 @@ class _Spinning:
         sign = frame.plain if isinstance(frame, Text) else "-"
         line = Text(self._indent, no_wrap=True, overflow="ellipsis")
         yield line.append(f"{sign} ", "cyan").append_text(self._line)
+
+
+def _whoever_listens() -> AbstractContextManager[None]:
+    """Go on where the pipe or the terminal is gone: what is under way, above all a tear-down, must not end with it."""
+    return suppress(OSError)
 
 
 def _escape(text: str) -> str:

@@ -15,7 +15,7 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
-from ci import host
+from ci import console, host
 from ci.arch import Arch
 from ci.build_client import BuildClient, find_build_client
 from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
@@ -164,18 +164,31 @@ class Engine:
         return untag(self.api, prefix)
 
 
-def untag(api: docker.DockerClient, prefix: str) -> list[str]:
-    """Remove the local images whose names start with ``prefix``; return the names."""
-    removed = []
+def names_below(api: docker.DockerClient, prefix: str) -> list[str]:
+    """Return the names of local images that start with ``prefix``."""
     # The list alone: docker-py's images are each looked up again, and others may remove some meanwhile.
     images: list[dict[str, Any]] = api.api.images()
     # Tags first: an image whose tag went to a newer one is known by its digest alone.
     names: list[str] = [
         name for key in ("RepoTags", "RepoDigests") for image in images for name in image.get(key) or ()
     ]
-    for tag in filter(lambda name: name.startswith(prefix), names):
+    return [name for name in names if name.startswith(prefix)]
+
+
+def untag(api: docker.DockerClient, prefix: str) -> list[str]:
+    """Remove the local images whose names start with ``prefix``; return the names."""
+    removed = []
+    for tag in names_below(api, prefix):
         removed += _gone(tag, lambda it=tag: api.images.remove(it, noprune=False))
     return removed
+
+
+def left(api: docker.DockerClient) -> list[str]:
+    """Return the names of all containers, networks and volumes with this project's label."""
+    query: dict[str, Any] = {"label": f"{LABEL}=1"}
+    found = [it.name or it.id or "" for it in api.containers.list(all=True, filters=query, ignore_removed=True)]
+    found += [it.name or "" for it in api.networks.list(filters=query)]
+    return found + [it.name for it in api.volumes.list(filters=query)]
 
 
 def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
@@ -223,17 +236,25 @@ def explain(error: Exception, doing: str) -> PyxisMatrixError:
 
 
 def _gone(name: str, remove: Any) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped
-    """Remove one object, tolerating that it has vanished or is just being removed by somebody else."""
-    for attempt in range(5):
+    """Remove one object, tolerating that it has vanished or is just being removed by somebody else.
+
+    One that stays is named, and the others are still tried.
+    """
+    problem: Exception | None = None
+    for _ in range(5):
         try:
             remove()
         except NotFound:
             return []
         except APIError as error:
-            busy = error.status_code in {409, 500, 403}  # in use by a container that is on its way out
-            if not busy or attempt == 4:  # noqa: PLR2004
-                return []
+            problem = error
+            if error.status_code not in {409, 500, 403}:  # in use by a container that is on its way out
+                break
             time.sleep(0.2)
+        except RequestException as error:  # it does not answer; asking again would take as long
+            problem = error
+            break
         else:
             return [name]
+    console.warn(f"{name} could not be removed: {problem}")
     return []

@@ -26,6 +26,7 @@ from ci import (
 )
 from ci.arch import Arch
 from ci.cells import Cell, Runtime
+from ci.checkout import check_open_to_jobs
 from ci.console import Timings
 from ci.engine import LABEL_CELL, LABEL_RUN, Engine, explain, labels
 from ci.environment_file import EnvironmentFile, Login
@@ -112,7 +113,7 @@ def prepare(
             f"{cell.id} needs an engine of its own architecture",
             where=f"{engine.found.url} runs {engine.arch} code",
             why="starting a container needs a single-threaded process, and an emulated one never is",
-            next_step=f"set DOCKER_HOST to an engine on {cell.arch} hardware",
+            next_step=f"run it on a machine with {cell.arch} hardware; a distant engine's ports can't be reached",
         )
     mirror = debian_mirror()
     artefacts = tuple(sources.fetch(artefact, where) for artefact in sources.artefacts_for(cell))
@@ -124,6 +125,8 @@ def prepare(
     observed = builder.observe(slurm_image)
     check_slurm(observed, slurm_image, cell.slurm.version)
     house = _wheelhouse(what, checkout, observed.python, cell.arch)
+    if house.checkout:
+        check_open_to_jobs(house.checkout)
     mounts = (str(house.checkout),) if house.checkout else ()
     runtime_image = plan.runtime(cell, mirror, extra)
     node = builder.ensure(plan.node(cell, runtime_image, slurm_image, wheel_context(house, editable=True)))
@@ -153,29 +156,46 @@ def launch(
 ) -> Iterator[Environment]:
     """Start a cell's environment, wait until it is usable, and take it down afterwards.
 
-    With ``keep`` it stays up once it was usable, whatever happens in the block; what fails before is always taken down.
-    Raises ``LaunchError`` and its kin; nothing is left behind then.
+    With ``keep`` it stays up if it was usable and the block ended by itself; what fails or is interrupted is always
+    taken down. Raises ``LaunchError`` and its kin; nothing is left behind then.
     """
-    state = state_dir(options.run, cell.id)
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state = _claimed(options.run, cell)
     watched = reaper.watching(environment=engine.found.environment, run=options.run, cell_id=cell.id, state=state)
     with watched, ExitStack() as stack:
-        usable = False
+        done = False
         try:
             try:
                 environment = _start(stack, engine, cell, images, options, what=what, state=state, timings=timings)
             except (APIError, RequestException) as error:
                 raise explain(error, f"launching {cell.id}") from error
-            usable = True
             yield environment
+            done = True
         finally:
-            if keep and usable:
+            if keep and done:
                 stack.pop_all()
             else:
                 with interrupt.shielded(), console.step("taking down", phase="teardown", timings=timings):
-                    stack.close()
-                    engine.reap({LABEL_RUN: options.run, LABEL_CELL: cell.id})
-                    forget(options.run, cell.id)
+                    try:
+                        stack.close()
+                    finally:
+                        engine.reap({LABEL_RUN: options.run, LABEL_CELL: cell.id})
+                        forget(options.run, cell.id)
+
+
+def _claimed(run: str, cell: Cell) -> Path:
+    """Make the folder for an environment's keys; who finds it made must not touch what is somebody else's."""
+    state = state_dir(run, cell.id)
+    paths.make_directory(state.parent)
+    try:
+        state.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise LaunchError(
+            f"an environment of {cell.id} is up already in run {run}",
+            where=str(state),
+            why="names and labels are made of run and cell, so there can be one at a time",
+            next_step=f"python -m ci down {run} (after a crash: down --all), or another PYXIS_MATRIX_RUN",
+        ) from error
+    return state
 
 
 def forget(run: str, cell_id: str) -> None:

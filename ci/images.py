@@ -1,6 +1,7 @@
 """Building what the plan asks for and the engine does not hold yet."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 import hashlib
 import json
@@ -58,7 +59,15 @@ class Observed:
 
 def debian_mirror(environ: Mapping[str, str] = os.environ) -> str:
     """Return where Debian's packages come from: ``PYXIS_MATRIX_DEBIAN_MIRROR`` or Debian's own address."""
-    return environ.get(DEBIAN_MIRROR_VARIABLE) or DEFAULT_DEBIAN_MIRROR
+    mirror = environ.get(DEBIAN_MIRROR_VARIABLE) or DEFAULT_DEBIAN_MIRROR
+    if urlsplit(mirror).username is not None:
+        raise ArtefactError(
+            "the address of Debian's mirror holds a password",
+            where=DEBIAN_MIRROR_VARIABLE,
+            why="the address is kept in images and logs",
+            next_step="give it without USER:PASSWORD@; a mirror that asks for them can be reached through a proxy",
+        )
+    return mirror
 
 
 class Builder:
@@ -81,7 +90,7 @@ class Builder:
     def observe(self, slurm_image: ImagePlan) -> Observed:
         """Return the versions inside a Slurm image; asked once per image and remembered by its content hash."""
         memory = paths.cache_dir(self._environ) / "observed" / f"{slurm_image.variant}-{slurm_image.fingerprint}.json"
-        if memory.is_file():
+        with suppress(OSError, ValueError, TypeError):  # not there, or written by a run that was killed meanwhile
             return Observed(**json.loads(memory.read_text(encoding="utf-8")))
         script = 'slurmctld -V; python3 -c "import sys; print(*sys.version_info[:2], sep=chr(46))"'
         try:
@@ -97,7 +106,7 @@ class Builder:
             raise explain(error, f"asking {slurm_image.tag} for its versions") from error
         first, second = output.decode().split("\n")[:2]
         observed = Observed(slurm=first.split()[-1], python=second.strip())
-        memory.parent.mkdir(parents=True, exist_ok=True)
+        paths.make_directory(memory.parent)
         memory.write_text(json.dumps(vars(observed)), encoding="utf-8")
         return observed
 
@@ -201,8 +210,11 @@ class Builder:
             command += ["--progress", "plain"]
         arguments = {**wanted.build_args, **{name: parent.tag for name, parent in wanted.parents.items()}}
         proxies = {name: self._environ[name] for name in _PROXIES if self._environ.get(name)}
-        for name, value in (arguments | proxies).items():
+        for name, value in arguments.items():
             command += ["--build-arg", f"{name}={value}"]
+        # The client finds the values in its environment: they may hold a password, and the command line is logged.
+        for name in proxies:
+            command += ["--build-arg", name]
         # A proxy on this machine's own loopback is out of reach of a build's own network.
         if any(urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"} for url in proxies.values()):
             command += ["--network", "host"]

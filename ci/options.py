@@ -46,7 +46,7 @@ def as_arguments(parsed: argparse.Namespace) -> list[str]:
 
 def selected(cell: Cell, argv: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Tell whether somebody asked for this very cell: by id, tag or group, and not just through the default."""
-    if environ.get(GROUP_VARIABLE):
+    if environ.get(GROUP_VARIABLE) or cell.id in environ.get("NOXSESSION", ""):
         return True
     tagged = any(argument.startswith(("-t", "--tag")) for argument in argv)
     return tagged or any(cell.id in argument for argument in argv)

@@ -69,14 +69,21 @@ def make_directory(path: Path, error: type[PyxisMatrixError] = ResultsError) -> 
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        kind = DiskFullError if problem.errno in (errno.ENOSPC, errno.EDQUOT) else error
-        raise kind(
-            "A folder can't be made.",
-            where=str(path),
-            why=problem.strerror or str(problem),
-            next_step=f"free or allow the place, or choose others with {CACHE_VARIABLE} and {RESULTS_VARIABLE}",
-        ) from problem
+        raise refused(problem, "A folder can't be made.", error) from problem
     return path
+
+
+def refused(
+    problem: OSError, what: str = "the system refused something", error: type[PyxisMatrixError] = PyxisMatrixError
+) -> PyxisMatrixError:
+    """Return the ``error`` for what the system refused; ``DiskFullError`` where it is for want of space."""
+    kind = DiskFullError if problem.errno in (errno.ENOSPC, errno.EDQUOT) else error
+    return kind(
+        what,
+        where=str(problem.filename or ""),
+        why=problem.strerror or str(problem),
+        next_step=f"free or allow the place, or choose others with {CACHE_VARIABLE} and {RESULTS_VARIABLE}",
+    )
 
 
 def _home(environ: Mapping[str, str]) -> Path:

@@ -13,7 +13,7 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import interrupt, paths, plan
-from ci.engine import Engine, InsideFile, explain, labels
+from ci.engine import Engine, InsideFile, explain, labels, names_below
 from ci.errors import LaunchError, PortTakenError
 from ci.wait import NotYet, wait_for
 
@@ -63,6 +63,13 @@ def start(
     What is started is put on a stack and not wrapped in a generator, because an environment may be kept: a generator
     that is forgotten cleans up when it is collected, a stack that is forgotten does not.
     """
+    if port and (taken := names_below(engine.api, f"localhost:{port}/")):
+        raise LaunchError(
+            f"this engine has images of somebody's registry on port {port}",
+            where=", ".join(taken),
+            why="at the end all names below the registry's address are removed, and these are not ours",
+            next_step="choose another --registry-port, or none to get a free one, or remove them: `docker image rm`",
+        )
     config = (paths.CONTAINERS / "registry" / "config.yml").read_bytes()
     try:
         # Made and on the stack, or neither: the engine goes on making what an interrupted request asked for.

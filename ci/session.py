@@ -91,6 +91,10 @@ def run(cell: Cell, matrix: Matrix, request: Request, command: Sequence[str]) ->
     except PyxisMatrixError as error:
         keep(Outcome.ERROR, error.exit_code, str(error))
         raise
+    except OSError as error:
+        problem = paths.refused(error)
+        keep(Outcome.ERROR, problem.exit_code, str(problem))
+        raise problem from error
     except interrupt.Interrupted as stop:
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
         raise
@@ -227,7 +231,7 @@ def check_host(engine: Engine, cell: Cell) -> None:
                 f"only {free / 1024**3:.1f} GiB are free where the engine keeps its images",
                 where=str(engine.found.data_root),
                 why=f"a cell needs about {_LEAST_FREE_BYTES / 1024**3:.0f} GiB",
-                next_step="docker system prune, or free the disk otherwise",
+                next_step="docker image prune --all --filter label=pyxis-matrix, or free the disk otherwise",
             )
     if cell.runtime is Runtime.LEGACY or not engine.found.local or sys.platform != "linux":
         return

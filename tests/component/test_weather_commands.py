@@ -45,7 +45,7 @@ def test_no_engine_is_one_message(command: list[str], tmp_path: Path) -> None:
 def test_a_cell_of_another_architecture_is_refused_before_anything_is_built(run: str, tmp_path: Path) -> None:
     foreign = f"slurm22.05-embedded-{FOREIGN}"
     output = failed(Process.ci("run", foreign, "--run", run, "--results", str(tmp_path), "--", "true"), 20)
-    assert f"set DOCKER_HOST to an engine on {FOREIGN} hardware" in output
+    assert f"run it on a machine with {FOREIGN} hardware" in output
     assert "docker build" not in output
 
 

@@ -10,9 +10,10 @@ import socket
 
 import pytest
 
-from ci import cluster, paths, plan, registry, ssh
+from ci import cluster, environment, paths, plan, registry, ssh
 from ci.__main__ import main
 from ci.cells import Cell
+from ci.console import Timings
 from ci.engine import LABEL_RUN, Engine, InsideFile, labels
 from ci.environment import CellImages
 from ci.errors import LaunchError, PortTakenError
@@ -175,6 +176,30 @@ def test_a_port_that_is_held_is_named_and_the_next_run_is_not_hindered(
     nothing_left()
 
 
+def test_a_second_environment_of_the_same_run_and_cell_is_refused_and_the_first_stays(
+    launch: Launch, engine: Engine, run: str, nothing_left: Callable[[], None]
+) -> None:
+    with launch() as first:
+        with pytest.raises(LaunchError, match="is up already") as caught, launch():
+            pytest.fail("it started")
+        assert f"python -m ci down {run}" in caught.value.next_step
+        assert engine.alive(first.cluster.login.container) is True
+        assert first.path.is_file()
+    nothing_left()
+
+
+def test_a_kept_environment_goes_when_its_block_is_interrupted(
+    *, engine: Engine, cell: Cell, images: CellImages, run: str, tmp_path: Path, nothing_left: Callable[[], None]
+) -> None:
+    asked = environment.Options(run=run, suite="component", results=tmp_path)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        environment.launch(engine, cell, images, asked, what="the subject", timings=Timings(), keep=True),
+    ):
+        raise KeyboardInterrupt
+    nothing_left()
+
+
 # -- the registry ---------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +268,23 @@ def test_names_of_images_go_with_the_registry_that_a_killed_run_left(
     assert f"{name}:1" in engine.reap({LABEL_RUN: run})
     assert not engine.image_exists(f"{name}:1")
     assert engine.image_exists(registry_image)
+
+
+def test_images_of_somebodys_own_registry_are_neither_used_nor_removed(
+    engine: Engine, run: str, registry_image: str, names: plan.Names, stack: ExitStack
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+    theirs = f"localhost:{port}/weather/{run}"
+    engine.api.images.get(registry_image).tag(theirs, "1")
+    try:
+        with pytest.raises(LaunchError, match="somebody's registry") as caught:
+            registry.start(stack, engine, image=registry_image, names=names, run_id=run, cell_id=LEGACY, port=port)
+        assert f"{theirs}:1" in caught.value.where
+        stack.close()
+        assert engine.image_exists(f"{theirs}:1")
+    finally:
+        engine.api.images.remove(f"{theirs}:1")
 
 
 def test_a_stopped_registry_is_refused_at_once_and_named(

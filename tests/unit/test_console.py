@@ -1,6 +1,7 @@
 """`ci.console`: what is written in each mode, timings, and what a failed command is turned into."""
 
 from datetime import UTC, datetime
+import errno
 import io
 import itertools
 from pathlib import Path
@@ -193,3 +194,22 @@ def test_a_full_disk_has_its_own_error() -> None:
 
 def test_stderr_that_was_kept_apart_is_in_the_tail() -> None:
     assert completed("out", errors="err").tail() == "out\nerr"
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def write(self, _text: str) -> int:
+        """Take nothing."""
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_work_goes_on_where_nobody_listens_any_more(mode: Mode) -> None:
+    console = Console(stream=Gone(), mode=mode)
+    done = []
+    with console.step("taking down"):
+        console.say("one")
+        done.append("one")
+    console.fail("two")
+    assert done == ["one"]

@@ -18,7 +18,7 @@ from ci.command import Completed
 from ci.engine import Engine, explain
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
 from ci.host import Kind
-from ci.images import Builder, Observed, ca_bundle, check_slurm, debian_mirror, slurm_matches
+from ci.images import DEBIAN_MIRROR_VARIABLE, Builder, Observed, ca_bundle, check_slurm, debian_mirror, slurm_matches
 from ci.plan import ImagePlan, base, registry, slurm
 
 MIRROR = module.DEFAULT_DEBIAN_MIRROR
@@ -102,10 +102,18 @@ def test_podman_knows_no_progress_option() -> None:
 
 
 def test_proxies_are_handed_on_and_a_distant_one_needs_nothing_more() -> None:
-    environ = {"http_proxy": "http://proxy.example:3128", "NO_PROXY": "localhost", "https_proxy": ""}
+    environ = {"http_proxy": "http://user:secret@proxy.example:3128", "NO_PROXY": "localhost", "https_proxy": ""}
     words = command(environ)
-    assert pairs(words, "--build-arg")[2:] == ["http_proxy=http://proxy.example:3128", "NO_PROXY=localhost"]
+    # By name alone: the command line is logged.
+    assert pairs(words, "--build-arg")[2:] == ["http_proxy", "NO_PROXY"]
+    assert not any("secret" in word for word in words)
     assert "--network" not in words
+
+
+def test_a_password_in_the_address_of_debians_mirror_is_refused_as_images_would_keep_it() -> None:
+    with pytest.raises(ArtefactError, match="password"):
+        debian_mirror({DEBIAN_MIRROR_VARIABLE: "https://user:secret@mirror.example/debian"})
+    assert debian_mirror({DEBIAN_MIRROR_VARIABLE: "https://mirror.example/debian"}) == "https://mirror.example/debian"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])

@@ -2,9 +2,12 @@
 
 import argparse
 from collections.abc import Callable
+import errno
 import json
+import os
 from pathlib import Path
 import signal
+import sys
 from types import SimpleNamespace
 
 from docker.errors import APIError, NotFound
@@ -14,7 +17,7 @@ from requests.exceptions import ConnectionError as EngineGone
 from ci import commands, environment, matrix, session
 from ci.__main__ import main, parser
 from ci.arch import Arch
-from ci.errors import EngineError, LaunchError, MatrixError, PyxisMatrixError, SelectionError
+from ci.errors import DiskFullError, EngineError, LaunchError, MatrixError, PyxisMatrixError, SelectionError
 
 CELL = f"slurm22.05-legacy-{Arch.host()}"
 
@@ -51,6 +54,34 @@ def test_an_error_of_ours_is_one_message_and_its_exit_code(
     assert written.out == ""
     assert written.err.endswith("error: what\n  where: where\n  why: why\n  next: next\n")
     assert "Traceback" not in written.err
+
+
+@pytest.mark.parametrize(("command", "exit_code"), [("cells", 0), ("report", 0), ("doctor", 70)])
+def test_a_reader_who_leaves_early_is_no_error_for_a_list_and_no_success_for_anything_else(
+    command: str, exit_code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, command, raising(BrokenPipeError()))
+    with capfd.disabled():
+        kept = os.dup(sys.stdout.fileno())
+        try:
+            assert main([command]) == exit_code
+        finally:
+            os.dup2(kept, sys.stdout.fileno())
+            os.close(kept)
+
+
+def test_what_the_system_refuses_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        commands, "doctor", raising(PermissionError(errno.EACCES, "Permission denied", "/cache/x.lock"))
+    )
+    assert main(["doctor"]) == PyxisMatrixError.exit_code
+    error = capsys.readouterr().err
+    assert "where: /cache/x.lock" in error
+    assert "why: Permission denied" in error
+    monkeypatch.setattr(commands, "doctor", raising(OSError(errno.ENOSPC, "No space left on device")))
+    assert main(["doctor"]) == DiskFullError.exit_code
 
 
 @pytest.mark.parametrize(
@@ -251,13 +282,21 @@ def test_down_all_clears_by_label_alone_and_forgets_every_key(
         filters.append(given)
         return ["a", "b"]
 
-    monkeypatch.setattr(commands, "connect", lambda: SimpleNamespace(reap=reap))
+    monkeypatch.setattr(commands, "connect", lambda: SimpleNamespace(reap=reap, api=None))
+    stuck = ["zombie"]
+    monkeypatch.setattr(commands, "left", lambda _api: stuck)
     whole = environment.state_dir("killed", CELL)
     whole.mkdir(parents=True)
     # A run that was killed while it wrote its file, and one that did not come so far.
     (whole / environment.ENVIRONMENT_FILE).write_text('{"schema": 1, "ru', encoding="utf-8")
     (environment.state_dir("killed sooner", CELL) / "home").mkdir(parents=True)
 
+    assert main(["down", "--all"]) == EngineError.exit_code  # and the keys are still needed
+    assert "zombie" in capsys.readouterr().err
+    assert whole.exists()
+
+    stuck.clear()
+    filters.clear()
     assert main(["down", "--all"]) == 0
 
     assert filters == [()]

@@ -93,10 +93,13 @@ def cell() -> Cell:
         (["-t", "smoke"], {}, True),
         (["--tags=smoke"], {}, True),
         ([], {GROUP_VARIABLE: "smoke"}, True),
+        ([], {"NOXSESSION": "pyxis_basic(ID)"}, True),
+        ([], {"NOXSESSION": "pyxis_basic"}, False),
         (["-s", "pyxis_basic(slurm99.01-embedded-amd64)"], {}, False),
     ],
 )
 def test_whether_somebody_asked_for_this_cell(
     cell: Cell, argv: list[str], environ: dict[str, str], *, asked: bool
 ) -> None:
-    assert options.selected(cell, [word.replace("ID", cell.id) for word in argv], environ) is asked
+    named = {name: value.replace("(ID)", f"({cell.id})") for name, value in environ.items()}
+    assert options.selected(cell, [word.replace("ID", cell.id) for word in argv], named) is asked

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+import errno
 from pathlib import Path
 import signal
 import sys
@@ -17,7 +18,7 @@ from ci.command import Completed
 from ci.engine import Engine
 from ci.environment import Environment
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import DiskFullError, EngineError, LaunchError
+from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
 from ci.junit import Outcome
 from ci.model import Matrix
 from ci.preflight import Obstacle
@@ -165,6 +166,19 @@ def test_an_error_is_written_and_raised(run: Run, request_: Request, rows: Matri
     kept = written(request_, rows)
     assert (kept.outcome, kept.exit_code) == (Outcome.ERROR, LaunchError.exit_code)
     assert "for this reason" in kept.reason
+
+
+def test_what_the_system_refuses_is_written_and_raised_as_an_error_of_ours(
+    run: Run, request_: Request, rows: Matrix
+) -> None:
+    def act() -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", "/cache/x.lock")
+
+    with pytest.raises(PyxisMatrixError, match="refused"):
+        run(act)
+    kept = written(request_, rows)
+    assert (kept.outcome, kept.exit_code) == (Outcome.ERROR, PyxisMatrixError.exit_code)
+    assert "/cache/x.lock" in kept.reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,6 +12,7 @@ import pytest
 
 from ci import subject as module
 from ci.arch import Arch
+from ci.checkout import check_open_to_jobs
 from ci.command import Completed
 from ci.errors import DiskFullError, SubjectError
 from ci.subject import Wheelhouse, wheelhouse
@@ -211,3 +212,20 @@ def _write(folder: Path, name: str, *requires: str) -> None:
 
 def _completed(command: Sequence[str], exit_code: int, output: str = "") -> Completed:
     return Completed(command=tuple(command), exit_code=exit_code, output=output)
+
+
+@pytest.mark.parametrize(("mode", "why"), [(0o700, "others than its owner"), (0o754, "others than its owner")])
+def test_a_checkout_that_jobs_could_not_read_is_refused(tmp_path: Path, mode: int, why: str) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(SubjectError, match="could not read") as caught:
+        check_open_to_jobs(folder)
+    assert why in caught.value.why
+    folder.chmod(0o755)
+    check_open_to_jobs(folder)
+
+
+def test_a_checkout_below_root_is_refused_whatever_its_mode() -> None:
+    with pytest.raises(SubjectError, match="could not read"):
+        check_open_to_jobs(Path("/root/project"))
