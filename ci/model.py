@@ -110,6 +110,8 @@ class KnownFailure:
     """Names with ``*`` and ``?``; brackets stand for themselves, as pytest's parameters have them."""
     selector: Selector
     reason: str
+    says: str = ""
+    """What is written when it is this fault; a failure without these words is another one."""
     issue: str | None = None
     where: str = ""
 

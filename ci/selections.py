@@ -100,8 +100,9 @@ def read_known_failure(table: Table, axes: Axes) -> KnownFailure:
         table.fault("tests", 'names no tests; for example tests = ["test_mounts*"]')
     selector = _selector(table, axes, host=False)
     reason, issue = table.text("reason"), _issue(table)
+    says = table.text("says") if table.has("says") else ""
     table.finish()
-    return KnownFailure(tests=tests, selector=selector, reason=reason, issue=issue, where=table.path)
+    return KnownFailure(tests=tests, selector=selector, reason=reason, says=says, issue=issue, where=table.path)
 
 
 def read_groups(root: Table, axes: Axes) -> tuple[Group, ...]:

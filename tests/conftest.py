@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest_plugins = ["pytester"]
+
 _PLUGIN = "tests.integration.conftest_container_packaging"
 # What the paths of container tests contain.
 _CONTAINER_TESTS = ("container_packaging", "integration/conformance", "integration/registry", "integration/upstream")

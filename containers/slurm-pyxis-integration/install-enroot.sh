@@ -21,8 +21,8 @@ done
 
 # No compression: what is imported here lives for minutes, and packing took three quarters of the time of a first job.
 squash_options="-noI -noD -noF -noX -no-duplicates"
-# From 4.1.0 on enroot asks mksquashfs to stop at the first error; our options must not take that away.
-if dpkg --compare-versions "$version" ge 4.1.0; then squash_options+=" -exit-on-error"; fi
+# From 4.1.0 on enroot asks mksquashfs to stop at the first error; our options must not take away what is its own default.
+if grep -q -- -exit-on-error "$(command -v enroot)"; then squash_options+=" -exit-on-error"; fi
 
 mkdir -p /etc/enroot/enroot.conf.d
 # enroot evaluates $(…) itself, per user and at run time.

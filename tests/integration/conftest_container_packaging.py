@@ -4,7 +4,7 @@ The environment was started by ``python -m ci run``; everything here only connec
 (plain ``pytest FILE``), this plugin starts exactly one in pytest's main process, also under ``pytest -n``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ from ci.arch import Arch
 from ci.cells import Cell, Runtime
 from ci.environment_file import EnvironmentFile
 from ci.errors import PyxisMatrixError, SelectionError
-from ci.model import Matrix
+from ci.model import KnownFailure, Matrix
 from ci.plan import JOB_PYTHON
 from tests.integration.advanced_support import every_node, sdk_image, sdk_jobs  # noqa: F401 - fixtures
 from tests.integration.container_support import Node, Registry, Shell, SshConfig, shell
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from slurm import Cluster
 
 _STARTED = pytest.StashKey[ExitStack]()
+KNOWN = pytest.StashKey[KnownFailure]()
 _TASKS = Path(__file__).with_name("container_tasks.py")
 
 
@@ -88,6 +89,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if failure.matches(rows.cell(environment_file.current().cell), item.nodeid):
                 reason = f"{failure.reason} ({failure.issue})" if failure.issue else failure.reason
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+                item.stash[KNOWN] = failure
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # the last to see what pytest makes of a known failure
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a known failure red that is another failure: in a fixture, or without the words that the entry names."""
+    report = yield
+    failure = item.stash.get(KNOWN, None)
+    if failure and report.outcome == "skipped" and call.excinfo and hasattr(report, "wasxfail"):
+        said = "\n".join([str(call.excinfo.value), *(text for _, text in report.sections)])
+        if report.when != "call" or failure.says not in said:
+            del report.wasxfail
+            report.outcome = "failed"
+            report.longrepr = (
+                f"this is not the known failure of {failure.where} in matrix.toml ({failure.reason}): "
+                f"it has to fail in the test itself and say {failure.says!r}\n\n{call.excinfo.getrepr()}"
+            )
+    return report
 
 
 def _cell_to_start(rows: Matrix, name: str | None) -> Cell:

@@ -21,6 +21,9 @@ JOB_LIMIT = 300.0
 IMAGE_MARKER = "/etc/pyxis-matrix-image"
 IMAGE_MARKER_TEXT = "pyxis-matrix job image"
 
+# Where enroot takes a reference for one of Docker Hub's, the request ends here and not outside.
+NOWHERE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SshConfig:

@@ -45,6 +45,7 @@ from tests.integration.container_support import (
     Node,
     Registry,
     Shell,
+    enroot_form,
     open_gpu,
     shell,
 )
@@ -83,6 +84,14 @@ def test_array_job_with_containers(sdk_image: SdkImage, environment: Environment
         assert array.get_results(timeout=JOB_LIMIT) == results
     finally:
         remove_containers(every_node, environment.login.user, [container_of(job) for job in array])
+
+
+def test_a_reference_in_enroots_own_form_is_left_alone(sdk_jobs: SdkJobs, sdk_image: SdkImage) -> None:
+    """HOST:PORT#NAME:TAG is what the SDK makes of HOST:PORT/NAME:TAG; a user may already write it so."""
+    written = enroot_form(sdk_image.reference)
+    assert "#" in written
+    seen = sdk_jobs.run(tasks.look, sdk_image.packaging(image=written))
+    assert seen["marker"] == sdk_image.marker
 
 
 def test_dependency_chain_between_container_tasks(sdk_jobs: SdkJobs, sdk_image: SdkImage) -> None:
@@ -363,7 +372,8 @@ def test_many_imports_of_one_image_at_once(
 ) -> None:
     """Six steps of two users start together on an image of several layers that no cache has."""
     marker = new_marker()
-    bulk = [Layer.of({f"/srv/{number}": secrets.token_bytes(2_000_000)}) for number in range(6)]
+    content = [secrets.token_bytes(2_000_000) for _ in range(6)]
+    bulk = [Layer.of({f"/srv/{number}": data}) for number, data in enumerate(content)]
     image = busybox_image(pyxis_container, marker, Arch(environment.arch)).plus(*bulk)
     pushed = push(local_registry.address, f"advanced/{marker}", "1", image)
     show = f"cat {IMAGE_MARKER} && cat /srv/* | sha256sum && id -u"
@@ -378,8 +388,8 @@ def test_many_imports_of_one_image_at_once(
         pyxis_container.run(f"id -u {user}").stdout.strip()
         for user in (environment.login.user, environment.second_user)
     ]
-    sums = {it.stdout.splitlines()[1] for it in done}
-    assert len(sums) == 1
+    whole = hashlib.sha256(b"".join(content)).hexdigest()
+    assert [it.stdout.splitlines()[1].split()[0] for it in done] == [whole] * 6
     assert [it.stdout.splitlines()[0] for it in done] == [marker] * 6
     assert [it.stdout.splitlines()[2] for it in done] == uids * 3
 

@@ -17,6 +17,7 @@ from tests.integration.oci import TinyImage
 PATIENCE = 120.0
 
 _RAN = "the-command-ran"
+_LISTINGS = 10
 _LISTING_FAILED = "couldn't get list of existing container filesystems"
 
 
@@ -89,7 +90,9 @@ class Steps:
         done = self.shell.run_unchecked(f"{assignments(variables)}{words}", limit=PATIENCE)
         # Before 4.0.0 `enroot list --fancy` fails when any process in any container ends while it looks, and with it
         # every step that names its container. test_enroot.py has that fault itself; here it only is in the way.
-        while self.listing_failed(done.stderr):
+        for _ in range(_LISTINGS):
+            if not self.listing_failed(done.stderr):
+                break
             done = self.shell.run_unchecked(f"{assignments(variables)}{words}", limit=PATIENCE)
         return done
 
@@ -105,7 +108,10 @@ class Steps:
         name = f"conformance-{uuid.uuid4().hex[:12]}"
         output = f"/tmp/{name}.out"
         container = [f"--container-image={image}"] if image else []
-        words = shlex.join(["srun", "--unbuffered", f"--job-name={name}", *container, *options, "sh", "-c", script])
+        # Whoever has no such file does not get as far as being ready.
+        proof = f"test -e {IMAGE_MARKER} && " if image else ""
+        command = ["sh", "-c", f"{proof}{{ {script}\n}}"]
+        words = shlex.join(["srun", "--unbuffered", f"--job-name={name}", *container, *options, *command])
         self.shell.run(f"{assignments(variables)}nohup {words} > {output} 2>&1 < /dev/null &")
         try:
             self.wait_for_text(output, ready)

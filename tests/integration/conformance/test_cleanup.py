@@ -1,5 +1,7 @@
 """What is left behind: nothing of an unnamed container, whatever became of its step."""
 
+import uuid
+
 import pytest
 
 from ci.cells import Cell
@@ -34,9 +36,11 @@ def test_also_when_the_job_is_cancelled(steps: Steps, plain: TinyImage) -> None:
 
 
 def test_also_when_it_can_not_be_started(steps: Steps, plain: TinyImage) -> None:
-    done = steps.shell.srun_unchecked("--container-mounts=/is/not/there:/m", "true", image=plain.reference)
-    assert done.status != 0
-    job = steps.shell.run("squeue --noheader --states=all --user=$USER --format=%i | sort -n | tail -n 1").stdout
+    name = f"not-started-{uuid.uuid4().hex[:12]}"
+    options = (f"--job-name={name}", "--container-mounts=/is/not/there:/m")
+    assert steps.shell.srun_unchecked(*options, "true", image=plain.reference).status != 0
+    job = steps.shell.run(f"squeue --noheader --states=all --name={name} --format=%i").stdout
+    assert job.strip().isdecimal(), job
     steps.wait_until_fails(f"enroot list | grep -F _{job.strip()}.", "removal of the container")
 
 

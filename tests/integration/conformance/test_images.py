@@ -11,7 +11,7 @@ import pytest
 from ci.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import Steps
-from tests.integration.container_support import Node
+from tests.integration.container_support import NOWHERE, Node
 from tests.integration.expectations import answer, since
 from tests.integration.oci import File, Layer, TinyImage, Whiteout
 
@@ -53,7 +53,7 @@ def test_a_file_by_its_absolute_path(steps: Steps, plain: TinyImage) -> None:
 
 def test_a_relative_path_needs_its_dot(steps: Steps, plain: TinyImage, folder: str) -> None:
     steps.shell.run(f"cp {plain.reference} {folder}/hello.sqsh")
-    assert "failed to import docker image" in steps.refused("hello.sqsh", f"--chdir={folder}")
+    assert "failed to import docker image" in steps.refused("hello.sqsh", f"--chdir={folder}", variables=NOWHERE)
     steps.inside(replace(plain, reference="./hello.sqsh"), "true", f"--chdir={folder}")
 
 
@@ -99,7 +99,9 @@ def test_a_label_with_an_apostrophe_in_its_second_line(steps: Steps, make_image:
     if since(cell, enroot="4.1.2"):
         steps.inside(image, "true")
     else:
-        steps.refused(image.reference)
+        # It is imported, and then a shell stumbles over what enroot made of the label.
+        said = steps.refused(image.reference)
+        assert "unterminated quoted string" in said.lower(), said
 
 
 def test_a_program_that_only_the_image_has(steps: Steps, make_image: MakeImage, unpacked: Unpack) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from ci.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.integration.container_support import Registry
+from tests.integration.container_support import NOWHERE, Registry
 from tests.integration.expectations import since
 from tests.integration.oci import TinyImage
 
@@ -18,7 +18,7 @@ def test_empty_values(steps: Steps, plain: TinyImage, option: str) -> None:
 
 
 def test_an_endless_image_name(steps: Steps) -> None:
-    steps.refused("a" * 3000)
+    steps.refused("a" * 3000, variables=NOWHERE)
 
 
 @pytest.mark.parametrize("image", ["#UPPER", "#two words", "#team#image", "#"])

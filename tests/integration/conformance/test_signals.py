@@ -26,10 +26,13 @@ def test_a_signal_reaches_the_command(steps: Steps, plain: TinyImage, signal: st
 
 def test_an_import_can_be_cancelled(steps: Steps, silent_registry: str) -> None:
     image = f"{silent_registry}#silent/image:1"
+    # curl or skopeo, whose command lines have the address in one form or another.
+    programs = f"pgrep --full '://{silent_registry.replace('localhost', '[l]ocalhost')}/.*silent/image'"
     with steps.running(image, "true", ready="importing docker image") as step:
+        steps.wait_for_output(programs)
         steps.shell.run(f"scancel --name={step.name}")
         steps.wait_for_text(step.output, "srun: error")
-    steps.wait_until_fails(f"pgrep --full '[h]ttp://{silent_registry}'", "end of the import's own programs")
+    steps.wait_until_fails(programs, "end of the import's own programs")
 
 
 def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: str, cell: Cell) -> None:
@@ -43,6 +46,7 @@ def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: s
         if since(cell, pyxis="0.24"):
             steps.wait_for_text(step.output, "received SIGTERM, forwarding to child")
         else:
-            # Before, it was ignored, and only the cancelling ends the import.
+            # Before, it was ignored: the import goes on, and only the cancelling ends it.
+            steps.shell.run(f"sleep 1 && pgrep --full '[h]ttp://{silent_registry}'")
             steps.shell.run(f"scancel {job}")
             assert "forwarding" not in steps.wait_for_text(step.output, "srun: error")

@@ -115,10 +115,17 @@ def test_docker_list_without_login_gives_the_node_its_own_architecture(
 
 @pytest.mark.parametrize("form", list(Form))
 def test_index_without_the_nodes_architecture(
-    slurm_pyxis_cluster: Shell, to_token_registry: Pusher, pyxis_container: Node, other_arch: Arch, form: Form
+    *,
+    slurm_pyxis_cluster: Shell,
+    to_token_registry: Pusher,
+    pyxis_container: Node,
+    other_arch: Arch,
+    form: Form,
+    cell: Cell,
 ) -> None:
     foreign = busybox_image(pyxis_container, new_marker(), other_arch)
-    refused(slurm_pyxis_cluster, to_token_registry(foreign, form=form, index=True).reference)
+    said = refused(slurm_pyxis_cluster, to_token_registry(foreign, form=form, index=True).reference)
+    assert ("404 Not Found" in said) is (cell.runtime is Runtime.NVIDIA), said
 
 
 def test_message_names_the_missing_architecture(

@@ -7,7 +7,9 @@ import shlex
 
 import pytest
 
+from ci.cells import Cell
 from tests.integration.container_support import IMAGE_MARKER, Registry, Shell
+from tests.integration.expectations import since
 from tests.integration.oci import Directory, Entry, File, Image, Layer, Symlink, Whiteout, push
 from tests.integration.registry.support import Marked
 
@@ -55,6 +57,26 @@ def test_directory_removed_and_made_anew_in_a_later_layer(
     )
     found = seen(slurm_pyxis_cluster, local_registry, marked, image, everything("/data"))
     assert found == ["./folder/new=above", "./gone=below", "./kept=below"]
+
+
+def test_opaque_directory_loaded_without_an_import(
+    slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked, cell: Cell
+) -> None:
+    """`enroot load` unpacks as the user, by other means than an import does; 4.0.0 still lost what is opaque."""
+    above: dict[str, Entry] = {"/data/folder": Directory(opaque=True), "/data/folder/new": "above"}
+    image = marked.image.plus(Layer.of(BELOW), Layer.of(above))
+    pushed = push(local_registry.address, f"layers/{marked.marker}", "1", image)
+    name = f"load-{marked.marker}"
+    script = f"cat {IMAGE_MARKER} && {everything('/data')}"
+    done = slurm_pyxis_cluster.run_unchecked(
+        f"enroot load --name {name} 'docker://{pushed.reference}' && enroot start {name} sh -c {shlex.quote(script)};"
+        f" status=$?; enroot remove --force {name}; exit $status"
+    )
+    if since(cell, enroot="4.0.1"):
+        assert done.status == 0, str(done)
+        assert done.stdout.splitlines() == [marked.marker, "./folder/new=above", "./gone=below", "./kept=below"]
+    else:
+        assert "Usage: enroot" in done.stdout + done.stderr, str(done)
 
 
 def test_opaque_directory(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:

@@ -7,6 +7,7 @@ import http.client
 
 import pytest
 
+from ci.cells import Cell, Runtime
 from ci.engine import Engine
 from ci.environment_file import EnvironmentFile
 from ci.plan import REGISTRY_PORT
@@ -139,5 +140,7 @@ def test_token(slurm_pyxis_cluster: Shell, token_registry: OwnRegistry, marked: 
     runs(slurm_pyxis_cluster, pushed.reference, marked.marker)
 
 
-def test_token_for_another_repository(slurm_pyxis_cluster: Shell, token_registry: OwnRegistry) -> None:
-    refused(slurm_pyxis_cluster, f"{token_registry.node_address}#guarded/other:1")
+def test_token_for_another_repository(slurm_pyxis_cluster: Shell, token_registry: OwnRegistry, cell: Cell) -> None:
+    said = refused(slurm_pyxis_cluster, f"{token_registry.node_address}#guarded/other:1")
+    # Turned away, and not just without such an image.
+    assert ("401" if cell.runtime is Runtime.NVIDIA else "unauthorized") in said, said
