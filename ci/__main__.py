@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     images = _verb(verbs, "images", commands.images, "build the images of cells")
     images.add_argument("cells", nargs="*", metavar="CELL", help="cells to build (default: those of the group)")
     images.add_argument("--group", help="a group of matrix.toml")
-    _common(images)
+    _run_options(images)
+    options.add_image_options(images)
 
     run = _verb(verbs, "run", commands.run, "start a cell, run the command behind `--` against it, take it down")
     run.usage = "python -m ci run CELL [options] -- COMMAND"
@@ -139,10 +140,14 @@ def _verb(
 
 
 def _common(verb: argparse.ArgumentParser) -> None:
+    _run_options(verb)
+    options.add_session_options(verb)
+
+
+def _run_options(verb: argparse.ArgumentParser) -> None:
     run_id = os.environ.get("PYXIS_MATRIX_RUN") or paths.new_run_id()
     verb.add_argument("--run", type=_run_id, default=run_id, help="the run's id")
     verb.add_argument("--results", type=Path, default=paths.results_dir(), help="where results go")
-    options.add_session_options(verb)
 
 
 def _run_id(text: str) -> str:

@@ -9,15 +9,21 @@ from ci.cells import GROUP_VARIABLE, Cell
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
     """Add what a person may ask of a session."""
+    add_image_options(parser)
     group = parser.add_argument_group("options of a session")
     group.add_argument("--nodes", type=_nodes, default=None, metavar="N", help="number of Slurm nodes (default: 1)")
     group.add_argument("--gpus", type=_gpus, default=0, metavar="N", help="pass the engine's first N GPUs to each node")
-    group.add_argument("--accounting", action="store_true", help="record jobs (slurmdbd, MariaDB), so that sacct works")
     group.add_argument("--keep", action="store_true", help="leave the environment up and say how to enter it")
-    group.add_argument("--subject", type=Path, metavar="PATH", help="a checkout to test in place of the release")
-    group.add_argument("--mirror", type=Path, metavar="DIR", help="folder with upstream's releases (air-gapped sites)")
     for name in ("--registry-port", "--ssh-port"):
         group.add_argument(name, type=_port, default=0, metavar="PORT", help="a fixed port (default: a free one)")
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide which images there are, and what is in them."""
+    group = parser.add_argument_group("options of images")
+    group.add_argument("--subject", type=Path, metavar="PATH", help="a checkout to test in place of the release")
+    group.add_argument("--mirror", type=Path, metavar="DIR", help="folder with upstream's releases (air-gapped sites)")
+    group.add_argument("--accounting", action="store_true", help="record jobs (slurmdbd, MariaDB), so that sacct works")
 
 
 def split(posargs: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:

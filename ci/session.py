@@ -135,11 +135,11 @@ def opened(cell: Cell, matrix: Matrix, request: Request) -> Iterator[Environment
 @contextmanager
 def _opened(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> Iterator[Environment]:
     folder = paths.make_directory(request.folder(cell))
-    if request.gpus and cell.runtime is Runtime.LEGACY:
+    if cell.runtime is Runtime.LEGACY and (request.gpus or request.registry_port):
         raise SelectionError(
-            f"{cell.id} has no GPUs",
+            f"{cell.id} has neither GPUs nor a registry",
             why="a legacy cell is plain Slurm, with a configuration that is kept unchanged",
-            next_step="leave --gpus out, or take a container cell: `python -m ci cells`",
+            next_step="leave --gpus and --registry-port out, or take a container cell: `python -m ci cells`",
         )
     engine = connect()
     check_host(engine, cell)
