@@ -9,10 +9,13 @@ from pathlib import Path
 import sys
 import time
 
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
 from ci import console, environment, environment_file, interrupt, paths, preflight, results
 from ci.cells import Cell, Runtime
 from ci.console import Timings
-from ci.engine import Engine, connect
+from ci.engine import Engine, connect, explain
 from ci.environment import CellImages, Environment, Options
 from ci.errors import DiskFullError, EngineError, PyxisMatrixError, SelectionError
 from ci.images import Builder
@@ -91,6 +94,10 @@ def run(cell: Cell, matrix: Matrix, request: Request, command: Sequence[str]) ->
     except PyxisMatrixError as error:
         keep(Outcome.ERROR, error.exit_code, str(error))
         raise
+    except (DockerException, RequestException) as error:  # some of them are OSErrors, too
+        problem = explain(error, "what this session asked of it")
+        keep(Outcome.ERROR, problem.exit_code, str(problem))
+        raise problem from error
     except OSError as error:
         problem = paths.refused(error)
         keep(Outcome.ERROR, problem.exit_code, str(problem))

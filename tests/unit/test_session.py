@@ -10,6 +10,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
+from docker.errors import APIError
 import pytest
 
 from ci import environment_file, interrupt, matrix, preflight, results, session
@@ -179,6 +180,15 @@ def test_what_the_system_refuses_is_written_and_raised_as_an_error_of_ours(
     kept = written(request_, rows)
     assert (kept.outcome, kept.exit_code) == (Outcome.ERROR, PyxisMatrixError.exit_code)
     assert "/cache/x.lock" in kept.reason
+
+
+def test_what_the_engine_refuses_is_told_from_what_the_system_does(run: Run, request_: Request, rows: Matrix) -> None:
+    def act() -> int:
+        raise APIError("500", explanation="no such network")
+
+    with pytest.raises(LaunchError, match="the engine refused"):
+        run(act)
+    assert "no such network" in written(request_, rows).reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
