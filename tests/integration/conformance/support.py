@@ -9,7 +9,7 @@ import uuid
 from ci.cells import Cell
 from ci.ssh import Completed
 from ci.wait import NotYet, wait_for
-from tests.integration.container_support import IMAGE_MARKER, Shell
+from tests.integration.container_support import IMAGE_MARKER, LISTING_FAILED, Shell
 from tests.integration.expectations import holds
 from tests.integration.oci import TinyImage
 
@@ -18,7 +18,6 @@ PATIENCE = 120.0
 
 _RAN = "the-command-ran"
 _LISTINGS = 10
-_LISTING_FAILED = "couldn't get list of existing container filesystems"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +87,6 @@ class Steps:
         container = [f"--container-image={image}"] if image else []
         words = shlex.join(["srun", *container, *options, *command])
         done = self.shell.run_unchecked(f"{assignments(variables)}{words}", limit=PATIENCE)
-        # Before 4.0.0 `enroot list --fancy` fails when any process in any container ends while it looks, and with it
-        # every step that names its container. test_enroot.py has that fault itself; here it only is in the way.
         for _ in range(_LISTINGS):
             if not self.listing_failed(done.stderr):
                 break
@@ -98,7 +95,7 @@ class Steps:
 
     def listing_failed(self, said: str) -> bool:
         """Whether a step failed through the fault in `enroot list` that other tests' containers bring about."""
-        return holds(self.cell, enroot="<4.0") and _LISTING_FAILED in said
+        return holds(self.cell, enroot="<4.0") and LISTING_FAILED in said
 
     @contextmanager
     def running(
