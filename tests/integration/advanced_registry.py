@@ -8,10 +8,13 @@ import http.client
 import json
 import re
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ci.wait import NotYet, wait_for
 from tests.integration.container_support import JOB_LIMIT, Node, Registry, Shell
+
+if TYPE_CHECKING:
+    from slurm.job import Job
 
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -98,13 +101,16 @@ class StallingRegistry:
     folder: str
     shell: Shell
 
-    def wait_until_asked(self) -> None:
-        """Wait until somebody waits for a layer."""
+    def wait_until_asked(self, job: "Job[Any]") -> None:
+        """Wait until a job waits for a layer; one that has ended never will."""
 
         def probe() -> bool | NotYet:
             return self.shell.run_unchecked(f"test -e {self.folder}/asked").status == 0 or NotYet("nobody asked")
 
-        wait_for("a request for a layer", probe, limit=JOB_LIMIT)
+        def alive() -> bool | str:
+            return f"the job has ended:\n{job.get_stderr()}" if job.is_completed() else True
+
+        wait_for("a request for a layer", probe, limit=JOB_LIMIT, poll=0.5, alive=alive)
 
 
 @contextmanager

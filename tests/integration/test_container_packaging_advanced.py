@@ -229,7 +229,7 @@ def test_cancel_while_importing(
     with stalling_registry(slurm_pyxis_cluster) as registry:
         packaging = {"type": "container", "image": f"localhost:{registry.port}/{repository}:1", "push": False}
         job = sdk_jobs.submit(tasks.look, packaging)
-        registry.wait_until_asked()
+        registry.wait_until_asked(job)
         importing = processes(pyxis_container, repository, user)
         folders = work_folders(importing)
         assert folders, f"the import works nowhere; this test looks in the wrong place: {importing}"
