@@ -1,4 +1,7 @@
-"""The proof that a step ran inside its image fails when it ran anywhere else."""
+"""The conformance suite on itself: its proof of the image fails elsewhere, and its list names tests that exist."""
+
+from pathlib import Path
+import re
 
 import pytest
 
@@ -33,3 +36,13 @@ def test_success_without_the_marker_is_a_failure(stdout: str) -> None:
 def test_the_text_shows_what_was_said_instead() -> None:
     with pytest.raises(AssertionError, match="exit status 3"):
         proven(_done("", status=3), _IMAGE)
+
+
+def test_the_list_of_reported_cases_names_tests_that_there_are() -> None:
+    tests = Path(__file__).parents[1]
+    named = set(re.findall(r"`(test_\w+)`", (tests / "integration/conformance/README.md").read_text(encoding="utf-8")))
+    written = {
+        name for path in tests.rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 50
+    assert named - written == set()
