@@ -8,7 +8,6 @@ from pathlib import Path
 import re
 import shlex
 import tarfile
-from typing import Protocol
 
 from ci.environment_file import EnvironmentFile
 
@@ -41,13 +40,6 @@ class Case:
         # As upstream's README has it; that a step may start beside another one is for Slurm to say, and by default it
         # does not in an allocation of a few CPUs.
         return f"SLURM_OVERLAP=1 salloc --quiet --overcommit --nodes 1 {bats}"
-
-
-class RunBats(Protocol):
-    """Runs one bats test."""
-
-    def __call__(self, case: Case, *, alone: bool) -> str:
-        """Return what bats wrote."""
 
 
 def _filter(name: str) -> str:

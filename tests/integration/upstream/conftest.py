@@ -1,6 +1,6 @@
 """Fixtures of Pyxis' own suite, and its tests as pytest's."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import os
 import shlex
 import uuid
@@ -11,11 +11,10 @@ from ci import environment_file
 from ci.environment_file import EnvironmentFile
 from tests.integration.container_support import Node, Shell
 from tests.integration.upstream import hub
-from tests.integration.upstream.bats_suite import Case, RunBats, cases, packed_tests, source_archive
+from tests.integration.upstream.bats_suite import Case, cases, packed_tests, source_archive
 
 # Slurm and bats wait for each other at worst for a few minutes; a test that hangs is a failure.
 _TEST_SECONDS = 600.0
-_REMOVE_CONTAINERS = "enroot list | grep ^pyxis_ | xargs --no-run-if-empty enroot remove --force"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -52,20 +51,13 @@ def run_bats(
     environment: EnvironmentFile,
     pyxis_container: Node,
     slurm_pyxis_cluster: Shell,
-) -> Iterator[RunBats]:
-    """Return a function that runs one bats test as the job user and returns what bats wrote.
-
-    It is told whether no other test runs at the same time.
-    """
+) -> Iterator[Callable[[Case], str]]:
+    """Return a function that runs one bats test as the job user and returns what bats wrote."""
     user = environment.login.user
     folder = f"/home/{user}/upstream-{uuid.uuid4().hex[:12]}"
     hub.unpack(pyxis_container, folder, packed_tests(source_archive(environment)), user)
 
-    def run(case: Case, *, alone: bool) -> str:
-        if alone:
-            # Without cgroups, what Pyxis runs to remove a container is a part of the step: it may be killed with the
-            # step, and the container stays. Some tests would find it and fail, however often they are tried.
-            slurm_pyxis_cluster.run(_REMOVE_CONTAINERS)
+    def run(case: Case) -> str:
         # Nobody knows a bats test by its exit status: it stands in what bats writes.
         done = slurm_pyxis_cluster.run_unchecked(f"cd {shlex.quote(folder)} && {case.command()}", limit=_TEST_SECONDS)
         assert "1..1" in done.stdout, str(done)
