@@ -1,6 +1,7 @@
 """GPUs: how they get from the engine through Slurm into an image, and what is said where the engine has none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 import shlex
 from typing import Any
@@ -12,12 +13,14 @@ from ci.arch import Arch
 from ci.cells import Cell
 from ci.console import Timings
 from ci.engine import Engine
-from ci.environment import CellImages, Options
+from ci.environment import CellImages, Environment, Options
 from ci.errors import EngineError
 from ci.images import Builder
 from ci.model import Matrix
 from ci.sources import Sources
 from tests.integration.container_support import IMAGE_MARKER_TEXT, JOB_LIMIT, enroot_form, open_gpu
+
+LaunchWith = Callable[[int], AbstractContextManager[Environment]]
 
 EMBEDDED = f"slurm22.05-embedded-{Arch.host()}"
 
@@ -34,7 +37,8 @@ def container_images(engine: Engine, builder: Builder, container_cell: Cell, row
     )
 
 
-def test_an_engine_without_a_gpu_is_named_and_nothing_is_left(
+@pytest.fixture
+def launch_with(
     *,
     engine: Engine,
     container_cell: Cell,
@@ -42,29 +46,28 @@ def test_an_engine_without_a_gpu_is_named_and_nothing_is_left(
     run: str,
     tmp_path: Path,
     nothing_left: Callable[[], None],
-) -> None:
-    if "nvidia" in engine.api.info()["Runtimes"]:
-        pytest.skip(f'this engine has GPUs: nox -s "pyxis_advanced({EMBEDDED})" -- --gpus 1')
-    asked = Options(run=run, suite="component", results=tmp_path, gpus=1)
-    with (
-        pytest.raises(EngineError, match="no GPU to pass on") as caught,
-        environment.launch(engine, container_cell, container_images, asked, what="", timings=Timings()),
-    ):
-        pytest.fail("it started")
-    assert "leave --gpus out" in caught.value.next_step
+) -> Iterator[LaunchWith]:
+    """Return a function that launches the cell with GPUs; nothing of it may be left at the end of the test."""
+
+    def launch(gpus: int) -> AbstractContextManager[Environment]:
+        asked = Options(run=run, suite="component", results=tmp_path, gpus=gpus)
+        return environment.launch(engine, container_cell, container_images, asked, what="", timings=Timings())
+
+    yield launch
     nothing_left()
     assert not environment.state_dir(run, EMBEDDED).exists()
 
 
+def test_an_engine_without_a_gpu_is_named(engine: Engine, launch_with: LaunchWith) -> None:
+    if "nvidia" in engine.api.info()["Runtimes"]:
+        pytest.skip(f'this engine has GPUs: nox -s "pyxis_advanced({EMBEDDED})" -- --gpus 1')
+    with pytest.raises(EngineError, match="no GPU to pass on") as caught, launch_with(1):
+        pytest.fail("it started")
+    assert "leave --gpus out" in caught.value.next_step
+
+
 def test_slurm_gives_a_device_out_and_the_job_opens_it_in_the_image(
-    *,
-    monkeypatch: pytest.MonkeyPatch,
-    engine: Engine,
-    container_cell: Cell,
-    container_images: CellImages,
-    run: str,
-    tmp_path: Path,
-    nothing_left: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch, launch_with: LaunchWith
 ) -> None:
     """All is real but the device: /dev/zero under the name of a GPU, which this machine need not have."""
 
@@ -72,16 +75,10 @@ def test_slurm_gives_a_device_out_and_the_job_opens_it_in_the_image(
         return {"devices": ["/dev/fuse", *(f"/dev/zero:/dev/nvidia{index}" for index in range(count))]}
 
     monkeypatch.setattr(cluster, "gpu_options", stand_ins)
-    asked = Options(run=run, suite="component", results=tmp_path, gpus=2)
-    with (
-        environment.launch(engine, container_cell, container_images, asked, what="", timings=Timings()) as launched,
-        ssh.connect(launched.file.login) as shell,
-    ):
+    with launch_with(2) as launched, ssh.connect(launched.file.login) as shell:
         assert launched.file.gpus == 2
         words = ["srun", f"--container-image={enroot_form(str(launched.file.job_reference))}", *open_gpu()]
         done = shell.run(shlex.join(words), limit=JOB_LIMIT)
         assert done.stdout.splitlines() == [IMAGE_MARKER_TEXT, "0", "opened"], str(done)
         refused = shell.run("srun --gpus=3 true")
         assert "Requested node configuration is not available" in refused.stderr, str(refused)
-    nothing_left()
-    assert not environment.state_dir(run, EMBEDDED).exists()
