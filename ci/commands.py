@@ -31,7 +31,7 @@ from ci import (
     report as reports,
 )
 from ci.arch import Arch
-from ci.cells import Cell, default_group
+from ci.cells import Cell, Runtime, default_group
 from ci.engine import LABEL_CELL, LABEL_RUN, Engine, connect, left
 from ci.environment_file import EnvironmentFile
 from ci.errors import ArtefactError, EngineError, LaunchError, PyxisMatrixError, SelectionError
@@ -105,8 +105,8 @@ def run(asked: argparse.Namespace) -> int:
         )
     rows = matrix.load()
     cell = rows.cell(asked.cell, Arch.host())
-    code, result = session.run(cell, rows, _request(asked, rows), asked.command)
-    with suppress(BrokenPipeError):  # nobody reads any more; what came of it stands in the exit code and the result
+    code, result = session.run(cell, rows, _request(asked, rows, cell), asked.command)
+    with suppress(OSError):  # nobody reads any more; what came of it stands in the exit code and the result
         reports.show([result], stream=sys.stderr, root=asked.results / asked.run)
     if asked.keep:
         _say_how_to_enter(result.run, cell)
@@ -118,7 +118,7 @@ def up(asked: argparse.Namespace) -> int:
     asked.keep, asked.suite, asked.plain, asked.pytest = True, "up", True, False
     rows = matrix.load()
     cell = rows.cell(asked.cell, Arch.host())
-    _, result = session.run(cell, rows, _request(asked, rows), [])
+    _, result = session.run(cell, rows, _request(asked, rows, cell), [])
     if result.outcome is Outcome.PASSED:
         _say_how_to_enter(result.run, cell)
     return result.exit_code
@@ -228,7 +228,13 @@ def doctor(_: argparse.Namespace) -> int:
     return LaunchError.exit_code if failures else 0
 
 
-def _request(asked: argparse.Namespace, rows: Matrix) -> session.Request:
+def _request(asked: argparse.Namespace, rows: Matrix, cell: Cell) -> session.Request:
+    if cell.runtime is Runtime.LEGACY and (asked.gpus or asked.registry_port):
+        raise SelectionError(
+            f"{cell.id} has neither GPUs nor a registry",
+            why="a legacy cell is plain Slurm, with a configuration that is kept unchanged",
+            next_step="leave --gpus and --registry-port out, or take a container cell: `python -m ci cells`",
+        )
     checkout = asked.subject.expanduser().absolute() if asked.subject else None
     return session.Request(
         run=asked.run,

@@ -17,7 +17,7 @@ from ci.cells import Cell, Runtime
 from ci.console import Timings
 from ci.engine import Engine, connect, explain
 from ci.environment import CellImages, Environment, Options
-from ci.errors import DiskFullError, EngineError, PyxisMatrixError, SelectionError
+from ci.errors import DiskFullError, EngineError, PyxisMatrixError
 from ci.images import Builder
 from ci.junit import Outcome, outcome_of, read_junit
 from ci.model import Matrix
@@ -142,12 +142,6 @@ def opened(cell: Cell, matrix: Matrix, request: Request) -> Iterator[Environment
 @contextmanager
 def _opened(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> Iterator[Environment]:
     folder = paths.make_directory(request.folder(cell))
-    if cell.runtime is Runtime.LEGACY and (request.gpus or request.registry_port):
-        raise SelectionError(
-            f"{cell.id} has neither GPUs nor a registry",
-            why="a legacy cell is plain Slurm, with a configuration that is kept unchanged",
-            next_step="leave --gpus and --registry-port out, or take a container cell: `python -m ci cells`",
-        )
     engine = connect()
     check_host(engine, cell)
     record.builder = Builder(engine, logs=folder / results.LOGS_FOLDER)

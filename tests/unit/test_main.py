@@ -266,6 +266,16 @@ def test_somebody_elses_suite_gets_a_password_that_is_new_each_time(
     assert first != second
 
 
+@pytest.mark.parametrize("option", ["--gpus", "--registry-port"])
+@pytest.mark.parametrize("command", ["run", "up"])
+def test_what_a_legacy_cell_does_not_have_is_refused_before_anything_is_made(
+    surroundings: Path, command: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, CELL, option, "1", "--", "true"]) == SelectionError.exit_code
+    assert "has neither GPUs nor a registry" in capsys.readouterr().err
+    assert list(surroundings.iterdir()) == []
+
+
 def test_up_keeps_it_up(requested: list[tuple[object, session.Request, list[str]]]) -> None:
     main(["up", CELL])
     ((_, request, command),) = requested

@@ -19,7 +19,7 @@ from ci.command import Completed
 from ci.engine import Engine
 from ci.environment import Environment
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError, SelectionError
+from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
 from ci.junit import Outcome
 from ci.model import Matrix
 from ci.preflight import Obstacle
@@ -203,12 +203,6 @@ def test_an_interruption_is_written_and_raised(
         run(act, PASSED)
     kept = written(request_, rows)
     assert (kept.outcome, kept.exit_code) == (Outcome.INTERRUPTED, 128 + number)
-
-
-@pytest.mark.parametrize("asked", [{"gpus": 1}, {"registry_port": 5000}])
-def test_what_a_legacy_cell_does_not_have_is_refused(request_: Request, rows: Matrix, asked: dict[str, int]) -> None:
-    with pytest.raises(SelectionError, match="neither GPUs nor a registry"):
-        session.run(rows.cell(LEGACY), rows, replace(request_, **asked), ["true"])  # type: ignore[arg-type]
 
 
 # -- what a command finds -------------------------------------------------------------------------------------------
