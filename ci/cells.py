@@ -41,6 +41,8 @@ class SlurmVersion:
     """As Slurm writes it, ``YY.MM``; kept as text because PEP 440 would turn 22.05 into 22.5."""
     suite: str
     """Debian code name, for example ``bookworm``."""
+    accounting: bool = False
+    """Whether its cells record their jobs (slurmdbd), so that sacct works."""
 
     @property
     def parsed(self) -> Version:

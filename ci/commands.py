@@ -84,7 +84,7 @@ def images(asked: argparse.Namespace) -> int:
                 what=rows.subject,
                 checkout=asked.subject,
                 where=where,
-                with_accounting=asked.accounting or rows.defaults.accounting,
+                with_accounting=asked.accounting or cell.slurm.accounting,
             )
     _print_images(builder)
     if lacking:
@@ -243,7 +243,7 @@ def _request(asked: argparse.Namespace, rows: Matrix, cell: Cell) -> session.Req
         nodes=asked.nodes or rows.defaults.nodes,
         registry_port=asked.registry_port,
         ssh_port=asked.ssh_port,
-        accounting=asked.accounting or rows.defaults.accounting,
+        accounting=asked.accounting or cell.slurm.accounting,
         gpus=asked.gpus,
         checkout=checkout,
         mirror=asked.mirror,

@@ -103,9 +103,10 @@ def _slurm_rows(root: Table) -> tuple[SlurmRow, ...]:
             table.fault("suite", f"{suite} is the suite of {suites[suite]} already, and a suite ships one Slurm")
         if suite:
             suites.setdefault(suite, table.path)
+        accounting = table.boolean("accounting", default=False)
         table.finish()
         if row:
-            slurm = SlurmVersion(version=row.name, suite=suite)
+            slurm = SlurmVersion(version=row.name, suite=suite, accounting=accounting)
             rows.append(SlurmRow(**vars(row), slurm=slurm))
     return tuple(rows)
 
@@ -235,10 +236,6 @@ def _defaults(root: Table) -> Defaults:
     groups = root.values.get("groups")
     if group and isinstance(groups, dict) and group not in groups:
         table.fault("group", f"there is no group {group!r}{did_you_mean(group, groups)}")
-    defaults = Defaults(
-        group=group,
-        nodes=table.integer("nodes", 1, least=1),
-        accounting=table.boolean("accounting", default=False),
-    )
+    defaults = Defaults(group=group, nodes=table.integer("nodes", 1, least=1))
     table.finish()
     return defaults

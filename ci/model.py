@@ -184,8 +184,6 @@ class Defaults:
 
     group: str
     nodes: int = 1
-    accounting: bool = False
-    """Whether slurmdbd runs, so that sacct works."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -266,6 +266,26 @@ def test_somebody_elses_suite_gets_a_password_that_is_new_each_time(
     assert first != second
 
 
+@pytest.mark.parametrize(
+    ("row", "options", "recorded"), [("", [], False), ("", ["--accounting"], True), ("\naccounting = true", [], True)]
+)
+def test_accounting_is_an_option_of_a_cells_slurm_and_of_a_session(
+    *,
+    requested: list[tuple[object, session.Request, list[str]]],
+    write_matrix: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    row: str,
+    options: list[str],
+    recorded: bool,
+) -> None:
+    path = write_matrix(slurm=f'[[slurm]]\nversion = "22.05"\nsuite = "bookworm"{row}')
+    load = matrix.load
+    monkeypatch.setattr(matrix, "load", lambda: load(path))
+    main(["run", CELL, *options, "--", "true"])
+    ((_, request, _),) = requested
+    assert request.accounting is recorded
+
+
 @pytest.mark.parametrize("option", ["--gpus", "--registry-port"])
 @pytest.mark.parametrize("command", ["run", "up"])
 def test_what_a_legacy_cell_does_not_have_is_refused_before_anything_is_made(

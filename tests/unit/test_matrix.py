@@ -30,7 +30,7 @@ def test_the_repositorys_own_file_is_correct() -> None:
 def test_a_small_file(load_matrix: Loader) -> None:
     matrix = load_matrix()
     assert len(matrix.cells("full", Arch.AMD64)) == 2 * (2 * 2 + 1) * 2
-    assert (matrix.defaults.group, matrix.defaults.nodes, matrix.defaults.accounting) == ("smoke", 1, False)
+    assert (matrix.defaults.group, matrix.defaults.nodes) == ("smoke", 1)
     assert (matrix.subject.name, matrix.subject.import_name) == ("slurm-sdk", "slurm_sdk")
 
 

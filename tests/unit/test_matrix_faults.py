@@ -263,8 +263,8 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         "defaults.nodes: expected a whole number, found the number 1.0",
     ),
     (
-        {"defaults": "[defaults]\ngroup = 'smoke'\naccounting = 'yes'"},
-        "defaults.accounting: expected true or false, found the text 'yes'",
+        {"slurm": "[[slurm]]\nversion = '22.05'\nsuite = 'bookworm'\naccounting = 'yes'"},
+        "slurm[0].accounting: expected true or false, found the text 'yes'",
     ),
     (
         {"embedded": "", "head": 'schema = 1\narch = ["amd64"]\nembedded = true'},
