@@ -10,10 +10,13 @@ import nox
 # Plain `nox` does not put this folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ci import cells, matrix, options, paths, sources
-from ci.arch import Arch
-from ci.cells import Cell, Runtime
+from ci import options, paths
+from ci.artefacts import sources
 from ci.errors import PyxisMatrixError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.asked import mentioned, mentioned_legacy, selected
+from ci.matrix.cells import Cell, Runtime
 
 nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = True
@@ -30,9 +33,9 @@ RUN = os.environ.setdefault("PYXIS_MATRIX_RUN", paths.new_run_id())
 os.environ["PYXIS_MATRIX_PARENT"] = str(os.getpid())
 
 try:
-    MATRIX = matrix.load()
-    CONTAINER_CELLS = cells.mentioned(ARGV, MATRIX, Arch.host(), os.environ)
-    LEGACY_CELLS = cells.mentioned_legacy(ARGV, MATRIX, Arch.host(), os.environ)
+    MATRIX = loading.load()
+    CONTAINER_CELLS = mentioned(ARGV, MATRIX, Arch.host(), os.environ)
+    LEGACY_CELLS = mentioned_legacy(ARGV, MATRIX, Arch.host(), os.environ)
 except PyxisMatrixError as problem:
     print(problem, file=sys.stderr)  # noqa: T201 - nox has nothing to report with yet
     sys.exit(problem.exit_code)
@@ -48,10 +51,11 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 
 @nox.session(tags=["project"])
 def lint(session: nox.Session) -> None:
-    """Check style and formatting (ruff)."""
+    """Check style, formatting and the arrows between folders (ruff, import-linter)."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", *CODE)
     session.run("ruff", "format", "--check", *CODE)
+    session.run("lint-imports")
 
 
 @nox.session(tags=["project"])
@@ -155,7 +159,7 @@ def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> Non
         reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror))
     else:
         reason = f"{cell} needs {chosen.arch} hardware, and this is {Arch.host()}; run it on such a machine"
-    if reason and (asked.strict or (os.environ.get("CI") == "true" and options.selected(chosen, ARGV, os.environ))):
+    if reason and (asked.strict or (os.environ.get("CI") == "true" and selected(chosen, ARGV, os.environ))):
         session.error(reason)
     if reason:
         session.skip(reason)

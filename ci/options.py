@@ -1,10 +1,8 @@
 """The options of a session, shared by ``python -m ci run`` and by what stands behind ``--`` on nox' command line."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from ci.cells import GROUP_VARIABLE, Cell
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
@@ -48,14 +46,6 @@ def as_arguments(parsed: argparse.Namespace) -> list[str]:
         if value := getattr(parsed, name):
             arguments += [f"--{name.replace('_', '-')}", str(value)]
     return arguments
-
-
-def selected(cell: Cell, argv: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Tell whether somebody asked for this very cell: by id, tag or group, and not just through the default."""
-    if environ.get(GROUP_VARIABLE) or cell.id in environ.get("NOXSESSION", ""):
-        return True
-    tagged = any(argument.startswith(("-t", "--tag")) for argument in argv)
-    return tagged or any(cell.id in argument for argument in argv)
 
 
 def _nodes(text: str) -> int:

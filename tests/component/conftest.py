@@ -13,14 +13,16 @@ import secrets
 import docker
 import pytest
 
-from ci import environment, matrix, paths
-from ci.cells import Cell
-from ci.console import Timings
-from ci.engine import LABEL_RUN, Engine, connect
-from ci.environment import CellImages, Environment, Options
-from ci.images import Builder
-from ci.model import Matrix
-from ci.sources import Sources
+from ci import paths
+from ci.artefacts.sources import Sources
+from ci.engine.connection import LABEL_RUN, Engine, connect
+from ci.environment import launching
+from ci.environment.launching import CellImages, Environment, Options
+from ci.images.building import Builder
+from ci.matrix import loading
+from ci.matrix.cells import Cell
+from ci.matrix.model import Matrix
+from ci.terminal.console import Timings
 from tests.component.weather import LEGACY, left_behind
 
 Launch = Callable[..., AbstractContextManager[Environment]]
@@ -41,7 +43,7 @@ def api(engine: Engine) -> docker.DockerClient:
 @pytest.fixture(scope="session")
 def rows() -> Matrix:
     """Return the repository's matrix."""
-    return matrix.load()
+    return loading.load()
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +61,7 @@ def builder(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Builder
 @pytest.fixture(scope="session")
 def images(engine: Engine, builder: Builder, cell: Cell, rows: Matrix) -> CellImages:
     """Return the images of the legacy cell."""
-    return environment.prepare(
-        engine, builder, cell, what=rows.subject, checkout=None, where=Sources.from_environment()
-    )
+    return launching.prepare(engine, builder, cell, what=rows.subject, checkout=None, where=Sources.from_environment())
 
 
 def new_run() -> str:
@@ -83,7 +83,7 @@ def launcher(engine: Engine, cell: Cell, images: CellImages) -> Launch:
 
     def launch(run: str, folder: Path, **options: object) -> AbstractContextManager[Environment]:
         asked = Options(run=run, suite="component", results=folder, **options)  # type: ignore[arg-type]
-        return environment.launch(engine, cell, images, asked, what="the subject", timings=Timings())
+        return launching.launch(engine, cell, images, asked, what="the subject", timings=Timings())
 
     return launch
 
@@ -100,7 +100,7 @@ def nothing_left(api: docker.DockerClient, run: str) -> Callable[[], None]:
 
     def check() -> None:
         assert left_behind(api, run) == []
-        assert not environment.state_dir(run, LEGACY).exists()
+        assert not launching.state_dir(run, LEGACY).exists()
 
     return check
 

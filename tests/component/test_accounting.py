@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ci import environment, ssh
-from ci.cells import Cell
-from ci.console import Timings
-from ci.engine import Engine
-from ci.environment import Options
-from ci.images import Builder
-from ci.model import Matrix
-from ci.sources import Sources
+from ci.artefacts.sources import Sources
+from ci.engine.connection import Engine
+from ci.environment import launching, ssh
+from ci.environment.launching import Options
+from ci.images.building import Builder
+from ci.matrix.cells import Cell
+from ci.matrix.model import Matrix
+from ci.terminal.console import Timings
 from tests.component.weather import until
 
 
@@ -25,12 +25,12 @@ def test_sacct_knows_how_a_job_ended(
     nothing_left: Callable[[], None],
 ) -> None:
     where = Sources.from_environment()
-    images = environment.prepare(
+    images = launching.prepare(
         engine, builder, cell, what=rows.subject, checkout=None, where=where, with_accounting=True
     )
     asked = Options(run=run, suite="component", results=tmp_path, accounting=True)
     with (
-        environment.launch(engine, cell, images, asked, what="the subject", timings=Timings()) as launched,
+        launching.launch(engine, cell, images, asked, what="the subject", timings=Timings()) as launched,
         ssh.connect(launched.file.login) as shell,
     ):
         assert launched.file.accounting

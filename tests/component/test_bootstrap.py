@@ -5,7 +5,7 @@ from pathlib import Path
 import subprocess
 import sys
 
-from ci.setting_up import fingerprint
+from ci.machine.setup import fingerprint
 
 BOOTSTRAP = Path(__file__).resolve().parents[2] / "ci" / "bootstrap"
 NOWHERE = "unix:///nonexistent.sock"

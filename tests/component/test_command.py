@@ -1,4 +1,4 @@
-"""`ci.console.Console.call` with real processes: output, input, exit codes, and that nothing stays behind."""
+"""`ci.terminal.console.Console.call` with real processes: output, input, exit codes, and that nothing stays behind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from ci.console import Console, Mode
+from ci.terminal.console import Console, Mode
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ import sys
 import docker
 import pytest
 
-from ci import environment_file, results, ssh
-from ci.engine import LABEL, LABEL_CELL, LABEL_ROLE, LABEL_RUN
-from ci.environment import Environment
-from ci.junit import Outcome
+from ci import environment_file
+from ci.engine.connection import LABEL, LABEL_CELL, LABEL_ROLE, LABEL_RUN
+from ci.environment import ssh
+from ci.environment.launching import Environment
+from ci.results import store
+from ci.results.junit import Outcome
 from tests.component.conftest import Launch, new_run
 from tests.component.weather import LEGACY, REPOSITORY, Process, containers_of, left_behind
 
@@ -91,7 +93,7 @@ def test_the_commands_exit_code_is_handed_on_and_its_surroundings_are_told(
     assert started.end() == 7, started.output
     assert "slurm slurm" in started.output
     nothing_left()
-    result = results.load(tmp_path / run / LEGACY / "command" / results.RESULT_FILE)
+    result = store.load(tmp_path / run / LEGACY / "command" / store.RESULT_FILE)
     assert (result.outcome, result.exit_code) == (Outcome.FAILED, 7)
     assert {"images", "launch", "ready", "tests", "teardown"} <= set(result.timings)
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from ci import cluster, environment, ssh
-from ci.arch import Arch
-from ci.cells import Cell
-from ci.console import Timings
-from ci.engine import Engine
-from ci.environment import CellImages, Environment, Options
+from ci.artefacts.sources import Sources
+from ci.engine.connection import Engine
+from ci.environment import cluster, launching, ssh
+from ci.environment.launching import CellImages, Environment, Options
 from ci.errors import EngineError
-from ci.images import Builder
-from ci.model import Matrix
-from ci.sources import Sources
+from ci.images.building import Builder
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell
+from ci.matrix.model import Matrix
+from ci.terminal.console import Timings
 from tests.integration.container_support import IMAGE_MARKER_TEXT, JOB_LIMIT, enroot_form, open_gpu
 
 LaunchWith = Callable[[int], AbstractContextManager[Environment]]
@@ -32,7 +32,7 @@ def container_cell(rows: Matrix) -> Cell:
 
 @pytest.fixture(scope="module")
 def container_images(engine: Engine, builder: Builder, container_cell: Cell, rows: Matrix) -> CellImages:
-    return environment.prepare(
+    return launching.prepare(
         engine, builder, container_cell, what=rows.subject, checkout=None, where=Sources.from_environment()
     )
 
@@ -51,11 +51,11 @@ def launch_with(
 
     def launch(gpus: int) -> AbstractContextManager[Environment]:
         asked = Options(run=run, suite="component", results=tmp_path, gpus=gpus)
-        return environment.launch(engine, container_cell, container_images, asked, what="", timings=Timings())
+        return launching.launch(engine, container_cell, container_images, asked, what="", timings=Timings())
 
     yield launch
     nothing_left()
-    assert not environment.state_dir(run, EMBEDDED).exists()
+    assert not launching.state_dir(run, EMBEDDED).exists()
 
 
 def test_an_engine_without_a_gpu_is_named(engine: Engine, launch_with: LaunchWith) -> None:

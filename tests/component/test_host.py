@@ -13,8 +13,8 @@ import threading
 
 import pytest
 
+from ci.engine.finding import find_engine
 from ci.errors import EngineError
-from ci.host import find_engine
 
 DOCUMENTS = {
     "/_ping": "OK",

@@ -12,12 +12,12 @@ import threading
 from packaging.version import Version
 import pytest
 
-from ci import download
-from ci.arch import Arch
-from ci.cells import Cell, Runtime, SlurmVersion
+from ci.artefacts import download
+from ci.artefacts.pins import Pin, load_pins, save_pins
+from ci.artefacts.sources import Artefact, Sources, artefacts_for, fetch, missing, write_pins
 from ci.errors import ArtefactError, ChecksumError
-from ci.pins import Pin, load_pins, save_pins
-from ci.sources import Artefact, Sources, artefacts_for, fetch, missing, write_pins
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime, SlurmVersion
 
 CELL = Cell(
     slurm=SlurmVersion(version="22.05", suite="bookworm"),

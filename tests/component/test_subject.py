@@ -10,10 +10,10 @@ import zipfile
 
 import pytest
 
-from ci.arch import Arch
-from ci.checkout import state_of
 from ci.errors import SubjectError
-from ci.subject import Wheelhouse, checkout_wheelhouse, wheelhouse
+from ci.images.checkout import state_of
+from ci.images.subject import Wheelhouse, checkout_wheelhouse, wheelhouse
+from ci.matrix.arch import Arch
 
 # A backend inside the checkout itself, so that building needs no index at all.
 BACKEND = """

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from ci import paths, results, sources
-from ci.__main__ import main
-from ci.cells import Cell
-from ci.engine import Engine
-from ci.environment import CellImages
+from ci import paths
+from ci.artefacts import sources
+from ci.artefacts.sources import Sources, artefacts_for
+from ci.cli.main import main
+from ci.engine.connection import Engine
+from ci.environment.launching import CellImages
 from ci.errors import ArtefactError, BuildError, ChecksumError, DiskFullError, LaunchError
-from ci.images import Builder
-from ci.junit import Outcome
-from ci.matrix import load
-from ci.plan import ImagePlan
-from ci.sources import Sources, artefacts_for
+from ci.images.building import Builder
+from ci.images.plan import ImagePlan
+from ci.matrix.cells import Cell
+from ci.matrix.loading import load
+from ci.results import store
+from ci.results.junit import Outcome
 from tests.component.weather import LEGACY
 
 REAL = LEGACY.replace("legacy", "enroot3.4.1-pyxis0.19.0")
@@ -63,7 +65,7 @@ def test_an_image_larger_than_what_is_free_is_not_begun(
     run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert engine.api
-    monkeypatch.setattr("ci.preflight.free_bytes", lambda _path: 10**8)
+    monkeypatch.setattr("ci.engine.host.free_bytes", lambda _path: 10**8)
     arguments = ["run", LEGACY, "--run", run, "--results", str(tmp_path), "--", "true"]
     assert main(arguments) == DiskFullError.exit_code
     assert "only 0.1 GiB are free" in capsys.readouterr().err
@@ -97,7 +99,7 @@ def test_a_base_image_that_can_not_be_made_is_one_error_and_stands_in_the_result
 
     assert capsys.readouterr().err.count("] error: ") == 1
     nothing_left()
-    result = results.load(tmp_path / run / LEGACY / "command" / results.RESULT_FILE)
+    result = store.load(tmp_path / run / LEGACY / "command" / store.RESULT_FILE)
     assert (result.outcome, result.exit_code) == (Outcome.ERROR, kind.exit_code)
     assert "bookworm" in result.reason
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from ci import matrix
-from ci.arch import Arch
+from ci.matrix import loading
+from ci.matrix.arch import Arch
 from tests.component.weather import LEGACY, Process
 
 FOREIGN = Arch.ARM64 if Arch.host() is Arch.AMD64 else Arch.AMD64
@@ -92,7 +92,7 @@ def test_every_listed_cell_can_be_pasted_into_a_session_of_nox() -> None:
 
 
 def test_a_group_is_a_tag_of_nox() -> None:
-    edges = {cell.id for cell in matrix.load().cells("edges", Arch.host())}
+    edges = {cell.id for cell in loading.load().cells("edges", Arch.host())}
     assert cell_sessions("--tags", "edges")["pyxis_basic"] == edges
 
 

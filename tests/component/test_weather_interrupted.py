@@ -12,10 +12,11 @@ import sys
 import docker
 import pytest
 
-from ci import environment, results
-from ci.engine import LABEL_RUN, Engine, labels
-from ci.environment import CellImages
-from ci.junit import Outcome
+from ci.engine.connection import LABEL_RUN, Engine, labels
+from ci.environment import launching
+from ci.environment.launching import CellImages
+from ci.results import store
+from ci.results.junit import Outcome
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY, Process, containers_of, left_behind, until
 
@@ -48,7 +49,7 @@ def interrupted(run: str, tmp_path: Path, nothing_left: Callable[[], None]) -> C
         assert process.end() == exit_code, process.output
         assert "Traceback" not in process.output
         nothing_left()
-        result = results.load(tmp_path / run / LEGACY / "command" / results.RESULT_FILE)
+        result = store.load(tmp_path / run / LEGACY / "command" / store.RESULT_FILE)
         assert (result.outcome, result.exit_code) == (Outcome.INTERRUPTED, exit_code)
 
     return check
@@ -123,9 +124,7 @@ def test_a_killed_run_is_cleared_and_its_id_is_free_again(
     process.wait_for_output(sign)
     process.kill()
     assert process.end() == -signal.SIGKILL
-    until(
-        "clearing up behind it", lambda: not left_behind(api, run) and not environment.state_dir(run, LEGACY).exists()
-    )
+    until("clearing up behind it", lambda: not left_behind(api, run) and not launching.state_dir(run, LEGACY).exists())
     again = start("true")
     again.end()
     assert "taking down" in again.output
@@ -182,7 +181,7 @@ def test_through_nox(
     process.wait_for_output("AT WORK")
     send(process)
     assert process.end() in (exit_code, 128 - exit_code), process.output
-    until("taking it down", lambda: not left_behind(api, run) and not environment.state_dir(run, LEGACY).exists())
-    result = tmp_path / run / LEGACY / suite.stem / results.RESULT_FILE
+    until("taking it down", lambda: not left_behind(api, run) and not launching.state_dir(run, LEGACY).exists())
+    result = tmp_path / run / LEGACY / suite.stem / store.RESULT_FILE
     until("writing the result", result.exists)
-    assert results.load(result).outcome is Outcome.INTERRUPTED
+    assert store.load(result).outcome is Outcome.INTERRUPTED

@@ -10,14 +10,16 @@ import socket
 
 import pytest
 
-from ci import cluster, environment, paths, plan, registry, ssh
-from ci.__main__ import main
-from ci.cells import Cell
-from ci.console import Timings
-from ci.engine import LABEL_RUN, Engine, InsideFile, labels
-from ci.environment import CellImages
+from ci import paths
+from ci.cli.main import main
+from ci.engine.connection import LABEL_RUN, Engine, InsideFile, labels
+from ci.environment import cluster, launching, registry, ssh
+from ci.environment.launching import CellImages
 from ci.errors import LaunchError, PortTakenError
-from ci.images import Builder, debian_mirror
+from ci.images import plan
+from ci.images.building import Builder, debian_mirror
+from ci.matrix.cells import Cell
+from ci.terminal.console import Timings
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY
 
@@ -191,10 +193,10 @@ def test_a_second_environment_of_the_same_run_and_cell_is_refused_and_the_first_
 def test_a_kept_environment_goes_when_its_block_is_interrupted(
     *, engine: Engine, cell: Cell, images: CellImages, run: str, tmp_path: Path, nothing_left: Callable[[], None]
 ) -> None:
-    asked = environment.Options(run=run, suite="component", results=tmp_path)
+    asked = launching.Options(run=run, suite="component", results=tmp_path)
     with (
         pytest.raises(KeyboardInterrupt),
-        environment.launch(engine, cell, images, asked, what="the subject", timings=Timings(), keep=True),
+        launching.launch(engine, cell, images, asked, what="the subject", timings=Timings(), keep=True),
     ):
         raise KeyboardInterrupt
     nothing_left()

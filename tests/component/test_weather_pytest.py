@@ -5,8 +5,8 @@ import sys
 
 import docker
 
-from ci import environment
-from ci.environment import CellImages
+from ci.environment import launching
+from ci.environment.launching import CellImages
 from tests.component.weather import LEGACY, Process, left_behind
 
 PROBE = "tests/component/data/container_packaging_probe.py"
@@ -42,4 +42,4 @@ def test_ctrl_c_takes_it_down(tmp_path: Path, images: CellImages, api: docker.Do
     assert process.end() != 0, process.output
     for folder in (tmp_path / "results").iterdir():
         assert left_behind(api, folder.name) == []
-        assert not environment.state_dir(folder.name, LEGACY).exists()
+        assert not launching.state_dir(folder.name, LEGACY).exists()

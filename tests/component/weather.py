@@ -12,8 +12,8 @@ import time
 import docker
 import pytest
 
-from ci.arch import Arch
-from ci.engine import LABEL_RUN
+from ci.engine.connection import LABEL_RUN
+from ci.matrix.arch import Arch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LEGACY = f"slurm22.05-legacy-{Arch.host()}"

@@ -10,7 +10,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ci.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, wait_for
 from tests.integration.container_support import JOB_LIMIT, Node, Registry, Shell
 
 if TYPE_CHECKING:

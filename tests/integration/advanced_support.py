@@ -14,8 +14,8 @@ import uuid
 from filelock import FileLock
 import pytest
 
-from ci.arch import Arch
 from ci.environment_file import EnvironmentFile
+from ci.matrix.arch import Arch
 from tests.integration.container_support import JOB_LIMIT, Node, Registry, Shell
 
 if TYPE_CHECKING:

@@ -13,14 +13,18 @@ import uuid
 
 import pytest
 
-from ci import environment_file, interrupt, matrix, paths, sources, subject
-from ci import session as sessions
-from ci.arch import Arch
-from ci.cells import Cell, Runtime
+from ci import environment_file, paths
+from ci.artefacts import sources
 from ci.environment_file import EnvironmentFile
 from ci.errors import PyxisMatrixError, SelectionError
-from ci.model import KnownFailure, Matrix
-from ci.plan import JOB_PYTHON
+from ci.images import subject
+from ci.images.plan import JOB_PYTHON
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import KnownFailure, Matrix
+from ci.session import running as sessions
+from ci.terminal import signals
 from tests.integration.advanced_support import every_node, sdk_image, sdk_jobs  # noqa: F401 - fixtures
 from tests.integration.container_support import LISTING_FAILED, Node, Registry, Shell, SshConfig, shell
 from tests.integration.expectations import holds
@@ -51,10 +55,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     stack = ExitStack()
     config.stash[_STARTED] = stack
     try:
-        rows = matrix.load()
+        rows = loading.load()
         cell = _cell_to_start(rows, config.getoption("cell"))
         request = sessions.Request(run=paths.new_run_id(), suite="pytest", results=paths.results_dir())
-        stack.enter_context(interrupt.handled())
+        stack.enter_context(signals.handled())
         launched = stack.enter_context(sessions.opened(cell, rows, request))
         wanted = sessions.additions(launched, rows, request, os.environ)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -86,7 +90,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     if not os.environ.get(environment_file.VARIABLE):
         return
-    rows = matrix.load()
+    rows = loading.load()
     cell = rows.cell(environment_file.current().cell)
     known = rows.known_failures(cell)
     if holds(cell, enroot="<4.0"):
@@ -143,7 +147,7 @@ def environment() -> EnvironmentFile:
 @pytest.fixture(scope="session")
 def cell(environment: EnvironmentFile) -> Cell:
     """Return the cell that is tested; expectations with version specifiers are evaluated against it."""
-    return matrix.load().cell(environment.cell)
+    return loading.load().cell(environment.cell)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import shlex
 import subprocess
 from typing import Any
 
-from ci import ssh
+from ci.environment import ssh
+from ci.environment.ssh import Completed, Connection
 from ci.environment_file import EnvironmentFile
-from ci.ssh import Completed, Connection
 
 # An import of the job image takes seconds; this leaves room for a loaded machine, not for a job that hangs.
 JOB_LIMIT = 300.0

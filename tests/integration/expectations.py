@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 import pytest
 
-from ci.cells import Cell, Runtime
+from ci.matrix.cells import Cell, Runtime
 
 T = TypeVar("T")
 

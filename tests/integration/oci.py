@@ -26,8 +26,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from ci.arch import Arch
 from ci.environment_file import EnvironmentFile
+from ci.matrix.arch import Arch
 from tests.integration.container_support import IMAGE_MARKER, Node
 from tests.integration.oci_remote import Remote, digest_of
 

@@ -13,10 +13,10 @@ import uuid
 import pytest
 from slurm.errors import DownloadError, PackagingError
 
-from ci.arch import Arch
-from ci.cells import Cell
+from ci.environment.ssh import Completed
 from ci.environment_file import EnvironmentFile
-from ci.ssh import Completed
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell
 from tests.integration import container_tasks as tasks
 from tests.integration.advanced_registry import (
     content_of,

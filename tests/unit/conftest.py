@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from ci.matrix import Matrix, load
+from ci.matrix.loading import Matrix, load
 
 SECTIONS = {
     "head": 'schema = 1\narch = ["amd64", "arm64"]',

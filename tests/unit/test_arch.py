@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from ci.arch import Arch
+from ci.matrix.arch import Arch
 
 
 @pytest.mark.parametrize("text", ["amd64", "x86_64", "x86-64", "X86_64", "x64", "linux/amd64", " amd64\n"])

@@ -8,12 +8,12 @@ import signal
 
 import pytest
 
-from ci import setting_up
-from ci.bootstrapping import REQUIREMENTS, Facts, Kind, Step, plan
-from ci.distro import Distro
+from ci.engine.distribution import Distro
+from ci.engine.finding import DEFAULT_SOCKET, Engine
 from ci.errors import BootstrapError, EngineError, EngineMissingError
-from ci.host import DEFAULT_SOCKET, Engine
-from ci.setting_up import STAMP, Machine, command_environment, fingerprint, prepare
+from ci.machine import setup
+from ci.machine.setup import STAMP, Machine, command_environment, fingerprint, prepare
+from ci.machine.steps import REQUIREMENTS, Facts, Kind, Step, plan
 
 BOOTSTRAP = Path(__file__).resolve().parents[2] / "ci" / "bootstrap"
 BOOKWORM = Distro(id="debian", release=12, name="Debian 12")
@@ -178,8 +178,8 @@ def test_command_is_told_of_an_engine_elsewhere() -> None:
 
 
 def test_dry_run_takes_no_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(setting_up, "look", lambda _env: Machine(facts=BARE, engine=None, client=None))
-    monkeypatch.setattr(setting_up, "_take", lambda *_arguments: pytest.fail("a step was taken"))
+    monkeypatch.setattr(setup, "look", lambda _env: Machine(facts=BARE, engine=None, client=None))
+    monkeypatch.setattr(setup, "_take", lambda *_arguments: pytest.fail("a step was taken"))
     prepare({"PATH": "/bin"}, dry_run=True)
     output = capsys.readouterr()
     assert output.out == ""
@@ -196,8 +196,8 @@ def test_steps_are_announced_before_they_are_taken_and_the_machine_is_looked_at_
     def take(step: Step, _env: object) -> None:
         announced.append(step.title in capsys.readouterr().err)
 
-    monkeypatch.setattr(setting_up, "look", lambda _env: looks.pop(0))
-    monkeypatch.setattr(setting_up, "_take", take)
+    monkeypatch.setattr(setup, "look", lambda _env: looks.pop(0))
+    monkeypatch.setattr(setup, "_take", take)
     with pytest.raises(EngineError, match="no docker or podman client"):  # the second look still lacks one
         prepare({"PATH": "/bin"}, dry_run=False)
     assert announced == [True] * len(plan(BARE))
@@ -208,9 +208,9 @@ def test_error_becomes_a_message_and_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = replace(BARE, root=False)
-    monkeypatch.setattr(setting_up, "look", lambda _env: Machine(facts=facts, engine=None, client=None))
+    monkeypatch.setattr(setup, "look", lambda _env: Machine(facts=facts, engine=None, client=None))
     monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
-    assert setting_up.run(["nox"]) == 20
+    assert setup.run(["nox"]) == 20
     assert "bootstrap: error: no container engine answers" in capsys.readouterr().err
 
 
@@ -218,11 +218,11 @@ def test_error_becomes_a_message_and_its_exit_code(
 def test_command_replaces_the_process(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
     started: list[tuple[str, list[str], str]] = []
     machine = Machine(facts=READY, engine=None, client=None)
-    monkeypatch.setattr(setting_up, "look", lambda _env: machine)
+    monkeypatch.setattr(setup, "look", lambda _env: machine)
     monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
     monkeypatch.setenv("PYXIS_MATRIX_VENV", "/v")
     monkeypatch.setattr(os, "execvpe", lambda file, args, env: started.append((file, args, env["PATH"].split(":")[0])))
-    setting_up.run(arguments)
+    setup.run(arguments)
     assert started == [("nox", ["nox", "-s", "x"], "/v/bin")]
 
 
@@ -239,15 +239,15 @@ def test_environment_is_judged_by_its_stamp(
     def refuse(*_arguments: object, **_options: object) -> None:
         raise MISSING
 
-    monkeypatch.setattr(setting_up, "find_engine", refuse)
-    monkeypatch.setattr(setting_up, "find_build_client", refuse)
+    monkeypatch.setattr(setup, "find_engine", refuse)
+    monkeypatch.setattr(setup, "find_build_client", refuse)
     nox = tmp_path / "bin" / "nox"
     nox.parent.mkdir()
     nox.write_text("", encoding="utf-8")
     nox.chmod(0o755)
     if stamp:
         (tmp_path / STAMP).write_text(fingerprint() if stamp == "ok" else stamp, encoding="utf-8")
-    facts = setting_up.look({"PATH": "/bin", "PYXIS_MATRIX_VENV": str(tmp_path)}).facts
+    facts = setup.look({"PATH": "/bin", "PYXIS_MATRIX_VENV": str(tmp_path)}).facts
     assert (facts.venv_foreign, facts.venv_ready) == (foreign, ready)
 
 

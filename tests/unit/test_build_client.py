@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ci.build_client import BuildClient, executables_on_path, find_build_client
-from ci.distro import ROLLING, Distro, install_advice
+from ci.engine.build_client import BuildClient, executables_on_path, find_build_client
+from ci.engine.distribution import ROLLING, Distro, install_advice
+from ci.engine.finding import Engine
 from ci.errors import EngineError
-from ci.host import Engine
 
 TRIXIE = 'ID=debian\nVERSION_ID="13"\n'
 NEW, OLD, PODMAN = "/usr/local/bin/docker", "/usr/bin/docker", "/usr/bin/podman"

@@ -6,10 +6,11 @@ import json
 from packaging.version import Version
 import pytest
 
-from ci.arch import Arch
-from ci.cells import GROUP_VARIABLE, Cell, Runtime, SlurmVersion, mentioned, mentioned_legacy
 from ci.errors import SelectionError
-from ci.matrix import Matrix, load
+from ci.matrix.arch import Arch
+from ci.matrix.asked import GROUP_VARIABLE, mentioned, mentioned_legacy
+from ci.matrix.cells import Cell, Runtime, SlurmVersion
+from ci.matrix.loading import Matrix, load
 
 BOOKWORM = SlurmVersion(version="22.05", suite="bookworm")
 REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0"

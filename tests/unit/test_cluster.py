@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, cast
 import jinja2
 import pytest
 
-from ci import cluster, matrix, plan
-from ci.cells import Cell, Runtime
-from ci.cluster import Check, Cluster, Node
-from ci.engine import Answer, Engine
+from ci.engine.connection import Answer, Engine
+from ci.environment import cluster
+from ci.environment.cluster import Check, Cluster, Node
+from ci.environment.registry import start_error
+from ci.environment.ssh import KeyPair
 from ci.errors import LaunchError, PortTakenError
-from ci.model import Matrix
-from ci.registry import start_error
-from ci.ssh import KeyPair
+from ci.images import plan
+from ci.matrix import loading
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Matrix
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -105,7 +107,7 @@ def test_an_unknown_variable_is_an_error_and_no_empty_text() -> None:
 
 @pytest.fixture(scope="module")
 def rows() -> Matrix:
-    return matrix.load()
+    return loading.load()
 
 
 def test_every_slurm_of_the_matrix_is_rendered_here(rows: Matrix) -> None:

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from ci.arch import Arch
-from ci.ssh import Completed
+from ci.environment.ssh import Completed
+from ci.matrix.arch import Arch
 from tests.integration.conformance.support import proven
 from tests.integration.oci import Image, Pushed, TinyImage
 

@@ -1,4 +1,4 @@
-"""`ci.console`: what is written in each mode, timings, and what a failed command is turned into."""
+"""`ci.terminal.console`: what is written in each mode, timings, and what a failed command is turned into."""
 
 from datetime import UTC, datetime
 import errno
@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from ci.console import Completed, Console, Mode, Timings, is_disk_full, warn
 from ci.errors import BuildError, DiskFullError, EngineError
+from ci.terminal.console import Completed, Console, Mode, Timings, is_disk_full, warn
 
 
 class Terminal(io.StringIO):

@@ -3,8 +3,8 @@
 from packaging.version import Version
 import pytest
 
-from ci.arch import Arch
-from ci.cells import Cell, Runtime, SlurmVersion
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime, SlurmVersion
 from tests.integration.expectations import answer, holds, not_promised, since
 
 _SLURM = SlurmVersion(version="22.05", suite="bookworm")

@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 
-from ci.arch import Arch
+from ci.engine.finding import (
+    DEFAULT_SOCKET,
+    Candidate,
+    Engine,
+    Reply,
+    candidates,
+    engine_from,
+    find_engine,
+    version_number,
+)
+from ci.engine.host import free_bytes, fuse, user_namespaces
 from ci.errors import EngineError, EngineMissingError
-from ci.host import DEFAULT_SOCKET, Candidate, Engine, Reply, candidates, engine_from, find_engine, version_number
-from ci.preflight import free_bytes, fuse, user_namespaces
+from ci.matrix.arch import Arch
 
 HOME = Path("/home/someone")
 BOOKWORM = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n'

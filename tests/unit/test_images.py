@@ -10,16 +10,24 @@ from typing import Any, cast
 from docker.errors import APIError, ImageNotFound
 import pytest
 
-from ci import console
-from ci import images as module
-from ci.arch import Arch
-from ci.build_client import BuildClient
-from ci.command import Completed
-from ci.engine import Engine, explain
+from ci.engine.build_client import BuildClient
+from ci.engine.connection import Engine, explain
+from ci.engine.finding import Kind
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
-from ci.host import Kind
-from ci.images import DEBIAN_MIRROR_VARIABLE, Builder, Observed, ca_bundle, check_slurm, debian_mirror, slurm_matches
-from ci.plan import ImagePlan, base, registry, slurm
+from ci.images import building as module
+from ci.images.building import (
+    DEBIAN_MIRROR_VARIABLE,
+    Builder,
+    Observed,
+    ca_bundle,
+    check_slurm,
+    debian_mirror,
+    slurm_matches,
+)
+from ci.images.plan import ImagePlan, base, registry, slurm
+from ci.matrix.arch import Arch
+from ci.terminal import console
+from ci.terminal.processes import Completed
 
 MIRROR = module.DEFAULT_DEBIAN_MIRROR
 PARENT = ImagePlan(folder="registry", variant="parent", arch=Arch.AMD64)

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from ci import interrupt
-from ci.interrupt import Interrupted, handled, shielded
+from ci.terminal import signals
+from ci.terminal.signals import Interrupted, handled, shielded
 
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -147,7 +147,7 @@ def test_in_another_thread_nothing_is_touched() -> None:
     seen = []
 
     def work() -> None:
-        with interrupt.handled(), interrupt.shielded():
+        with signals.handled(), signals.shielded():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
@@ -161,4 +161,4 @@ def test_nobodys_end_counts_but_that_of_a_parent_which_asked_for_it(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: pytest.fail("it asked the kernel"))
-    interrupt.follow_parent(environ)
+    signals.follow_parent(environ)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ci.model import KnownFailure, Selector
+from ci.matrix.model import KnownFailure, Selector
 from tests.integration import conftest_container_packaging as plugin
 
 SUITE = """

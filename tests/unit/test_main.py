@@ -14,10 +14,13 @@ from docker.errors import APIError, NotFound
 import pytest
 from requests.exceptions import ConnectionError as EngineGone
 
-from ci import commands, environment, matrix, session
-from ci.__main__ import main, parser
-from ci.arch import Arch
+from ci.cli import commands
+from ci.cli.main import main, parser
+from ci.environment import launching
 from ci.errors import DiskFullError, EngineError, LaunchError, MatrixError, PyxisMatrixError, SelectionError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.session import running
 
 CELL = f"slurm22.05-legacy-{Arch.host()}"
 
@@ -208,8 +211,8 @@ def test_a_matrix_that_is_wrong_is_one_message_for_every_command(
 ) -> None:
     path = tmp_path / "matrix.toml"
     path.write_bytes(content)
-    load = matrix.load
-    monkeypatch.setattr(matrix, "load", lambda: load(path))
+    load = loading.load
+    monkeypatch.setattr(loading, "load", lambda: load(path))
     for words in (["cells"], ["run", CELL, "--", "true"], ["up", CELL], ["images"]):
         assert main(words) == MatrixError.exit_code
         error = capsys.readouterr().err
@@ -230,20 +233,20 @@ def test_cells_are_printed_one_a_line_and_as_json(capsys: pytest.CaptureFixture[
 
 
 @pytest.fixture
-def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, session.Request, list[str]]]:
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, running.Request, list[str]]]:
     """Record what `run` and `up` ask of a session, which then fails."""
-    seen: list[tuple[object, session.Request, list[str]]] = []
+    seen: list[tuple[object, running.Request, list[str]]] = []
 
-    def run(cell: object, _matrix: object, request: session.Request, command: list[str]) -> None:
+    def run(cell: object, _matrix: object, request: running.Request, command: list[str]) -> None:
         seen.append((cell, request, list(command)))
         raise LaunchError("enough")
 
-    monkeypatch.setattr(session, "run", run)
+    monkeypatch.setattr(running, "run", run)
     return seen
 
 
 def test_what_follows_the_dashes_is_the_commands_own(
-    requested: list[tuple[object, session.Request, list[str]]], tmp_path: Path
+    requested: list[tuple[object, running.Request, list[str]]], tmp_path: Path
 ) -> None:
     own = ["--run", "r", "--results", str(tmp_path), "--as", "mine", "--nodes", "2", "--keep"]
     assert main(["run", CELL, *own, "--", "pytest", "--nodes", "9", "--", "x"]) == LaunchError.exit_code
@@ -256,7 +259,7 @@ def test_what_follows_the_dashes_is_the_commands_own(
 
 
 def test_somebody_elses_suite_gets_a_password_that_is_new_each_time(
-    requested: list[tuple[object, session.Request, list[str]]],
+    requested: list[tuple[object, running.Request, list[str]]],
 ) -> None:
     for _ in range(2):
         main(["run", CELL, "--plain", "--", "true"])
@@ -271,7 +274,7 @@ def test_somebody_elses_suite_gets_a_password_that_is_new_each_time(
 )
 def test_accounting_is_an_option_of_a_cells_slurm_and_of_a_session(
     *,
-    requested: list[tuple[object, session.Request, list[str]]],
+    requested: list[tuple[object, running.Request, list[str]]],
     write_matrix: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     row: str,
@@ -279,8 +282,8 @@ def test_accounting_is_an_option_of_a_cells_slurm_and_of_a_session(
     recorded: bool,
 ) -> None:
     path = write_matrix(slurm=f'[[slurm]]\nversion = "22.05"\nsuite = "bookworm"{row}')
-    load = matrix.load
-    monkeypatch.setattr(matrix, "load", lambda: load(path))
+    load = loading.load
+    monkeypatch.setattr(loading, "load", lambda: load(path))
     main(["run", CELL, *options, "--", "true"])
     ((_, request, _),) = requested
     assert request.accounting is recorded
@@ -296,7 +299,7 @@ def test_what_a_legacy_cell_does_not_have_is_refused_before_anything_is_made(
     assert list(surroundings.iterdir()) == []
 
 
-def test_up_keeps_it_up(requested: list[tuple[object, session.Request, list[str]]]) -> None:
+def test_up_keeps_it_up(requested: list[tuple[object, running.Request, list[str]]]) -> None:
     main(["up", CELL])
     ((_, request, command),) = requested
     assert request.keep
@@ -315,11 +318,11 @@ def test_down_all_clears_by_label_alone_and_forgets_every_key(
     monkeypatch.setattr(commands, "connect", lambda: SimpleNamespace(reap=reap, api=None))
     stuck = ["zombie"]
     monkeypatch.setattr(commands, "left", lambda _api: stuck)
-    whole = environment.state_dir("killed", CELL)
+    whole = launching.state_dir("killed", CELL)
     whole.mkdir(parents=True)
     # A run that was killed while it wrote its file, and one that did not come so far.
-    (whole / environment.ENVIRONMENT_FILE).write_text('{"schema": 1, "ru', encoding="utf-8")
-    (environment.state_dir("killed sooner", CELL) / "home").mkdir(parents=True)
+    (whole / launching.ENVIRONMENT_FILE).write_text('{"schema": 1, "ru', encoding="utf-8")
+    (launching.state_dir("killed sooner", CELL) / "home").mkdir(parents=True)
 
     assert main(["down", "--all"]) == EngineError.exit_code  # and the keys are still needed
     assert "zombie" in capsys.readouterr().err

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from ci.arch import Arch
 from ci.errors import MatrixError
-from ci.matrix import DEFAULT_PATH, Matrix, load
-from ci.model import SuiteEnvironment
+from ci.matrix.arch import Arch
+from ci.matrix.loading import DEFAULT_PATH, Matrix, load
+from ci.matrix.model import SuiteEnvironment
 
 Writer = Callable[..., Path]
 Loader = Callable[..., Matrix]

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ci.errors import MatrixError
-from ci.matrix import load
+from ci.matrix.loading import load
 
 SLURM = '[[slurm]]\nversion = "22.05"\nsuite = "bookworm"'
 PYXIS = '[[pyxis]]\nversion = "0.19.0"'

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from ci.arch import Arch
-from ci.cells import Runtime
 from ci.errors import SelectionError
-from ci.matrix import Matrix, load
-from ci.model import SuiteEnvironment
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Runtime
+from ci.matrix.loading import Matrix, load
+from ci.matrix.model import SuiteEnvironment
 
 REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
 Loader = Callable[..., Matrix]

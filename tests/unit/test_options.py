@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ci import matrix, options
-from ci.arch import Arch
-from ci.cells import GROUP_VARIABLE, Cell
+from ci import options
+from ci.matrix import asked as asked_for
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.asked import GROUP_VARIABLE
+from ci.matrix.cells import Cell
 
 
 def test_nothing_is_nothing() -> None:
@@ -81,7 +84,7 @@ def test_nonsense_is_refused_with_the_options_name(
 
 @pytest.fixture
 def cell() -> Cell:
-    return matrix.load().cells("smoke", Arch.AMD64)[0]
+    return loading.load().cells("smoke", Arch.AMD64)[0]
 
 
 @pytest.mark.parametrize(
@@ -102,4 +105,4 @@ def test_whether_somebody_asked_for_this_cell(
     cell: Cell, argv: list[str], environ: dict[str, str], *, asked: bool
 ) -> None:
     named = {name: value.replace("(ID)", f"({cell.id})") for name, value in environ.items()}
-    assert options.selected(cell, [word.replace("ID", cell.id) for word in argv], named) is asked
+    assert asked_for.selected(cell, [word.replace("ID", cell.id) for word in argv], named) is asked

@@ -7,8 +7,8 @@ import tomllib
 import pytest
 
 from ci import paths
+from ci.artefacts.pins import Pin, load_pins, load_sums, render_pins, save_pins
 from ci.errors import ArtefactError, ChecksumError
-from ci.pins import Pin, load_pins, load_sums, render_pins, save_pins
 
 A = Pin(path="o/a.deb", sha256="a" * 64, size=1, date=date(2026, 11, 25))
 B = Pin(path="o/b+caps.deb", sha256="b" * 64, size=2, date=date(2026, 1, 2))

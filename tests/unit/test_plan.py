@@ -8,10 +8,12 @@ import re
 from packaging.version import Version
 import pytest
 
-from ci import matrix, paths, plan
-from ci.arch import Arch
-from ci.cells import Cell, Runtime, SlurmVersion
-from ci.plan import ContextFile, ImagePlan
+from ci import paths
+from ci.images import plan
+from ci.images.plan import ContextFile, ImagePlan
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime, SlurmVersion
 
 MIRROR = "http://deb.debian.org/debian"
 BOOKWORM = SlurmVersion(version="22.05", suite="bookworm")
@@ -160,7 +162,7 @@ def every_name(run: str, cell: Cell, nodes: int) -> list[str]:
 
 
 def test_all_names_of_all_cells_are_valid_unique_and_short_enough() -> None:
-    cells = matrix.load().all_cells(Arch.AMD64)
+    cells = loading.load().all_cells(Arch.AMD64)
     run = "r" * 60  # the longest that the command line takes
     names = [name for cell in cells for name in every_name(run, cell, 16)]
     assert len(names) == len(set(names)) > 1000
@@ -175,7 +177,7 @@ def test_two_runs_never_meet() -> None:
 
 
 def test_tags_of_all_cells_are_valid() -> None:
-    for cell in matrix.load().all_cells(Arch.AMD64):
+    for cell in loading.load().all_cells(Arch.AMD64):
         runtime = plan.runtime(cell, MIRROR, ())
         for each in plan.node(cell, runtime, plan.slurm(cell.slurm.suite, cell.arch, MIRROR), ()).family():
             assert TAG.fullmatch(each.tag), each.tag

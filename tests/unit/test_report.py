@@ -1,4 +1,4 @@
-"""`ci.report`: what people read, and that the embedded runtime is never taken for the real one."""
+"""`ci.results.report`: what people read, and that the embedded runtime is never taken for the real one."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,11 +10,11 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console as RichConsole
 
-from ci import report, results
-from ci.console import Console
 from ci.errors import ResultsError
-from ci.report import Format
-from ci.results import Artefact, Image, Outcome, Result, TestOutcome, TestState
+from ci.results import report, store
+from ci.results.report import Format
+from ci.results.store import Artefact, Image, Outcome, Result, TestOutcome, TestState
+from ci.terminal.console import Console
 
 REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
 OTHER = "slurm24.11-enroot4.1.2-pyxis0.24.0-amd64"
@@ -223,7 +223,7 @@ def test_a_page_without_results_says_so() -> None:
 
 @pytest.mark.parametrize(("wanted", "words"), [("text", "✓ passed"), ("md", "# Container jobs"), ("html", "<!doctype")])
 def test_a_run_is_reported_from_its_folder(tmp_path: Path, wanted: str, words: str) -> None:
-    results.write(PASSED, tmp_path / REAL / "pyxis_basic" / "result.json")
+    store.write(PASSED, tmp_path / REAL / "pyxis_basic" / "result.json")
     out, messages = io.StringIO(), io.StringIO()
     report.report(tmp_path, format=Format(wanted), stream=out, console=Console(stream=messages, environ={}))
     assert out.getvalue().startswith(words)
@@ -231,7 +231,7 @@ def test_a_run_is_reported_from_its_folder(tmp_path: Path, wanted: str, words: s
 
 
 def test_a_result_that_can_not_be_read_is_named_and_the_rest_reported(tmp_path: Path) -> None:
-    results.write(PASSED, tmp_path / REAL / "pyxis_basic" / "result.json")
+    store.write(PASSED, tmp_path / REAL / "pyxis_basic" / "result.json")
     broken = tmp_path / OTHER / "pyxis_basic" / "result.json"
     broken.parent.mkdir(parents=True)
     broken.write_text("{")

@@ -1,4 +1,4 @@
-"""`ci.results` and `ci.junit`: the file of a suite on a cell, and what pytest's report makes of it."""
+"""`ci.results.store` and `ci.results.junit`: the file of a suite on a cell, and what pytest's report makes of it."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ci import results
 from ci.errors import DiskFullError, ResultsError
-from ci.results import Artefact, Image, Outcome, Result, TestOutcome, TestState, outcome_of, read_junit
+from ci.results import store
+from ci.results.store import Artefact, Image, Outcome, Result, TestOutcome, TestState, outcome_of, read_junit
 
 RESULT = Result(
     run="r1",
@@ -53,17 +53,17 @@ def outcomes(*states: str) -> list[TestOutcome]:
 
 
 def test_a_result_survives_being_written_and_read(tmp_path: Path) -> None:
-    path = results.suite_folder(tmp_path, RESULT.run, RESULT.cell_id, RESULT.suite) / "result.json"
-    results.write(RESULT, path)
+    path = store.suite_folder(tmp_path, RESULT.run, RESULT.cell_id, RESULT.suite) / "result.json"
+    store.write(RESULT, path)
     assert path.relative_to(tmp_path).as_posix() == "r1/slurm22.05-embedded-amd64/pyxis_basic/result.json"
-    loaded = results.load(path)
+    loaded = store.load(path)
     assert loaded.seconds == 12.346
     assert vars(loaded) | {"seconds": 0} == vars(RESULT) | {"seconds": 0}
 
 
 def test_the_same_result_gives_the_same_bytes_in_sorted_order(tmp_path: Path) -> None:
-    results.write(RESULT, tmp_path / "a")
-    results.write(results.load(tmp_path / "a"), tmp_path / "b")
+    store.write(RESULT, tmp_path / "a")
+    store.write(store.load(tmp_path / "a"), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     data = json.loads((tmp_path / "a").read_text())
     assert list(data) == sorted(data)
@@ -72,8 +72,8 @@ def test_the_same_result_gives_the_same_bytes_in_sorted_order(tmp_path: Path) ->
 
 
 def test_nothing_but_the_result_is_left_in_the_folder(tmp_path: Path) -> None:
-    results.write(RESULT, tmp_path / "result.json")
-    results.write(RESULT, tmp_path / "result.json")
+    store.write(RESULT, tmp_path / "result.json")
+    store.write(RESULT, tmp_path / "result.json")
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
@@ -89,7 +89,7 @@ def test_a_write_that_fails_keeps_the_old_result(
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(kind, match="can't be written"):
-        results.write(RESULT, path)
+        store.write(RESULT, path)
     assert path.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
@@ -108,22 +108,22 @@ def test_a_write_that_fails_keeps_the_old_result(
 )
 def test_a_wrong_result_is_an_error_with_file_and_key(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     path = tmp_path / "result.json"
-    results.write(RESULT, path)
+    store.write(RESULT, path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ResultsError) as caught:
-        results.load(path)
+        store.load(path)
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    results.write(RESULT, path)
+    store.write(RESULT, path)
     data = json.loads(path.read_text())
     del data["exit_code"]
     path.write_text(json.dumps(data))
     with pytest.raises(ResultsError, match="'exit_code' is missing"):
-        results.load(path)
+        store.load(path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\x00"])
@@ -131,15 +131,15 @@ def test_what_is_no_result_is_an_error_not_a_traceback(tmp_path: Path, content: 
     path = tmp_path / "result.json"
     path.write_text(content)
     with pytest.raises(ResultsError):
-        results.load(path)
+        store.load(path)
 
 
 def test_a_run_is_loaded_in_order_and_its_broken_results_are_named(tmp_path: Path) -> None:
     for suite in ("registry", "pyxis_basic"):
-        results.write(RESULT, tmp_path / "cell-a" / suite / "result.json")
+        store.write(RESULT, tmp_path / "cell-a" / suite / "result.json")
     (tmp_path / "cell-b" / "registry").mkdir(parents=True)
     (tmp_path / "cell-b" / "registry" / "result.json").write_text("{")
-    loaded, problems = results.load_run(tmp_path)
+    loaded, problems = store.load_run(tmp_path)
     assert len(loaded) == 2
     assert len(problems) == 1
     assert "cell-b" in str(problems[0])
@@ -147,20 +147,20 @@ def test_a_run_is_loaded_in_order_and_its_broken_results_are_named(tmp_path: Pat
 
 def test_a_run_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no such run"):
-        results.load_run(tmp_path / "r9")
+        store.load_run(tmp_path / "r9")
 
 
 def test_the_latest_run_is_the_one_written_last(tmp_path: Path) -> None:
     for name, time in (("zzz", 1_000), ("aaa", 2_000)):
         path = tmp_path / name / "cell" / "suite" / "result.json"
-        results.write(RESULT, path)
+        store.write(RESULT, path)
         os.utime(path, (time, time))
-    assert results.latest_run(tmp_path).name == "aaa"
+    assert store.latest_run(tmp_path).name == "aaa"
 
 
 def test_no_results_is_an_error_with_the_next_command(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="nox -s pyxis_basic"):
-        results.latest_run(tmp_path)
+        store.latest_run(tmp_path)
 
 
 def test_only_cells_with_real_enroot_and_pyxis_are_real() -> None:

@@ -13,18 +13,23 @@ from typing import Any, Protocol, cast
 from docker.errors import APIError
 import pytest
 
-from ci import environment_file, interrupt, matrix, preflight, results, session
-from ci.cells import Cell
-from ci.command import Completed
-from ci.engine import Engine
-from ci.environment import Environment
+from ci import environment_file
+from ci.engine import host
+from ci.engine.connection import Engine
+from ci.engine.host import Obstacle
+from ci.environment.launching import Environment
 from ci.environment_file import EnvironmentFile, Login
 from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
-from ci.junit import Outcome
-from ci.model import Matrix
-from ci.preflight import Obstacle
-from ci.results import Result
-from ci.session import Request, additions, check_host
+from ci.matrix import loading
+from ci.matrix.cells import Cell
+from ci.matrix.model import Matrix
+from ci.results import store
+from ci.results.junit import Outcome
+from ci.results.store import Result
+from ci.session import running
+from ci.session.running import Request, additions, check_host
+from ci.terminal import signals
+from ci.terminal.processes import Completed
 
 LEGACY, REAL = "slurm22.05-legacy-amd64", "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
 PASSED = '<testcase name="a"/>'
@@ -34,7 +39,7 @@ FAILED = '<testcase name="c"><failure message="no">no</failure></testcase>'
 
 @pytest.fixture(scope="module")
 def rows() -> Matrix:
-    return matrix.load()
+    return loading.load()
 
 
 @pytest.fixture
@@ -97,19 +102,19 @@ def run(rows: Matrix, request_: Request, launched: Environment, monkeypatch: pyt
         def call(command: list[str], **_more: object) -> Completed:
             runner.called = command
             if tests:
-                (folder / results.JUNIT_FILE).write_text(f"<testsuite>{tests}</testsuite>", encoding="utf-8")
+                (folder / store.JUNIT_FILE).write_text(f"<testsuite>{tests}</testsuite>", encoding="utf-8")
             return Completed(command=tuple(command), exit_code=act(), output="")
 
-        monkeypatch.setattr(session, "_opened", opened)
-        monkeypatch.setattr("ci.console.call", call)
-        return session.run(rows.cell(LEGACY), rows, request, command)
+        monkeypatch.setattr(running, "_opened", opened)
+        monkeypatch.setattr("ci.terminal.console.call", call)
+        return running.run(rows.cell(LEGACY), rows, request, command)
 
     runner = cast("Run", go)
     return runner
 
 
 def written(request: Request, rows: Matrix) -> Result:
-    return results.load(request.folder(rows.cell(LEGACY)) / results.RESULT_FILE)
+    return store.load(request.folder(rows.cell(LEGACY)) / store.RESULT_FILE)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_what_is_not_pytest_is_judged_by_its_exit_code(run: Run, exit_code: int,
 
 
 def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, request_: Request, rows: Matrix) -> None:
-    report = request_.folder(rows.cell(LEGACY)) / results.JUNIT_FILE
+    report = request_.folder(rows.cell(LEGACY)) / store.JUNIT_FILE
     run(lambda: 0, PASSED)
     assert run.called == ["pytest", f"--junitxml={report}", "-o", "junit_logging=all"]
     run(lambda: 0, pytest=False)
@@ -155,7 +160,7 @@ def test_a_cluster_for_a_person_leaves_no_result_that_could_count_as_passed(
 ) -> None:
     code, result = run(lambda: 0, command=[], pytest=False)
     assert (code, result.outcome) == (0, Outcome.PASSED)
-    assert not (request_.folder(rows.cell(LEGACY)) / results.RESULT_FILE).exists()
+    assert not (request_.folder(rows.cell(LEGACY)) / store.RESULT_FILE).exists()
 
 
 def test_an_error_is_written_and_raised(run: Run, request_: Request, rows: Matrix) -> None:
@@ -199,7 +204,7 @@ def test_an_interruption_is_written_and_raised(
         signal.raise_signal(number)
         return 0
 
-    with pytest.raises(interrupt.Interrupted):
+    with pytest.raises(signals.Interrupted):
         run(act, PASSED)
     kept = written(request_, rows)
     assert (kept.outcome, kept.exit_code) == (Outcome.INTERRUPTED, 128 + number)
@@ -242,16 +247,16 @@ def cell(rows: Matrix) -> Callable[[str], Cell]:
 @pytest.fixture(autouse=True)
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a machine that allows everything."""
-    monkeypatch.setattr(preflight, "free_bytes", lambda _path: 10**12)
-    monkeypatch.setattr(preflight, "user_namespaces", lambda: None)
-    monkeypatch.setattr(preflight, "fuse", lambda: None)
+    monkeypatch.setattr(host, "free_bytes", lambda _path: 10**12)
+    monkeypatch.setattr(host, "user_namespaces", lambda: None)
+    monkeypatch.setattr(host, "fuse", lambda: None)
 
 
 def test_a_disk_that_is_nearly_full_is_refused_before_a_build(
     cell: Callable[[str], Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_host(engine(), cell(LEGACY))
-    monkeypatch.setattr(preflight, "free_bytes", lambda _path: 2 * 1024**3)
+    monkeypatch.setattr(host, "free_bytes", lambda _path: 2 * 1024**3)
     with pytest.raises(DiskFullError, match=r"2\.0 GiB") as caught:
         check_host(engine(), cell(LEGACY))
     assert caught.value.where == "/var/lib/docker"
@@ -261,7 +266,7 @@ def test_a_disk_that_is_nearly_full_is_refused_before_a_build(
 def test_the_disk_of_an_engine_elsewhere_is_not_ours_to_look_at(
     cell: Callable[[str], Cell], monkeypatch: pytest.MonkeyPatch, known: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(preflight, "free_bytes", lambda _path: 0)
+    monkeypatch.setattr(host, "free_bytes", lambda _path: 0)
     check_host(engine(**known), cell(LEGACY))
 
 
@@ -271,7 +276,7 @@ def test_what_a_container_job_needs_is_asked_of_the_machine_and_not_for_a_legacy
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(
-        preflight, switch, lambda: Obstacle(what="forbidden", where="there", why="so", fix="allow it like this")
+        host, switch, lambda: Obstacle(what="forbidden", where="there", why="so", fix="allow it like this")
     )
     check_host(engine(), cell(LEGACY))
     check_host(engine(local=False), cell(REAL))

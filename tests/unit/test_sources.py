@@ -7,12 +7,12 @@ from pathlib import Path
 from packaging.version import Version
 import pytest
 
-from ci import sources as module
-from ci.arch import Arch
-from ci.cells import Cell, Runtime, SlurmVersion
+from ci.artefacts import sources as module
+from ci.artefacts.pins import Pin
+from ci.artefacts.sources import Artefact, Sources, artefacts_for, fetch, missing
 from ci.errors import ArtefactError, ChecksumError
-from ci.pins import Pin
-from ci.sources import Artefact, Sources, artefacts_for, fetch, missing
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime, SlurmVersion
 
 BOOKWORM = SlurmVersion(version="22.05", suite="bookworm")
 CELL = Cell(slurm=BOOKWORM, runtime=Runtime.NVIDIA, enroot=Version("3.4.1"), pyxis=Version("0.19.0"), arch=Arch.AMD64)

@@ -10,13 +10,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 import pytest
 
-from ci import subject as module
-from ci.arch import Arch
-from ci.checkout import check_open_to_jobs
-from ci.command import Completed
 from ci.errors import DiskFullError, SubjectError
-from ci.subject import Wheelhouse, wheelhouse
-from ci.wheels import Target, Wheel, fingerprint, unmet
+from ci.images import subject as module
+from ci.images.checkout import check_open_to_jobs
+from ci.images.subject import Wheelhouse, wheelhouse
+from ci.images.wheels import Target, Wheel, fingerprint, unmet
+from ci.matrix.arch import Arch
+from ci.terminal.processes import Completed
 
 TARGET = Target(python="3.13", arch=Arch.AMD64)
 

@@ -1,11 +1,11 @@
-"""`ci.wait`: limits, early ends and what the error says, on a clock that costs no time."""
+"""`ci.environment.wait`: limits, early ends and what the error says, on a clock that costs no time."""
 
 from collections.abc import Callable
 
 import pytest
 
+from ci.environment.wait import NotYet, wait_for
 from ci.errors import LaunchError, PortTakenError
-from ci.wait import NotYet, wait_for
 
 
 class Clock:

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from ci import environment_file, ssh
+from ci import environment_file
+from ci.environment import ssh
 
 
 @pytest.mark.parametrize("number", range(4))

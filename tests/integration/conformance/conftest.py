@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from ci.cells import Cell
+from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
 from tests.integration.container_support import IMAGE_MARKER, Registry, Shell
 from tests.integration.oci import Entry, Layer, TinyImage, new_marker, push

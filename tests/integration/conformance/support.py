@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import shlex
 import uuid
 
-from ci.cells import Cell
-from ci.ssh import Completed
-from ci.wait import NotYet, wait_for
+from ci.environment.ssh import Completed
+from ci.environment.wait import NotYet, wait_for
+from ci.matrix.cells import Cell
 from tests.integration.container_support import IMAGE_MARKER, LISTING_FAILED, Shell
 from tests.integration.oci import TinyImage
 

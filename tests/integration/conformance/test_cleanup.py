@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from ci.cells import Cell
+from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
 from tests.integration.expectations import not_promised, since
 from tests.integration.oci import TinyImage

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ci.cells import Cell
+from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
 from tests.integration.container_support import IMAGE_MARKER, Node, Shell
 from tests.integration.expectations import since

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ci.cells import Cell
+from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import Steps
 from tests.integration.container_support import NOWHERE, Node

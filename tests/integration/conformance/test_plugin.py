@@ -2,7 +2,7 @@
 
 import pytest
 
-from ci.cells import Cell
+from ci.matrix.cells import Cell
 from tests.integration.conformance.plugins import ClientSide, changed, slurm_version
 from tests.integration.conformance.support import Steps
 from tests.integration.expectations import not_promised, since

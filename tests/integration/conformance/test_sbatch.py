@@ -2,7 +2,7 @@
 
 import pytest
 
-from ci.cells import Cell
+from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE, Steps
 from tests.integration.container_support import IMAGE_MARKER
 from tests.integration.expectations import since

@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
-from ci.cells import Cell
-from ci.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, wait_for
+from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE
 from tests.integration.container_support import Node, Shell
 from tests.integration.expectations import since

@@ -9,11 +9,11 @@ import ssl
 import bcrypt
 import pytest
 
-from ci import engine as engines
-from ci.arch import Arch
-from ci.engine import Engine
+from ci.engine import connection as engines
+from ci.engine.connection import Engine
 from ci.environment_file import EnvironmentFile
-from ci.plan import REGISTRY_PORT
+from ci.images.plan import REGISTRY_PORT
+from ci.matrix.arch import Arch
 from tests.integration.container_support import Node, Registry
 from tests.integration.oci import basic, busybox_image, new_marker, put_blob
 from tests.integration.registry import tls

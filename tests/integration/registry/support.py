@@ -15,11 +15,11 @@ import ssl
 from typing import TYPE_CHECKING
 
 from ci import paths
-from ci.engine import LABEL_CELL, LABEL_ROLE, LABEL_RUN, Engine, InsideFile, labels
+from ci.engine.connection import LABEL_CELL, LABEL_ROLE, LABEL_RUN, Engine, InsideFile, labels
+from ci.environment.ssh import Completed
+from ci.environment.wait import NotYet, wait_for
 from ci.environment_file import EnvironmentFile
-from ci.plan import REGISTRY_PORT
-from ci.ssh import Completed
-from ci.wait import NotYet, wait_for
+from ci.images.plan import REGISTRY_PORT
 from tests.integration.container_support import IMAGE_MARKER, Node, Shell
 from tests.integration.oci import Image, Pushed, push
 from tests.integration.registry import tls as certificates

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ci.arch import Arch
-from ci.cells import Cell, Runtime
 from ci.environment_file import EnvironmentFile
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
 from tests.integration.container_support import IMAGE_MARKER, Node, Registry, Shell
 from tests.integration.expectations import since
 from tests.integration.oci import (

@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from ci.cells import Cell, Runtime
-from ci.engine import Engine
+from ci.engine.connection import Engine
 from ci.environment_file import EnvironmentFile
+from ci.matrix.cells import Cell, Runtime
 from tests.integration.container_support import Registry, Shell
 from tests.integration.oci import TinyImage, push
 from tests.integration.registry.support import (

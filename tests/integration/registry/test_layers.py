@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from ci.cells import Cell
+from ci.matrix.cells import Cell
 from tests.integration.container_support import IMAGE_MARKER, Registry, Shell
 from tests.integration.expectations import since
 from tests.integration.oci import Directory, Entry, File, Image, Layer, Symlink, Whiteout, push

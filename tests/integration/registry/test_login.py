@@ -7,10 +7,10 @@ import http.client
 
 import pytest
 
-from ci.cells import Cell, Runtime
-from ci.engine import Engine
+from ci.engine.connection import Engine
 from ci.environment_file import EnvironmentFile
-from ci.plan import REGISTRY_PORT
+from ci.images.plan import REGISTRY_PORT
+from ci.matrix.cells import Cell, Runtime
 from tests.integration.container_support import Shell
 from tests.integration.oci import Pushed, basic
 from tests.integration.registry.support import (

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ci.arch import Arch
-from ci.cells import Cell
 from ci.environment_file import EnvironmentFile
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell
 from tests.integration.container_support import NOWHERE, Node, Registry, Shell
 from tests.integration.expectations import since
 from tests.integration.oci import TinyImage, busybox_image, new_marker, push

@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 import subprocess
 
-from ci.arch import Arch
 from ci.environment_file import EnvironmentFile
-from ci.images import ca_bundle
+from ci.images.building import ca_bundle
+from ci.matrix.arch import Arch
 from tests.integration import oci
 from tests.integration.oci import Entry, File, Layer
 

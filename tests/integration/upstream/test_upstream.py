@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from ci.cells import Cell
 from ci.environment_file import EnvironmentFile
+from ci.matrix.cells import Cell
 from tests.integration.container_support import Shell
 from tests.integration.upstream import hub, not_applicable
 from tests.integration.upstream.bats_suite import Case, State, cases, source_archive, verdict

@@ -1,0 +1,273 @@
+"""Release files of enroot and Pyxis: which ones a cell needs, and where they are had from.
+
+Each is looked for in a mirror directory given by the user, then in the cache, then upstream, under one and the same
+relative path: the path of upstream's own address.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+import os
+from pathlib import Path
+from typing import Literal
+
+from ci import paths
+from ci.artefacts.download import Downloaded, DownloadError, downloaded, probe, sha256_of, unreachable
+from ci.artefacts.pins import Pin, load_pins, load_sums, save_pins
+from ci.errors import ArtefactError, ChecksumError
+from ci.matrix.cells import Cell
+
+UPSTREAM = "https://github.com/"
+MIRROR_VARIABLE = "PYXIS_MATRIX_MIRROR"
+SUMS_FILE = "SHA256SUMS"
+PIN_COMMAND = "nox -s pins"
+
+Source = Literal["mirror", "cache", "upstream"]
+Authority = Literal["pins.toml", "SHA256SUMS"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """A release file of upstream."""
+
+    path: str
+    """Relative to upstream's base address, to a mirror and to the cache."""
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """An artefact that is on this machine now, and how far its content can be trusted."""
+
+    artefact: Artefact
+    path: Path
+    """Where it can be read; it is not to be changed there."""
+    source: Source
+    sha256: str
+    verified_against: Authority | None
+    """What vouched for the checksum; ``None`` for a mirror's file that nothing lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The places in which artefacts are looked for, and what is known about their content."""
+
+    cache: Path
+    mirror: Path | None = None
+    upstream: str = UPSTREAM
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+
+    @classmethod
+    def from_environment(cls, mirror: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Sources":
+        """Return what the options and the environment ask for; ``mirror`` (an option) outranks the variable."""
+        return cls(
+            cache=paths.cache_dir(environ) / "artefacts",
+            mirror=mirror.expanduser().absolute() if mirror else paths.directory_from(environ, MIRROR_VARIABLE),
+            pins=load_pins(paths.PINS_FILE),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinsWritten:
+    """What ``write_pins`` did with each path."""
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    """Upstream serves other bytes than it did before."""
+    unchanged: list[str] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+    """Upstream could not be asked (path → why); the earlier checksum stands."""
+    unpinned: dict[str, str] = field(default_factory=dict)
+    """Upstream could not be asked (path → why), and there is no earlier checksum."""
+
+
+def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
+    """Return the release files that a cell is built from; none for a cell without enroot and Pyxis."""
+    artefacts = []
+    if cell.enroot is not None:
+        folder = f"NVIDIA/enroot/releases/download/v{cell.enroot}"
+        artefacts += [f"{folder}/{package}_{cell.enroot}-1_{cell.arch}.deb" for package in ("enroot", "enroot+caps")]
+    if cell.pyxis is not None:
+        artefacts.append(f"NVIDIA/pyxis/archive/refs/tags/v{cell.pyxis}.tar.gz")
+    return tuple(Artefact(path=path) for path in artefacts)
+
+
+def fetch(artefact: Artefact, sources: Sources) -> Fetched:
+    """Return an artefact from the first place that has it.
+
+    Raises ``ArtefactError`` where no place does, ``ChecksumError`` where the mirror or upstream has other content than
+    vouched for. A cache entry with other content is no entry: it is had anew.
+    """
+    if (found := _from_mirror(artefact, sources)) or (found := _from_cache(artefact, sources)):
+        return found
+    if (pin := sources.pins.get(artefact.path)) is None:
+        raise _not_found(artefact, sources, _upstream_problem(artefact, sources) or "not asked")
+    try:
+        with _download(artefact, sources) as arrived:
+            if arrived.sha256 != pin.sha256:
+                raise _wrong_download(artefact, sources, arrived, pin)
+            target = _into_cache(arrived, artefact, sources)
+    except DownloadError as problem:
+        raise _not_found(artefact, sources, str(problem)) from problem
+    return Fetched(artefact=artefact, path=target, source="upstream", sha256=pin.sha256, verified_against="pins.toml")
+
+
+def missing(cell: Cell, sources: Sources) -> str | None:
+    """Return in one line why a cell's artefacts can't be had and what would help; ``None`` if they can.
+
+    Cheap enough to ask before every session: looks at files, asks upstream for headers at most, downloads nothing.
+    """
+    lacking: list[tuple[Artefact, str]] = []
+    for artefact in artefacts_for(cell):
+        if _in_mirror(artefact, sources) or _from_cache(artefact, sources):
+            continue
+        if problem := _upstream_problem(artefact, sources):
+            lacking.append((artefact, problem))
+    if not lacking:
+        return None
+    artefact, problem = lacking[0]
+    more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+    looked = "; ".join(_looked(artefact, sources, problem))
+    return f"{artefact.path}{more} can't be had: {looked}. Next: {_remedy(artefact, sources, problem)}"
+
+
+def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_FILE) -> PinsWritten:
+    """Record the checksums of the cells' artefacts as upstream serves them now.
+
+    Only upstream's own bytes are recorded, never what a mirror or the cache holds. Whatever upstream can't be asked for
+    keeps the checksum it had. What was downloaded goes into the cache.
+    """
+    pins = load_pins(path)
+    written = PinsWritten()
+    for artefact in sorted({each for cell in cells for each in artefacts_for(cell)}, key=lambda each: each.path):
+        old = pins.get(artefact.path)
+        try:
+            new = _pin_from_upstream(artefact, sources)
+        except DownloadError as problem:
+            (written.kept if old else written.unpinned)[artefact.path] = str(problem)
+            continue
+        if old and old.sha256 == new.sha256:
+            written.unchanged.append(artefact.path)
+            continue
+        (written.changed if old else written.added).append(artefact.path)
+        pins[artefact.path] = new
+    save_pins(path, pins.values())
+    return written
+
+
+def _pin_from_upstream(artefact: Artefact, sources: Sources) -> Pin:
+    with _download(artefact, sources) as arrived:
+        _into_cache(arrived, artefact, sources)
+    return Pin(path=artefact.path, sha256=arrived.sha256, size=arrived.size, date=datetime.now(UTC).date())
+
+
+def _in_mirror(artefact: Artefact, sources: Sources) -> bool:
+    return sources.mirror is not None and (sources.mirror / artefact.path).is_file()
+
+
+def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
+    """Return the mirror's file, if it has one; it is read where it lies and never changed."""
+    if sources.mirror is None or not _in_mirror(artefact, sources):
+        return None
+    file = sources.mirror / artefact.path
+    sha256 = sha256_of(file)
+    listed = load_sums(sources.mirror / SUMS_FILE).get(artefact.path)
+    if listed not in (None, sha256):
+        raise ChecksumError(
+            f"{artefact.name} in the mirror is not the file that the mirror's own {SUMS_FILE} lists.",
+            where=str(file),
+            why=f"its sha256 is {sha256}, {SUMS_FILE} says {listed}",
+            next_step="copy the file into the mirror again, or correct the list; the file was left as it is",
+        )
+    authority: Authority | None = "SHA256SUMS" if listed else None
+    # A mirror may carry files of its own making, so another checksum than the pinned one is no fault there.
+    if authority is None and (pin := sources.pins.get(artefact.path)) and pin.sha256 == sha256:
+        authority = "pins.toml"
+    return Fetched(artefact=artefact, path=file, source="mirror", sha256=sha256, verified_against=authority)
+
+
+def _from_cache(artefact: Artefact, sources: Sources) -> Fetched | None:
+    """Return the cache's file, if it has one with the pinned content."""
+    if _cache_problem(artefact, sources):
+        return None
+    file, sha256 = sources.cache / artefact.path, sources.pins[artefact.path].sha256
+    return Fetched(artefact=artefact, path=file, source="cache", sha256=sha256, verified_against="pins.toml")
+
+
+def _cache_problem(artefact: Artefact, sources: Sources) -> str | None:
+    """Return why the cache does not serve."""
+    file, pin = sources.cache / artefact.path, sources.pins.get(artefact.path)
+    if not file.is_file():
+        return "not there"
+    if pin is None:
+        return "there, but no checksum is pinned for it"
+    sha256 = sha256_of(file)
+    return None if sha256 == pin.sha256 else f"there, but its sha256 is {sha256} and {pin.sha256} is pinned"
+
+
+def _upstream_problem(artefact: Artefact, sources: Sources) -> str | None:
+    """Return why upstream does not serve, without downloading."""
+    problem = unreachable(sources.upstream) or probe(sources.upstream + artefact.path)
+    if problem is None and artefact.path not in sources.pins:
+        return f"has it, but no checksum is pinned for it ({PIN_COMMAND} pins it)"
+    return problem
+
+
+@contextmanager
+def _download(artefact: Artefact, sources: Sources) -> Iterator[Downloaded]:
+    # A server that does not answer at all is not waited for once per file.
+    if down := unreachable(sources.upstream):
+        raise DownloadError(down)
+    with downloaded(sources.upstream + artefact.path, (sources.cache / artefact.path).parent) as arrived:
+        yield arrived
+
+
+def _into_cache(arrived: Downloaded, artefact: Artefact, sources: Sources) -> Path:
+    # It was written beside its place, so that it appears there whole, also when two runs fetch it at once.
+    return arrived.path.replace(sources.cache / artefact.path)
+
+
+def _not_found(artefact: Artefact, sources: Sources, upstream: str) -> ArtefactError:
+    return ArtefactError(
+        f"{artefact.name} can't be had.",
+        where=artefact.path,
+        why="; ".join(_looked(artefact, sources, upstream)),
+        next_step=_remedy(artefact, sources, upstream),
+    )
+
+
+def _wrong_download(artefact: Artefact, sources: Sources, arrived: Downloaded, pin: Pin) -> ChecksumError:
+    why = f"its sha256 is {arrived.sha256} ({arrived.size} bytes), pinned on {pin.date} was {pin.sha256} ({pin.size})"
+    if "/archive/" in artefact.path:
+        why += "; archives of tags are made on demand, and their compression may change while their content does not"
+    return ChecksumError(
+        f"{artefact.name} from upstream is not the file that was pinned.",
+        where=sources.upstream + artefact.path,
+        why=why,
+        next_step=f"find out what changed before trusting it; then `{PIN_COMMAND}` records the new checksum",
+    )
+
+
+def _looked(artefact: Artefact, sources: Sources, upstream: str) -> list[str]:
+    """Say for each place why it did not serve."""
+    if sources.mirror is None:
+        mirror = "none was named"
+    else:
+        mirror = f"{sources.mirror}: " + ("not there" if sources.mirror.is_dir() else "no such directory")
+    return [
+        f"mirror {mirror}",
+        f"cache {sources.cache}: {_cache_problem(artefact, sources)}",
+        f"upstream {sources.upstream}: {upstream}",
+    ]
+
+
+def _remedy(artefact: Artefact, sources: Sources, upstream: str) -> str:
+    if PIN_COMMAND in upstream:
+        return f"record upstream's checksums with `{PIN_COMMAND}`, and commit containers/pins.toml"
+    place = "it" if sources.mirror else f"a directory, named with --mirror DIR or {MIRROR_VARIABLE}"
+    return f"fetch {UPSTREAM}{artefact.path} elsewhere and put it under that same path below {place}"

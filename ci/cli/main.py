@@ -1,0 +1,163 @@
+"""``python -m ci``: the commands a person or a CI job types."""
+
+import argparse
+from collections.abc import Callable, Sequence
+import os
+from pathlib import Path
+import re
+import sys
+
+try:
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    from ci import options, paths
+    from ci.cli import commands
+    from ci.engine.connection import explain
+    from ci.errors import PyxisMatrixError
+    from ci.matrix.asked import GROUP_VARIABLE
+    from ci.terminal import console, signals
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"the package {missing.name} is missing from {sys.executable}\n"
+        "  next: nox -s ci -- COMMAND (nox installs what is needed), or pip install --group run"
+    )
+
+# Commands that only write to stdout; who has read enough of it may leave.
+_LISTS = ("cells", "report", "logs")
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
+_DESCRIPTION = """\
+Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
+
+A cell is one combination, named like slurm22.05-enroot3.4.1-pyxis0.19.0-amd64; `cells` lists them. `up` starts one and
+leaves it to you, `run` starts one for a command, `down` clears up. Suites are run with nox: nox -s pyxis_basic.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    top = argparse.ArgumentParser(
+        prog="python -m ci", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.set_defaults(handler=None)
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND")
+
+    cells = _verb(verbs, "cells", commands.cells, "list the cells of a group")
+    cells.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+    cells.add_argument("--json", action="store_true", help="for CI: everything about each cell, on stdout")
+    cells.add_argument("--excluded", action="store_true", help="list what the matrix leaves out, with the reasons")
+
+    images = _verb(verbs, "images", commands.images, "build the images of cells")
+    images.add_argument("cells", nargs="*", metavar="CELL", help="cells to build (default: those of the group)")
+    images.add_argument("--group", help="a group of matrix.toml")
+    _run_options(images)
+    options.add_image_options(images)
+
+    run = _verb(verbs, "run", commands.run, "start a cell, run the command behind `--` against it, take it down")
+    run.usage = "python -m ci run CELL [options] -- COMMAND"
+    run.add_argument("cell", metavar="CELL")
+    run.add_argument("--as", dest="suite", default="command", metavar="NAME", help="name of the result folder")
+    run.add_argument(
+        "--plain",
+        action="store_true",
+        help="tell the command of the cluster in the variables of [suite-environment], a password among them",
+    )
+    run.add_argument(
+        "--pytest", action="store_true", help="the command is pytest: judge by its report, not just by its exit code"
+    )
+    _common(run)
+
+    up = _verb(verbs, "up", commands.up, "start a cell and leave it up")
+    up.add_argument("cell", metavar="CELL")
+    _common(up)
+
+    for name, handler, text in (
+        ("shell", commands.shell, "enter the login node of a cell that is up"),
+        ("logs", commands.logs, "show what the daemons of a cell that is up wrote"),
+    ):
+        verb = _verb(verbs, name, handler, text)
+        verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
+
+    down = _verb(verbs, "down", commands.down, "take environments down, leftovers of killed runs included")
+    down.add_argument("which", nargs="?", metavar="CELL|RUN")
+    down.add_argument("--all", action="store_true", help="everything with this project's label")
+
+    report = _verb(verbs, "report", commands.report, "show the results of a run")
+    report.add_argument("run", nargs="?", help="a run id (default: the latest)")
+    report.add_argument("--format", choices=("text", "md", "html"), default="text")
+
+    _verb(verbs, "doctor", commands.doctor, "check what this machine offers, with the fix for what it lacks")
+    pins = _verb(verbs, "pins", commands.pins, "record upstream's checksums in containers/pins.toml")
+    pins.add_argument("--group", default="full", help="the cells whose artefacts are recorded (default: full)")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code. A user's mistake is one message, never a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows `--` is somebody else's command line; argparse would look for options of ours in it.
+    own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    parsed = parser().parse_args(own, argparse.Namespace(command=command))
+    handler: Callable[[argparse.Namespace], int] | None = parsed.handler
+    if handler is None:
+        parser().print_help()
+        return 2
+    return _run(handler, parsed, is_list=words[0] in _LISTS)
+
+
+def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespace, *, is_list: bool) -> int:
+    try:
+        with signals.handled():
+            signals.follow_parent()
+            return handler(parsed)
+    except PyxisMatrixError as error:
+        return _failed(error)
+    except (DockerException, RequestException) as error:
+        return _failed(explain(error, "what this command asked of it"))
+    except signals.Interrupted as stop:
+        console.fail(str(stop))
+        return stop.exit_code
+    except BrokenPipeError:
+        # Somebody closed our stdout (`| head`); Python must not complain about it at exit. For a list that is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0 if is_list else PyxisMatrixError.exit_code
+    except OSError as error:
+        return _failed(paths.refused(error))
+
+
+def _failed(error: PyxisMatrixError) -> int:
+    console.fail(error)
+    return error.exit_code
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.set_defaults(handler=handler)
+    return verb
+
+
+def _common(verb: argparse.ArgumentParser) -> None:
+    _run_options(verb)
+    options.add_session_options(verb)
+
+
+def _run_options(verb: argparse.ArgumentParser) -> None:
+    run_id = os.environ.get("PYXIS_MATRIX_RUN") or paths.new_run_id()
+    verb.add_argument("--run", type=_run_id, default=run_id, help="the run's id")
+    verb.add_argument("--results", type=Path, default=paths.results_dir(), help="where results go")
+
+
+def _run_id(text: str) -> str:
+    """Take a run's id only if containers, networks and folders can be named after it."""
+    if not _RUN_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no run id: up to 60 of letters, digits, '.', '_' and '-'")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Find a command-line client that can build with BuildKit, among all that stand on PATH.
+
+The first ``docker`` on PATH is not always the one: since version 23 it builds only with its buildx plugin, which
+distributions package apart, while an older client further back on PATH has BuildKit built in. Tools under test call
+``docker build`` themselves, so they have to be given a client that works.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+from ci.engine.distribution import Distro, install_advice
+from ci.engine.finding import Engine, Kind, ReadText, read_text, version_number
+from ci.errors import EngineError
+
+Probe = Callable[[tuple[str, ...]], tuple[int, str]]
+"""Runs a command and returns its exit status and what it printed; status 127 where it can't be started."""
+
+_NEEDS_BUILDX = (23, 0)
+_BUILDKIT_BUILT_IN = (18, 9)
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildClient:
+    """A client that can build with BuildKit (or Podman's own builder)."""
+
+    path: Path
+    kind: Kind
+    version: str
+    buildx: bool
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What has to stand in its environment: it builds with BuildKit, and against the engine that was found."""
+
+
+def find_build_client(
+    env: Mapping[str, str] | None = None,
+    *,
+    engine: Engine | None = None,
+    kind: Kind | None = None,
+    platform: str = sys.platform,
+    read: ReadText = read_text,
+    probe: Probe | None = None,
+    executables: Callable[[str, str], Iterable[Path]] | None = None,
+) -> BuildClient:
+    """Return the first client on PATH that can build: every ``docker`` in order, then every ``podman``.
+
+    With ``engine``, only a client of that engine's kind is taken (an image that Podman built is not in Docker's store),
+    and its environment points to that engine. ``kind`` asks for one where there is no engine yet. Raises
+    ``EngineError`` with the packages to install where there is no client.
+    """
+    env = os.environ if env is None else env
+    kind = engine.kind if engine else kind
+    refused: list[str] = []
+    for name in ("docker", "podman"):
+        for path in (executables or executables_on_path)(name, env.get("PATH", os.defpath)):
+            client = examine(path, probe or run_probe)
+            if isinstance(client, str):
+                refused.append(f"{path}: {client}")
+            elif kind and client.kind != kind:
+                refused.append(f"{path}: a client of {client.kind}, not of {kind}")
+            else:
+                return _pointed_to(client, engine)
+    distro = Distro.parse(read(Path("/etc/os-release")))
+    raise EngineError(
+        "no docker or podman client on PATH can build images with BuildKit",
+        where="; ".join(refused) or "PATH holds neither docker nor podman",
+        why="a docker client from version 23 on needs its buildx plugin",
+        next_step=install_advice(distro, platform=platform, packages=distro.client_packages(kind or "docker")),
+    )
+
+
+def examine(path: Path, probe: Probe) -> BuildClient | str:
+    """Return the client at ``path``, or the reason why it can't build."""
+    status, text = probe((str(path), "--version"))
+    version = _version_word(text)
+    number = version_number(version)
+    if status != 0 or number is None:
+        return "does not say its version"
+    if "podman" in text.lower():  # also Debian's podman-docker, which is called docker
+        return BuildClient(path=path, kind="podman", version=version, buildx=False)
+    buildx = probe((str(path), "buildx", "version"))[0] == 0
+    if number >= _NEEDS_BUILDX and not buildx:
+        return f"version {version} without its buildx plugin"
+    if number < _BUILDKIT_BUILT_IN:
+        return f"version {version} is too old for BuildKit"
+    # Set for newer clients too: there it turns a silent fall-back to the classic builder into an error.
+    return BuildClient(path=path, kind="docker", version=version, buildx=buildx, environment={"DOCKER_BUILDKIT": "1"})
+
+
+def executables_on_path(name: str, search_path: str) -> list[Path]:
+    """Return every executable called ``name`` on ``search_path``, in order, each file once."""
+    found: dict[Path, Path] = {}
+    for folder in filter(None, search_path.split(os.pathsep)):
+        path = Path(folder) / name
+        if os.access(path, os.X_OK) and path.is_file():
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def run_probe(command: tuple[str, ...]) -> tuple[int, str]:
+    """Run a client for its answer only; 127 where it can't be started or does not end within half a minute."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 127, str(error)
+    return done.returncode, done.stdout + done.stderr
+
+
+def _version_word(text: str) -> str:
+    """Return "20.10.24+dfsg1" of "Docker version 20.10.24+dfsg1, build 297e128"."""
+    _, _, rest = text.partition("version ")
+    return rest.split(",")[0].split()[0] if rest.split() else ""
+
+
+def _pointed_to(client: BuildClient, engine: Engine | None) -> BuildClient:
+    if engine is None:
+        return client
+    target = engine.environment if client.kind == "docker" else {"CONTAINER_HOST": engine.url}
+    return BuildClient(
+        path=client.path,
+        kind=client.kind,
+        version=client.version,
+        buildx=client.buildx,
+        environment={**client.environment, **target},
+    )

@@ -1,0 +1,261 @@
+"""The container engine: one connection, labels on everything, and nothing that outlives its run.
+
+All Docker objects that this project makes carry the labels below; ``reap`` finds them by label alone, so that what a
+killed run left behind can always be cleared, and objects of others are never touched.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import io
+import tarfile
+import time
+from typing import TYPE_CHECKING, Any
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from requests.exceptions import RequestException
+
+from ci.engine import finding
+from ci.engine.build_client import BuildClient, find_build_client
+from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
+from ci.matrix.arch import Arch
+from ci.terminal import console
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+LABEL = "pyxis-matrix"
+LABEL_RUN = f"{LABEL}.run"
+LABEL_CELL = f"{LABEL}.cell"
+LABEL_ROLE = f"{LABEL}.role"
+
+# An engine that is asked to stop many containers at once can take its time; requests' own default is 60 s.
+_API_LIMIT_SECONDS = 120
+
+
+def labels(run: str, cell_id: str, role: str) -> dict[str, str]:
+    """Return the labels of an object that belongs to ``run`` and ``cell_id``."""
+    return {LABEL: "1", LABEL_RUN: run, LABEL_CELL: cell_id, LABEL_ROLE: role}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InsideFile:
+    """A file to be placed into a container before it starts."""
+
+    content: bytes
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a command inside a container answered."""
+
+    status: int
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A connection to the engine that was found, and the client program that can build with it."""
+
+    api: docker.DockerClient
+    found: finding.Engine
+    build_client: BuildClient
+
+    @property
+    def arch(self) -> Arch:
+        """The architecture whose code this engine runs natively."""
+        return Arch.parse(str(self.api.version()["Arch"]))
+
+    def image_exists(self, tag: str) -> bool:
+        """Tell whether the engine holds an image of that name."""
+        try:
+            self.api.images.get(tag)
+        except ImageNotFound:
+            return False
+        return True
+
+    def pull(self, reference: str, platform: str) -> bool:
+        """Pull an image; False when the registry can't be reached or does not have it."""
+        try:
+            self.api.images.pull(reference, platform=platform)
+        except (APIError, RequestException):
+            return False
+        return True
+
+    def put(self, container: "Container", files: Mapping[str, InsideFile]) -> None:
+        """Place files into a container that need not be running; works with a remote engine too."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for path, file in sorted(files.items()):
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
+                entry.uid, entry.gid = file.uid, file.gid
+                archive.addfile(entry, io.BytesIO(file.content))
+        container.put_archive("/", buffer.getvalue())
+
+    def ask(
+        self,
+        container: "Container",
+        command: list[str],
+        *,
+        user: str = "root",
+        environment: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Run a command inside a running container and return what it answered."""
+        result = container.exec_run(command, user=user, environment=dict(environment or {}))
+        output = result.output if isinstance(result.output, bytes) else b""
+        return Answer(status=result.exit_code or 0, output=output.decode(errors="replace"))
+
+    def published_port(self, container: "Container", inside: int) -> int:
+        """Return the host's loopback port behind which the container's port answers."""
+        container.reload()
+        bindings: list[dict[str, str]] | None = container.ports.get(f"{inside}/tcp")
+        if not bindings:
+            raise LaunchError(
+                f"port {inside} of {container.name} is not published",
+                why=f"the container is {container.status}",
+                next_step=f"docker logs {container.name}",
+            )
+        return int(bindings[0]["HostPort"])
+
+    def aliases(self, network: str, alias: str) -> dict[str, Any]:
+        """Return docker-py's ``networking_config`` that gives a container a second name in a network."""
+        return {network: self.api.api.create_endpoint_config(aliases=[alias])}
+
+    def alive(self, container: "Container") -> bool | str:
+        """Return True while a container runs, else a sentence that says how it ended."""
+        try:
+            container.reload()
+        except NotFound:
+            return "the container has been removed"
+        state = container.attrs["State"]
+        if state["Running"]:
+            return True
+        detail = f" ({state['Error']})" if state.get("Error") else ""
+        return f"the container ended with exit code {state['ExitCode']}{detail}"
+
+    def log_tail(self, container: "Container", lines: int = 20) -> str:
+        """Return the last lines that a container wrote; empty when it is gone."""
+        try:
+            return bytes(container.logs(tail=lines)).decode(errors="replace")
+        except (APIError, RequestException):
+            return ""
+
+    def remove(self, container: "Container") -> None:
+        """Kill and remove a container with its anonymous volumes."""
+        _gone(container.name or "", lambda: container.remove(force=True, v=True))
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume."""
+        _gone(name, lambda: self.api.api.remove_volume(name, force=True))
+
+    def remove_network(self, name: str) -> None:
+        """Remove a network."""
+        _gone(name, lambda: self.api.api.remove_network(name))
+
+    def reap(self, filters: Mapping[str, str] | None = None) -> list[str]:
+        """Remove every container, network and volume of this project (with the given labels); return their names."""
+        return reap(self.api, filters)
+
+    def untag(self, prefix: str) -> list[str]:
+        """Remove the local images whose names start with ``prefix`` (those that a run's registry was fed from)."""
+        return untag(self.api, prefix)
+
+
+def names_below(api: docker.DockerClient, prefix: str) -> list[str]:
+    """Return the names of local images that start with ``prefix``."""
+    # The list alone: docker-py's images are each looked up again, and others may remove some meanwhile.
+    images: list[dict[str, Any]] = api.api.images()
+    # Tags first: an image whose tag went to a newer one is known by its digest alone.
+    names: list[str] = [
+        name for key in ("RepoTags", "RepoDigests") for image in images for name in image.get(key) or ()
+    ]
+    return [name for name in names if name.startswith(prefix)]
+
+
+def untag(api: docker.DockerClient, prefix: str) -> list[str]:
+    """Remove the local images whose names start with ``prefix``; return the names."""
+    removed = []
+    for tag in names_below(api, prefix):
+        removed += _gone(tag, lambda it=tag: api.images.remove(it, noprune=False))
+    return removed
+
+
+def left(api: docker.DockerClient) -> list[str]:
+    """Return the names of all containers, networks and volumes with this project's label."""
+    query: dict[str, Any] = {"label": f"{LABEL}=1"}
+    found = [it.name or it.id or "" for it in api.containers.list(all=True, filters=query, ignore_removed=True)]
+    found += [it.name or "" for it in api.networks.list(filters=query)]
+    return found + [it.name for it in api.volumes.list(filters=query)]
+
+
+def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
+    """Remove every container, network and volume with this project's label (and the given ones); return their names.
+
+    With a registry go the local names of what was pushed to it. Safe to call twice, and while another process removes
+    the same objects.
+    """
+    wanted = [f"{LABEL}=1", *(f"{key}={value}" for key, value in (filters or {}).items())]
+    query: dict[str, Any] = {"label": wanted}
+    removed = []
+    for container in api.containers.list(all=True, filters=query, ignore_removed=True):
+        # Only a running registry has a port, and only one that has run was pushed to.
+        if container.labels.get(LABEL_ROLE) == "registry":
+            ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
+            removed += [tag for port in ports for tag in untag(api, f"localhost:{port}/")]
+        removed += _gone(container.name or container.id or "", lambda it=container: it.remove(force=True, v=True))
+    for network in api.networks.list(filters=query):
+        removed += _gone(network.name or "", network.remove)
+    for volume in api.volumes.list(filters=query):
+        removed += _gone(volume.name, lambda it=volume: it.remove(force=True))
+    return removed
+
+
+def connect() -> Engine:
+    """Find an engine and a client that can build, and connect; ``EngineError`` says what is missing."""
+    found = finding.find_engine()
+    build_client = find_build_client(engine=found)
+    try:
+        api = docker.from_env(environment=dict(found.environment), timeout=_API_LIMIT_SECONDS)
+        api.ping()
+    except (DockerException, RequestException) as error:
+        raise EngineError(
+            "the container engine does not answer", where=found.url, why=str(error), next_step="docker info"
+        ) from error
+    return Engine(api=api, found=found, build_client=build_client)
+
+
+def explain(error: Exception, doing: str) -> PyxisMatrixError:
+    """Turn what docker-py raised while ``doing`` something into an error a person can act on."""
+    text = str(getattr(error, "explanation", None) or error)
+    if "no space left on device" in text.lower():
+        return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
+    return LaunchError(f"the engine refused: {doing}", why=text, next_step="docker info")
+
+
+def _gone(name: str, remove: Any) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped
+    """Remove one object, tolerating that it has vanished or is just being removed by somebody else.
+
+    One that stays is named, and the others are still tried.
+    """
+    problem: Exception | None = None
+    for _ in range(5):
+        try:
+            remove()
+        except NotFound:
+            return []
+        except APIError as error:
+            problem = error
+            if error.status_code not in {409, 500, 403}:  # in use by a container that is on its way out
+                break
+            time.sleep(0.2)
+        except RequestException as error:  # it does not answer; asking again would take as long
+            problem = error
+            break
+        else:
+            return [name]
+    console.warn(f"{name} could not be removed: {problem}")
+    return []

@@ -1,0 +1,348 @@
+"""Find the container engine of this machine the way its users expect, and prove that it answers.
+
+The order is the docker client's own: ``DOCKER_HOST``, then the docker context (``DOCKER_CONTEXT``, ``currentContext``
+of its configuration), then the sockets that the usual engines open. Whoever names an engine gets that one or an error,
+never silently another one. What touches the machine is passed in, so that tests need none.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+import hashlib
+import http.client
+import json
+import os
+from pathlib import Path
+import re
+import socket
+import ssl
+import sys
+from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from ci.engine.distribution import Distro, install_advice
+from ci.errors import EngineError, EngineMissingError
+
+Kind = Literal["docker", "podman"]
+ReadText = Callable[[Path], str | None]
+
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+MINIMUM: Mapping[Kind, tuple[int, int]] = {"docker": (20, 10), "podman": (4, 0)}
+"""Docker 20.10 is the first with cgroup v2 and a full BuildKit; Podman 4.0 the first with netavark's networks."""
+
+_TIMEOUT_S = 10.0
+_TCP_PORT, _TLS_PORT = 2375, 2376
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A place where an engine may answer."""
+
+    url: str
+    source: str
+    """Where the address was found, in words for a message."""
+    explicit: bool
+    """Whether the user named it; then no other place is tried."""
+    tls: Path | None = None
+    """The folder with ca.pem, cert.pem and key.pem for an engine that wants TLS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What an engine said of itself: the JSON documents of ``/version`` and ``/info``."""
+
+    version: Mapping[str, Any]
+    info: Mapping[str, Any]
+
+
+Ask = Callable[[Candidate], Reply]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A container engine that answers and is new enough."""
+
+    url: str
+    source: str
+    version: str
+    kind: Kind
+    cgroup: str = ""
+    """The cgroup version its containers see, "1" or "2"; empty where it does not say."""
+    storage_driver: str = ""
+    data_root: Path | None = None
+    """Where it keeps images and containers, on its own file system."""
+    architecture: str = ""
+    """As the engine's kernel spells it; ``Arch.parse`` takes it."""
+    rootless: bool = False
+    tls: Path | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether a port published on its loopback is reachable on ours."""
+        return self.url.startswith("unix://") or (urlsplit(self.url).hostname or "") in _LOOPBACK
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point docker-py and the docker client to this very engine."""
+        variables = {"DOCKER_HOST": self.url}
+        if self.tls:
+            variables |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(self.tls)}
+        return variables
+
+
+def read_text(path: Path) -> str | None:
+    """Return a file's text; ``None`` where there is no readable one."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def find_engine(
+    env: Mapping[str, str] | None = None,
+    *,
+    home: Path | None = None,
+    uid: int | None = None,
+    platform: str = sys.platform,
+    read: ReadText = read_text,
+    ask: Ask | None = None,
+) -> Engine:
+    """Return the first engine that answers.
+
+    Raises ``EngineMissingError`` where nothing is at any of the usual places, and ``EngineError`` where the engine that
+    the user named does not answer, where the socket can't be opened for lack of permission, or where it is too old.
+    """
+    env = os.environ if env is None else env
+    home = home or Path.home()
+    uid = os.getuid() if uid is None else uid
+    found = candidates(env, home=home, uid=uid, read=read)
+    tried: list[tuple[Candidate, Exception]] = []
+    for candidate in found:
+        try:
+            return engine_from(candidate, (ask or ask_engine)(candidate))
+        except (OSError, http.client.HTTPException, ValueError, EngineError) as error:
+            if candidate.explicit:
+                raise _failure(candidate, error) from error
+            tried.append((candidate, error))
+    for candidate, reason in tried:
+        if isinstance(reason, PermissionError | EngineError):
+            raise _failure(candidate, reason) from reason
+    distro = Distro.parse(read(Path("/etc/os-release")))
+    raise EngineMissingError(
+        "no container engine answers on this machine",
+        where="; ".join(f"{_place(candidate)}: {_reason(candidate, reason)}" for candidate, reason in tried),
+        why="DOCKER_HOST is not set, no docker context is chosen, and none of the usual sockets answers",
+        next_step=f"start the engine (sudo systemctl start docker), or run ci/bootstrap as root, or: "
+        f"{install_advice(distro, platform=platform, packages=distro.engine_packages)}",
+    )
+
+
+def candidates(env: Mapping[str, str], *, home: Path, uid: int, read: ReadText = read_text) -> tuple[Candidate, ...]:
+    """Return the places to try, best first; exactly one where the user named an engine.
+
+    Raises ``EngineError`` for an address or a docker context that can't be used at all.
+    """
+    config = Path(env.get("DOCKER_CONFIG") or home / ".docker")
+    if host := env.get("DOCKER_HOST", "").strip():
+        tls = Path(env.get("DOCKER_CERT_PATH") or config) if env.get("DOCKER_TLS_VERIFY") else None
+        return (_checked(Candidate(url=host, source="DOCKER_HOST", explicit=True, tls=tls)),)
+    if context := env.get("DOCKER_CONTEXT", "").strip():
+        return _context(context, f"DOCKER_CONTEXT={context}", config, read)
+    current = _json(read(config / "config.json")).get("currentContext")
+    if isinstance(current, str) and current not in {"", "default"}:
+        return _context(current, f"the docker context {current!r} of {config}/config.json", config, read)
+    return tuple(_usual(env, home, uid))
+
+
+def _context(name: str, source: str, config: Path, read: ReadText) -> tuple[Candidate, ...]:
+    if name == "default":
+        return (Candidate(url=DEFAULT_SOCKET, source=source, explicit=True),)
+    # The docker client names a context's folder by the sha256 of the context's name.
+    folder = hashlib.sha256(name.encode()).hexdigest()
+    meta = config / "contexts" / "meta" / folder / "meta.json"
+    endpoint = _json(read(meta)).get("Endpoints", {}).get("docker", {})
+    url = endpoint.get("Host") if isinstance(endpoint, dict) else None
+    if not isinstance(url, str) or not url:
+        raise EngineError(
+            f"the docker context {name!r} does not exist or names no engine",
+            where=f"{source}, looked up in {meta}",
+            next_step="choose another one (docker context ls; docker context use default), or set DOCKER_HOST",
+        )
+    keys = config / "contexts" / "tls" / folder / "docker"
+    tls = keys if read(keys / "ca.pem") is not None else None
+    return (_checked(Candidate(url=url, source=source, explicit=True, tls=tls)),)
+
+
+def _usual(env: Mapping[str, str], home: Path, uid: int) -> Iterator[Candidate]:
+    runtime = Path(env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}")
+    places = [
+        (Path("/var/run/docker.sock"), "Docker's socket"),
+        (runtime / "docker.sock", "rootless Docker's socket"),
+        (home / ".docker/run/docker.sock", "Docker Desktop's socket"),
+        (home / ".colima/default/docker.sock", "Colima's socket"),
+        (home / ".orbstack/run/docker.sock", "OrbStack's socket"),
+        (home / ".rd/docker.sock", "Rancher Desktop's socket"),
+        (runtime / "podman/podman.sock", "rootless Podman's socket"),
+        (Path("/run/podman/podman.sock"), "Podman's socket"),
+    ]
+    if temporary := env.get("TMPDIR"):  # where `podman machine` puts it on macOS
+        places.append((Path(temporary) / "podman/podman-machine-default-api.sock", "Podman machine's socket"))
+    for path, source in places:
+        yield Candidate(url=f"unix://{path}", source=source, explicit=False)
+
+
+def _checked(candidate: Candidate) -> Candidate:
+    where = f"{candidate.url} (from {candidate.source})"
+    if candidate.url.startswith("ssh://"):
+        raise EngineError(
+            "an engine behind ssh can't be used",
+            where=where,
+            why="registry and nodes are published on the engine's own loopback, which this machine does not share",
+            next_step="run this on the engine's machine itself, or unset DOCKER_HOST / choose a local docker context",
+        )
+    if _split(candidate.url) is None:
+        raise EngineError(
+            "this is no address of a container engine",
+            where=where,
+            next_step="give it as unix:///path/to/socket or tcp://host:port",
+        )
+    return candidate
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError for a port that is no number
+    except ValueError:
+        return None
+    usable = parts.path.startswith("/") if parts.scheme == "unix" else bool(parts.hostname)
+    return parts if usable and parts.scheme in {"unix", "tcp", "http", "https"} else None
+
+
+def engine_from(candidate: Candidate, reply: Reply) -> Engine:
+    """Make the ``Engine`` of what was answered; ``EngineError`` where it is too old."""
+    components = [str(part.get("Name", "")) for part in reply.version.get("Components") or []]
+    kind: Kind = "podman" if any("podman" in name.lower() for name in components) else "docker"
+    version = str(reply.version.get("Version", ""))
+    number = version_number(version)
+    minimum = MINIMUM[kind]
+    if number and number < minimum:
+        raise EngineError(
+            f"the container engine is too old: {kind} {version}, needed is {minimum[0]}.{minimum[1]} or newer",
+            where=_place(candidate),
+            next_step="upgrade it, or point DOCKER_HOST to a newer one",
+        )
+    info = reply.info
+    return Engine(
+        url=candidate.url,
+        source=candidate.source,
+        version=version,
+        kind=kind,
+        cgroup=str(info.get("CgroupVersion", "")),
+        storage_driver=str(info.get("Driver", "")),
+        data_root=Path(info["DockerRootDir"]) if info.get("DockerRootDir") else None,
+        architecture=str(info.get("Architecture", "")),
+        rootless=any("rootless" in str(option) for option in info.get("SecurityOptions") or []),
+        tls=candidate.tls,
+    )
+
+
+def version_number(text: str) -> tuple[int, int] | None:
+    """Return the first two numbers of a version, whatever stands around them; ``None`` without any."""
+    match = re.search(r"(\d+)\.(\d+)", text)
+    return (int(match.group(1)), int(match.group(2))) if match else None
+
+
+def _failure(candidate: Candidate, error: Exception) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, PermissionError):
+        return EngineError(
+            "no permission to talk to the container engine",
+            where=_place(candidate),
+            why="its socket may be opened by root and its group only",
+            next_step='sudo usermod -aG docker "$USER", then log in again; or run this as root',
+        )
+    return EngineError(
+        "the container engine does not answer",
+        where=_place(candidate),
+        why=_reason(candidate, error),
+        next_step="start that engine, or correct or unset "
+        + ("DOCKER_HOST" if candidate.source == "DOCKER_HOST" else "the context (docker context use default)"),
+    )
+
+
+def _place(candidate: Candidate) -> str:
+    return f"{candidate.url} ({candidate.source})"
+
+
+def _reason(candidate: Candidate, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such socket" if candidate.url.startswith("unix:") else f"no such file: {error.filename}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:  # a broken file of the docker client is its own to complain about
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_TIMEOUT_S)
+        self.sock.connect(self._path)
+
+
+def ask_engine(candidate: Candidate) -> Reply:
+    """Ask the engine itself: ``/_ping``, ``/version``, ``/info``, ten seconds at most for each.
+
+    Raises ``OSError`` or ``http.client.HTTPException`` where it does not answer, ``ValueError`` for a senseless answer.
+    """
+    connection = _connection(candidate)
+    try:
+        _get(connection, "/_ping")
+        return Reply(
+            version=_json(_get(connection, "/version")),
+            info=_json(_get(connection, "/info")),
+        )
+    finally:
+        connection.close()
+
+
+def _connection(candidate: Candidate) -> http.client.HTTPConnection:
+    parts = urlsplit(candidate.url)
+    if parts.scheme == "unix":
+        # A socket in a folder that is closed to us is not there for us: it must not look like a lack of permission on
+        # the socket itself (/run/podman is 0700).
+        if not os.path.exists(parts.path):  # noqa: PTH110 -- Path.exists raises PermissionError on older Pythons
+            raise FileNotFoundError(2, "no such socket", parts.path)
+        return _UnixConnection(parts.path)
+    host = parts.hostname or ""
+    if candidate.tls:
+        context = ssl.create_default_context(cafile=str(candidate.tls / "ca.pem"))
+        context.load_cert_chain(candidate.tls / "cert.pem", candidate.tls / "key.pem")
+        return http.client.HTTPSConnection(host, parts.port or _TLS_PORT, timeout=_TIMEOUT_S, context=context)
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, parts.port or _TLS_PORT, timeout=_TIMEOUT_S)
+    return http.client.HTTPConnection(host, parts.port or _TCP_PORT, timeout=_TIMEOUT_S)
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> str:
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read().decode("utf-8", "replace")
+    if response.status != http.HTTPStatus.OK:
+        raise OSError(0, f"{path} answered {response.status} {response.reason}")
+    return body

@@ -1,0 +1,1 @@
+"""Container images: what to build, building it, and the wheels of the subject."""

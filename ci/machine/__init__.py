@@ -1,0 +1,1 @@
+"""Setting up a bare machine: which steps, and taking them."""

@@ -1,0 +1,105 @@
+"""Cells: the points of the matrix, and their one name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from ci.matrix.arch import Arch
+
+
+class Runtime(StrEnum):
+    """What runs the containers of a cell."""
+
+    NVIDIA = "nvidia"
+    """Real enroot and Pyxis."""
+    EMBEDDED = "embedded"
+    """This project's own stand-in; never counted in a compatibility verdict."""
+    LEGACY = "legacy"
+    """Nothing: plain Slurm over SSH, for the legacy session."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmVersion:
+    """A Slurm release series and the Debian suite that ships it."""
+
+    version: str
+    """As Slurm writes it, ``YY.MM``; kept as text because PEP 440 would turn 22.05 into 22.5."""
+    suite: str
+    """Debian code name, for example ``bookworm``."""
+    accounting: bool = False
+    """Whether its cells record their jobs (slurmdbd), so that sacct works."""
+
+    @property
+    def parsed(self) -> Version:
+        """The version for comparisons."""
+        return Version(self.version)
+
+    def __str__(self) -> str:
+        """Return the version."""
+        return self.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One combination of Slurm, container runtime and architecture. Equal by value; `groups` does not count."""
+
+    slurm: SlurmVersion
+    runtime: Runtime
+    enroot: Version | None = None
+    pyxis: Version | None = None
+    arch: Arch
+    groups: tuple[str, ...] = field(default=(), compare=False)
+    """Names of the groups it belongs to; filled in by the matrix."""
+
+    def __post_init__(self) -> None:
+        """Refuse a real cell without versions, and any other cell with them (a programmer's mistake)."""
+        versions = [version for version in (self.enroot, self.pyxis) if version is not None]
+        if len(versions) != (2 if self.runtime is Runtime.NVIDIA else 0):
+            raise ValueError(f"enroot and pyxis versions belong to {Runtime.NVIDIA} cells, both or neither: {self!r}")
+
+    @property
+    def id(self) -> str:
+        """The one name of the cell: nox session, image tag, container names, result folder, CI job."""
+        middle = self.runtime.value if self.enroot is None else f"enroot{self.enroot}-pyxis{self.pyxis}"
+        return f"slurm{self.slurm}-{middle}-{self.arch.value}"
+
+    def version(self, axis: str) -> Version | None:
+        """Return the version on the axis ``slurm``, ``enroot`` or ``pyxis``; None where it does not apply."""
+        return {"slurm": self.slurm.parsed, "enroot": self.enroot, "pyxis": self.pyxis}[axis]
+
+    @property
+    def axes(self) -> dict[str, str | None]:
+        """The value of each axis as text; None where the axis does not apply."""
+        return {
+            "slurm": self.slurm.version,
+            "enroot": str(self.enroot) if self.enroot else None,
+            "pyxis": str(self.pyxis) if self.pyxis else None,
+            "arch": self.arch.value,
+        }
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What selects the cell with ``nox -t``: its groups, then one tag per axis, for example ``pyxis0.19.0``."""
+        versions = [f"{axis}{value}" for axis, value in self.axes.items() if value and axis != "arch"]
+        axes = [*versions, self.runtime.value, self.slurm.suite, self.arch.value]
+        return tuple(dict.fromkeys([*self.groups, *axes]))
+
+    def as_json(self) -> dict[str, object]:
+        """Return the cell as JSON types, for ``ci cells --json`` and for results."""
+        return {
+            "id": self.id,
+            "axes": self.axes,
+            "runtime": self.runtime.value,
+            "suite": self.slurm.suite,
+            "arch": self.arch.value,
+            "tags": list(self.tags),
+        }
+
+    def __str__(self) -> str:
+        """Return the id."""
+        return self.id

@@ -1,0 +1,241 @@
+"""Reads matrix.toml into the model; every fault of the file is reported at once."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from ci.matrix.cells import SlurmVersion
+from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
+from ci.matrix.selections import (
+    Axes,
+    check_effect,
+    read_arch,
+    read_choice,
+    read_exclusion,
+    read_groups,
+    read_known_failure,
+    read_specifier,
+    read_version,
+)
+from ci.matrix.tables import Faults, Table, did_you_mean, read_toml
+from ci.paths import MATRIX_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from packaging.version import Version
+
+    from ci.matrix.arch import Arch
+
+__all__ = ["DEFAULT_PATH", "SUITES", "Matrix", "load"]
+
+DEFAULT_PATH = MATRIX_FILE
+SCHEMA = 1
+SUITES = ("bookworm", "trixie", "forky", "sid")
+"""Debian suites that a Slurm row may name; older ones have no Python 3.11."""
+
+_SERIES = re.compile(r"\d\d\.\d\d")
+_RELEASE = re.compile(r"\d+\.\d+\.\d+.*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def load(path: Path = DEFAULT_PATH) -> Matrix:
+    """Read and check a matrix file.
+
+    :raises MatrixError: with every fault found: file, line where it can be told, key path, and what to write instead.
+    """
+    values, text = read_toml(path)
+    faults = Faults(path=path, text=text)
+    if not values:
+        faults.add("schema", f"the file is empty; it needs schema = {SCHEMA} and the axes slurm, enroot, pyxis, arch")
+        faults.raise_if_any()
+    matrix = _read(Table(values, "", faults))
+    faults.raise_if_any()
+    return matrix
+
+
+def _read(root: Table) -> Matrix:
+    """Read the whole file. Values after a fault are placeholders: nobody sees them, for `load` raises."""
+    faults = root.faults
+    if root.integer("schema", SCHEMA, least=1) != SCHEMA or "schema" not in root.values:
+        root.fault("schema", f"must be {SCHEMA}, which is all that this version reads")
+    before = len(faults.lines)
+    slurm, enroot, pyxis = _slurm_rows(root), _rows(root, "enroot"), _rows(root, "pyxis")
+    arches = _arches(root)
+    axes = Axes(rows={"slurm": slurm, "enroot": enroot, "pyxis": pyxis}, sound=len(faults.lines) == before)
+    embedded = _embedded(root, axes)
+    exclusions = tuple(read_exclusion(row, axes) for row in root.rows("exclude"))
+    failures = tuple(read_known_failure(row, axes) for row in root.rows("known-failure"))
+    groups = read_groups(root, axes)
+    selections_sound = len(faults.lines) == before
+    matrix = Matrix(
+        slurm=slurm,
+        enroot=enroot,
+        pyxis=pyxis,
+        arches=arches,
+        embedded=embedded,
+        exclusions=exclusions,
+        failures=failures,
+        groups=groups,
+        subject=_subject(root),
+        suite_environment=_suite_environment(root),
+        defaults=_defaults(root),
+        path=faults.path,
+    )
+    root.finish()
+    if selections_sound:
+        check_effect(matrix, faults)
+    return matrix
+
+
+def _slurm_rows(root: Table) -> tuple[SlurmRow, ...]:
+    rows = []
+    suites: dict[str, str] = {}
+    for table in _distinct(root, "slurm"):
+        row = _row(table, "slurm")
+        suite = table.text("suite")
+        if suite and suite not in SUITES:
+            table.fault("suite", f"unknown Debian suite {suite!r}{did_you_mean(suite, SUITES)}")
+        elif suite in suites:
+            table.fault("suite", f"{suite} is the suite of {suites[suite]} already, and a suite ships one Slurm")
+        if suite:
+            suites.setdefault(suite, table.path)
+        accounting = table.boolean("accounting", default=False)
+        table.finish()
+        if row:
+            slurm = SlurmVersion(version=row.name, suite=suite, accounting=accounting)
+            rows.append(SlurmRow(**vars(row), slurm=slurm))
+    return tuple(rows)
+
+
+def _rows(root: Table, axis: str) -> tuple[Row, ...]:
+    rows = []
+    for table in _distinct(root, axis):
+        row = _row(table, axis)
+        table.finish()
+        rows += [row] if row else []
+    return tuple(rows)
+
+
+def _distinct(root: Table, axis: str) -> list[Table]:
+    """Return an axis' rows; note an empty axis and rows that repeat a version."""
+    tables = root.rows(axis)
+    if root.values.get(axis, []) == []:
+        root.fault(axis, f"the axis is empty, so nothing can be run; add a [[{axis}]] row with a version")
+    seen: dict[Version, str] = {}
+    for table in tables:
+        text = table.values.get("version")
+        version = read_version(text) if isinstance(text, str) else None
+        if version in seen:
+            table.fault("version", f"duplicate row: {text} stands in {seen[version]} already")
+        elif version:
+            seen[version] = table.path
+    return tables
+
+
+def _row(table: Table, axis: str) -> Row | None:
+    text = table.text("version")
+    version = read_version(text)
+    if text and version is None:
+        table.fault("version", f"{text!r} is no version")
+    elif text and axis == "slurm" and not _SERIES.fullmatch(text):
+        table.fault("version", f'a Slurm series is written YY.MM, for example "22.05", not {text!r}')
+    elif text and axis != "slurm" and not (_RELEASE.fullmatch(text) and str(version) == text):
+        table.fault(
+            "version", f'write the version in full, as the release is named, for example "0.20.0", not {text!r}'
+        )
+    specifiers = [(axis_, read_specifier(table, f"requires-{axis_}")) for axis_ in VERSION_AXES if axis_ != axis]
+    if version is None:
+        return None
+    requires = tuple((other, specifier) for other, specifier in specifiers if specifier is not None)
+    return Row(axis=axis, name=text, version=version, requires=requires, where=table.path)
+
+
+def _arches(root: Table) -> tuple[Arch, ...]:
+    found: list[Arch] = []
+    if root.values.get("arch", []) == []:
+        root.fault("arch", 'the axis is empty, so nothing can be run; for example arch = ["amd64"]')
+    for index, text in enumerate(root.texts("arch")):
+        arch = read_arch(root, f"arch[{index}]", text)
+        if arch in found:
+            root.fault(f"arch[{index}]", f"duplicate: {text} is {arch}, which is listed already")
+        elif arch:
+            found.append(arch)
+    return tuple(found)
+
+
+def _embedded(root: Table, axes: Axes) -> frozenset[Version]:
+    table = root.table("embedded")
+    if table is None:
+        return frozenset()
+    chosen = read_choice(table, "slurm", axes)
+    table.finish()
+    return frozenset(row.version for row in axes.rows["slurm"]) if chosen is None else chosen
+
+
+def _subject(root: Table) -> Subject:
+    table = root.table("subject")
+    if table is None:
+        if "subject" not in root.values:
+            root.fault("subject", 'there is nothing to test; for example [subject] with requirement = "slurm-sdk"')
+        return Subject(requirement="", name="", import_name="")
+    requirement = table.text("requirement")
+    name = _name(table, "requirement", requirement) if requirement else ""
+    constraints = table.texts("constraints")
+    for index, constraint in enumerate(constraints):
+        _name(table, f"constraints[{index}]", constraint)
+    subject = Subject(
+        requirement=requirement,
+        name=name,
+        import_name=table.text("import-name", name.replace("-", "_")),
+        constraints=constraints,
+        reason=table.text("reason", ""),
+    )
+    if constraints and not table.values.get("reason"):
+        table.fault("constraints", "a constraint needs a reason beside it: reason = ...")
+    table.finish()
+    return subject
+
+
+def _name(table: Table, key: str, requirement: str) -> str:
+    try:
+        return Requirement(requirement).name
+    except InvalidRequirement as error:
+        table.fault(key, f"{requirement!r} is no requirement: {str(error).splitlines()[0]}")
+        return ""
+
+
+def _suite_environment(root: Table) -> SuiteEnvironment:
+    table = root.table("suite-environment")
+    if table is None:
+        return SuiteEnvironment()
+    variables = [(fact, table.text(fact)) for fact in SuiteEnvironment.FACTS if table.has(fact)]
+    extra = table.table("extra")
+    fixed = [(name, extra.text(name)) for name in extra.values] if extra else []
+    seen: set[str] = set()
+    for key, name in [*variables, *((f"extra.{name}", name) for name, _ in fixed)]:
+        if name and not _VARIABLE.fullmatch(name):
+            table.fault(key, f"{name!r} can't be the name of an environment variable")
+        elif name in seen:
+            table.fault(key, f"duplicate: the variable {name} is set already")
+        seen.add(name)
+    table.finish()
+    return SuiteEnvironment(variables=tuple(variables), extra=tuple(fixed))
+
+
+def _defaults(root: Table) -> Defaults:
+    table = root.table("defaults")
+    if table is None:
+        if "defaults" not in root.values:
+            root.fault("defaults", 'missing; for example [defaults] with group = "smoke"')
+        return Defaults(group="")
+    group = table.text("group")
+    groups = root.values.get("groups")
+    if group and isinstance(groups, dict) and group not in groups:
+        table.fault("group", f"there is no group {group!r}{did_you_mean(group, groups)}")
+    defaults = Defaults(group=group, nodes=table.integer("nodes", 1, least=1))
+    table.finish()
+    return defaults

@@ -1,0 +1,318 @@
+"""The matrix as the rest of the code sees it: frozen values and pure selections, no file and no TOML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+import difflib
+from functools import cached_property
+from itertools import product
+import re
+from typing import TYPE_CHECKING, Literal
+
+from ci.errors import SelectionError
+from ci.matrix.cells import Cell, Runtime, SlurmVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
+
+    from ci.matrix.arch import Arch
+
+VERSION_AXES = ("slurm", "enroot", "pyxis")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One version of one axis, and what it asks of the other two axes."""
+
+    axis: str
+    name: str
+    """The version as the file writes it."""
+    version: Version
+    requires: tuple[tuple[str, SpecifierSet], ...] = ()
+    """Pairs of axis and specifier."""
+    where: str = ""
+    """Key path in matrix.toml."""
+
+    def refuses(self, cell: Cell) -> str:
+        """Return why the row can't be combined with the cell's other versions, or the empty string."""
+        for axis, specifier in self.requires:
+            version = cell.version(axis)
+            if version is not None and not specifier.contains(version, prereleases=True):
+                return f"{self.axis} {self.name} requires {axis} {specifier}"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmRow(Row):
+    """A row of the Slurm axis, which also says where Slurm comes from."""
+
+    slurm: SlurmVersion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selector:
+    """A set of cells, by axis. Each field that is None lets everything through."""
+
+    slurm: frozenset[Version] | None = None
+    enroot: frozenset[Version] | None = None
+    pyxis: frozenset[Version] | None = None
+    arch: Arch | Literal["host"] | None = None
+    runtime: Runtime | None = None
+
+    def matches(self, cell: Cell, host: Arch | None = None) -> bool:
+        """Whether the cell is in the set. A cell without enroot is in no set that names an enroot version.
+
+        :param host: what ``arch = "host"`` means; without it the cell counts as native.
+        """
+        arch = (host or cell.arch) if self.arch == "host" else self.arch
+        return (
+            (self.slurm is None or cell.slurm.parsed in self.slurm)
+            and (self.enroot is None or cell.enroot in self.enroot)
+            and (self.pyxis is None or cell.pyxis in self.pyxis)
+            and arch in (None, cell.arch)
+            and self.runtime in (None, cell.runtime)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exclusion:
+    """Cells that can't exist or make no sense, and why."""
+
+    selector: Selector
+    reason: str
+    issue: str | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excluded:
+    """A cell that was left out."""
+
+    cell: Cell
+    reason: str
+    issue: str | None = None
+    where: str = ""
+    """Key path of the row or exclusion that left it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownFailure:
+    """Tests that are expected to fail on some cells because of a fault that is not the subject's.
+
+    Strict: such a test that passes is an error, so that the entry goes when the fault is gone.
+    """
+
+    tests: tuple[str, ...]
+    """Names with ``*`` and ``?``; brackets stand for themselves, as pytest's parameters have them."""
+    selector: Selector
+    reason: str
+    says: str = ""
+    """What is written when it is this fault; a failure without these words is another one."""
+    issue: str | None = None
+    where: str = ""
+
+    def matches(self, cell: Cell, test_name: str) -> bool:
+        """Whether the test is expected to fail on the cell.
+
+        :param test_name: pytest's node id, or any tail of it: ``folder/test_x.py::test_y[z]``, ``test_y[z]``,
+            ``test_y``. A pattern without ``[`` also covers all parameters of a test.
+        """
+        return self.selector.matches(cell) and any(self._covers(pattern, test_name) for pattern in self.tests)
+
+    @staticmethod
+    def _covers(pattern: str, test_name: str) -> bool:
+        wild = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
+        tail = r"(?:\[.*\])?" if "[" not in pattern else ""
+        return re.fullmatch(rf"(?:.*(?:::|/))?{wild}{tail}", test_name, re.DOTALL) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A named selection of cells: all that any of its selectors matches."""
+
+    name: str
+    selectors: tuple[Selector, ...]
+    description: str = ""
+    where: str = ""
+
+    def holds(self, cell: Cell, host: Arch | None) -> bool:
+        """Whether the cell is in the group when run from this host."""
+        return any(selector.matches(cell, host) for selector in self.selectors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The package under test."""
+
+    requirement: str
+    """PEP 508, for example ``slurm-sdk==0.4.6``."""
+    name: str
+    """Name of the distribution."""
+    import_name: str
+    constraints: tuple[str, ...] = ()
+    reason: str = ""
+    """Why the constraints are there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteEnvironment:
+    """How somebody else's suite is told where the cluster is: which environment variable carries which fact."""
+
+    variables: tuple[tuple[str, str], ...] = ()
+    """Pairs of fact (``host``, ``private-key``, …; see `FACTS`) and variable name."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Variables with a fixed value."""
+
+    FACTS = (
+        *("host", "port", "user", "password", "private-key", "known-hosts", "home"),
+        *("registry", "job-image", "cell", "environment-file"),
+    )
+
+    def render(self, facts: Mapping[str, str | None]) -> dict[str, str]:
+        """Return the environment variables for these facts; a fact that is None or absent sets nothing."""
+        values = {name: facts.get(fact) for fact, name in self.variables}
+        return dict(self.extra) | {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What holds where the command line says nothing."""
+
+    group: str
+    nodes: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """All of matrix.toml. Order of cells: as the rows stand in the file, Slurm first, architecture last."""
+
+    slurm: tuple[SlurmRow, ...]
+    enroot: tuple[Row, ...]
+    pyxis: tuple[Row, ...]
+    arches: tuple[Arch, ...]
+    embedded: frozenset[Version]
+    """Slurm versions that get a cell of the embedded runtime."""
+    exclusions: tuple[Exclusion, ...]
+    failures: tuple[KnownFailure, ...]
+    groups: tuple[Group, ...]
+    subject: Subject
+    suite_environment: SuiteEnvironment
+    defaults: Defaults
+    path: Path
+
+    def cells(self, group: str | None, host: Arch) -> tuple[Cell, ...]:
+        """Return a group's container cells; None means the default group.
+
+        :raises SelectionError: when the group is unknown or nothing of it is left for this host.
+        """
+        return self._of_group(group, host, legacy=False)
+
+    def legacy_cells(self, host: Arch, group: str | None = None) -> tuple[Cell, ...]:
+        """Return the legacy cells of a group; without one, those of every Slurm row on the host's architecture.
+
+        :raises SelectionError: when there are none.
+        """
+        if group is not None:
+            return self._of_group(group, host, legacy=True)
+        found = tuple(cell for cell in self.all_cells(host) if cell.runtime is Runtime.LEGACY and cell.arch is host)
+        if not found:
+            raise self._nothing("no legacy cell for this machine", host, [])
+        return found
+
+    def cell(self, name: str, host: Arch | None = None) -> Cell:
+        """Return the cell with this id, container or legacy.
+
+        :param host: decides which groups ``arch = "host"`` puts it in; without it the cell counts as native.
+        :raises SelectionError: when there is none; the text says why it was excluded, or what was perhaps meant.
+        """
+        by_id = {cell.id: cell for cell in self.all_cells(host)}
+        if name in by_id:
+            return by_id[name]
+        for out in self.excluded():
+            if out.cell.id == name:
+                why = f"{out.reason} ({out.where})" + (f", see {out.issue}" if out.issue else "")
+                raise SelectionError(f"the cell {name} is excluded", where=str(self.path), why=why)
+        close = difflib.get_close_matches(name, by_id, n=3, cutoff=0.8)
+        raise SelectionError(
+            f"there is no cell {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""),
+            where=str(self.path),
+            next_step="python -m ci cells --group full",
+        )
+
+    def group(self, name: str | None) -> Group:
+        """Return the group of this name, the default one for None.
+
+        :raises SelectionError: when there is none; the text names those that exist.
+        """
+        wanted = name or self.defaults.group
+        by_name = {group.name: group for group in self.groups}
+        if wanted in by_name:
+            return by_name[wanted]
+        close = difflib.get_close_matches(wanted, by_name, n=1)
+        raise SelectionError(
+            f"there is no group {wanted!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
+            where=str(self.path),
+            why=f"the groups are {', '.join(by_name)}",
+            next_step="python -m ci cells --group NAME",
+        )
+
+    def excluded(self) -> tuple[Excluded, ...]:
+        """Return every cell that a row's requirement or an exclusion left out, with the reason."""
+        return tuple(verdict for _, verdict in self._judged if verdict)
+
+    def known_failures(self, cell: Cell) -> tuple[KnownFailure, ...]:
+        """Return the known failures that hold on this cell."""
+        return tuple(failure for failure in self.failures if failure.selector.matches(cell))
+
+    def all_cells(self, host: Arch | None) -> tuple[Cell, ...]:
+        """Return every cell that is not excluded, legacy ones included, with its groups filled in."""
+        return tuple(
+            replace(cell, groups=tuple(group.name for group in self.groups if group.holds(cell, host)))
+            for cell, verdict in self._judged
+            if verdict is None
+        )
+
+    def possible_cells(self) -> Iterator[Cell]:
+        """Yield every combination of rows, excluded or not, without groups."""
+        for row in self.slurm:
+            plain = [Runtime.LEGACY, *([Runtime.EMBEDDED] if row.version in self.embedded else [])]
+            for runtime, arch in product(plain, self.arches):
+                yield Cell(slurm=row.slurm, runtime=runtime, arch=arch)
+            for enroot, pyxis, arch in product(self.enroot, self.pyxis, self.arches):
+                yield Cell(
+                    slurm=row.slurm, runtime=Runtime.NVIDIA, enroot=enroot.version, pyxis=pyxis.version, arch=arch
+                )
+
+    @cached_property
+    def _judged(self) -> tuple[tuple[Cell, Excluded | None], ...]:
+        return tuple((cell, self._judge(cell)) for cell in self.possible_cells())
+
+    def _judge(self, cell: Cell) -> Excluded | None:
+        for row in (*self.slurm, *self.enroot, *self.pyxis):
+            if cell.version(row.axis) == row.version and (reason := row.refuses(cell)):
+                return Excluded(cell=cell, reason=reason, where=row.where)
+        for exclusion in self.exclusions:
+            if exclusion.selector.matches(cell):
+                return Excluded(cell=cell, reason=exclusion.reason, issue=exclusion.issue, where=exclusion.where)
+        return None
+
+    def _of_group(self, name: str | None, host: Arch, *, legacy: bool) -> tuple[Cell, ...]:
+        group = self.group(name)
+        members = [cell for cell in self.all_cells(host) if group.name in cell.groups]
+        found = tuple(cell for cell in members if (cell.runtime is Runtime.LEGACY) == legacy)
+        if not found:
+            left_out = [out for out in self.excluded() if group.holds(out.cell, host)]
+            raise self._nothing(f"the group {group.name!r} selects no cell", host, left_out)
+        return found
+
+    def _nothing(self, what: str, host: Arch, left_out: list[Excluded]) -> SelectionError:
+        reasons = dict.fromkeys(f"{out.cell.id} is excluded: {out.reason}" for out in left_out)
+        if host not in self.arches:
+            reasons[f"this machine is {host.value}, and arch lists only {', '.join(self.arches)}"] = None
+        return SelectionError(
+            what, where=str(self.path), why="; ".join(reasons), next_step="python -m ci cells --group full"
+        )

@@ -1,0 +1,213 @@
+"""Reads the sets of cells in matrix.toml (groups, exclusions, known failures) and checks that each has effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import re
+from typing import TYPE_CHECKING
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Runtime
+from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector
+from ci.matrix.tables import Table, did_you_mean, expected, kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ci.matrix.model import Excluded, Matrix
+    from ci.matrix.tables import Faults
+
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_ISSUE = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axes:
+    """The rows that selections choose from."""
+
+    rows: Mapping[str, tuple[Row, ...]]
+    sound: bool
+    """Whether all rows could be read; if not, a choice that finds no row is no news."""
+
+    def names(self, axis: str) -> str:
+        """Return the versions of an axis for error messages."""
+        return ", ".join(row.name for row in self.rows[axis])
+
+
+def read_version(text: str) -> Version | None:
+    """Return the version, None where the text is none."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def read_specifier(table: Table, key: str) -> SpecifierSet | None:
+    """Return a version specifier, None where it is absent or wrong."""
+    if not table.has(key):
+        return None
+    text = table.text(key)
+    try:
+        return SpecifierSet(text) if text else None
+    except InvalidSpecifier:
+        table.fault(key, f'{text!r} is no version specifier; for example ">=3.5" or ">=0.19,<0.21"')
+        return None
+
+
+def read_arch(table: Table, key: str, text: str) -> Arch | None:
+    """Return the architecture that any of its names means."""
+    try:
+        return Arch.parse(text)
+    except ValueError as error:
+        table.fault(key, str(error))
+        return None
+
+
+def read_choice(table: Table, axis: str, axes: Axes) -> frozenset[Version] | None:
+    """Return the rows that a version, a specifier or one of the words means; None where the key is absent."""
+    if not table.has(axis):
+        return None
+    text = table.text(axis)
+    versions = sorted(row.version for row in axes.rows[axis])
+    words = {"oldest": versions[:1], "newest": versions[-1:], "edges": [*versions[:1], *versions[-1:]]}
+    if not text or text in words:
+        return frozenset(words.get(text, []))
+    plain = read_version(text)
+    specifier = SpecifierSet(f"=={plain}") if plain else read_specifier(table, axis)
+    if specifier is None:
+        return frozenset()
+    found = frozenset(version for version in versions if specifier.contains(version, prereleases=True))
+    if not found and axes.sound:
+        table.fault(axis, f"no [[{axis}]] row is {text} (rows: {axes.names(axis)})")
+    return found
+
+
+def read_exclusion(table: Table, axes: Axes) -> Exclusion:
+    """Read an ``[[exclude]]`` row."""
+    selector = _selector(table, axes, host=False)
+    reason, issue = table.text("reason"), _issue(table)
+    table.finish()
+    return Exclusion(selector=selector, reason=reason, issue=issue, where=table.path)
+
+
+def read_known_failure(table: Table, axes: Axes) -> KnownFailure:
+    """Read a ``[[known-failure]]`` row."""
+    tests = table.texts("tests")
+    if not table.values.get("tests"):
+        table.fault("tests", 'names no tests; for example tests = ["test_mounts*"]')
+    selector = _selector(table, axes, host=False)
+    reason, issue = table.text("reason"), _issue(table)
+    says = table.text("says") if table.has("says") else ""
+    table.finish()
+    return KnownFailure(tests=tests, selector=selector, reason=reason, says=says, issue=issue, where=table.path)
+
+
+def read_groups(root: Table, axes: Axes) -> tuple[Group, ...]:
+    """Read the ``[groups.NAME]`` tables."""
+    table = root.table("groups")
+    if table is None:
+        if "groups" not in root.values:
+            root.fault("groups", 'there is no group; for example [groups.full] with cells = "all"')
+        return ()
+    groups = []
+    for name in table.values:
+        inner = table.table(name)
+        if not _NAME.fullmatch(name):
+            table.fault(name, f"a group's name has small letters, digits and hyphens, not {name!r}")
+        if inner is not None:
+            groups.append(_group(name, inner, axes))
+    return tuple(groups)
+
+
+def _group(name: str, table: Table, axes: Axes) -> Group:
+    value = table.values["cells"] if table.has("cells") else []
+    selectors: list[Selector] = []
+    if value == "all":
+        selectors = [Selector()]
+    elif not isinstance(value, list):
+        table.fault("cells", expected('a list of selections or "all"', value))
+    elif not value:
+        table.fault("cells", 'the group is empty; list selections such as { slurm = "22.05" }, or write "all"')
+    else:
+        selectors = [_member(table, f"cells[{index}]", item, axes) for index, item in enumerate(value)]
+    description = table.text("description", "")
+    table.finish()
+    return Group(name=name, selectors=tuple(selectors), description=description, where=table.path)
+
+
+def _member(table: Table, key: str, item: object, axes: Axes) -> Selector:
+    if not isinstance(item, dict) or not item:
+        found = "an empty one" if item == {} else kind(item)
+        table.fault(key, f'expected a selection such as {{ slurm = "22.05" }}, found {found}')
+        return Selector()
+    inner = Table(item, table.at(key), table.faults)
+    selector = _selector(inner, axes, host=True)
+    inner.finish()
+    return selector
+
+
+def _selector(table: Table, axes: Axes, *, host: bool) -> Selector:
+    """Read the axes of a selection; `host` says whether arch may be "host"."""
+    chosen = {axis: read_choice(table, axis, axes) for axis in VERSION_AXES}
+    runtime = table.text("runtime", "")
+    if runtime and runtime not in list(Runtime):
+        table.fault("runtime", f"unknown runtime {runtime!r}{did_you_mean(runtime, list(Runtime))}")
+        runtime = ""
+    arch = table.text("arch", "")
+    if arch == "host" and not host:
+        table.fault("arch", '"host" makes sense in groups only; name the architecture')
+    return Selector(
+        slurm=chosen["slurm"],
+        enroot=chosen["enroot"],
+        pyxis=chosen["pyxis"],
+        arch="host" if arch == "host" else read_arch(table, "arch", arch) if arch else None,
+        runtime=Runtime(runtime) if runtime else None,
+    )
+
+
+def _issue(table: Table) -> str | None:
+    issue = table.text("issue", "")
+    if issue and not _ISSUE.fullmatch(issue):
+        table.fault("issue", f'expected an address or OWNER/REPO#NUMBER such as "NVIDIA/pyxis#175", found {issue!r}')
+    return issue or None
+
+
+def check_effect(matrix: Matrix, faults: Faults) -> None:
+    """Note rows, exclusions, known failures and group members without effect: each is a slip, or out of date."""
+    cells, excluded = matrix.all_cells(None), matrix.excluded()
+    if all(cell.runtime is Runtime.LEGACY for cell in cells):
+        reasons = ", ".join(dict.fromkeys(f"{out.where} ({out.reason})" for out in excluded))
+        faults.add("exclude", f"no cell is left; they are taken out by {reasons}")
+        return
+    _check_rows(matrix, faults)
+    for exclusion in matrix.exclusions:
+        if all(out.where != exclusion.where for out in excluded):
+            faults.add(exclusion.where, f"the exclusion matches nothing: {_why_not(exclusion.selector, excluded)}")
+    for failure in matrix.failures:
+        if not any(failure.selector.matches(cell) for cell in cells):
+            faults.add(failure.where, f"the known failure matches no cell: {_why_not(failure.selector, excluded)}")
+    for group in matrix.groups:
+        for index, selector in enumerate(group.selectors):
+            if not any(selector.matches(cell) for cell in cells):
+                faults.add(f"{group.where}.cells[{index}]", f"selects no cell: {_why_not(selector, excluded)}")
+
+
+def _check_rows(matrix: Matrix, faults: Faults) -> None:
+    """Note rows that the rows' own requirements leave without any partner."""
+    exclusions = {exclusion.where for exclusion in matrix.exclusions}
+    refused = {out.cell: out.reason for out in matrix.excluded() if out.where not in exclusions}
+    for row in (*matrix.slurm, *matrix.enroot, *matrix.pyxis):
+        own = [cell for cell in matrix.possible_cells() if cell.version(row.axis) == row.version]
+        real = [cell for cell in own if cell.runtime is Runtime.NVIDIA]
+        if all(cell in refused for cell in real):
+            reasons = dict.fromkeys(refused[cell] for cell in real)
+            faults.add(row.where, f"nothing can be combined with {row.axis} {row.name}: {', '.join(reasons)}")
+
+
+def _why_not(selector: Selector, excluded: tuple[Excluded, ...]) -> str:
+    """Return why a selection finds no cell."""
+    takers = dict.fromkeys(out.where for out in excluded if selector.matches(out.cell))
+    return f"all that it matches is taken out by {', '.join(takers)}" if takers else "no cell is like that"

@@ -1,0 +1,326 @@
+"""A run's results for people: a summary for the terminal, a Markdown table, a self-contained HTML page.
+
+Cells on the embedded runtime stand apart and are never counted in what is said about compatibility; neither are legacy
+cells, which have no container runtime at all.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ci.results.store import LOGS_FOLDER, Outcome, Result, TestState, load_run
+from ci.terminal.console import Console
+
+PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
+"""Phases in the order of a run; a phase that is not listed here is shown behind them."""
+
+_STYLES = {
+    Outcome.PASSED: ("✓", "green"),
+    Outcome.FAILED: ("✗", "bold red"),
+    Outcome.ERROR: ("✗", "bold magenta"),
+    Outcome.INTERRUPTED: ("!", "yellow"),
+    Outcome.SKIPPED: ("-", "dim"),
+}
+# A cell is as good as its worst suite.
+_WORST_FIRST = (Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.SKIPPED, Outcome.PASSED)
+_COUNTED = {  # for one, for several
+    TestState.PASSED: ("passed", "passed"),
+    TestState.FAILED: ("failed", "failed"),
+    TestState.ERROR: ("error", "errors"),
+    TestState.SKIPPED: ("skipped", "skipped"),
+    TestState.XFAILED: ("known failure", "known failures"),
+}
+_SECTIONS = (
+    ("nvidia", "real cells", "Real enroot and Pyxis", ""),
+    ("embedded", "embedded", "Embedded runtime", "not a compatibility verdict"),
+    ("legacy", "legacy", "Legacy, plain Slurm", "no containers"),
+)
+_VERSIONS_FIRST = ("slurm", "enroot", "pyxis", "arch", "kernel")
+
+
+class Format(StrEnum):
+    """What a report can be written as."""
+
+    TEXT = "text"
+    MARKDOWN = "md"
+    HTML = "html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """The cells of one runtime: rows are cells, columns are suites."""
+
+    title: str
+    remark: str
+    suites: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Result | None, ...]], ...]
+
+
+def verdict(results: Sequence[Result]) -> str:
+    """Return one line that counts cells per runtime; only the first count speaks of compatibility."""
+    parts = []
+    for runtime, label, _, remark in _SECTIONS:
+        outcomes = Counter(_cell_outcomes([result for result in results if result.runtime == runtime]))
+        counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome if outcomes[outcome])
+        if counts or runtime == "nvidia":
+            parts.append(f"{label}: {counts or 'none run'}" + (f" ({remark})" if remark else ""))
+    return "; ".join(parts)
+
+
+def summarise(results: Sequence[Result], *, root: Path | None = None) -> RenderableType:
+    """Return the summary as something rich can print: a table where there is room, lines elsewhere.
+
+    :param root: the folder of the run, for saying where the logs are.
+    """
+    return _Summary(tuple(results), root)
+
+
+def show(results: Sequence[Result], *, stream: TextIO, root: Path | None = None) -> None:
+    """Print the summary: coloured on a terminal, as plain lines of any width elsewhere."""
+    if stream.isatty():
+        RichConsole(file=stream, highlight=False, markup=False, emoji=False).print(
+            summarise(results, root=root), soft_wrap=True
+        )
+    else:
+        stream.write(as_text(results, root=root))
+
+
+def as_text(results: Sequence[Result], *, root: Path | None = None) -> str:
+    """Return the summary as plain text; lines are never cut."""
+    return "".join(f"{line.plain.rstrip()}\n" for line in _lines(results, root))
+
+
+def as_markdown(results: Sequence[Result]) -> str:
+    """Return the dated table as GitHub-flavoured Markdown; links are relative to the folder of the run."""
+    lines = [f"# Container jobs on Slurm: {_date(results)}", "", f"{verdict(results)}.", ""]
+    for section in sections(results):
+        remark = f" ({section.remark})" if section.remark else ""
+        lines += [f"## {section.title}{remark}", ""]
+        lines.append("| " + " | ".join(["cell", *section.suites, "versions observed"]) + " |")
+        lines.append("|---" * (len(section.suites) + 2) + "|")
+        for cell, row in section.rows:
+            found = [_markdown_entry(result) for result in row]
+            lines.append("| " + " | ".join([f"`{cell}`", *found, _markdown(versions(row))]) + " |")
+        lines.append("")
+    notes = [
+        f"- `{result.cell_id}` {result.suite}: {_markdown(text)}" for result in results for text in remarks(result)
+    ]
+    return "\n".join(lines + (["## Remarks", "", *notes, ""] if notes else []))
+
+
+def as_html(results: Sequence[Result]) -> str:
+    """Return the dated table as one page that needs no other file; links are relative to the folder of the run."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        results=results,
+        date=_date(results),
+        verdict=verdict(results),
+        sections=sections(results),
+        phases=phases,
+        sign=lambda result: _STYLES[result.outcome][0],
+        counts=counts,
+        gist=gist,
+        versions=versions,
+        remarks=remarks,
+        logs=logs_link,
+        rerun=rerun,
+    )
+
+
+def report(folder: Path, *, format: Format, stream: TextIO, console: Console | None = None) -> None:  # noqa: A002 - the option's own name
+    """Write a run's report to ``stream``; results that can't be read are warned about.
+
+    :raises ResultsError: if there is no such run.
+    """
+    results, problems = load_run(folder)
+    for problem in problems:
+        (console or Console()).warn(str(problem))
+    match format:
+        case Format.TEXT:
+            show(results, stream=stream, root=folder)
+        case Format.MARKDOWN:
+            stream.write(as_markdown(results))
+        case Format.HTML:
+            stream.write(as_html(results))
+
+
+def rerun(result: Result) -> str:
+    """Return the command that runs this suite on this cell again."""
+    return f'nox -s "{result.suite}({result.cell_id})"'
+
+
+def counts(result: Result) -> str:
+    """Return the tests by outcome: "3 passed, 1 failed"."""
+    return ", ".join(filter(None, (_counted(result.count(state), state) for state in _COUNTED))) or "no tests"
+
+
+def gist(result: Result) -> str:
+    """Return what stands beside the outcome in a table: the tests or, where none ran, the reason."""
+    return (_first_line(result.reason) if not result.tests else "") or counts(result)
+
+
+def versions(row: Sequence[Result | None]) -> str:
+    """Return the versions seen inside a cell, the telling ones first."""
+    seen: dict[str, str] = {}
+    for result in row:
+        seen |= result.versions if result else {}
+    order = [name for name in _VERSIONS_FIRST if name in seen] + sorted(set(seen) - set(_VERSIONS_FIRST))
+    return ", ".join(f"{name} {seen[name]}" for name in order)
+
+
+def phases(results: Sequence[Result]) -> list[str]:
+    """Return the phases that occur, in the order of a run."""
+    occurring = {phase for result in results for phase in result.timings}
+    return [phase for phase in PHASES if phase in occurring] + sorted(occurring - set(PHASES))
+
+
+def remarks(result: Result) -> list[str]:
+    """Return what has to be said beyond the outcome: reasons, and bad tests with the first line of their message."""
+    found = [f"{result.outcome}: {result.reason}"] if result.reason else []
+    bad = [test for test in result.tests if test.bad]
+    found += [f"{test.outcome}: {test.name}: {_first_line(test.message) or 'no message'}" for test in bad]
+    reasons = Counter(
+        (test.outcome, _first_line(test.message) or "no reason given")
+        for test in result.tests
+        if test.outcome in {TestState.SKIPPED, TestState.XFAILED}
+    )
+    return found + [f"{_counted(number, state)}: {reason}" for (state, reason), number in reasons.items()]
+
+
+def logs_link(result: Result) -> str:
+    """Return where the logs of a suite are, as a URL relative to the folder of the run; empty if it never began."""
+    return "" if _never_began(result) else quote(f"{result.cell_id}/{result.suite}/{LOGS_FOLDER}/")
+
+
+def sections(results: Sequence[Result]) -> list[Section]:
+    """Return the tables, one per runtime that occurs; cells and suites in the order in which they come."""
+    found = []
+    for runtime, _, title, remark in _SECTIONS:
+        of_runtime = [result for result in results if result.runtime == runtime]
+        by_place = {(result.cell_id, result.suite): result for result in of_runtime}
+        suites = tuple(dict.fromkeys(result.suite for result in of_runtime))
+        cells = dict.fromkeys(result.cell_id for result in of_runtime)
+        rows = tuple((cell, tuple(by_place.get((cell, suite)) for suite in suites)) for cell in cells)
+        if rows:
+            found.append(Section(title=title, remark=remark, suites=suites, rows=rows))
+    return found
+
+
+# -- terminal -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Summary:
+    results: tuple[Result, ...]
+    root: Path | None
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> Iterator[RenderableType]:
+        table = _table(self.results)
+        if self.results and console.measure(table, options=options.update(width=10_000)).maximum <= options.max_width:
+            yield table
+            yield from _details(self.results, self.root)
+        else:
+            yield from _lines(self.results, self.root)
+
+
+def _table(results: Sequence[Result]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("cell", "suite", "outcome", "tests"):
+        table.add_column(name, no_wrap=True)
+    occurring = phases(results)
+    for phase in occurring:
+        table.add_column(f"{phase} s", justify="right", no_wrap=True)
+    for result in results:
+        seconds = (f"{result.timings[phase]:.1f}" if phase in result.timings else "" for phase in occurring)
+        table.add_row(_named(result), result.suite, _outcome(result.outcome), counts(result), *seconds)
+    return table
+
+
+def _lines(results: Sequence[Result], root: Path | None) -> Iterator[Text]:
+    width = max((len(outcome) for outcome in Outcome), default=0) + 2
+    for result in results:
+        line = _outcome(result.outcome)
+        line.pad_right(width - len(line) + 1)
+        yield line.append(f"{_named(result)}  {result.suite}")
+        seconds = [f"{phase} {result.timings[phase]:.1f}" for phase in phases([result])]
+        yield Text(f"{' ' * (width + 1)}{' · '.join([counts(result), *seconds])}" + (" s" if seconds else ""))
+    yield from _details(results, root)
+
+
+def _details(results: Sequence[Result], root: Path | None) -> Iterator[Text]:
+    """Yield, for each suite that did not pass, why, where its logs are, and the next command; then the verdict."""
+    for result in results:
+        if result.outcome is Outcome.PASSED:
+            continue
+        yield Text()
+        yield _outcome(result.outcome).append(f" {result.cell_id} {result.suite}")
+        for remark in remarks(result):
+            yield Text(f"  {remark}")
+        if root is not None and not _never_began(result):
+            yield Text(f"  logs: {root / result.cell_id / result.suite / LOGS_FOLDER}")
+        yield Text(f"  again: {rerun(result)}")
+    yield Text()
+    yield Text(verdict(results), "bold")
+
+
+def _outcome(outcome: Outcome) -> Text:
+    sign, style = _STYLES[outcome]
+    return Text().append(f"{sign} {outcome}", style)
+
+
+def _named(result: Result) -> str:
+    """Return the cell's id, with a mark where it is no real cell and the id itself might be overlooked."""
+    return result.cell_id if result.real else f"{result.cell_id} [{result.runtime}]"
+
+
+# -- small things ---------------------------------------------------------------------------------------------------
+
+
+def _cell_outcomes(results: Sequence[Result]) -> list[Outcome]:
+    by_cell: dict[str, set[Outcome]] = {}
+    for result in results:
+        by_cell.setdefault(result.cell_id, set()).add(result.outcome)
+    return [next(outcome for outcome in _WORST_FIRST if outcome in found) for found in by_cell.values()]
+
+
+def _date(results: Sequence[Result]) -> str:
+    return f"{max(result.started for result in results):%Y-%m-%d %H:%M} UTC" if results else "no results"
+
+
+def _counted(number: int, state: TestState) -> str:
+    return f"{number} {_COUNTED[state][number > 1]}" if number else ""
+
+
+def _never_began(result: Result) -> bool:
+    return result.outcome is Outcome.SKIPPED and not result.tests
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def _markdown(text: str) -> str:
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _markdown_entry(result: Result | None) -> str:
+    if result is None:
+        return "not run"
+    link = f" ([logs]({logs_link(result)}))" if logs_link(result) else ""
+    return f"{_STYLES[result.outcome][0]} {result.outcome}: {_markdown(gist(result))}{link}"

@@ -1,0 +1,1 @@
+"""One suite on one cell, from its plan to its result."""

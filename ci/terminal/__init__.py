@@ -1,0 +1,1 @@
+"""What a person sees, how processes are started, and what signals do."""

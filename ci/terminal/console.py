@@ -1,0 +1,337 @@
+"""What a person sees while something takes long, and the one way to start a command.
+
+Everything goes to stderr, so that ``--json`` on stdout stays clean. There are three modes: a spinner with the elapsed
+time on a terminal, timed plain lines elsewhere, folded groups on GitHub's CI. The module-level functions use one shared
+`Console`; tests make their own, with their own stream and clock.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+import os
+from pathlib import Path
+import shlex
+import sys
+import threading
+import time
+from typing import TextIO
+
+from rich.console import Console as RichConsole
+from rich.console import ConsoleRenderable, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from ci.terminal.processes import Completed, is_disk_full, last_lines, run_attached, run_logged
+
+__all__ = ["Completed", "Console", "Mode", "Step", "Timings", "call", "fail", "is_disk_full", "say", "step", "warn"]
+
+_DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
+
+
+class Mode(StrEnum):
+    """How progress is shown."""
+
+    TERMINAL = "terminal"
+    PLAIN = "plain"
+    GITHUB = "github"
+
+
+class Timings:
+    """Seconds per phase; a phase that comes twice adds up. Safe to use from several threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start empty."""
+        self._clock = clock
+        self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def add(self, phase: str, seconds: float) -> None:
+        """Add ``seconds`` to a phase."""
+        with self._lock:
+            self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
+
+    @contextmanager
+    def measure(self, phase: str) -> Iterator[None]:
+        """Add the time of the block to a phase, without showing anything."""
+        started = self._clock()
+        try:
+            yield
+        finally:
+            self.add(phase, self._clock() - started)
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the seconds per phase, in the order in which the phases came."""
+        with self._lock:
+            return {phase: round(seconds, 3) for phase, seconds in self._seconds.items()}
+
+
+@dataclass(kw_only=True, eq=False)
+class Step:
+    """A piece of work that is under way; `note` is added to its last line ("reused", "412 MB")."""
+
+    title: str
+    depth: int
+    started: float
+    note: str = ""
+    detail: Callable[[], str] | None = field(default=None, repr=False)
+
+
+class Console:
+    """Steps, commands and messages on one stream."""
+
+    def __init__(
+        self,
+        *,
+        stream: TextIO | None = None,
+        mode: Mode | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Write to ``stream`` (stderr if None) in ``mode`` (found out if None); the clocks are for tests."""
+        self._stream = stream
+        self._mode = mode
+        self._clock = clock
+        self._now = now
+        self._environ = environ
+        self._active: list[Step] = []
+        self._live: Live | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def stream(self) -> TextIO:
+        """Where everything is written; looked up late because test runners replace ``sys.stderr``."""
+        return self._stream or sys.stderr
+
+    @property
+    def mode(self) -> Mode:
+        """How progress is shown here."""
+        if self._mode:
+            return self._mode
+        if self._environ.get("GITHUB_ACTIONS") == "true":
+            return Mode.GITHUB
+        interactive = self.stream.isatty() and self._environ.get("TERM") != "dumb"
+        return Mode.TERMINAL if interactive else Mode.PLAIN
+
+    def say(self, message: str) -> None:
+        """Show a message."""
+        self._print(message)
+
+    def warn(self, message: str) -> None:
+        """Show something that deserves attention but stops nothing."""
+        self._print(message, label="warning", style="yellow")
+
+    def fail(self, problem: str | BaseException) -> None:
+        """Show why the run ends; the caller leaves with the error's own exit code."""
+        self._print(str(problem), label="error", style="bold red")
+
+    @contextmanager
+    def step(self, title: str, *, phase: str = "", timings: Timings | None = None) -> Iterator[Step]:
+        """Show that ``title`` is under way and, at its end, how long it took.
+
+        With ``timings`` the seconds are also recorded, under ``phase`` or else under the title. Steps may be nested and
+        may run in several threads at once.
+        """
+        step = Step(title=" ".join(title.split()), depth=_DEPTH.get(), started=self._clock())
+        token = _DEPTH.set(step.depth + 1)
+        self._begin(step)
+        ending = "failed"
+        try:
+            yield step
+            ending = "done"
+        except (KeyboardInterrupt, SystemExit):
+            ending = "interrupted"
+            raise
+        finally:
+            _DEPTH.reset(token)
+            seconds = self._clock() - step.started
+            if timings is not None:
+                timings.add(phase or title, seconds)
+            self._end(step, ending, seconds)
+
+    def call(
+        self,
+        command: Sequence[str | Path],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        input: str | bytes | None = None,  # noqa: A002 - subprocess' own word for it
+        log: Path | None = None,
+        title: str = "",
+        split: bool = False,
+        attached: bool = False,
+        grace: float = 5.0,
+    ) -> Completed:
+        """Run a command to its end, whatever that is; `Completed.check` turns a failure into an error.
+
+        Its output is appended to ``log``, live, under a line with the command itself, and kept in `Completed.output`;
+        a log has one writer at a time. ``env`` replaces the environment. With ``title`` the command is a step of its
+        own. ``split`` keeps stderr out of `Completed.output` (it still reaches the log). ``attached`` hands the
+        terminal over instead: the command reads and writes it, nothing is kept. A command that can't be started gives
+        exit code 127 or 126, as in a shell.
+
+        When anything interrupts the wait (Ctrl-C, an exception out of a signal handler), the command's whole process
+        group gets SIGTERM and, ``grace`` seconds later, SIGKILL, before the exception goes on. An attached command has
+        ``grace`` seconds before that, to finish by itself after SIGINT.
+        """
+        words = tuple(str(word) for word in command)
+        if title:
+            with self.step(title):
+                return self.call(
+                    words, cwd=cwd, env=env, input=input, log=log, split=split, attached=attached, grace=grace
+                )
+        self._print(f"$ {shlex.join(words)}", style="dim")
+        if attached:
+            with self._aside():
+                return run_attached(words, cwd=cwd, env=env, grace=grace, clock=self._clock)
+        data = input.encode() if isinstance(input, str) else input
+        with self._showing() as watch:
+            return run_logged(
+                words, cwd=cwd, env=env, data=data, log=log, split=split, grace=grace, clock=self._clock, watch=watch
+            )
+
+    # -- how it looks -----------------------------------------------------------------------------------------------
+
+    def _begin(self, step: Step) -> None:
+        with self._lock, _whoever_listens():
+            self._active.append(step)
+            if self.mode is Mode.TERMINAL:
+                self._start_live()
+            elif self.mode is Mode.GITHUB and len(self._active) == 1:
+                self._write(f"::group::{step.title}")
+            else:
+                self._stamp(step, "…")
+
+    def _end(self, step: Step, ending: str, seconds: float) -> None:
+        verb = "" if ending == "done" else f"{ending} after "
+        tail = f"{verb}{seconds:.1f} s" + (f" ({step.note})" if step.note else "")
+        with self._lock, _whoever_listens():
+            self._active.remove(step)
+            if self.mode is Mode.TERMINAL:
+                if not self._active:
+                    self._stop_live()
+                sign, style = {"done": ("✓", "green"), "failed": ("✗", "red")}.get(ending, ("!", "yellow"))
+                line = Text("  " * step.depth).append(f"{sign} ", style).append(step.title).append(f"  {tail}", "dim")
+                self._rich().print(line, soft_wrap=True)
+                return
+            if self.mode is Mode.GITHUB and not self._active:
+                self._write("::endgroup::")
+            self._stamp(step, f"… {tail}")
+
+    def _print(self, message: str, *, label: str = "", style: str = "") -> None:
+        with self._lock, _whoever_listens():
+            if self.mode is Mode.TERMINAL:
+                text = f"{label}: {message}" if label else message
+                self._rich().print(Text(text, style), soft_wrap=True)
+            elif self.mode is Mode.GITHUB and label:
+                self._write(f"::{label}::{_escape(message)}")
+            else:
+                text = f"{label}: {message}" if label else message
+                self._write(f"[{self._now():%H:%M:%S}] {'  ' * _DEPTH.get()}{text}")
+
+    def _stamp(self, step: Step, tail: str) -> None:
+        self._write(f"[{self._now():%H:%M:%S}] {'  ' * step.depth}{step.title} {tail}")
+
+    def _write(self, line: str) -> None:
+        self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def _rich(self) -> RichConsole:
+        if self._live:
+            return self._live.console
+        return RichConsole(file=self.stream, force_terminal=True, highlight=False, markup=False, emoji=False)
+
+    def _start_live(self) -> None:
+        if self._live is None:
+            live = Live(
+                console=self._rich(),
+                get_renderable=self._progress,
+                refresh_per_second=8,
+                transient=True,
+                redirect_stdout=False,  # stdout belongs to --json
+                redirect_stderr=False,
+            )
+            live.start()
+            self._live = live
+
+    def _stop_live(self) -> None:
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.stop()
+
+    def _progress(self) -> ConsoleRenderable:
+        rows: list[ConsoleRenderable] = []
+        for step in tuple(self._active):
+            elapsed = f"  {self._clock() - step.started:.0f} s"
+            line = Text(step.title, no_wrap=True, overflow="ellipsis").append(elapsed, "dim")
+            if step.detail and (detail := step.detail()):
+                line.append(f"  {detail}", "dim")
+            rows.append(_Spinning("  " * step.depth, line))
+        return Group(*rows)
+
+    @contextmanager
+    def _showing(self) -> Iterator[Callable[[Path], None]]:
+        """Show, beside the innermost step, the last line a command wrote."""
+        step = self._active[-1] if self._active and self.mode is Mode.TERMINAL else None
+
+        def watch(path: Path) -> None:
+            if step:
+                step.detail = lambda: Text.from_ansi(next(iter(last_lines(path, 1)), "")).plain
+
+        try:
+            yield watch
+        finally:
+            if step:
+                step.detail = None
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Take the spinner off the terminal while something else owns it."""
+        self.stream.flush()
+        with self._lock:
+            self._stop_live()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._active and self.mode is Mode.TERMINAL:
+                    self._start_live()
+
+
+class _Spinning:
+    """One line with a spinner; the spinner is shared, so that it keeps turning between two refreshes."""
+
+    _spinner = Spinner("dots")
+
+    def __init__(self, indent: str, line: Text) -> None:
+        self._indent = indent
+        self._line = line
+
+    def __rich_console__(self, console: RichConsole, options: object) -> Iterator[Text]:
+        frame = self._spinner.render(console.get_time())
+        sign = frame.plain if isinstance(frame, Text) else "-"
+        line = Text(self._indent, no_wrap=True, overflow="ellipsis")
+        yield line.append(f"{sign} ", "cyan").append_text(self._line)
+
+
+def _whoever_listens() -> AbstractContextManager[None]:
+    """Go on where the pipe or the terminal is gone: what is under way, above all a tear-down, must not end with it."""
+    return suppress(OSError)
+
+
+def _escape(text: str) -> str:
+    """Encode what GitHub's workflow commands can't carry."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+_SHARED = Console()
+
+say = _SHARED.say
+warn = _SHARED.warn
+fail = _SHARED.fail
+step = _SHARED.step
+call = _SHARED.call

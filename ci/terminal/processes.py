@@ -1,0 +1,233 @@
+"""Starting commands and, above all, not leaving them behind.
+
+`ci.terminal.console.Console.call` is the way in; this is the part that touches processes. A command writes straight
+into a file: there are no pipes that could fill up, and a daemon that it leaves behind can't hold the caller.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+import os
+from pathlib import Path
+import re
+import shlex
+import signal
+import subprocess
+import tempfile
+from typing import IO, Self
+
+from ci.errors import DiskFullError, PyxisMatrixError
+
+_TAIL_BYTES = 16 * 1024
+_CANNOT_EXECUTE = 126
+_NOT_FOUND = 127
+
+_DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
+# enroot and unshare answer with the same words when max_user_namespaces is used up (pyxis#93).
+_NOT_THE_DISK = re.compile(r"namespace|unshare|clone", re.IGNORECASE)
+
+
+def is_disk_full(text: str) -> bool:
+    """Tell whether a command's output says that the disk (or a quota) is full."""
+    return any(_DISK_FULL.search(line) and not _NOT_THE_DISK.search(line) for line in text.splitlines())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A command that has ended."""
+
+    command: tuple[str, ...]
+    exit_code: int
+    """As in a shell: 0 to 255, or minus the number of the signal that ended it."""
+    output: str = field(repr=False)
+    """All that it wrote."""
+    errors: str = field(default="", repr=False)
+    """What it wrote to stderr, where that was kept apart (``split``)."""
+    seconds: float = 0.0
+    log: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.exit_code == 0
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the last lines that are not empty, for an error's text."""
+        kept = [line for line in (self.output + "\n" + self.errors).splitlines() if line.strip()]
+        return "\n".join(kept[-lines:])
+
+    def check(
+        self,
+        error_class: type[PyxisMatrixError] = PyxisMatrixError,
+        what: str = "",
+        *,
+        where: str = "",
+        why: str = "",
+        next_step: str = "",
+    ) -> Self:
+        """Return itself if the command succeeded, raise ``error_class`` otherwise.
+
+        What the caller leaves out is filled in: the command, the log file, the last lines of the output. A full disk
+        is reported as `DiskFullError`, because that is what has to be repaired.
+        """
+        if self.ok:
+            return self
+        what = what or f"{self.command[0]} failed"
+        where = where or (f"{self.log}" if self.log else shlex.join(self.command))
+        said = f"exit code {self.exit_code}; it said last:\n{_indent(self.tail())}" if self.tail() else ""
+        why = why or said or f"exit code {self.exit_code}, without a word"
+        if is_disk_full(self.output) or is_disk_full(self.errors):
+            remedy = "make room (`docker system df` shows what images and build caches take), then try again"
+            raise DiskFullError(f"{what}: the disk is full", where=where, why=why, next_step=remedy)
+        raise error_class(what, where=where, why=why, next_step=next_step)
+
+
+def run_logged(
+    command: tuple[str, ...],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    data: bytes | None,
+    log: Path | None,
+    split: bool,
+    grace: float,
+    clock: Callable[[], float],
+    watch: Callable[[Path], None],
+) -> Completed:
+    """Run a command in its own session with its output in a file; see `ci.terminal.console.Console.call`.
+
+    ``watch`` is told, before the start, into which file the command will write.
+    """
+    started = clock()
+    with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
+        path = log or Path(folder) / "output"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as sink, _stdin(data) as stdin, (Path(folder) / "stdout").open("w+b") as apart:
+            sink.write(f"$ {shlex.join(command)}\n".encode())
+            sink.flush()
+            begin = sink.tell()
+            watch(path)
+            problem = ""
+            try:
+                exit_code = _run(
+                    command, cwd=cwd, env=env, stdin=stdin, stdout=apart if split else sink, stderr=sink, grace=grace
+                )
+            except OSError as error:
+                exit_code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_EXECUTE
+                problem = f"can't start {command[0]}: {error.strerror}: {error.filename}\n"
+                sink.write(problem.encode())
+            wrote = _read_from(path, begin)
+            if split and not problem:
+                apart.seek(0)
+                out = apart.read()
+                sink.write(out)
+                output, errors = out.decode(errors="replace"), wrote
+            else:
+                output, errors = wrote or problem, ""
+    seconds = clock() - started
+    return Completed(command=command, exit_code=exit_code, output=output, errors=errors, seconds=seconds, log=log)
+
+
+def run_attached(
+    command: tuple[str, ...],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    grace: float,
+    clock: Callable[[], float],
+) -> Completed:
+    """Run a command on the caller's own terminal and in its process group, so that Ctrl-C reaches it, too."""
+    started = clock()
+    output = ""
+    try:
+        exit_code = _run(command, cwd=cwd, env=env, stdin=None, stdout=None, stderr=None, grace=grace, attached=True)
+    except OSError as error:
+        exit_code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_EXECUTE
+        output = f"can't start {command[0]}: {error.strerror}: {error.filename}\n"
+    return Completed(command=command, exit_code=exit_code, output=output, seconds=clock() - started)
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last lines of a file that are not empty, at most ``count``; none if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-count:]
+
+
+def _run(
+    command: tuple[str, ...],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    stdin: IO[bytes] | None,
+    stdout: IO[bytes] | None,
+    stderr: IO[bytes] | None,
+    grace: float,
+    attached: bool = False,
+) -> int:
+    process = subprocess.Popen(
+        command, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=not attached
+    )
+    try:
+        return process.wait()
+    except BaseException as interruption:
+        if attached:
+            _ask(process, grace=grace, knows=type(interruption) is KeyboardInterrupt)
+        _end(process, grace=grace, group=not attached)
+        raise
+
+
+def _ask(process: subprocess.Popen[bytes], *, grace: float, knows: bool) -> None:
+    """Let a command on the terminal finish by itself, so that pytest still writes its report.
+
+    After Ctrl-C it has had the signal as well (``knows``); a second one would break off its tear-down.
+    """
+    if not knows:
+        process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(grace)
+
+
+def _end(process: subprocess.Popen[bytes], *, grace: float, group: bool) -> None:
+    """End a process (with its group): politely, then surely; a second Ctrl-C goes straight to the second part."""
+
+    def send(number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            if group:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+
+    try:
+        send(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    finally:
+        # Even when the leader has gone: its children may have ignored the first signal. The group's number can't have
+        # been given away while one of them lives, and killing an empty group is an error that is suppressed.
+        send(signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def _stdin(data: bytes | None) -> Iterator[IO[bytes]]:
+    """Offer a command's input as a file: a pipe would block on a command that does not read."""
+    with tempfile.TemporaryFile() if data is not None else Path(os.devnull).open("rb") as file:
+        if data is not None:
+            file.write(data)
+            file.seek(0)
+        yield file
+
+
+def _read_from(path: Path, begin: int) -> str:
+    with path.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode(errors="replace")
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
