@@ -12,9 +12,9 @@ from ci.artefacts import sources
 from ci.artefacts.sources import Sources, artefacts_for
 from ci.cli.main import main
 from ci.engine.connection import Engine
-from ci.environment.launching import CellImages
 from ci.errors import ArtefactError, BuildError, ChecksumError, DiskFullError, LaunchError
-from ci.images.building import Builder
+from ci.images.building import Builder, BuiltCell
+from ci.images.content import Content
 from ci.images.plan import ImagePlan
 from ci.matrix.cells import Cell
 from ci.matrix.loading import load
@@ -27,7 +27,7 @@ REAL = LEGACY.replace("legacy", "enroot3.4.1-pyxis0.19.0")
 
 @pytest.fixture
 def build(
-    engine: Engine, images: CellImages, cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, images: BuiltCell, cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], Path]:
     """Return a function that builds an image with one instruction of the test's own, and returns the log's path."""
 
@@ -35,14 +35,15 @@ def build(
         folder = tmp_path / "containers" / "weather"
         folder.mkdir(parents=True)
         (folder / "Containerfile").write_text(f"ARG NODE\nFROM $NODE\n{instruction}\n", encoding="utf-8")
+        (folder.parent / "shared").mkdir()
         monkeypatch.setattr(paths, "CONTAINERS", folder.parent)
         wanted = ImagePlan(
             folder="weather", variant=tmp_path.name, arch=cell.arch, build_args={"NODE": images.node.tag}
         )
         try:
-            Builder(engine, logs=tmp_path).ensure(wanted)
+            Builder(engine, Sources.from_environment(), logs=tmp_path).ensure(wanted)
         finally:
-            assert not engine.image_exists(wanted.tag)
+            assert not engine.image_exists(Content(plan=wanted, parents={}).tag)
         return tmp_path
 
     return built

@@ -15,6 +15,7 @@ import pytest
 
 from ci import environment_file, paths
 from ci.artefacts import sources
+from ci.environment.plan import plan_environment
 from ci.environment_file import EnvironmentFile
 from ci.errors import PyxisMatrixError, SelectionError
 from ci.images import subject
@@ -23,7 +24,9 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import KnownFailure, Matrix
-from ci.session import running as sessions
+from ci.options import Options
+from ci.session import running
+from ci.session.handover import additions
 from ci.terminal import signals
 from tests.integration.advanced_support import every_node, sdk_image, sdk_jobs  # noqa: F401 - fixtures
 from tests.integration.container_support import LISTING_FAILED, Node, Registry, Shell, SshConfig, shell
@@ -57,10 +60,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         rows = loading.load()
         cell = _cell_to_start(rows, config.getoption("cell"))
-        request = sessions.Request(run=paths.new_run_id(), suite="pytest", results=paths.results_dir())
+        plan = plan_environment(cell, rows, Options(run=paths.new_run_id(), name="pytest"))
         stack.enter_context(signals.handled())
-        launched = stack.enter_context(sessions.opened(cell, rows, request))
-        wanted = sessions.additions(launched, rows, request, os.environ)
+        launched = stack.enter_context(running.opened(plan))
+        wanted = additions(launched, os.environ)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in wanted.items():
             patch.setenv(name, value)

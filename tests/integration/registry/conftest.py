@@ -11,8 +11,8 @@ import pytest
 
 from ci.engine import connection as engines
 from ci.engine.connection import Engine
+from ci.environment.registry import PORT as REGISTRY_PORT
 from ci.environment_file import EnvironmentFile
-from ci.images.plan import REGISTRY_PORT
 from ci.matrix.arch import Arch
 from tests.integration.container_support import Node, Registry
 from tests.integration.oci import basic, busybox_image, new_marker, put_blob

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from ci import paths
 from ci.engine.connection import LABEL_CELL, LABEL_ROLE, LABEL_RUN, Engine, InsideFile, labels
+from ci.environment.registry import PORT as REGISTRY_PORT
 from ci.environment.ssh import Completed
 from ci.environment.wait import NotYet, wait_for
 from ci.environment_file import EnvironmentFile
-from ci.images.plan import REGISTRY_PORT
 from tests.integration.container_support import IMAGE_MARKER, Node, Shell
 from tests.integration.oci import Image, Pushed, push
 from tests.integration.registry import tls as certificates

@@ -8,8 +8,8 @@ import http.client
 import pytest
 
 from ci.engine.connection import Engine
+from ci.environment.registry import PORT as REGISTRY_PORT
 from ci.environment_file import EnvironmentFile
-from ci.images.plan import REGISTRY_PORT
 from ci.matrix.cells import Cell, Runtime
 from tests.integration.container_support import Shell
 from tests.integration.oci import Pushed, basic
