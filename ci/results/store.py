@@ -7,13 +7,12 @@ so that two results can be compared with ``diff``, and is written in one stroke,
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-import errno
 import json
 from pathlib import Path
 import tempfile
 from typing import Any, TypeVar
 
-from ci.errors import DiskFullError, ResultsError
+from ci.errors import DiskFullError, ResultsError, disk_is_full
 from ci.results.junit import Outcome, TestOutcome, TestState, outcome_of, read_junit
 
 __all__ = [
@@ -147,7 +146,7 @@ def write(result: Result, path: Path) -> None:
     except OSError as error:
         if draft:
             Path(draft).unlink(missing_ok=True)
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        full = disk_is_full(error)
         kind = DiskFullError if full else ResultsError
         raise kind(
             "the result can't be written",
