@@ -1,11 +1,12 @@
 """What the tests of a suite came to, read from pytest's own ``junit.xml``, and what that makes of the whole suite."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree as ET
+
+import msgspec
 
 _OK = 0
 _TESTS_FAILED = 1
@@ -47,8 +48,7 @@ _BAD = (TestState.FAILED, TestState.ERROR)
 _SEVERITY = (TestState.PASSED, TestState.SKIPPED, TestState.XFAILED, TestState.ERROR, TestState.FAILED)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TestOutcome:
+class TestOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A test that ran, or did not."""
 
     __test__: ClassVar[bool] = False

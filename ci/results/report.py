@@ -18,7 +18,8 @@ from rich.console import ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ci.results.store import LOGS_FOLDER, Outcome, Result, TestState, load_run
+from ci.results.junit import Outcome, TestState
+from ci.results.store import LOGS_FOLDER, Result, load_run
 from ci.terminal.console import Console
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")

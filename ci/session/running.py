@@ -261,7 +261,7 @@ def _result(
     tests = read_junit(report) if record.started_tests and request.pytest else ()
     return Result(
         run=request.run,
-        cell=cell.as_json(),
+        cell=store.CellRecord.of(cell),
         suite=request.suite,
         outcome=outcome,
         exit_code=exit_code,
@@ -272,7 +272,7 @@ def _result(
         subject={"requirement": subject_text(matrix, request)},
         nodes=file.nodes if file else (),
         images=tuple(
-            store.Image(
+            store.ImageRecord(
                 name=f"{it.plan.folder} {it.plan.variant}",
                 tag=it.tag,
                 digest=it.identity,
@@ -283,7 +283,7 @@ def _result(
             for it in images
         ),
         artefacts=tuple(
-            store.Artefact(
+            store.ArtefactRecord(
                 path=it.artefact.path,
                 source=it.source,
                 sha256=it.sha256,

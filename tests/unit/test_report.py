@@ -1,19 +1,20 @@
 """`ci.results.report`: what people read, and that the embedded runtime is never taken for the real one."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 import io
 from pathlib import Path
 import re
 from xml.etree import ElementTree as ET
 
+from msgspec.structs import replace
 import pytest
 from rich.console import Console as RichConsole
 
 from ci.errors import ResultsError
 from ci.results import report, store
+from ci.results.junit import Outcome, TestOutcome, TestState
 from ci.results.report import Format
-from ci.results.store import Artefact, Image, Outcome, Result, TestOutcome, TestState
+from ci.results.store import ArtefactRecord, CellRecord, ImageRecord, Result
 from ci.terminal.console import Console
 
 REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
@@ -30,7 +31,7 @@ def result(cell: str, outcome: str, *tests: TestOutcome, suite: str = "pyxis_bas
     runtime = next((name for name in ("embedded", "legacy") if name in cell), "nvidia")
     return Result(
         run="r1",
-        cell={"id": cell, "runtime": runtime},
+        cell=CellRecord(id=cell, runtime=runtime),
         suite=suite,
         outcome=Outcome(outcome),
         exit_code=0,
@@ -40,8 +41,8 @@ def result(cell: str, outcome: str, *tests: TestOutcome, suite: str = "pyxis_bas
         versions={"kernel": "6.1.0", "pyxis": "0.19.0", "slurm": "22.05.8"},
         timings={"images": 20.04, "tests": 17.0},
         tests=tests,
-        images=(Image(name="base", tag="ab", digest="sha256:1", built=True, seconds=3.0, size=173_000_000),),
-        artefacts=(Artefact(path="a.deb", source="mirror", sha256="0" * 64, verified_against=""),),
+        images=(ImageRecord(name="base", tag="ab", digest="sha256:1", built=True, seconds=3.0, size=173_000_000),),
+        artefacts=(ArtefactRecord(path="a.deb", source="mirror", sha256="0" * 64, verified_against=""),),
     )
 
 

@@ -8,15 +8,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
 import pytest
 
 from ci.errors import DiskFullError, ResultsError
+from ci.matrix import loading
 from ci.results import store
-from ci.results.store import Artefact, Image, Outcome, Result, TestOutcome, TestState, outcome_of, read_junit
+from ci.results.junit import Outcome, TestOutcome, TestState, outcome_of, read_junit
+from ci.results.store import ArtefactRecord, CellRecord, ImageRecord, Result
 
 RESULT = Result(
     run="r1",
-    cell={"id": "slurm22.05-embedded-amd64", "runtime": "embedded", "axes": {"slurm": "22.05", "enroot": None}},
+    cell=CellRecord(id="slurm22.05-embedded-amd64", runtime="embedded", axes={"slurm": "22.05", "enroot": None}),
     suite="pyxis_basic",
     outcome=Outcome.FAILED,
     exit_code=1,
@@ -26,8 +30,8 @@ RESULT = Result(
     versions={"slurm": "22.05.8", "kernel": "6.1.0"},
     subject={"requirement": "slurm-sdk==0.4.6", "version": "0.4.6"},
     nodes=("n1", "n2"),
-    images=(Image(name="base", tag="abc", digest="sha256:1", built=True, seconds=18.0, size=173_000_000),),
-    artefacts=(Artefact(path="a/b.deb", source="mirror", sha256="0" * 64, verified_against="SHA256SUMS"),),
+    images=(ImageRecord(name="base", tag="abc", digest="sha256:1", built=True, seconds=18.0, size=173_000_000),),
+    artefacts=(ArtefactRecord(path="a/b.deb", source="mirror", sha256="0" * 64, verified_against="SHA256SUMS"),),
     timings={"images": 1.0, "tests": 2.0},
     ready={"munge": 0.1},
     tests=(TestOutcome(name="t::a", outcome=TestState.FAILED, seconds=0.5, message="wörld\nmore"),),
@@ -58,7 +62,7 @@ def test_a_result_survives_being_written_and_read(tmp_path: Path) -> None:
     assert path.relative_to(tmp_path).as_posix() == "r1/slurm22.05-embedded-amd64/pyxis_basic/result.json"
     loaded = store.load(path)
     assert loaded.seconds == 12.346
-    assert vars(loaded) | {"seconds": 0} == vars(RESULT) | {"seconds": 0}
+    assert replace(loaded, seconds=0) == replace(RESULT, seconds=0)
 
 
 def test_the_same_result_gives_the_same_bytes_in_sorted_order(tmp_path: Path) -> None:
@@ -77,6 +81,18 @@ def test_nothing_but_the_result_is_left_in_the_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
+def test_output_that_was_no_text_does_not_keep_a_result_from_being_written(tmp_path: Path) -> None:
+    odd = TestOutcome(name="t::a", outcome=TestState.FAILED, message="\udcff wörld")
+    store.write(replace(RESULT, reason="\udcff", tests=(odd,)), tmp_path / "result.json")
+    loaded = store.load(tmp_path / "result.json")
+    assert (loaded.reason, loaded.tests[0].message) == ("?", "? wörld")
+
+
+def test_a_cell_is_recorded_as_the_matrix_has_it() -> None:
+    cell = loading.load().cell("slurm22.05-embedded-amd64")
+    assert msgspec.json.decode(msgspec.json.encode(CellRecord.of(cell))) == cell.as_json()
+
+
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, ResultsError)])
 def test_a_write_that_fails_keeps_the_old_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
@@ -88,7 +104,7 @@ def test_a_write_that_fails_keeps_the_old_result(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(kind, match="can't be written"):
+    with pytest.raises(kind, match="failed to write"):
         store.write(RESULT, path)
     assert path.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
@@ -97,13 +113,18 @@ def test_a_write_that_fails_keeps_the_old_result(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema": 99}, "newer than this version"),
-        ({"suite": 3}, "suite should be of type str, not int"),
-        ({"outcome": "splendid"}, "splendid"),
-        ({"cell": {"id": "x"}}, "key 'runtime' is missing"),
-        ({"timings": {"tests": "long"}}, "timings.tests should be of type float"),
-        ({"images": [{"nam": "x"}]}, "nam"),
-        ({"started": "yesterday"}, "yesterday"),
+        ({"schema": 99}, "schema 99, and this version of pyxis-matrix knows 1"),
+        ({"schema": 99, "suite": 3, "more": 1}, "of a newer schema"),
+        ({"schema": "1"}, "Expected `int`, got `str` - at `$.schema`"),
+        ({"suite": 3}, "Expected `str`, got `int` - at `$.suite`"),
+        ({"outcome": "splendid"}, "Invalid enum value 'splendid' - at `$.outcome`"),
+        ({"cell": {"id": "x"}}, "missing required field `runtime` - at `$.cell`"),
+        ({"timings": {"tests": "long"}}, "Expected `float`, got `str` - at `$.timings[...]`"),
+        ({"images": [{"nam": "x"}]}, "unknown field `nam` - at `$.images[0]`"),
+        ({"tests": [{"name": "x", "outcome": "passed", "secs": 1}]}, "unknown field `secs` - at `$.tests[0]`"),
+        ({"started": "yesterday"}, "Invalid RFC3339 encoded datetime - at `$.started`"),
+        ({"started": "2026-01-02T03:04:05"}, "`datetime` with a timezone component - at `$.started`"),
+        ({"rating": 5}, "unknown field `rating`"),
     ],
 )
 def test_a_wrong_result_is_an_error_with_file_and_key(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -122,7 +143,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
     data = json.loads(path.read_text())
     del data["exit_code"]
     path.write_text(json.dumps(data))
-    with pytest.raises(ResultsError, match="'exit_code' is missing"):
+    with pytest.raises(ResultsError, match="missing required field `exit_code`"):
         store.load(path)
 
 
@@ -165,8 +186,8 @@ def test_no_results_is_an_error_with_the_next_command(tmp_path: Path) -> None:
 
 def test_only_cells_with_real_enroot_and_pyxis_are_real() -> None:
     assert not RESULT.real
-    real = Result(**vars(RESULT) | {"cell": {"id": "x", "runtime": "nvidia"}})
-    legacy = Result(**vars(RESULT) | {"cell": {"id": "x", "runtime": "legacy"}})
+    real = replace(RESULT, cell=CellRecord(id="x", runtime="nvidia"))
+    legacy = replace(RESULT, cell=CellRecord(id="x", runtime="legacy"))
     assert real.real
     assert not legacy.real
 
