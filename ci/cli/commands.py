@@ -28,7 +28,7 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.results import report as reports
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from ci.session import running
 from ci.terminal import console
 

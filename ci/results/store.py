@@ -1,7 +1,8 @@
 """What a suite on a cell came to, as a file: ``results/RUN/CELL/SUITE/result.json``.
 
-Beside it lie ``junit.xml``, written by pytest, and ``logs/``. The file is deterministic (sorted keys, rounded seconds),
-so that two results can be compared with ``diff``, and is written in one stroke, so that it is never seen half.
+Beside it lie ``reportlog.jsonl`` and ``junit.xml``, written by pytest, and ``logs/``. The file is deterministic (sorted
+keys, rounded seconds), so that two results can be compared with ``diff``, and is written in one stroke, so that it is
+never seen half.
 """
 
 from collections.abc import Mapping
@@ -14,11 +15,15 @@ import msgspec
 
 from ci.errors import DiskFullError, ResultsError, disk_is_full
 from ci.matrix.cells import Cell
-from ci.results.junit import Outcome, TestOutcome, TestState
+from ci.results.outcomes import Outcome, TestOutcome, TestState
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted."""
 RESULT_FILE = "result.json"
+REPORT_LOG_FILE = "reportlog.jsonl"
+"""What pytest said of its tests while they ran; results are made from it."""
 JUNIT_FILE = "junit.xml"
+"""For other tools, which know this format; nothing here reads it."""
 LOGS_FOLDER = "logs"
 
 # A time without a zone would be another moment on each machine.
@@ -112,6 +117,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def count(self, state: TestState) -> int:
         """Return how many tests came to ``state``."""
         return sum(test.outcome is state for test in self.tests)
+
+    @property
+    def reruns(self) -> int:
+        """How many tries beyond the first its tests needed, all together."""
+        return sum(test.reruns for test in self.tests)
 
 
 class _Head(msgspec.Struct):

@@ -22,8 +22,8 @@ from ci.errors import DiskFullError, EngineError, PyxisMatrixError
 from ci.images.building import Builder
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
-from ci.results import store
-from ci.results.junit import Outcome, outcome_of, read_junit
+from ci.results import reportlog, store
+from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.terminal import console, signals
 from ci.terminal.console import Timings
@@ -109,15 +109,16 @@ def run(cell: Cell, matrix: Matrix, request: Request, command: Sequence[str]) ->
     except signals.Interrupted as stop:
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
         raise
-    exit_code = record.exit_code
+    exit_code, reason = record.exit_code, ""
     if not request.pytest:
         outcome = Outcome.PASSED if exit_code == 0 else Outcome.FAILED
     else:
-        outcome = outcome_of(exit_code, read_junit(folder / store.JUNIT_FILE))
+        log = reportlog.read(folder / store.REPORT_LOG_FILE)
+        outcome, reason = log.outcome(exit_code), log.reason(exit_code)
         # pytest exits 0 when every test was skipped; that proves nothing and must not look green to a script either.
         if exit_code == 0 and outcome is not Outcome.PASSED:
             exit_code = 1
-    return exit_code, keep(outcome, exit_code)
+    return exit_code, keep(outcome, exit_code, reason)
 
 
 def _run(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> None:
@@ -126,7 +127,10 @@ def _run(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> None:
             return
         record.started_tests = True
         # Last, so that it holds whatever else was asked for.
-        report = [f"--junitxml={request.folder(cell) / store.JUNIT_FILE}", "-o", "junit_logging=all"]
+        report = [
+            *reportlog.options(request.folder(cell) / store.REPORT_LOG_FILE),
+            *(f"--junitxml={request.folder(cell) / store.JUNIT_FILE}", "-o", "junit_logging=all"),
+        ]
         with record.timings.measure("tests"):
             record.exit_code = console.call(
                 [*record.command, *(report if request.pytest else ())],
@@ -255,10 +259,9 @@ def _result(
     reason: str,
 ) -> Result:
     file = record.environment.file if record.environment else None
-    report = request.folder(cell) / store.JUNIT_FILE
+    log = request.folder(cell) / store.REPORT_LOG_FILE
     images = record.builder.done.values() if record.builder else ()
-    # A suite that was started and left no report is told apart from one that never came to start.
-    tests = read_junit(report) if record.started_tests and request.pytest else ()
+    tests = reportlog.read(log).tests if record.started_tests and request.pytest else ()
     return Result(
         run=request.run,
         cell=store.CellRecord.of(cell),

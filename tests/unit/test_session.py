@@ -24,7 +24,7 @@ from ci.matrix import loading
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.session import running
 from ci.session.running import Request, additions, check_host
@@ -32,9 +32,19 @@ from ci.terminal import signals
 from ci.terminal.processes import Completed
 
 LEGACY, REAL = "slurm22.05-legacy-amd64", "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
-PASSED = '<testcase name="a"/>'
-SKIPPED = '<testcase name="b"><skipped message="no"/></testcase>'
-FAILED = '<testcase name="c"><failure message="no">no</failure></testcase>'
+BEGIN, END = '{"$report_type": "SessionStart"}\n', '{"$report_type": "SessionFinish"}\n'
+
+
+def report(name: str, outcome: str) -> str:
+    """Return what pytest reports of a test."""
+    lines = [(when, outcome if when == "call" else "passed") for when in ("setup", "call", "teardown")]
+    return "".join(
+        f'{{"$report_type": "TestReport", "nodeid": "{name}", "when": "{when}", "outcome": "{what}"}}\n'
+        for when, what in lines
+    )
+
+
+PASSED, SKIPPED, FAILED = report("a", "passed"), report("b", "skipped"), report("c", "failed")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +89,12 @@ class Run(Protocol):
     called: list[str]
 
     def __call__(
-        self, act: Callable[[], int], tests: str = "", *, command: Sequence[str] = ("pytest",), **changed: object
+        self,
+        act: Callable[[], int],
+        tests: str | None = None,
+        *,
+        command: Sequence[str] = ("pytest",),
+        **changed: object,
     ) -> tuple[int, Result]:
         """Return exit code and result."""
 
@@ -94,16 +109,21 @@ def run(rows: Matrix, request_: Request, launched: Environment, monkeypatch: pyt
         yield launched
 
     def go(
-        act: Callable[[], int], tests: str = "", *, command: Sequence[str] = ("pytest",), **changed: object
+        act: Callable[[], int], tests: str | None = None, *, command: Sequence[str] = ("pytest",), **changed: object
     ) -> tuple[int, Result]:
         request = replace(request_, **changed)  # type: ignore[arg-type]
         folder = request.folder(rows.cell(LEGACY))
 
         def call(command: list[str], **_more: object) -> Completed:
             runner.called = command
-            if tests:
-                (folder / store.JUNIT_FILE).write_text(f"<testsuite>{tests}</testsuite>", encoding="utf-8")
-            return Completed(command=tuple(command), exit_code=act(), output="")
+            if tests is None:
+                return Completed(command=tuple(command), exit_code=act(), output="")
+            with (folder / store.REPORT_LOG_FILE).open("w", encoding="utf-8") as log:
+                log.write(BEGIN + tests)
+                log.flush()
+                exit_code = act()
+                log.write(END)
+            return Completed(command=tuple(command), exit_code=exit_code, output="")
 
         monkeypatch.setattr(running, "_opened", opened)
         monkeypatch.setattr("ci.terminal.console.call", call)
@@ -124,13 +144,13 @@ def written(request: Request, rows: Matrix) -> Result:
         (0, PASSED + SKIPPED, Outcome.PASSED, 0),
         (1, PASSED + FAILED, Outcome.FAILED, 1),
         (0, SKIPPED, Outcome.SKIPPED, 1),
-        (5, " ", Outcome.FAILED, 5),
-        (0, "", Outcome.ERROR, 1),
+        (5, "", Outcome.FAILED, 5),
+        (0, None, Outcome.ERROR, 1),
     ],
     ids=["passed", "some skipped", "failed", "all skipped", "nothing selected", "no report"],
 )
 def test_exit_code_and_outcome(
-    *, run: Run, request_: Request, rows: Matrix, exit_code: int, tests: str, outcome: Outcome, own: int
+    *, run: Run, request_: Request, rows: Matrix, exit_code: int, tests: str | None, outcome: Outcome, own: int
 ) -> None:
     code, result = run(lambda: exit_code, tests)
     assert code == own
@@ -148,9 +168,10 @@ def test_what_is_not_pytest_is_judged_by_its_exit_code(run: Run, exit_code: int,
 
 
 def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, request_: Request, rows: Matrix) -> None:
-    report = request_.folder(rows.cell(LEGACY)) / store.JUNIT_FILE
+    folder = request_.folder(rows.cell(LEGACY))
     run(lambda: 0, PASSED)
-    assert run.called == ["pytest", f"--junitxml={report}", "-o", "junit_logging=all"]
+    log = ["-p", "pytest_reportlog", f"--report-log={folder / 'reportlog.jsonl'}"]
+    assert run.called == ["pytest", *log, f"--junitxml={folder / 'junit.xml'}", "-o", "junit_logging=all"]
     run(lambda: 0, pytest=False)
     assert run.called == ["pytest"]
 
@@ -208,6 +229,7 @@ def test_an_interruption_is_written_and_raised(
         run(act, PASSED)
     kept = written(request_, rows)
     assert (kept.outcome, kept.exit_code) == (Outcome.INTERRUPTED, 128 + number)
+    assert [test.name for test in kept.tests] == ["a"], "what was seen until then is kept"
 
 
 # -- what a command finds -------------------------------------------------------------------------------------------
