@@ -15,7 +15,7 @@ from ci.errors import EngineError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.options import Options
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from ci.session import running
 from ci.terminal import console
 

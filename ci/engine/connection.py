@@ -17,7 +17,7 @@ from requests.exceptions import RequestException
 
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.finding import FoundEngine, find_engine
-from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
+from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError, disk_is_full
 from ci.matrix.arch import Arch
 from ci.terminal import console
 
@@ -238,7 +238,7 @@ def connect() -> Engine:
 def explain(error: Exception, doing: str) -> PyxisMatrixError:
     """Turn what docker-py raised while ``doing`` something into an error a person can act on."""
     text = str(getattr(error, "explanation", None) or error)
-    if "no space left on device" in text.lower():
+    if disk_is_full(text):
         return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
     return LaunchError(f"the engine refused: {doing}", why=text, next_step="docker info")
 

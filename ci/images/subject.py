@@ -22,12 +22,12 @@ from filelock import FileLock
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ci import paths
-from ci.errors import DiskFullError, PyxisMatrixError, SubjectError
+from ci.errors import DiskFullError, PyxisMatrixError, SubjectError, disk_is_full
 from ci.images.checkout import build_checkout
 from ci.images.wheels import Target, Wheel, checksums, fingerprint, unmet
 from ci.matrix.arch import Arch
 from ci.terminal.console import call
-from ci.terminal.processes import Completed, is_disk_full
+from ci.terminal.processes import Completed
 
 _MANIFEST = "wheelhouse.json"
 _EDITABLE = "editable"
@@ -163,7 +163,7 @@ class _Pip:
 
     def failed(self, wanted: list[str], done: Completed) -> PyxisMatrixError:
         """Return the error that tells what pip said."""
-        kind = DiskFullError if is_disk_full(done.output) else SubjectError
+        kind = DiskFullError if disk_is_full(done.output) else SubjectError
         lines = [line for line in done.output.splitlines() if line.strip() and not line.startswith("WARNING: Location")]
         # pip's verdict; what comes before it are hundreds of lines about packages that were found.
         verdict = [line for line in lines if line.startswith("ERROR:")] or lines

@@ -25,7 +25,7 @@ from typing import NoReturn
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.distribution import Distro
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine, find_engine, read_text
-from ci.errors import BootstrapError, DiskFullError, EngineError, PyxisMatrixError
+from ci.errors import BootstrapError, DiskFullError, EngineError, PyxisMatrixError, disk_is_full
 from ci.machine.steps import REQUIREMENTS, Facts, Kind, Step, plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,7 +227,7 @@ def _call(command: tuple[str, ...], env: Mapping[str, str], title: str, *, must:
     if not must:
         say(f"  went on without: {why}")
         return
-    kind = DiskFullError if any("No space left on device" in line for line in last) else BootstrapError
+    kind = DiskFullError if disk_is_full("\n".join(last)) else BootstrapError
     raise kind(
         f"could not {title}",
         where=shlex.join(command),

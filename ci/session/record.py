@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 import time
 
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.images.building import Builder
-from ci.results import store
-from ci.results.junit import Outcome, read_junit
+from ci.results import reportlog, store
+from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.terminal.console import Timings
 
@@ -28,20 +27,14 @@ class Record:
     environment: Environment | None = None
     command_started: bool = False
 
-    @property
-    def report(self) -> Path:
-        """Where pytest writes its report."""
-        return self.plan.options.folder(self.plan.cell) / store.JUNIT_FILE
-
     def result(self, outcome: Outcome, exit_code: int, reason: str) -> Result:
         """Return the result as it stands now."""
         options = self.plan.options
         file = self.environment.file if self.environment else None
-        # A suite that was started and left no report is told apart from one that never came to start.
-        tests = read_junit(self.report) if self.command_started and options.pytest else ()
+        log = options.folder(self.plan.cell) / store.REPORT_LOG_FILE
         return Result(
             run=options.run,
-            cell=self.plan.cell.as_json(),
+            cell=store.CellRecord.of(self.plan.cell),
             suite=options.name,
             outcome=outcome,
             exit_code=exit_code,
@@ -55,12 +48,12 @@ class Record:
             artefacts=self._artefacts(),
             timings=self.timings.as_dict(),
             ready=self.environment.ready if self.environment else {},
-            tests=tests,
+            tests=reportlog.read(log).tests if self.command_started and options.pytest else (),
         )
 
-    def _images(self) -> tuple[store.Image, ...]:
+    def _images(self) -> tuple[store.ImageRecord, ...]:
         return tuple(
-            store.Image(
+            store.ImageRecord(
                 name=it.plan.name,
                 tag=it.tag,
                 digest=it.identity,
@@ -71,9 +64,9 @@ class Record:
             for it in (self.builder.done if self.builder else ())
         )
 
-    def _artefacts(self) -> tuple[store.Artefact, ...]:
+    def _artefacts(self) -> tuple[store.ArtefactRecord, ...]:
         return tuple(
-            store.Artefact(
+            store.ArtefactRecord(
                 path=it.artefact.path,
                 source=it.source,
                 sha256=it.sha256,

@@ -15,8 +15,8 @@ from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import PyxisMatrixError
 from ci.images.building import Builder
-from ci.results import store
-from ci.results.junit import Outcome, outcome_of, read_junit
+from ci.results import reportlog, store
+from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.session.checks import check_host
 from ci.session.handover import additions
@@ -62,11 +62,12 @@ def run(plan: EnvironmentPlan, command: Sequence[str]) -> tuple[int, Result]:
         raise
     if not plan.options.pytest:
         return exit_code, keep(Outcome.PASSED if exit_code == 0 else Outcome.FAILED, exit_code)
-    outcome = outcome_of(exit_code, read_junit(folder / store.JUNIT_FILE))
+    log = reportlog.read(folder / store.REPORT_LOG_FILE)
+    outcome, reason = log.outcome(exit_code), log.reason(exit_code)
     # pytest exits 0 when every test was skipped; that proves nothing and must not look green to a script either.
     if exit_code == 0 and outcome is not Outcome.PASSED:
         exit_code = 1
-    return exit_code, keep(outcome, exit_code)
+    return exit_code, keep(outcome, exit_code, reason)
 
 
 @contextmanager
@@ -84,7 +85,11 @@ def _run(record: Record) -> int:
             return 0
         record.command_started = True
         # Last, so that it holds whatever else was asked for.
-        report = [f"--junitxml={record.report}", "-o", "junit_logging=all"]
+        folder = options.folder(record.plan.cell)
+        report = [
+            *reportlog.options(folder / store.REPORT_LOG_FILE),
+            *(f"--junitxml={folder / store.JUNIT_FILE}", "-o", "junit_logging=all"),
+        ]
         with record.timings.measure("tests"):
             return console.call(
                 [*record.command, *(report if options.pytest else ())],

@@ -25,9 +25,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ci.terminal.processes import Completed, is_disk_full, last_lines, run_attached, run_logged
-
-__all__ = ["Completed", "Console", "Mode", "Step", "Timings", "call", "fail", "is_disk_full", "say", "step", "warn"]
+from ci.terminal.processes import Completed, last_lines, run_attached, run_logged
 
 _DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
 

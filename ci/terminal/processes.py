@@ -9,27 +9,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
-import re
 import shlex
 import signal
 import subprocess
 import tempfile
 from typing import IO, Self
 
-from ci.errors import DiskFullError, PyxisMatrixError
+from ci.errors import DiskFullError, PyxisMatrixError, disk_is_full
 
 _TAIL_BYTES = 16 * 1024
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
-
-_DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
-# enroot and unshare answer with the same words when max_user_namespaces is used up (pyxis#93).
-_NOT_THE_DISK = re.compile(r"namespace|unshare|clone", re.IGNORECASE)
-
-
-def is_disk_full(text: str) -> bool:
-    """Tell whether a command's output says that the disk (or a quota) is full."""
-    return any(_DISK_FULL.search(line) and not _NOT_THE_DISK.search(line) for line in text.splitlines())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +66,7 @@ class Completed:
         where = where or (f"{self.log}" if self.log else shlex.join(self.command))
         said = f"exit code {self.exit_code}; it said last:\n{_indent(self.tail())}" if self.tail() else ""
         why = why or said or f"exit code {self.exit_code}, without a word"
-        if is_disk_full(self.output) or is_disk_full(self.errors):
+        if disk_is_full(self.output) or disk_is_full(self.errors):
             remedy = "make room (`docker system df` shows what images and build caches take), then try again"
             raise DiskFullError(f"{what}: the disk is full", where=where, why=why, next_step=remedy)
         raise error_class(what, where=where, why=why, next_step=next_step)

@@ -14,7 +14,7 @@ from ci.engine.connection import LABEL, LABEL_CELL, LABEL_ROLE, LABEL_RUN
 from ci.environment import ssh
 from ci.environment.launching import Environment
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from tests.component.conftest import Launch, new_run
 from tests.component.weather import LEGACY, REPOSITORY, Process, containers_of, left_behind
 

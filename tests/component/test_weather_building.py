@@ -19,7 +19,7 @@ from ci.images.plan import ImagePlan
 from ci.matrix.cells import Cell
 from ci.matrix.loading import load
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from tests.component.weather import LEGACY
 
 REAL = LEGACY.replace("legacy", "enroot3.4.1-pyxis0.19.0")

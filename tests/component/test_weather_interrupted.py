@@ -16,7 +16,7 @@ from ci.engine.connection import LABEL_RUN, Engine, labels
 from ci.environment import launching
 from ci.images.building import BuiltCell
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY, Process, containers_of, left_behind, until
 

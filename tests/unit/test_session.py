@@ -26,7 +26,7 @@ from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.session import running
 from ci.session.checks import check_host
@@ -36,9 +36,19 @@ from ci.terminal import signals
 from ci.terminal.processes import Completed
 
 LEGACY, REAL = "slurm22.05-legacy-amd64", "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
-PASSED = '<testcase name="a"/>'
-SKIPPED = '<testcase name="b"><skipped message="no"/></testcase>'
-FAILED = '<testcase name="c"><failure message="no">no</failure></testcase>'
+BEGIN, END = '{"$report_type": "SessionStart"}\n', '{"$report_type": "SessionFinish"}\n'
+
+
+def report(name: str, outcome: str) -> str:
+    """Return what pytest reports of a test."""
+    lines = [(when, outcome if when == "call" else "passed") for when in ("setup", "call", "teardown")]
+    return "".join(
+        f'{{"$report_type": "TestReport", "nodeid": "{name}", "when": "{when}", "outcome": "{what}"}}\n'
+        for when, what in lines
+    )
+
+
+PASSED, SKIPPED, FAILED = report("a", "passed"), report("b", "skipped"), report("c", "failed")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +99,12 @@ class Run(Protocol):
     called: list[str]
 
     def __call__(
-        self, act: Callable[[], int], tests: str = "", *, command: Sequence[str] = ("pytest",), **options: object
+        self,
+        act: Callable[[], int],
+        tests: str | None = None,
+        *,
+        command: Sequence[str] = ("pytest",),
+        **options: object,
     ) -> tuple[int, Result]:
         """Return exit code and result."""
 
@@ -104,16 +119,20 @@ def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.Mon
         yield launched
 
     def go(
-        act: Callable[[], int], tests: str = "", *, command: Sequence[str] = ("pytest",), **options: object
+        act: Callable[[], int], tests: str | None = None, *, command: Sequence[str] = ("pytest",), **options: object
     ) -> tuple[int, Result]:
         plan = changed(planned, **options)
 
         def call(command: list[str], **_more: object) -> Completed:
             runner.called = command
-            if tests:
-                report = folder_of(plan) / store.JUNIT_FILE
-                report.write_text(f"<testsuite>{tests}</testsuite>", encoding="utf-8")
-            return Completed(command=tuple(command), exit_code=act(), output="")
+            if tests is None:
+                return Completed(command=tuple(command), exit_code=act(), output="")
+            with (folder_of(plan) / store.REPORT_LOG_FILE).open("w", encoding="utf-8") as log:
+                log.write(BEGIN + tests)
+                log.flush()
+                exit_code = act()
+                log.write(END)
+            return Completed(command=tuple(command), exit_code=exit_code, output="")
 
         monkeypatch.setattr(running, "_opened", opened)
         monkeypatch.setattr("ci.terminal.console.call", call)
@@ -138,13 +157,13 @@ def written(plan: EnvironmentPlan) -> Result:
         (0, PASSED + SKIPPED, Outcome.PASSED, 0),
         (1, PASSED + FAILED, Outcome.FAILED, 1),
         (0, SKIPPED, Outcome.SKIPPED, 1),
-        (5, " ", Outcome.FAILED, 5),
-        (0, "", Outcome.ERROR, 1),
+        (5, "", Outcome.FAILED, 5),
+        (0, None, Outcome.ERROR, 1),
     ],
     ids=["passed", "some skipped", "failed", "all skipped", "nothing selected", "no report"],
 )
 def test_exit_code_and_outcome(
-    *, run: Run, planned: EnvironmentPlan, exit_code: int, tests: str, outcome: Outcome, own: int
+    *, run: Run, planned: EnvironmentPlan, exit_code: int, tests: str | None, outcome: Outcome, own: int
 ) -> None:
     code, result = run(lambda: exit_code, tests)
     assert code == own
@@ -162,9 +181,10 @@ def test_what_is_not_pytest_is_judged_by_its_exit_code(run: Run, exit_code: int,
 
 
 def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, planned: EnvironmentPlan) -> None:
-    report = folder_of(planned) / store.JUNIT_FILE
+    folder = folder_of(planned)
     run(lambda: 0, PASSED)
-    assert run.called == ["pytest", f"--junitxml={report}", "-o", "junit_logging=all"]
+    log = ["-p", "pytest_reportlog", f"--report-log={folder / 'reportlog.jsonl'}"]
+    assert run.called == ["pytest", *log, f"--junitxml={folder / 'junit.xml'}", "-o", "junit_logging=all"]
     run(lambda: 0, pytest=False)
     assert run.called == ["pytest"]
 
@@ -216,6 +236,7 @@ def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPla
         run(act, PASSED)
     kept = written(planned)
     assert (kept.outcome, kept.exit_code) == (Outcome.INTERRUPTED, 128 + number)
+    assert [test.name for test in kept.tests] == ["a"], "what was seen until then is kept"
 
 
 # -- what a command finds -------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from ci.environment_file import EnvironmentFile
 from ci.matrix.cells import Cell
+from ci.results.reportlog import RERUNS_PROPERTY
 from tests.integration.container_support import Shell
 from tests.integration.upstream import hub, not_applicable
 from tests.integration.upstream.bats_suite import Case, State, cases, source_archive, verdict
@@ -25,6 +26,7 @@ def test_bats(
     cell: Cell,
     environment: EnvironmentFile,
     run_bats: Callable[[Case], str],
+    record_property: Callable[[str, object], None],
     slurm_pyxis_cluster: Shell,
 ) -> None:
     assert cell.pyxis
@@ -42,6 +44,7 @@ def test_bats(
             answer = run_bats(case)
             # Kept in the report: what bats says, and that a test needed more than one attempt.
             sys.stdout.write(f"attempt {attempt}:\n{answer}\n")
+            record_property(RERUNS_PROPERTY, attempt - 1)
             found = verdict(case, answer)
             if found.state is not State.NOT_OK:
                 break
