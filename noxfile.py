@@ -101,14 +101,14 @@ def ci(session: nox.Session) -> None:
 @each(*CONTAINER_CELLS)
 def pyxis_basic(session: nox.Session, cell: str) -> None:
     """Build, push and run container tasks through Slurm: the main job."""
-    container_suite(session, cell, "test_container_packaging_basic.py")
+    container_suite(session, cell, "test_container_packaging_basic.py", "conftest_container_packaging.py")
 
 
 @nox.session(default=False)
 @each(*CONTAINER_CELLS)
 def pyxis_advanced(session: nox.Session, cell: str) -> None:
     """Run arrays, mounts, workflows, failures and several nodes through the subject."""
-    container_suite(session, cell, "test_container_packaging_advanced.py")
+    container_suite(session, cell, "test_container_packaging_advanced.py", "advanced")
 
 
 @nox.session(default=False)
@@ -147,7 +147,7 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
         run(session, cell, "--as", "legacy_integration", *own, command=["pytest", *legacy, *rest])
 
 
-def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> None:
+def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> None:
     """Run a container suite on a cell; one that can't be had is skipped with its reason, or an error if asked for."""
     asked, own, rest = options.split(session.posargs)
     if asked.suite or asked.cell:
@@ -164,8 +164,8 @@ def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> Non
     if reason:
         session.skip(reason)
     plugin = ["-p", "tests.integration.conftest_container_packaging"]
-    path = f"tests/integration/{tests_of_suite}"
-    run(session, cell, "--as", session.name.partition("(")[0], *own, command=["pytest", *plugin, path, *rest])
+    suite = [f"tests/integration/{it}" for it in tests_of_suite]
+    run(session, cell, "--as", session.name.partition("(")[0], *own, command=["pytest", *plugin, *suite, *rest])
 
 
 def run(session: nox.Session, cell: str, *arguments: str, command: list[str]) -> None:

@@ -18,7 +18,10 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.terminal.console import Timings
-from tests.integration.container_support import IMAGE_MARKER_TEXT, JOB_LIMIT, enroot_form, open_gpu
+from tests.support.cluster import JOB_LIMIT
+from tests.support.enroot import enroot_form
+from tests.support.markers import IMAGE_MARKER_TEXT
+from tests.support.proof import open_gpu
 
 LaunchWith = Callable[[int], AbstractContextManager[Environment]]
 
