@@ -8,23 +8,21 @@ from ci.engine.connection import Engine
 from ci.environment import launching, ssh
 from ci.environment.launching import Options
 from ci.images.building import Builder
-from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.terminal.console import Timings
-from tests.component.weather import until
+from tests.component.weather import LEGACY, until
 
 
 def test_sacct_knows_how_a_job_ended(
     *,
     engine: Engine,
     builder: Builder,
-    cell: Cell,
     rows: Matrix,
     run: str,
     tmp_path: Path,
     nothing_left: Callable[[], None],
 ) -> None:
-    where = Sources.from_environment()
+    cell, where = rows.cell(LEGACY), Sources.from_environment()
     images = launching.prepare(
         engine, builder, cell, what=rows.subject, checkout=None, where=where, with_accounting=True
     )
