@@ -56,6 +56,7 @@ def test_array_job_with_containers(slurm_pyxis_cluster: "Cluster", local_registr
 
     with slurm_pyxis_cluster:
         items = [1, 2, 3, 4, 5]
+        # The design has `slurm_pyxis_cluster.map(process_item, items)`; slurm-sdk 0.4.6 has `map` at the task.
         array_job: ArrayJob[tuple[int, str]] = process_item.map(items)
         results = array_job.get_results(timeout=JOB_LIMIT)
     assert results == [(number, project.marker) for number in (2, 4, 6, 8, 10)]

@@ -98,6 +98,7 @@ def test_container_with_dependencies(
 
         import numpy as np  # type: ignore[import-not-found]  # it is nowhere but in the image
 
+        # A plain number: numpy's own could not be read where there is no numpy.
         return int(np.array([1, 2, 3]).sum()), Path("/etc/pyxis-matrix-test").read_text(encoding="utf-8").strip()
 
     with slurm_pyxis_cluster:
