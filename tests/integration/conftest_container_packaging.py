@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import http
 from importlib import metadata
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 import re
 import shlex
 import socket
@@ -130,25 +130,25 @@ def pyxis_container(environment: EnvironmentFile) -> dict[str, Any]:
         "name": environment.containers[0],
         "hostname": login.host,
         "port": login.port,
-        "user": login.user,
+        "username": login.user,
         # Of this process alone: what the jobs of others do is not ours to clean up.
         "job_base_dir": f"/home/{login.user}/sdk-{uuid.uuid4().hex[:12]}",
     }
 
 
 @pytest.fixture(scope="session")
-def sdk_on_pyxis_cluster(environment: EnvironmentFile, cluster_shell: Shell) -> str:
+def sdk_on_pyxis_cluster(environment: EnvironmentFile, cluster_shell: Shell) -> PurePosixPath:
     """Return where the SDK is on the cluster: a checkout's own path, else the folder of its package.
 
     The launcher installs it into the node's image; a checkout (``--subject PATH``) editable.
     """
     words = [environment.subject_python, "-c", "import os, slurm; print(os.path.dirname(slurm.__file__))"]
-    package = cluster_shell.run(shlex.join(words)).stdout.strip()
+    package = PurePosixPath(cluster_shell.run(shlex.join(words)).stdout.strip())
     checkout = Path(environment.subject).expanduser().resolve()
     if not checkout.is_dir():
         return package
-    assert Path(package).is_relative_to(checkout), f"the nodes have the SDK from {package}, and not from {checkout}"
-    return str(checkout)
+    assert package.is_relative_to(checkout), f"the nodes have the SDK from {package}, and not from {checkout}"
+    return PurePosixPath(checkout)
 
 
 @pytest.fixture(scope="session")
@@ -167,7 +167,7 @@ def slurm_pyxis_cluster_config(
             "backend_type": "ssh",
             "hostname": pyxis_container["hostname"],
             "port": pyxis_container["port"],
-            "username": pyxis_container["user"],
+            "username": pyxis_container["username"],
             "key_filename": environment.login.private_key,
             "allow_agent": False,
             "look_for_keys": False,
@@ -183,7 +183,7 @@ def slurm_pyxis_cluster_config(
 @pytest.fixture
 def slurm_pyxis_cluster(
     slurm_pyxis_cluster_config: dict[str, Any],
-    sdk_on_pyxis_cluster: str,  # noqa: ARG001 - the nodes have to have the SDK; where it is does not matter here
+    sdk_on_pyxis_cluster: PurePosixPath,  # noqa: ARG001 - the nodes have to have the SDK; where it is does not matter here
     cluster_shell: Shell,
     every_node: list[Node],
 ) -> Iterator["Cluster"]:
@@ -266,20 +266,22 @@ def test_local_registry(local_registry: str, registry_client: RegistryClient, ev
 @pytest.mark.container_packaging
 @pytest.mark.integration_test
 def test_pyxis_container(pyxis_container: dict[str, Any], login_node: Node, cluster_shell: Shell) -> None:
-    assert pyxis_container.keys() == {"name", "hostname", "port", "user", "job_base_dir"}
+    assert pyxis_container.keys() == {"name", "hostname", "port", "username", "job_base_dir"}
     assert login_node.name == pyxis_container["name"]
     assert login_node.run("hostname").stdout == cluster_shell.run("hostname").stdout
     with socket.create_connection((pyxis_container["hostname"], pyxis_container["port"]), timeout=10) as connection:
         assert connection.recv(8).startswith(b"SSH-")
     home, name = os.path.split(pyxis_container["job_base_dir"])
     mine = f"mkdir {home}/{name}.test && rmdir {home}/{name}.test && whoami"
-    assert cluster_shell.run(mine).stdout.strip() == pyxis_container["user"]
+    assert cluster_shell.run(mine).stdout.strip() == pyxis_container["username"]
 
 
 @pytest.mark.container_packaging
 @pytest.mark.integration_test
-def test_sdk_on_pyxis_cluster(sdk_on_pyxis_cluster: str, environment: EnvironmentFile, cluster_shell: Shell) -> None:
-    cluster_shell.run(f"test -d {shlex.quote(sdk_on_pyxis_cluster)}")
+def test_sdk_on_pyxis_cluster(
+    sdk_on_pyxis_cluster: PurePosixPath, environment: EnvironmentFile, cluster_shell: Shell
+) -> None:
+    cluster_shell.run(f"test -d {shlex.quote(str(sdk_on_pyxis_cluster))}")
     code = "from importlib.metadata import version; print(version('slurm-sdk'))"
     there = cluster_shell.run(shlex.join([environment.subject_python, "-c", code])).stdout.strip()
     assert there == metadata.version("slurm-sdk")
