@@ -108,14 +108,14 @@ def ci(session: nox.Session) -> None:
 @each(*CONTAINER_CELLS)
 def pyxis_basic(session: nox.Session, cell: str) -> None:
     """Build, push and run container tasks through Slurm: the main job."""
-    container_suite(session, cell, "test_container_packaging_basic.py")
+    container_suite(session, cell, "test_container_packaging_basic.py", "conftest_container_packaging.py")
 
 
 @nox.session(default=False)
 @each(*CONTAINER_CELLS)
 def pyxis_advanced(session: nox.Session, cell: str) -> None:
     """Run arrays, mounts, workflows, failures and several nodes through the subject."""
-    container_suite(session, cell, "test_container_packaging_advanced.py")
+    container_suite(session, cell, "test_container_packaging_advanced.py", "advanced")
 
 
 @nox.session(default=False)
@@ -154,7 +154,7 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
         run(session, cell, asked, *legacy, *rest)
 
 
-def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> None:
+def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> None:
     """Run a container suite on a cell; one that lacks files or hardware is skipped, or an error if asked for."""
     asked, rest = asked_of(session)
     if asked.suite or asked.suite_cell:
@@ -172,7 +172,8 @@ def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> Non
     if reason:
         session.skip(reason)
     plugin = ("-p", "tests.integration.conftest_container_packaging")
-    run(session, cell, asked, *plugin, f"tests/integration/{tests_of_suite}", *rest)
+    suite = [f"tests/integration/{it}" for it in tests_of_suite]
+    run(session, cell, asked, *plugin, *suite, *rest)
 
 
 def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:

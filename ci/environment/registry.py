@@ -16,7 +16,7 @@ from requests.exceptions import RequestException
 from ci import paths
 from ci.engine.connection import Engine, InsideFile, explain, names_below
 from ci.environment import service
-from ci.environment.registry_client import RegistryClient
+from ci.environment.registry_client import MANIFESTS, RegistryClient
 from ci.environment.service import Place, Service
 from ci.environment.wait import NotYet, wait_for
 from ci.errors import LaunchError
@@ -78,7 +78,7 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
 
     def probe() -> Registry | NotYet:
         found = Registry(container=container, port=place.engine.published_port(container, PORT))
-        status = RegistryClient(address=found.address, ca_bundle=ca_bundle).status()
+        status = RegistryClient(found.address, ca_bundle=ca_bundle).ping()
         # One that wants a login answers, too.
         return found if status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED} else NotYet(f"status {status}")
 
@@ -119,5 +119,9 @@ def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pu
                 raise LaunchError(f"pushing {target}:{version} failed", why=str(line["error"]))
     except (APIError, RequestException) as error:
         raise explain(error, f"pushing {target}") from error
-    stored = RegistryClient(address=registry.address).stat(repository, version)
-    return Pushed(reference=f"{target}:{version}", digest=stored.digest, media_type=stored.media_type)
+    stored = RegistryClient(registry.address).manifest(repository, version, ", ".join(MANIFESTS)).headers
+    return Pushed(
+        reference=f"{target}:{version}",
+        digest=stored.get("Docker-Content-Digest", ""),
+        media_type=stored.get("Content-Type", ""),
+    )

@@ -1,18 +1,24 @@
-"""The HTTP API of a registry (OCI distribution specification): manifests and blobs, with neither an engine nor a tool.
+"""A registry's HTTP API: ask whether it is there and what it holds, and put something into it. No engine is involved.
 
-https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+https://distribution.github.io/distribution/spec/api/
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import hashlib
-from http import HTTPStatus
+import http
+import json
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urljoin
 
 import requests
+from requests.auth import AuthBase
 
 from ci.errors import LaunchError
+
+Auth = tuple[str, str] | Callable[[requests.PreparedRequest], requests.PreparedRequest]
+"""User name and password, or what puts another kind of login into a request."""
 
 V2S2 = "application/vnd.docker.distribution.manifest.v2+json"
 """Docker's manifest, version 2, schema 2: what enroot asks a registry for (NVIDIA/enroot PR 273)."""
@@ -26,116 +32,100 @@ MANIFESTS = (
 _SECONDS = 60.0
 
 
+class UnexpectedAnswerError(LaunchError):
+    """The registry answered with another status than the request is about."""
+
+
+class Answer(NamedTuple):
+    """What a registry answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Upper and lower case of the names do not matter."""
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Token(AuthBase):
+    """Log in with a token (a Bearer header)."""
+
+    text: str
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Put it into a request."""
+        request.headers["Authorization"] = f"Bearer {self.text}"
+        return request
+
+
 def digest_of(content: bytes) -> str:
     """Return the name of a blob: ``sha256:`` and 64 digits."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Document:
-    """A manifest, or what the registry says about one."""
-
-    content: bytes
-    """Empty where only the headers were asked for."""
-    digest: str
-    media_type: str
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RegistryClient:
-    """A registry as a client sees it."""
+    """One registry.
+
+    Raises ``UnexpectedAnswerError`` where the registry answers something else, and requests' own errors where it does
+    not answer.
+    """
 
     address: str
     """HOST:PORT."""
-    authorization: str = ""
-    """Value of the header; empty: none is sent."""
-    ca_bundle: Path | None = None
-    """Certificates to trust; with them it is https, else plain http."""
-    session: requests.Session = field(default_factory=requests.Session, repr=False, compare=False)
+    auth: Auth | None = field(default=None, kw_only=True)
+    ca_bundle: Path | None = field(default=None, kw_only=True)
+    """Certificates to trust; with them https is spoken, without them plain http."""
 
-    def __post_init__(self) -> None:
-        """Keep the user's proxies and .netrc out: the registry is on this machine."""
-        self.session.trust_env = False
+    def ping(self) -> int:
+        """Return the status of the API's root: 200, or 401 where a login is asked for."""
+        return self._ask("GET", "").status
 
-    def status(self, seconds: float = 5.0) -> int:
-        """Return the status of ``/v2/``: 200 where it is open to us, 401 where it wants a login.
+    def tags(self, repository: str) -> list[str]:
+        """Return the tags of a repository as the registry itself lists them; none where there is no such repository."""
+        answer = self._expect({200, 404}, "GET", f"{repository}/tags/list")
+        return sorted(json.loads(answer.body).get("tags") or [])
 
-        :raises requests.RequestException: where nothing answers.
-        """
-        return self._send("GET", "/v2/", seconds=seconds).status_code
-
-    def manifest(self, repository: str, reference: str, accept: Collection[str] = MANIFESTS) -> Document:
-        """Return a manifest or an index, by tag or digest."""
-        return self._document("GET", repository, reference, accept)
-
-    def stat(self, repository: str, reference: str, accept: Collection[str] = MANIFESTS) -> Document:
-        """Return what the registry says about a manifest or an index, without its content."""
-        return self._document("HEAD", repository, reference, accept)
+    def manifest(self, repository: str, reference: str, accept: str) -> Answer:
+        """Return what a tag or a digest names; ``accept`` holds the media types that are wanted, with commas."""
+        return self._expect({200}, "GET", f"{repository}/manifests/{reference}", headers={"Accept": accept})
 
     def blob(self, repository: str, digest: str) -> bytes:
-        """Return a blob: a layer, or an image's configuration."""
-        return self._expect({HTTPStatus.OK}, "GET", f"/v2/{repository}/blobs/{digest}").content
+        """Return a layer or a configuration as it is stored."""
+        return self._expect({200}, "GET", f"{repository}/blobs/{digest}").body
 
-    def put_blob(self, repository: str, content: bytes) -> str:
-        """Store a blob unless it is there, and return its digest."""
+    def upload_blob(self, repository: str, content: bytes) -> str:
+        """Store bytes unless they are there, and return their digest."""
         digest = digest_of(content)
-        there = self._expect({HTTPStatus.OK, HTTPStatus.NOT_FOUND}, "HEAD", f"/v2/{repository}/blobs/{digest}")
-        if there.status_code == HTTPStatus.NOT_FOUND:
-            begun = self._expect({HTTPStatus.ACCEPTED}, "POST", f"/v2/{repository}/blobs/uploads/")
-            place = begun.headers["Location"]
-            place += ("&" if "?" in place else "?") + f"digest={digest}"
-            self._expect(
-                {HTTPStatus.CREATED}, "PUT", place, content, headers={"Content-Type": "application/octet-stream"}
-            )
+        if self._expect({200, 404}, "HEAD", f"{repository}/blobs/{digest}").status == http.HTTPStatus.NOT_FOUND:
+            upload = self._expect({202}, "POST", f"{repository}/blobs/uploads/")
+            kind = {"Content-Type": "application/octet-stream"}
+            place = upload.headers["Location"]
+            self._expect({201}, "PUT", place, params={"digest": digest}, data=content, headers=kind)
         return digest
 
     def put_manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> None:
         """Store a manifest or an index under a tag or under its digest."""
-        path = f"/v2/{repository}/manifests/{reference}"
-        self._expect({HTTPStatus.CREATED}, "PUT", path, content, headers={"Content-Type": media_type})
+        kind = {"Content-Type": media_type}
+        self._expect({201}, "PUT", f"{repository}/manifests/{reference}", data=content, headers=kind)
 
-    def _document(self, method: str, repository: str, reference: str, accept: Collection[str]) -> Document:
-        path = f"/v2/{repository}/manifests/{reference}"
-        answer = self._expect({HTTPStatus.OK}, method, path, headers={"Accept": ", ".join(accept)})
-        return Document(
-            content=answer.content,
-            digest=answer.headers.get("Docker-Content-Digest", ""),
-            media_type=answer.headers.get("Content-Type", ""),
-        )
-
-    def _expect(
-        self,
-        wanted: Collection[int],
-        method: str,
-        path: str,
-        content: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-    ) -> requests.Response:
-        answer = self._send(method, path, content, headers)
-        if answer.status_code not in wanted:
-            raise LaunchError(
-                f"the registry answered {answer.status_code} {answer.reason}",
-                where=f"{method} {self.address}{path}",
-                why=answer.text[:500],
+    def _expect(self, statuses: set[int], method: str, path: str, **more: object) -> Answer:
+        answer = self._ask(method, path, **more)
+        if answer.status not in statuses:
+            raise UnexpectedAnswerError(
+                f"the registry answered with status {answer.status}",
+                where=f"{method} {path} at {self.address}",
+                why=answer.body[:500].decode(errors="replace"),
             )
         return answer
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        content: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-        seconds: float = _SECONDS,
-    ) -> requests.Response:
-        login = {"Authorization": self.authorization} if self.authorization else {}
-        return self.session.request(
-            method,
-            urljoin(f"http{'s' if self.ca_bundle else ''}://{self.address}", path),
-            data=content,
-            headers={**login, **(headers or {})},
-            timeout=seconds,
-            verify=str(self.ca_bundle) if self.ca_bundle else True,
-            # A registry may send a blob's reader elsewhere; a login is not for there, and requests drops it.
-            allow_redirects=True,
-        )
+    def _ask(self, method: str, path: str, **more: object) -> Answer:
+        """Send one request; ``path`` is below the API's root unless it is an address of its own."""
+        scheme = "https" if self.ca_bundle else "http"
+        with requests.Session() as session:
+            # The registry is on loopback: no proxy leads there, and no netrc or REQUESTS_CA_BUNDLE is meant.
+            session.trust_env = False
+            session.auth = self.auth
+            session.verify = str(self.ca_bundle) if self.ca_bundle else True
+            url = urljoin(f"{scheme}://{self.address}/v2/", path)
+            found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
+            return Answer(status=found.status_code, headers=found.headers, body=found.content)

@@ -21,7 +21,10 @@ from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.terminal.console import Timings
 from tests.component.conftest import SUITE
-from tests.integration.container_support import IMAGE_MARKER_TEXT, JOB_LIMIT, enroot_form, open_gpu
+from tests.support.cluster import JOB_LIMIT
+from tests.support.enroot import enroot_form
+from tests.support.markers import IMAGE_MARKER_TEXT
+from tests.support.proof import open_gpu
 
 PlanWith = Callable[[int], EnvironmentPlan]
 LaunchWith = Callable[[int], AbstractContextManager[Environment]]

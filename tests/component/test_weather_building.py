@@ -73,10 +73,10 @@ def test_an_image_larger_than_what_is_free_is_not_begun(
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"),
+    "failure",
     [
-        pytest.param("tar: write error: No space left on device", DiskFullError, id="disk full"),
-        pytest.param("E: Failed to fetch http://127.0.0.1:9/dists: connection refused", BuildError, id="no network"),
+        pytest.param(("tar: write error: No space left on device", DiskFullError), id="disk full"),
+        pytest.param(("E: Failed to fetch http://127.0.0.1:9/dists: connection refused", BuildError), id="no network"),
     ],
 )
 def test_a_base_image_that_can_not_be_made_is_one_error_and_stands_in_the_result(
@@ -86,9 +86,9 @@ def test_a_base_image_that_can_not_be_made_is_one_error_and_stands_in_the_result
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     nothing_left: Callable[[], None],
-    words: str,
-    kind: type[LaunchError],
+    failure: tuple[str, type[LaunchError]],
 ) -> None:
+    words, kind = failure
     program = tmp_path / "bin" / "mmdebstrap"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 25\n", encoding="utf-8")

@@ -151,25 +151,24 @@ def written(plan: EnvironmentPlan) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "tests", "outcome", "own"),
+    ("exit_code", "tests", "expected"),
     [
-        (0, PASSED, Outcome.PASSED, 0),
-        (0, PASSED + SKIPPED, Outcome.PASSED, 0),
-        (1, PASSED + FAILED, Outcome.FAILED, 1),
-        (0, SKIPPED, Outcome.SKIPPED, 1),
-        (5, "", Outcome.FAILED, 5),
-        (0, None, Outcome.ERROR, 1),
+        (0, PASSED, (Outcome.PASSED, 0)),
+        (0, PASSED + SKIPPED, (Outcome.PASSED, 0)),
+        (1, PASSED + FAILED, (Outcome.FAILED, 1)),
+        (0, SKIPPED, (Outcome.SKIPPED, 1)),
+        (5, "", (Outcome.FAILED, 5)),
+        (0, None, (Outcome.ERROR, 1)),
     ],
     ids=["passed", "some skipped", "failed", "all skipped", "nothing selected", "no report"],
 )
 def test_exit_code_and_outcome(
-    *, run: Run, planned: EnvironmentPlan, exit_code: int, tests: str | None, outcome: Outcome, own: int
+    *, run: Run, planned: EnvironmentPlan, exit_code: int, tests: str | None, expected: tuple[Outcome, int]
 ) -> None:
     code, result = run(lambda: exit_code, tests)
-    assert code == own
-    assert result.outcome is outcome
+    assert (result.outcome, code) == expected
     kept = written(planned)
-    assert (kept.outcome, kept.exit_code) == (result.outcome, own)
+    assert (kept.outcome, kept.exit_code) == expected
     assert kept.versions == {"slurm": "22.05.8"}
     assert kept.ready == {"sshd": 1.5}
 
