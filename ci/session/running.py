@@ -132,10 +132,9 @@ def _run(cell: Cell, matrix: Matrix, request: Request, record: _Record) -> None:
             *(f"--junitxml={request.folder(cell) / store.JUNIT_FILE}", "-o", "junit_logging=all"),
         ]
         with record.timings.measure("tests"):
-            record.exit_code = console.call(
+            record.exit_code = console.attach(
                 [*record.command, *(report if request.pytest else ())],
                 env={**os.environ, **additions(launched, matrix, request, os.environ)},
-                attached=True,
                 grace=15.0,
             ).exit_code
 

@@ -126,7 +126,7 @@ def run(rows: Matrix, request_: Request, launched: Environment, monkeypatch: pyt
             return Completed(command=tuple(command), exit_code=exit_code, output="")
 
         monkeypatch.setattr(running, "_opened", opened)
-        monkeypatch.setattr("ci.terminal.console.call", call)
+        monkeypatch.setattr("ci.terminal.console.attach", call)
         return running.run(rows.cell(LEGACY), rows, request, command)
 
     runner = cast("Run", go)
