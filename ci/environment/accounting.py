@@ -8,7 +8,7 @@ from requests.exceptions import RequestException
 
 from ci import paths
 from ci.engine.connection import Engine, InsideFile, explain, labels
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 from ci.images import plan
 from ci.terminal import signals
 
@@ -64,12 +64,13 @@ def start(
 
     wait_for(
         "slurmdbd",
-        probe,
+        tolerating(probe, APIError),
         limit=_READY_SECONDS,
-        alive=lambda: engine.alive(container),
-        diagnose=lambda: engine.log_tail(container),
-        hint=f"{_LOG} in the container names what MariaDB or munge refused",
-        retry_on=(APIError,),
+        watched=Watched(
+            alive=lambda: engine.alive(container),
+            diagnose=lambda: engine.log_tail(container),
+            hint=f"{_LOG} in the container names what MariaDB or munge refused",
+        ),
     )
     return container
 

@@ -15,7 +15,7 @@ from ci import paths
 from ci.engine.connection import Answer, Engine, InsideFile, labels
 from ci.environment.registry import start_error
 from ci.environment.ssh import KeyPair
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 from ci.errors import EngineError, LaunchError
 from ci.images import plan
 from ci.matrix.cells import Cell, Runtime
@@ -255,13 +255,15 @@ def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -
 
     wait_for(
         f"{check.name} on {check.node.hostname}",
-        probe,
+        tolerating(probe, APIError),
         limit=limit,
-        alive=lambda: engine.alive(check.node.container),
-        diagnose=lambda: last_words(engine, check.node),
-        hint=check.hint,
-        retry_on=(APIError,),
+        watched=watched(engine, check.node, check.hint),
     )
+
+
+def watched(engine: Engine, node: Node, hint: str = "") -> Watched:
+    """Return how to see that a node has died, and what it said."""
+    return Watched(alive=lambda: engine.alive(node.container), diagnose=lambda: last_words(engine, node), hint=hint)
 
 
 def last_words(engine: Engine, node: Node) -> str:
@@ -301,11 +303,9 @@ def wait_for_port(engine: Engine, cluster: Cluster) -> int:
 
     return wait_for(
         f"start of {node.hostname}",
-        probe,
+        tolerating(probe, LaunchError),
         limit=5.0,
-        alive=lambda: engine.alive(node.container),
-        diagnose=lambda: last_words(engine, node),
-        retry_on=(LaunchError,),
+        watched=watched(engine, node),
     )
 
 

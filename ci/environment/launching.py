@@ -15,7 +15,7 @@ from ci.artefacts import sources
 from ci.artefacts.sources import Fetched, Sources
 from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, explain, labels
 from ci.environment import accounting, cluster, reaper, registry, ssh
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, tolerating, wait_for
 from ci.environment_file import EnvironmentFile, Login
 from ci.errors import EngineError, LaunchError
 from ci.images import plan, subject
@@ -352,12 +352,13 @@ def _wait_usable(
             ready[check.name] = round(time.monotonic() - started, 3)
         wait_for(
             "login over SSH",
-            lambda: _entered(login),
+            tolerating(lambda: _entered(login), LaunchError),
             limit=min(_SSH_SECONDS, options.ready_seconds),
-            alive=lambda: engine.alive(nodes.login.container),
-            diagnose=lambda: cluster.last_words(engine, nodes.login),
-            hint="sshd.log says why; the key was made for this run and stands in /etc/ssh/authorized_keys.d",
-            retry_on=(LaunchError,),
+            watched=cluster.watched(
+                engine,
+                nodes.login,
+                "sshd.log says why; the key was made for this run and stands in /etc/ssh/authorized_keys.d",
+            ),
         )
         ready["sshd"] = round(time.monotonic() - started, 3)
         step.note = f"usable {ready['sshd']:.1f} s after the first container's start"

@@ -14,7 +14,7 @@ from requests.exceptions import RequestException
 
 from ci import paths
 from ci.engine.connection import Engine, InsideFile, explain, labels, names_below
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 from ci.errors import LaunchError, PortTakenError
 from ci.images import plan
 from ci.terminal import signals
@@ -103,12 +103,13 @@ def _answering(engine: Engine, container: "Container") -> Registry:
 
     return wait_for(
         "start of the registry",
-        probe,
+        tolerating(probe, LaunchError),  # one that died at once has no port; its last words say more than that
         limit=_READY_SECONDS,
-        alive=lambda: engine.alive(container),
-        diagnose=lambda: engine.log_tail(container),
-        hint="a firewall between this process and the engine's published ports?",
-        retry_on=(LaunchError,),  # one that died at once has no port; its last words say more than that
+        watched=Watched(
+            alive=lambda: engine.alive(container),
+            diagnose=lambda: engine.log_tail(container),
+            hint="a firewall between this process and the engine's published ports?",
+        ),
     )
 
 

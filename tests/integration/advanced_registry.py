@@ -10,7 +10,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, Watched, wait_for
 from tests.integration.container_support import JOB_LIMIT, Node, Registry, Shell
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class StallingRegistry:
         def alive() -> bool | str:
             return f"the job has ended:\n{job.get_stderr()}" if job.is_completed() else True
 
-        wait_for("a request for a layer", probe, limit=JOB_LIMIT, poll=0.5, alive=alive)
+        wait_for("a request for a layer", probe, limit=JOB_LIMIT, poll=0.5, watched=Watched(alive=alive))
 
 
 @contextmanager

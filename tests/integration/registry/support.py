@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ci import paths
 from ci.engine.connection import LABEL_CELL, LABEL_ROLE, LABEL_RUN, Engine, InsideFile, labels
 from ci.environment.ssh import Completed
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, Watched, wait_for
 from ci.environment_file import EnvironmentFile
 from ci.images.plan import REGISTRY_PORT
 from tests.integration.container_support import IMAGE_MARKER, Node, Shell
@@ -148,8 +148,7 @@ def start_registry(
         f"registry {name}",
         lambda: _answers(address, tls),
         limit=_READY_SECONDS,
-        alive=lambda: engine.alive(container),
-        diagnose=lambda: engine.log_tail(container),
+        watched=Watched(alive=lambda: engine.alive(container), diagnose=lambda: engine.log_tail(container)),
     )
     return OwnRegistry(container=container, host_address=address, name=name, authorization=authorization, tls=tls)
 
