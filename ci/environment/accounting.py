@@ -10,7 +10,7 @@ from ci.environment import service
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Service
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -48,12 +48,13 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
 
     wait_for(
         "slurmdbd",
-        probe,
+        tolerating(probe, APIError),
         limit=_READY_SECONDS,
-        alive=lambda: engine.alive(container),
-        diagnose=lambda: engine.log_tail(container),
-        hint=f"{_LOG} in the container names what MariaDB or munge refused",
-        retry_on=(APIError,),
+        watched=Watched(
+            alive=lambda: engine.alive(container),
+            diagnose=lambda: engine.log_tail(container),
+            hint=f"{_LOG} in the container names what MariaDB or munge refused",
+        ),
     )
     return container
 

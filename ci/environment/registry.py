@@ -18,7 +18,7 @@ from ci.engine.connection import Engine, InsideFile, explain, names_below
 from ci.environment import service
 from ci.environment.registry_client import MANIFESTS, RegistryClient
 from ci.environment.service import Place, Service
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 from ci.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -84,13 +84,14 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
 
     return wait_for(
         f"start of the registry {wanted.hostname}",
-        probe,
-        limit=_READY_SECONDS,
-        alive=lambda: place.engine.alive(container),
-        diagnose=lambda: place.engine.log_tail(container),
-        hint="a firewall between this process and the engine's published ports?",
         # One that died at once has no port; its last words say more than that.
-        retry_on=(LaunchError, RequestException),
+        tolerating(probe, LaunchError, RequestException),
+        limit=_READY_SECONDS,
+        watched=Watched(
+            alive=lambda: place.engine.alive(container),
+            diagnose=lambda: place.engine.log_tail(container),
+            hint="a firewall between this process and the engine's published ports?",
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from docker.errors import APIError
 from ci.engine.connection import Answer, Engine
 from ci.environment import ssh
 from ci.environment.cluster import SSH_PORT, Cluster, Node, last_words
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 from ci.environment_file import Login
 from ci.errors import LaunchError
 
@@ -125,12 +125,9 @@ def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -
 
     wait_for(
         f"{check.name} on {check.node.hostname}",
-        probe,
+        tolerating(probe, APIError),
         limit=limit,
-        alive=lambda: engine.alive(check.node.container),
-        diagnose=lambda: last_words(engine, check.node),
-        hint=check.hint,
-        retry_on=(APIError,),
+        watched=_watched(engine, check.node, check.hint),
     )
 
 
@@ -143,11 +140,9 @@ def wait_for_port(engine: Engine, cluster: Cluster) -> int:
 
     return wait_for(
         f"start of {node.hostname}",
-        probe,
+        tolerating(probe, LaunchError),
         limit=5.0,
-        alive=lambda: engine.alive(node.container),
-        diagnose=lambda: last_words(engine, node),
-        retry_on=(LaunchError,),
+        watched=_watched(engine, node),
     )
 
 
@@ -161,13 +156,18 @@ def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> No
 
     wait_for(
         "login over SSH",
-        probe,
+        tolerating(probe, LaunchError),
         limit=limit,
-        alive=lambda: engine.alive(node.container),
-        diagnose=lambda: last_words(engine, node),
-        hint="sshd.log says why; the key was made for this run and stands in /etc/ssh/authorized_keys.d",
-        retry_on=(LaunchError,),
+        watched=_watched(
+            engine,
+            node,
+            "sshd.log says why; the key was made for this run and stands in /etc/ssh/authorized_keys.d",
+        ),
     )
+
+
+def _watched(engine: Engine, node: Node, hint: str = "") -> Watched:
+    return Watched(alive=lambda: engine.alive(node.container), diagnose=lambda: last_words(engine, node), hint=hint)
 
 
 def wait_until_usable(

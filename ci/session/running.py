@@ -91,10 +91,9 @@ def _run(record: Record) -> int:
             *(f"--junitxml={folder / store.JUNIT_FILE}", "-o", "junit_logging=all"),
         ]
         with record.timings.measure("tests"):
-            return console.call(
+            return console.attach(
                 [*record.command, *(report if options.pytest else ())],
                 env={**os.environ, **additions(launched, os.environ)},
-                attached=True,
                 grace=_GRACE_SECONDS,
             ).exit_code
 

@@ -135,7 +135,7 @@ def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.Mon
             return Completed(command=tuple(command), exit_code=exit_code, output="")
 
         monkeypatch.setattr(running, "_opened", opened)
-        monkeypatch.setattr("ci.terminal.console.call", call)
+        monkeypatch.setattr("ci.terminal.console.attach", call)
         return running.run(plan, command)
 
     runner = cast("Run", go)

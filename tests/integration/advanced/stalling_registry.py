@@ -7,7 +7,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ci.environment.wait import NotYet, wait_for
+from ci.environment.wait import NotYet, Watched, wait_for
 from tests.support.cluster import JOB_LIMIT, Node, Shell
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class StallingRegistry:
         def alive() -> bool | str:
             return f"the job has ended:\n{job.get_stderr()}" if job.is_completed() else True
 
-        wait_for("a request for a layer", probe, limit=JOB_LIMIT, poll=0.5, alive=alive)
+        wait_for("a request for a layer", probe, limit=JOB_LIMIT, poll=0.5, watched=Watched(alive=alive))
 
 
 @contextmanager
