@@ -91,7 +91,7 @@ def main() -> int:
         image(name, [*common, layer({"marker": name.encode()})])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    folder = Path("/var/lib/enroot-data/imports")
+    folder = Path("/var/lib/enroot-data/tmp/imports")
     cache = Path(f"/var/lib/enroot-data/cache/user-{os.getuid()}")
     for number in range(rounds):
         folder.mkdir()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 AT_ONCE = 8
-FOLDER = Path("/var/lib/enroot-data/starts")
+FOLDER = Path("/var/lib/enroot-data/tmp/starts")
 LOG_FD, REPLY_FD = 3, 4
 
 
