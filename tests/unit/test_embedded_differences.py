@@ -47,7 +47,7 @@ def waits_for_a_release(node: ast.AST, cell: Cell) -> bool:
 
 
 def test_the_newest_real_cell_is_the_one_of_the_table(rows: Matrix) -> None:
-    real = [cell for cell in rows.cells(None, Arch.AMD64) if cell.runtime is Runtime.NVIDIA]
+    real = [cell for cell in rows.all_cells(Arch.AMD64) if cell.runtime is Runtime.NVIDIA]
     for axis in ("enroot", "pyxis"):
         assert max(version_of(cell, axis) for cell in real) == version_of(rows.cell(NEWEST), axis)
 
