@@ -17,14 +17,17 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import mentioned, mentioned_legacy, selected
 from ci.matrix.cells import Cell, Runtime
+from ci.python import venvs
 
 nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `environment`
 
 # Taking an environment down takes seconds; nox' own limits are 0.3 s and 0.2 s.
 PATIENCE = 60.0
 PROJECT = nox.project.load_toml("pyproject.toml")
+DEVELOPMENT = ("run", "test", "lint")
 CODE = ("ci", "tests", "noxfile.py")
 ARGV = sys.argv[1:]
 # All cells of one nox call belong to one run.
@@ -40,6 +43,7 @@ except PyxisMatrixError as problem:
     print(problem, file=sys.stderr)  # noqa: T201 - nox has nothing to report with yet
     sys.exit(problem.exit_code)
 
+SUBJECT = MATRIX.subject.requirement
 
 Session = Callable[..., None]
 
@@ -52,31 +56,27 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 @nox.session(tags=["project"])
 def lint(session: nox.Session) -> None:
     """Check style, formatting and the arrows between folders (ruff, import-linter)."""
-    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
-    session.run("ruff", "check", *CODE)
-    session.run("ruff", "format", "--check", *CODE)
-    session.run("lint-imports")
+    venv = environment(session, *DEVELOPMENT, subject=SUBJECT)
+    run(session, venv, "ruff", "check", *CODE)
+    run(session, venv, "ruff", "format", "--check", *CODE)
+    run(session, venv, "lint-imports")
 
 
 @nox.session(tags=["project"])
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict)."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run", "test", "lint"))
-    install_subject(session)
-    session.run("mypy")
+    run(session, environment(session, *DEVELOPMENT, subject=SUBJECT), "mypy")
 
 
 @nox.session(tags=["project"])
 def tests(session: nox.Session) -> None:
     """Run the project's own unit and component tests."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run", "test"), "nox")
-    session.run("pytest", *session.posargs, interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
+    run(session, environment(session, *DEVELOPMENT, subject=SUBJECT), "pytest", *session.posargs)
 
 
 def command(session: nox.Session, *words: str) -> None:
     """Run a command of `python -m ci`."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run"))
-    session.run("python", "-m", "ci", *words, *session.posargs, interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
+    run(session, environment(session, "run"), "python", "-m", "ci", *words, *session.posargs)
 
 
 @nox.session(default=False)
@@ -141,10 +141,10 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
         session.error("--cell says where to run the suite that --suite names, and there is none")
     if asked.suite:
         command = ["pytest", str(asked.suite), *rest]
-        run(session, asked.cell or cell, "--as", asked.suite.stem, "--plain", *own, command=command)
+        run_suite(session, asked.cell or cell, "--as", asked.suite.stem, "--plain", *own, command=command)
     else:
         legacy = [str(file) for file in sorted(Path("tests/integration").glob("test_legacy_*.py"))]
-        run(session, cell, "--as", "legacy_integration", *own, command=["pytest", *legacy, *rest])
+        run_suite(session, cell, "--as", "legacy_integration", *own, command=["pytest", *legacy, *rest])
 
 
 def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> None:
@@ -165,24 +165,36 @@ def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> Non
         session.skip(reason)
     plugin = ["-p", "tests.integration.conftest_container_packaging"]
     path = f"tests/integration/{tests_of_suite}"
-    run(session, cell, "--as", session.name.partition("(")[0], *own, command=["pytest", *plugin, path, *rest])
+    run_suite(session, cell, "--as", session.name.partition("(")[0], *own, command=["pytest", *plugin, path, *rest])
 
 
-def run(session: nox.Session, cell: str, *arguments: str, command: list[str]) -> None:
+def run_suite(session: nox.Session, cell: str, *arguments: str, command: list[str]) -> None:
     """Run a command against a cell's environment, with the subject installed beside it."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run", "test"))
-    install_subject(session)
+    asked, _, _ = options.split(session.posargs)
+    venv = environment(session, "run", "test", subject=asked.subject or SUBJECT)
+    ours = ("-m", "ci", "run", cell, "--run", RUN, "--pytest", *arguments)
+    run(session, venv, "python", *ours, "--", "python", "-m", *command)
+
+
+def environment(session: nox.Session, *groups: str, subject: Path | str = "") -> Path:
+    """Return the virtual environment with these dependency groups and the subject: its release, or its checkout."""
+    release = [subject] if isinstance(subject, str) and subject else []
+    packages = venvs.Packages(
+        requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release),
+        constraints=MATRIX.subject.constraints if subject else (),
+        checkout=subject.expanduser().absolute() if isinstance(subject, Path) else None,
+    )
+    try:
+        return venvs.shared(session.cache_dir.parent, "-".join(groups), packages)
+    except PyxisMatrixError as problem:
+        session.error(str(problem))
+
+
+def run(session: nox.Session, venv: Path, program: str, *arguments: str) -> None:
+    """Run a program of a virtual environment, which is also the first on PATH for what it starts itself."""
     session.run(
-        *("python", "-m", "ci", "run", cell, "--run", RUN, "--pytest", *arguments, "--", "python", "-m", *command),
+        *(str(venv / "bin" / program), *arguments),
+        env={"VIRTUAL_ENV": str(venv), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"},
         interrupt_timeout=PATIENCE,
         terminate_timeout=PATIENCE,
     )
-
-
-def install_subject(session: nox.Session) -> None:
-    """Install the package under test beside the suites: its release, or the checkout that `--subject` names."""
-    asked, _, _ = options.split(session.posargs)
-    limits = Path(session.create_tmp()) / "constraints.txt"
-    limits.write_text("".join(f"{line}\n" for line in MATRIX.subject.constraints), encoding="utf-8")
-    subject = ("--editable", str(asked.subject)) if asked.subject else (MATRIX.subject.requirement,)
-    session.install("--constraint", str(limits), *subject)

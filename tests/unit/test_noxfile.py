@@ -35,8 +35,8 @@ def test_whatever_may_have_an_environment_up_is_given_the_time_to_take_it_down()
     """Unless told otherwise, nox kills a child half a second after Ctrl-C (wntrblm/nox#369)."""
     (patience,) = assigned("PATIENCE")
     assert float(ast.literal_eval(patience)) >= 30
-    starting = [call for call in calls("session.run") if "'ci'" in text(call) or "'pytest'" in text(call)]
-    assert len(starting) >= 3
+    starting = calls("session.run")
+    assert starting
     for call in starting:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert given.get("interrupt_timeout") == given.get("terminate_timeout") == "PATIENCE", text(call)
