@@ -24,18 +24,21 @@ from ci.matrix.arch import Arch
 from ci.matrix.asked import mentioned, mentioned_legacy, selected
 from ci.matrix.cells import Cell, Runtime
 from ci.options import Scope
+from ci.python import venvs
 
 nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `environment`
 
 # Taking an environment down takes seconds; nox' own limits are 0.3 s and 0.2 s.
 PATIENCE = 60.0
 PROJECT = nox.project.load_toml("pyproject.toml")
+DEVELOPMENT = ("run", "test", "lint")
 CODE = ("ci", "tests", "noxfile.py")
 ARGV = sys.argv[1:]
 # All cells of one nox call belong to one run.
-RUN = os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
+os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
 # SIGTERM ends nox without a word to its children; ours ask the kernel to be told.
 os.environ["PYXIS_MATRIX_PARENT"] = str(os.getpid())
 
@@ -47,8 +50,8 @@ except PyxisMatrixError as problem:
     print(problem, file=sys.stderr)  # noqa: T201 - nox has nothing to report with yet
     sys.exit(problem.exit_code)
 
-
 Session = Callable[..., None]
+PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
 
 
 def each(*chosen: Cell) -> Callable[[Session], Session]:
@@ -59,31 +62,28 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 @nox.session(tags=["project"])
 def lint(session: nox.Session) -> None:
     """Check style, formatting and the arrows between folders (ruff, import-linter)."""
-    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
-    session.run("ruff", "check", *CODE)
-    session.run("ruff", "format", "--check", *CODE)
-    session.run("lint-imports")
+    venv = environment(session, *DEVELOPMENT)
+    run(session, venv, "ruff", "check", *CODE)
+    run(session, venv, "ruff", "format", "--check", *CODE)
+    run(session, venv, "lint-imports")
 
 
 @nox.session(tags=["project"])
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict)."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run", "test", "lint"))
-    install_subject(session)
-    session.run("mypy")
+    run(session, environment(session, *DEVELOPMENT), "mypy")
 
 
 @nox.session(tags=["project"])
 def tests(session: nox.Session) -> None:
-    """Run the project's own unit and component tests."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run", "test"), "nox")
-    session.run("pytest", *session.posargs, interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
+    """Run the unit tests; they need neither an engine nor a network."""
+    run(session, environment(session, *DEVELOPMENT), "pytest", "tests/unit", *session.posargs)
 
 
-def command(session: nox.Session, *words: str) -> None:
-    """Run a command of `python -m ci`."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run"))
-    session.run("python", "-m", "ci", *words, *session.posargs, interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
+@nox.session(default=False)
+def component(session: nox.Session) -> None:
+    """Run the component tests: real programs and a real container engine, no real enroot and Pyxis."""
+    run(session, environment(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
 
 
 @nox.session(default=False)
@@ -108,6 +108,7 @@ def ci(session: nox.Session) -> None:
 @each(*CONTAINER_CELLS)
 def pyxis_basic(session: nox.Session, cell: str) -> None:
     """Build, push and run container tasks through Slurm: the main job."""
+    needs_the_sdk(session)
     container_suite(session, cell, "test_container_packaging_basic.py", "conftest_container_packaging.py")
 
 
@@ -115,6 +116,7 @@ def pyxis_basic(session: nox.Session, cell: str) -> None:
 @each(*CONTAINER_CELLS)
 def pyxis_advanced(session: nox.Session, cell: str) -> None:
     """Run arrays, mounts, workflows, failures and several nodes through the subject."""
+    needs_the_sdk(session)
     container_suite(session, cell, "test_container_packaging_advanced.py", "advanced")
 
 
@@ -148,10 +150,11 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
         session.error("--cell says where to run the suite that --suite names, and there is none")
     if asked.suite:
         own = replace(asked, name=asked.suite.stem, plain=True)
-        run(session, asked.suite_cell or cell, own, str(asked.suite), *rest)
+        run_suite(session, asked.suite_cell or cell, own, str(asked.suite), *rest)
     else:
+        needs_the_sdk(session)
         legacy = [str(file) for file in sorted(Path("tests/integration").glob("test_legacy_*.py"))]
-        run(session, cell, asked, *legacy, *rest)
+        run_suite(session, cell, asked, *legacy, *rest)
 
 
 def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> None:
@@ -171,22 +174,42 @@ def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> No
         session.error(reason)
     if reason:
         session.skip(reason)
-    plugin = ("-p", "tests.integration.conftest_container_packaging")
-    suite = [f"tests/integration/{it}" for it in tests_of_suite]
-    run(session, cell, asked, *plugin, *suite, *rest)
+    run_suite(session, cell, asked, *PLUGIN, *(f"tests/integration/{it}" for it in tests_of_suite), *rest)
+
+
+def run_suite(session: nox.Session, cell: str, asked: options.Options, *arguments: str) -> None:
+    """Run pytest against a cell's environment, with the subject installed beside it."""
+    with one_message(session):  # before anything is installed
+        asked.check(MATRIX.cell(cell))
+    venv = environment(session, "run", "test", checkout=asked.subject)
+    words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
+    run(session, venv, "python", "-m", "ci", "run", cell, *words, "--", "python", "-m", "pytest", *arguments)
+
+
+def command(session: nox.Session, *words: str) -> None:
+    """Run a command of `python -m ci`."""
+    run(session, environment(session, "run", subject=False), "python", "-m", "ci", *words, *session.posargs)
 
 
 def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
-    """Return a session's own options and what is pytest's; or show both kinds of help and skip."""
+    """Return a session's own options and what is pytest's; where help is asked for, show that of both and skip."""
     with one_message(session):
         asked, rest = options.split(session.posargs)
     if {"-h", "--help"} & set(rest):
-        session.log(options.nox_help())
-        install(session)
-        session.run("python", "-m", "pytest", "--help", interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
+        sys.stdout.write(options.nox_help())
+        sys.stdout.flush()
+        run(session, environment(session, "run", "test"), "python", "-m", "pytest", "--help")
         session.skip("help was asked for")
-    suite = session.name.partition("(")[0]
-    return replace(asked, name=suite, pytest=True), rest
+    return replace(asked, name=session.name.partition("(")[0], pytest=True), rest
+
+
+def needs_the_sdk(session: nox.Session) -> None:
+    """Refuse, before anything is built, to run a suite of slurm-sdk with another subject."""
+    if MATRIX.subject.name != "slurm-sdk":
+        session.error(
+            f"this suite runs tasks through slurm-sdk, and the subject is {MATRIX.subject.requirement}. What fits any "
+            "subject: pyxis_conformance, registry; and your own: nox -s legacy_integration -- --suite PATH"
+        )
 
 
 @contextmanager
@@ -198,29 +221,23 @@ def one_message(session: nox.Session) -> Iterator[None]:
         session.error(str(problem))
 
 
-def run(session: nox.Session, cell: str, asked: options.Options, *arguments: str) -> None:
-    """Run pytest against a cell's environment, with the subject installed beside it."""
-    with one_message(session):  # before anything is installed
-        asked.check(MATRIX.cell(cell))
-    install(session)
-    words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
+def environment(session: nox.Session, *groups: str, checkout: Path | None = None, subject: bool = True) -> Path:
+    """Return the virtual environment with these dependency groups and the subject: its release, or a checkout."""
+    release = [MATRIX.subject.requirement] if subject and not checkout else []
+    packages = venvs.Packages(
+        requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release),
+        constraints=MATRIX.subject.constraints if subject else (),
+        checkout=checkout,
+    )
+    with one_message(session):
+        return venvs.shared(session.cache_dir.parent, "-".join(groups), packages)
+
+
+def run(session: nox.Session, venv: Path, program: str, *arguments: str) -> None:
+    """Run a program of a virtual environment, which is also the first on PATH for what it starts itself."""
     session.run(
-        *("python", "-m", "ci", "run", cell, *words, "--", "python", "-m", "pytest", *arguments),
+        *(str(venv / "bin" / program), *arguments),
+        env={"VIRTUAL_ENV": str(venv), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"},
         interrupt_timeout=PATIENCE,
         terminate_timeout=PATIENCE,
     )
-
-
-def install(session: nox.Session) -> None:
-    """Install what suites need, and the package under test beside them."""
-    session.install(*nox.project.dependency_groups(PROJECT, "run", "test"))
-    install_subject(session)
-
-
-def install_subject(session: nox.Session) -> None:
-    """Install the package under test: its release, or the checkout that `--subject` names."""
-    asked, _ = options.split(session.posargs)
-    limits = Path(session.create_tmp()) / "constraints.txt"
-    limits.write_text("".join(f"{line}\n" for line in MATRIX.subject.constraints), encoding="utf-8")
-    subject = ("--editable", str(asked.subject)) if asked.subject else (MATRIX.subject.requirement,)
-    session.install("--constraint", str(limits), *subject)

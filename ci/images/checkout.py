@@ -1,6 +1,6 @@
 """The subject as a checkout on this machine: its state, and the two wheels that are built from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
@@ -8,22 +8,21 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
-from typing import Literal
+import zipfile
 
-import build
-import build.env
 from filelock import FileLock
-import pyproject_hooks
+from packaging.metadata import Metadata
 
 from ci.errors import SubjectError
-from ci.paths import make_directory
+from ci.images.wheels import BUILD_EPOCH
+from ci.paths import REPOSITORY, make_directory
+from ci.python import uv
+from ci.terminal.console import call
 
 # Not part of a source tree: version control, environments, caches and what builds leave behind.
 _LEFTOVER = re.compile(r"__pycache__|build|dist|node_modules|venv|.*\.egg-info")
-_DISTRIBUTIONS: tuple[Literal["wheel"], Literal["editable"]] = ("wheel", "editable")
-# Without a fixed time two builds of the same state would differ, and with them the tags of all images made from it.
-_EPOCH = "315619200"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +34,13 @@ class BuiltCheckout:
     """With the code in it, for images."""
     editable: Path
     """Points at the checkout's own absolute path (PEP 660), for nodes that have it mounted there."""
+    requirement: str
+    """Its own name and version: ``slurm-sdk==0.4.6``."""
+    requires: tuple[str, ...]
+    """What it requires (PEP 508, with markers)."""
 
 
-def build_checkout(checkout: Path, cache: Path) -> BuiltCheckout:
+def build_checkout(checkout: Path, cache: Path, *, log: Path | None = None) -> BuiltCheckout:
     """Build a checkout's wheels, or return those of the same state from the cache.
 
     Build requirements come from the user's package index. Raises ``SubjectError`` where it does not build.
@@ -56,10 +59,20 @@ def build_checkout(checkout: Path, cache: Path) -> BuiltCheckout:
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=store, prefix=".building-") as work:
                 draft = Path(work) / "wheels"
-                _build(checkout, draft)
+                call(
+                    [sys.executable, "-m", "ci.images.wheel_build", checkout, draft],
+                    cwd=REPOSITORY,
+                    env={**uv.environment(), "SOURCE_DATE_EPOCH": BUILD_EPOCH},
+                    log=log,
+                ).check(
+                    SubjectError,
+                    "The subject's checkout does not build.",
+                    where=str(checkout),
+                    next_step=f"uv build --wheel {checkout} shows all of it",
+                )
                 # A build may write into the tree; the state asked for next is the one after it.
                 shutil.move(draft, folder)
-    return BuiltCheckout(checkout=checkout, wheel=_only(folder / "wheel"), editable=_only(folder / "editable"))
+    return _read(checkout, folder)
 
 
 def check_open_to_jobs(checkout: Path) -> None:
@@ -117,34 +130,16 @@ def _git(checkout: Path, *arguments: str) -> str | None:
     return done.stdout.decode(errors="surrogateescape").strip("\n") if done.returncode == 0 else None
 
 
-def _build(checkout: Path, folder: Path) -> None:
-    try:
-        with build.env.DefaultIsolatedEnv() as isolated:
-            builder = build.ProjectBuilder.from_isolated_env(isolated, checkout, runner=_run_hook)
-            isolated.install(builder.build_system_requires)
-            for distribution in _DISTRIBUTIONS:
-                isolated.install(builder.get_requires_for_build(distribution))
-                builder.build(distribution, folder / distribution)
-    except (build.BuildException, build.BuildBackendException, build.FailedProcessError, OSError) as problem:
-        raise SubjectError(
-            "The subject's checkout does not build.",
-            where=str(checkout),
-            why=_last_lines(problem),
-            next_step=f"python -m build --wheel {checkout} shows all of it",
-        ) from problem
-
-
-def _run_hook(cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
-    environ = {"SOURCE_DATE_EPOCH": _EPOCH, **(extra_environ or {})}
-    pyproject_hooks.quiet_subprocess_runner(cmd, cwd, environ)
-
-
-def _last_lines(problem: BaseException, count: int = 12) -> str:
-    cause = getattr(problem, "exception", problem)
-    output = getattr(cause, "output", None) or getattr(cause, "stderr", None) or b""
-    text = output.decode(errors="replace") if isinstance(output, bytes) else str(output)
-    return "\n".join([str(problem), *[f"    {line}" for line in text.strip().splitlines()[-count:]]])
-
-
-def _only(folder: Path) -> Path:
-    return next(folder.glob("*.whl"))
+def _read(checkout: Path, folder: Path) -> BuiltCheckout:
+    (wheel,), (editable,) = (folder / "wheel").glob("*.whl"), (folder / "editable").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (entry,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+        # Not validated: what the backend wrote is for the installer to refuse.
+        metadata = Metadata.from_email(archive.read(entry), validate=False)
+    return BuiltCheckout(
+        checkout=checkout,
+        wheel=wheel,
+        editable=editable,
+        requirement=f"{metadata.name}=={metadata.version}",
+        requires=tuple(map(str, metadata.requires_dist or ())),
+    )

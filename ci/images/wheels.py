@@ -1,29 +1,38 @@
-"""Wheels for a machine that is not this one: which tags fit it, and whether a set of wheels is complete for it.
+"""The wheels that some requirements need on a machine that is not this one.
 
-Pure apart from reading wheels. It exists because ``pip download --platform`` picks wheels for the target but evaluates
-environment markers on the machine it runs on, so a dependency that only the target needs can be left out.
+uv resolves them: it knows the target's markers and tags. It has no command to download wheels, so pip downloads exactly
+what uv chose, with the user's own settings and credentials. A release that has no wheel at all is built here if it is
+pure Python.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from email.parser import Parser
-import hashlib
+import os
 from pathlib import Path
-from typing import Self
-import zipfile
+import re
+import sys
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import NormalizedName, canonicalize_name
-from packaging.version import InvalidVersion, Version
-
-from ci.artefacts.download import sha256_of
-from ci.errors import SubjectError
+from ci.errors import DiskFullError, PyxisMatrixError, SubjectError, disk_is_full
 from ci.matrix.arch import Arch
+from ci.python import uv
+from ci.terminal.console import call
+from ci.terminal.processes import Completed
+
+BUILD_EPOCH = "315619200"
+"""SOURCE_DATE_EPOCH of all builds. Two builds of one source are the same file then, and images are not built again."""
 
 # glibc of Debian 12, the oldest suite of the matrix; wheels for it run on the newer ones as well.
 _GLIBC_MINOR = 36
 _OLDEST_MINOR = {Arch.AMD64: 5, Arch.ARM64: 17}
 _LEGACY = {Arch.AMD64: ("manylinux2014", "manylinux2010", "manylinux1"), Arch.ARM64: ("manylinux2014",)}
+
+_NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)` because building from source is disabled")
+_NOT_SATISFIABLE = 1
+"""uv's exit code where no set of versions fits; 2 is for everything else: network, files, builds."""
+_CHECK_INDEX = (
+    "check the network and the package index; `pip config list` shows it (PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT)"
+)
+_LINES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,101 +44,131 @@ class Target:
     arch: Arch
 
     @property
-    def platforms(self) -> tuple[str, ...]:
-        """The platform tags that fit, best first, as pip's ``--platform`` takes them."""
+    def platform(self) -> str:
+        """The newest platform that fits, as uv spells it."""
+        return f"{self.arch.uname}-manylinux_2_{_GLIBC_MINOR}"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """All platform tags that fit, best first, as pip takes them."""
         minors = range(_GLIBC_MINOR, _OLDEST_MINOR[self.arch] - 1, -1)
         names = [*(f"manylinux_2_{minor}" for minor in minors), *_LEGACY[self.arch], "linux"]
         return tuple(f"{name}_{self.arch.uname}" for name in names)
-
-    @property
-    def markers(self) -> dict[str, str]:
-        """The values that environment markers (PEP 508) have there."""
-        return {
-            "implementation_name": "cpython",
-            "implementation_version": f"{self.python}.0",
-            "os_name": "posix",
-            "platform_machine": self.arch.uname,
-            "platform_python_implementation": "CPython",
-            "platform_release": "",
-            "platform_system": "Linux",
-            "platform_version": "",
-            "python_full_version": f"{self.python}.0",
-            "python_version": self.python,
-            "sys_platform": "linux",
-        }
 
     def __str__(self) -> str:
         """Return it as shown to a person."""
         return f"Python {self.python} on Linux {self.arch}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wheel:
-    """What a wheel says about itself."""
+def collect(
+    requirements: Iterable[str], constraints: Iterable[str], target: Target, folder: Path, *, log: Path | None
+) -> None:
+    """Fill ``folder`` with one wheel for each package that the requirements need on the target, direct or not.
 
-    name: NormalizedName
-    version: Version
-    requires: tuple[Requirement, ...] = ()
-
-    @classmethod
-    def read(cls, file: Path) -> Self:
-        """Read the metadata of a wheel; ``SubjectError`` where the file is none."""
-        try:
-            with zipfile.ZipFile(file) as archive:
-                entry = next(
-                    name for name in archive.namelist() if name.endswith(".dist-info/METADATA") and name.count("/") == 1
-                )
-                metadata = Parser().parsestr(archive.read(entry).decode(), headersonly=True)
-            return cls(
-                name=canonicalize_name(metadata["Name"]),
-                version=Version(metadata["Version"]),
-                requires=tuple(Requirement(text) for text in metadata.get_all("Requires-Dist", [])),
-            )
-        except (OSError, zipfile.BadZipFile, StopIteration, TypeError, InvalidVersion, InvalidRequirement) as problem:
-            why = f"{type(problem).__name__}: {problem}"
-            raise SubjectError("A wheel can't be read.", where=str(file), why=why) from problem
-
-    def needs(self, extras: Iterable[str], target: Target) -> list[Requirement]:
-        """Return what it requires on the target, with these extras; markers are evaluated and removed."""
-        environments = [{**target.markers, "extra": extra} for extra in ("", *extras)]
-        return [
-            _without_marker(requirement)
-            for requirement in self.requires
-            if requirement.marker is None or any(requirement.marker.evaluate(each) for each in environments)
-        ]
+    :raises SubjectError: with uv's or pip's own words.
+    """
+    folder.mkdir()
+    folder.with_name("constraints.txt").write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
+    # Named in here and not on the command line: there it would replace the constraints that the user has set.
+    lines = ["--constraint constraints.txt", *requirements]
+    wanted = folder.with_name("requirements.txt")
+    wanted.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    where = f"{', '.join(lines[1:])} for {target}"
+    pins, sources = _resolve(wanted, where, target, log)
+    for pin in (pin for pin in pins if _project(pin) in sources):
+        _build(pin, target, folder, log)
+    if wheels := [pin for pin in pins if _project(pin) not in sources]:
+        _download(wheels, target, folder, log)
 
 
-def unmet(roots: Iterable[Requirement], wheels: Iterable[Wheel], target: Target) -> list[str]:
-    """Return the requirements, direct or not, that a set of wheels leaves open on the target; sorted."""
-    offered: dict[NormalizedName, Wheel] = {wheel.name: wheel for wheel in wheels}
-    pending = [_without_marker(root) for root in roots if root.marker is None or root.marker.evaluate(target.markers)]
-    seen: set[str] = set()
-    lacking: set[str] = set()
-    while pending:
-        requirement = pending.pop()
-        if str(requirement) in seen:
-            continue
-        seen.add(str(requirement))
-        wheel = offered.get(canonicalize_name(requirement.name))
-        if wheel is None or not requirement.specifier.contains(wheel.version, prereleases=True):
-            lacking.add(str(requirement))
-            continue
-        pending += wheel.needs(requirement.extras, target)
-    return sorted(lacking)
+def _resolve(wanted: Path, where: str, target: Target, log: Path | None) -> tuple[list[str], frozenset[str]]:
+    """Return what to install, as ``name==version``, and the names of those that have no wheel."""
+    program = uv.program()
+    if program is None:
+        raise SubjectError("uv was not found.", next_step="run it through nox, or ci/bootstrap, or pip install uv")
+    command = [
+        program,
+        "pip",
+        "compile",
+        str(wanted),
+        "--python",
+        sys.executable,
+        "--quiet",
+        "--no-header",
+        "--no-annotate",
+    ]
+    command += ["--python-version", target.python, "--python-platform", target.platform]
+    command += ["--only-binary", ":all:"]
+    sources: frozenset[str] = frozenset()
+    while True:
+        exceptions = [f"--no-binary={name}" for name in sorted(sources)]
+        done = call([*command, *exceptions], env=uv.environment(), log=log, split=True)
+        if done.ok:
+            return done.output.splitlines(), sources
+        without_wheel = frozenset(_NO_WHEEL.findall(done.errors))
+        if without_wheel <= sources:
+            raise _not_resolved(where, done)
+        sources |= without_wheel
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """Return the sha256 of each wheel in a folder, by file name; sorted."""
-    return {file.name: sha256_of(file) for file in sorted(folder.glob("*.whl"))}
+def _download(pins: list[str], target: Target, folder: Path, log: Path | None) -> None:
+    pinned = folder.with_name("pinned.txt")
+    pinned.write_text("".join(f"{pin}\n" for pin in pins), encoding="utf-8")
+    # Some thirty platforms: in the environment they do not drown the command line that is shown.
+    env = {**os.environ, "PIP_PLATFORM": " ".join(target.tags)}
+    command = [*_pip("download"), "--dest", str(folder), "--only-binary", ":all:", "--requirement", str(pinned)]
+    done = call([*command, "--implementation", "cp", "--python-version", target.python], env=env, log=log)
+    if not done.ok:
+        raise _failed("A wheel was not downloaded.", f"{len(pins)} packages for {target}", "pip", done, _CHECK_INDEX)
 
 
-def fingerprint(sums: Mapping[str, str]) -> str:
-    """Return one sha256 over names and checksums, whatever their order."""
-    lines = "".join(f"{checksum}  {name}\n" for name, checksum in sorted(sums.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+def _build(pin: str, target: Target, folder: Path, log: Path | None) -> None:
+    before = set(folder.iterdir())
+    command = [*_pip("wheel"), "--wheel-dir", str(folder), "--no-binary", _project(pin), pin]
+    done = call(command, env={**os.environ, "SOURCE_DATE_EPOCH": BUILD_EPOCH}, log=log)
+    if not done.ok:
+        next_step = f"require a release that has a wheel; `pip wheel --no-deps {pin}` shows the whole build"
+        raise _failed("A package without a wheel was not built from source.", pin, "pip", done, next_step)
+    for wheel in set(folder.iterdir()) - before:
+        check_pure(wheel, pin, target)
 
 
-def _without_marker(requirement: Requirement) -> Requirement:
-    bare = Requirement(str(requirement))
-    bare.marker = None
-    return bare
+def check_pure(wheel: Path, where: str, target: Target) -> None:
+    """Refuse a wheel built on this machine that another one could not use."""
+    if not wheel.stem.endswith("-none-any"):
+        raise SubjectError(
+            "A package built from source is not pure Python.",
+            where=where,
+            why=f"{wheel.name} was compiled on this machine and may not run on {target}",
+            next_step="publish wheels for the target to an index, and require that release",
+        )
+
+
+def _pip(verb: str) -> list[str]:
+    return [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", verb, "--no-deps"]
+
+
+def _project(pin: str) -> str:
+    return pin.partition("==")[0]
+
+
+def _not_resolved(where: str, done: Completed) -> PyxisMatrixError:
+    if done.exit_code == _NOT_SATISFIABLE:
+        next_step = (
+            "change the requirement or its constraints ([subject] in matrix.toml), or name another package index"
+        )
+        return _failed("No release satisfies the requirements.", where, "uv", done, next_step)
+    return _failed("The requirements were not resolved.", where, "uv", done, _CHECK_INDEX)
+
+
+def _failed(what: str, where: str, tool: str, done: Completed, next_step: str) -> PyxisMatrixError:
+    """Return the error that tells what uv or pip said."""
+    said = [line for line in (done.errors or done.output).splitlines() if line.strip()]
+    # pip's verdict comes after a line for each package that it found, and after warnings.
+    said = [line for line in said if line.startswith("ERROR:")] or said
+    return (DiskFullError if disk_is_full("\n".join(said)) else SubjectError)(
+        what,
+        where=where + (f"; log: {done.log}" if done.log else ""),
+        why="\n    ".join([f"{tool} says:", *said[-_LINES:]]),
+        next_step=next_step,
+    )

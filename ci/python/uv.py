@@ -1,0 +1,112 @@
+"""uv itself, and what it has to be told so that it asks the same package index as the user's pip.
+
+uv reads neither pip's files nor its variables. An environment that uv made has no pip to be asked for them, so they are
+read here. Standard library only, because the noxfile imports this tier.
+"""
+
+from collections.abc import Iterator, Mapping
+from configparser import Error, RawConfigParser
+import os
+from pathlib import Path
+import shutil
+import sys
+
+from ci.errors import PyxisMatrixError
+
+_SAME_MEANING = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "constraint": "UV_CONSTRAINT",
+    "trusted-host": "UV_INSECURE_HOST",
+    "timeout": "UV_HTTP_TIMEOUT",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+    "proxy": "ALL_PROXY",
+    "cert": "SSL_CERT_FILE",
+    "client-cert": "SSL_CLIENT_CERT",
+}
+"""pip's settings, and the variables that say the same to uv."""
+
+_SYSTEM_FILES = (Path("/Library/Application Support/pip/pip.conf"), Path("/etc/pip.conf"))
+
+_CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_TRUE = {"1", "true", "yes", "on", "y", "t"}
+_NO_INDEX = "file:///nonexistent/"
+"""uv's own way, the option ``--no-index``, has no variable; an index without packages comes to the same."""
+
+
+def program(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the path of uv: beside this Python, or else on PATH; ``None`` where there is none."""
+    search = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
+    return shutil.which("uv", path=search)
+
+
+def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment to start uv in: ``environ`` with pip's settings added.
+
+    Variables that are set already are kept. Where an index is named to uv itself, pip's are left aside.
+
+    :raises PyxisMatrixError: where a file of pip's can't be parsed.
+    """
+    pip = pip_settings(environ)
+    told: dict[str, str] = {}
+    for name, variable in _SAME_MEANING.items():
+        if name in pip:
+            told[variable] = (",".join if name == "find-links" else " ".join)(pip[name].split())
+    for name in _CA_BUNDLES:
+        if environ.get(name):
+            told.setdefault("SSL_CERT_FILE", environ[name])
+    if pip.get("no-index", "").lower() in _TRUE:
+        told["UV_DEFAULT_INDEX"] = _NO_INDEX
+        told.pop("UV_INDEX", None)
+    if "UV_INDEX" in told:
+        # pip takes the best release of all its indexes; uv by itself stops at the first that knows the package.
+        told["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    if any(name.startswith("UV_") and "INDEX" in name for name in environ):
+        told = {name: value for name, value in told.items() if "INDEX" not in name}
+    # The certificates of the system, as newer pips do: a proxy of the site is trusted there.
+    defaults = {"UV_SYSTEM_CERTS": "true", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+    return {**defaults, **told, **environ}
+
+
+def pip_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what pip's files and variables say for ``pip install``, by pip's own names (``extra-index-url``).
+
+    https://pip.pypa.io/en/stable/topics/configuration/ gives places and order; what stands later counts.
+    """
+    parser = RawConfigParser()
+    try:
+        parser.read(_files(environ), encoding="utf-8")
+    except (Error, OSError, UnicodeDecodeError) as problem:
+        raise PyxisMatrixError(
+            "pip's configuration is invalid",
+            why=" ".join(str(problem).split()),
+            next_step="correct that file; `pip config debug` lists all of them",
+        ) from problem
+    settings: dict[str, str] = {}
+    for section in ("global", "install"):
+        if parser.has_section(section):
+            settings |= {_name(key): value for key, value in parser.items(section)}
+    settings |= {_name(key[4:]): value for key, value in environ.items() if key.startswith("PIP_") and value}
+    return {name: value for name, value in settings.items() if value.strip()}
+
+
+def _files(environ: Mapping[str, str]) -> Iterator[Path]:
+    named = environ.get("PIP_CONFIG_FILE", "")
+    if named == os.devnull:
+        return
+    home = Path(environ.get("HOME") or os.devnull)
+    system = [Path(it) for it in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)]
+    yield from (folder / "pip/pip.conf" for folder in system)
+    yield from _SYSTEM_FILES
+    if not (named and Path(named).exists()):
+        own = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+        yield home / ".pip/pip.conf"
+        yield from (folder / "pip/pip.conf" for folder in (home / "Library/Application Support", own))
+    yield Path(sys.prefix) / "pip.conf"
+    if named:
+        yield Path(named)
+
+
+def _name(key: str) -> str:
+    return key.lower().replace("_", "-").removeprefix("--")

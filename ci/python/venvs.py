@@ -1,0 +1,105 @@
+"""Virtual environments that sessions share: whoever needs the same packages gets the same one.
+
+nox itself makes one per session and parameter, and has no way to share them: one for each cell of each suite. Standard
+library only, because the noxfile imports this tier.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from ci.errors import DiskFullError, PyxisMatrixError
+from ci.paths import make_directory
+from ci.python import uv
+
+_COMPLETE = ".pyxis-matrix-complete"
+"""Written last: an environment without it was interrupted while it was made."""
+_PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
+_LINES = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packages:
+    """What a virtual environment is to hold."""
+
+    requirements: tuple[str, ...]
+    constraints: tuple[str, ...] = ()
+    checkout: Path | None = None
+    """A project to install so that it is used where it lies."""
+
+    @property
+    def key(self) -> str:
+        """The hash of all that decides what is installed (hex, 12 digits): this Python, and what it is asked for."""
+        parts = [sys.version, sys.base_prefix, *self.requirements, "", *self.constraints, "", str(self.checkout or "")]
+        if self.checkout:
+            # An edit of its code needs no installation; an edit of what it requires does.
+            files = [self.checkout / name for name in _PROJECT_FILES]
+            parts += [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def shared(folder: Path, name: str, packages: Packages) -> Path:
+    """Return the virtual environment ``folder/name-KEY`` that holds ``packages``, and make it if it is missing.
+
+    One that is there is left as it is, without asking the package index. Any number of processes may ask at the same
+    time: one makes it, the others wait.
+
+    :raises PyxisMatrixError: where it can't be made.
+    """
+    venv = make_directory(folder, PyxisMatrixError) / f"{name}-{packages.key}"
+    with _locked(venv.with_name(f".{venv.name}.lock")):
+        if not ((venv / _COMPLETE).is_file() and os.access(venv / "bin/python", os.X_OK)):
+            shutil.rmtree(venv, ignore_errors=True)
+            _make(venv, packages)
+            (venv / _COMPLETE).touch()
+    return venv
+
+
+def _make(venv: Path, packages: Packages) -> None:
+    python = str(venv / "bin/python")
+    with tempfile.TemporaryDirectory(prefix="pyxis-matrix-venv-") as folder:
+        file = Path(folder) / "requirements.txt"
+        file.with_name("constraints.txt").write_text("\n".join(packages.constraints), encoding="utf-8")
+        # Named in here and not on the command line: there it would replace the constraints that the user has set.
+        file.write_text("\n".join(["--constraint constraints.txt", *packages.requirements]), encoding="utf-8")
+        arguments = ["install", "--requirement", str(file)]
+        if packages.checkout:
+            arguments += ["--editable", str(packages.checkout)]
+        if program := uv.program():
+            _run(program, "venv", "--python", sys.executable, str(venv))
+            _run(program, "pip", *arguments, "--python", python)
+        else:
+            # virtualenv comes with nox; the standard library's venv is packaged apart on Debian.
+            _run(sys.executable, "-m", "virtualenv", "--no-periodic-update", str(venv))
+            _run(python, "-m", "pip", "--disable-pip-version-check", *arguments)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(
+        command, env=uv.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        lines = [line for line in done.stdout.splitlines() if line.strip()][-_LINES:]
+        kind = DiskFullError if any("No space left on device" in line for line in lines) else PyxisMatrixError
+        raise kind(
+            "the packages of this session were not installed",
+            where=shlex.join(command),
+            why="\n    ".join([f"exit code {done.returncode}; it said last:", *lines]),
+            next_step="`pip config list` shows which package index is asked (PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT)",
+        )
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    with file.open("w", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
