@@ -63,7 +63,7 @@ def new_run_id(now: datetime | None = None) -> str:
 def make_directory(path: Path, error: type[PyxisMatrixError] = ResultsError) -> Path:
     """Make a folder and its parents, and return it.
 
-    Raises ``error`` where that is not possible, ``DiskFullError`` where it is for want of space.
+    Raises ``error`` if that fails, ``DiskFullError`` if the disk is full.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -73,15 +73,17 @@ def make_directory(path: Path, error: type[PyxisMatrixError] = ResultsError) -> 
 
 
 def refused(
-    problem: OSError, what: str = "the system refused something", error: type[PyxisMatrixError] = PyxisMatrixError
+    problem: OSError,
+    what: str = "the operating system refused an operation",
+    error: type[PyxisMatrixError] = PyxisMatrixError,
 ) -> PyxisMatrixError:
-    """Return the ``error`` for what the system refused; ``DiskFullError`` where it is for want of space."""
+    """Return the ``error`` for what the system refused; ``DiskFullError`` where the disk is full."""
     kind = DiskFullError if disk_is_full(problem) else error
     return kind(
         what,
         where=str(problem.filename or ""),
         why=problem.strerror or str(problem),
-        next_step=f"free or allow the place, or choose others with {CACHE_VARIABLE} and {RESULTS_VARIABLE}",
+        next_step=f"make room or allow writing there, or choose others with {CACHE_VARIABLE} and {RESULTS_VARIABLE}",
     )
 
 
@@ -91,7 +93,7 @@ def _home_is_known() -> Iterator[None]:
         yield
     except RuntimeError as problem:
         raise PyxisMatrixError(
-            "The user's home folder is not known, so there is no place for the cache.",
+            "The user's home folder was not found, so there is no place for the cache.",
             why=str(problem),
             next_step=f"set {CACHE_VARIABLE} to a folder that may be written",
         ) from problem

@@ -163,7 +163,7 @@ def as_html(results: Sequence[Result]) -> str:
 
 
 def report(folder: Path, *, format: Format, stream: TextIO, console: Console | None = None) -> None:  # noqa: A002 - the option's own name
-    """Write a run's report to ``stream``; results that can't be read are warned about.
+    """Write a run's report to ``stream``; invalid results are warned about.
 
     :raises ResultsError: if there is no such run.
     """

@@ -305,5 +305,5 @@ def test_a_result_that_can_not_be_read_is_named_and_the_rest_reported(tmp_path: 
 
 
 def test_a_run_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="no such run"):
+    with pytest.raises(ResultsError, match="run not found"):
         report.report(tmp_path / "nope", format=Format.TEXT, stream=io.StringIO())
