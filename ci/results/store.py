@@ -135,11 +135,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def suite_folder(results: Path, run: str, cell_id: str, suite: str) -> Path:
-    """Return the folder of a suite on a cell."""
-    return results / run / cell_id / suite
-
-
 def write(result: Result, path: Path) -> None:
     """Write a result; ``path`` holds either the old content or the new one, at any time.
 

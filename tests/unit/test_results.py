@@ -41,9 +41,8 @@ RESULT = Result(
 
 
 def test_a_result_survives_being_written_and_read(tmp_path: Path) -> None:
-    path = store.suite_folder(tmp_path, RESULT.run, RESULT.cell_id, RESULT.suite) / "result.json"
+    path = tmp_path / "run" / "cell" / "suite" / "result.json"
     store.write(RESULT, path)
-    assert path.relative_to(tmp_path).as_posix() == "r1/slurm22.05-embedded-amd64/pyxis_basic/result.json"
     loaded = store.load(path)
     assert loaded.seconds == 12.346
     assert replace(loaded, seconds=0) == replace(RESULT, seconds=0)
