@@ -158,7 +158,6 @@ def as_html(results: Sequence[Result]) -> str:
         versions=versions,
         remarks=remarks,
         logs=logs_link,
-        rerun=rerun,
     )
 
 
@@ -177,11 +176,6 @@ def report(folder: Path, *, format: Format, stream: TextIO, console: Console | N
             stream.write(as_markdown(results))
         case Format.HTML:
             stream.write(as_html(results))
-
-
-def rerun(result: Result) -> str:
-    """Return the command that runs this suite on this cell again."""
-    return f'nox -s "{result.suite}({result.cell_id})"'
 
 
 def counts(result: Result) -> str:
@@ -310,7 +304,7 @@ def _details(results: Sequence[Result], root: Path | None) -> Iterator[Text]:
             continue
         if root is not None and not _never_began(result):
             yield Text(f"  logs: {root / result.cell_id / result.suite / LOGS_FOLDER}")
-        yield Text(f"  again: {rerun(result)}")
+        yield Text(f"  again: {result.again}")
     yield Text()
     yield Text(verdict(results), "bold")
 

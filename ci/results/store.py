@@ -97,6 +97,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ready: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds until each condition of readiness held."""
     tests: tuple[TestOutcome, ...] = ()
+    again: str = ""
+    """The command that runs it again."""
     schema: int = SCHEMA
 
     @property

@@ -35,6 +35,7 @@ def result(cell: str, outcome: str, *tests: TestOutcome, suite: str = "pyxis_bas
         suite=suite,
         outcome=Outcome(outcome),
         exit_code=0,
+        again=f'nox -s "{suite}({cell})"',
         started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         seconds=41.2,
         reason=reason,
