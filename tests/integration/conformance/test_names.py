@@ -31,7 +31,7 @@ def test_an_unnamed_container_keeps_nothing(steps: Steps, plain: TinyImage) -> N
 
 def test_names_are_global_whatever_job_made_them(steps: Steps, plain: TinyImage, container_name: str) -> None:
     job = steps.inside(plain, "echo $SLURM_JOB_ID", f"--container-name={container_name}")[0]
-    names = steps.shell.run("enroot list").stdout.split()
+    names = steps.containers()
     assert f"pyxis_{container_name}" in names
     assert f"pyxis_{job}_{container_name}" not in names
 
@@ -40,7 +40,7 @@ def test_a_removed_container_is_imported_anew(steps: Steps, plain: TinyImage, co
     name = f"--container-name={container_name}"
     steps.inside(plain, "touch /mine", name, "--container-writable")
     steps.shell.run(f"enroot remove --force pyxis_{container_name}")
-    assert "does not exist, and --container-image is not set" in steps.refused("", name)
+    steps.refused("", "does not exist, and --container-image is not set", name)
     assert steps.inside(plain, "test -e /mine || echo absent", name) == ["absent"]
 
 
@@ -82,24 +82,31 @@ def test_exec_joins_a_running_container(steps: Steps, plain: TinyImage, containe
 
 def test_exec_refuses_a_stopped_container(steps: Steps, plain: TinyImage, container_name: str) -> None:
     steps.inside(plain, "true", f"--container-name={container_name}")
-    said = steps.refused(plain.reference, f"--container-name={container_name}:exec")
-    assert "the container is not running" in said
+    steps.refused(plain.reference, "the container is not running", f"--container-name={container_name}:exec")
 
 
 def test_create_refuses_an_existing_container(steps: Steps, plain: TinyImage, container_name: str) -> None:
     name = f"--container-name={container_name}:create"
     steps.inside(plain, "true", name)
-    assert "the container already exists" in steps.refused(plain.reference, name)
+    steps.refused(plain.reference, "the container already exists", name)
 
 
-@pytest.mark.parametrize("name", ["", ":exec", "name:attach", "/tmp/name", "a" * 300])
-def test_malformed_names_are_refused(steps: Steps, plain: TinyImage, name: str) -> None:
-    steps.refused(plain.reference, f"--container-name={name}")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("", "--container-name: argument required"),
+        (":exec", "--container-name: empty name"),
+        ("name:attach", "flag must be"),
+        ("/tmp/name", "Invalid argument: pyxis_/tmp/name"),
+        ("a" * 300, "failed to create container filesystem"),
+    ],
+)
+def test_malformed_names_are_refused(steps: Steps, plain: TinyImage, name: str, says: str) -> None:
+    steps.refused(plain.reference, says, f"--container-name={name}")
 
 
 def test_an_unknown_name_without_an_image_is_refused(steps: Steps, container_name: str) -> None:
-    said = steps.refused("", f"--container-name={container_name}")
-    assert "does not exist, and --container-image is not set" in said
+    steps.refused("", "does not exist, and --container-image is not set", f"--container-name={container_name}")
 
 
 def test_writable(steps: Steps, plain: TinyImage) -> None:

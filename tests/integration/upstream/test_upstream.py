@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test
 
 # Without cgroups, what Pyxis runs to remove a container is a part of the step: it may be killed with the step, and the
 # container stays. Some tests would find it and fail, however often they are tried.
-_REMOVE_CONTAINERS = "enroot list | grep ^pyxis_ | xargs --no-run-if-empty enroot remove --force"
+_REMOVE_CONTAINERS = (
+    "set -o pipefail; enroot list | awk '/^pyxis_/' | xargs --no-run-if-empty --max-args=1 enroot remove --force"
+)
 
 LIST = Path(__file__).with_name("not_applicable.toml")
 
