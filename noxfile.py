@@ -1,6 +1,12 @@
-"""Sessions of pyxis-matrix. ``nox -l`` lists them; ``nox -s "pyxis_basic(CELL)"`` runs one cell."""
+"""Sessions of pyxis-matrix: nox -s "pyxis_basic(CELL)" runs a suite on one cell, with -- --help its options are shown.
 
-from collections.abc import Callable
+Listed are the cells of the default group. nox -s ci -- cells --group full prints the ids of all others, and any of them
+can be put in the brackets; nox -t GROUP -s SUITE takes the cells of a group.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 import os
 from pathlib import Path
 import sys
@@ -10,13 +16,14 @@ import nox
 # Plain `nox` does not put this folder on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ci import options, paths
+from ci import options
 from ci.artefacts import sources
 from ci.errors import PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import mentioned, mentioned_legacy, selected
 from ci.matrix.cells import Cell, Runtime
+from ci.options import Scope
 from ci.python import venvs
 
 nox.needs_version = ">=2025.5.1"
@@ -31,7 +38,7 @@ DEVELOPMENT = ("run", "test", "lint")
 CODE = ("ci", "tests", "noxfile.py")
 ARGV = sys.argv[1:]
 # All cells of one nox call belong to one run.
-RUN = os.environ.setdefault("PYXIS_MATRIX_RUN", paths.new_run_id())
+RUN = os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
 # SIGTERM ends nox without a word to its children; ours ask the kernel to be told.
 os.environ["PYXIS_MATRIX_PARENT"] = str(os.getpid())
 
@@ -57,32 +64,32 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 def lint(session: nox.Session) -> None:
     """Check style, formatting and the arrows between folders (ruff, import-linter)."""
     venv = environment(session, *DEVELOPMENT, subject=SUBJECT)
-    run(session, venv, "ruff", "check", *CODE)
-    run(session, venv, "ruff", "format", "--check", *CODE)
-    run(session, venv, "lint-imports")
+    start(session, venv, "ruff", "check", *CODE)
+    start(session, venv, "ruff", "format", "--check", *CODE)
+    start(session, venv, "lint-imports")
 
 
 @nox.session(tags=["project"])
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict)."""
-    run(session, environment(session, *DEVELOPMENT, subject=SUBJECT), "mypy")
+    start(session, environment(session, *DEVELOPMENT, subject=SUBJECT), "mypy")
 
 
 @nox.session(tags=["project"])
 def tests(session: nox.Session) -> None:
     """Run the project's own unit and component tests."""
-    run(session, environment(session, *DEVELOPMENT, subject=SUBJECT), "pytest", *session.posargs)
+    start(session, environment(session, *DEVELOPMENT, subject=SUBJECT), "pytest", *session.posargs)
 
 
 def command(session: nox.Session, *words: str) -> None:
     """Run a command of `python -m ci`."""
-    run(session, environment(session, "run"), "python", "-m", "ci", *words, *session.posargs)
+    start(session, environment(session, "run"), "python", "-m", "ci", *words, *session.posargs)
 
 
 @nox.session(default=False)
 def images(session: nox.Session) -> None:
     """Build the images of a group or of cells (`-- --group edges`, `-- CELL`)."""
-    command(session, "images", "--run", RUN)
+    command(session, "images")
 
 
 @nox.session(default=False)
@@ -101,14 +108,14 @@ def ci(session: nox.Session) -> None:
 @each(*CONTAINER_CELLS)
 def pyxis_basic(session: nox.Session, cell: str) -> None:
     """Build, push and run container tasks through Slurm: the main job."""
-    container_suite(session, cell, "test_container_packaging_basic.py")
+    container_suite(session, cell, "test_container_packaging_basic.py", "conftest_container_packaging.py")
 
 
 @nox.session(default=False)
 @each(*CONTAINER_CELLS)
 def pyxis_advanced(session: nox.Session, cell: str) -> None:
     """Run arrays, mounts, workflows, failures and several nodes through the subject."""
-    container_suite(session, cell, "test_container_packaging_advanced.py")
+    container_suite(session, cell, "test_container_packaging_advanced.py", "advanced")
 
 
 @nox.session(default=False)
@@ -136,44 +143,67 @@ def pyxis_upstream(session: nox.Session, cell: str) -> None:
 @each(*LEGACY_CELLS)
 def legacy_integration(session: nox.Session, cell: str) -> None:
     """Run plain Slurm jobs over SSH; `-- --suite PATH` runs a suite of your own instead."""
-    asked, own, rest = options.split(session.posargs)
-    if asked.cell and not asked.suite:
+    asked, rest = asked_of(session)
+    if asked.suite_cell and not asked.suite:
         session.error("--cell says where to run the suite that --suite names, and there is none")
     if asked.suite:
-        command = ["pytest", str(asked.suite), *rest]
-        run_suite(session, asked.cell or cell, "--as", asked.suite.stem, "--plain", *own, command=command)
+        own = replace(asked, name=asked.suite.stem, plain=True)
+        run(session, asked.suite_cell or cell, own, str(asked.suite), *rest)
     else:
         legacy = [str(file) for file in sorted(Path("tests/integration").glob("test_legacy_*.py"))]
-        run_suite(session, cell, "--as", "legacy_integration", *own, command=["pytest", *legacy, *rest])
+        run(session, cell, asked, *legacy, *rest)
 
 
-def container_suite(session: nox.Session, cell: str, tests_of_suite: str) -> None:
-    """Run a container suite on a cell; one that can't be had is skipped with its reason, or an error if asked for."""
-    asked, own, rest = options.split(session.posargs)
-    if asked.suite or asked.cell:
+def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> None:
+    """Run a container suite on a cell; one that lacks files or hardware is skipped, or an error if asked for."""
+    asked, rest = asked_of(session)
+    if asked.suite or asked.suite_cell:
         session.error(
             "--suite and --cell belong to legacy_integration; this session runs its own suite on its own cell"
         )
     chosen = MATRIX.cell(cell)
     if chosen.arch is Arch.host():
-        reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror))
+        with one_message(session):
+            reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror))
     else:
         reason = f"{cell} needs {chosen.arch} hardware, and this is {Arch.host()}; run it on such a machine"
     if reason and (asked.strict or (os.environ.get("CI") == "true" and selected(chosen, ARGV, os.environ))):
         session.error(reason)
     if reason:
         session.skip(reason)
-    plugin = ["-p", "tests.integration.conftest_container_packaging"]
-    path = f"tests/integration/{tests_of_suite}"
-    run_suite(session, cell, "--as", session.name.partition("(")[0], *own, command=["pytest", *plugin, path, *rest])
+    plugin = ("-p", "tests.integration.conftest_container_packaging")
+    suite = [f"tests/integration/{it}" for it in tests_of_suite]
+    run(session, cell, asked, *plugin, *suite, *rest)
 
 
-def run_suite(session: nox.Session, cell: str, *arguments: str, command: list[str]) -> None:
-    """Run a command against a cell's environment, with the subject installed beside it."""
-    asked, _, _ = options.split(session.posargs)
+def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
+    """Return a session's own options and what is pytest's; or show both kinds of help and skip."""
+    with one_message(session):
+        asked, rest = options.split(session.posargs)
+    if {"-h", "--help"} & set(rest):
+        session.log(options.nox_help())
+        start(session, environment(session, "run", "test", subject=SUBJECT), "pytest", "--help")
+        session.skip("help was asked for")
+    suite = session.name.partition("(")[0]
+    return replace(asked, name=suite, pytest=True), rest
+
+
+@contextmanager
+def one_message(session: nox.Session) -> Iterator[None]:
+    """End the session with an error of ours as its message."""
+    try:
+        yield
+    except PyxisMatrixError as problem:
+        session.error(str(problem))
+
+
+def run(session: nox.Session, cell: str, asked: options.Options, *arguments: str) -> None:
+    """Run pytest against a cell's environment, with the subject installed beside it."""
+    with one_message(session):  # before anything is installed
+        asked.check(MATRIX.cell(cell))
     venv = environment(session, "run", "test", subject=asked.subject or SUBJECT)
-    ours = ("-m", "ci", "run", cell, "--run", RUN, "--pytest", *arguments)
-    run(session, venv, "python", *ours, "--", "python", "-m", *command)
+    words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
+    start(session, venv, "python", "-m", "ci", "run", cell, *words, "--", "python", "-m", "pytest", *arguments)
 
 
 def environment(session: nox.Session, *groups: str, subject: Path | str = "") -> Path:
@@ -184,13 +214,11 @@ def environment(session: nox.Session, *groups: str, subject: Path | str = "") ->
         constraints=MATRIX.subject.constraints if subject else (),
         checkout=subject.expanduser().absolute() if isinstance(subject, Path) else None,
     )
-    try:
+    with one_message(session):
         return venvs.shared(session.cache_dir.parent, "-".join(groups), packages)
-    except PyxisMatrixError as problem:
-        session.error(str(problem))
 
 
-def run(session: nox.Session, venv: Path, program: str, *arguments: str) -> None:
+def start(session: nox.Session, venv: Path, program: str, *arguments: str) -> None:
     """Run a program of a virtual environment, which is also the first on PATH for what it starts itself."""
     session.run(
         *(str(venv / "bin" / program), *arguments),

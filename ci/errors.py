@@ -1,7 +1,21 @@
-"""Every error a user can meet, one class per kind, each with its own exit code.
+"""Every error a user can meet, one class per kind with its own exit code, and the one place that knows a full disk.
 
-The module imports nothing, so that every other module may import it.
+The module imports nothing of this project, so that every other module may import it.
 """
+
+import errno
+import re
+
+_DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
+# enroot and unshare answer with the same words when max_user_namespaces is used up (pyxis#93).
+_NOT_THE_DISK = re.compile(r"namespace|unshare|clone", re.IGNORECASE)
+
+
+def disk_is_full(problem: OSError | str) -> bool:
+    """Tell whether the system's error, or what a program wrote, says that the disk (or a quota) is full."""
+    if isinstance(problem, OSError):
+        return problem.errno in {errno.ENOSPC, errno.EDQUOT}
+    return any(_DISK_FULL.search(line) and not _NOT_THE_DISK.search(line) for line in problem.splitlines())
 
 
 class PyxisMatrixError(Exception):

@@ -1,69 +1,284 @@
-"""The options of a session, shared by ``python -m ci run`` and by what stands behind ``--`` on nox' command line."""
+"""The options of a session: each is declared here once, and all travel together in one `Options`.
+
+``python -m ci`` and what stands behind ``--`` on nox' command line are both made from this declaration.
+"""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+import difflib
+from enum import StrEnum
+import os
 from pathlib import Path
+import re
+from typing import TYPE_CHECKING, Any, Self
+
+from ci import paths
+from ci.errors import SelectionError
+from ci.matrix.cells import Cell, Runtime
+
+if TYPE_CHECKING:
+    from dataclasses import Field
+
+RUN_VARIABLE = "PYXIS_MATRIX_RUN"
+"""Environment variable with the id of the run that a session belongs to."""
+
+_KEY = "option"
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
+_CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
+_MOST_NODES = 16
+_MOST_PORT = 65535
+# Below this, two words are not a slip of the finger; pytest's --strict-config is 0.7 of our --strict.
+_NEAR = 0.8
 
 
-def add_session_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a person may ask of a session."""
-    add_image_options(parser)
-    group = parser.add_argument_group("options of a session")
-    group.add_argument("--nodes", type=_nodes, default=None, metavar="N", help="number of Slurm nodes (default: 1)")
-    group.add_argument("--gpus", type=_gpus, default=0, metavar="N", help="pass the engine's first N GPUs to each node")
-    group.add_argument("--keep", action="store_true", help="leave the environment up and say how to enter it")
-    for name in ("--registry-port", "--ssh-port"):
-        group.add_argument(name, type=_port, default=0, metavar="PORT", help="a fixed port (default: a free one)")
+class Scope(StrEnum):
+    """What an option decides; a command offers the scopes that mean something to it. The value is its title in help."""
+
+    IMAGES = "options of images"
+    CLUSTER = "options of the cluster"
+    RESULT = "options of the result"
+    COMMAND = "options of the command"
+    NOX = "options of a nox session"
 
 
-def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide which images there are, and what is in them."""
-    group = parser.add_argument_group("options of images")
-    group.add_argument("--subject", type=Path, metavar="PATH", help="a checkout to test in place of the release")
-    group.add_argument("--mirror", type=Path, metavar="DIR", help="folder with upstream's releases (air-gapped sites)")
-    group.add_argument("--accounting", action="store_true", help="record jobs (slurmdbd, MariaDB), so that sacct works")
+@dataclass(frozen=True, kw_only=True)
+class _Declaration:
+    scope: Scope
+    help: str
+    metavar: str = ""
+    """What stands for the value in help; empty for a switch."""
+    read: Callable[[str], object] = str
+    flag: str = ""
+    """The word on the command line where it is not the field's own name."""
+    runtimes: frozenset[Runtime] = frozenset(Runtime)
+    """The runtimes whose cells have what the option asks for."""
 
 
-def split(posargs: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """Split nox' posargs into the session's own options, the same as arguments again, and what is pytest's.
+def _whole(least: int, most: int | None, what: str) -> Callable[[str], int]:
+    """Return a reader of whole numbers between two bounds, both included."""
 
-    Two more options exist here: ``--suite PATH``, somebody else's suite, with ``--cell CELL`` to run it on; and
-    ``--strict``, which makes an error of what would be skipped.
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"{value} is not {what}")
+        return value
+
+    return number
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _run_id(text: str) -> str:
+    if not _RUN_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a run id: up to 60 of letters, digits, '.', '_' and '-'")
+    return text
+
+
+_port = _whole(0, _MOST_PORT, "a port")
+
+
+def _declare(scope: Scope, help: str, **more: Any) -> dict[str, _Declaration]:  # noqa: A002, ANN401 - as argparse has it
+    """Return the metadata of a field that is an option."""
+    return {_KEY: _Declaration(scope=scope, help=help, **more)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is asked of a session beside its cell."""
+
+    subject: Path | None = field(
+        default=None,
+        metadata=_declare(Scope.IMAGES, "a checkout to test in place of the release", metavar="PATH", read=_folder),
+    )
+    mirror: Path | None = field(
+        default=None,
+        metadata=_declare(
+            Scope.IMAGES, "folder with upstream's releases (air-gapped sites)", metavar="DIR", read=_folder
+        ),
+    )
+    accounting: bool = field(
+        default=False, metadata=_declare(Scope.IMAGES, "record jobs (slurmdbd, MariaDB), so that sacct works")
+    )
+    nodes: int = field(
+        default=0,
+        metadata=_declare(
+            Scope.CLUSTER,
+            f"number of Slurm nodes, 1 to {_MOST_NODES} (default: that of matrix.toml)",
+            metavar="N",
+            read=_whole(1, _MOST_NODES, f"between 1 and {_MOST_NODES}"),
+        ),
+    )
+    gpus: int = field(
+        default=0,
+        metadata=_declare(
+            Scope.CLUSTER,
+            "pass the engine's first N GPUs to each node",
+            metavar="N",
+            read=_whole(0, None, "a number of GPUs"),
+            runtimes=_CONTAINERS,
+        ),
+    )
+    registry_port: int = field(
+        default=0,
+        metadata=_declare(
+            Scope.CLUSTER,
+            "a fixed port for the registry (default: a free one)",
+            metavar="PORT",
+            read=_port,
+            runtimes=_CONTAINERS,
+        ),
+    )
+    ssh_port: int = field(
+        default=0,
+        metadata=_declare(Scope.CLUSTER, "a fixed port for SSH (default: a free one)", metavar="PORT", read=_port),
+    )
+    keep: bool = field(
+        default=False, metadata=_declare(Scope.CLUSTER, "leave the environment up and say how to enter it")
+    )
+    run: str = field(
+        default_factory=lambda: os.environ.get(RUN_VARIABLE) or paths.new_run_id(),
+        metadata=_declare(
+            Scope.RESULT, f"id of the run (default: ${RUN_VARIABLE}, else a new one)", metavar="ID", read=_run_id
+        ),
+    )
+    results: Path = field(
+        default_factory=paths.results_dir,
+        metadata=_declare(Scope.RESULT, "where results go", metavar="DIR", read=_folder),
+    )
+    name: str = field(
+        default="command", metadata=_declare(Scope.COMMAND, "name of the result folder", metavar="NAME", flag="--as")
+    )
+    plain: bool = field(
+        default=False,
+        metadata=_declare(
+            Scope.COMMAND,
+            "tell the command of the cluster in the variables of [suite-environment], a password among them",
+        ),
+    )
+    pytest: bool = field(
+        default=False,
+        metadata=_declare(Scope.COMMAND, "the command is pytest: judge by its report, not just by its exit code"),
+    )
+    suite: Path | None = field(
+        default=None,
+        metadata=_declare(
+            Scope.NOX, "run this suite of your own (legacy_integration only)", metavar="PATH", read=_folder
+        ),
+    )
+    suite_cell: str = field(
+        default="",
+        metadata=_declare(Scope.NOX, "the cell to run your own suite on", metavar="CELL", flag="--cell"),
+    )
+    strict: bool = field(default=False, metadata=_declare(Scope.NOX, "make an error of a cell that would be skipped"))
+
+    @classmethod
+    def of(cls, parsed: argparse.Namespace) -> Self:
+        """Return the options that a parser of `add_to` read; those that it does not offer have their defaults."""
+        given = vars(parsed)
+        return cls(**{it.name: given[it.name] for it in fields(cls) if it.name in given})
+
+    def folder(self, cell: Cell) -> Path:
+        """Return the result folder on a cell: ``results/RUN/CELL/NAME``."""
+        return self.results / self.run / cell.id / self.name
+
+    def words(self, *scopes: Scope) -> list[str]:
+        """Return the options of these scopes that were given, as arguments that are read the same again."""
+        words: list[str] = []
+        for it, declared in _declared(scopes):
+            value = getattr(self, it.name)
+            if value != it.default:
+                words += [_flag(it), str(value)] if declared.metavar else [_flag(it)]
+        return words
+
+    def check(self, cell: Cell) -> None:
+        """Refuse what the cell does not have.
+
+        :raises SelectionError: naming the options.
+        """
+        wrong = [
+            _flag(it)
+            for it, declared in _declared(tuple(Scope))
+            if cell.runtime not in declared.runtimes and getattr(self, it.name) != it.default
+        ]
+        if wrong:
+            raise SelectionError(
+                f"{' and '.join(wrong)} does not fit {cell.id}",
+                why="a legacy cell is plain Slurm: it has neither containers, GPUs nor a registry",
+                next_step="leave it out, or take a container cell: python -m ci cells",
+            )
+
+
+def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
+    """Offer the options of some scopes on a command line."""
+    for scope in scopes:
+        group = parser.add_argument_group(scope.value)
+        for it, declared in _declared((scope,)):
+            default = it.default if it.default_factory is MISSING else it.default_factory()
+            if declared.metavar:
+                group.add_argument(
+                    _flag(it),
+                    dest=it.name,
+                    default=default,
+                    type=declared.read,
+                    metavar=declared.metavar,
+                    help=declared.help,
+                )
+            else:
+                group.add_argument(_flag(it), dest=it.name, action="store_true", help=declared.help)
+
+
+_BEHIND_NOX = (Scope.IMAGES, Scope.CLUSTER, Scope.NOX)
+
+
+def split(posargs: Sequence[str]) -> tuple[Options, list[str]]:
+    """Split what stands behind ``--`` on nox' command line into the session's own options and what is pytest's.
+
+    :raises SelectionError: for a word that is nearly an option of ours, such as ``--node``.
     """
-    parser = argparse.ArgumentParser(prog="nox -s SESSION --", allow_abbrev=False, add_help=False)
-    add_session_options(parser)
-    parser.add_argument("--suite", type=Path, metavar="PATH")
-    parser.add_argument("--cell", metavar="CELL")
-    parser.add_argument("--strict", action="store_true")
+    parser = _nox_parser()
     parsed, rest = parser.parse_known_args(list(posargs))
-    return parsed, as_arguments(parsed), [argument for argument in rest if argument != "--"]
+    words = [word for word in rest if word != "--"]
+    _refuse_slips(words, [_flag(it) for it, _ in _declared(_BEHIND_NOX)])
+    return Options.of(parsed), words
 
 
-def as_arguments(parsed: argparse.Namespace) -> list[str]:
-    """Return a session's options as arguments of ``python -m ci run``."""
-    arguments = [f"--{name}" for name in ("accounting", "keep") if getattr(parsed, name)]
-    for name in ("nodes", "gpus", "subject", "mirror", "registry_port", "ssh_port"):
-        if value := getattr(parsed, name):
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
-    return arguments
+def nox_help() -> str:
+    """Return the help on the options that a nox session has of its own."""
+    return _nox_parser().format_help()
 
 
-def _nodes(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 16:  # noqa: PLR2004 - more is not tried, and one machine would not bear it
-        raise argparse.ArgumentTypeError(f"{number} is not between 1 and 16")
-    return number
+def _nox_parser() -> argparse.ArgumentParser:
+    # No abbreviations: pytest's own options must not be taken for ours.
+    parser = argparse.ArgumentParser(
+        prog="nox -s SESSION --",
+        usage="nox -s SESSION -- [options] [pytest's options]",
+        allow_abbrev=False,
+        add_help=False,
+    )
+    add_to(parser, *_BEHIND_NOX)
+    return parser
 
 
-def _gpus(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is no number of GPUs")
-    return number
+def _refuse_slips(words: Sequence[str], flags: Collection[str]) -> None:
+    for word in words:
+        name = word.partition("=")[0]
+        near = difflib.get_close_matches(name, flags, n=1, cutoff=_NEAR) if name.startswith("--") else []
+        if near:
+            raise SelectionError(
+                f"unknown option {name}; did you mean {near[0]}?",
+                where=f"behind -- on nox' command line: {' '.join(words)}",
+                next_step="nox -s pyxis_basic -- --help lists the options",
+            )
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:  # noqa: PLR2004 - what a port can be
-        raise argparse.ArgumentTypeError(f"{number} is no port")
-    return number
+def _declared(scopes: Collection[Scope]) -> "list[tuple[Field[Any], _Declaration]]":
+    pairs = [(it, it.metadata[_KEY]) for it in fields(Options)]
+    return [(it, declared) for it, declared in pairs if declared.scope in scopes]
+
+
+def _flag(it: "Field[Any]") -> str:
+    declared: _Declaration = it.metadata[_KEY]
+    return declared.flag or f"--{it.name.replace('_', '-')}"

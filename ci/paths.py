@@ -5,13 +5,12 @@ Standard library only, because the noxfile imports this tier; that is why the ca
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-import errno
 import os
 from pathlib import Path
 import secrets
 import sys
 
-from ci.errors import DiskFullError, PyxisMatrixError, ResultsError
+from ci.errors import DiskFullError, PyxisMatrixError, ResultsError, disk_is_full
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONTAINERS = REPOSITORY / "containers"
@@ -77,7 +76,7 @@ def refused(
     problem: OSError, what: str = "the system refused something", error: type[PyxisMatrixError] = PyxisMatrixError
 ) -> PyxisMatrixError:
     """Return the ``error`` for what the system refused; ``DiskFullError`` where it is for want of space."""
-    kind = DiskFullError if problem.errno in (errno.ENOSPC, errno.EDQUOT) else error
+    kind = DiskFullError if disk_is_full(problem) else error
     return kind(
         what,
         where=str(problem.filename or ""),

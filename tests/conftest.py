@@ -6,7 +6,10 @@ pytest_plugins = ["pytester"]
 
 _PLUGIN = "tests.integration.conftest_container_packaging"
 # What the paths of container tests contain.
-_CONTAINER_TESTS = ("container_packaging", "integration/conformance", "integration/registry", "integration/upstream")
+_CONTAINER_TESTS = (
+    "container_packaging",
+    *(f"integration/{folder}" for folder in ("advanced", "conformance", "registry", "upstream")),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

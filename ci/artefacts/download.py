@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-import errno
 import functools
 import hashlib
 import http.client
@@ -14,7 +13,7 @@ import tempfile
 import urllib.error
 import urllib.request
 
-from ci.errors import ArtefactError, DiskFullError, PyxisMatrixError
+from ci.errors import ArtefactError, DiskFullError, PyxisMatrixError, disk_is_full
 from ci.paths import CACHE_VARIABLE, make_directory
 
 PROBE_TIMEOUT = 10.0
@@ -143,7 +142,7 @@ def _cause(problem: Exception) -> str:
 
 
 def _disk_error(folder: Path, problem: OSError) -> PyxisMatrixError:
-    kind = DiskFullError if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ArtefactError
+    kind = DiskFullError if disk_is_full(problem) else ArtefactError
     return kind(
         "A download can't be stored.",
         where=str(folder),

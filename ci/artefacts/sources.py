@@ -64,10 +64,21 @@ class Sources:
 
     @classmethod
     def from_environment(cls, mirror: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Sources":
-        """Return what the options and the environment ask for; ``mirror`` (an option) outranks the variable."""
+        """Return what the options and the environment ask for; ``mirror`` (an option) outranks the variable.
+
+        :raises ArtefactError: where a mirror is named and is not a folder.
+        """
+        named = mirror or paths.directory_from(environ, MIRROR_VARIABLE)
+        if named and not named.is_dir():
+            raise ArtefactError(
+                "the mirror is not found",
+                where=f"{named} (from {'--mirror' if mirror else MIRROR_VARIABLE})",
+                why="it is not a folder" if named.exists() else "no such folder",
+                next_step="correct the path, or leave it out to use the cache and upstream",
+            )
         return cls(
             cache=paths.cache_dir(environ) / "artefacts",
-            mirror=mirror.expanduser().absolute() if mirror else paths.directory_from(environ, MIRROR_VARIABLE),
+            mirror=named,
             pins=load_pins(paths.PINS_FILE),
         )
 
@@ -255,10 +266,7 @@ def _wrong_download(artefact: Artefact, sources: Sources, arrived: Downloaded, p
 
 def _looked(artefact: Artefact, sources: Sources, upstream: str) -> list[str]:
     """Say for each place why it did not serve."""
-    if sources.mirror is None:
-        mirror = "none was named"
-    else:
-        mirror = f"{sources.mirror}: " + ("not there" if sources.mirror.is_dir() else "no such directory")
+    mirror = "none was named" if sources.mirror is None else f"{sources.mirror}: not there"
     return [
         f"mirror {mirror}",
         f"cache {sources.cache}: {_cache_problem(artefact, sources)}",

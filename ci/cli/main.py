@@ -3,19 +3,18 @@
 import argparse
 from collections.abc import Callable, Sequence
 import os
-from pathlib import Path
-import re
 import sys
 
 try:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    from ci import options, paths
-    from ci.cli import commands
+    from ci import paths
+    from ci.cli import clusters, commands, doctor
     from ci.engine.connection import explain
     from ci.errors import PyxisMatrixError
     from ci.matrix.asked import GROUP_VARIABLE
+    from ci.options import Scope, add_to
     from ci.terminal import console, signals
 except ModuleNotFoundError as missing:
     sys.exit(
@@ -25,7 +24,6 @@ except ModuleNotFoundError as missing:
 
 # Commands that only write to stdout; who has read enough of it may leave.
 _LISTS = ("cells", "report", "logs")
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _DESCRIPTION = """\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
 
@@ -50,35 +48,25 @@ def parser() -> argparse.ArgumentParser:
     images = _verb(verbs, "images", commands.images, "build the images of cells")
     images.add_argument("cells", nargs="*", metavar="CELL", help="cells to build (default: those of the group)")
     images.add_argument("--group", help="a group of matrix.toml")
-    _run_options(images)
-    options.add_image_options(images)
+    add_to(images, Scope.IMAGES, Scope.RESULT)
 
     run = _verb(verbs, "run", commands.run, "start a cell, run the command behind `--` against it, take it down")
     run.usage = "python -m ci run CELL [options] -- COMMAND"
     run.add_argument("cell", metavar="CELL")
-    run.add_argument("--as", dest="suite", default="command", metavar="NAME", help="name of the result folder")
-    run.add_argument(
-        "--plain",
-        action="store_true",
-        help="tell the command of the cluster in the variables of [suite-environment], a password among them",
-    )
-    run.add_argument(
-        "--pytest", action="store_true", help="the command is pytest: judge by its report, not just by its exit code"
-    )
-    _common(run)
+    add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
 
-    up = _verb(verbs, "up", commands.up, "start a cell and leave it up")
+    up = _verb(verbs, "up", clusters.up, "start a cell and leave it up")
     up.add_argument("cell", metavar="CELL")
-    _common(up)
+    add_to(up, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
     for name, handler, text in (
-        ("shell", commands.shell, "enter the login node of a cell that is up"),
-        ("logs", commands.logs, "show what the daemons of a cell that is up wrote"),
+        ("shell", clusters.shell, "enter the login node of a cell that is up"),
+        ("logs", clusters.logs, "show what the daemons of a cell that is up wrote"),
     ):
         verb = _verb(verbs, name, handler, text)
         verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
 
-    down = _verb(verbs, "down", commands.down, "take environments down, leftovers of killed runs included")
+    down = _verb(verbs, "down", clusters.down, "take environments down, leftovers of killed runs included")
     down.add_argument("which", nargs="?", metavar="CELL|RUN")
     down.add_argument("--all", action="store_true", help="everything with this project's label")
 
@@ -86,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("run", nargs="?", help="a run id (default: the latest)")
     report.add_argument("--format", choices=("text", "md", "html"), default="text")
 
-    _verb(verbs, "doctor", commands.doctor, "check what this machine offers, with the fix for what it lacks")
+    _verb(verbs, "doctor", doctor.examine, "check what this machine offers, with the fix for what it lacks")
     pins = _verb(verbs, "pins", commands.pins, "record upstream's checksums in containers/pins.toml")
     pins.add_argument("--group", default="full", help="the cells whose artefacts are recorded (default: full)")
     return top
@@ -139,25 +127,3 @@ def _verb(
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(handler=handler)
     return verb
-
-
-def _common(verb: argparse.ArgumentParser) -> None:
-    _run_options(verb)
-    options.add_session_options(verb)
-
-
-def _run_options(verb: argparse.ArgumentParser) -> None:
-    run_id = os.environ.get("PYXIS_MATRIX_RUN") or paths.new_run_id()
-    verb.add_argument("--run", type=_run_id, default=run_id, help="the run's id")
-    verb.add_argument("--results", type=Path, default=paths.results_dir(), help="where results go")
-
-
-def _run_id(text: str) -> str:
-    """Take a run's id only if containers, networks and folders can be named after it."""
-    if not _RUN_ID.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no run id: up to 60 of letters, digits, '.', '_' and '-'")
-    return text
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from ci.engine.distribution import Distro, install_advice
-from ci.engine.finding import Engine, Kind, ReadText, read_text, version_number
+from ci.engine.finding import FoundEngine, Kind, ReadText, read_text, version_number
 from ci.errors import EngineError
 
 Probe = Callable[[tuple[str, ...]], tuple[int, str]]
@@ -39,7 +39,7 @@ class BuildClient:
 def find_build_client(
     env: Mapping[str, str] | None = None,
     *,
-    engine: Engine | None = None,
+    engine: FoundEngine | None = None,
     kind: Kind | None = None,
     platform: str = sys.platform,
     read: ReadText = read_text,
@@ -118,7 +118,7 @@ def _version_word(text: str) -> str:
     return rest.split(",")[0].split()[0] if rest.split() else ""
 
 
-def _pointed_to(client: BuildClient, engine: Engine | None) -> BuildClient:
+def _pointed_to(client: BuildClient, engine: FoundEngine | None) -> BuildClient:
     if engine is None:
         return client
     target = engine.environment if client.kind == "docker" else {"CONTAINER_HOST": engine.url}

@@ -15,9 +15,9 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
-from ci.engine import finding
 from ci.engine.build_client import BuildClient, find_build_client
-from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
+from ci.engine.finding import FoundEngine, find_engine
+from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError, disk_is_full
 from ci.matrix.arch import Arch
 from ci.terminal import console
 
@@ -61,7 +61,7 @@ class Engine:
     """A connection to the engine that was found, and the client program that can build with it."""
 
     api: docker.DockerClient
-    found: finding.Engine
+    found: FoundEngine
     build_client: BuildClient
 
     @property
@@ -106,8 +106,15 @@ class Engine:
     ) -> Answer:
         """Run a command inside a running container and return what it answered."""
         result = container.exec_run(command, user=user, environment=dict(environment or {}))
+        if result.exit_code is None:
+            raise LaunchError(
+                "the engine does not say how a command ended",
+                where=f"{' '.join(command)} in {container.name}",
+                why="it gave no exit status, and none is not success",
+                next_step=f"docker logs {container.name}",
+            )
         output = result.output if isinstance(result.output, bytes) else b""
-        return Answer(status=result.exit_code or 0, output=output.decode(errors="replace"))
+        return Answer(status=result.exit_code, output=output.decode(errors="replace"))
 
     def published_port(self, container: "Container", inside: int) -> int:
         """Return the host's loopback port behind which the container's port answers."""
@@ -216,7 +223,7 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
 
 def connect() -> Engine:
     """Find an engine and a client that can build, and connect; ``EngineError`` says what is missing."""
-    found = finding.find_engine()
+    found = find_engine()
     build_client = find_build_client(engine=found)
     try:
         api = docker.from_env(environment=dict(found.environment), timeout=_API_LIMIT_SECONDS)
@@ -231,7 +238,7 @@ def connect() -> Engine:
 def explain(error: Exception, doing: str) -> PyxisMatrixError:
     """Turn what docker-py raised while ``doing`` something into an error a person can act on."""
     text = str(getattr(error, "explanation", None) or error)
-    if "no space left on device" in text.lower():
+    if disk_is_full(text):
         return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
     return LaunchError(f"the engine refused: {doing}", why=text, next_step="docker info")
 

@@ -59,21 +59,15 @@ Ask = Callable[[Candidate], Reply]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class FoundEngine:
     """A container engine that answers and is new enough."""
 
     url: str
     source: str
     version: str
     kind: Kind
-    cgroup: str = ""
-    """The cgroup version its containers see, "1" or "2"; empty where it does not say."""
-    storage_driver: str = ""
     data_root: Path | None = None
     """Where it keeps images and containers, on its own file system."""
-    architecture: str = ""
-    """As the engine's kernel spells it; ``Arch.parse`` takes it."""
-    rootless: bool = False
     tls: Path | None = None
 
     @property
@@ -106,7 +100,7 @@ def find_engine(
     platform: str = sys.platform,
     read: ReadText = read_text,
     ask: Ask | None = None,
-) -> Engine:
+) -> FoundEngine:
     """Return the first engine that answers.
 
     Raises ``EngineMissingError`` where nothing is at any of the usual places, and ``EngineError`` where the engine that
@@ -219,8 +213,8 @@ def _split(url: str) -> SplitResult | None:
     return parts if usable and parts.scheme in {"unix", "tcp", "http", "https"} else None
 
 
-def engine_from(candidate: Candidate, reply: Reply) -> Engine:
-    """Make the ``Engine`` of what was answered; ``EngineError`` where it is too old."""
+def engine_from(candidate: Candidate, reply: Reply) -> FoundEngine:
+    """Make the ``FoundEngine`` of what was answered; ``EngineError`` where it is too old."""
     components = [str(part.get("Name", "")) for part in reply.version.get("Components") or []]
     kind: Kind = "podman" if any("podman" in name.lower() for name in components) else "docker"
     version = str(reply.version.get("Version", ""))
@@ -233,16 +227,12 @@ def engine_from(candidate: Candidate, reply: Reply) -> Engine:
             next_step="upgrade it, or point DOCKER_HOST to a newer one",
         )
     info = reply.info
-    return Engine(
+    return FoundEngine(
         url=candidate.url,
         source=candidate.source,
         version=version,
         kind=kind,
-        cgroup=str(info.get("CgroupVersion", "")),
-        storage_driver=str(info.get("Driver", "")),
         data_root=Path(info["DockerRootDir"]) if info.get("DockerRootDir") else None,
-        architecture=str(info.get("Architecture", "")),
-        rootless=any("rootless" in str(option) for option in info.get("SecurityOptions") or []),
         tls=candidate.tls,
     )
 

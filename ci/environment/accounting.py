@@ -1,62 +1,46 @@
 """Slurm's accounting for an environment that asks for it: slurmdbd over a real MariaDB, in a container of its own."""
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError
-from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import Engine, InsideFile, explain, labels
-from ci.environment.wait import NotYet, wait_for
-from ci.images import plan
-from ci.terminal import signals
+from ci.engine.connection import Engine, InsideFile
+from ci.environment import service
+from ci.environment.configuration import configuration
+from ci.environment.plan import EnvironmentPlan
+from ci.environment.service import Place, Service
+from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-HOST = "slurmdbd"
+_HOST = "slurmdbd"
 _READY_SECONDS = 120.0
 _LOG = "/var/log/slurm/slurmdbd.log"
 
 
-def start(
-    stack: ExitStack,
-    engine: Engine,
-    *,
-    image: str,
-    names: plan.Names,
-    run_id: str,
-    cell_id: str,
-    munge_key: bytes,
-    slurm_conf: bytes,
-) -> "Container":
-    """Start slurmdbd and wait until it knows the cluster; ``stack`` removes it.
+def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) -> "Container":
+    """Start slurmdbd and wait until it knows the cluster.
 
     It has to be there before the nodes: slurmctld does not start without it.
     """
-    folder = paths.CONTAINERS / "slurmdbd"
-    files = {
-        "/etc/slurm/slurmdbd.conf": InsideFile(content=(folder / "slurmdbd.conf").read_bytes(), mode=0o600),
-        "/etc/slurm/slurm.conf": InsideFile(content=slurm_conf),
-        "/etc/munge/munge.key": InsideFile(content=munge_key, mode=0o400),
-    }
-    try:
-        with signals.shielded():
-            container = engine.api.containers.create(
-                image,
-                name=names.accounting,
-                hostname=HOST,
-                labels=labels(run_id, cell_id, "accounting"),
-                tmpfs={"/run": "exec,mode=755"},
-                network=names.network,
-                networking_config=engine.aliases(names.network, HOST),
-            )
-            stack.callback(engine.remove, container)
-        engine.put(container, files)
-        container.start()
-    except (APIError, RequestException) as error:
-        raise explain(error, "starting slurmdbd") from error
+    engine = place.engine
+    slurm_conf = configuration(plan)["/etc/slurm/slurm.conf"]
+    slurmdbd_conf = (paths.CONTAINERS / "slurmdbd" / "slurmdbd.conf").read_bytes()
+    wanted = Service(
+        role="accounting",
+        image=image,
+        name=plan.names.accounting,
+        hostname=_HOST,
+        files={
+            "/etc/slurm/slurmdbd.conf": InsideFile(content=slurmdbd_conf, mode=0o600),
+            "/etc/slurm/slurm.conf": InsideFile(content=slurm_conf),
+            "/etc/munge/munge.key": InsideFile(content=munge_key, mode=0o400),
+        },
+        tmpfs=("/run",),
+    )
+    container = service.start(place, wanted)
 
     def probe() -> bool | NotYet:
         answer = engine.ask(container, ["test", "-e", "/run/slurmdbd-ready"])
@@ -64,12 +48,13 @@ def start(
 
     wait_for(
         "slurmdbd",
-        probe,
+        tolerating(probe, APIError),
         limit=_READY_SECONDS,
-        alive=lambda: engine.alive(container),
-        diagnose=lambda: engine.log_tail(container),
-        hint=f"{_LOG} in the container names what MariaDB or munge refused",
-        retry_on=(APIError,),
+        watched=Watched(
+            alive=lambda: engine.alive(container),
+            diagnose=lambda: engine.log_tail(container),
+            hint=f"{_LOG} in the container names what MariaDB or munge refused",
+        ),
     )
     return container
 

@@ -1,4 +1,4 @@
-"""The environment of one cell: images, network, registry and cluster, started in order and taken down in reverse."""
+"""Launching a planned environment whose images are there: started in order, usable, taken down in reverse."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,76 +11,49 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import environment_file, paths
-from ci.artefacts import sources
-from ci.artefacts.sources import Fetched, Sources
-from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, explain, labels
-from ci.environment import accounting, cluster, reaper, registry, ssh
-from ci.environment.wait import NotYet, wait_for
+from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, explain
+from ci.environment import accounting, cluster, reaper, registry, ssh, usable
+from ci.environment.plan import EnvironmentPlan
+from ci.environment.registry_client import V2S2
+from ci.environment.service import Place
+from ci.environment.usable import READY_SECONDS
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import EngineError, LaunchError
-from ci.images import plan, subject
-from ci.images.building import Builder, Built, check_slurm, debian_mirror, wheel_context
-from ci.images.checkout import check_open_to_jobs
-from ci.images.plan import ContextFile
-from ci.images.subject import Wheelhouse
-from ci.matrix.arch import Arch
+from ci.errors import LaunchError
+from ci.images.building import BuiltCell
 from ci.matrix.cells import Cell, Runtime
-from ci.matrix.model import Subject
 from ci.terminal import console, signals
 from ci.terminal.console import Timings
 
-_SSH_SECONDS = 30.0
 ENVIRONMENT_FILE = "environment.json"
+_LOGS_FOLDER = "logs"
 # Where the image `subject` puts it.
-NODE_PYTHON = "/opt/subject/bin/python"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the caller wants of an environment, apart from its cell."""
-
-    run: str
-    suite: str
-    results: Path
-    """The suite's result folder: logs go below it."""
-    nodes: int = 1
-    registry_port: int = 0
-    ssh_port: int = 0
-    accounting: bool = False
-    """Whether slurmdbd records jobs, so that sacct works."""
-    gpus: int = 0
-    """How many of the engine's GPUs every node has; several nodes share them."""
-    password: str = ""
-    user: str = cluster.USERS[0]
-    ready_seconds: float = cluster.READY_SECONDS
-    """How long each condition of "usable" may take to hold."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellImages:
-    """The images of a cell, made or found."""
-
-    node: Built
-    registry: Built | None
-    job: Built | None
-    accounting: Built | None
-    artefacts: tuple[Fetched, ...]
-    mounts: tuple[str, ...]
-    """Folders of the host that the nodes need to see (a checkout)."""
+_NODE_PYTHON = "/opt/subject/bin/python"
+# Where the job image lies in the registry.
+_JOB_REPOSITORY = "pyxis-matrix/job"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """An environment that is usable."""
 
+    plan: EnvironmentPlan
     file: EnvironmentFile
     path: Path
     """Where ``file`` is written."""
-    state: Path
     cluster: cluster.Cluster
-    images: CellImages
     ready: dict[str, float] = field(default_factory=dict)
     """Seconds until each condition of "usable" held, counted from the start of the first container."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Started:
+    """What runs, on its way to being usable."""
+
+    cluster: cluster.Cluster
+    registry: registry.Registry | None
+    login: Login
+    at: float
+    """When the first container was started (``time.monotonic``)."""
 
 
 def state_dir(run: str, cell_id: str) -> Path:
@@ -88,89 +61,45 @@ def state_dir(run: str, cell_id: str) -> Path:
     return paths.cache_dir() / "environments" / run / cell_id
 
 
-def prepare(
-    engine: Engine,
-    builder: Builder,
-    cell: Cell,
-    *,
-    what: Subject,
-    checkout: Path | None,
-    where: Sources,
-    with_accounting: bool = False,
-) -> CellImages:
-    """Fetch the artefacts, make the wheelhouses and build the images of a cell."""
-    if engine.arch is not cell.arch:
-        raise EngineError(
-            f"{cell.id} needs an engine of its own architecture",
-            where=f"{engine.found.url} runs {engine.arch} code",
-            why="starting a container needs a single-threaded process, and an emulated one never is",
-            next_step=f"run it on a machine with {cell.arch} hardware; a distant engine's ports can't be reached",
-        )
-    mirror = debian_mirror()
-    artefacts = tuple(sources.fetch(artefact, where) for artefact in sources.artefacts_for(cell))
-    extra = tuple(
-        ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.sha256) for it in artefacts
-    )
-    slurm_image = plan.slurm(cell.slurm.suite, cell.arch, mirror)
-    builder.ensure(slurm_image)
-    observed = builder.observe(slurm_image)
-    check_slurm(observed, slurm_image, cell.slurm.version)
-    house = _wheelhouse(what, checkout, observed.python, cell.arch)
-    if house.checkout:
-        check_open_to_jobs(house.checkout)
-    mounts = (str(house.checkout),) if house.checkout else ()
-    runtime_image = plan.runtime(cell, mirror, extra)
-    node = builder.ensure(plan.node(cell, runtime_image, slurm_image, wheel_context(house, editable=True)))
-    slurmdbd = builder.ensure(plan.accounting(slurm_image)) if with_accounting else None
-    if cell.runtime is Runtime.LEGACY:
-        return CellImages(node=node, registry=None, job=None, accounting=slurmdbd, artefacts=artefacts, mounts=mounts)
-    in_images = _wheelhouse(what, checkout, plan.JOB_PYTHON, cell.arch)
-    return CellImages(
-        node=node,
-        registry=builder.ensure(plan.registry(cell.arch, mirror)),
-        job=builder.ensure(plan.job(cell.arch, mirror, wheel_context(in_images, editable=False))),
-        accounting=slurmdbd,
-        artefacts=artefacts,
-        mounts=mounts,
-    )
-
-
-def _wheelhouse(what: Subject, checkout: Path | None, python: str, arch: Arch) -> Wheelhouse:
-    if checkout:
-        return subject.checkout_wheelhouse(checkout, what.constraints, python=python, arch=arch)
-    return subject.wheelhouse([what.requirement], what.constraints, python=python, arch=arch)
-
-
 @contextmanager
 def launch(
-    engine: Engine, cell: Cell, images: CellImages, options: Options, *, what: str, timings: Timings, keep: bool = False
+    engine: Engine,
+    plan: EnvironmentPlan,
+    images: BuiltCell,
+    *,
+    timings: Timings,
+    ready_seconds: float = READY_SECONDS,
 ) -> Iterator[Environment]:
-    """Start a cell's environment, wait until it is usable, and take it down afterwards.
+    """Start a planned environment, wait until it is usable, and take it down afterwards.
 
-    With ``keep`` it stays up if it was usable and the block ended by itself; what fails or is interrupted is always
-    taken down. Raises ``LaunchError`` and its kin; nothing is left behind then.
+    With the option ``keep`` it stays up if it was usable and the block ended by itself; what fails or is interrupted is
+    always taken down. Raises ``LaunchError`` and its kin; nothing is left behind then.
+
+    :param ready_seconds: how long each condition of "usable" may take to hold.
     """
-    state = _claimed(options.run, cell)
-    watched = reaper.watching(environment=engine.found.environment, run=options.run, cell_id=cell.id, state=state)
+    run, cell = plan.options.run, plan.cell
+    state = _claimed(run, cell)
+    watched = reaper.watching(environment=engine.found.environment, run=run, cell_id=cell.id, state=state)
     with watched, ExitStack() as stack:
+        place = Place(engine=engine, stack=stack, run=run, cell=cell.id, network=plan.names.network)
         done = False
         try:
             try:
-                environment = _start(stack, engine, cell, images, options, what=what, state=state, timings=timings)
+                launched = _launch(place, plan, images, state, timings, ready_seconds)
             except (APIError, RequestException) as error:
                 raise explain(error, f"launching {cell.id}") from error
-            yield environment
+            yield launched
             done = True
         finally:
-            if keep and done:
+            if plan.options.keep and done:
                 stack.pop_all()
             else:
                 with signals.shielded(), console.step("taking down", phase="teardown", timings=timings):
                     try:
                         stack.close()
                     finally:
-                        engine.reap({LABEL_RUN: options.run, LABEL_CELL: cell.id})
-                        forget(options.run, cell.id)
+                        engine.reap({LABEL_RUN: run, LABEL_CELL: cell.id})
+                        forget(run, cell.id)
 
 
 def _claimed(run: str, cell: Cell) -> Path:
@@ -203,122 +132,60 @@ def forget_all() -> None:
     shutil.rmtree(paths.cache_dir() / "environments", ignore_errors=True)
 
 
-def _start(
-    stack: ExitStack,
-    engine: Engine,
-    cell: Cell,
-    images: CellImages,
-    options: Options,
-    *,
-    what: str,
-    state: Path,
-    timings: Timings,
+def _launch(
+    place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path, timings: Timings, ready_seconds: float
 ) -> Environment:
-    """Start everything, each on ``stack``, and wait until it is usable."""
-    started = time.monotonic()
-    names = plan.names(options.run, cell, options.nodes)
-    keys = cluster.Secrets(
-        munge_key=cluster.new_munge_key(),
-        host_key=ssh.new_key("host"),
-        user_key=ssh.new_key("user"),
-        password=options.password,
-    )
-    served: registry.Registry | None = None
-    pushed: registry.Pushed | None = None
+    """Start everything, each on the place's stack, wait until it is usable, and write down what is there."""
+    engine, cell = place.engine, plan.cell
     with console.step(f"launching {cell.id}", phase="launch", timings=timings):
-        _network(stack, engine, cell, options, names.network)
-        if images.registry and images.job:
-            served = registry.start(
-                stack,
-                engine,
-                image=images.registry.tag,
-                names=names,
-                run_id=options.run,
-                cell_id=cell.id,
-                port=options.registry_port,
-            )
-            stack.callback(engine.untag, f"{served.address}/")
-        if images.accounting:
-            database = accounting.start(
-                stack,
-                engine,
-                image=images.accounting.tag,
-                names=names,
-                run_id=options.run,
-                cell_id=cell.id,
-                munge_key=keys.munge_key,
-                slurm_conf=cluster.configuration(cell, names, accounting=True)["/etc/slurm/slurm.conf"],
-            )
-            stack.callback(_save_logs, lambda: accounting.logs(engine, database), options.results / "logs")
-        nodes = cluster.start(
-            stack,
-            engine,
-            cell=cell,
-            image=images.node.tag,
-            names=names,
-            run_id=options.run,
-            keys=keys,
-            registry_port=served.port if served else None,
-            ssh_port=options.ssh_port,
-            mounts=images.mounts,
+        started = _start(place, plan, images, state)
+    with console.step("waiting until usable", phase="ready", timings=timings) as step:
+        wanted = usable.checks(
+            started.cluster,
+            registry_port=started.registry.port if started.registry else None,
+            plugin=cell.runtime is not Runtime.LEGACY,
             accounting=images.accounting is not None,
-            gpus=options.gpus,
         )
-        stack.callback(_save_logs, lambda: _logs(engine, nodes, served), options.results / "logs")
-    login = _login(engine, nodes, keys, options, state)
-    ready = _wait_usable(engine, nodes, served, login, cell=cell, timings=timings, started=started, options=options)
-    if served and images.job:
+        ready = usable.wait_until_usable(engine, wanted, started.login, started=started.at, limit=ready_seconds)
+        step.note = f"usable {ready['sshd']:.1f} s after the first container's start"
+    pushed: registry.Pushed | None = None
+    if started.registry and images.job:
         with console.step("pushing the job image", phase="push", timings=timings):
-            pushed = registry.push(engine, served, tag=images.job.tag, repository="pyxis-matrix/job")
+            pushed = registry.push(engine, started.registry, tag=images.job.tag, repository=_JOB_REPOSITORY)
         _warn_about(pushed)
-    file = EnvironmentFile(
-        run=options.run,
-        cell=cell.id,
-        suite=options.suite,
-        runtime=cell.runtime.value,
-        arch=cell.arch.value,
-        slurm=cell.slurm.version,
-        enroot=str(cell.enroot) if cell.enroot else None,
-        pyxis=str(cell.pyxis) if cell.pyxis else None,
-        nodes=names.hostnames,
-        containers=names.nodes,
-        login=login,
-        second_user=cluster.USERS[1],
-        registry=served.address if served else None,
-        accounting=images.accounting is not None,
-        gpus=options.gpus,
-        job_image=images.job.tag if images.job else None,
-        job_reference=pushed.reference if pushed else None,
-        subject=what,
-        subject_python=NODE_PYTHON,
-        engine_client=str(_client_alone_on_path(engine, state)),
-        engine_environment=dict(engine.build_client.environment),
-        observed=cluster.observe(engine, nodes, cell),
-        artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
-        results=str(options.results),
-    )
-    environment_file.save(state / ENVIRONMENT_FILE, file)
-    return Environment(file=file, path=state / ENVIRONMENT_FILE, state=state, cluster=nodes, images=images, ready=ready)
+    file = _describe(engine, plan, images, started, pushed, state)
+    path = state / ENVIRONMENT_FILE
+    environment_file.save(path, file)
+    return Environment(plan=plan, file=file, path=path, cluster=started.cluster, ready=ready)
 
 
-def _network(stack: ExitStack, engine: Engine, cell: Cell, options: Options, name: str) -> None:
-    try:
-        # Made and on the stack, or neither: the engine goes on making what an interrupted request asked for.
-        with signals.shielded():
-            stack.callback(engine.remove_network, name)
-            engine.api.networks.create(name, driver="bridge", labels=labels(options.run, cell.id, "network"))
-    except (APIError, RequestException) as error:
-        raise explain(error, f"making the network {name}") from error
+def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) -> _Started:
+    """Start network, registry, accounting and nodes, in the order in which one needs the other."""
+    engine, logs = place.engine, plan.options.folder(plan.cell) / _LOGS_FOLDER
+    at = time.monotonic()
+    keys = cluster.Secrets.new(password=plan.options.plain)
+    served: registry.Registry | None = None
+    place.create_network()
+    if images.registry:
+        wanted = registry.planned(images.registry.tag, plan.names.registry, port=plan.options.registry_port)
+        served = registry.start(place, wanted)
+        place.stack.callback(engine.untag, f"{served.address}/")
+    if images.accounting:
+        database = accounting.start(place, plan, image=images.accounting.tag, munge_key=keys.munge_key)
+        place.stack.callback(_save_logs, lambda: accounting.logs(engine, database), logs)
+    nodes = cluster.start(place, plan, image=images.node.tag, keys=keys, registry_port=served.port if served else None)
+    place.stack.callback(_save_logs, lambda: _logs(engine, nodes, served), logs)
+    login = _login(usable.wait_for_port(engine, nodes), keys, state)
+    return _Started(cluster=nodes, registry=served, login=login, at=at)
 
 
-def _login(engine: Engine, nodes: cluster.Cluster, keys: cluster.Secrets, options: Options, state: Path) -> Login:
-    port = cluster.wait_for_port(engine, nodes)
+def _login(port: int, keys: cluster.Secrets, state: Path) -> Login:
     home = state / "home"
     ssh.write_home(home, user_key=keys.user_key, host_key=keys.host_key, port=port)
     return Login(
         host="127.0.0.1",
         port=port,
-        user=options.user,
+        user=cluster.USERS[0],
         password=keys.password,
         private_key=str(home / ".ssh" / "id_ed25519"),
         known_hosts=str(home / ".ssh" / "known_hosts"),
@@ -326,53 +193,47 @@ def _login(engine: Engine, nodes: cluster.Cluster, keys: cluster.Secrets, option
     )
 
 
-def _wait_usable(
+def _describe(
     engine: Engine,
-    nodes: cluster.Cluster,
-    served: registry.Registry | None,
-    login: Login,
-    *,
-    cell: Cell,
-    timings: Timings,
-    started: float,
-    options: Options,
-) -> dict[str, float]:
-    """Wait for every condition of "usable" in turn; return the seconds since the start at which each held."""
-    ready: dict[str, float] = {}
-    plugin = cell.runtime is not Runtime.LEGACY
-    with console.step("waiting until usable", phase="ready", timings=timings) as step:
-        wanted = cluster.checks(
-            nodes,
-            registry_port=served.port if served else None,
-            plugin=plugin,
-            accounting=options.accounting,
-        )
-        for check in wanted:
-            cluster.wait_for_check(engine, check, options.ready_seconds)
-            ready[check.name] = round(time.monotonic() - started, 3)
-        wait_for(
-            "login over SSH",
-            lambda: _entered(login),
-            limit=min(_SSH_SECONDS, options.ready_seconds),
-            alive=lambda: engine.alive(nodes.login.container),
-            diagnose=lambda: cluster.last_words(engine, nodes.login),
-            hint="sshd.log says why; the key was made for this run and stands in /etc/ssh/authorized_keys.d",
-            retry_on=(LaunchError,),
-        )
-        ready["sshd"] = round(time.monotonic() - started, 3)
-        step.note = f"usable {ready['sshd']:.1f} s after the first container's start"
-    return ready
-
-
-def _entered(login: Login) -> bool | NotYet:
-    with ssh.connect(login) as connection:
-        answer = connection.run("true", limit=10)
-    return True if answer.status == 0 else NotYet(str(answer))
+    plan: EnvironmentPlan,
+    images: BuiltCell,
+    started: _Started,
+    pushed: registry.Pushed | None,
+    state: Path,
+) -> EnvironmentFile:
+    """Return what tests and tools are told."""
+    cell, options = plan.cell, plan.options
+    return EnvironmentFile(
+        run=options.run,
+        cell=cell.id,
+        suite=options.name,
+        runtime=cell.runtime.value,
+        arch=cell.arch.value,
+        slurm=cell.slurm.version,
+        enroot=str(cell.enroot) if cell.enroot else None,
+        pyxis=str(cell.pyxis) if cell.pyxis else None,
+        nodes=plan.names.hostnames,
+        containers=plan.names.nodes,
+        login=started.login,
+        second_user=cluster.USERS[1],
+        registry=started.registry.address if started.registry else None,
+        accounting=images.accounting is not None,
+        gpus=options.gpus,
+        job_image=images.job.tag if images.job else None,
+        job_reference=pushed.reference if pushed else None,
+        subject=plan.subject,
+        subject_python=_NODE_PYTHON,
+        engine_client=str(_client_alone_on_path(engine, state)),
+        engine_environment=dict(engine.build_client.environment),
+        observed=cluster.observe(engine, started.cluster, cell),
+        artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
+        results=str(options.folder(cell)),
+    )
 
 
 def _warn_about(pushed: registry.Pushed) -> None:
     """Say so when this engine pushes a format that enroot can't ask a self-hosted registry for."""
-    if pushed.media_type != registry.V2S2:
+    if pushed.media_type != V2S2:
         console.warn(
             f"this engine pushed {pushed.reference} as {pushed.media_type}; real enroot gets 404 for that from a "
             "self-hosted registry (NVIDIA/enroot PR 273). Turn the engine's containerd image store off."

@@ -5,6 +5,7 @@ hint.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 import time
 from typing import TypeVar
 
@@ -19,68 +20,85 @@ class NotYet(Exception):  # noqa: N818 - it is no error, it is an answer
     """A probe's answer "not yet"; a probe may return it or raise it. The text is the state as it is now."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What is waited for, as far as it can go wrong."""
+
+    alive: Callable[[], bool | str] = lambda: True
+    """True as long as there is hope; False, or a text that says how it died, ends the wait at once."""
+    diagnose: Callable[[], str] = lambda: ""
+    """Its log; the error has the last lines."""
+    hint: str = ""
+    """What to look at when it never gets ready."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Where a wait takes its time from; tests have their own."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
 def wait_for(
     description: str,
     probe: Callable[[], T | NotYet],
     *,
     limit: float,
     poll: float = 0.1,
-    alive: Callable[[], bool | str] | None = None,
-    diagnose: Callable[[], str] | None = None,
-    hint: str = "",
-    retry_on: tuple[type[Exception], ...] = (),
-    error_class: type[LaunchError] = LaunchError,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    watched: Watched = Watched(),
+    clock: Clock = Clock(),
 ) -> T:
     """Ask ``probe`` until it gives a value, and return that value.
 
-    ``probe`` must itself be bounded in time (give its sockets a timeout); exceptions listed in ``retry_on`` count as
-    "not yet", all others go through. ``alive`` returns True as long as there is hope; False, or a text that says how it
-    died, ends the wait at once. ``limit`` and ``poll`` are seconds; a last probe is made when the limit is reached.
+    ``probe`` must itself be bounded in time (give its sockets a timeout); see `tolerating` for its exceptions.
+    ``limit`` and ``poll`` are seconds; a last probe is made when the limit is reached.
 
-    Raises ``error_class`` with the last state, the last lines of what ``diagnose`` returns, and ``hint``.
+    Raises ``LaunchError`` with the last state, the last lines of the log, and the hint.
     """
-    begin = clock()
-    state = "was never asked"
+    begin = clock.now()
     while True:
         try:
             answer = probe()
         except NotYet as not_yet:
-            state = str(not_yet)
-        except retry_on as error:
-            state = f"{type(error).__name__}: {error}"
+            answer = not_yet
+        if not isinstance(answer, NotYet):
+            return answer
+        elapsed = clock.now() - begin
+        life = watched.alive()
+        if life is not True:
+            what, why = f"died after {elapsed:.1f} s of waiting", life or "it is not running any more"
+        elif elapsed >= limit:
+            what, why = f"not ready within {limit:g} s", ""
         else:
-            if not isinstance(answer, NotYet):
-                return answer
-            state = str(answer)
-        elapsed = clock() - begin
-        if alive is not None and (life := alive()) is not True:
-            how = life or "it is not running any more"
-            raise error_class(
-                f"{description}: died after {elapsed:.1f} s of waiting",
-                where=f"last state: {state}",
-                why=_reason(how, diagnose),
-                next_step=hint,
-            )
-        if elapsed >= limit:
-            raise error_class(
-                f"{description}: not ready within {limit:g} s",
-                where=f"last state: {state}",
-                why=_reason("", diagnose),
-                next_step=hint,
-            )
-        sleep(min(poll, limit - elapsed))
+            clock.sleep(min(poll, limit - elapsed))
+            continue
+        raise LaunchError(
+            f"{description}: {what}",
+            where=f"last state: {answer}",
+            why=_reason(why, watched.diagnose),
+            next_step=watched.hint,
+        )
 
 
-def _reason(how: str, diagnose: Callable[[], str] | None) -> str:
+def tolerating(probe: Callable[[], T | NotYet], *kinds: type[Exception]) -> Callable[[], T | NotYet]:
+    """Return the probe with exceptions of these kinds meaning "not yet"; all others still end the wait."""
+
+    def tolerant() -> T | NotYet:
+        try:
+            return probe()
+        except kinds as error:
+            return NotYet(f"{type(error).__name__}: {error}")
+
+    return tolerant
+
+
+def _reason(how: str, diagnose: Callable[[], str]) -> str:
     """Join how it died with the last log lines; diagnostics that fail must not hide the real failure."""
-    if diagnose is None:
-        return how
     try:
         lines = [line for line in diagnose().splitlines() if line.strip()][-_LOG_LINES:]
-    except Exception as error:  # noqa: BLE001 - logs of a dead container can be out of reach in any way
-        lines = [f"(its logs can't be had: {error})"]
+    except Exception as error:  # noqa: BLE001 - reading the logs of a dead container may fail in any way
+        lines = [f"(failed to read its log: {error})"]
     if not lines:
         return how
     return "\n".join([f"{how}; last log lines:" if how else "last log lines:", *(f"    {line}" for line in lines)])

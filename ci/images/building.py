@@ -1,42 +1,42 @@
-"""Building what the plan asks for and the engine does not hold yet."""
+"""Builds what a plan asks for and the engine does not hold yet."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 import hashlib
-import json
 import os
 from pathlib import Path
-import shutil
 import tempfile
 import time
 from urllib.parse import urlsplit
 
-from docker.errors import APIError
 from filelock import FileLock
-from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import LABEL, Engine, explain
-from ci.errors import ArtefactError, BuildError
-from ci.images import plan
-from ci.images.plan import ContextFile, ImagePlan
+from ci.artefacts import sources
+from ci.artefacts.sources import Fetched, Sources
+from ci.engine.connection import LABEL, Engine
+from ci.errors import BuildError, EngineError
+from ci.images import base, subject
+from ci.images.checkout import check_open_to_jobs
+from ci.images.content import Content, ContextFile
+from ci.images.observing import Observed, check_slurm, observe
+from ci.images.plan import CellImages, ImagePlan, Wheels
 from ci.images.subject import Wheelhouse
+from ci.matrix.arch import Arch
 from ci.terminal import console
-
-DEBIAN_MIRROR_VARIABLE = "PYXIS_MATRIX_DEBIAN_MIRROR"
-DEFAULT_DEBIAN_MIRROR = "http://deb.debian.org/debian"
 
 _CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+# What can be pulled in place of being built, where a registry answers.
+_PULLED = {"registry": "registry:2"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
     """An image that the engine holds now."""
 
-    plan: ImagePlan
+    content: Content
     identity: str
     """The engine's content-addressed id of the image (sha256:…)."""
     built: bool
@@ -46,174 +46,173 @@ class Built:
     """Bytes, layers shared with other images included."""
 
     @property
+    def plan(self) -> ImagePlan:
+        """What it was built from."""
+        return self.content.plan
+
+    @property
     def tag(self) -> str:
         """The image's local name."""
-        return self.plan.tag
+        return self.content.tag
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observed:
-    """What is inside a Slurm image, asked of the image itself."""
+class BuiltCell:
+    """The images of a cell, as the engine holds them."""
 
-    slurm: str
-    python: str
-
-
-def debian_mirror(environ: Mapping[str, str] = os.environ) -> str:
-    """Return where Debian's packages come from: ``PYXIS_MATRIX_DEBIAN_MIRROR`` or Debian's own address."""
-    mirror = environ.get(DEBIAN_MIRROR_VARIABLE) or DEFAULT_DEBIAN_MIRROR
-    if urlsplit(mirror).username is not None:
-        raise ArtefactError(
-            "the address of Debian's mirror holds a password",
-            where=DEBIAN_MIRROR_VARIABLE,
-            why="the address is kept in images and logs",
-            next_step="give it without USER:PASSWORD@; a mirror that asks for them can be reached through a proxy",
-        )
-    return mirror
+    node: Built
+    registry: Built | None
+    job: Built | None
+    accounting: Built | None
+    observed: Observed
+    """The versions inside its Slurm."""
+    artefacts: tuple[Fetched, ...]
+    """The release files that went into them."""
 
 
 class Builder:
-    """Makes images in the engine; what it made or reused is kept in ``done`` in order."""
+    """Makes images in the engine; what it made or reused is kept in ``done``, and what was fetched in ``fetched``."""
 
-    def __init__(self, engine: Engine, *, logs: Path, environ: Mapping[str, str] = os.environ) -> None:
-        """Build in ``engine``; each build's output goes to a file in ``logs``."""
+    def __init__(self, engine: Engine, where: Sources, *, logs: Path, environ: Mapping[str, str] = os.environ) -> None:
+        """Build in ``engine``, with artefacts from ``where``; each build's output goes to a file in ``logs``."""
         self._engine = engine
+        self._where = where
         self._logs = logs
         self._environ = environ
-        self.done: dict[str, Built] = {}
+        self.done: list[Built] = []
+        self.fetched: list[Fetched] = []
+
+    def build(self, planned: CellImages) -> BuiltCell:
+        """Build all images of a cell; what is missing or wrong is found before anything that takes long.
+
+        :raises EngineError: where the engine's architecture is not the cell's.
+        :raises ArtefactError, ChecksumError, SubjectError, BuildError: where an image can't be made.
+        """
+        cell = planned.cell
+        if self._engine.arch is not cell.arch:
+            raise EngineError(
+                f"{cell.id} needs an engine of its own architecture",
+                where=f"{self._engine.found.url} runs {self._engine.arch} code",
+                why="starting a container needs a single-threaded process, and an emulated one never is",
+                next_step=f"run it on a machine with {cell.arch} hardware; a distant engine's ports are out of reach",
+            )
+        artefacts = tuple(self._fetch(artefact) for artefact in planned.artefacts)
+        observed = observe(self._engine, self.ensure(planned.slurm).identity)
+        check_slurm(observed, planned.slurm.name, cell.slurm.version)
+        for image in planned.all():
+            self.ensure(image)
+        return BuiltCell(
+            node=self.ensure(planned.node),
+            registry=self.ensure(planned.registry) if planned.registry else None,
+            job=self.ensure(planned.job) if planned.job else None,
+            accounting=self.ensure(planned.accounting) if planned.accounting else None,
+            observed=observed,
+            artefacts=artefacts,
+        )
 
     def ensure(self, wanted: ImagePlan) -> Built:
-        """Make sure that an image and its ancestors are there; ``BuildError`` and its kin say why one can't be had."""
+        """Make sure that an image and its ancestors are there."""
         for member in wanted.family():
-            if member.tag not in self.done:
-                self.done[member.tag] = self._ensure_one(member)
-        return self.done[wanted.tag]
+            if self._find(member) is None:
+                self.done.append(self._ensure_one(self._content(member)))
+        return self._made(wanted)
 
-    def observe(self, slurm_image: ImagePlan) -> Observed:
-        """Return the versions inside a Slurm image; asked once per image and remembered by its content hash."""
-        memory = paths.cache_dir(self._environ) / "observed" / f"{slurm_image.variant}-{slurm_image.fingerprint}.json"
-        with suppress(OSError, ValueError, TypeError):  # not there, or written by a run that was killed meanwhile
-            return Observed(**json.loads(memory.read_text(encoding="utf-8")))
-        script = 'slurmctld -V; python3 -c "import sys; print(*sys.version_info[:2], sep=chr(46))"'
-        try:
-            output = self._engine.api.containers.run(
-                self.ensure(slurm_image).tag,
-                ["-c", script],
-                entrypoint="/bin/sh",
-                remove=True,
-                labels={LABEL: "1"},
-                network_disabled=True,
-            )
-        except (APIError, RequestException) as error:
-            raise explain(error, f"asking {slurm_image.tag} for its versions") from error
-        first, second = output.decode().split("\n")[:2]
-        observed = Observed(slurm=first.split()[-1], python=second.strip())
-        paths.make_directory(memory.parent)
-        memory.write_text(json.dumps(vars(observed)), encoding="utf-8")
-        return observed
+    def _find(self, plan: ImagePlan) -> Built | None:
+        return next((built for built in self.done if built.plan == plan), None)
 
-    def _ensure_one(self, wanted: ImagePlan) -> Built:
+    def _made(self, plan: ImagePlan) -> Built:
+        built = self._find(plan)
+        if built is None:
+            raise LookupError(f"{plan.name} was not built; family() has to come first")
+        return built
+
+    def _content(self, plan: ImagePlan) -> Content:
+        """Gather what goes into an image whose parents are there."""
+        fetched = [self._fetch(artefact) for artefact in plan.artefacts]
+        context = [
+            ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.sha256) for it in fetched
+        ]
+        if plan.wheels:
+            context += wheel_context(self._wheelhouse(plan.wheels, plan.arch), editable=plan.wheels.editable)
+        parents = {name: self._made(parent).tag for name, parent in plan.parents.items()}
+        return Content(plan=plan, parents=parents, context=tuple(context))
+
+    def _fetch(self, artefact: sources.Artefact) -> Fetched:
+        for fetched in self.fetched:
+            if fetched.artefact == artefact:
+                return fetched
+        self.fetched.append(sources.fetch(artefact, self._where))
+        return self.fetched[-1]
+
+    def _wheelhouse(self, wheels: Wheels, arch: Arch) -> Wheelhouse:
+        if isinstance(wheels.python, str):
+            python = wheels.python
+        else:
+            python = observe(self._engine, self.ensure(wheels.python).identity).python
+        limits = wheels.subject.constraints
+        if wheels.checkout is None:
+            return subject.wheelhouse([wheels.subject.requirement], limits, python=python, arch=arch)
+        house = subject.checkout_wheelhouse(wheels.checkout, limits, python=python, arch=arch)
+        if wheels.editable and house.checkout:
+            check_open_to_jobs(house.checkout)
+        return house
+
+    def _ensure_one(self, content: Content) -> Built:
         started = time.monotonic()
+        wanted = content.plan
         # Sessions side by side want the same images; whoever comes second finds them made.
-        lock = paths.make_directory(paths.cache_dir(self._environ) / "locks") / f"{wanted.tag.replace('/', '_')}.lock"
+        lock = paths.make_directory(paths.cache_dir(self._environ) / "locks") / f"{content.tag.replace('/', '_')}.lock"
         with FileLock(lock):
-            made = not self._engine.image_exists(wanted.tag)
+            made = not self._engine.image_exists(content.tag)
             if made:
-                title = f"image {wanted.folder} {wanted.variant}"
-                with console.step(title):
-                    if wanted.folder == "base":
-                        self._make_base(wanted)
-                    elif not (wanted.folder == "registry" and self._pull("registry:2", wanted)):
-                        self._build(wanted)
-        image = self._engine.api.images.get(wanted.tag)
-        self._check_architecture(wanted, str(image.attrs["Architecture"]))
+                with console.step(f"image {wanted.name}"):
+                    self._make(content)
+        image = self._engine.api.images.get(content.tag)
+        self._check_architecture(content, str(image.attrs["Architecture"]))
         return Built(
-            plan=wanted,
+            content=content,
             identity=image.id or "",
             built=made,
             seconds=round(time.monotonic() - started, 3),
             size=int(image.attrs["Size"]),
         )
 
-    def _check_architecture(self, wanted: ImagePlan, found: str) -> None:
-        if found != wanted.arch.value:
+    def _make(self, content: Content) -> None:
+        folder = content.plan.folder
+        if folder == "base":
+            base.make(self._engine, content, log=self._log(content))
+        elif folder not in _PULLED or not base.pull(self._engine, _PULLED[folder], content):
+            self._build(content)
+
+    def _check_architecture(self, content: Content, found: str) -> None:
+        if found != content.plan.arch.value:
             raise BuildError(
-                f"an image of the wrong architecture stands under {wanted.tag}",
-                why=f"wanted {wanted.arch}, found {found}",
-                next_step=f"docker image rm {wanted.tag}, then try again",
+                f"an image of the wrong architecture stands under {content.tag}",
+                why=f"wanted {content.plan.arch}, found {found}",
+                next_step=f"docker image rm {content.tag}, then try again",
             )
 
-    def _pull(self, reference: str, wanted: ImagePlan) -> bool:
-        if not self._engine.pull(reference, wanted.arch.platform):
-            return False
-        self._engine.api.images.get(reference).tag(*wanted.tag.rsplit(":", 1))
-        return True
-
-    def _make_base(self, wanted: ImagePlan) -> None:
-        """Pull Debian, or make it from Debian's packages: always so where the user names a package mirror."""
-        suite, mirror = wanted.build_args["SUITE"], wanted.build_args["DEBIAN_MIRROR"]
-        if mirror == DEFAULT_DEBIAN_MIRROR and self._pull(f"debian:{suite}-slim", wanted):
-            return
-        program = shutil.which("mmdebstrap")
-        if program is None:
-            raise ArtefactError(
-                f"Debian's base image for {suite} can't be had",
-                where=f"debian:{suite}-slim from Docker Hub, then mmdebstrap",
-                why="no registry answers, and mmdebstrap is not installed",
-                next_step="apt-get install mmdebstrap (ci/bootstrap does it), or docker pull the image by hand",
-            )
-        options = [
-            line
-            for line in (paths.CONTAINERS / "base" / "mmdebstrap.conf").read_text(encoding="utf-8").splitlines()
-            if line and not line.startswith("#")
-        ]
-        with tempfile.TemporaryDirectory(prefix="pyxis-matrix-base-") as folder:
-            archive = Path(folder) / "base.tar"
-            console.call(
-                [program, *options, f"--architectures={wanted.arch}", suite, archive, mirror], log=self._log(wanted)
-            ).check(BuildError, f"mmdebstrap did not make {suite}", where=str(self._log(wanted)))
-            repository, tag = wanted.tag.rsplit(":", 1)
-            try:
-                answer = self._engine.api.api.import_image(
-                    src=str(archive), repository=repository, tag=tag, changes=[f"LABEL {LABEL}=1", 'CMD ["/bin/bash"]']
-                )
-            except (APIError, RequestException) as error:
-                raise explain(error, f"importing {wanted.tag}") from error
-            if not self._engine.image_exists(wanted.tag):
-                raise BuildError(f"the engine did not take {wanted.tag}", why=str(answer))
-
-    def _build(self, wanted: ImagePlan) -> None:
+    def _build(self, content: Content) -> None:
+        wanted, log = content.plan, self._log(content)
         with tempfile.TemporaryDirectory(prefix="pyxis-matrix-build-") as folder:
             context = Path(folder) / "context"
-            shutil.copytree(paths.CONTAINERS / wanted.folder, context)
-            for extra in wanted.context:
-                target = context / extra.target
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if isinstance(extra.source, bytes):
-                    target.write_bytes(extra.source)
-                elif extra.source.is_dir():
-                    shutil.copytree(extra.source, target)
-                else:
-                    shutil.copyfile(extra.source, target)
-            console.call(
-                self._build_command(wanted, context), env=self._build_environment(), log=self._log(wanted)
-            ).check(
+            content.write(context)
+            console.call(self._build_command(content, context), env=self._build_environment(), log=log).check(
                 BuildError,
-                f"the image {wanted.folder} {wanted.variant} did not build",
-                where=str(self._log(wanted)),
-                next_step="the log holds the whole build; the files are in containers/" + wanted.folder,
+                f"the image {wanted.name} did not build",
+                where=str(log),
+                next_step=f"the log holds the whole build; the files are in containers/{wanted.folder}",
             )
 
-    def _build_command(self, wanted: ImagePlan, context: Path) -> list[str]:
-        client = self._engine.build_client
-        command = [str(client.path), "build", "--tag", wanted.tag, "--label", f"{LABEL}=1"]
+    def _build_command(self, content: Content, context: Path) -> list[str]:
+        client, wanted = self._engine.build_client, content.plan
+        command = [str(client.path), "build", "--tag", content.tag, "--label", f"{LABEL}=1"]
         command += ["--file", str(context / "Containerfile"), "--platform", wanted.arch.platform]
         if client.kind == "docker":
             command += ["--progress", "plain"]
-        arguments = {**wanted.build_args, **{name: parent.tag for name, parent in wanted.parents.items()}}
-        proxies = {name: self._environ[name] for name in _PROXIES if self._environ.get(name)}
-        for name, value in arguments.items():
+        for name, value in {**wanted.build_args, **content.parents}.items():
             command += ["--build-arg", f"{name}={value}"]
+        proxies = {name: self._environ[name] for name in _PROXIES if self._environ.get(name)}
         # The client finds the values in its environment: they may hold a password, and the command line is logged.
         for name in proxies:
             command += ["--build-arg", name]
@@ -227,8 +226,8 @@ class Builder:
     def _build_environment(self) -> dict[str, str]:
         return {**self._environ, **self._engine.found.environment, **self._engine.build_client.environment}
 
-    def _log(self, wanted: ImagePlan) -> Path:
-        return paths.make_directory(self._logs) / f"build-{wanted.folder}-{wanted.variant}.log"
+    def _log(self, content: Content) -> Path:
+        return paths.make_directory(self._logs) / f"build-{content.plan.folder}-{content.plan.variant}.log"
 
 
 def wheel_context(house: Wheelhouse, *, editable: bool) -> tuple[ContextFile, ...]:
@@ -248,19 +247,3 @@ def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
     """Return the host's CA bundle, which builds need where a proxy re-signs TLS; None where there is none."""
     named = (Path(environ[name]) for name in _CA_BUNDLES if environ.get(name))
     return next((path for path in (*named, _SYSTEM_CA_BUNDLE) if path.is_file()), None)
-
-
-def slurm_matches(observed: str, wanted: str) -> bool:
-    """Tell whether an observed Slurm (``22.05.8``) is of the wanted series (``22.05``)."""
-    return observed == wanted or observed.startswith((f"{wanted}.", f"{wanted}-"))
-
-
-def check_slurm(observed: Observed, plan_of_slurm: plan.ImagePlan, wanted: str) -> None:
-    """Refuse an image whose Debian suite has moved on to another Slurm: its cell's id would lie."""
-    if not slurm_matches(observed.slurm, wanted):
-        raise BuildError(
-            f"the suite of {plan_of_slurm.variant} has Slurm {observed.slurm}, not {wanted}",
-            where="matrix.toml, [[slurm]]",
-            why="Debian's suite has moved on",
-            next_step=f"change the row's version to {'.'.join(observed.slurm.split('.')[:2])}",
-        )

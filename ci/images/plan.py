@@ -1,92 +1,110 @@
-"""What will be built and started, worked out before anything is: pure functions, no engine.
+"""Which images a cell needs, and what goes into each: pure, worked out before anything is fetched or built.
 
-An image's tag carries the hash of everything that goes into it: the files of its folder, its build arguments, the files
-added to its context and, through their tags, its parents. An image whose tag the engine already holds is not rebuilt.
+What only building can tell (the wheels of the subject, which depend on an image's Python) stands in the plan as a
+question: `Wheels` names the image that is to be asked.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-import hashlib
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ci import paths
+from ci.artefacts.sources import Artefact, artefacts_for
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Subject
 
 REPOSITORY = "pyxis-matrix"
-
-# Raised when the way images are made changes without any file of their folders changing.
-_RECIPE = "1"
 
 # The suite that job images and the registry are made of, whatever the cell's is: one test image per run, and on other
 # suites' nodes a job's os-release differs from its host's.
 JOB_SUITE = "bookworm"
 JOB_PYTHON = "3.11"  # a stable suite's Python does not change
 
-REGISTRY_PORT = 5000
-SSH_PORT = 22
-ENROOT_DATA = "/var/lib/enroot-data"
-
 
 @dataclass(frozen=True, kw_only=True)
-class ContextFile:
-    """A file or folder added to an image's build context beside its folder's own files."""
+class Wheels:
+    """The wheels of the package under test, for one Python."""
 
-    source: Path | bytes
-    """A path of this machine, or a file's content."""
-    target: str
-    """Path in the context."""
-    sha256: str
+    subject: Subject
+    checkout: Path | None
+    """A folder to build it from, in place of the release."""
+    python: "str | ImagePlan"
+    """Major and minor version, or the image whose Python it is."""
+    editable: bool
+    """Whether a checkout is used where it lies: the nodes see it under its own path."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlan:
-    """One image: a folder below ``containers/``, its arguments and its parents."""
+    """One image: a folder below ``containers/``, its arguments, its parents, and what is put into its build context."""
 
     folder: str
     variant: str
     arch: Arch
     build_args: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, "ImagePlan"] = field(default_factory=dict)
-    context: tuple[ContextFile, ...] = ()
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The hash of all that goes in (hex, 12 digits), as the files were when it was first asked for."""
-        digest = hashlib.sha256(f"{_RECIPE} {self.folder} {self.variant} {self.arch}\n".encode())
-        for name, content in folder_files(self.folder):
-            digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
-        for name, value in sorted(self.build_args.items()):
-            digest.update(f"{name}={value}\n".encode())
-        for name, parent in sorted(self.parents.items()):
-            digest.update(f"{name}<{parent.tag}\n".encode())
-        for file in sorted(self.context, key=lambda file: file.target):
-            digest.update(f"{file.target} {file.sha256}\n".encode())
-        return digest.hexdigest()[:12]
+    """By the name of the build argument that takes the parent's tag."""
+    artefacts: tuple[Artefact, ...] = ()
+    wheels: Wheels | None = None
 
     @property
-    def tag(self) -> str:
-        """The local image name: project/folder:variant-fingerprint."""
-        return f"{REPOSITORY}/{self.folder}:{self.variant}-{self.fingerprint}"
+    def name(self) -> str:
+        """What a person calls it: folder and variant."""
+        return f"{self.folder} {self.variant}"
 
     def family(self) -> Iterator["ImagePlan"]:
-        """Yield the ancestors, oldest first, and this image itself last; each tag once."""
-        seen: set[str] = set()
+        """Yield the ancestors, oldest first, and this image itself last; each once."""
+        seen: list[ImagePlan] = []
         for plan in [*(it for parent in self.parents.values() for it in parent.family()), self]:
-            if plan.tag not in seen:
-                seen.add(plan.tag)
+            if plan not in seen:
+                seen.append(plan)
                 yield plan
 
 
-def folder_files(folder: str) -> list[tuple[str, bytes]]:
-    """Return the files below ``containers/<folder>`` with their modes' execute bit, sorted by name."""
-    root = paths.CONTAINERS / folder
-    return [
-        (f"{file.relative_to(root).as_posix()}{'*' if file.stat().st_mode & 0o100 else ''}", file.read_bytes())
-        for file in sorted(root.rglob("*"))
-        if file.is_file() and "__pycache__" not in file.parts
-    ]
+@dataclass(frozen=True, kw_only=True)
+class CellImages:
+    """All images of a cell."""
+
+    cell: Cell
+    slurm: ImagePlan
+    """Plain Slurm: the ancestor of the node, which is asked for its versions."""
+    node: ImagePlan
+    registry: ImagePlan | None
+    """None for a legacy cell, as is the job image."""
+    job: ImagePlan | None
+    """What test images are built from."""
+    accounting: ImagePlan | None
+
+    @property
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """The release files that go into them."""
+        return tuple(dict.fromkeys(artefact for image in self.node.family() for artefact in image.artefacts))
+
+    def all(self) -> tuple[ImagePlan, ...]:
+        """Return them in the order in which they are best built: what others need comes first."""
+        return tuple(filter(None, (self.slurm, self.registry, self.job, self.node, self.accounting)))
+
+
+def images_of(
+    cell: Cell, subject: Subject, checkout: Path | None, *, accounting: bool, debian_mirror: str
+) -> CellImages:
+    """Plan all images of a cell.
+
+    :param debian_mirror: where Debian's packages come from.
+    """
+    slurm_image = slurm(cell.slurm.suite, cell.arch, debian_mirror)
+    installed = Wheels(subject=subject, checkout=checkout, python=slurm_image, editable=True)
+    containers = cell.runtime is not Runtime.LEGACY
+    return CellImages(
+        cell=cell,
+        slurm=slurm_image,
+        node=node(cell, runtime(cell, slurm_image), slurm_image, installed),
+        registry=registry(cell.arch, debian_mirror) if containers else None,
+        job=job(cell.arch, debian_mirror, replace(installed, python=JOB_PYTHON, editable=False))
+        if containers
+        else None,
+        accounting=accounting_daemon(slurm_image) if accounting else None,
+    )
 
 
 def base(suite: str, arch: Arch, mirror: str) -> ImagePlan:
@@ -109,7 +127,7 @@ def slurm(suite: str, arch: Arch, mirror: str) -> ImagePlan:
     )
 
 
-def accounting(slurm_image: ImagePlan) -> ImagePlan:
+def accounting_daemon(slurm_image: ImagePlan) -> ImagePlan:
     """Plan the accounting daemon with its database, on top of the nodes' own Slurm."""
     return ImagePlan(
         folder="slurmdbd", variant=slurm_image.variant, arch=slurm_image.arch, parents={"SLURM_IMAGE": slurm_image}
@@ -126,14 +144,13 @@ def registry(arch: Arch, mirror: str) -> ImagePlan:
     )
 
 
-def runtime(cell: Cell, mirror: str, artefacts: tuple[ContextFile, ...]) -> ImagePlan:
+def runtime(cell: Cell, slurm_image: ImagePlan) -> ImagePlan:
     """Plan the image that fills the seat of enroot and Pyxis in ``cell``, on top of its Slurm."""
-    parent = slurm(cell.slurm.suite, cell.arch, mirror)
     match cell.runtime:
         case Runtime.LEGACY:
-            return parent
+            return slurm_image
         case Runtime.EMBEDDED:
-            return ImagePlan(folder="embedded", variant=cell.id, arch=cell.arch, parents={"SLURM_IMAGE": parent})
+            return ImagePlan(folder="embedded", variant=cell.id, arch=cell.arch, parents={"SLURM_IMAGE": slurm_image})
         case Runtime.NVIDIA:
             return ImagePlan(
                 folder="slurm-pyxis-integration",
@@ -144,56 +161,28 @@ def runtime(cell: Cell, mirror: str, artefacts: tuple[ContextFile, ...]) -> Imag
                     "PYXIS_VERSION": str(cell.pyxis),
                     "ENROOT_ARCH": cell.arch.value,
                 },
-                parents={"SLURM_IMAGE": parent},
-                context=artefacts,
+                parents={"SLURM_IMAGE": slurm_image},
+                artefacts=artefacts_for(cell),
             )
 
 
-def node(cell: Cell, runtime_image: ImagePlan, slurm_image: ImagePlan, wheels: tuple[ContextFile, ...]) -> ImagePlan:
-    """Plan a cell's node: its runtime image with the subject installed from a wheelhouse."""
+def node(cell: Cell, runtime_image: ImagePlan, slurm_image: ImagePlan, wheels: Wheels) -> ImagePlan:
+    """Plan a cell's node: its runtime image with the subject installed from wheels."""
     return ImagePlan(
         folder="subject",
         variant=cell.id,
         arch=cell.arch,
         parents={"NODE_IMAGE": runtime_image, "SLURM_IMAGE": slurm_image},
-        context=wheels,
+        wheels=wheels,
     )
 
 
-def job(arch: Arch, mirror: str, wheels: tuple[ContextFile, ...]) -> ImagePlan:
+def job(arch: Arch, mirror: str, wheels: Wheels) -> ImagePlan:
     """Plan the image that test images are built from: Debian, ``python`` and the subject."""
     return ImagePlan(
         folder="job",
         variant=f"{JOB_SUITE}-{arch}",
         arch=arch,
         parents={"BASE_IMAGE": base(JOB_SUITE, arch, mirror)},
-        context=wheels,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """The names of everything that one environment starts."""
-
-    network: str
-    registry: str
-    accounting: str
-    nodes: tuple[str, ...]
-    hostnames: tuple[str, ...]
-    home_volume: str
-    data_volumes: tuple[str, ...]
-
-
-def names(run: str, cell: Cell, nodes: int) -> Names:
-    """Return the names for ``run``, ``cell`` and a number of nodes; unique per run, so runs never meet."""
-    prefix = f"pyxis-matrix-{run}-{cell.id}"
-    hostnames = tuple(f"n{number}" for number in range(1, nodes + 1))
-    return Names(
-        network=prefix,
-        registry=f"{prefix}-registry",
-        accounting=f"{prefix}-slurmdbd",
-        nodes=tuple(f"{prefix}-{hostname}" for hostname in hostnames),
-        hostnames=hostnames,
-        home_volume=f"{prefix}-home",
-        data_volumes=tuple(f"{prefix}-{hostname}-data" for hostname in hostnames),
+        wheels=wheels,
     )

@@ -12,11 +12,11 @@ from pathlib import Path
 import re
 import sys
 
-from ci.errors import DiskFullError, PyxisMatrixError, SubjectError
+from ci.errors import DiskFullError, PyxisMatrixError, SubjectError, disk_is_full
 from ci.matrix.arch import Arch
 from ci.python import uv
 from ci.terminal.console import call
-from ci.terminal.processes import Completed, is_disk_full
+from ci.terminal.processes import Completed
 
 BUILD_EPOCH = "315619200"
 """SOURCE_DATE_EPOCH of all builds. Two builds of one source are the same file then, and images are not built again."""
@@ -166,7 +166,7 @@ def _failed(what: str, where: str, tool: str, done: Completed, next_step: str) -
     said = [line for line in (done.errors or done.output).splitlines() if line.strip()]
     # pip's verdict comes after a line for each package that it found, and after warnings.
     said = [line for line in said if line.startswith("ERROR:")] or said
-    return (DiskFullError if is_disk_full("\n".join(said)) else SubjectError)(
+    return (DiskFullError if disk_is_full("\n".join(said)) else SubjectError)(
         what,
         where=where + (f"; log: {done.log}" if done.log else ""),
         why="\n    ".join([f"{tool} says:", *said[-_LINES:]]),

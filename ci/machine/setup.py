@@ -24,8 +24,8 @@ from typing import NoReturn
 
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.distribution import Distro
-from ci.engine.finding import DEFAULT_SOCKET, Engine, find_engine, read_text
-from ci.errors import BootstrapError, DiskFullError, EngineError, PyxisMatrixError
+from ci.engine.finding import DEFAULT_SOCKET, FoundEngine, find_engine, read_text
+from ci.errors import BootstrapError, DiskFullError, EngineError, PyxisMatrixError, disk_is_full
 from ci.machine.steps import REQUIREMENTS, Facts, Kind, Step, plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +59,7 @@ class Machine:
     """What was found: the facts to plan with, and the engine and client where they are there already."""
 
     facts: Facts
-    engine: Engine | None
+    engine: FoundEngine | None
     client: BuildClient | None
 
 
@@ -119,7 +119,7 @@ def prepare(env: Mapping[str, str], *, dry_run: bool) -> Machine:
 
 def look(env: Mapping[str, str]) -> Machine:
     """Gather the facts. Nothing is changed; a second or two at most."""
-    engine: Engine | None = None
+    engine: FoundEngine | None = None
     client: BuildClient | None = None
     engine_error: EngineError | None = None
     client_error: EngineError | None = None
@@ -163,7 +163,7 @@ def fingerprint() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def command_environment(env: Mapping[str, str], venv: Path, engine: Engine | None) -> dict[str, str]:
+def command_environment(env: Mapping[str, str], venv: Path, engine: FoundEngine | None) -> dict[str, str]:
     """Return the environment of the given command: the virtual environment first, and the engine that was found."""
     result = {key: value for key, value in env.items() if key != "PYTHONHOME"}
     result["VIRTUAL_ENV"] = str(venv)
@@ -227,7 +227,7 @@ def _call(command: tuple[str, ...], env: Mapping[str, str], title: str, *, must:
     if not must:
         say(f"  went on without: {why}")
         return
-    kind = DiskFullError if any("No space left on device" in line for line in last) else BootstrapError
+    kind = DiskFullError if disk_is_full("\n".join(last)) else BootstrapError
     raise kind(
         f"could not {title}",
         where=shlex.join(command),

@@ -181,7 +181,7 @@ def _subject(root: Table) -> Subject:
     if table is None:
         if "subject" not in root.values:
             root.fault("subject", 'there is nothing to test; for example [subject] with requirement = "slurm-sdk"')
-        return Subject(requirement="", name="", import_name="")
+        return Subject(requirement="", name="")
     requirement = table.text("requirement")
     name = _name(table, "requirement", requirement) if requirement else ""
     constraints = table.texts("constraints")
@@ -190,7 +190,6 @@ def _subject(root: Table) -> Subject:
     subject = Subject(
         requirement=requirement,
         name=name,
-        import_name=table.text("import-name", name.replace("-", "_")),
         constraints=constraints,
         reason=table.text("reason", ""),
     )

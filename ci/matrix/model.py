@@ -152,7 +152,6 @@ class Subject:
     """PEP 508, for example ``slurm-sdk==0.4.6``."""
     name: str
     """Name of the distribution."""
-    import_name: str
     constraints: tuple[str, ...] = ()
     reason: str = ""
     """Why the constraints are there."""
@@ -209,18 +208,13 @@ class Matrix:
 
         :raises SelectionError: when the group is unknown or nothing of it is left for this host.
         """
-        return self._of_group(group, host, legacy=False)
-
-    def legacy_cells(self, host: Arch, group: str | None = None) -> tuple[Cell, ...]:
-        """Return the legacy cells of a group; without one, those of every Slurm row on the host's architecture.
-
-        :raises SelectionError: when there are none.
-        """
-        if group is not None:
-            return self._of_group(group, host, legacy=True)
-        found = tuple(cell for cell in self.all_cells(host) if cell.runtime is Runtime.LEGACY and cell.arch is host)
+        chosen = self.group(group)
+        found = tuple(
+            cell for cell in self.all_cells(host) if chosen.name in cell.groups and cell.runtime is not Runtime.LEGACY
+        )
         if not found:
-            raise self._nothing("no legacy cell for this machine", host, [])
+            left_out = [out for out in self.excluded() if chosen.holds(out.cell, host)]
+            raise self._nothing(f"the group {chosen.name!r} selects no cell", host, left_out)
         return found
 
     def cell(self, name: str, host: Arch | None = None) -> Cell:
@@ -299,15 +293,6 @@ class Matrix:
             if exclusion.selector.matches(cell):
                 return Excluded(cell=cell, reason=exclusion.reason, issue=exclusion.issue, where=exclusion.where)
         return None
-
-    def _of_group(self, name: str | None, host: Arch, *, legacy: bool) -> tuple[Cell, ...]:
-        group = self.group(name)
-        members = [cell for cell in self.all_cells(host) if group.name in cell.groups]
-        found = tuple(cell for cell in members if (cell.runtime is Runtime.LEGACY) == legacy)
-        if not found:
-            left_out = [out for out in self.excluded() if group.holds(out.cell, host)]
-            raise self._nothing(f"the group {group.name!r} selects no cell", host, left_out)
-        return found
 
     def _nothing(self, what: str, host: Arch, left_out: list[Excluded]) -> SelectionError:
         reasons = dict.fromkeys(f"{out.cell.id} is excluded: {out.reason}" for out in left_out)

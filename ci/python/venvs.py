@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 
-from ci.errors import DiskFullError, PyxisMatrixError
+from ci.errors import DiskFullError, PyxisMatrixError, disk_is_full
 from ci.paths import make_directory
 from ci.python import uv
 
@@ -89,7 +89,7 @@ def _run(*command: str) -> None:
     )
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.strip()][-_LINES:]
-        kind = DiskFullError if any("No space left on device" in line for line in lines) else PyxisMatrixError
+        kind = DiskFullError if disk_is_full(done.stdout) else PyxisMatrixError
         raise kind(
             "the packages of this session were not installed",
             where=shlex.join(command),

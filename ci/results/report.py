@@ -18,7 +18,8 @@ from rich.console import ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ci.results.store import LOGS_FOLDER, Outcome, Result, TestState, load_run
+from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.store import LOGS_FOLDER, Result, load_run
 from ci.terminal.console import Console
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
@@ -37,9 +38,21 @@ _COUNTED = {  # for one, for several
     TestState.PASSED: ("passed", "passed"),
     TestState.FAILED: ("failed", "failed"),
     TestState.ERROR: ("error", "errors"),
+    TestState.INTERRUPTED: ("interrupted", "interrupted"),
     TestState.SKIPPED: ("skipped", "skipped"),
     TestState.XFAILED: ("known failure", "known failures"),
 }
+# Remarks begin with what has to be looked at.
+_REMARKED = (
+    TestState.FAILED,
+    TestState.ERROR,
+    TestState.INTERRUPTED,
+    TestState.SKIPPED,
+    TestState.XFAILED,
+    TestState.PASSED,
+)
+_NAMED = 3
+"""As many tests are named that share a reason."""
 _SECTIONS = (
     ("nvidia", "real cells", "Real enroot and Pyxis", ""),
     ("embedded", "embedded", "Embedded runtime", "not a compatibility verdict"),
@@ -166,8 +179,9 @@ def rerun(result: Result) -> str:
 
 
 def counts(result: Result) -> str:
-    """Return the tests by outcome: "3 passed, 1 failed"."""
-    return ", ".join(filter(None, (_counted(result.count(state), state) for state in _COUNTED))) or "no tests"
+    """Return the tests by outcome, and the tries beyond the first: "3 passed, 1 failed, 2 reruns"."""
+    found = [_counted(result.count(state), state) for state in _COUNTED]
+    return ", ".join(filter(None, [*found, _reruns(result.reruns)])) or "no tests"
 
 
 def gist(result: Result) -> str:
@@ -191,16 +205,29 @@ def phases(results: Sequence[Result]) -> list[str]:
 
 
 def remarks(result: Result) -> list[str]:
-    """Return what has to be said beyond the outcome: reasons, and bad tests with the first line of their message."""
+    """Return what has to be said beyond the outcome: reasons, and tests with the first line of their message.
+
+    Tests that failed for the same reason share a line, so that two causes do not look like forty.
+    """
     found = [f"{result.outcome}: {result.reason}"] if result.reason else []
-    bad = [test for test in result.tests if test.bad]
-    found += [f"{test.outcome}: {test.name}: {_first_line(test.message) or 'no message'}" for test in bad]
-    reasons = Counter(
-        (test.outcome, _first_line(test.message) or "no reason given")
+    groups: dict[tuple[TestState, str], list[TestOutcome]] = {}
+    for test in sorted(result.tests, key=lambda test: _REMARKED.index(test.outcome)):
+        if test.outcome is not TestState.PASSED:
+            groups.setdefault((test.outcome, _first_line(test.message) or "no reason given"), []).append(test)
+    for (state, reason), tests in groups.items():
+        if state in {TestState.SKIPPED, TestState.XFAILED}:
+            found.append(f"{_counted(len(tests), state)}: {reason}")
+        elif len(tests) == 1:
+            found.append(f"{state}: {_tried(tests[0])}: {reason}")
+        else:
+            more = f" and {len(tests) - _NAMED} more" if len(tests) > _NAMED else ""
+            names = ", ".join(_tried(test) for test in tests[:_NAMED])
+            found.append(f"{_counted(len(tests), state)}: {reason} ({names}{more})")
+    return found + [
+        f"{_reruns(test.reruns)}: {test.name} passed; before, it failed: {_first_line(test.message) or 'no message'}"
         for test in result.tests
-        if test.outcome in {TestState.SKIPPED, TestState.XFAILED}
-    )
-    return found + [f"{_counted(number, state)}: {reason}" for (state, reason), number in reasons.items()]
+        if test.reruns and test.outcome is TestState.PASSED
+    ]
 
 
 def logs_link(result: Result) -> str:
@@ -264,14 +291,19 @@ def _lines(results: Sequence[Result], root: Path | None) -> Iterator[Text]:
 
 
 def _details(results: Sequence[Result], root: Path | None) -> Iterator[Text]:
-    """Yield, for each suite that did not pass, why, where its logs are, and the next command; then the verdict."""
+    """Yield, for each suite that did not pass, why, where its logs are, and the next command; then the verdict.
+
+    One that passed at a second try is named, too.
+    """
     for result in results:
-        if result.outcome is Outcome.PASSED:
+        if result.outcome is Outcome.PASSED and not result.reruns:
             continue
         yield Text()
         yield _outcome(result.outcome).append(f" {result.cell_id} {result.suite}")
         for remark in remarks(result):
             yield Text(f"  {remark}")
+        if result.outcome is Outcome.PASSED:
+            continue
         if root is not None and not _never_began(result):
             yield Text(f"  logs: {root / result.cell_id / result.suite / LOGS_FOLDER}")
         yield Text(f"  again: {rerun(result)}")
@@ -305,6 +337,14 @@ def _date(results: Sequence[Result]) -> str:
 
 def _counted(number: int, state: TestState) -> str:
     return f"{number} {_COUNTED[state][number > 1]}" if number else ""
+
+
+def _reruns(number: int) -> str:
+    return f"{number} rerun{'s' if number > 1 else ''}" if number else ""
+
+
+def _tried(test: TestOutcome) -> str:
+    return f"{test.name} (after {_reruns(test.reruns)})" if test.reruns else test.name
 
 
 def _never_began(result: Result) -> bool:

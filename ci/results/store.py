@@ -1,49 +1,53 @@
 """What a suite on a cell came to, as a file: ``results/RUN/CELL/SUITE/result.json``.
 
-Beside it lie ``junit.xml``, written by pytest, and ``logs/``. The file is deterministic (sorted keys, rounded seconds),
-so that two results can be compared with ``diff``, and is written in one stroke, so that it is never seen half.
+Beside it lie ``reportlog.jsonl`` and ``junit.xml``, written by pytest, and ``logs/``. The file is deterministic (sorted
+keys, rounded seconds), so that two results can be compared with ``diff``, and is written in one stroke, so that it is
+never seen half.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-import errno
-import json
 from pathlib import Path
 import tempfile
-from typing import Any, TypeVar
+from typing import Annotated, Self
 
-from ci.errors import DiskFullError, ResultsError
-from ci.results.junit import Outcome, TestOutcome, TestState, outcome_of, read_junit
+import msgspec
 
-__all__ = [
-    "SCHEMA",
-    "Artefact",
-    "Image",
-    "Outcome",
-    "Result",
-    "TestOutcome",
-    "TestState",
-    "latest_run",
-    "load",
-    "load_run",
-    "outcome_of",
-    "read_junit",
-    "suite_folder",
-    "utc_now",
-    "write",
-]
+from ci.errors import DiskFullError, ResultsError, disk_is_full
+from ci.matrix.cells import Cell
+from ci.results.outcomes import Outcome, TestOutcome, TestState
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted."""
 RESULT_FILE = "result.json"
+REPORT_LOG_FILE = "reportlog.jsonl"
+"""What pytest said of its tests while they ran; results are made from it."""
 JUNIT_FILE = "junit.xml"
+"""For other tools, which know this format; nothing here reads it."""
 LOGS_FOLDER = "logs"
 
-T = TypeVar("T")
+# A time without a zone would be another moment on each machine.
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Image:
+class CellRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The cell that was asked for."""
+
+    id: str
+    runtime: str
+    axes: Mapping[str, str | None] = msgspec.field(default_factory=dict)
+    suite: str = ""
+    """Debian's suite."""
+    arch: str = ""
+    tags: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, cell: Cell) -> Self:
+        """Return the record of a cell of the matrix."""
+        return msgspec.convert(cell.as_json(), cls)
+
+
+class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A container image that took part."""
 
     name: str
@@ -57,8 +61,7 @@ class Image:
     """Bytes."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Artefact:
+class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file from outside that went into an image, and why it was trusted."""
 
     path: str
@@ -70,42 +73,41 @@ class Artefact:
     """What its checksum was compared with; empty if with nothing."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A suite that was run, or could not be run, on a cell."""
 
     run: str
-    cell: Mapping[str, Any]
-    """The cell as `Cell.as_json` gives it."""
+    cell: CellRecord
     suite: str
     outcome: Outcome
     exit_code: int
-    started: datetime
+    started: _Moment
     seconds: float
     reason: str = ""
     """Why it was skipped, or what went wrong outside of the tests, with the remedy."""
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Versions as observed inside the cluster, not as asked for: slurm, enroot, pyxis, kernel, arch, …"""
-    subject: Mapping[str, str] = field(default_factory=dict)
+    subject: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The package under test: requirement and version."""
     nodes: tuple[str, ...] = ()
-    images: tuple[Image, ...] = ()
-    artefacts: tuple[Artefact, ...] = ()
-    timings: Mapping[str, float] = field(default_factory=dict)
+    images: tuple[ImageRecord, ...] = ()
+    artefacts: tuple[ArtefactRecord, ...] = ()
+    timings: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds per phase: images, launch, ready, tests, teardown."""
-    ready: Mapping[str, float] = field(default_factory=dict)
+    ready: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds until each condition of readiness held."""
     tests: tuple[TestOutcome, ...] = ()
+    schema: int = SCHEMA
 
     @property
     def cell_id(self) -> str:
         """The cell's one name."""
-        return str(self.cell["id"])
+        return self.cell.id
 
     @property
     def runtime(self) -> str:
         """What ran the containers: nvidia, embedded or legacy."""
-        return str(self.cell["runtime"])
+        return self.cell.runtime
 
     @property
     def real(self) -> bool:
@@ -116,41 +118,45 @@ class Result:
         """Return how many tests came to ``state``."""
         return sum(test.outcome is state for test in self.tests)
 
+    @property
+    def reruns(self) -> int:
+        """How many tries beyond the first its tests needed, all together."""
+        return sum(test.reruns for test in self.tests)
+
+
+class _Head(msgspec.Struct):
+    """What is asked of a file first: one of a newer schema may differ in everything else."""
+
+    schema: int
+
 
 def utc_now() -> datetime:
     """Return the time as results carry it: UTC, whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def suite_folder(results: Path, run: str, cell_id: str, suite: str) -> Path:
-    """Return the folder of a suite on a cell."""
-    return results / run / cell_id / suite
-
-
 def write(result: Result, path: Path) -> None:
     """Write a result; ``path`` holds either the old content or the new one, at any time.
 
     :raises DiskFullError: if there is no room.
-    :raises ResultsError: if it can't be written for another reason.
+    :raises ResultsError: if writing fails for another reason.
     """
-    text = json.dumps(_as_json(result), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    content = msgspec.json.encode(_plain(msgspec.to_builtins(result)), order="sorted")
     draft = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-        ) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
             draft = file.name
-            file.write(text)
+            file.write(msgspec.json.format(content, indent=2) + b"\n")
         Path(draft).chmod(0o644)  # temporary files are private, results are not
         Path(draft).replace(path)
     except OSError as error:
         if draft:
             Path(draft).unlink(missing_ok=True)
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        full = disk_is_full(error)
         kind = DiskFullError if full else ResultsError
         raise kind(
-            "the result can't be written",
+            "failed to write the result",
             where=str(path),
             why=str(error),
             next_step="make room and run the cell again" if full else "check who may write there",
@@ -160,17 +166,23 @@ def write(result: Result, path: Path) -> None:
 def load(path: Path) -> Result:
     """Read a result.
 
-    :raises ResultsError: if it is missing, broken, or of a newer schema; the text names file and key.
+    :raises ResultsError: if it is missing, invalid, or of a newer schema; the text names file and key.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError("a result can't be read", where=str(path), why=str(error)) from error
-    try:
-        return _from_json(data)
-    except (KeyError, TypeError, ValueError) as error:
-        why = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ResultsError("a result is not what it should be", where=str(path), why=why) from error
+        content = path.read_bytes()
+        schema = msgspec.json.decode(content, type=_Head).schema
+        if schema <= SCHEMA:
+            return msgspec.json.decode(content, type=Result)
+    except OSError as error:
+        raise ResultsError("failed to read a result", where=str(path), why=str(error)) from error
+    except msgspec.MsgspecError as error:
+        raise ResultsError("a result is invalid", where=str(path), why=str(error)) from error
+    raise ResultsError(
+        "a result is of a newer schema",
+        where=str(path),
+        why=f"schema {schema}, and this version of pyxis-matrix knows {SCHEMA}",
+        next_step="update pyxis-matrix",
+    )
 
 
 def load_run(folder: Path) -> tuple[tuple[Result, ...], tuple[ResultsError, ...]]:
@@ -201,77 +213,16 @@ def latest_run(results: Path) -> Path:
     return max(written)[1].parents[2]
 
 
-def _as_json(result: Result) -> dict[str, object]:
-    data = {key: _plain(value) for key, value in vars(result).items()}
-    return {"schema": SCHEMA, **data}
-
-
 def _plain(value: object) -> object:
-    """Return a value in JSON's types; seconds are rounded to milliseconds."""
+    """Round seconds to milliseconds, and replace what UTF-8 has no bytes for (output of a test that was not UTF-8)."""
     match value:
-        case datetime():
-            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         case float():
             return round(value, 3)
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case tuple() | list():
+        case str():
+            return value.encode(errors="replace").decode()
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
             return [_plain(item) for item in value]
-        case Image() | Artefact() | TestOutcome():
-            return {key: _plain(item) for key, item in vars(value).items()}
         case _:
             return value
-
-
-def _from_json(data: object) -> Result:
-    top = _typed(data, dict, "the file")
-    schema = _typed(top["schema"], int, "schema")
-    if schema > SCHEMA:
-        raise ValueError(f"schema {schema} is newer than this version of pyxis-matrix knows ({SCHEMA}); update it")
-    cell = _typed(top["cell"], dict, "cell")
-    for key in ("id", "runtime"):
-        _typed(cell[key], str, f"cell.{key}")
-    return Result(
-        run=_typed(top["run"], str, "run"),
-        cell=cell,
-        suite=_typed(top["suite"], str, "suite"),
-        outcome=Outcome(top["outcome"]),
-        exit_code=_typed(top["exit_code"], int, "exit_code"),
-        started=datetime.fromisoformat(_typed(top["started"], str, "started")),
-        seconds=_number(top["seconds"], "seconds"),
-        reason=_typed(top.get("reason", ""), str, "reason"),
-        versions=_texts(top, "versions"),
-        subject=_texts(top, "subject"),
-        nodes=tuple(_typed(node, str, "nodes") for node in _list(top, "nodes")),
-        images=tuple(Image(**_typed(image, dict, "images")) for image in _list(top, "images")),
-        artefacts=tuple(Artefact(**_typed(artefact, dict, "artefacts")) for artefact in _list(top, "artefacts")),
-        timings=_numbers(top, "timings"),
-        ready=_numbers(top, "ready"),
-        tests=tuple(_test(_typed(test, dict, "tests")) for test in _list(top, "tests")),
-    )
-
-
-def _test(data: dict[str, Any]) -> TestOutcome:
-    return TestOutcome(**{**data, "outcome": TestState(data["outcome"])})
-
-
-def _typed(value: object, kind: type[T], key: str) -> T:
-    if not isinstance(value, kind):
-        raise TypeError(f"{key} should be of type {kind.__name__}, not {type(value).__name__}")
-    return value
-
-
-def _number(value: object, key: str) -> float:
-    return float(value) if isinstance(value, int) else _typed(value, float, key)
-
-
-def _list(top: dict[str, Any], key: str) -> list[Any]:
-    return _typed(top.get(key, []), list, key)
-
-
-def _texts(top: dict[str, Any], key: str) -> dict[str, str]:
-    return {name: _typed(value, str, f"{key}.{name}") for name, value in _typed(top.get(key, {}), dict, key).items()}
-
-
-def _numbers(top: dict[str, Any], key: str) -> dict[str, float]:
-    return {name: _number(value, f"{key}.{name}") for name, value in _typed(top.get(key, {}), dict, key).items()}

@@ -13,7 +13,6 @@ from datetime import datetime
 from enum import StrEnum
 import os
 from pathlib import Path
-import shlex
 import sys
 import threading
 import time
@@ -25,9 +24,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ci.terminal.processes import Completed, is_disk_full, last_lines, run_attached, run_logged
-
-__all__ = ["Completed", "Console", "Mode", "Step", "Timings", "call", "fail", "is_disk_full", "say", "step", "warn"]
+from ci.terminal.processes import Command, Completed, last_lines, run_attached, run_logged
 
 _DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
 
@@ -159,40 +156,41 @@ class Console:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
-        input: str | bytes | None = None,  # noqa: A002 - subprocess' own word for it
         log: Path | None = None,
-        title: str = "",
         split: bool = False,
-        attached: bool = False,
         grace: float = 5.0,
     ) -> Completed:
         """Run a command to its end, whatever that is; `Completed.check` turns a failure into an error.
 
         Its output is appended to ``log``, live, under a line with the command itself, and kept in `Completed.output`;
-        a log has one writer at a time. ``env`` replaces the environment. With ``title`` the command is a step of its
-        own. ``split`` keeps stderr out of `Completed.output` (it still reaches the log). ``attached`` hands the
-        terminal over instead: the command reads and writes it, nothing is kept. A command that can't be started gives
-        exit code 127 or 126, as in a shell.
+        a log has one writer at a time. ``env`` replaces the environment. ``split`` keeps stderr out of
+        `Completed.output` (it still reaches the log). Its input is empty. A command that fails to start gives exit code
+        127 or 126, as in a shell.
 
         When anything interrupts the wait (Ctrl-C, an exception out of a signal handler), the command's whole process
-        group gets SIGTERM and, ``grace`` seconds later, SIGKILL, before the exception goes on. An attached command has
-        ``grace`` seconds before that, to finish by itself after SIGINT.
+        group gets SIGTERM and, ``grace`` seconds later, SIGKILL, before the exception goes on.
         """
-        words = tuple(str(word) for word in command)
-        if title:
-            with self.step(title):
-                return self.call(
-                    words, cwd=cwd, env=env, input=input, log=log, split=split, attached=attached, grace=grace
-                )
-        self._print(f"$ {shlex.join(words)}", style="dim")
-        if attached:
-            with self._aside():
-                return run_attached(words, cwd=cwd, env=env, grace=grace, clock=self._clock)
-        data = input.encode() if isinstance(input, str) else input
+        wanted = self._announced(command, cwd=cwd, env=env, grace=grace)
         with self._showing() as watch:
-            return run_logged(
-                words, cwd=cwd, env=env, data=data, log=log, split=split, grace=grace, clock=self._clock, watch=watch
-            )
+            return run_logged(wanted, log=log, split=split, clock=self._clock, watch=watch)
+
+    def attach(
+        self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, grace: float = 5.0
+    ) -> Completed:
+        """Run a command that reads and writes the terminal itself; nothing of its output is kept.
+
+        As `call`, but when the wait is interrupted it first has ``grace`` seconds to finish by itself after SIGINT.
+        """
+        wanted = self._announced(command, cwd=None, env=env, grace=grace)
+        with self._aside():
+            return run_attached(wanted, clock=self._clock)
+
+    def _announced(
+        self, words: Sequence[str | Path], *, cwd: Path | None, env: Mapping[str, str] | None, grace: float
+    ) -> Command:
+        command = Command(words=tuple(str(word) for word in words), cwd=cwd, env=env, grace=grace)
+        self._print(f"$ {command}", style="dim")
+        return command
 
     # -- how it looks -----------------------------------------------------------------------------------------------
 
@@ -324,7 +322,7 @@ def _whoever_listens() -> AbstractContextManager[None]:
 
 
 def _escape(text: str) -> str:
-    """Encode what GitHub's workflow commands can't carry."""
+    """Encode what breaks GitHub's workflow commands."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -335,3 +333,4 @@ warn = _SHARED.warn
 fail = _SHARED.fail
 step = _SHARED.step
 call = _SHARED.call
+attach = _SHARED.attach

@@ -4,32 +4,38 @@
 into a file: there are no pipes that could fill up, and a daemon that it leaves behind can't hold the caller.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
-import re
 import shlex
 import signal
 import subprocess
 import tempfile
 from typing import IO, Self
 
-from ci.errors import DiskFullError, PyxisMatrixError
+from ci.errors import DiskFullError, PyxisMatrixError, disk_is_full
 
 _TAIL_BYTES = 16 * 1024
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
 
-_DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
-# enroot and unshare answer with the same words when max_user_namespaces is used up (pyxis#93).
-_NOT_THE_DISK = re.compile(r"namespace|unshare|clone", re.IGNORECASE)
 
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A program to start, and how it is ended."""
 
-def is_disk_full(text: str) -> bool:
-    """Tell whether a command's output says that the disk (or a quota) is full."""
-    return any(_DISK_FULL.search(line) and not _NOT_THE_DISK.search(line) for line in text.splitlines())
+    words: tuple[str, ...]
+    cwd: Path | None = None
+    env: Mapping[str, str] | None = None
+    """Replaces the environment."""
+    grace: float = 5.0
+    """Seconds between asking it to end and killing it."""
+
+    def __str__(self) -> str:
+        """Return it as it would be typed into a shell."""
+        return shlex.join(self.words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,23 +82,14 @@ class Completed:
         where = where or (f"{self.log}" if self.log else shlex.join(self.command))
         said = f"exit code {self.exit_code}; it said last:\n{_indent(self.tail())}" if self.tail() else ""
         why = why or said or f"exit code {self.exit_code}, without a word"
-        if is_disk_full(self.output) or is_disk_full(self.errors):
+        if disk_is_full(self.output) or disk_is_full(self.errors):
             remedy = "make room (`docker system df` shows what images and build caches take), then try again"
             raise DiskFullError(f"{what}: the disk is full", where=where, why=why, next_step=remedy)
         raise error_class(what, where=where, why=why, next_step=next_step)
 
 
 def run_logged(
-    command: tuple[str, ...],
-    *,
-    cwd: Path | None,
-    env: Mapping[str, str] | None,
-    data: bytes | None,
-    log: Path | None,
-    split: bool,
-    grace: float,
-    clock: Callable[[], float],
-    watch: Callable[[Path], None],
+    command: Command, *, log: Path | None, split: bool, clock: Callable[[], float], watch: Callable[[Path], None]
 ) -> Completed:
     """Run a command in its own session with its output in a file; see `ci.terminal.console.Console.call`.
 
@@ -102,19 +99,16 @@ def run_logged(
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
         path = log or Path(folder) / "output"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as sink, _stdin(data) as stdin, (Path(folder) / "stdout").open("w+b") as apart:
-            sink.write(f"$ {shlex.join(command)}\n".encode())
+        with path.open("ab") as sink, (Path(folder) / "stdout").open("w+b") as apart:
+            sink.write(f"$ {command}\n".encode())
             sink.flush()
             begin = sink.tell()
             watch(path)
             problem = ""
             try:
-                exit_code = _run(
-                    command, cwd=cwd, env=env, stdin=stdin, stdout=apart if split else sink, stderr=sink, grace=grace
-                )
+                exit_code = _run(command, stdout=apart if split else sink, stderr=sink)
             except OSError as error:
-                exit_code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_EXECUTE
-                problem = f"can't start {command[0]}: {error.strerror}: {error.filename}\n"
+                exit_code, problem = _not_started(command, error)
                 sink.write(problem.encode())
             wrote = _read_from(path, begin)
             if split and not problem:
@@ -124,27 +118,20 @@ def run_logged(
                 output, errors = out.decode(errors="replace"), wrote
             else:
                 output, errors = wrote or problem, ""
-    seconds = clock() - started
-    return Completed(command=command, exit_code=exit_code, output=output, errors=errors, seconds=seconds, log=log)
+    return Completed(
+        command=command.words, exit_code=exit_code, output=output, errors=errors, seconds=clock() - started, log=log
+    )
 
 
-def run_attached(
-    command: tuple[str, ...],
-    *,
-    cwd: Path | None,
-    env: Mapping[str, str] | None,
-    grace: float,
-    clock: Callable[[], float],
-) -> Completed:
+def run_attached(command: Command, *, clock: Callable[[], float]) -> Completed:
     """Run a command on the caller's own terminal and in its process group, so that Ctrl-C reaches it, too."""
     started = clock()
     output = ""
     try:
-        exit_code = _run(command, cwd=cwd, env=env, stdin=None, stdout=None, stderr=None, grace=grace, attached=True)
+        exit_code = _run(command, attached=True)
     except OSError as error:
-        exit_code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_EXECUTE
-        output = f"can't start {command[0]}: {error.strerror}: {error.filename}\n"
-    return Completed(command=command, exit_code=exit_code, output=output, seconds=clock() - started)
+        exit_code, output = _not_started(command, error)
+    return Completed(command=command.words, exit_code=exit_code, output=output, seconds=clock() - started)
 
 
 def last_lines(path: Path, count: int) -> list[str]:
@@ -159,26 +146,30 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def _run(
-    command: tuple[str, ...],
-    *,
-    cwd: Path | None,
-    env: Mapping[str, str] | None,
-    stdin: IO[bytes] | None,
-    stdout: IO[bytes] | None,
-    stderr: IO[bytes] | None,
-    grace: float,
-    attached: bool = False,
+    command: Command, *, stdout: IO[bytes] | None = None, stderr: IO[bytes] | None = None, attached: bool = False
 ) -> int:
     process = subprocess.Popen(
-        command, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=not attached
+        command.words,
+        cwd=command.cwd,
+        env=command.env,
+        stdin=None if attached else subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=not attached,
     )
     try:
         return process.wait()
     except BaseException as interruption:
         if attached:
-            _ask(process, grace=grace, knows=type(interruption) is KeyboardInterrupt)
-        _end(process, grace=grace, group=not attached)
+            _ask(process, grace=command.grace, knows=type(interruption) is KeyboardInterrupt)
+        _end(process, grace=command.grace, group=not attached)
         raise
+
+
+def _not_started(command: Command, error: OSError) -> tuple[int, str]:
+    """Return exit code and output of a command that the system did not start, as in a shell."""
+    exit_code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_EXECUTE
+    return exit_code, f"failed to start {command.words[0]}: {error.strerror}: {error.filename}\n"
 
 
 def _ask(process: subprocess.Popen[bytes], *, grace: float, knows: bool) -> None:
@@ -211,16 +202,6 @@ def _end(process: subprocess.Popen[bytes], *, grace: float, group: bool) -> None
         # been given away while one of them lives, and killing an empty group is an error that is suppressed.
         send(signal.SIGKILL)
         process.wait()
-
-
-@contextmanager
-def _stdin(data: bytes | None) -> Iterator[IO[bytes]]:
-    """Offer a command's input as a file: a pipe would block on a command that does not read."""
-    with tempfile.TemporaryFile() if data is not None else Path(os.devnull).open("rb") as file:
-        if data is not None:
-            file.write(data)
-            file.seek(0)
-        yield file
 
 
 def _read_from(path: Path, begin: int) -> str:

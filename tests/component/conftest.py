@@ -17,15 +17,20 @@ from ci import paths
 from ci.artefacts.sources import Sources
 from ci.engine.connection import LABEL_RUN, Engine, connect
 from ci.environment import launching
-from ci.environment.launching import CellImages, Environment, Options
-from ci.images.building import Builder
+from ci.environment.launching import Environment
+from ci.environment.plan import plan_environment
+from ci.environment.usable import READY_SECONDS
+from ci.images.building import Builder, BuiltCell
 from ci.matrix import loading
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from ci.options import Options
 from ci.terminal.console import Timings
 from tests.component.weather import LEGACY, left_behind
 
 Launch = Callable[..., AbstractContextManager[Environment]]
+
+SUITE = "component"
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +60,13 @@ def cell(rows: Matrix) -> Cell:
 @pytest.fixture(scope="session")
 def builder(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Builder:
     """Return what builds images."""
-    return Builder(engine, logs=tmp_path_factory.mktemp("build-logs"))
+    return Builder(engine, Sources.from_environment(), logs=tmp_path_factory.mktemp("build-logs"))
 
 
 @pytest.fixture(scope="session")
-def images(engine: Engine, builder: Builder, cell: Cell, rows: Matrix) -> CellImages:
+def images(builder: Builder, cell: Cell, rows: Matrix) -> BuiltCell:
     """Return the images of the legacy cell."""
-    return launching.prepare(engine, builder, cell, what=rows.subject, checkout=None, where=Sources.from_environment())
+    return builder.build(plan_environment(cell, rows, Options()).images)
 
 
 def new_run() -> str:
@@ -78,12 +83,15 @@ def run(engine: Engine) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def launcher(engine: Engine, cell: Cell, images: CellImages) -> Launch:
-    """Return a function that launches the legacy cell for a run, with a result folder and more of ``Options``."""
+def launcher(engine: Engine, cell: Cell, rows: Matrix, images: BuiltCell) -> Launch:
+    """Return a function that launches the legacy cell for a run, with a folder for results and more `Options`."""
 
-    def launch(run: str, folder: Path, **options: object) -> AbstractContextManager[Environment]:
-        asked = Options(run=run, suite="component", results=folder, **options)  # type: ignore[arg-type]
-        return launching.launch(engine, cell, images, asked, what="the subject", timings=Timings())
+    def launch(
+        run: str, folder: Path, *, ready_seconds: float = READY_SECONDS, **options: object
+    ) -> AbstractContextManager[Environment]:
+        asked = Options(run=run, name=SUITE, results=folder, **options)  # type: ignore[arg-type]
+        plan = plan_environment(cell, rows, asked)
+        return launching.launch(engine, plan, images, timings=Timings(), ready_seconds=ready_seconds)
 
     return launch
 
@@ -92,6 +100,12 @@ def launcher(engine: Engine, cell: Cell, images: CellImages) -> Launch:
 def launch(launcher: Launch, run: str, tmp_path: Path) -> Launch:
     """Return a function that launches the legacy cell for the test's own run."""
     return lambda **options: launcher(run, tmp_path, **options)
+
+
+@pytest.fixture
+def logs(run: str, tmp_path: Path) -> Path:
+    """Return where the daemons' logs of the test's own run are kept."""
+    return tmp_path / run / LEGACY / SUITE / "logs"
 
 
 @pytest.fixture

@@ -3,34 +3,31 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ci.artefacts.sources import Sources
+import pytest
+
 from ci.engine.connection import Engine
 from ci.environment import launching, ssh
-from ci.environment.launching import Options
+from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.images.building import Builder
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from ci.options import Options
 from ci.terminal.console import Timings
+from tests.component.conftest import SUITE
 from tests.component.weather import until
 
 
+@pytest.fixture
+def planned(cell: Cell, rows: Matrix, run: str, tmp_path: Path) -> EnvironmentPlan:
+    return plan_environment(cell, rows, Options(run=run, name=SUITE, results=tmp_path, accounting=True))
+
+
 def test_sacct_knows_how_a_job_ended(
-    *,
-    engine: Engine,
-    builder: Builder,
-    cell: Cell,
-    rows: Matrix,
-    run: str,
-    tmp_path: Path,
-    nothing_left: Callable[[], None],
+    engine: Engine, builder: Builder, planned: EnvironmentPlan, logs: Path, nothing_left: Callable[[], None]
 ) -> None:
-    where = Sources.from_environment()
-    images = launching.prepare(
-        engine, builder, cell, what=rows.subject, checkout=None, where=where, with_accounting=True
-    )
-    asked = Options(run=run, suite="component", results=tmp_path, accounting=True)
+    images = builder.build(planned.images)
     with (
-        launching.launch(engine, cell, images, asked, what="the subject", timings=Timings()) as launched,
+        launching.launch(engine, planned, images, timings=Timings()) as launched,
         ssh.connect(launched.file.login) as shell,
     ):
         assert launched.file.accounting
@@ -43,4 +40,4 @@ def test_sacct_knows_how_a_job_ended(
         until("both jobs have ended", lambda: "RUNNING" not in shell.run(ask).stdout)
         assert sorted(shell.run(ask).stdout.split()) == ["bad|FAILED|3:0", "good|COMPLETED|0:0"]
     nothing_left()
-    assert (tmp_path / "logs" / "slurmdbd.log").is_file()
+    assert (logs / "slurmdbd.log").is_file()

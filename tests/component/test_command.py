@@ -1,4 +1,4 @@
-"""`ci.terminal.console.Console.call` with real processes: output, input, exit codes, and that nothing stays behind."""
+"""`ci.terminal.console.Console.call` with real processes: output, exit codes, and that nothing stays behind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,16 +54,7 @@ def test_stderr_can_be_kept_apart(console: Console, tmp_path: Path) -> None:
     assert "{}" in log.read_text()
 
 
-@pytest.mark.parametrize("data", ["wörld", "wörld".encode()])
-def test_input_reaches_the_command(console: Console, data: str | bytes) -> None:
-    assert console.call(["cat"], input=data).output == "wörld"
-
-
-def test_input_that_nobody_reads_does_not_block(console: Console) -> None:
-    assert console.call(["true"], input="x" * 1_000_000).ok
-
-
-def test_without_input_stdin_is_empty(console: Console) -> None:
+def test_its_input_is_empty(console: Console) -> None:
     assert console.call(["cat"]).output == ""
 
 
@@ -79,7 +70,13 @@ def test_bytes_that_are_no_text_do_not_break_it(console: Console) -> None:
 def test_a_missing_command_is_127_with_words(console: Console) -> None:
     result = console.call(["pyxis-matrix-no-such-command"])
     assert result.exit_code == 127
-    assert "can't start pyxis-matrix-no-such-command" in result.tail()
+    assert "failed to start pyxis-matrix-no-such-command: No such file or directory" in result.tail()
+
+
+def test_attached_a_missing_command_is_127_with_words(console: Console) -> None:
+    result = console.attach(["pyxis-matrix-no-such-command"])
+    assert result.exit_code == 127
+    assert "failed to start pyxis-matrix-no-such-command: No such file or directory" in result.tail()
 
 
 def test_a_file_that_is_no_program_is_126(console: Console, tmp_path: Path) -> None:
@@ -95,13 +92,8 @@ def test_a_daemon_left_behind_does_not_hold_the_caller(console: Console) -> None
     os.kill(daemon, signal.SIGKILL)
 
 
-def test_a_title_makes_a_step(console: Console, stream: io.StringIO) -> None:
-    console.call(["true"], title="checking the engine")
-    assert stream.getvalue().count("checking the engine …") == 2
-
-
 def test_attached_hands_the_streams_over(console: Console, capfd: pytest.CaptureFixture[str]) -> None:
-    result = console.call(shell("echo to the terminal; exit 5"), attached=True)
+    result = console.attach(shell("echo to the terminal; exit 5"))
     assert result.exit_code == 5
     assert result.output == ""
     assert "to the terminal" in capfd.readouterr().out
@@ -148,7 +140,7 @@ def test_an_attached_command_may_finish_and_is_then_ended(
 ) -> None:
     pid, note = tmp_path / "pid", tmp_path / "told"
     with interrupted_once_there(pid, signal.SIGTERM, error), pytest.raises(error):
-        console.call([sys.executable, "-c", ATTACHED, pid, note], attached=True, grace=grace)
+        console.attach([sys.executable, "-c", ATTACHED, pid, note], grace=grace)
     assert not outlives(int(pid.read_text()))
     assert note.read_text() == told
 

@@ -14,7 +14,7 @@ from ci.engine.connection import LABEL, LABEL_CELL, LABEL_ROLE, LABEL_RUN
 from ci.environment import ssh
 from ci.environment.launching import Environment
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from tests.component.conftest import Launch, new_run
 from tests.component.weather import LEGACY, REPOSITORY, Process, containers_of, left_behind
 
@@ -64,12 +64,12 @@ def test_the_file_says_what_is_there_and_is_private(up: Environment) -> None:
     assert {"munge", "munge credential of n1", "controller", "nodes idle", "sshd"} == set(up.ready)
 
 
-def test_logs_are_kept_and_nothing_else(launch: Launch, tmp_path: Path, nothing_left: Callable[[], None]) -> None:
+def test_logs_are_kept_and_nothing_else(launch: Launch, logs: Path, nothing_left: Callable[[], None]) -> None:
     with launch():
         pass
     nothing_left()
     assert {"n1-slurmctld.log", "n1-slurmd.log", "n1-sshd.log", "n1-container.log"} <= {
-        path.name for path in (tmp_path / "logs").iterdir()
+        path.name for path in logs.iterdir()
     }
 
 
@@ -83,7 +83,7 @@ def test_the_commands_exit_code_is_handed_on_and_its_surroundings_are_told(
     run: str, tmp_path: Path, nothing_left: Callable[[], None]
 ) -> None:
     script = (
-        "import json, os; from ci import environment_file, ssh; file = environment_file.current();"
+        "import os; from ci import environment_file; from ci.environment import ssh; file = environment_file.current();"
         "assert os.environ['PATH'].startswith(os.path.dirname(file.engine_client));"
         "shell = ssh.connect(file.login); print('slurm', shell.__enter__().run('sinfo --version').stdout);"
         "shell.__exit__(None, None, None); raise SystemExit(7)"

@@ -2,24 +2,31 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 import shlex
-from typing import Any
 
 import pytest
 
-from ci.artefacts.sources import Sources
 from ci.engine.connection import Engine
 from ci.environment import cluster, launching, ssh
-from ci.environment.launching import CellImages, Environment, Options
+from ci.environment.launching import Environment
+from ci.environment.plan import EnvironmentPlan, plan_environment
+from ci.environment.service import Rights
 from ci.errors import EngineError
 from ci.images.building import Builder
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from ci.options import Options
 from ci.terminal.console import Timings
-from tests.integration.container_support import IMAGE_MARKER_TEXT, JOB_LIMIT, enroot_form, open_gpu
+from tests.component.conftest import SUITE
+from tests.support.cluster import JOB_LIMIT
+from tests.support.enroot import enroot_form
+from tests.support.markers import IMAGE_MARKER_TEXT
+from tests.support.proof import open_gpu
 
+PlanWith = Callable[[int], EnvironmentPlan]
 LaunchWith = Callable[[int], AbstractContextManager[Environment]]
 
 EMBEDDED = f"slurm22.05-embedded-{Arch.host()}"
@@ -30,32 +37,31 @@ def container_cell(rows: Matrix) -> Cell:
     return rows.cell(EMBEDDED)
 
 
-@pytest.fixture(scope="module")
-def container_images(engine: Engine, builder: Builder, container_cell: Cell, rows: Matrix) -> CellImages:
-    return launching.prepare(
-        engine, builder, container_cell, what=rows.subject, checkout=None, where=Sources.from_environment()
-    )
-
-
 @pytest.fixture
 def launch_with(
     *,
     engine: Engine,
-    container_cell: Cell,
-    container_images: CellImages,
+    builder: Builder,
+    planned: PlanWith,
     run: str,
-    tmp_path: Path,
     nothing_left: Callable[[], None],
 ) -> Iterator[LaunchWith]:
     """Return a function that launches the cell with GPUs; nothing of it may be left at the end of the test."""
 
     def launch(gpus: int) -> AbstractContextManager[Environment]:
-        asked = Options(run=run, suite="component", results=tmp_path, gpus=gpus)
-        return launching.launch(engine, container_cell, container_images, asked, what="", timings=Timings())
+        plan = planned(gpus)
+        return launching.launch(engine, plan, builder.build(plan.images), timings=Timings())
 
     yield launch
     nothing_left()
     assert not launching.state_dir(run, EMBEDDED).exists()
+
+
+@pytest.fixture
+def planned(container_cell: Cell, rows: Matrix, run: str, tmp_path: Path) -> PlanWith:
+    """Return a function that plans the cell with GPUs."""
+    asked = Options(run=run, name=SUITE, results=tmp_path)
+    return lambda gpus: plan_environment(container_cell, rows, replace(asked, gpus=gpus))
 
 
 def test_an_engine_without_a_gpu_is_named(engine: Engine, launch_with: LaunchWith) -> None:
@@ -71,10 +77,10 @@ def test_slurm_gives_a_device_out_and_the_job_opens_it_in_the_image(
 ) -> None:
     """All is real but the device: /dev/zero under the name of a GPU, which this machine need not have."""
 
-    def stand_ins(count: int) -> dict[str, Any]:
-        return {"devices": ["/dev/fuse", *(f"/dev/zero:/dev/nvidia{index}" for index in range(count))]}
+    def stand_ins(wanted: Rights, count: int) -> Rights:
+        return replace(wanted, devices=(*wanted.devices, *(f"/dev/zero:/dev/nvidia{it}" for it in range(count))))
 
-    monkeypatch.setattr(cluster, "gpu_options", stand_ins)
+    monkeypatch.setattr(cluster, "with_gpus", stand_ins)
     with launch_with(2) as launched, ssh.connect(launched.file.login) as shell:
         assert launched.file.gpus == 2
         words = ["srun", f"--container-image={enroot_form(str(launched.file.job_reference))}", *open_gpu()]

@@ -12,14 +12,14 @@ from ci.artefacts import sources
 from ci.artefacts.sources import Sources, artefacts_for
 from ci.cli.main import main
 from ci.engine.connection import Engine
-from ci.environment.launching import CellImages
 from ci.errors import ArtefactError, BuildError, ChecksumError, DiskFullError, LaunchError
-from ci.images.building import Builder
+from ci.images.building import Builder, BuiltCell
+from ci.images.content import Content
 from ci.images.plan import ImagePlan
 from ci.matrix.cells import Cell
 from ci.matrix.loading import load
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from tests.component.weather import LEGACY
 
 REAL = LEGACY.replace("legacy", "enroot3.4.1-pyxis0.19.0")
@@ -27,7 +27,7 @@ REAL = LEGACY.replace("legacy", "enroot3.4.1-pyxis0.19.0")
 
 @pytest.fixture
 def build(
-    engine: Engine, images: CellImages, cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, images: BuiltCell, cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], Path]:
     """Return a function that builds an image with one instruction of the test's own, and returns the log's path."""
 
@@ -35,14 +35,15 @@ def build(
         folder = tmp_path / "containers" / "weather"
         folder.mkdir(parents=True)
         (folder / "Containerfile").write_text(f"ARG NODE\nFROM $NODE\n{instruction}\n", encoding="utf-8")
+        (folder.parent / "shared").mkdir()
         monkeypatch.setattr(paths, "CONTAINERS", folder.parent)
         wanted = ImagePlan(
             folder="weather", variant=tmp_path.name, arch=cell.arch, build_args={"NODE": images.node.tag}
         )
         try:
-            Builder(engine, logs=tmp_path).ensure(wanted)
+            Builder(engine, Sources.from_environment(), logs=tmp_path).ensure(wanted)
         finally:
-            assert not engine.image_exists(wanted.tag)
+            assert not engine.image_exists(Content(plan=wanted, parents={}).tag)
         return tmp_path
 
     return built
@@ -72,10 +73,10 @@ def test_an_image_larger_than_what_is_free_is_not_begun(
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"),
+    "failure",
     [
-        pytest.param("tar: write error: No space left on device", DiskFullError, id="disk full"),
-        pytest.param("E: Failed to fetch http://127.0.0.1:9/dists: connection refused", BuildError, id="no network"),
+        pytest.param(("tar: write error: No space left on device", DiskFullError), id="disk full"),
+        pytest.param(("E: Failed to fetch http://127.0.0.1:9/dists: connection refused", BuildError), id="no network"),
     ],
 )
 def test_a_base_image_that_can_not_be_made_is_one_error_and_stands_in_the_result(
@@ -85,9 +86,9 @@ def test_a_base_image_that_can_not_be_made_is_one_error_and_stands_in_the_result
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     nothing_left: Callable[[], None],
-    words: str,
-    kind: type[LaunchError],
+    failure: tuple[str, type[LaunchError]],
 ) -> None:
+    words, kind = failure
     program = tmp_path / "bin" / "mmdebstrap"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 25\n", encoding="utf-8")

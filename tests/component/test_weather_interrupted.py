@@ -14,9 +14,9 @@ import pytest
 
 from ci.engine.connection import LABEL_RUN, Engine, labels
 from ci.environment import launching
-from ci.environment.launching import CellImages
+from ci.images.building import BuiltCell
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY, Process, containers_of, left_behind, until
 
@@ -31,7 +31,7 @@ Start = Callable[..., Process]
 
 
 @pytest.fixture
-def start(run: str, tmp_path: Path, images: CellImages) -> Start:
+def start(run: str, tmp_path: Path, images: BuiltCell) -> Start:
     """Return a function that starts a command against the legacy cell, whose images are there."""
     assert images.node
 
@@ -131,16 +131,18 @@ def test_a_killed_run_is_cleared_and_its_id_is_free_again(
     nothing_left()
 
 
-def test_leftovers_of_one_run_neither_hinder_another_nor_go_with_it(engine: Engine, run: str, launch: Launch) -> None:
+def test_leftovers_of_one_run_neither_hinder_another_nor_go_with_it(
+    engine: Engine, run: str, launch: Launch, images: BuiltCell
+) -> None:
     """What a killed run left whose reaper was killed too, for example by switching the machine off."""
     other = f"{run}-left"
     name = f"pyxis-matrix-{other}"
     engine.api.networks.create(name, labels=labels(other, LEGACY, "network"))
     engine.api.volumes.create(name, labels=labels(other, LEGACY, "volume"))
     try:
-        with launch() as launched:
+        with launch():
             engine.api.containers.create(
-                launched.images.node.tag,
+                images.node.tag,
                 name=name,
                 network=name,
                 labels=labels(other, LEGACY, "controller"),
@@ -158,7 +160,7 @@ def test_through_nox(
     *,
     run: str,
     tmp_path: Path,
-    images: CellImages,
+    images: BuiltCell,
     api: docker.DockerClient,
     send: Callable[[Process], None],
     exit_code: int,

@@ -12,14 +12,17 @@ import pytest
 
 from ci import paths
 from ci.cli.main import main
-from ci.engine.connection import LABEL_RUN, Engine, InsideFile, labels
-from ci.environment import cluster, launching, registry, ssh
-from ci.environment.launching import CellImages
+from ci.engine.connection import LABEL_RUN, Engine, InsideFile
+from ci.environment import cluster, configuration, registry, usable
+from ci.environment.plan import EnvironmentPlan, plan_environment
+from ci.environment.service import Place
 from ci.errors import LaunchError, PortTakenError
 from ci.images import plan
-from ci.images.building import Builder, debian_mirror
+from ci.images.base import debian_mirror
+from ci.images.building import Builder, BuiltCell
 from ci.matrix.cells import Cell
-from ci.terminal.console import Timings
+from ci.matrix.model import Matrix
+from ci.options import Options
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY
 
@@ -86,13 +89,13 @@ def fails(launch: Launch, nothing_left: Callable[[], None]) -> Callable[..., str
 
 
 def test_a_container_that_ends_at_once_leaves_its_last_words(
-    create_with: Callable[..., None], fails: Callable[..., str], tmp_path: Path
+    create_with: Callable[..., None], fails: Callable[..., str], logs: Path
 ) -> None:
     create_with(entrypoint=["/bin/sh", "-c", "echo these are my last words >&2; exit 3"])
     error = fails()
     assert "exit code 3" in error
     assert "these are my last words" in error
-    assert "these are my last words" in (tmp_path / "logs" / "n1-container.log").read_text(encoding="utf-8")
+    assert "these are my last words" in (logs / "n1-container.log").read_text(encoding="utf-8")
 
 
 def test_a_missing_munge_key_is_named(spoil: Spoil, fails: Callable[..., str]) -> None:
@@ -116,7 +119,9 @@ def test_a_munge_key_that_munged_refuses(spoil: Spoil, fails: Callable[..., str]
 def test_nodes_with_different_munge_keys_are_told_so(spoil: Spoil, fails: Callable[..., str]) -> None:
     def another(node: str, files: Files) -> None:
         if node == "n2":
-            files["/etc/munge/munge.key"] = InsideFile(content=cluster.new_munge_key(), mode=0o400)
+            files["/etc/munge/munge.key"] = InsideFile(
+                content=cluster.Secrets.new(password=False).munge_key, mode=0o400
+            )
 
     spoil(another)
     error = fails(nodes=2)
@@ -140,7 +145,7 @@ def test_a_setting_that_this_slurm_does_not_know_ends_the_wait_at_once(spoil: Sp
 def test_more_memory_than_the_machine_has_shows_state_and_reason(spoil: Spoil, fails: Callable[..., str]) -> None:
     def change(node: str, files: Files) -> None:
         replaced("SlurmdParameters=config_overrides\n", "")(node, files)
-        replaced(f"RealMemory={cluster.MEMORY_MB_PER_NODE}", "RealMemory=99999999")(node, files)
+        replaced(f"RealMemory={configuration.MEMORY_MB_PER_NODE}", "RealMemory=99999999")(node, files)
 
     spoil(change)
     error = fails()
@@ -160,7 +165,7 @@ def test_what_never_comes_ends_at_the_limit_with_state_and_logs(spoil: Spoil, fa
 
 def test_a_port_that_is_held_is_named_and_the_next_run_is_not_hindered(
     run: str,
-    images: CellImages,
+    images: BuiltCell,
     tmp_path: Path,
     nothing_left: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
@@ -191,13 +196,9 @@ def test_a_second_environment_of_the_same_run_and_cell_is_refused_and_the_first_
 
 
 def test_a_kept_environment_goes_when_its_block_is_interrupted(
-    *, engine: Engine, cell: Cell, images: CellImages, run: str, tmp_path: Path, nothing_left: Callable[[], None]
+    launch: Launch, nothing_left: Callable[[], None]
 ) -> None:
-    asked = launching.Options(run=run, suite="component", results=tmp_path)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        launching.launch(engine, cell, images, asked, what="the subject", timings=Timings(), keep=True),
-    ):
+    with pytest.raises(KeyboardInterrupt), launch(keep=True):
         raise KeyboardInterrupt
     nothing_left()
 
@@ -212,22 +213,23 @@ def registry_image(builder: Builder, cell: Cell) -> str:
 
 
 @pytest.fixture
-def names(cell: Cell, run: str, engine: Engine, stack: ExitStack) -> plan.Names:
-    """Return the names of a run whose network is there."""
-    chosen = plan.names(run, cell, 1)
-    stack.callback(engine.remove_network, chosen.network)
-    engine.api.networks.create(chosen.network, labels=labels(run, cell.id, "network"))
-    return chosen
+def planned(cell: Cell, rows: Matrix, run: str) -> EnvironmentPlan:
+    """Return the legacy cell's plan for the test's own run."""
+    return plan_environment(cell, rows, Options(run=run))
 
 
 @pytest.fixture
-def serve(
-    engine: Engine, registry_image: str, names: plan.Names, run: str, stack: ExitStack
-) -> Callable[..., registry.Registry]:
+def place(planned: EnvironmentPlan, engine: Engine, stack: ExitStack) -> Place:
+    """Return a place whose network is there."""
+    there = Place(engine=engine, stack=stack, run=planned.options.run, cell=LEGACY, network=planned.names.network)
+    there.create_network()
+    return there
+
+
+@pytest.fixture
+def serve(place: Place, registry_image: str, planned: EnvironmentPlan) -> Callable[..., registry.Registry]:
     """Return a function that starts a registry."""
-    return lambda port=0: registry.start(
-        stack, engine, image=registry_image, names=names, run_id=run, cell_id=LEGACY, port=port
-    )
+    return lambda port=0: registry.start(place, registry.planned(registry_image, planned.names.registry, port=port))
 
 
 def test_a_registrys_port_that_is_held_is_named(
@@ -273,7 +275,7 @@ def test_names_of_images_go_with_the_registry_that_a_killed_run_left(
 
 
 def test_images_of_somebodys_own_registry_are_neither_used_nor_removed(
-    engine: Engine, run: str, registry_image: str, names: plan.Names, stack: ExitStack
+    *, engine: Engine, run: str, registry_image: str, serve: Callable[..., registry.Registry], stack: ExitStack
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
@@ -281,7 +283,7 @@ def test_images_of_somebodys_own_registry_are_neither_used_nor_removed(
     engine.api.images.get(registry_image).tag(theirs, "1")
     try:
         with pytest.raises(LaunchError, match="somebody's registry") as caught:
-            registry.start(stack, engine, image=registry_image, names=names, run_id=run, cell_id=LEGACY, port=port)
+            serve(port)
         assert f"{theirs}:1" in caught.value.where
         stack.close()
         assert engine.image_exists(f"{theirs}:1")
@@ -290,35 +292,16 @@ def test_images_of_somebodys_own_registry_are_neither_used_nor_removed(
 
 
 def test_a_stopped_registry_is_refused_at_once_and_named(
-    *,
-    engine: Engine,
-    cell: Cell,
-    images: CellImages,
-    names: plan.Names,
-    run: str,
-    serve: Callable[..., registry.Registry],
-    stack: ExitStack,
+    place: Place, planned: EnvironmentPlan, images: BuiltCell, serve: Callable[..., registry.Registry]
 ) -> None:
-    served = serve()
-    keys = cluster.Secrets(
-        munge_key=cluster.new_munge_key(), host_key=ssh.new_key("host"), user_key=ssh.new_key("user")
-    )
-    nodes = cluster.start(
-        stack,
-        engine,
-        cell=cell,
-        image=images.node.tag,
-        names=names,
-        run_id=run,
-        keys=keys,
-        registry_port=served.port,
-    )
+    engine, served, keys = place.engine, serve(), cluster.Secrets.new(password=False)
+    nodes = cluster.start(place, planned, image=images.node.tag, keys=keys, registry_port=served.port)
     reachable = next(
         check
-        for check in cluster.checks(nodes, registry_port=served.port, plugin=False)
+        for check in usable.checks(nodes, registry_port=served.port, plugin=False)
         if check.name == "registry from node"
     )
-    cluster.wait_for_check(engine, reachable)
+    usable.wait_for_check(engine, reachable)
     served.container.stop(timeout=0)
 
     answer = engine.ask(
@@ -326,7 +309,7 @@ def test_a_stopped_registry_is_refused_at_once_and_named(
     )
     assert answer.status not in (0, 28), answer  # 28: curl's own limit passed
     with pytest.raises(LaunchError) as caught:
-        cluster.wait_for_check(engine, reachable, limit=0.5)
+        usable.wait_for_check(engine, reachable, limit=0.5)
     assert "registry from node on n1" in str(caught.value)
     assert "is that still running?" in str(caught.value)
     with pytest.raises(ConnectionRefusedError):

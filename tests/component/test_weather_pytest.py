@@ -6,7 +6,7 @@ import sys
 import docker
 
 from ci.environment import launching
-from ci.environment.launching import CellImages
+from ci.images.building import BuiltCell
 from tests.component.weather import LEGACY, Process, left_behind
 
 PROBE = "tests/component/data/container_packaging_probe.py"
@@ -21,7 +21,7 @@ def pytest(tmp_path: Path, *arguments: str) -> Process:
     )
 
 
-def test_two_workers_share_one_environment(tmp_path: Path, images: CellImages, api: docker.DockerClient) -> None:
+def test_two_workers_share_one_environment(tmp_path: Path, images: BuiltCell, api: docker.DockerClient) -> None:
     assert images.node
     process = pytest(tmp_path, "-n", "2")
     assert process.end() == 0, process.output
@@ -34,7 +34,7 @@ def test_two_workers_share_one_environment(tmp_path: Path, images: CellImages, a
     assert left_behind(api, run) == []
 
 
-def test_ctrl_c_takes_it_down(tmp_path: Path, images: CellImages, api: docker.DockerClient) -> None:
+def test_ctrl_c_takes_it_down(tmp_path: Path, images: BuiltCell, api: docker.DockerClient) -> None:
     assert images.node
     process = pytest(tmp_path, "-n", "2", "--verbose")
     process.wait_for_output("waiting until usable")

@@ -4,38 +4,46 @@ The environment was started by ``python -m ci run``; everything here only connec
 (plain ``pytest FILE``), this plugin starts exactly one in pytest's main process, also under ``pytest -n``.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+import http
+from importlib import metadata
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+import re
+import shlex
+import socket
+from typing import TYPE_CHECKING, Any
 import uuid
 
 import pytest
 
 from ci import environment_file, paths
 from ci.artefacts import sources
+from ci.environment.plan import plan_environment
+from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
 from ci.errors import PyxisMatrixError, SelectionError
-from ci.images import subject
-from ci.images.plan import JOB_PYTHON
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
-from ci.matrix.model import KnownFailure, Matrix
-from ci.session import running as sessions
+from ci.matrix.model import Matrix
+from ci.options import Options
+from ci.session import running
+from ci.session.handover import additions
 from ci.terminal import signals
-from tests.integration.advanced_support import every_node, sdk_image, sdk_jobs  # noqa: F401 - fixtures
-from tests.integration.container_support import LISTING_FAILED, Node, Registry, Shell, SshConfig, shell
-from tests.integration.expectations import holds
-from tests.integration.oci import tiny_image  # noqa: F401 - a fixture
+from tests.support.cluster import JOB_LIMIT, Node, Shell, shell
+from tests.support.oci.images import push
+from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
+from tests.support.sdk_containers import remove_containers_below
+from tests.support.sdk_project import Project
 
 if TYPE_CHECKING:
     from slurm import Cluster
 
+pytest_plugins = ["tests.support.known_failures", "tests.integration.advanced.fixtures"]
+
 _STARTED = pytest.StashKey[ExitStack]()
-KNOWN = pytest.StashKey[KnownFailure]()
-_TASKS = Path(__file__).with_name("container_tasks.py")
 
 
 # -- the environment: connected to, or started once -----------------------------------------------------------------
@@ -57,10 +65,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         rows = loading.load()
         cell = _cell_to_start(rows, config.getoption("cell"))
-        request = sessions.Request(run=paths.new_run_id(), suite="pytest", results=paths.results_dir())
+        plan = plan_environment(cell, rows, Options(run=paths.new_run_id(), name="pytest"))
         stack.enter_context(signals.handled())
-        launched = stack.enter_context(sessions.opened(cell, rows, request))
-        wanted = sessions.additions(launched, rows, request, os.environ)
+        launched = stack.enter_context(running.opened(plan))
+        wanted = additions(launched, os.environ)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in wanted.items():
             patch.setenv(name, value)
@@ -81,46 +89,6 @@ def pytest_report_header() -> list[str]:
         return []
     file = environment_file.current()
     return [f"cell: {file.cell}", "observed: " + ", ".join(f"{name} {value}" for name, value in file.observed.items())]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the known failures of this cell: strictly, so that one which starts to pass turns the suite red.
-
-    What enroot 3 does to a test in passing is no failure of the test: that one is run again.
-    """
-    if not os.environ.get(environment_file.VARIABLE):
-        return
-    rows = loading.load()
-    cell = rows.cell(environment_file.current().cell)
-    known = rows.known_failures(cell)
-    if holds(cell, enroot="<4.0"):
-        for item in items:
-            item.add_marker(pytest.mark.flaky(reruns=4, only_rerun=[LISTING_FAILED]))
-    for item in items:
-        for failure in known:
-            if failure.matches(cell, item.nodeid):
-                reason = f"{failure.reason} ({failure.issue})" if failure.issue else failure.reason
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
-                item.stash[KNOWN] = failure
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # the last to see what pytest makes of a known failure
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a known failure red that is another failure: in a fixture, or without the words that the entry names."""
-    report = yield
-    failure = item.stash.get(KNOWN, None)
-    if failure and report.outcome == "skipped" and call.excinfo and hasattr(report, "wasxfail"):
-        said = "\n".join([str(call.excinfo.value), *(text for _, text in report.sections)])
-        if report.when != "call" or failure.says not in said:
-            del report.wasxfail
-            report.outcome = "failed"
-            report.longrepr = (
-                f"this is not the known failure of {failure.where} in matrix.toml ({failure.reason}): "
-                f"it has to fail in the test itself and say {failure.says!r}\n\n{call.excinfo.getrepr()}"
-            )
-    return report
 
 
 def _cell_to_start(rows: Matrix, name: str | None) -> Cell:
@@ -151,96 +119,192 @@ def cell(environment: EnvironmentFile) -> Cell:
 
 
 @pytest.fixture(scope="session")
-def local_registry(environment: EnvironmentFile) -> Registry:
-    """Return the registry that answers under one address on the host and on every node."""
-    return Registry.of(environment)
+def local_registry(environment: EnvironmentFile) -> str:
+    """Return the registry's address, "localhost:PORT": the same on the host and on every node."""
+    assert environment.registry, "a legacy environment has no registry"
+    return environment.registry
 
 
 @pytest.fixture(scope="session")
-def pyxis_container(environment: EnvironmentFile) -> Node:
+def pyxis_container(environment: EnvironmentFile) -> dict[str, Any]:
+    """Return the login node: its container's name, how to enter it over SSH, and the folder for jobs on it."""
+    login = environment.login
+    return {
+        "name": environment.containers[0],
+        "hostname": login.host,
+        "port": login.port,
+        "username": login.user,
+        # Of this process alone: what the jobs of others do is not ours to clean up.
+        "job_base_dir": f"/home/{login.user}/sdk-{uuid.uuid4().hex[:12]}",
+    }
+
+
+@pytest.fixture(scope="session")
+def sdk_on_pyxis_cluster(environment: EnvironmentFile, cluster_shell: Shell) -> PurePosixPath:
+    """Return where the SDK is on the cluster: a checkout's own path, else the folder of its package.
+
+    The launcher installs it into the node's image; a checkout (``--subject PATH``) editable.
+    """
+    words = [environment.subject_python, "-c", "import os, slurm; print(os.path.dirname(slurm.__file__))"]
+    package = PurePosixPath(cluster_shell.run(shlex.join(words)).stdout.strip())
+    checkout = Path(environment.subject).expanduser().resolve()
+    if not checkout.is_dir():
+        return package
+    assert package.is_relative_to(checkout), f"the nodes have the SDK from {package}, and not from {checkout}"
+    return PurePosixPath(checkout)
+
+
+@pytest.fixture(scope="session")
+def slurm_pyxis_cluster_config(
+    pyxis_container: dict[str, Any], local_registry: str, environment: EnvironmentFile
+) -> Iterator[dict[str, Any]]:
+    """Return what slurm-sdk's ``Cluster`` is made from, and let it find host key and build client meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        # The SDK knows only the user's own known_hosts, and must not meet a host key that it does not know.
+        patch.setenv("HOME", environment.login.home)
+        # It builds with the `docker` or `podman` that comes first on PATH.
+        patch.setenv("PATH", str(Path(environment.engine_client).parent), prepend=os.pathsep)
+        for name, value in environment.engine_environment.items():
+            patch.setenv(name, value)
+        yield {
+            "backend_type": "ssh",
+            "hostname": pyxis_container["hostname"],
+            "port": pyxis_container["port"],
+            "username": pyxis_container["username"],
+            "key_filename": environment.login.private_key,
+            "allow_agent": False,
+            "look_for_keys": False,
+            "host_key_policy": "reject",
+            "job_base_dir": pyxis_container["job_base_dir"],
+            "default_packaging": "container",
+            "default_packaging_registry": f"{local_registry}/test/",
+            "default_packaging_platform": Arch(environment.arch).platform,
+            "default_packaging_tls_verify": False,
+        }
+
+
+@pytest.fixture
+def slurm_pyxis_cluster(
+    slurm_pyxis_cluster_config: dict[str, Any],
+    sdk_on_pyxis_cluster: PurePosixPath,  # noqa: ARG001 - the nodes have to have the SDK; where it is does not matter here
+    cluster_shell: Shell,
+    every_node: list[Node],
+) -> Iterator["Cluster"]:
+    """Connect the SDK to the login node: ``with slurm_pyxis_cluster: job = task()``."""
+    from slurm import Cluster  # noqa: PLC0415 - the subject may be another package, which has no such module
+
+    cluster = Cluster(**slurm_pyxis_cluster_config)
+    yield cluster
+    cluster.backend.close()
+    remove_containers_below(every_node, cluster_shell, slurm_pyxis_cluster_config["job_base_dir"])
+
+
+@pytest.fixture
+def project(
+    request: pytest.FixtureRequest, tmp_path: Path, environment: EnvironmentFile, monkeypatch: pytest.MonkeyPatch
+) -> Project:
+    """Return a folder for the Dockerfile of a test's tasks, as the working directory."""
+    assert environment.job_image
+    monkeypatch.chdir(tmp_path)
+    return Project(
+        folder=tmp_path,
+        job_image=environment.job_image,
+        module=request.module.__name__,
+        source=Path(request.module.__file__).read_text(encoding="utf-8"),
+        marker=uuid.uuid4().hex,
+        platform=Arch(environment.arch).platform,
+    )
+
+
+# -- fixtures beyond the design's -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def registry_client(local_registry: str) -> RegistryClient:
+    """Return what pushes to the registry and asks it what it holds, without an engine."""
+    return RegistryClient(local_registry)
+
+
+@pytest.fixture(scope="session")
+def login_node(environment: EnvironmentFile) -> Node:
     """Return the login node's own container, for looking at what a user can't see."""
     return Node.of(environment)
 
 
 @pytest.fixture(scope="session")
-def slurm_pyxis_cluster_config(environment: EnvironmentFile) -> SshConfig:
-    """Return how to enter the login node."""
-    return SshConfig.of(environment)
+def every_node(environment: EnvironmentFile) -> list[Node]:
+    """Return all nodes' own containers; the first is the login node."""
+    return [Node.of(environment, index) for index in range(len(environment.nodes))]
 
 
 @pytest.fixture(scope="session")
-def slurm_pyxis_cluster(environment: EnvironmentFile) -> Iterator[Shell]:
+def cluster_shell(environment: EnvironmentFile) -> Iterator[Shell]:
     """Return a shell on the login node, as the job user: srun, sbatch, enroot."""
     with shell(environment) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def sdk_on_pyxis_cluster(slurm_pyxis_cluster_config: SshConfig, environment: EnvironmentFile) -> Iterator["Cluster"]:
-    """Connect the SDK to the login node."""
-    from slurm import Cluster  # noqa: PLC0415 - the subject may be another package, which has no such module
-
-    with pytest.MonkeyPatch.context() as patch:
-        # The SDK knows only the user's own known_hosts, and must not meet a host key that it does not know.
-        patch.setenv("HOME", environment.login.home)
-        with Cluster(
-            backend_type="ssh",
-            hostname=slurm_pyxis_cluster_config.host,
-            port=slurm_pyxis_cluster_config.port,
-            username=slurm_pyxis_cluster_config.user,
-            key_filename=slurm_pyxis_cluster_config.private_key,
-            allow_agent=False,
-            look_for_keys=False,
-            host_key_policy="reject",
-            job_base_dir=f"/home/{environment.login.user}/sdk-{uuid.uuid4().hex[:12]}",
-        ) as cluster:
-            yield cluster
+def tiny_image(registry_client: RegistryClient, login_node: Node, environment: EnvironmentFile) -> TinyImage:
+    """Return a tiny image in the environment's registry, this test process' own."""
+    marker = new_marker()
+    image = busybox_image(login_node, marker, Arch(environment.arch))
+    pushed = push(registry_client, f"tiny/{marker}", "1", image)
+    return TinyImage(reference=pushed.reference, marker=marker, pushed=pushed, image=image)
 
 
-@pytest.fixture
-def image_context(tmp_path: Path, environment: EnvironmentFile) -> Callable[..., Path]:
-    """Return a function that makes a build context for a test image, derived from the run's job image.
-
-    Its arguments are further lines of the Containerfile; the tasks of this suite are always in the image.
-    """
-
-    def make(*lines: str, wheels: Path | None = None) -> Path:
-        assert environment.job_image
-        package = tmp_path / "tests" / "integration"
-        package.mkdir(parents=True)
-        (package / _TASKS.name).write_bytes(_TASKS.read_bytes())
-        if wheels:
-            (tmp_path / "wheels").mkdir()
-            for wheel in wheels.glob("*.whl"):
-                (tmp_path / "wheels" / wheel.name).write_bytes(wheel.read_bytes())
-        base = [f"FROM {environment.job_image}", "COPY tests /opt/tasks/tests", "ENV PYTHONPATH=/opt/tasks"]
-        (tmp_path / "Containerfile").write_text("\n".join([*base, *lines]) + "\n", encoding="utf-8")
-        return tmp_path
-
-    return make
+# -- whether the design's fixtures are what it says: `pytest tests/integration/conftest_container_packaging.py` -------
 
 
-@pytest.fixture(scope="session")
-def built_from(environment: EnvironmentFile, local_registry: Registry) -> Callable[..., dict[str, object]]:
-    """Return a function that makes the SDK's packaging configuration: build this context, push it under this name."""
-
-    def configure(context: Path, name: str, **more: object) -> dict[str, object]:
-        return {
-            "type": "container",
-            "dockerfile": str(context / "Containerfile"),
-            "context": str(context),
-            "registry": f"{local_registry.address}/sdk",
-            "name": name,
-            "platform": Arch(environment.arch).platform,
-            "runtime": environment.engine_client,
-            "tls_verify": False,
-            **more,
-        }
-
-    return configure
+@pytest.mark.container_packaging
+@pytest.mark.integration_test
+def test_local_registry(local_registry: str, registry_client: RegistryClient, every_node: list[Node]) -> None:
+    assert re.fullmatch(r"localhost:\d+", local_registry)
+    assert registry_client.ping() == http.HTTPStatus.OK
+    for node in every_node:
+        done = node.run(f"curl --silent --show-error --fail --noproxy '*' http://{local_registry}/v2/")
+        assert done.status == 0, str(done)
 
 
-@pytest.fixture(scope="session")
-def numpy_wheels(environment: EnvironmentFile) -> Path:
-    """Return a folder with the wheels that numpy needs in the job image, made on the host."""
-    return subject.wheelhouse(["numpy"], python=JOB_PYTHON, arch=Arch(environment.arch)).path
+@pytest.mark.container_packaging
+@pytest.mark.integration_test
+def test_pyxis_container(pyxis_container: dict[str, Any], login_node: Node, cluster_shell: Shell) -> None:
+    assert pyxis_container.keys() == {"name", "hostname", "port", "username", "job_base_dir"}
+    assert login_node.name == pyxis_container["name"]
+    assert login_node.run("hostname").stdout == cluster_shell.run("hostname").stdout
+    with socket.create_connection((pyxis_container["hostname"], pyxis_container["port"]), timeout=10) as connection:
+        assert connection.recv(8).startswith(b"SSH-")
+    home, name = os.path.split(pyxis_container["job_base_dir"])
+    mine = f"mkdir {home}/{name}.test && rmdir {home}/{name}.test && whoami"
+    assert cluster_shell.run(mine).stdout.strip() == pyxis_container["username"]
+
+
+@pytest.mark.container_packaging
+@pytest.mark.integration_test
+def test_sdk_on_pyxis_cluster(
+    sdk_on_pyxis_cluster: PurePosixPath, environment: EnvironmentFile, cluster_shell: Shell
+) -> None:
+    cluster_shell.run(f"test -d {shlex.quote(str(sdk_on_pyxis_cluster))}")
+    code = "from importlib.metadata import version; print(version('slurm-sdk'))"
+    there = cluster_shell.run(shlex.join([environment.subject_python, "-c", code])).stdout.strip()
+    assert there == metadata.version("slurm-sdk")
+
+
+@pytest.mark.container_packaging
+@pytest.mark.slow_integration_test
+def test_slurm_pyxis_cluster(slurm_pyxis_cluster: "Cluster", local_registry: str, project: Project) -> None:
+    """It is the SDK's own, and a task that names no registry is pushed to the local one."""
+    from slurm import Cluster, task  # noqa: PLC0415 - see the fixture
+
+    @task(time="00:10:00", mem="1G", packaging_dockerfile=project.dockerfile())
+    def marker() -> str:
+        from pathlib import Path  # noqa: PLC0415 - a task brings its imports along
+
+        return Path("/etc/pyxis-matrix-test").read_text(encoding="utf-8").strip()
+
+    assert isinstance(slurm_pyxis_cluster, Cluster)
+    with slurm_pyxis_cluster:
+        job = marker()
+        assert job.wait(timeout=JOB_LIMIT), job.get_stderr()
+        assert job.get_result() == project.marker
+        assert f"{local_registry}#test/" in job.get_script()

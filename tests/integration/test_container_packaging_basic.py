@@ -1,75 +1,118 @@
 """The main job: a task is built into an image, pushed, pulled and run by Pyxis, and its result comes back."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import uuid
+from typing import TYPE_CHECKING
 
 import pytest
+from slurm import task
 
+from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
-from tests.integration import container_tasks as tasks
-from tests.integration.container_support import IMAGE_MARKER, IMAGE_MARKER_TEXT, JOB_LIMIT, Node, Registry, Shell
+from ci.images import subject
+from ci.images.plan import JOB_PYTHON
+from ci.matrix.arch import Arch
+from tests.support.cluster import JOB_LIMIT, Node, Shell
+from tests.support.markers import IMAGE_MARKER, IMAGE_MARKER_TEXT
+from tests.support.sdk_project import Project
 
 if TYPE_CHECKING:
     from slurm import Cluster
 
-pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
-ImageContext = Callable[..., Path]
-Packaging = Callable[..., dict[str, object]]
+@pytest.fixture(scope="session")
+def numpy_wheels(environment: EnvironmentFile) -> Path:
+    """Return a folder with the wheels that numpy needs in the job image, made on the host."""
+    return subject.wheelhouse(["numpy"], python=JOB_PYTHON, arch=Arch(environment.arch)).path
 
 
+@pytest.mark.container_packaging
+@pytest.mark.integration_test
+@pytest.mark.slow_integration_test
 def test_basic_container_task_execution(
     *,
-    sdk_on_pyxis_cluster: "Cluster",
-    image_context: ImageContext,
-    built_from: Packaging,
-    local_registry: Registry,
+    slurm_pyxis_cluster: "Cluster",
+    local_registry: str,
+    project: Project,
+    registry_client: RegistryClient,
     environment: EnvironmentFile,
 ) -> None:
-    name = f"basic-{uuid.uuid4().hex[:8]}"
-    context = image_context(f"RUN echo {name} > /etc/pyxis-matrix-test")
-    submit: Any = sdk_on_pyxis_cluster.submit(tasks.add, packaging_config=built_from(context, name, tag="first"))
-    job = submit(40, 2)
-    assert job.wait(timeout=JOB_LIMIT), job.get_status()
-    answer = job.get_result()
-    assert answer == {"sum": 42, "host": environment.nodes[0], "image": IMAGE_MARKER_TEXT, "marker": name}
-    assert local_registry.tags(f"sdk/{name}") == ["first"]
+    """Test that a task runs successfully in a container via Pyxis."""
+
+    @task(
+        time="00:10:00",
+        mem="1G",
+        packaging="container",
+        packaging_dockerfile=project.dockerfile(),
+        packaging_registry=f"{local_registry}/test/",
+        packaging_name=f"hello-{project.marker}",
+        packaging_tag="first",
+        packaging_platform=project.platform,
+        packaging_tls_verify=False,
+    )
+    def hello_container() -> str:
+        from pathlib import Path
+        import socket
+
+        markers = [Path(f"/etc/pyxis-matrix-{it}").read_text(encoding="utf-8").strip() for it in ("image", "test")]
+        return f"Hello from {socket.gethostname()}, {markers[0]}, {markers[1]}"
+
+    with slurm_pyxis_cluster:
+        job = hello_container()
+        assert job.wait(timeout=JOB_LIMIT), job.get_stderr()
+        result = job.get_result()
+    assert result == f"Hello from {environment.nodes[0]}, {IMAGE_MARKER_TEXT}, {project.marker}"
+    assert registry_client.tags(f"test/hello-{project.marker}") == ["first"]
 
 
+@pytest.mark.container_packaging
+@pytest.mark.integration_test
+@pytest.mark.slow_integration_test
 def test_container_with_dependencies(
     *,
-    sdk_on_pyxis_cluster: "Cluster",
-    image_context: ImageContext,
-    built_from: Packaging,
+    slurm_pyxis_cluster: "Cluster",
+    local_registry: str,
+    project: Project,
     numpy_wheels: Path,
-    slurm_pyxis_cluster: Shell,
+    cluster_shell: Shell,
     environment: EnvironmentFile,
 ) -> None:
+    """Test container task with Python dependencies: numpy is in the image, and nowhere else."""
     for python in (environment.subject_python, "python3"):
         # Python's own words, because an interpreter that is not there has no numpy either.
-        on_node = slurm_pyxis_cluster.run_unchecked(f"{python} -c 'import numpy'")
+        on_node = cluster_shell.run_unchecked(f"{python} -c 'import numpy'")
         assert "ModuleNotFoundError: No module named 'numpy'" in on_node.stderr, str(on_node)
-    context = image_context(
-        "COPY wheels /wheels",
-        "RUN pip install --break-system-packages --no-index --find-links /wheels numpy",
-        wheels=numpy_wheels,
+    install = "RUN pip install --break-system-packages --no-index --find-links /wheels numpy"
+    project.dockerfile(install, wheels=numpy_wheels)
+
+    @task(
+        time="00:10:00",
+        mem="1G",
+        packaging="container",
+        packaging_dockerfile="test_container.Dockerfile",
+        packaging_registry=f"{local_registry}/test/",
+        packaging_platform=project.platform,
+        packaging_tls_verify=False,
     )
-    packaging = built_from(context, f"numpy-{uuid.uuid4().hex[:8]}")
-    submit: Any = sdk_on_pyxis_cluster.submit(tasks.invert, packaging_config=packaging)
-    job = submit([[2.0, 0.0], [0.0, 4.0]])
-    assert job.wait(timeout=JOB_LIMIT), job.get_status()
-    answer = job.get_result()
-    assert answer["inverse"] == [[0.5, 0.0], [0.0, 0.25]]
-    assert "site-packages" in answer["where"] or "dist-packages" in answer["where"]
+    def numpy_task() -> tuple[int, str]:
+        from pathlib import Path
+
+        import numpy as np  # type: ignore[import-not-found]  # it is nowhere but in the image
+
+        # A plain number: numpy's own could not be read where there is no numpy.
+        return int(np.array([1, 2, 3]).sum()), Path("/etc/pyxis-matrix-test").read_text(encoding="utf-8").strip()
+
+    with slurm_pyxis_cluster:
+        job = numpy_task()
+        assert job.wait(timeout=JOB_LIMIT), job.get_stderr()
+        result = job.get_result()
+    assert result == (6, project.marker)
 
 
-def test_job_runs_inside_the_image(slurm_pyxis_cluster: Shell, pyxis_container: Node) -> None:
-    assert pyxis_container.run(f"test -e {IMAGE_MARKER}").status != 0, (
-        "the node itself has the marker; it proves nothing"
-    )
-    on_node = slurm_pyxis_cluster.srun("stat", "--format=%d:%i", "/", image="").stdout
-    inside = slurm_pyxis_cluster.srun("sh", "-c", f"cat {IMAGE_MARKER} && stat --format=%d:%i /").stdout.splitlines()
+@pytest.mark.container_packaging
+@pytest.mark.slow_integration_test
+def test_job_runs_inside_the_image(cluster_shell: Shell, login_node: Node) -> None:
+    assert login_node.run(f"test -e {IMAGE_MARKER}").status != 0, "the node itself has the marker; it proves nothing"
+    on_node = cluster_shell.srun("stat", "--format=%d:%i", "/", image="").stdout
+    inside = cluster_shell.srun("sh", "-c", f"cat {IMAGE_MARKER} && stat --format=%d:%i /").stdout.splitlines()
     assert inside[0] == IMAGE_MARKER_TEXT
     assert inside[1] != on_node.strip(), "the job's root is the node's root"

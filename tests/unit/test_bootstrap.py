@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from ci.engine.distribution import Distro
-from ci.engine.finding import DEFAULT_SOCKET, Engine
+from ci.engine.finding import DEFAULT_SOCKET, FoundEngine
 from ci.errors import BootstrapError, EngineError, EngineMissingError
 from ci.machine import setup
 from ci.machine.setup import STAMP, Machine, command_environment, fingerprint, prepare
@@ -167,13 +167,13 @@ def test_announcement_shows_the_commands_as_they_can_be_pasted() -> None:
 
 
 def test_command_finds_the_environment_first_and_keeps_the_default_engine() -> None:
-    engine = Engine(url=DEFAULT_SOCKET, source="", version="28.0.0", kind="docker")
+    engine = FoundEngine(url=DEFAULT_SOCKET, source="", version="28.0.0", kind="docker")
     env = command_environment({"PATH": "/bin", "PYTHONHOME": "/x"}, Path("/v"), engine)
     assert env == {"PATH": "/v/bin:/bin", "VIRTUAL_ENV": "/v"}
 
 
 def test_command_is_told_of_an_engine_elsewhere() -> None:
-    engine = Engine(url="unix:///run/podman/podman.sock", source="", version="4.3.1", kind="podman")
+    engine = FoundEngine(url="unix:///run/podman/podman.sock", source="", version="4.3.1", kind="podman")
     assert command_environment({"PATH": "/bin"}, Path("/v"), engine)["DOCKER_HOST"] == engine.url
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from ci.engine.build_client import BuildClient, executables_on_path, find_build_client
 from ci.engine.distribution import ROLLING, Distro, install_advice
-from ci.engine.finding import Engine
+from ci.engine.finding import FoundEngine
 from ci.errors import EngineError
 
 TRIXIE = 'ID=debian\nVERSION_ID="13"\n'
 NEW, OLD, PODMAN = "/usr/local/bin/docker", "/usr/bin/docker", "/usr/bin/podman"
-DOCKER_ENGINE = Engine(url="unix:///d.sock", source="", version="28.0.0", kind="docker")
-PODMAN_ENGINE = Engine(url="unix:///p.sock", source="", version="4.3.1", kind="podman")
+DOCKER_ENGINE = FoundEngine(url="unix:///d.sock", source="", version="28.0.0", kind="docker")
+PODMAN_ENGINE = FoundEngine(url="unix:///p.sock", source="", version="4.3.1", kind="podman")
 
 
 class Clients:
@@ -37,7 +37,7 @@ class Clients:
         return (0, "github.com/docker/buildx 0.13.1") if path in self.buildx else (1, "unknown command: docker buildx")
 
 
-def find(clients: Clients, engine: Engine | None = None, os_release: str = TRIXIE) -> BuildClient:
+def find(clients: Clients, engine: FoundEngine | None = None, os_release: str = TRIXIE) -> BuildClient:
     return find_build_client(
         {"PATH": "/bin"},
         engine=engine,

@@ -9,15 +9,17 @@ import jinja2
 import pytest
 
 from ci.engine.connection import Answer, Engine
-from ci.environment import cluster
-from ci.environment.cluster import Check, Cluster, Node
-from ci.environment.registry import start_error
+from ci.environment import cluster, configuration, usable
+from ci.environment.cluster import Cluster, Node
+from ci.environment.plan import EnvironmentPlan, plan_environment
+from ci.environment.service import Place, Service, start_error
 from ci.environment.ssh import KeyPair
+from ci.environment.usable import Check
 from ci.errors import LaunchError, PortTakenError
-from ci.images import plan
 from ci.matrix import loading
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
+from ci.options import Options
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -44,7 +46,7 @@ def values(**changed: object) -> dict[str, object]:
 def settings(template: str, **changed: object) -> dict[str, list[str]]:
     """Return what a rendered configuration sets, comments left out."""
     found: dict[str, list[str]] = {}
-    for line in cluster.render(template, values(**changed)).decode().splitlines():
+    for line in configuration.render(template, values(**changed)).decode().splitlines():
         if line.strip() and not line.startswith("#"):
             name, _, value = line.partition("=")
             found.setdefault(name, []).append(value)
@@ -56,7 +58,7 @@ def settings(template: str, **changed: object) -> dict[str, list[str]]:
 def test_slurm_conf_is_complete_for_every_version_and_has_nothing_that_it_no_longer_takes(
     folder: str, slurm: str
 ) -> None:
-    text = cluster.render(f"{folder}/slurm.conf", values(slurm=slurm)).decode()
+    text = configuration.render(f"{folder}/slurm.conf", values(slurm=slurm)).decode()
     found = settings(f"{folder}/slurm.conf", slurm=slurm)
     assert found["SlurmctldHost"] == ["n1"]
     assert [line.split()[0] for line in found["NodeName"]] == ["n1", "n2"]
@@ -84,13 +86,16 @@ def test_accounting(*, accounting: bool, storage: str) -> None:
     assert found["AccountingStorageType"] == [f"accounting_storage/{storage}"]
 
 
+def planned(rows: Matrix, cell: Cell, **options: object) -> EnvironmentPlan:
+    return plan_environment(cell, rows, Options(run="run", **options))  # type: ignore[arg-type]
+
+
 def test_gpus_are_counted_in_slurm_conf_before_the_nodes_and_named_in_a_file_of_their_own(rows: Matrix) -> None:
     cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
-    names = plan.names("run", cell, 2)
-    without = cluster.configuration(cell, names, accounting=False)
+    without = configuration.configuration(planned(rows, cell, nodes=2))
     assert not any(b"gpu" in line for line in without["/etc/slurm/slurm.conf"].splitlines() if line[:1] != b"#")
     assert "/etc/slurm/gres.conf" not in without
-    files = cluster.configuration(cell, names, accounting=False, gpus=2)
+    files = configuration.configuration(planned(rows, cell, nodes=2, gpus=2))
     lines = files["/etc/slurm/slurm.conf"].decode().splitlines()
     assert "GresTypes=gpu" in lines
     defined = [line for line in lines if line.startswith("NodeName=")]
@@ -102,7 +107,7 @@ def test_gpus_are_counted_in_slurm_conf_before_the_nodes_and_named_in_a_file_of_
 
 def test_an_unknown_variable_is_an_error_and_no_empty_text() -> None:
     with pytest.raises(jinja2.UndefinedError):
-        cluster.render("slurm-integration/slurm.conf", {"slurm": "22.05"})
+        configuration.render("slurm-integration/slurm.conf", {"slurm": "22.05"})
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +134,19 @@ def named(checks: tuple[Check, ...]) -> list[tuple[str, str]]:
 
 
 def test_a_single_legacy_node_is_asked_for_munge_controller_and_idleness() -> None:
-    wanted = cluster.checks(nodes(1), registry_port=None, plugin=False)
+    wanted = usable.checks(nodes(1), registry_port=None, plugin=False)
     assert named(wanted) == [("munge", "n1"), ("controller", "n1"), ("nodes idle", "n1")]
 
 
 def test_every_node_is_asked_for_its_munge_its_registry_and_its_plugin() -> None:
-    wanted = named(cluster.checks(nodes(3), registry_port=4711, plugin=True))
+    wanted = named(usable.checks(nodes(3), registry_port=4711, plugin=True))
     for name in ("munge", "registry from node", "plugin loaded"):
         assert [node for asked, node in wanted if asked == name] == ["n1", "n2", "n3"]
     assert [node for asked, node in wanted if asked == "munge credential of n1"] == ["n2", "n3"]
 
 
 def test_every_condition_has_a_hint() -> None:
-    for check in cluster.checks(nodes(2), registry_port=4711, plugin=True):
+    for check in usable.checks(nodes(2), registry_port=4711, plugin=True):
         assert check.hint
 
 
@@ -172,13 +177,13 @@ class Answering:
 
 
 def check_of(count: int, name: str) -> Check:
-    wanted = cluster.checks(nodes(count), registry_port=None, plugin=False)
+    wanted = usable.checks(nodes(count), registry_port=None, plugin=False)
     return [check for check in wanted if check.name == name][-1]
 
 
 def test_a_credential_of_the_first_node_is_decoded_on_the_others() -> None:
     engine = Answering({"munge -n": Answer(status=0, output="MUNGE:abc:\n")})
-    cluster.wait_for_check(cast("Engine", engine), check_of(2, "munge credential of n1"))
+    usable.wait_for_check(cast("Engine", engine), check_of(2, "munge credential of n1"))
     assert engine.asked == [
         ("n1", "munge -n", {}),
         ("n2", 'echo "$CREDENTIAL" | unmunge', {"CREDENTIAL": "MUNGE:abc:"}),
@@ -188,7 +193,7 @@ def test_a_credential_of_the_first_node_is_decoded_on_the_others() -> None:
 def test_a_condition_that_never_holds_is_reported_with_state_logs_and_hint() -> None:
     engine = Answering({"sinfo": Answer(status=1, output="n1 drained Low RealMemory")}, alive="it has ended")
     with pytest.raises(LaunchError) as caught:
-        cluster.wait_for_check(cast("Engine", engine), check_of(1, "nodes idle"), limit=0)
+        usable.wait_for_check(cast("Engine", engine), check_of(1, "nodes idle"), limit=0)
     text = str(caught.value)
     for part in (
         "nodes idle on n1",
@@ -203,6 +208,9 @@ def test_a_condition_that_never_holds_is_reported_with_state_logs_and_hint() -> 
 # -- ports ----------------------------------------------------------------------------------------------------------
 
 
+SERVICE = Service(role="registry", image="image", name="name", hostname="registry", ports={5000: 5000})
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -212,13 +220,13 @@ def test_a_condition_that_never_holds_is_reported_with_state_logs_and_hint() -> 
     ],
 )
 def test_a_port_that_is_taken_is_told_in_the_words_of_every_engine(words: str) -> None:
-    error = start_error(RuntimeError(words), "starting the registry", 5000)
+    error = start_error(RuntimeError(words), SERVICE)
     assert isinstance(error, PortTakenError)
     assert "ss -tlnp 'sport = :5000'" in error.next_step
 
 
 def test_another_refusal_is_not_taken_for_a_port() -> None:
-    error = start_error(RuntimeError("no such image"), "starting the registry", 5000)
+    error = start_error(RuntimeError("no such image"), SERVICE)
     assert not isinstance(error, PortTakenError)
     assert "starting the registry" in str(error)
 
@@ -226,7 +234,7 @@ def test_another_refusal_is_not_taken_for_a_port() -> None:
 # -- what a node may do ---------------------------------------------------------------------------------------------
 
 
-def started(cell: Cell, gpus: int = 0) -> dict[str, Any]:
+def started(plan: EnvironmentPlan) -> dict[str, Any]:
     """Start a cell's node in an engine that only remembers how; return what it was asked for."""
     asked: dict[str, Any] = {}
 
@@ -247,17 +255,15 @@ def started(cell: Cell, gpus: int = 0) -> dict[str, Any]:
         aliases=lambda network, name: {network: name},
     )
     key = KeyPair(private=b"", public=b"")
-    cluster.start(
-        cast("ExitStack", SimpleNamespace(callback=lambda *_given: None)),
-        cast("Engine", engine),
-        cell=cell,
-        image="image",
-        names=plan.names("run", cell, 1),
-        run_id="run",
-        keys=cluster.Secrets(munge_key=b"", host_key=key, user_key=key),
-        registry_port=None,
-        gpus=gpus,
+    place = Place(
+        engine=cast("Engine", engine),
+        stack=cast("ExitStack", SimpleNamespace(callback=lambda *_given: None)),
+        run="run",
+        cell=plan.cell.id,
+        network="network",
     )
+    keys = cluster.Secrets(munge_key=b"", host_key=key, user_key=key)
+    cluster.start(place, plan, image="image", keys=keys, registry_port=None)
     return asked
 
 
@@ -267,7 +273,7 @@ def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
     rows: Matrix, runtime: Runtime, slurm: str
 ) -> None:
     cell = next(it for it in rows.all_cells(None) if it.runtime is runtime and it.slurm.version == slurm)
-    asked = started(cell)["host_config"]
+    asked = started(planned(rows, cell))["host_config"]
     containers = runtime is not Runtime.LEGACY
     assert "privileged" not in asked
     assert asked["cap_add"] == (["SYS_ADMIN"] if containers or slurm != "22.05" else None)
@@ -278,6 +284,6 @@ def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
 
 def test_gpus_are_asked_for_only_where_somebody_wants_them(rows: Matrix) -> None:
     cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
-    assert "device_requests" not in started(cell)["host_config"]
-    (asked,) = started(cell, gpus=2)["host_config"]["device_requests"]
+    assert started(planned(rows, cell))["host_config"]["device_requests"] is None
+    (asked,) = started(planned(rows, cell, gpus=2))["host_config"]["device_requests"]
     assert (asked.count, asked.capabilities) == (2, [["gpu"]])

@@ -7,8 +7,9 @@ import pytest
 
 from ci.environment.ssh import Completed
 from ci.matrix.arch import Arch
-from tests.integration.conformance.support import proven
-from tests.integration.oci import Image, Pushed, TinyImage
+from tests.support.oci.images import Image, Pushed
+from tests.support.oci.tiny import TinyImage
+from tests.support.proof import proven
 
 _IMAGE = TinyImage(
     reference="localhost:5000#tiny:1",

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from ci.errors import BuildError, DiskFullError, EngineError
-from ci.terminal.console import Completed, Console, Mode, Timings, is_disk_full, warn
+from ci.terminal.console import Console, Mode, Timings, warn
+from ci.terminal.processes import Completed
 
 
 class Terminal(io.StringIO):
@@ -143,25 +144,6 @@ def test_timings_measure_and_add_up_in_order() -> None:
         pass
     timings.add("b", 0.00049)
     assert list(timings.as_dict().items()) == [("b", 1.0), ("a", 2.5)]
-
-
-@pytest.mark.parametrize(
-    ("text", "full"),
-    [
-        ("write /var/lib/docker/tmp: no space left on device", True),
-        ("OSError: [Errno 28] No space left on device", True),
-        ("mv: Disk quota exceeded", True),
-        ("error ENOSPC while copying", True),
-        ("RENOSPCX", False),
-        ("everything is fine", False),
-        # pyxis#93: used-up user namespaces say the same words
-        ("enroot-nsenter: failed to create user namespace: No space left on device", False),
-        ("unshare failed: No space left on device", False),
-        ("new namespace\ntar: no space left on device", True),
-    ],
-)
-def test_a_full_disk_is_told_from_other_things(text: str, *, full: bool) -> None:
-    assert is_disk_full(text) is full
 
 
 def test_a_command_that_succeeded_is_checked_quietly() -> None:

@@ -1,11 +1,12 @@
 """One class and one exit code per kind of error; the text says what, where, why and the next command."""
 
+import errno
 import inspect
 
 import pytest
 
 from ci import errors
-from ci.errors import MatrixError, PyxisMatrixError
+from ci.errors import MatrixError, PyxisMatrixError, disk_is_full
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, PyxisMatrixError)]
 
@@ -44,3 +45,29 @@ def test_matrix_errors_keep_their_faults_apart() -> None:
     error = MatrixError("matrix.toml has 2 faults", faults=("one", "two"))
     assert error.faults == ("one", "two")
     assert MatrixError("unreadable").faults == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("write /var/lib/docker/tmp: no space left on device", True),
+        ("OSError: [Errno 28] No space left on device", True),
+        ("mv: Disk quota exceeded", True),
+        ("error ENOSPC while copying", True),
+        ("RENOSPCX", False),
+        ("everything is fine", False),
+        # pyxis#93: used-up user namespaces say the same words
+        ("enroot-nsenter: failed to create user namespace: No space left on device", False),
+        ("unshare failed: No space left on device", False),
+        ("new namespace\ntar: no space left on device", True),
+    ],
+)
+def test_a_program_s_words_about_a_full_disk_are_told_from_others(text: str, *, full: bool) -> None:
+    assert disk_is_full(text) is full
+
+
+@pytest.mark.parametrize(
+    ("number", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False), (None, False)]
+)
+def test_the_system_s_error_for_a_full_disk_is_known_by_its_number(number: int | None, *, full: bool) -> None:
+    assert disk_is_full(OSError(number, "No space left on device")) is full

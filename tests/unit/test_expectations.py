@@ -5,7 +5,7 @@ import pytest
 
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime, SlurmVersion
-from tests.integration.expectations import answer, holds, not_promised, since
+from tests.support.expectations import answer, holds, not_promised, since
 
 _SLURM = SlurmVersion(version="22.05", suite="bookworm")
 _EMBEDDED = Cell(slurm=_SLURM, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)

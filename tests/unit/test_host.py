@@ -4,14 +4,13 @@ from collections.abc import Mapping
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ci.engine.finding import (
     DEFAULT_SOCKET,
     Candidate,
-    Engine,
+    FoundEngine,
     Reply,
     candidates,
     engine_from,
@@ -20,7 +19,6 @@ from ci.engine.finding import (
 )
 from ci.engine.host import free_bytes, fuse, user_namespaces
 from ci.errors import EngineError, EngineMissingError
-from ci.matrix.arch import Arch
 
 HOME = Path("/home/someone")
 BOOKWORM = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n'
@@ -60,7 +58,7 @@ def podman(version: str = "4.3.1") -> Reply:
     return Reply(version={"Version": version, "Components": [{"Name": "Podman Engine"}]}, info={})
 
 
-def find(env: Mapping[str, str], sockets: Sockets, files: Files | None = None, platform: str = "linux") -> Engine:
+def find(env: Mapping[str, str], sockets: Sockets, files: Files | None = None, platform: str = "linux") -> FoundEngine:
     read = Files({"/etc/os-release": BOOKWORM}) if files is None else files
     return find_engine(env, home=HOME, uid=1000, platform=platform, read=read, ask=sockets)
 
@@ -234,18 +232,9 @@ def test_new_enough_or_unversioned_engine_is_taken(reply: Reply) -> None:
 
 
 def test_engine_carries_what_launching_needs() -> None:
-    info: dict[str, Any] = {
-        "CgroupVersion": "2",
-        "Driver": "overlay2",
-        "DockerRootDir": "/data",
-        "Architecture": "x86_64",
-        "SecurityOptions": ["name=seccomp,profile=default", "name=rootless"],
-    }
-    engine = engine_from(PLACE, Reply(version={"Version": "28.0.0"}, info=info))
-    assert (engine.cgroup, engine.storage_driver, engine.data_root) == ("2", "overlay2", Path("/data"))
-    assert Arch.parse(engine.architecture) is Arch.AMD64
-    assert engine.rootless
-    assert not engine_from(PLACE, docker()).rootless
+    engine = engine_from(PLACE, Reply(version={"Version": "28.0.0"}, info={"DockerRootDir": "/data"}))
+    assert (engine.version, engine.kind, engine.data_root) == ("28.0.0", "docker", Path("/data"))
+    assert engine_from(PLACE, docker()).data_root is None
 
 
 @pytest.mark.parametrize(

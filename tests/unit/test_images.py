@@ -10,30 +10,32 @@ from typing import Any, cast
 from docker.errors import APIError, ImageNotFound
 import pytest
 
+from ci.artefacts.sources import Sources
 from ci.engine.build_client import BuildClient
 from ci.engine.connection import Engine, explain
 from ci.engine.finding import Kind
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
 from ci.images import building as module
-from ci.images.building import (
-    DEBIAN_MIRROR_VARIABLE,
-    Builder,
-    Observed,
-    ca_bundle,
-    check_slurm,
-    debian_mirror,
-    slurm_matches,
-)
+from ci.images.base import DEBIAN_MIRROR_VARIABLE, DEFAULT_DEBIAN_MIRROR, debian_mirror
+from ci.images.building import Builder, ca_bundle
+from ci.images.content import Content
+from ci.images.observing import Observed, check_slurm, slurm_matches
 from ci.images.plan import ImagePlan, base, registry, slurm
 from ci.matrix.arch import Arch
 from ci.terminal import console
 from ci.terminal.processes import Completed
 
-MIRROR = module.DEFAULT_DEBIAN_MIRROR
+MIRROR = DEFAULT_DEBIAN_MIRROR
+WHERE = Sources(cache=Path("/cache"))
 PARENT = ImagePlan(folder="registry", variant="parent", arch=Arch.AMD64)
 CHILD = ImagePlan(
     folder="registry", variant="child", arch=Arch.ARM64, build_args={"VERSION": "1"}, parents={"BASE_IMAGE": PARENT}
 )
+
+
+def content(wanted: ImagePlan) -> Content:
+    """Return an image as building sees it."""
+    return Content(plan=wanted, parents={name: content(parent).tag for name, parent in wanted.parents.items()})
 
 
 class Store:
@@ -76,8 +78,8 @@ def engine_with(store: Store, kind: Kind = "docker") -> Engine:
 
 def command(environ: Mapping[str, str], kind: Kind = "docker") -> list[str]:
     """Return how ``CHILD`` would be built."""
-    builder = Builder(engine_with(Store(), kind), logs=Path("/logs"), environ=environ)
-    return builder._build_command(CHILD, Path("/context"))  # noqa: SLF001 - the one pure part
+    builder = Builder(engine_with(Store(), kind), WHERE, logs=Path("/logs"), environ=environ)
+    return builder._build_command(content(CHILD), Path("/context"))  # noqa: SLF001 - the one pure part
 
 
 def pairs(words: list[str], option: str) -> list[str]:
@@ -94,12 +96,12 @@ def test_the_build_command() -> None:
     words = command({})
     assert words[:2] == ["/usr/bin/docker", "build"]
     assert words[-1] == "/context"
-    assert pairs(words, "--tag") == [CHILD.tag]
+    assert pairs(words, "--tag") == [content(CHILD).tag]
     assert pairs(words, "--label") == ["pyxis-matrix=1"]
     assert pairs(words, "--file") == ["/context/Containerfile"]
     assert pairs(words, "--platform") == ["linux/arm64"]
     assert pairs(words, "--progress") == ["plain"]
-    assert pairs(words, "--build-arg") == ["VERSION=1", f"BASE_IMAGE={PARENT.tag}"]
+    assert pairs(words, "--build-arg") == ["VERSION=1", f"BASE_IMAGE={content(PARENT).tag}"]
     assert not {"--network", "--secret"} & set(words)
 
 
@@ -145,8 +147,8 @@ def test_a_ca_bundle_that_is_not_there_is_passed_over(tmp_path: Path, monkeypatc
 
 
 def test_debians_mirror() -> None:
-    assert debian_mirror({}) == debian_mirror({module.DEBIAN_MIRROR_VARIABLE: ""}) == MIRROR
-    assert debian_mirror({module.DEBIAN_MIRROR_VARIABLE: "http://mirror/debian"}) == "http://mirror/debian"
+    assert debian_mirror({}) == debian_mirror({DEBIAN_MIRROR_VARIABLE: ""}) == MIRROR
+    assert debian_mirror({DEBIAN_MIRROR_VARIABLE: "http://mirror/debian"}) == "http://mirror/debian"
 
 
 # -- what is made, and what is not ----------------------------------------------------------------------------------
@@ -169,41 +171,41 @@ def called(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[list[str]]:
 
 @pytest.fixture
 def builder(store: Store, tmp_path: Path) -> Builder:
-    return Builder(engine_with(store), logs=tmp_path, environ={"PYXIS_MATRIX_CACHE": str(tmp_path / "cache")})
+    return Builder(engine_with(store), WHERE, logs=tmp_path, environ={"PYXIS_MATRIX_CACHE": str(tmp_path / "cache")})
 
 
 def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store, called: list[list[str]]) -> None:
     wanted = slurm("bookworm", Arch.AMD64, MIRROR)
     for member in wanted.family():
-        store.tags[member.tag] = "amd64"
+        store.tags[content(member).tag] = "amd64"
     assert not builder.ensure(wanted).built
     assert called == []
-    assert [built.plan.folder for built in builder.done.values()] == ["base", "slurm-integration"]
+    assert [built.plan.folder for built in builder.done] == ["base", "slurm-integration"]
 
 
 def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
     wanted = slurm("bookworm", Arch.AMD64, MIRROR)
-    store.tags[wanted.parents["BASE_IMAGE"].tag] = "amd64"
+    store.tags[content(wanted.parents["BASE_IMAGE"]).tag] = "amd64"
     assert builder.ensure(wanted).built
     assert builder.ensure(wanted).built  # still said of this run, though it was built once
     assert len(called) == 1
-    assert pairs(called[0], "--tag") == [wanted.tag]
+    assert pairs(called[0], "--tag") == [content(wanted).tag]
 
 
 def test_a_cached_image_of_another_architecture_is_refused(
     builder: Builder, store: Store, called: list[list[str]]
 ) -> None:
     wanted = base("bookworm", Arch.AMD64, MIRROR)
-    store.tags[wanted.tag] = "arm64"
+    store.tags[content(wanted).tag] = "arm64"
     with pytest.raises(BuildError) as caught:
         builder.ensure(wanted)
     assert "wanted amd64, found arm64" in caught.value.why
-    assert f"docker image rm {wanted.tag}" in caught.value.next_step
+    assert f"docker image rm {content(wanted).tag}" in caught.value.next_step
     assert called == []
 
 
 def test_tags_carry_the_architecture() -> None:
-    assert base("bookworm", Arch.AMD64, MIRROR).tag != base("bookworm", Arch.ARM64, MIRROR).tag
+    assert content(base("bookworm", Arch.AMD64, MIRROR)).tag != content(base("bookworm", Arch.ARM64, MIRROR)).tag
 
 
 def test_the_base_is_pulled_where_a_registry_answers(builder: Builder, store: Store, called: list[list[str]]) -> None:
@@ -226,10 +228,10 @@ def test_whoever_names_a_mirror_of_debian_gets_a_base_from_there(
 
 def test_the_registry_is_pulled_or_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
     wanted = registry(Arch.AMD64, MIRROR)
-    store.tags[wanted.parents["BASE_IMAGE"].tag] = "amd64"
+    store.tags[content(wanted.parents["BASE_IMAGE"]).tag] = "amd64"
     builder.ensure(wanted)
     assert store.pulled == ["registry:2"]
-    assert pairs(called[0], "--tag") == [wanted.tag]
+    assert pairs(called[0], "--tag") == [content(wanted).tag]
 
 
 # -- Slurm's version ------------------------------------------------------------------------------------------------
@@ -251,7 +253,7 @@ def test_slurm_of_a_series(observed: str, wanted: str, *, same: bool) -> None:
 
 def test_a_suite_that_has_moved_on_is_refused_with_the_row_to_change() -> None:
     with pytest.raises(BuildError) as caught:
-        check_slurm(Observed(slurm="26.11.1", python="3.13"), slurm("sid", Arch.AMD64, MIRROR), "26.05")
+        check_slurm(Observed(slurm="26.11.1", python="3.13"), "slurm-integration sid-amd64", "26.05")
     assert "Slurm 26.11.1, not 26.05" in caught.value.what
     assert caught.value.next_step.endswith("26.11")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ci.matrix.model import KnownFailure, Selector
-from tests.integration import conftest_container_packaging as plugin
+from tests.support import known_failures as plugin
 
 SUITE = """
 import pytest

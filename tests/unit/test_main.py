@@ -14,9 +14,10 @@ from docker.errors import APIError, NotFound
 import pytest
 from requests.exceptions import ConnectionError as EngineGone
 
-from ci.cli import commands
+from ci.cli import clusters, commands, doctor
 from ci.cli.main import main, parser
 from ci.environment import launching
+from ci.environment.plan import EnvironmentPlan
 from ci.errors import DiskFullError, EngineError, LaunchError, MatrixError, PyxisMatrixError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -35,6 +36,13 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
+HANDLERS: dict[str, tuple[object, str]] = {
+    "cells": (commands, "cells"),
+    "report": (commands, "report"),
+    "doctor": (doctor, "examine"),
+}
+
+
 def raising(problem: BaseException) -> Callable[[argparse.Namespace], int]:
     """Return a command that fails."""
 
@@ -51,7 +59,7 @@ def raising(problem: BaseException) -> Callable[[argparse.Namespace], int]:
 def test_an_error_of_ours_is_one_message_and_its_exit_code(
     kind: type[PyxisMatrixError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "doctor", raising(kind("what", where="where", why="why", next_step="next")))
+    monkeypatch.setattr(doctor, "examine", raising(kind("what", where="where", why="why", next_step="next")))
     assert main(["doctor"]) == kind.exit_code
     written = capsys.readouterr()
     assert written.out == ""
@@ -63,7 +71,7 @@ def test_an_error_of_ours_is_one_message_and_its_exit_code(
 def test_a_reader_who_leaves_early_is_no_error_for_a_list_and_no_success_for_anything_else(
     command: str, exit_code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, command, raising(BrokenPipeError()))
+    monkeypatch.setattr(*HANDLERS[command], raising(BrokenPipeError()))
     with capfd.disabled():
         kept = os.dup(sys.stdout.fileno())
         try:
@@ -76,14 +84,12 @@ def test_a_reader_who_leaves_early_is_no_error_for_a_list_and_no_success_for_any
 def test_what_the_system_refuses_is_one_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        commands, "doctor", raising(PermissionError(errno.EACCES, "Permission denied", "/cache/x.lock"))
-    )
+    monkeypatch.setattr(doctor, "examine", raising(PermissionError(errno.EACCES, "Permission denied", "/cache/x.lock")))
     assert main(["doctor"]) == PyxisMatrixError.exit_code
     error = capsys.readouterr().err
     assert "where: /cache/x.lock" in error
     assert "why: Permission denied" in error
-    monkeypatch.setattr(commands, "doctor", raising(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(doctor, "examine", raising(OSError(errno.ENOSPC, "No space left on device")))
     assert main(["doctor"]) == DiskFullError.exit_code
 
 
@@ -93,13 +99,13 @@ def test_what_the_system_refuses_is_one_message(
 def test_an_engine_that_refuses_in_between_is_one_message(
     problem: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "logs", raising(problem))
+    monkeypatch.setattr(clusters, "logs", raising(problem))
     assert main(["logs"]) == LaunchError.exit_code
     assert "the engine refused" in capsys.readouterr().err
 
 
 def test_a_mistake_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "doctor", raising(ZeroDivisionError("ours")))
+    monkeypatch.setattr(doctor, "examine", raising(ZeroDivisionError("ours")))
     with pytest.raises(ZeroDivisionError):
         main(["doctor"])
 
@@ -112,13 +118,13 @@ def test_a_signal_ends_it_with_the_shells_code(
         signal.raise_signal(number)
         return 0
 
-    monkeypatch.setattr(commands, "doctor", command)
+    monkeypatch.setattr(doctor, "examine", command)
     assert main(["doctor"]) == exit_code
     assert f"ended by {number.name}" in capsys.readouterr().err
 
 
 def test_a_commands_own_exit_code_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "doctor", lambda _asked: 7)
+    monkeypatch.setattr(doctor, "examine", lambda _asked: 7)
     assert main(["doctor"]) == 7
 
 
@@ -162,11 +168,11 @@ def test_what_selects_nothing_is_no_success(
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["run", CELL, "--run", "../../etc"], "is no run id"),
-        (["run", CELL, "--run", "a b"], "is no run id"),
-        (["run", CELL, "--run", "r" * 61], "is no run id"),
-        (["run", CELL, "--run", ""], "is no run id"),
-        (["up", CELL, "--ssh-port", "70000"], "is no port"),
+        (["run", CELL, "--run", "../../etc"], "is not a run id"),
+        (["run", CELL, "--run", "a b"], "is not a run id"),
+        (["run", CELL, "--run", "r" * 61], "is not a run id"),
+        (["run", CELL, "--run", ""], "is not a run id"),
+        (["up", CELL, "--ssh-port", "70000"], "is not a port"),
         (["up", CELL, "--nodes", "0"], "not between 1 and 16"),
         (["run"], "CELL"),
         (["no-such-command"], "no-such-command"),
@@ -233,12 +239,12 @@ def test_cells_are_printed_one_a_line_and_as_json(capsys: pytest.CaptureFixture[
 
 
 @pytest.fixture
-def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, running.Request, list[str]]]:
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EnvironmentPlan, list[str]]]:
     """Record what `run` and `up` ask of a session, which then fails."""
-    seen: list[tuple[object, running.Request, list[str]]] = []
+    seen: list[tuple[EnvironmentPlan, list[str]]] = []
 
-    def run(cell: object, _matrix: object, request: running.Request, command: list[str]) -> None:
-        seen.append((cell, request, list(command)))
+    def run(plan: EnvironmentPlan, command: list[str]) -> None:
+        seen.append((plan, list(command)))
         raise LaunchError("enough")
 
     monkeypatch.setattr(running, "run", run)
@@ -246,47 +252,17 @@ def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, running.Req
 
 
 def test_what_follows_the_dashes_is_the_commands_own(
-    requested: list[tuple[object, running.Request, list[str]]], tmp_path: Path
+    requested: list[tuple[EnvironmentPlan, list[str]]], tmp_path: Path
 ) -> None:
     own = ["--run", "r", "--results", str(tmp_path), "--as", "mine", "--nodes", "2", "--keep"]
     assert main(["run", CELL, *own, "--", "pytest", "--nodes", "9", "--", "x"]) == LaunchError.exit_code
-    ((cell, request, command),) = requested
-    assert str(cell) == CELL
+    ((plan, command),) = requested
+    assert plan.cell.id == CELL
     assert command == ["pytest", "--nodes", "9", "--", "x"]
-    assert (request.run, request.suite, request.results, request.nodes) == ("r", "mine", tmp_path, 2)
-    assert request.keep
-    assert not request.password
-
-
-def test_somebody_elses_suite_gets_a_password_that_is_new_each_time(
-    requested: list[tuple[object, running.Request, list[str]]],
-) -> None:
-    for _ in range(2):
-        main(["run", CELL, "--plain", "--", "true"])
-    first, second = (request.password for _, request, _ in requested)
-    assert first
-    assert second
-    assert first != second
-
-
-@pytest.mark.parametrize(
-    ("row", "options", "recorded"), [("", [], False), ("", ["--accounting"], True), ("\naccounting = true", [], True)]
-)
-def test_accounting_is_an_option_of_a_cells_slurm_and_of_a_session(
-    *,
-    requested: list[tuple[object, running.Request, list[str]]],
-    write_matrix: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    row: str,
-    options: list[str],
-    recorded: bool,
-) -> None:
-    path = write_matrix(slurm=f'[[slurm]]\nversion = "22.05"\nsuite = "bookworm"{row}')
-    load = loading.load
-    monkeypatch.setattr(loading, "load", lambda: load(path))
-    main(["run", CELL, *options, "--", "true"])
-    ((_, request, _),) = requested
-    assert request.accounting is recorded
+    options = plan.options
+    assert (options.run, options.name, options.results, options.nodes) == ("r", "mine", tmp_path, 2)
+    assert options.keep
+    assert not options.plain
 
 
 @pytest.mark.parametrize("option", ["--gpus", "--registry-port"])
@@ -295,14 +271,15 @@ def test_what_a_legacy_cell_does_not_have_is_refused_before_anything_is_made(
     surroundings: Path, command: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command, CELL, option, "1", "--", "true"]) == SelectionError.exit_code
-    assert "has neither GPUs nor a registry" in capsys.readouterr().err
+    assert f"{option} does not fit {CELL}" in capsys.readouterr().err
     assert list(surroundings.iterdir()) == []
 
 
-def test_up_keeps_it_up(requested: list[tuple[object, running.Request, list[str]]]) -> None:
+def test_up_keeps_it_up_with_a_password_for_a_person(requested: list[tuple[EnvironmentPlan, list[str]]]) -> None:
     main(["up", CELL])
-    ((_, request, command),) = requested
-    assert request.keep
+    ((plan, command),) = requested
+    assert plan.options.keep
+    assert plan.options.plain
     assert command == []
 
 
@@ -315,9 +292,9 @@ def test_down_all_clears_by_label_alone_and_forgets_every_key(
         filters.append(given)
         return ["a", "b"]
 
-    monkeypatch.setattr(commands, "connect", lambda: SimpleNamespace(reap=reap, api=None))
+    monkeypatch.setattr(clusters, "connect", lambda: SimpleNamespace(reap=reap, api=None))
     stuck = ["zombie"]
-    monkeypatch.setattr(commands, "left", lambda _api: stuck)
+    monkeypatch.setattr(clusters, "left", lambda _api: stuck)
     whole = launching.state_dir("killed", CELL)
     whole.mkdir(parents=True)
     # A run that was killed while it wrote its file, and one that did not come so far.

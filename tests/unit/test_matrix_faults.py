@@ -100,8 +100,8 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         "groups.smoke.cells[0].slrum: unknown key 'slrum'; did you mean 'slurm'?",
     ),
     (
-        {"subject": "[subject]\nrequirement = 'x'\nimport_name = 'y'"},
-        "subject.import_name: unknown key 'import_name'; did you mean 'import-name'?",
+        {"subject": "[subject]\nrequirement = 'x'\nconstraint = 'y'"},
+        "subject.constraint: unknown key 'constraint'; did you mean 'constraints'?",
     ),
     (
         {"extra": "[suite-environment]\nhosts = 'X'"},

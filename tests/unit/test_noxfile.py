@@ -1,79 +1,82 @@
-"""The noxfile as text: what can't be seen in the list of its sessions (for that, see the component tests)."""
+"""What the sessions of the noxfile ask of nox, loaded by nox itself; what its list says is a component test."""
 
-import ast
+import argparse
+from collections.abc import Callable
+import inspect
 from pathlib import Path
-import tomllib
+import sys
+from types import ModuleType
+from typing import Any
+from unittest import mock
 
-from packaging.requirements import Requirement
+import nox
+from nox import registry, tasks
 import pytest
 
+from ci.matrix.arch import Arch
+from ci.python import venvs
+
 ROOT = Path(__file__).resolve().parents[2]
-TREE = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+# Ctrl-C reaches a child only so long before nox kills it (wntrblm/nox#369); taking an environment down takes seconds.
+LEAST_SECONDS = 30
+CELLS = {"legacy_integration": f"slurm22.05-legacy-{Arch.host()}"}
+CONTAINER_CELL = f"slurm22.05-embedded-{Arch.host()}"
+# These start nothing that would have to be taken down.
+HARMLESS = {"ruff", "mypy", "lint-imports"}
+
+Ran = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
-def assigned(name: str) -> list[ast.expr]:
-    """Return what is assigned to a dotted name at the top of the noxfile."""
-    found = (node for node in TREE.body if isinstance(node, ast.Assign))
-    return [node.value for node in found if any(ast.unparse(target) == name for target in node.targets)]
+@pytest.fixture
+def run_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Ran]:
+    """Return a function that runs one session with a double of nox' own, and returns what it would have started."""
+    monkeypatch.setattr(sys, "argv", ["nox"])
+    for name in ("PYXIS_MATRIX_RUN", "PYXIS_MATRIX_PARENT"):
+        monkeypatch.setenv(name, "1")  # the noxfile sets them for its children
+    monkeypatch.setattr(registry, "_REGISTRY", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(ROOT)
+    loaded = tasks.load_nox_module(argparse.Namespace(noxfile=str(ROOT / "noxfile.py")))  # type: ignore[arg-type]
+    assert isinstance(loaded, ModuleType)
+    monkeypatch.setattr(venvs, "shared", lambda _folder, name, _packages: tmp_path / name)
+
+    def run(name: str) -> Ran:
+        function = registry.get()[name]
+        session = mock.create_autospec(nox.Session, instance=True, posargs=[])
+        session.name = name
+        session.cache_dir = tmp_path / ".cache"
+        cell = (
+            {"cell": CELLS.get(name, CONTAINER_CELL)} if "cell" in inspect.signature(function.func).parameters else {}
+        )
+        function(session, **cell)
+        return [(call.args, call.kwargs) for call in session.run.call_args_list]
+
+    return run
 
 
-def sessions() -> list[ast.FunctionDef]:
-    functions = (node for node in TREE.body if isinstance(node, ast.FunctionDef))
-    return [node for node in functions if any("nox.session" in ast.unparse(it) for it in node.decorator_list)]
+def test_what_may_have_an_environment_up_is_given_the_time_to_take_it_down(run_session: Callable[[str], Ran]) -> None:
+    for name in registry.get():
+        started = run_session(name)
+        assert started, f"{name} starts nothing; this test looks in the wrong place"
+        for words, options in started:
+            if Path(words[0]).name not in HARMLESS:
+                least = min(options.get("interrupt_timeout") or 0, options.get("terminate_timeout") or 0)
+                assert least >= LEAST_SECONDS, words
 
 
-def calls(method: str) -> list[ast.Call]:
-    return [node for node in ast.walk(TREE) if isinstance(node, ast.Call) and ast.unparse(node.func) == method]
+def test_a_container_suite_is_run_by_the_tool_with_its_plugin(run_session: Callable[[str], Ran]) -> None:
+    ((words, _),) = run_session("pyxis_conformance")
+    assert Path(words[0]).parts[-3:] == ("run-test", "bin", "python")
+    assert words[1:5] == ("-m", "ci", "run", CONTAINER_CELL)
+    pytest_words = words[words.index("--") + 1 :]
+    assert pytest_words == (
+        *("python", "-m", "pytest", "-p", "tests.integration.conftest_container_packaging"),
+        "tests/integration/conformance",
+    )
 
 
-def text(call: ast.Call) -> str:
-    return ast.unparse(call)
-
-
-def test_whatever_may_have_an_environment_up_is_given_the_time_to_take_it_down() -> None:
-    """Unless told otherwise, nox kills a child half a second after Ctrl-C (wntrblm/nox#369)."""
-    (patience,) = assigned("PATIENCE")
-    assert float(ast.literal_eval(patience)) >= 30
-    starting = calls("session.run")
-    assert starting
-    for call in starting:
-        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        assert given.get("interrupt_timeout") == given.get("terminate_timeout") == "PATIENCE", text(call)
-
-
-def test_a_missing_interpreter_is_no_success() -> None:
-    """By default nox skips such a session and ends with 0 outside of CI (wntrblm/nox#340)."""
-    (value,) = assigned("nox.options.error_on_missing_interpreters")
-    assert ast.literal_eval(value) is True
-
-
-def test_plain_nox_runs_only_what_needs_no_cell() -> None:
-    (value,) = assigned("nox.options.sessions")
-    assert ast.literal_eval(value) == ["lint", "types", "tests"]
-
-
-@pytest.mark.parametrize("session", sessions(), ids=lambda node: str(node.name))
-def test_a_session_has_a_line_for_the_list_and_is_either_default_or_not(session: ast.FunctionDef) -> None:
-    documentation = ast.get_docstring(session)
-    assert documentation
-    assert documentation.splitlines()[0].endswith(".")
-    chosen = ast.literal_eval(assigned("nox.options.sessions")[0])
-    (decorator,) = [ast.unparse(it) for it in session.decorator_list if "nox.session" in ast.unparse(it)]
-    assert ("default=False" in decorator) is (session.name not in chosen)
-
-
-def test_the_noxfile_is_short() -> None:
-    assert len((ROOT / "noxfile.py").read_text(encoding="utf-8").splitlines()) <= 200
-
-
-def lowest(name: str) -> Requirement:
-    groups = PROJECT["dependency-groups"]
-    (found,) = [Requirement(line) for group in groups.values() for line in group if Requirement(line).name == name]
-    return found
-
-
-def test_docker_py_that_breaks_with_todays_requests_is_excluded() -> None:
-    """docker/docker-py#3256: before 7.1 every connection fails under requests 2.32."""
-    assert "7.0.0" not in lowest("docker").specifier
-    assert "7.1.0" in lowest("docker").specifier
+def test_what_a_suite_starts_finds_the_packages_of_its_environment(run_session: Callable[[str], Ran]) -> None:
+    ((words, options),) = run_session("pyxis_basic")
+    folder = Path(words[0]).parent
+    assert options["env"]["PATH"].startswith(f"{folder}:")
+    assert options["env"]["VIRTUAL_ENV"] == str(folder.parent)

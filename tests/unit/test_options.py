@@ -1,60 +1,101 @@
 """What stands behind ``--`` on nox' command line: the session's own options, and the rest for pytest."""
 
+from dataclasses import fields, replace
 from pathlib import Path
+import re
 
 import pytest
 
 from ci import options
+from ci.cli.main import parser
+from ci.errors import SelectionError
 from ci.matrix import asked as asked_for
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import GROUP_VARIABLE
 from ci.matrix.cells import Cell
+from ci.options import Options, Scope
+
+HANDED_ON = (Scope.IMAGES, Scope.CLUSTER)
 
 
 def test_nothing_is_nothing() -> None:
-    asked, own, rest = options.split([])
-    assert (own, rest) == ([], [])
-    assert (asked.suite, asked.cell, asked.strict, asked.keep) == (None, None, False, False)
+    asked, rest = options.split([])
+    assert (asked.words(*HANDED_ON), rest) == ([], [])
+    assert (asked.suite, asked.suite_cell, asked.strict, asked.keep) == (None, "", False, False)
 
 
 def test_own_options_come_back_as_arguments_and_the_rest_goes_to_pytest() -> None:
     words = ["-n", "4", "--nodes", "3", "-k", "numpy", "--keep", "--mirror=/m", "--registry-port", "5000", "--verbose"]
-    _, own, rest = options.split(words)
-    assert own == ["--keep", "--nodes", "3", "--mirror", "/m", "--registry-port", "5000"]
+    asked, rest = options.split(words)
+    assert asked.words(*HANDED_ON) == ["--mirror", "/m", "--nodes", "3", "--registry-port", "5000", "--keep"]
     assert rest == ["-n", "4", "-k", "numpy", "--verbose"]
 
 
-def test_what_is_handed_on_is_read_the_same_again() -> None:
-    words = [
-        "--nodes",
-        "2",
-        "--gpus",
-        "1",
-        "--subject",
-        "/src/sdk",
-        "--mirror",
-        "/m",
-        "--registry-port",
-        "1",
-        "--ssh-port",
-        "2",
-        "--keep",
-    ]
-    asked, own, _ = options.split(words)
-    again, own_again, rest = options.split(own)
-    assert (again, own_again, rest) == (asked, own, [])
+EVERYTHING = (
+    *("--nodes", "2", "--gpus", "1", "--subject", "/src/sdk", "--mirror", "/m", "--accounting"),
+    *("--registry-port", "1", "--ssh-port", "2", "--keep"),
+)
+
+
+def test_what_nox_hands_on_is_read_the_same_by_the_command_line() -> None:
+    asked, _ = options.split(EVERYTHING)
+    own = ("--run", "r", "--results", "/results", "--as", "name", "--plain", "--pytest")
+    whole = [*asked.words(*HANDED_ON), *own]
+    again = Options.of(parser().parse_args(["run", "CELL", *whole]))
+    assert again == replace(asked, run="r", results=Path("/results"), name="name", plain=True, pytest=True)
+    assert again.words(*HANDED_ON) == asked.words(*HANDED_ON)
+
+
+def test_every_option_is_offered_once_and_has_a_word_of_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", "--help"])
+    shown = capsys.readouterr().out
+    for field in fields(Options):
+        declared = field.metadata["option"]
+        flag = declared.flag or f"--{field.name.replace('_', '-')}"
+        assert declared.help
+        text = options.nox_help() if declared.scope is Scope.NOX else shown
+        assert len(re.findall(rf"^  {flag}\b", text, re.MULTILINE)) == 1, flag
+
+
+def test_folders_are_taken_from_where_the_person_is() -> None:
+    asked, _ = options.split(["--subject", "checkout", "--mirror", "~/mirror"])
+    assert (asked.subject, asked.mirror) == (Path.cwd() / "checkout", Path.home() / "mirror")
 
 
 def test_the_options_of_nox_itself_are_not_handed_on() -> None:
-    asked, own, rest = options.split(["--suite", "/suites/mine", "--cell", "x", "--strict", "--", "-x"])
-    assert (asked.suite, asked.cell, asked.strict) == (Path("/suites/mine"), "x", True)
-    assert (own, rest) == ([], ["-x"])
+    asked, rest = options.split(["--suite", "/suites/mine", "--cell", "x", "--strict", "--", "-x"])
+    assert (asked.suite, asked.suite_cell, asked.strict) == (Path("/suites/mine"), "x", True)
+    assert (asked.words(*HANDED_ON), rest) == ([], ["-x"])
 
 
-def test_options_of_pytest_are_never_taken_for_abbreviations_of_ours() -> None:
-    words = ["--sub", "x", "--node", "y", "--strict-markers"]
-    assert options.split(words)[2] == words
+def test_options_of_pytest_are_never_taken_for_ours() -> None:
+    words = ["--sub", "x", "--strict-markers", "--strict-config", "--keep-duplicates", "--co", "--sw", "--cov", "-s"]
+    assert options.split(words)[1] == words
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("--node", "--nodes"), ("--gpu=1", "--gpus"), ("--registryport", "--registry-port"), ("--mirorr", "--mirror")],
+)
+def test_a_slip_is_refused_with_what_was_perhaps_meant(word: str, meant: str) -> None:
+    with pytest.raises(SelectionError, match=f"did you mean {meant}\\?"):
+        options.split([word, "3"])
+
+
+@pytest.mark.parametrize("words", [["--gpus", "1"], ["--registry-port", "5000"]])
+def test_a_legacy_cell_takes_no_option_of_containers(words: list[str]) -> None:
+    rows = loading.load()
+    asked, _ = options.split(words)
+    asked.check(rows.cell("slurm22.05-embedded-amd64"))
+    with pytest.raises(SelectionError, match=f"{words[0]} does not fit slurm22.05-legacy-amd64"):
+        asked.check(rows.cell("slurm22.05-legacy-amd64"))
+
+
+def test_a_result_folder_is_named_after_run_cell_and_suite(cell: Cell) -> None:
+    asked = Options(run="r", results=Path("/results"), name="mine")
+    assert asked.folder(cell) == Path("/results/r") / cell.id / "mine"
 
 
 @pytest.mark.parametrize(
@@ -63,10 +104,10 @@ def test_options_of_pytest_are_never_taken_for_abbreviations_of_ours() -> None:
         (["--nodes", "0"], "not between 1 and 16"),
         (["--nodes", "17"], "not between 1 and 16"),
         (["--nodes", "two"], "invalid"),
-        (["--gpus", "-1"], "is no number of GPUs"),
+        (["--gpus", "-1"], "is not a number of GPUs"),
         (["--gpus", "all"], "invalid"),
-        (["--registry-port", "65536"], "is no port"),
-        (["--ssh-port", "-1"], "is no port"),
+        (["--registry-port", "65536"], "is not a port"),
+        (["--ssh-port", "-1"], "is not a port"),
         (["--ssh-port", "ssh"], "invalid"),
         (["--subject"], "expected one argument"),
     ],

@@ -1,19 +1,20 @@
 """`ci.results.report`: what people read, and that the embedded runtime is never taken for the real one."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 import io
 from pathlib import Path
 import re
 from xml.etree import ElementTree as ET
 
+from msgspec.structs import replace
 import pytest
 from rich.console import Console as RichConsole
 
 from ci.errors import ResultsError
 from ci.results import report, store
+from ci.results.outcomes import Outcome, TestOutcome, TestState
 from ci.results.report import Format
-from ci.results.store import Artefact, Image, Outcome, Result, TestOutcome, TestState
+from ci.results.store import ArtefactRecord, CellRecord, ImageRecord, Result
 from ci.terminal.console import Console
 
 REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
@@ -22,15 +23,15 @@ EMBEDDED = "slurm22.05-embedded-amd64"
 LEGACY = "slurm22.05-legacy-amd64"
 
 
-def a_test(name: str, state: str = "passed", message: str = "") -> TestOutcome:
-    return TestOutcome(name=name, outcome=TestState(state), seconds=1.0, message=message)
+def a_test(name: str, state: str = "passed", message: str = "", reruns: int = 0) -> TestOutcome:
+    return TestOutcome(name=name, outcome=TestState(state), seconds=1.0, message=message, reruns=reruns)
 
 
 def result(cell: str, outcome: str, *tests: TestOutcome, suite: str = "pyxis_basic", reason: str = "") -> Result:
     runtime = next((name for name in ("embedded", "legacy") if name in cell), "nvidia")
     return Result(
         run="r1",
-        cell={"id": cell, "runtime": runtime},
+        cell=CellRecord(id=cell, runtime=runtime),
         suite=suite,
         outcome=Outcome(outcome),
         exit_code=0,
@@ -40,8 +41,8 @@ def result(cell: str, outcome: str, *tests: TestOutcome, suite: str = "pyxis_bas
         versions={"kernel": "6.1.0", "pyxis": "0.19.0", "slurm": "22.05.8"},
         timings={"images": 20.04, "tests": 17.0},
         tests=tests,
-        images=(Image(name="base", tag="ab", digest="sha256:1", built=True, seconds=3.0, size=173_000_000),),
-        artefacts=(Artefact(path="a.deb", source="mirror", sha256="0" * 64, verified_against=""),),
+        images=(ImageRecord(name="base", tag="ab", digest="sha256:1", built=True, seconds=3.0, size=173_000_000),),
+        artefacts=(ArtefactRecord(path="a.deb", source="mirror", sha256="0" * 64, verified_against=""),),
     )
 
 
@@ -106,6 +107,47 @@ def test_plain_text_names_everything_that_is_needed_next() -> None:
 
 def test_what_passed_needs_no_further_words() -> None:
     assert "again:" not in report.as_text([PASSED])
+
+
+RERUN = result(
+    REAL,
+    "passed",
+    a_test("t::a"),
+    a_test("t::b", "passed", "failed to list the image\nmore", reruns=1),
+    a_test("t::c", "xfailed", "pyxis#175", reruns=1),
+)
+
+
+def test_a_second_try_is_said_also_where_the_suite_passed() -> None:
+    text = report.as_text([PASSED, RERUN])
+    assert "2 passed, 1 known failure, 2 reruns · images" in text
+    assert "  1 rerun: t::b passed; before, it failed: failed to list the image\n" in text
+    assert text.count("\n  ") == 1 + 3, "nothing is said of the suite that passed at once"
+    assert "2 passed, 1 known failure, 2 reruns" in report.as_markdown([RERUN])
+    assert "1 rerun: t::b passed; before, it failed: failed to list the image" in report.as_markdown([RERUN])
+    page = [" ".join("".join(element.itertext()).split()) for element in html(RERUN).iter()]
+    assert "2 passed, 1 known failure, 2 reruns" in page
+    assert "1 rerun: t::b passed; before, it failed: failed to list the image" in page
+
+
+def test_a_test_that_failed_at_every_try_says_how_many() -> None:
+    (remark,) = report.remarks(result(REAL, "failed", a_test("t::b", "failed", "no", reruns=4)))
+    assert remark == "failed: t::b (after 4 reruns): no"
+
+
+def test_tests_that_failed_for_the_same_reason_share_a_line() -> None:
+    gone = [a_test(f"t::{name}", "error", f"setup failed: no registry\n{name}") for name in "abcdefgh"]
+    assert report.remarks(result(REAL, "failed", gone[0], a_test("t::x", "failed", "1 == 2"), *gone[1:])) == [
+        "failed: t::x: 1 == 2",
+        "8 errors: setup failed: no registry (t::a, t::b, t::c and 5 more)",
+    ]
+
+
+def test_an_interrupted_suite_names_the_test_that_was_running() -> None:
+    stopped = result(REAL, "interrupted", a_test("t::a"), a_test("t::b", "interrupted", "x"), reason="ended by SIGTERM")
+    text = report.as_text([stopped])
+    assert "1 passed, 1 interrupted" in text
+    assert "  interrupted: ended by SIGTERM\n  interrupted: t::b: x\n" in text
 
 
 def test_a_suite_that_never_began_has_no_logs() -> None:

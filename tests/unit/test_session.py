@@ -18,23 +18,37 @@ from ci.engine import host
 from ci.engine.connection import Engine
 from ci.engine.host import Obstacle
 from ci.environment.launching import Environment
+from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login
 from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from ci.options import Options
 from ci.results import store
-from ci.results.junit import Outcome
+from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.session import running
-from ci.session.running import Request, additions, check_host
+from ci.session.checks import check_host
+from ci.session.handover import additions
+from ci.session.record import Record
 from ci.terminal import signals
 from ci.terminal.processes import Completed
 
 LEGACY, REAL = "slurm22.05-legacy-amd64", "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
-PASSED = '<testcase name="a"/>'
-SKIPPED = '<testcase name="b"><skipped message="no"/></testcase>'
-FAILED = '<testcase name="c"><failure message="no">no</failure></testcase>'
+BEGIN, END = '{"$report_type": "SessionStart"}\n', '{"$report_type": "SessionFinish"}\n'
+
+
+def report(name: str, outcome: str) -> str:
+    """Return what pytest reports of a test."""
+    lines = [(when, outcome if when == "call" else "passed") for when in ("setup", "call", "teardown")]
+    return "".join(
+        f'{{"$report_type": "TestReport", "nodeid": "{name}", "when": "{when}", "outcome": "{what}"}}\n'
+        for when, what in lines
+    )
+
+
+PASSED, SKIPPED, FAILED = report("a", "passed"), report("b", "skipped"), report("c", "failed")
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +57,18 @@ def rows() -> Matrix:
 
 
 @pytest.fixture
-def request_(tmp_path: Path) -> Request:
-    return Request(run="run", suite="suite", results=tmp_path, pytest=True)
+def planned(rows: Matrix, tmp_path: Path) -> EnvironmentPlan:
+    options = Options(run="run", name="suite", results=tmp_path, pytest=True)
+    return plan_environment(rows.cell(LEGACY), rows, options)
+
+
+def changed(planned: EnvironmentPlan, **options: object) -> EnvironmentPlan:
+    """Return the plan with other options."""
+    return replace(planned, options=replace(planned.options, **options))  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def launched(tmp_path: Path) -> Environment:
+def launched(tmp_path: Path, planned: EnvironmentPlan) -> Environment:
     login = Login(
         host="127.0.0.1", port=4711, user="tester", password="", private_key="/k", known_hosts="/h", home="/home"
     )
@@ -70,7 +90,7 @@ def launched(tmp_path: Path) -> Environment:
     )
     anything = cast("Any", None)
     path = tmp_path / "environment.json"
-    return Environment(file=file, path=path, state=tmp_path, cluster=anything, images=anything, ready={"sshd": 1.5})
+    return Environment(plan=planned, file=file, path=path, cluster=anything, ready={"sshd": 1.5})
 
 
 class Run(Protocol):
@@ -79,64 +99,76 @@ class Run(Protocol):
     called: list[str]
 
     def __call__(
-        self, act: Callable[[], int], tests: str = "", *, command: Sequence[str] = ("pytest",), **changed: object
+        self,
+        act: Callable[[], int],
+        tests: str | None = None,
+        *,
+        command: Sequence[str] = ("pytest",),
+        **options: object,
     ) -> tuple[int, Result]:
         """Return exit code and result."""
 
 
 @pytest.fixture
-def run(rows: Matrix, request_: Request, launched: Environment, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return a function that runs a session in which the command does what it is told and leaves these tests behind."""
 
     @contextmanager
-    def opened(*given: Any) -> Iterator[Environment]:  # noqa: ANN401 - stands for a private function
-        given[-1].environment = launched
+    def opened(record: Record) -> Iterator[Environment]:
+        record.environment = launched
         yield launched
 
     def go(
-        act: Callable[[], int], tests: str = "", *, command: Sequence[str] = ("pytest",), **changed: object
+        act: Callable[[], int], tests: str | None = None, *, command: Sequence[str] = ("pytest",), **options: object
     ) -> tuple[int, Result]:
-        request = replace(request_, **changed)  # type: ignore[arg-type]
-        folder = request.folder(rows.cell(LEGACY))
+        plan = changed(planned, **options)
 
         def call(command: list[str], **_more: object) -> Completed:
             runner.called = command
-            if tests:
-                (folder / store.JUNIT_FILE).write_text(f"<testsuite>{tests}</testsuite>", encoding="utf-8")
-            return Completed(command=tuple(command), exit_code=act(), output="")
+            if tests is None:
+                return Completed(command=tuple(command), exit_code=act(), output="")
+            with (folder_of(plan) / store.REPORT_LOG_FILE).open("w", encoding="utf-8") as log:
+                log.write(BEGIN + tests)
+                log.flush()
+                exit_code = act()
+                log.write(END)
+            return Completed(command=tuple(command), exit_code=exit_code, output="")
 
         monkeypatch.setattr(running, "_opened", opened)
-        monkeypatch.setattr("ci.terminal.console.call", call)
-        return running.run(rows.cell(LEGACY), rows, request, command)
+        monkeypatch.setattr("ci.terminal.console.attach", call)
+        return running.run(plan, command)
 
     runner = cast("Run", go)
     return runner
 
 
-def written(request: Request, rows: Matrix) -> Result:
-    return store.load(request.folder(rows.cell(LEGACY)) / store.RESULT_FILE)
+def folder_of(plan: EnvironmentPlan) -> Path:
+    return plan.options.folder(plan.cell)
+
+
+def written(plan: EnvironmentPlan) -> Result:
+    return store.load(folder_of(plan) / store.RESULT_FILE)
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "tests", "outcome", "own"),
+    ("exit_code", "tests", "expected"),
     [
-        (0, PASSED, Outcome.PASSED, 0),
-        (0, PASSED + SKIPPED, Outcome.PASSED, 0),
-        (1, PASSED + FAILED, Outcome.FAILED, 1),
-        (0, SKIPPED, Outcome.SKIPPED, 1),
-        (5, " ", Outcome.FAILED, 5),
-        (0, "", Outcome.ERROR, 1),
+        (0, PASSED, (Outcome.PASSED, 0)),
+        (0, PASSED + SKIPPED, (Outcome.PASSED, 0)),
+        (1, PASSED + FAILED, (Outcome.FAILED, 1)),
+        (0, SKIPPED, (Outcome.SKIPPED, 1)),
+        (5, "", (Outcome.FAILED, 5)),
+        (0, None, (Outcome.ERROR, 1)),
     ],
     ids=["passed", "some skipped", "failed", "all skipped", "nothing selected", "no report"],
 )
 def test_exit_code_and_outcome(
-    *, run: Run, request_: Request, rows: Matrix, exit_code: int, tests: str, outcome: Outcome, own: int
+    *, run: Run, planned: EnvironmentPlan, exit_code: int, tests: str | None, expected: tuple[Outcome, int]
 ) -> None:
     code, result = run(lambda: exit_code, tests)
-    assert code == own
-    assert result.outcome is outcome
-    kept = written(request_, rows)
-    assert (kept.outcome, kept.exit_code) == (result.outcome, own)
+    assert (result.outcome, code) == expected
+    kept = written(planned)
+    assert (kept.outcome, kept.exit_code) == expected
     assert kept.versions == {"slurm": "22.05.8"}
     assert kept.ready == {"sshd": 1.5}
 
@@ -147,75 +179,71 @@ def test_what_is_not_pytest_is_judged_by_its_exit_code(run: Run, exit_code: int,
     assert (code, result.outcome) == (exit_code, outcome)
 
 
-def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, request_: Request, rows: Matrix) -> None:
-    report = request_.folder(rows.cell(LEGACY)) / store.JUNIT_FILE
+def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, planned: EnvironmentPlan) -> None:
+    folder = folder_of(planned)
     run(lambda: 0, PASSED)
-    assert run.called == ["pytest", f"--junitxml={report}", "-o", "junit_logging=all"]
+    log = ["-p", "pytest_reportlog", f"--report-log={folder / 'reportlog.jsonl'}"]
+    assert run.called == ["pytest", *log, f"--junitxml={folder / 'junit.xml'}", "-o", "junit_logging=all"]
     run(lambda: 0, pytest=False)
     assert run.called == ["pytest"]
 
 
-def test_a_cluster_for_a_person_leaves_no_result_that_could_count_as_passed(
-    run: Run, request_: Request, rows: Matrix
-) -> None:
+def test_a_cluster_for_a_person_leaves_no_result_that_could_count_as_passed(run: Run, planned: EnvironmentPlan) -> None:
     code, result = run(lambda: 0, command=[], pytest=False)
     assert (code, result.outcome) == (0, Outcome.PASSED)
-    assert not (request_.folder(rows.cell(LEGACY)) / store.RESULT_FILE).exists()
+    assert not (folder_of(planned) / store.RESULT_FILE).exists()
 
 
-def test_an_error_is_written_and_raised(run: Run, request_: Request, rows: Matrix) -> None:
+def test_an_error_is_written_and_raised(run: Run, planned: EnvironmentPlan) -> None:
     def act() -> int:
         raise LaunchError("it died", why="for this reason")
 
     with pytest.raises(LaunchError):
         run(act)
-    kept = written(request_, rows)
+    kept = written(planned)
     assert (kept.outcome, kept.exit_code) == (Outcome.ERROR, LaunchError.exit_code)
     assert "for this reason" in kept.reason
 
 
-def test_what_the_system_refuses_is_written_and_raised_as_an_error_of_ours(
-    run: Run, request_: Request, rows: Matrix
-) -> None:
+def test_what_the_system_refuses_is_written_and_raised_as_an_error_of_ours(run: Run, planned: EnvironmentPlan) -> None:
     def act() -> int:
         raise PermissionError(errno.EACCES, "Permission denied", "/cache/x.lock")
 
     with pytest.raises(PyxisMatrixError, match="refused"):
         run(act)
-    kept = written(request_, rows)
+    kept = written(planned)
     assert (kept.outcome, kept.exit_code) == (Outcome.ERROR, PyxisMatrixError.exit_code)
     assert "/cache/x.lock" in kept.reason
 
 
-def test_what_the_engine_refuses_is_told_from_what_the_system_does(run: Run, request_: Request, rows: Matrix) -> None:
+def test_what_the_engine_refuses_is_told_from_what_the_system_does(run: Run, planned: EnvironmentPlan) -> None:
     def act() -> int:
         raise APIError("500", explanation="no such network")
 
     with pytest.raises(LaunchError, match="the engine refused"):
         run(act)
-    assert "no such network" in written(request_, rows).reason
+    assert "no such network" in written(planned).reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_is_written_and_raised(
-    run: Run, request_: Request, rows: Matrix, number: signal.Signals
-) -> None:
+def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPlan, number: signal.Signals) -> None:
     def act() -> int:
         signal.raise_signal(number)
         return 0
 
     with pytest.raises(signals.Interrupted):
         run(act, PASSED)
-    kept = written(request_, rows)
+    kept = written(planned)
     assert (kept.outcome, kept.exit_code) == (Outcome.INTERRUPTED, 128 + number)
+    assert [test.name for test in kept.tests] == ["a"], "what was seen until then is kept"
 
 
 # -- what a command finds -------------------------------------------------------------------------------------------
 
 
-def test_a_suite_of_this_project_is_told_by_the_file(launched: Environment, rows: Matrix, request_: Request) -> None:
+def test_a_suite_of_this_project_is_told_by_the_file(launched: Environment) -> None:
     environ = {"PATH": "/usr/bin", "HOME": "/root", "PYTEST_ADDOPTS": "-q"}
-    told = additions(launched, rows, request_, environ)
+    told = additions(launched, environ)
     assert told.keys().isdisjoint({"PYTEST_ADDOPTS", "SLURM_HOST"})
     assert told[environment_file.VARIABLE] == str(launched.path)
     assert told["PATH"] == "/state/bin:/usr/bin"  # the client that can build stands first
@@ -223,10 +251,9 @@ def test_a_suite_of_this_project_is_told_by_the_file(launched: Environment, rows
     assert told["PYXIS_MATRIX_CACHE"] == "/root/.cache/pyxis-matrix"
 
 
-def test_somebody_elses_suite_is_told_in_the_matrix_words(
-    launched: Environment, rows: Matrix, request_: Request
-) -> None:
-    told = additions(launched, rows, replace(request_, plain=True), {"PATH": "/usr/bin", "HOME": "/root"})
+def test_somebody_elses_suite_is_told_in_the_matrix_words(launched: Environment) -> None:
+    plain = replace(launched, plan=changed(launched.plan, plain=True))
+    told = additions(plain, {"PATH": "/usr/bin", "HOME": "/root"})
     assert (told["SLURM_HOST"], told["SLURM_PORT"], told["SLURM_USER"]) == ("127.0.0.1", "4711", "tester")
     # What is unknown is not set, rather than empty.
     assert not {"SLURM_PASSWORD", "REGISTRY_URL"} & told.keys()

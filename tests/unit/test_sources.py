@@ -114,7 +114,7 @@ def test_what_no_place_has_is_reported_with_all_places_and_the_remedy(sources: S
         fetch(unpinned, sources)
 
     text = str(caught.value)
-    assert f"mirror {sources.mirror}: no such directory" in text
+    assert f"mirror {sources.mirror}: not there" in text
     assert f"cache {sources.cache}: not there" in text
     assert "upstream https://github.com/: the name does not resolve" in text
     assert f"fetch https://github.com/{unpinned.path} elsewhere" in text
@@ -153,11 +153,24 @@ def test_an_upstream_file_without_a_pin_is_missing_until_it_is_pinned(
 
 def test_places_come_from_the_environment_and_the_option_wins(tmp_path: Path) -> None:
     environ = {"PYXIS_MATRIX_MIRROR": str(tmp_path / "m"), "PYXIS_MATRIX_CACHE": str(tmp_path / "c")}
+    for name in ("m", "option"):
+        (tmp_path / name).mkdir()
 
     assert Sources.from_environment(environ=environ).mirror == tmp_path / "m"
     assert Sources.from_environment(environ=environ).cache == tmp_path / "c" / "artefacts"
     assert Sources.from_environment(tmp_path / "option", environ).mirror == tmp_path / "option"
     assert Sources.from_environment(environ={"HOME": "/h"}).mirror is None
+
+
+@pytest.mark.parametrize(("named", "why"), [("nowhere", "no such folder"), ("file", "not a folder")])
+def test_a_mirror_that_is_named_has_to_be_there(tmp_path: Path, named: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtefactError, match="the mirror is not found") as caught:
+        Sources.from_environment(tmp_path / named, {"HOME": "/h"})
+    assert f"{tmp_path / named} (from --mirror)" in caught.value.where
+    assert why in caught.value.why
+    with pytest.raises(ArtefactError, match="from PYXIS_MATRIX_MIRROR"):
+        Sources.from_environment(None, {"HOME": "/h", "PYXIS_MATRIX_MIRROR": str(tmp_path / named)})
 
 
 def _put(place: Path | None, artefact: Artefact, content: bytes) -> Path:

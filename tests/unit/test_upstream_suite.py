@@ -8,8 +8,10 @@ import tarfile
 from packaging.version import Version
 import pytest
 
-from tests.integration.upstream import not_applicable
-from tests.integration.upstream.bats_suite import Case, State, cases, packed_tests, parse, verdict
+from tests.support import not_applicable
+from tests.support.bats_suite import Case, State, cases, packed_tests, parse, verdict
+
+LIST = Path(__file__).parents[1] / "integration" / "upstream" / "not_applicable.toml"
 
 SOURCE = r"""
 load ./common
@@ -82,6 +84,10 @@ def test_anything_but_the_result_of_this_one_test_is_an_error(answer: str) -> No
         verdict(Case(file="b.bats", name="plain name"), answer)
 
 
+def load(path: Path, pyxis: str, enroot: str) -> not_applicable.Rules:
+    return not_applicable.load(path, pyxis=Version(pyxis), enroot=Version(enroot), slurm=Version("22.05"))
+
+
 def test_entries_hold_for_the_releases_that_they_name(tmp_path: Path) -> None:
     path = tmp_path / "list.toml"
     path.write_text(
@@ -90,16 +96,16 @@ def test_entries_hold_for_the_releases_that_they_name(tmp_path: Path) -> None:
         '[in-a-hurry]\ntests = ["b.bats: *"]\n',
         encoding="utf-8",
     )
-    rules = not_applicable.load(Version("0.20.0"), Version("3.5.0"), Version("22.05"), path)
+    rules = load(path, "0.20.0", "3.5.0")
     assert rules.entry("a.bats: one [x]")
     assert rules.entry("a.bats: one x") is None
     assert rules.is_alone("a.bats: two")
     assert rules.is_alone("b.bats: two")
     assert (rules.attempts("a.bats: two"), rules.attempts("b.bats: two")) == (1, 3)
-    assert not_applicable.load(Version("0.19.0"), Version("3.5.0"), Version("22.05"), path).entries == ()
-    assert not_applicable.load(Version("0.20.0"), Version("4.0.1"), Version("22.05"), path).entries == ()
+    assert load(path, "0.19.0", "3.5.0").entries == ()
+    assert load(path, "0.20.0", "4.0.1").entries == ()
 
 
 @pytest.mark.parametrize("pyxis", ["0.18.0", "0.19.0", "0.24.0"])
 def test_the_list_can_be_read(pyxis: str) -> None:
-    assert not_applicable.load(Version(pyxis), Version("3.4.1"), Version("22.05")).skips
+    assert load(LIST, pyxis, "3.4.1").skips

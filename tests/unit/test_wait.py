@@ -4,26 +4,27 @@ from collections.abc import Callable
 
 import pytest
 
-from ci.environment.wait import NotYet, wait_for
-from ci.errors import LaunchError, PortTakenError
+from ci.environment.wait import Clock, NotYet, Watched, tolerating, wait_for
+from ci.errors import LaunchError
 
 
-class Clock:
+class Stopped:
     """A clock that only moves when somebody sleeps."""
 
     def __init__(self) -> None:
         """Start at an arbitrary point, as monotonic clocks do."""
-        self.now = 1000.0
+        self.time = 1000.0
         self.slept: list[float] = []
 
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+    @property
+    def clock(self) -> Clock:
+        """The clock that a wait is given."""
+        return Clock(now=lambda: self.time, sleep=self.sleep)
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
         self.slept.append(seconds)
-        self.now += seconds
+        self.time += seconds
 
 
 def answers(*values: object) -> Callable[[], object]:
@@ -40,28 +41,28 @@ def answers(*values: object) -> Callable[[], object]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def stopped() -> Stopped:
+    return Stopped()
 
 
-def test_a_value_at_once_costs_no_sleep(clock: Clock) -> None:
-    assert wait_for("munge", lambda: "up", limit=5, clock=clock, sleep=clock.sleep) == "up"
-    assert clock.slept == []
+def test_a_value_at_once_costs_no_sleep(stopped: Stopped) -> None:
+    assert wait_for("munge", lambda: "up", limit=5, clock=stopped.clock) == "up"
+    assert stopped.slept == []
 
 
 @pytest.mark.parametrize("value", [0, "", None, False])
-def test_a_falsy_value_is_a_value(clock: Clock, value: object) -> None:
-    assert wait_for("munge", lambda: value, limit=5, clock=clock, sleep=clock.sleep) == value
-    assert clock.slept == []
+def test_a_falsy_value_is_a_value(stopped: Stopped, value: object) -> None:
+    assert wait_for("munge", lambda: value, limit=5, clock=stopped.clock) == value
+    assert stopped.slept == []
 
 
-def test_it_polls_until_the_probe_agrees(clock: Clock) -> None:
+def test_it_polls_until_the_probe_agrees(stopped: Stopped) -> None:
     probe = answers(NotYet("down"), NotYet("unknown"), "idle")
-    assert wait_for("node n1", probe, limit=5, poll=0.5, clock=clock, sleep=clock.sleep) == "idle"
-    assert clock.slept == [0.5, 0.5]
+    assert wait_for("node n1", probe, limit=5, poll=0.5, clock=stopped.clock) == "idle"
+    assert stopped.slept == [0.5, 0.5]
 
 
-def test_not_yet_may_be_raised(clock: Clock) -> None:
+def test_not_yet_may_be_raised(stopped: Stopped) -> None:
     tries = iter([True, False])
 
     def probe() -> str:
@@ -69,14 +70,14 @@ def test_not_yet_may_be_raised(clock: Clock) -> None:
             raise NotYet("no answer")
         return "up"
 
-    assert wait_for("registry", probe, limit=5, clock=clock, sleep=clock.sleep) == "up"
+    assert wait_for("registry", probe, limit=5, clock=stopped.clock) == "up"
 
 
-def test_the_limit_is_kept_and_ends_with_a_last_probe(clock: Clock) -> None:
+def test_the_limit_is_kept_and_ends_with_a_last_probe(stopped: Stopped) -> None:
     asked: list[float] = []
 
     def probe() -> NotYet:
-        asked.append(clock.now - 1000.0)
+        asked.append(stopped.time - 1000.0)
         return NotYet("slurmctld does not answer")
 
     with pytest.raises(LaunchError) as caught:
@@ -85,10 +86,8 @@ def test_the_limit_is_kept_and_ends_with_a_last_probe(clock: Clock) -> None:
             probe,
             limit=1.0,
             poll=0.4,
-            diagnose=lambda: "\n".join(f"line {n}" for n in range(50)),
-            hint="see `python -m ci logs`",
-            clock=clock,
-            sleep=clock.sleep,
+            watched=Watched(diagnose=lambda: "\n".join(f"line {n}" for n in range(50)), hint="see `python -m ci logs`"),
+            clock=stopped.clock,
         )
     assert asked == pytest.approx([0.0, 0.4, 0.8, 1.0])
     text = str(caught.value)
@@ -99,64 +98,55 @@ def test_the_limit_is_kept_and_ends_with_a_last_probe(clock: Clock) -> None:
     assert "see `python -m ci logs`" in text
 
 
-def test_death_ends_the_wait_at_once_and_says_how(clock: Clock) -> None:
+def test_death_ends_the_wait_at_once_and_says_how(stopped: Stopped) -> None:
     life: list[bool | str] = [True, "container n1 exited with code 137"]
     with pytest.raises(LaunchError, match=r"died after 0\.1 s") as caught:
         wait_for(
             "sshd",
             lambda: NotYet("connection refused"),
             limit=60,
-            alive=lambda: life.pop(0),
-            diagnose=lambda: "Killed",
-            clock=clock,
-            sleep=clock.sleep,
+            watched=Watched(alive=lambda: life.pop(0), diagnose=lambda: "Killed"),
+            clock=stopped.clock,
         )
     assert "exited with code 137" in str(caught.value)
     assert "Killed" in str(caught.value)
     assert "connection refused" in str(caught.value)
-    assert len(clock.slept) == 1
+    assert len(stopped.slept) == 1
 
 
-def test_death_without_words_is_still_named(clock: Clock) -> None:
+def test_death_without_words_is_still_named(stopped: Stopped) -> None:
     with pytest.raises(LaunchError, match="not running any more"):
-        wait_for("sshd", lambda: NotYet("x"), limit=60, alive=lambda: False, clock=clock, sleep=clock.sleep)
+        wait_for("sshd", lambda: NotYet("x"), limit=60, watched=Watched(alive=lambda: False), clock=stopped.clock)
 
 
-def test_what_is_ready_is_not_asked_whether_it_lives(clock: Clock) -> None:
-    assert wait_for("x", lambda: 1, limit=1, alive=lambda: "dead", clock=clock, sleep=clock.sleep) == 1
+def test_what_is_ready_is_not_asked_whether_it_lives(stopped: Stopped) -> None:
+    assert wait_for("x", lambda: 1, limit=1, watched=Watched(alive=lambda: "dead"), clock=stopped.clock) == 1
 
 
-def test_listed_exceptions_mean_not_yet(clock: Clock) -> None:
+def test_listed_exceptions_mean_not_yet(stopped: Stopped) -> None:
     probe = answers(ConnectionRefusedError("refused"), "up")
-    assert wait_for("sshd", probe, limit=5, retry_on=(OSError,), clock=clock, sleep=clock.sleep) == "up"
+    assert wait_for("sshd", tolerating(probe, OSError), limit=5, clock=stopped.clock) == "up"
 
 
-def test_the_last_listed_exception_is_the_state(clock: Clock) -> None:
+def test_the_last_listed_exception_is_the_state(stopped: Stopped) -> None:
     with pytest.raises(LaunchError, match="ConnectionRefusedError: refused"):
         wait_for(
             "sshd",
-            answers(ConnectionRefusedError("refused")),
+            tolerating(answers(ConnectionRefusedError("refused")), KeyError, OSError),
             limit=1,
-            retry_on=(OSError,),
-            clock=clock,
-            sleep=clock.sleep,
+            clock=stopped.clock,
         )
 
 
-def test_other_exceptions_go_through(clock: Clock) -> None:
+def test_other_exceptions_go_through(stopped: Stopped) -> None:
     with pytest.raises(ZeroDivisionError):
-        wait_for("sshd", answers(ZeroDivisionError()), limit=5, clock=clock, sleep=clock.sleep)
+        wait_for("sshd", tolerating(answers(ZeroDivisionError()), OSError), limit=5, clock=stopped.clock)
 
 
-def test_broken_diagnostics_do_not_hide_the_failure(clock: Clock) -> None:
+def test_broken_diagnostics_do_not_hide_the_failure(stopped: Stopped) -> None:
     def diagnose() -> str:
         raise OSError("container is gone")
 
     with pytest.raises(LaunchError, match="not ready within") as caught:
-        wait_for("munge", lambda: NotYet("x"), limit=0, diagnose=diagnose, clock=clock, sleep=clock.sleep)
+        wait_for("munge", lambda: NotYet("x"), limit=0, watched=Watched(diagnose=diagnose), clock=stopped.clock)
     assert "container is gone" in str(caught.value)
-
-
-def test_the_kind_of_error_can_be_chosen(clock: Clock) -> None:
-    with pytest.raises(PortTakenError):
-        wait_for("registry", lambda: NotYet("x"), limit=0, error_class=PortTakenError, clock=clock, sleep=clock.sleep)

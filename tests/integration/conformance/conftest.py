@@ -7,34 +7,38 @@ import uuid
 
 import pytest
 
+from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.integration.container_support import IMAGE_MARKER, Registry, Shell
-from tests.integration.oci import Entry, Layer, TinyImage, new_marker, push
+from tests.support.cluster import Shell
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.images import push
+from tests.support.oci.layers import Entry, Layer
+from tests.support.oci.tiny import TinyImage, new_marker
 
 MakeImage = Callable[..., TinyImage]
 Unpack = Callable[[TinyImage], TinyImage]
 
 
 @pytest.fixture(scope="session")
-def steps(slurm_pyxis_cluster: Shell, cell: Cell) -> Steps:
+def steps(cluster_shell: Shell, cell: Cell) -> Steps:
     """Return what starts job steps in containers and proves where they ran."""
-    return Steps(shell=slurm_pyxis_cluster, cell=cell)
+    return Steps(shell=cluster_shell, cell=cell)
 
 
 @pytest.fixture(scope="session")
-def unpacked(slurm_pyxis_cluster: Shell) -> Iterator[Unpack]:
+def unpacked(cluster_shell: Shell) -> Iterator[Unpack]:
     """Return a function that imports an image once, for tests whose question is not how it is imported."""
     paths: list[str] = []
 
     def unpack(image: TinyImage) -> TinyImage:
-        path = f"/home/{slurm_pyxis_cluster.environment.login.user}/{image.marker}.sqsh"
-        slurm_pyxis_cluster.run(f"enroot import --output {path} 'docker://{image.reference}'")
+        path = f"/home/{cluster_shell.environment.login.user}/{image.marker}.sqsh"
+        cluster_shell.run(f"enroot import --output {path} 'docker://{image.reference}'")
         paths.append(path)
         return replace(image, reference=path)
 
     yield unpack
-    slurm_pyxis_cluster.run_unchecked(f"rm -f {' '.join(paths)}")
+    cluster_shell.run_unchecked(f"rm -f {' '.join(paths)}")
 
 
 @pytest.fixture(scope="session")
@@ -44,36 +48,36 @@ def plain(tiny_image: TinyImage, unpacked: Unpack) -> TinyImage:
 
 
 @pytest.fixture(scope="session")
-def make_image(local_registry: Registry, tiny_image: TinyImage) -> MakeImage:
+def make_image(registry_client: RegistryClient, tiny_image: TinyImage) -> MakeImage:
     """Return a function that pushes a tiny image of its own: with further files, and with another configuration.
 
-    Its arguments are the files of a layer on top, and the fields of `tests.integration.oci.Image` that differ.
+    Its arguments are the files of a layer on top, and the fields of `tests.support.oci.images.Image` that differ.
     """
 
     def make(entries: dict[str, Entry] | None = None, **configuration: Any) -> TinyImage:  # noqa: ANN401 - see `replace`
         marker = new_marker()
         top = Layer.of({IMAGE_MARKER: f"{marker}\n", **(entries or {})})
         image = replace(tiny_image.image.plus(top), **configuration)
-        pushed = push(local_registry.address, f"conformance/{marker}", "1", image)
+        pushed = push(registry_client, f"conformance/{marker}", "1", image)
         return TinyImage(reference=pushed.reference, marker=marker, pushed=pushed, image=image)
 
     return make
 
 
 @pytest.fixture
-def container_name(slurm_pyxis_cluster: Shell) -> Iterator[str]:
+def container_name(cluster_shell: Shell) -> Iterator[str]:
     """Return a name for a container; what has been made under it is removed afterwards."""
     name = f"conformance-{uuid.uuid4().hex[:12]}"
     yield name
-    slurm_pyxis_cluster.run_unchecked(f"enroot list | grep -F {name} | xargs -r enroot remove --force")
+    cluster_shell.run_unchecked(f"enroot list | grep -F {name} | xargs -r enroot remove --force")
 
 
 @pytest.fixture
-def folder(slurm_pyxis_cluster: Shell) -> Iterator[str]:
+def folder(cluster_shell: Shell) -> Iterator[str]:
     """Return an empty folder in the job user's home, which every node sees."""
-    path = slurm_pyxis_cluster.run("mktemp --directory ~/conformance-XXXXXXXXXX").stdout.strip()
+    path = cluster_shell.run("mktemp --directory ~/conformance-XXXXXXXXXX").stdout.strip()
     yield path
-    slurm_pyxis_cluster.run_unchecked(f"chmod -R u+rwX {path}; rm -rf {path}")
+    cluster_shell.run_unchecked(f"chmod -R u+rwX {path}; rm -rf {path}")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 import struct
 
-from tests.integration.container_support import Shell
+from tests.support.cluster import Shell
 
 _DYNSYM = 11
 

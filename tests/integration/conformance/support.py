@@ -9,8 +9,11 @@ import uuid
 from ci.environment.ssh import Completed
 from ci.environment.wait import NotYet, wait_for
 from ci.matrix.cells import Cell
-from tests.integration.container_support import IMAGE_MARKER, LISTING_FAILED, Shell
-from tests.integration.oci import TinyImage
+from tests.support.cluster import Shell
+from tests.support.enroot import LISTING_FAILED
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.tiny import TinyImage
+from tests.support.proof import proven
 
 # Far more than any step here needs, on a machine that others use as well.
 PATIENCE = 120.0
@@ -134,13 +137,6 @@ class Steps:
             return True if done.status != 0 else NotYet(str(done))
 
         wait_for(description, probe, limit=PATIENCE, poll=0.3)
-
-
-def proven(done: Completed, image: TinyImage) -> list[str]:
-    """Return a step's lines without the marker; fail if the marker is missing, for then it ran somewhere else."""
-    first, _, rest = done.stdout.partition("\n")
-    assert first == image.marker, f"this did not run inside {image.reference}: {done}"
-    return rest.splitlines()
 
 
 def assignments(variables: Mapping[str, str] | None) -> str:

@@ -6,9 +6,10 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.integration.container_support import IMAGE_MARKER, Node, Shell
-from tests.integration.expectations import since
-from tests.integration.oci import TinyImage
+from tests.support.cluster import Node, Shell
+from tests.support.expectations import since
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 
@@ -17,59 +18,55 @@ _GREAT_UID = 3_000_000_000
 
 
 @pytest.fixture
-def container(slurm_pyxis_cluster: Shell, plain: TinyImage, container_name: str) -> Iterator[str]:
+def container(cluster_shell: Shell, plain: TinyImage, container_name: str) -> Iterator[str]:
     """Return a container that enroot has made from the tiny image."""
-    slurm_pyxis_cluster.run(f"enroot create --name {container_name} {plain.reference}")
+    cluster_shell.run(f"enroot create --name {container_name} {plain.reference}")
     yield container_name
-    slurm_pyxis_cluster.run_unchecked(f"chmod -R u+rwX {_rootfs(slurm_pyxis_cluster, container_name)}")
+    cluster_shell.run_unchecked(f"chmod -R u+rwX {_rootfs(cluster_shell, container_name)}")
 
 
-def test_create_start_remove(slurm_pyxis_cluster: Shell, plain: TinyImage, container: str) -> None:
-    assert container in slurm_pyxis_cluster.run("enroot list").stdout.split()
-    done = slurm_pyxis_cluster.run(f"enroot start {container} cat {IMAGE_MARKER}")
+def test_create_start_remove(cluster_shell: Shell, plain: TinyImage, container: str) -> None:
+    assert container in cluster_shell.run("enroot list").stdout.split()
+    done = cluster_shell.run(f"enroot start {container} cat {IMAGE_MARKER}")
     assert done.stdout == f"{plain.marker}\n"
-    slurm_pyxis_cluster.run(f"enroot remove --force {container}")
-    assert container not in slurm_pyxis_cluster.run("enroot list").stdout.split()
+    cluster_shell.run(f"enroot remove --force {container}")
+    assert container not in cluster_shell.run("enroot list").stdout.split()
 
 
-def test_a_second_container_of_the_same_name_is_refused(
-    slurm_pyxis_cluster: Shell, plain: TinyImage, container: str
-) -> None:
-    done = slurm_pyxis_cluster.run_unchecked(f"enroot create --name {container} {plain.reference}")
+def test_a_second_container_of_the_same_name_is_refused(cluster_shell: Shell, plain: TinyImage, container: str) -> None:
+    done = cluster_shell.run_unchecked(f"enroot create --name {container} {plain.reference}")
     assert done.status != 0
     assert "File already exists" in done.stderr
 
 
-def test_import_does_not_overwrite(slurm_pyxis_cluster: Shell, tiny_image: TinyImage, folder: str) -> None:
-    slurm_pyxis_cluster.run(f"touch {folder}/there.sqsh")
-    done = slurm_pyxis_cluster.run_unchecked(
-        f"enroot import --output {folder}/there.sqsh 'docker://{tiny_image.reference}'"
-    )
+def test_import_does_not_overwrite(cluster_shell: Shell, tiny_image: TinyImage, folder: str) -> None:
+    cluster_shell.run(f"touch {folder}/there.sqsh")
+    done = cluster_shell.run_unchecked(f"enroot import --output {folder}/there.sqsh 'docker://{tiny_image.reference}'")
     assert done.status != 0
     assert "File already exists" in done.stderr
 
 
-def test_info(slurm_pyxis_cluster: Shell, cell: Cell) -> None:
-    done = slurm_pyxis_cluster.run_unchecked("enroot info")
+def test_info(cluster_shell: Shell, cell: Cell) -> None:
+    done = cluster_shell.run_unchecked("enroot info")
     if since(cell, enroot="4.0.0"):
         assert "ENROOT_DATA_PATH=" in done.stdout, str(done)
     else:
         assert (done.status, "Usage: enroot" in done.stdout + done.stderr) == (1, True), str(done)
 
 
-def test_digest(slurm_pyxis_cluster: Shell, tiny_image: TinyImage, cell: Cell) -> None:
-    done = slurm_pyxis_cluster.run_unchecked(f"enroot digest 'docker://{tiny_image.reference}'")
+def test_digest(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell) -> None:
+    done = cluster_shell.run_unchecked(f"enroot digest 'docker://{tiny_image.reference}'")
     if since(cell, enroot="4.0.0"):
         assert done.stdout.split()[-1] == tiny_image.pushed.digest, str(done)
     else:
         assert (done.status, "Usage: enroot" in done.stdout + done.stderr) == (1, True), str(done)
 
 
-def test_load(slurm_pyxis_cluster: Shell, tiny_image: TinyImage, container_name: str, cell: Cell) -> None:
-    done = slurm_pyxis_cluster.run_unchecked(f"enroot load --name {container_name} 'docker://{tiny_image.reference}'")
+def test_load(cluster_shell: Shell, tiny_image: TinyImage, container_name: str, cell: Cell) -> None:
+    done = cluster_shell.run_unchecked(f"enroot load --name {container_name} 'docker://{tiny_image.reference}'")
     if since(cell, enroot="4.0.0"):
         assert done.status == 0, str(done)
-        started = slurm_pyxis_cluster.run(f"enroot start {container_name} cat {IMAGE_MARKER}")
+        started = cluster_shell.run(f"enroot start {container_name} cat {IMAGE_MARKER}")
         assert started.stdout == f"{tiny_image.marker}\n"
     else:
         assert (done.status, "Usage: enroot" in done.stdout + done.stderr) == (1, True), str(done)
@@ -85,30 +82,30 @@ def test_list_survives_a_process_that_vanishes(
     assert (done.status == 0) is since(cell, enroot="4.0.0"), str(done)
 
 
-def test_forced_export_onto_a_folder(slurm_pyxis_cluster: Shell, container: str, folder: str, cell: Cell) -> None:
-    slurm_pyxis_cluster.run(f"mkdir {folder}/precious && touch {folder}/precious/file")
-    done = slurm_pyxis_cluster.run_unchecked(f"enroot export --force --output {folder}/precious {container}")
-    kept = slurm_pyxis_cluster.run_unchecked(f"test -f {folder}/precious/file").status == 0
+def test_forced_export_onto_a_folder(cluster_shell: Shell, container: str, folder: str, cell: Cell) -> None:
+    cluster_shell.run(f"mkdir {folder}/precious && touch {folder}/precious/file")
+    done = cluster_shell.run_unchecked(f"enroot export --force --output {folder}/precious {container}")
+    kept = cluster_shell.run_unchecked(f"test -f {folder}/precious/file").status == 0
     assert (kept, done.status != 0) == ((True, True) if since(cell, enroot="4.0.0") else (False, False)), str(done)
 
 
-def test_export_of_what_can_not_be_read(slurm_pyxis_cluster: Shell, container: str, folder: str, cell: Cell) -> None:
-    slurm_pyxis_cluster.run(f"chmod 000 {_rootfs(slurm_pyxis_cluster, container)}/etc/os-release")
-    done = slurm_pyxis_cluster.run_unchecked(f"enroot export --output {folder}/partial.sqsh {container}")
+def test_export_of_what_can_not_be_read(cluster_shell: Shell, container: str, folder: str, cell: Cell) -> None:
+    cluster_shell.run(f"chmod 000 {_rootfs(cluster_shell, container)}/etc/os-release")
+    done = cluster_shell.run_unchecked(f"enroot export --output {folder}/partial.sqsh {container}")
     if since(cell, enroot="4.1.0"):
         assert done.status != 0, str(done)
     else:
         # Success, and an image that lacks the file's content.
         assert done.status == 0, str(done)
-        slurm_pyxis_cluster.run(f"unsquashfs -no-progress -dest {folder}/look {folder}/partial.sqsh etc/os-release")
-        assert slurm_pyxis_cluster.run(f"stat --format=%s {folder}/look/etc/os-release").stdout == "0\n"
+        cluster_shell.run(f"unsquashfs -no-progress -dest {folder}/look {folder}/partial.sqsh etc/os-release")
+        assert cluster_shell.run(f"stat --format=%s {folder}/look/etc/os-release").stdout == "0\n"
 
 
-def test_remove_of_a_closed_folder(slurm_pyxis_cluster: Shell, container: str, cell: Cell) -> None:
-    root = _rootfs(slurm_pyxis_cluster, container)
-    slurm_pyxis_cluster.run(f"mkdir -p {root}/closed/inner && chmod 000 {root}/closed")
-    done = slurm_pyxis_cluster.run_unchecked(f"enroot remove --force {container}")
-    gone = slurm_pyxis_cluster.run_unchecked(f"test -e {root}").status != 0
+def test_remove_of_a_closed_folder(cluster_shell: Shell, container: str, cell: Cell) -> None:
+    root = _rootfs(cluster_shell, container)
+    cluster_shell.run(f"mkdir -p {root}/closed/inner && chmod 000 {root}/closed")
+    done = cluster_shell.run_unchecked(f"enroot remove --force {container}")
+    gone = cluster_shell.run_unchecked(f"test -e {root}").status != 0
     assert (gone, done.status == 0) == ((True, True) if since(cell, enroot="4.1.1") else (False, False)), str(done)
 
 
@@ -122,10 +119,10 @@ def test_the_time_zone_is_a_file_of_the_images_own(steps: Steps, plain: TinyImag
         assert "busy" in steps.failing(plain, script, *options)[1]
 
 
-def test_a_user_with_a_great_number(pyxis_container: Node, plain: TinyImage, cell: Cell) -> None:
+def test_a_user_with_a_great_number(login_node: Node, plain: TinyImage, cell: Cell) -> None:
     image = f"/tmp/great-{plain.marker}.sqsh"
     as_great = f"setpriv --reuid={_GREAT_UID} --regid={_GREAT_UID} --clear-groups env HOME=/tmp"
-    done = pyxis_container.run(
+    done = login_node.run(
         f"install -m 0644 {plain.reference} {image}\n"
         # Known to this command alone: in a mount namespace of its own.
         "unshare --mount bash -e -c '"

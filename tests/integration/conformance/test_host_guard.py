@@ -8,8 +8,9 @@ import pytest
 
 from tests.integration.conformance.plugins import ClientSide, changed
 from tests.integration.conformance.support import Steps
-from tests.integration.container_support import IMAGE_MARKER, Node
-from tests.integration.oci import TinyImage
+from tests.support.cluster import Node
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 
@@ -20,8 +21,8 @@ def client(steps: Steps, folder: str) -> ClientSide:
     return ClientSide(shell=steps.shell, folder=folder)
 
 
-def test_no_node_has_the_marker(pyxis_container: Node) -> None:
-    assert pyxis_container.run(f"test -e {IMAGE_MARKER}").status == 1
+def test_no_node_has_the_marker(login_node: Node) -> None:
+    assert login_node.run(f"test -e {IMAGE_MARKER}").status == 1
 
 
 def test_without_the_plugin_srun_does_not_know_the_option(steps: Steps, plain: TinyImage, client: ClientSide) -> None:

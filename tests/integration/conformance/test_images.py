@@ -11,9 +11,11 @@ import pytest
 from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import Steps
-from tests.integration.container_support import NOWHERE, Node
-from tests.integration.expectations import answer, since
-from tests.integration.oci import File, Layer, TinyImage, Whiteout
+from tests.support.cluster import Node
+from tests.support.enroot import NOWHERE
+from tests.support.expectations import answer, since
+from tests.support.oci.layers import File, Layer, Whiteout
+from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 
@@ -65,10 +67,8 @@ def test_what_is_no_squashfs_file_is_refused(steps: Steps, path: str) -> None:
 # -- unusual content ------------------------------------------------------------------------------------------------
 
 
-def test_an_image_without_a_shell_can_not_be_started(
-    steps: Steps, make_image: MakeImage, pyxis_container: Node
-) -> None:
-    encoded = pyxis_container.run("base64 --wrap=0 /bin/busybox").stdout
+def test_an_image_without_a_shell_can_not_be_started(steps: Steps, make_image: MakeImage, login_node: Node) -> None:
+    encoded = login_node.run("base64 --wrap=0 /bin/busybox").stdout
     program = File(content=base64.b64decode(encoded), mode=0o755)
     image = make_image(layers=(Layer.of({"/program": program}),), cmd=("/program",), env={})
     done = steps.shell.srun_unchecked("/program", "true", image=image.reference)

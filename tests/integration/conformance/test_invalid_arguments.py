@@ -4,9 +4,9 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.integration.container_support import NOWHERE, Registry
-from tests.integration.expectations import since
-from tests.integration.oci import TinyImage
+from tests.support.enroot import NOWHERE
+from tests.support.expectations import since
+from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 
@@ -22,8 +22,8 @@ def test_an_endless_image_name(steps: Steps) -> None:
 
 
 @pytest.mark.parametrize("image", ["#UPPER", "#two words", "#team#image", "#"])
-def test_malformed_references(steps: Steps, local_registry: Registry, image: str) -> None:
-    assert "Invalid image reference" in steps.refused(f"{local_registry.address}{image}")
+def test_malformed_references(steps: Steps, local_registry: str, image: str) -> None:
+    assert "Invalid image reference" in steps.refused(f"{local_registry}{image}")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.integration.container_support import Shell
-from tests.integration.expectations import since
-from tests.integration.oci import TinyImage
+from tests.support.cluster import Shell
+from tests.support.expectations import since
+from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 
@@ -73,9 +73,7 @@ def test_a_source_with_a_space(steps: Steps, plain: TinyImage, folder: str, cell
         steps.refused(plain.reference, mount)
 
 
-def test_mounts_belong_to_their_step_alone(
-    steps: Steps, plain: TinyImage, folder: str, slurm_pyxis_cluster: Shell
-) -> None:
+def test_mounts_belong_to_their_step_alone(steps: Steps, plain: TinyImage, folder: str, cluster_shell: Shell) -> None:
     steps.inside(plain, "true", f"--container-mounts={folder}:/m")
-    assert slurm_pyxis_cluster.run_unchecked("grep ' /m ' /proc/mounts").status == 1
+    assert cluster_shell.run_unchecked("grep ' /m ' /proc/mounts").status == 1
     assert steps.inside(plain, "test -e /m || echo absent") == ["absent"]

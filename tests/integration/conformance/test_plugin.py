@@ -5,7 +5,7 @@ import pytest
 from ci.matrix.cells import Cell
 from tests.integration.conformance.plugins import ClientSide, changed, slurm_version
 from tests.integration.conformance.support import Steps
-from tests.integration.expectations import not_promised, since
+from tests.support.expectations import not_promised, since
 
 pytestmark = pytest.mark.container_packaging
 

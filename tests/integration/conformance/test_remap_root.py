@@ -3,7 +3,7 @@
 import pytest
 
 from tests.integration.conformance.support import Steps
-from tests.integration.oci import TinyImage
+from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 

@@ -5,8 +5,9 @@ import pytest
 from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import Steps
-from tests.integration.expectations import since
-from tests.integration.oci import Directory, TinyImage
+from tests.support.expectations import since
+from tests.support.oci.layers import Directory
+from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 

@@ -4,9 +4,9 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE, Steps
-from tests.integration.container_support import IMAGE_MARKER
-from tests.integration.expectations import since
-from tests.integration.oci import TinyImage
+from tests.support.expectations import since
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 

@@ -8,8 +8,8 @@ import pytest
 from ci.environment.wait import NotYet, wait_for
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE
-from tests.integration.container_support import Node, Shell
-from tests.integration.expectations import since
+from tests.support.cluster import Node, Shell
+from tests.support.expectations import since
 
 pytestmark = pytest.mark.container_packaging
 
@@ -17,12 +17,12 @@ _AS_MUNGE = "setpriv --reuid=munge --regid=munge --clear-groups"
 
 
 @pytest.fixture
-def root_folder(pyxis_container: Node) -> Iterator[str]:
+def root_folder(login_node: Node) -> Iterator[str]:
     """Return a folder on the login node for what only root may do there."""
     path = f"/tmp/conformance-{uuid.uuid4().hex[:12]}"
-    pyxis_container.run(f"install --directory --owner=munge --group=munge --mode=0755 {path}")
+    login_node.run(f"install --directory --owner=munge --group=munge --mode=0755 {path}")
     yield path
-    pyxis_container.run(f"rm -rf {path}")
+    login_node.run(f"rm -rf {path}")
 
 
 def _with_line(shell: Shell, folder: str, line: str) -> str:
@@ -31,9 +31,9 @@ def _with_line(shell: Shell, folder: str, line: str) -> str:
     return f"{folder}/slurm.conf"
 
 
-def test_clients_say_that_munge_is_missing(slurm_pyxis_cluster: Shell, folder: str) -> None:
-    conf = _with_line(slurm_pyxis_cluster, folder, f"AuthInfo=socket={folder}/none")
-    done = slurm_pyxis_cluster.run_unchecked(f"SLURM_CONF={conf} sinfo")
+def test_clients_say_that_munge_is_missing(cluster_shell: Shell, folder: str) -> None:
+    conf = _with_line(cluster_shell, folder, f"AuthInfo=socket={folder}/none")
+    done = cluster_shell.run_unchecked(f"SLURM_CONF={conf} sinfo")
     assert done.status != 0
     assert "Protocol authentication error" in done.stderr
     assert "Munge encode failed" in done.stderr
@@ -49,25 +49,23 @@ def test_clients_say_that_munge_is_missing(slurm_pyxis_cluster: Shell, folder: s
     ],
 )
 def test_munged_refuses_a_key_that_is_missing_open_or_somebody_elses(
-    pyxis_container: Node, root_folder: str, prepare: str, complaint: str
+    login_node: Node, root_folder: str, prepare: str, complaint: str
 ) -> None:
     options = " ".join(f"--{name}-file={root_folder}/{name}" for name in ("key", "pid", "seed", "log"))
-    done = pyxis_container.run(
+    done = login_node.run(
         f"cd {root_folder} && {prepare} && {_AS_MUNGE} munged --foreground --socket={root_folder}/socket {options}"
     )
     assert done.status != 0, str(done)
     assert complaint.lower() in done.stderr.lower(), str(done)
 
 
-def test_a_key_that_slurm_does_not_know_is_fatal(slurm_pyxis_cluster: Shell, folder: str) -> None:
-    done = slurm_pyxis_cluster.run_unchecked(
-        f"SLURM_CONF={_with_line(slurm_pyxis_cluster, folder, 'NoSuchKey=1')} sinfo"
-    )
+def test_a_key_that_slurm_does_not_know_is_fatal(cluster_shell: Shell, folder: str) -> None:
+    done = cluster_shell.run_unchecked(f"SLURM_CONF={_with_line(cluster_shell, folder, 'NoSuchKey=1')} sinfo")
     assert done.status != 0, str(done)
     assert "unrecognized key: NoSuchKey" in done.stderr
 
 
-def test_a_plugin_that_later_slurms_lack(pyxis_container: Node, root_folder: str, cell: Cell) -> None:
+def test_a_plugin_that_later_slurms_lack(login_node: Node, root_folder: str, cell: Cell) -> None:
     # A controller of its own, which knows no node of the cluster.
     changes = [
         "s|^SelectType=.*|SelectType=select/cons_res|",
@@ -79,7 +77,7 @@ def test_a_plugin_that_later_slurms_lack(pyxis_container: Node, root_folder: str
     ]
     free_port = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
     sed = " ".join(f"-e '{change}'" for change in changes)
-    started = pyxis_container.run(
+    started = login_node.run(
         f"cd {root_folder}; install --directory --owner=slurm state; touch log; chown slurm log\n"
         f"sed {sed} /etc/slurm/slurm.conf > {root_folder}/slurm.conf\n"
         f'echo SlurmctldPort=$(python3 -c "{free_port}") >> {root_folder}/slurm.conf\n'
@@ -87,11 +85,11 @@ def test_a_plugin_that_later_slurms_lack(pyxis_container: Node, root_folder: str
     )
 
     def probe() -> str | NotYet:
-        said = pyxis_container.run(f"cat {root_folder}/log {root_folder}/out").stdout
+        said = login_node.run(f"cat {root_folder}/log {root_folder}/out").stdout
         return said if "fatal" in said or "Running as primary controller" in said else NotYet(said)
 
     said = wait_for("a controller that starts or gives up", probe, limit=PATIENCE)
-    pyxis_container.run(f"kill {started.stdout.strip()}")
+    login_node.run(f"kill {started.stdout.strip()}")
     if since(cell, slurm="23.11"):
         assert "fatal" in said, said
         assert "cons_res" in said, said

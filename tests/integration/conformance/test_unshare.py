@@ -4,8 +4,8 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.integration.expectations import since
-from tests.integration.oci import TinyImage
+from tests.support.expectations import since
+from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 

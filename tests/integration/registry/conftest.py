@@ -4,37 +4,37 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 import json
 import secrets
-import ssl
 
 import bcrypt
 import pytest
 
 from ci.engine import connection as engines
 from ci.engine.connection import Engine
+from ci.environment.registry import PORT as REGISTRY_PORT
+from ci.environment.registry_client import RegistryClient, Token
 from ci.environment_file import EnvironmentFile
-from ci.images.plan import REGISTRY_PORT
 from ci.matrix.arch import Arch
-from tests.integration.container_support import Node, Registry
-from tests.integration.oci import basic, busybox_image, new_marker, put_blob
-from tests.integration.registry import tls
 from tests.integration.registry.support import (
     TOKEN_REPOSITORY,
     LoginRegistry,
     Marked,
     OwnRegistry,
+    Registries,
     TlsRegistry,
     htpasswd_settings,
     let_jobs_choose_https,
     new_name,
-    start_registry,
 )
+from tests.integration.registry.tls import TokenSigner, new_authority
+from tests.support.cluster import Node
+from tests.support.oci.tiny import busybox_image, new_marker
 
 
 @pytest.fixture
-def marked(environment: EnvironmentFile, pyxis_container: Node) -> Marked:
+def marked(environment: EnvironmentFile, login_node: Node) -> Marked:
     """Return an image of the test's own."""
     marker = new_marker()
-    return Marked(image=busybox_image(pyxis_container, marker, Arch(environment.arch)), marker=marker)
+    return Marked(image=busybox_image(login_node, marker, Arch(environment.arch)), marker=marker)
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +44,10 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def registries() -> Iterator[ExitStack]:
-    """Return the stack that removes the registries of this worker when its tests are done."""
+def registries(engine: Engine, environment: EnvironmentFile) -> Iterator[Registries]:
+    """Return what starts registries; they are removed when the tests of this worker are done."""
     with ExitStack() as stack:
-        yield stack
+        yield Registries(stack=stack, engine=engine, environment=environment)
 
 
 @pytest.fixture(scope="session")
@@ -57,39 +57,34 @@ def https_on_request(environment: EnvironmentFile) -> None:
 
 
 @pytest.fixture(scope="session")
-def tls_registry(registries: ExitStack, engine: Engine, environment: EnvironmentFile) -> TlsRegistry:
+def tls_registry(registries: Registries, tmp_path_factory: pytest.TempPathFactory) -> TlsRegistry:
     """Start a registry behind https, with a certificate of a private authority made here."""
-    name = new_name("tls")
-    authority = tls.new_authority("pyxis-matrix test authority")
-    server = tls.new_certificate(authority, name, "localhost")
-    registry = start_registry(
-        registries,
-        engine,
-        environment,
-        name=name,
+    name, authority = new_name("tls"), new_authority()
+    server = authority.issue_cert(name, "localhost", "127.0.0.1")
+    bundle = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    registry = registries.start(
+        name,
         settings={"REGISTRY_HTTP_TLS_CERTIFICATE": "/server.pem", "REGISTRY_HTTP_TLS_KEY": "/server.key"},
-        files={"/server.pem": server.pem, "/server.key": server.key_pem},
-        tls=ssl.create_default_context(cadata=authority.pem.decode()),
+        files={"/server.pem": server.cert_chain_pems[0].bytes(), "/server.key": server.private_key_pem.bytes()},
+        ca_bundle=bundle,
     )
     return TlsRegistry(registry=registry, authority=authority)
 
 
 @pytest.fixture(scope="session")
-def login_registry(registries: ExitStack, engine: Engine, environment: EnvironmentFile) -> LoginRegistry:
+def login_registry(registries: Registries) -> LoginRegistry:
     """Start a registry that asks for a user's name and password."""
     accounts = {user: secrets.token_urlsafe(12) for user in ("first", "second")}
     htpasswd = "".join(
         f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=5)).decode()}\n"
         for user, password in accounts.items()
     )
-    registry = start_registry(
-        registries,
-        engine,
-        environment,
-        name=new_name("login"),
+    registry = registries.start(
+        new_name("login"),
         settings=htpasswd_settings(),
         files={"/htpasswd": htpasswd.encode()},
-        authorization=basic("first", accounts["first"]),
+        auth=("first", accounts["first"]),
     )
     return LoginRegistry(
         registry=registry,
@@ -101,31 +96,24 @@ def login_registry(registries: ExitStack, engine: Engine, environment: Environme
 
 
 @pytest.fixture(scope="session")
-def token_registry(
-    registries: ExitStack, engine: Engine, environment: EnvironmentFile, local_registry: Registry
-) -> OwnRegistry:
+def token_registry(registries: Registries, registry_client: RegistryClient) -> OwnRegistry:
     """Start a registry that wants a token, as Docker Hub and most hosted registries do.
 
     Its token service is a blob in the environment's own registry: the tokens of anonymous users need no program, only
     an address that answers ``{"token": …}``.
     """
-    signer = tls.new_authority("pyxis-matrix test tokens")
-    facts = {"issuer": "pyxis-matrix", "service": new_name("service"), "repository": TOKEN_REPOSITORY}
-    pull = tls.registry_token(signer, **facts, actions=["pull"])
-    both = tls.registry_token(signer, **facts, actions=["pull", "push"])
-    answer = put_blob(local_registry.address, "pyxis-matrix/token", json.dumps({"token": pull}).encode())
-    return start_registry(
-        registries,
-        engine,
-        environment,
-        name=new_name("token"),
+    signer = TokenSigner(issuer="pyxis-matrix", service=new_name("service"))
+    answer = json.dumps({"token": signer.token(TOKEN_REPOSITORY, "pull")}).encode()
+    digest = registry_client.upload_blob("pyxis-matrix/token", answer)
+    return registries.start(
+        new_name("token"),
         settings={
             "REGISTRY_AUTH": "token",
-            "REGISTRY_AUTH_TOKEN_REALM": f"http://registry:{REGISTRY_PORT}{answer}",
-            "REGISTRY_AUTH_TOKEN_SERVICE": facts["service"],
-            "REGISTRY_AUTH_TOKEN_ISSUER": facts["issuer"],
+            "REGISTRY_AUTH_TOKEN_REALM": f"http://registry:{REGISTRY_PORT}/v2/pyxis-matrix/token/blobs/{digest}",
+            "REGISTRY_AUTH_TOKEN_SERVICE": signer.service,
+            "REGISTRY_AUTH_TOKEN_ISSUER": signer.issuer,
             "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE": "/signer.pem",
         },
-        files={"/signer.pem": signer.pem},
-        authorization=f"Bearer {both}",
+        files={"/signer.pem": signer.authority.cert_pem.bytes()},
+        auth=Token(signer.token(TOKEN_REPOSITORY, "pull", "push")),
     )

@@ -7,29 +7,26 @@ pull, reach it by its name in the network.
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-import http.client
+from dataclasses import dataclass, replace
+from pathlib import Path
 import secrets
 import shlex
-import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ci import paths
-from ci.engine.connection import LABEL_CELL, LABEL_ROLE, LABEL_RUN, Engine, InsideFile, labels
+import trustme
+
+from ci.engine.connection import LABEL_CELL, LABEL_ROLE, LABEL_RUN, Engine, InsideFile
+from ci.environment import registry
+from ci.environment.registry_client import Auth, RegistryClient
+from ci.environment.service import Place
 from ci.environment.ssh import Completed
-from ci.environment.wait import NotYet, wait_for
 from ci.environment_file import EnvironmentFile
-from ci.images.plan import REGISTRY_PORT
-from tests.integration.container_support import IMAGE_MARKER, Node, Shell
-from tests.integration.oci import Image, Pushed, push
-from tests.integration.registry import tls as certificates
+from tests.support.cluster import Node, Shell
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.images import Image, Pushed, push
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
-    from docker.types import EndpointConfig
-
-_READY_SECONDS = 30.0
-_CONFIG = "/etc/docker/registry/config.yml"
 
 # ENROOT_ALLOW_HTTP is the administrator's: Pyxis keeps a job from setting it, and the environment's nodes have it on.
 # For a job of this suite the node's file asks this variable instead; for every other job its answer is still yes.
@@ -45,27 +42,19 @@ class OwnRegistry:
     """A registry that a test or a suite started for itself."""
 
     container: "Container"
-    host_address: str
-    """Where this process pushes to."""
     name: str
     """Its host name on the nodes; what credentials are filed under."""
-    authorization: str = ""
-    """Header with which to push."""
-    tls: ssl.SSLContext | None = None
+    client: RegistryClient
+    """How this process reaches it, with the right to push."""
 
     @property
     def node_address(self) -> str:
         """Where jobs pull from."""
-        return f"{self.name}:{REGISTRY_PORT}"
+        return f"{self.name}:{registry.PORT}"
 
-    def push(
-        self, repository: str, tag: str, *images: Image, authorization: str | None = None, **how: object
-    ) -> Pushed:
+    def push(self, repository: str, tag: str, *images: Image, **how: Any) -> Pushed:  # noqa: ANN401 - see ``push``
         """Push images and return them under the address that the nodes know."""
-        header = self.authorization if authorization is None else authorization
-        options: dict[str, object] = {**how, "authorization": header, "tls": self.tls}
-        pushed = push(self.host_address, repository, tag, *images, **options)  # type: ignore[arg-type]
-        return pushed.at(self.node_address)
+        return push(self.client, repository, tag, *images, **how).at(self.node_address)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +70,12 @@ class TlsRegistry:
     """A registry behind https, and the authority that signed its certificate."""
 
     registry: OwnRegistry
-    authority: certificates.Certificate
+    authority: trustme.CA
+
+    @property
+    def trust(self) -> str:
+        """The authority's certificate as a file's text."""
+        return self.authority.cert_pem.bytes().decode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,65 +103,46 @@ def new_name(kind: str) -> str:
     return f"{kind}-{secrets.token_hex(3)}"
 
 
-def start_registry(
-    stack: ExitStack,
-    engine: Engine,
-    environment: EnvironmentFile,
-    *,
-    name: str,
-    settings: Mapping[str, str] | None = None,
-    files: Mapping[str, bytes] | None = None,
-    authorization: str = "",
-    tls: ssl.SSLContext | None = None,
-) -> OwnRegistry:
-    """Start a registry that ``stack`` removes.
+@dataclass(frozen=True, kw_only=True)
+class Registries:
+    """Starts registries beside the environment's own; ``stack`` removes them."""
 
-    ``settings`` are distribution's own environment variables (REGISTRY_HTTP_TLS_KEY and so on), which override its
-    configuration file key by key; ``files`` are placed into the container under their paths.
-    """
-    ours = {LABEL_RUN: environment.run, LABEL_CELL: environment.cell}
-    query = [f"{key}={value}" for key, value in (ours | {LABEL_ROLE: "registry"}).items()]
-    (shared,) = engine.api.containers.list(filters={"label": query})
-    (network,) = shared.attrs["NetworkSettings"]["Networks"]
-    endpoint: EndpointConfig = engine.api.api.create_endpoint_config(aliases=[name])
-    container = engine.api.containers.create(
-        shared.attrs["Image"],
-        name=f"pyxis-matrix-{environment.run}-{environment.cell}-{name}",
-        labels=labels(environment.run, environment.cell, "own-registry"),
-        environment=dict(settings or {}),
-        ports={f"{REGISTRY_PORT}/tcp": ("127.0.0.1", 0)},
-        network=network,
-        networking_config={network: endpoint},
-    )
-    stack.callback(engine.remove, container)
-    inside = {_CONFIG: (paths.CONTAINERS / "registry" / "config.yml").read_bytes(), **(files or {})}
-    engine.put(container, {path: InsideFile(content=content) for path, content in inside.items()})
-    container.start()
-    address = f"localhost:{engine.published_port(container, REGISTRY_PORT)}"
-    wait_for(
-        f"registry {name}",
-        lambda: _answers(address, tls),
-        limit=_READY_SECONDS,
-        alive=lambda: engine.alive(container),
-        diagnose=lambda: engine.log_tail(container),
-    )
-    return OwnRegistry(container=container, host_address=address, name=name, authorization=authorization, tls=tls)
+    stack: ExitStack
+    engine: Engine
+    environment: EnvironmentFile
 
+    def start(
+        self,
+        name: str,
+        *,
+        settings: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        auth: Auth | None = None,
+        ca_bundle: Path | None = None,
+    ) -> OwnRegistry:
+        """Start a registry that the nodes know as ``name``, and wait until it answers.
 
-def _answers(address: str, tls: ssl.SSLContext | None) -> int | NotYet:
-    connection = (
-        http.client.HTTPSConnection(address, timeout=5, context=tls)
-        if tls
-        else http.client.HTTPConnection(address, timeout=5)
-    )
-    try:
-        connection.request("GET", "/v2/")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        return NotYet(str(error))
-    finally:
-        connection.close()
-    return status if status in {200, 401} else NotYet(f"status {status}")
+        ``settings`` are distribution's own environment variables (REGISTRY_HTTP_TLS_KEY and so on), which override its
+        configuration file key by key; ``files`` are placed into the container under their paths. ``auth`` and
+        ``ca_bundle`` are for the client.
+        """
+        run, cell = self.environment.run, self.environment.cell
+        image, network = self._shared()
+        usual = registry.planned(image, f"pyxis-matrix-{run}-{cell}-{name}", hostname=name)
+        inside = {path: InsideFile(content=content) for path, content in (files or {}).items()}
+        wanted = replace(usual, role="own-registry", environment=dict(settings or {}), files={**usual.files, **inside})
+        place = Place(engine=self.engine, stack=self.stack, run=run, cell=cell, network=network)
+        started = registry.start(place, wanted, ca_bundle)
+        client = RegistryClient(started.address, auth=auth, ca_bundle=ca_bundle)
+        return OwnRegistry(container=started.container, name=name, client=client)
+
+    def _shared(self) -> tuple[str, str]:
+        """Return image and network of the environment's registry."""
+        asked = {LABEL_RUN: self.environment.run, LABEL_CELL: self.environment.cell, LABEL_ROLE: "registry"}
+        query = [f"{key}={value}" for key, value in asked.items()]
+        (shared,) = self.engine.api.containers.list(filters={"label": query})
+        (network,) = shared.attrs["NetworkSettings"]["Networks"]
+        return shared.attrs["Image"], network
 
 
 # -- jobs -----------------------------------------------------------------------------------------------------------

@@ -11,22 +11,10 @@ from typing import Any
 
 import pytest
 
+from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
-from tests.integration.container_support import IMAGE_MARKER, Node, Registry, Shell
-from tests.integration.expectations import since
-from tests.integration.oci import (
-    Compression,
-    Form,
-    Image,
-    Layer,
-    Pushed,
-    busybox_image,
-    busybox_layer,
-    new_marker,
-    push,
-)
 from tests.integration.registry.support import (
     TOKEN_REPOSITORY,
     LoginRegistry,
@@ -36,6 +24,12 @@ from tests.integration.registry.support import (
     runs,
     user_files,
 )
+from tests.support.cluster import Node, Shell
+from tests.support.expectations import since
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.images import Form, Image, Pushed, push
+from tests.support.oci.layers import Compression, Layer
+from tests.support.oci.tiny import busybox_image, busybox_layer, new_marker
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
@@ -65,26 +59,24 @@ def other_arch(environment: EnvironmentFile) -> Arch:
 
 @pytest.mark.parametrize("stored", FORMATS)
 def test_format_without_login(
-    slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked, stored: str
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, stored: str
 ) -> None:
-    pushed = push(local_registry.address, f"formats/{marked.marker}", "1", marked.image, **FORMATS[stored])
-    runs(slurm_pyxis_cluster, pushed.reference, marked.marker)
+    pushed = push(registry_client, f"formats/{marked.marker}", "1", marked.image, **FORMATS[stored])
+    runs(cluster_shell, pushed.reference, marked.marker)
 
 
 @pytest.mark.parametrize("stored", FORMATS)
-def test_format_with_token(slurm_pyxis_cluster: Shell, to_token_registry: Pusher, marked: Marked, stored: str) -> None:
-    runs(slurm_pyxis_cluster, to_token_registry(marked.image, **FORMATS[stored]).reference, marked.marker)
+def test_format_with_token(cluster_shell: Shell, to_token_registry: Pusher, marked: Marked, stored: str) -> None:
+    runs(cluster_shell, to_token_registry(marked.image, **FORMATS[stored]).reference, marked.marker)
 
 
 @pytest.mark.parametrize("stored", FORMATS)
-def test_format_with_password(
-    slurm_pyxis_cluster: Shell, login_registry: LoginRegistry, marked: Marked, stored: str
-) -> None:
+def test_format_with_password(cluster_shell: Shell, login_registry: LoginRegistry, marked: Marked, stored: str) -> None:
     own = login_registry.registry
     line = f"machine {own.name} login {login_registry.user} password {login_registry.password}\n"
-    known = {"ENROOT_CONFIG_PATH": user_files(slurm_pyxis_cluster, {".credentials": line})}
+    known = {"ENROOT_CONFIG_PATH": user_files(cluster_shell, {".credentials": line})}
     pushed = own.push("formats/img", marked.marker, marked.image, **FORMATS[stored])
-    runs(slurm_pyxis_cluster, pushed.reference, marked.marker, known)
+    runs(cluster_shell, pushed.reference, marked.marker, known)
 
 
 # -- several architectures ------------------------------------------------------------------------------------------
@@ -93,62 +85,62 @@ def test_format_with_password(
 @pytest.mark.parametrize("form", list(Form))
 def test_index_gives_the_node_its_own_architecture(
     *,
-    slurm_pyxis_cluster: Shell,
+    cluster_shell: Shell,
     to_token_registry: Pusher,
-    pyxis_container: Node,
+    login_node: Node,
     marked: Marked,
     other_arch: Arch,
     form: Form,
 ) -> None:
-    foreign = busybox_image(pyxis_container, new_marker(), other_arch)
+    foreign = busybox_image(login_node, new_marker(), other_arch)
     for images in [(foreign, marked.image), (marked.image, foreign)]:
-        runs(slurm_pyxis_cluster, to_token_registry(*images, form=form).reference, marked.marker)
+        runs(cluster_shell, to_token_registry(*images, form=form).reference, marked.marker)
 
 
 def test_docker_list_without_login_gives_the_node_its_own_architecture(
-    slurm_pyxis_cluster: Shell, local_registry: Registry, pyxis_container: Node, marked: Marked, other_arch: Arch
+    cluster_shell: Shell, registry_client: RegistryClient, login_node: Node, marked: Marked, other_arch: Arch
 ) -> None:
-    foreign = busybox_image(pyxis_container, new_marker(), other_arch)
-    pushed = push(local_registry.address, f"formats/{marked.marker}", "1", foreign, marked.image)
-    runs(slurm_pyxis_cluster, pushed.reference, marked.marker)
+    foreign = busybox_image(login_node, new_marker(), other_arch)
+    pushed = push(registry_client, f"formats/{marked.marker}", "1", foreign, marked.image)
+    runs(cluster_shell, pushed.reference, marked.marker)
 
 
 @pytest.mark.parametrize("form", list(Form))
 def test_index_without_the_nodes_architecture(
     *,
-    slurm_pyxis_cluster: Shell,
+    cluster_shell: Shell,
     to_token_registry: Pusher,
-    pyxis_container: Node,
+    login_node: Node,
     other_arch: Arch,
     form: Form,
     cell: Cell,
 ) -> None:
-    foreign = busybox_image(pyxis_container, new_marker(), other_arch)
-    said = refused(slurm_pyxis_cluster, to_token_registry(foreign, form=form, index=True).reference)
+    foreign = busybox_image(login_node, new_marker(), other_arch)
+    said = refused(cluster_shell, to_token_registry(foreign, form=form, index=True).reference)
     assert ("404 Not Found" in said) is (cell.runtime is Runtime.NVIDIA), said
 
 
 def test_message_names_the_missing_architecture(
-    slurm_pyxis_cluster: Shell,
+    cluster_shell: Shell,
     to_token_registry: Pusher,
-    pyxis_container: Node,
+    login_node: Node,
     other_arch: Arch,
     environment: EnvironmentFile,
 ) -> None:
-    foreign = busybox_image(pyxis_container, new_marker(), other_arch)
-    said = refused(slurm_pyxis_cluster, to_token_registry(foreign, form=Form.OCI, index=True).reference)
+    foreign = busybox_image(login_node, new_marker(), other_arch)
+    said = refused(cluster_shell, to_token_registry(foreign, form=Form.OCI, index=True).reference)
     assert environment.arch in said or Arch(environment.arch).uname in said, said
 
 
 def test_image_of_another_architecture_is_no_secret(
-    slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked, other_arch: Arch, cell: Cell
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, other_arch: Arch, cell: Cell
 ) -> None:
     # A single manifest has nothing to choose from. enroot takes it, with a warning that a successful job does not show
     # (so this is read from `enroot import`); the embedded runtime refuses it.
     claimed = replace(marked.image, arch=other_arch)
-    pushed = push(local_registry.address, f"formats/{marked.marker}", "1", claimed)
+    pushed = push(registry_client, f"formats/{marked.marker}", "1", claimed)
     command = f"cd $(mktemp -d) && enroot import --output image.sqsh 'docker://{pushed.reference}'"
-    done = slurm_pyxis_cluster.run_unchecked(command)
+    done = cluster_shell.run_unchecked(command)
     assert (done.status == 0) is (cell.runtime is Runtime.NVIDIA), str(done)
     assert "architecture" in done.stderr, str(done)
     assert other_arch.value in done.stderr, str(done)
@@ -177,56 +169,56 @@ def without_end(tar: bytes) -> bytes:
 
 @pytest.mark.parametrize("stored", ["docker-v2s2"])
 def test_uncompressed_layers(
-    slurm_pyxis_cluster: Shell, local_registry: Registry, pyxis_container: Node, marked: Marked, stored: str
+    cluster_shell: Shell, registry_client: RegistryClient, login_node: Node, marked: Marked, stored: str
 ) -> None:
-    image = squashed(pyxis_container, marked, Compression.NONE)
-    pushed = push(local_registry.address, f"formats/{marked.marker}", "1", image, **FORMATS[stored])
-    runs(slurm_pyxis_cluster, pushed.reference, marked.marker)
+    image = squashed(login_node, marked, Compression.NONE)
+    pushed = push(registry_client, f"formats/{marked.marker}", "1", image, **FORMATS[stored])
+    runs(cluster_shell, pushed.reference, marked.marker)
 
 
 def test_zstd_layers(
-    slurm_pyxis_cluster: Shell, to_token_registry: Pusher, pyxis_container: Node, marked: Marked, cell: Cell
+    cluster_shell: Shell, to_token_registry: Pusher, login_node: Node, marked: Marked, cell: Cell
 ) -> None:
-    pushed = to_token_registry(squashed(pyxis_container, marked, ZSTD), form=Form.OCI)
+    pushed = to_token_registry(squashed(login_node, marked, ZSTD), form=Form.OCI)
     if since(cell, enroot="4.0.0"):
-        runs(slurm_pyxis_cluster, pushed.reference, marked.marker)
+        runs(cluster_shell, pushed.reference, marked.marker)
     else:
-        assert "tar archive" in refused(slurm_pyxis_cluster, pushed.reference)
+        assert "tar archive" in refused(cluster_shell, pushed.reference)
 
 
 def test_zstd_layers_with_the_job_naming_the_program(
-    slurm_pyxis_cluster: Shell, to_token_registry: Pusher, pyxis_container: Node, marked: Marked
+    cluster_shell: Shell, to_token_registry: Pusher, login_node: Node, marked: Marked
 ) -> None:
     # The way out for enroot 3: zstd reads gzip too, and the job may choose.
-    pushed = to_token_registry(squashed(pyxis_container, marked, ZSTD), form=Form.OCI)
-    runs(slurm_pyxis_cluster, pushed.reference, marked.marker, {"ENROOT_GZIP_PROGRAM": "zstd"})
+    pushed = to_token_registry(squashed(login_node, marked, ZSTD), form=Form.OCI)
+    runs(cluster_shell, pushed.reference, marked.marker, {"ENROOT_GZIP_PROGRAM": "zstd"})
 
 
 @pytest.mark.parametrize("ways", [(GZIP, ZSTD), (ZSTD, GZIP)], ids=["gzip-below-zstd", "zstd-below-gzip"])
 def test_mixed_layers(
     *,
-    slurm_pyxis_cluster: Shell,
+    cluster_shell: Shell,
     to_token_registry: Pusher,
-    pyxis_container: Node,
+    login_node: Node,
     marked: Marked,
     cell: Cell,
     ways: tuple[Compression, ...],
 ) -> None:
-    image = squashed(pyxis_container, marked, ways[0])
+    image = squashed(login_node, marked, ways[0])
     top = Layer.of({"/second-layer": f"{marked.marker}\n", "/ballast": secrets.token_bytes(1 << 20)}, ways[1])
     pushed = to_token_registry(image.plus(top), form=Form.OCI)
     if since(cell, enroot="4.0.0"):
-        runs(slurm_pyxis_cluster, pushed.reference, f"{marked.marker}\n{marked.marker}", None, "/second-layer")
+        runs(cluster_shell, pushed.reference, f"{marked.marker}\n{marked.marker}", None, "/second-layer")
     else:
-        assert "tar archive" in refused(slurm_pyxis_cluster, pushed.reference)
+        assert "tar archive" in refused(cluster_shell, pushed.reference)
 
 
 def test_small_zstd_layer_is_not_lost(
-    slurm_pyxis_cluster: Shell, to_token_registry: Pusher, marked: Marked, cell: Cell
+    cluster_shell: Shell, to_token_registry: Pusher, marked: Marked, cell: Cell
 ) -> None:
     # An archive of less than a block is no archive to tar, but no error either.
     pushed = to_token_registry(marked.image.plus(Layer.of({"/small": f"{marked.marker}\n"}, ZSTD)), form=Form.OCI)
     if since(cell, enroot="4.0.0"):
-        runs(slurm_pyxis_cluster, pushed.reference, f"{marked.marker}\n{marked.marker}", None, "/small")
+        runs(cluster_shell, pushed.reference, f"{marked.marker}\n{marked.marker}", None, "/small")
     else:
-        refused(slurm_pyxis_cluster, pushed.reference)
+        refused(cluster_shell, pushed.reference)

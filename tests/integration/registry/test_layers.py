@@ -7,11 +7,14 @@ import shlex
 
 import pytest
 
+from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
-from tests.integration.container_support import IMAGE_MARKER, Registry, Shell
-from tests.integration.expectations import since
-from tests.integration.oci import Directory, Entry, File, Image, Layer, Symlink, Whiteout, push
 from tests.integration.registry.support import Marked
+from tests.support.cluster import Shell
+from tests.support.expectations import since
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.images import Image, push
+from tests.support.oci.layers import Directory, Entry, File, Layer, Symlink, Whiteout
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
@@ -23,9 +26,9 @@ BELOW: dict[str, Entry] = {
 }
 
 
-def seen(shell: Shell, registry: Registry, marked: Marked, image: Image, script: str) -> list[str]:
+def seen(shell: Shell, registry: RegistryClient, marked: Marked, image: Image, script: str) -> list[str]:
     """Push an image, run a script in it and return the words that it wrote."""
-    pushed = push(registry.address, f"layers/{marked.marker}", "1", image)
+    pushed = push(registry, f"layers/{marked.marker}", "1", image)
     done = shell.srun("sh", "-c", f"cat {IMAGE_MARKER} && {script}", image=pushed.reference)
     marker, _, rest = done.stdout.partition("\n")
     assert marker == marked.marker
@@ -37,38 +40,38 @@ def everything(path: str) -> str:
     return f'cd {shlex.quote(path)} && find . ! -type d | sort | while read f; do echo "$f=$(cat "$f")"; done'
 
 
-def test_removed_file(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:
+def test_removed_file(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
     image = marked.image.plus(Layer.of(BELOW), Layer.of({"/data/gone": Whiteout()}))
-    found = seen(slurm_pyxis_cluster, local_registry, marked, image, everything("/data"))
+    found = seen(cluster_shell, registry_client, marked, image, everything("/data"))
     assert found == ["./folder/deep/leaf=below", "./folder/inner=below", "./kept=below"]
 
 
-def test_removed_directory(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:
+def test_removed_directory(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
     image = marked.image.plus(Layer.of(BELOW), Layer.of({"/data/folder": Whiteout()}))
-    found = seen(slurm_pyxis_cluster, local_registry, marked, image, f"ls /data; {everything('/data')}")
+    found = seen(cluster_shell, registry_client, marked, image, f"ls /data; {everything('/data')}")
     assert found == ["gone", "kept", "./gone=below", "./kept=below"]
 
 
 def test_directory_removed_and_made_anew_in_a_later_layer(
-    slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked
 ) -> None:
     image = marked.image.plus(
         Layer.of(BELOW), Layer.of({"/data/folder": Whiteout()}), Layer.of({"/data/folder/new": "above"})
     )
-    found = seen(slurm_pyxis_cluster, local_registry, marked, image, everything("/data"))
+    found = seen(cluster_shell, registry_client, marked, image, everything("/data"))
     assert found == ["./folder/new=above", "./gone=below", "./kept=below"]
 
 
 def test_opaque_directory_loaded_without_an_import(
-    slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked, cell: Cell
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, cell: Cell
 ) -> None:
     """`enroot load` lays the layers over each other as the user, where an import has the privileges of its helpers."""
     above: dict[str, Entry] = {"/data/folder": Directory(opaque=True), "/data/folder/new": "above"}
     image = marked.image.plus(Layer.of(BELOW), Layer.of(above))
-    pushed = push(local_registry.address, f"layers/{marked.marker}", "1", image)
+    pushed = push(registry_client, f"layers/{marked.marker}", "1", image)
     name = f"load-{marked.marker}"
     script = f"cat {IMAGE_MARKER} && {everything('/data')}"
-    done = slurm_pyxis_cluster.run_unchecked(
+    done = cluster_shell.run_unchecked(
         f"enroot load --name {name} 'docker://{pushed.reference}' && enroot start {name} sh -c {shlex.quote(script)};"
         f" status=$?; enroot remove --force {name}; exit $status"
     )
@@ -79,37 +82,37 @@ def test_opaque_directory_loaded_without_an_import(
         assert "Usage: enroot" in done.stdout + done.stderr, str(done)
 
 
-def test_opaque_directory(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:
+def test_opaque_directory(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
     # What `RUN rm -rf /data/folder && mkdir …` becomes: removed and made anew within one layer.
     above: dict[str, Entry] = {"/data/folder": Directory(opaque=True), "/data/folder/new": "above"}
     image = marked.image.plus(Layer.of(BELOW), Layer.of(above))
-    found = seen(slurm_pyxis_cluster, local_registry, marked, image, everything("/data"))
+    found = seen(cluster_shell, registry_client, marked, image, everything("/data"))
     assert found == ["./folder/new=above", "./gone=below", "./kept=below"]
 
 
 def test_opaque_directory_below_another_layer(
-    slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked
 ) -> None:
     # A later layer that only adds to it must not bring back what the opaque one hid.
     middle: dict[str, Entry] = {"/data/folder": Directory(opaque=True), "/data/folder/new": "middle"}
     image = marked.image.plus(Layer.of(BELOW), Layer.of(middle), Layer.of({"/data/folder/newer": "above"}))
-    found = seen(slurm_pyxis_cluster, local_registry, marked, image, everything("/data/folder"))
+    found = seen(cluster_shell, registry_client, marked, image, everything("/data/folder"))
     assert found == ["./new=middle", "./newer=above"]
 
 
-def test_file_replaced(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:
+def test_file_replaced(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
     image = marked.image.plus(Layer.of(BELOW), Layer.of({"/data/kept": "above"}))
-    assert "./kept=above" in seen(slurm_pyxis_cluster, local_registry, marked, image, everything("/data"))
+    assert "./kept=above" in seen(cluster_shell, registry_client, marked, image, everything("/data"))
 
 
 def test_file_in_place_of_a_directory_and_the_reverse(
-    slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked
 ) -> None:
     above: dict[str, Entry] = {"/data/folder": "now a file", "/data/gone/inner": "above"}
     image = marked.image.plus(Layer.of(BELOW), Layer.of(above))
     found = seen(
-        slurm_pyxis_cluster,
-        local_registry,
+        cluster_shell,
+        registry_client,
         marked,
         image,
         "cat /data/folder; echo; cat /data/gone/inner; echo; ls /data",
@@ -117,12 +120,12 @@ def test_file_in_place_of_a_directory_and_the_reverse(
     assert found == ["now", "a", "file", "above", "folder", "gone", "kept"]
 
 
-def test_whiteout_of_what_never_was(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:
+def test_whiteout_of_what_never_was(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
     image = marked.image.plus(Layer.of({"/never/was": Whiteout()}))
-    assert seen(slurm_pyxis_cluster, local_registry, marked, image, "ls -A /never; echo end") == ["end"]
+    assert seen(cluster_shell, registry_client, marked, image, "ls -A /never; echo end") == ["end"]
 
 
-def test_modes_and_links(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:
+def test_modes_and_links(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
     top: dict[str, Entry] = {
         "/data/program": File(content=b"#!/bin/sh\necho ran\n", mode=0o755),
         "/data/secret": File(content=b"x", mode=0o640),
@@ -130,8 +133,8 @@ def test_modes_and_links(slurm_pyxis_cluster: Shell, local_registry: Registry, m
         "/data/link": Symlink("program"),
     }
     found = seen(
-        slurm_pyxis_cluster,
-        local_registry,
+        cluster_shell,
+        registry_client,
         marked,
         marked.image.plus(Layer.of(top)),
         "/data/link; cd /data; stat -c %a program secret folder; readlink link",
@@ -139,14 +142,12 @@ def test_modes_and_links(slurm_pyxis_cluster: Shell, local_registry: Registry, m
     assert found == ["ran", "755", "640", "711", "program"]
 
 
-def test_many_layers(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:
+def test_many_layers(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
     more = [Layer.of({f"/data/{number}": str(number), "/data/last": str(number)}) for number in range(40)]
-    found = seen(
-        slurm_pyxis_cluster, local_registry, marked, marked.image.plus(*more), "ls /data | wc -l; cat /data/last"
-    )
+    found = seen(cluster_shell, registry_client, marked, marked.image.plus(*more), "ls /data | wc -l; cat /data/last")
     assert found == ["41", "39"]
 
 
-def test_empty_layer(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:
+def test_empty_layer(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
     image = marked.image.plus(Layer.of({}), Layer.of({"/data/kept": "above"}))
-    assert seen(slurm_pyxis_cluster, local_registry, marked, image, "cat /data/kept") == ["above"]
+    assert seen(cluster_shell, registry_client, marked, image, "cat /data/kept") == ["above"]

@@ -1,30 +1,27 @@
 """A registry that asks who is there: passwords, where they are looked up, and tokens."""
 
 from base64 import b64encode
-from contextlib import ExitStack
 import hashlib
-import http.client
+import http
 
 import pytest
 
-from ci.engine.connection import Engine
-from ci.environment_file import EnvironmentFile
-from ci.images.plan import REGISTRY_PORT
+from ci.environment.registry import PORT as REGISTRY_PORT
 from ci.matrix.cells import Cell, Runtime
-from tests.integration.container_support import Shell
-from tests.integration.oci import Pushed, basic
 from tests.integration.registry.support import (
     TOKEN_REPOSITORY,
     LoginRegistry,
     Marked,
     OwnRegistry,
+    Registries,
     htpasswd_settings,
     new_name,
     refused,
     runs,
-    start_registry,
     user_files,
 )
+from tests.support.cluster import Shell
+from tests.support.oci.images import Pushed
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
@@ -40,107 +37,90 @@ def credentials(shell: Shell, *lines: str) -> dict[str, str]:
     return {"ENROOT_CONFIG_PATH": user_files(shell, {".credentials": "".join(f"{line}\n" for line in lines)})}
 
 
-def status(registry: OwnRegistry) -> int:
-    """Return what the registry answers to its own header of authorization."""
-    connection = http.client.HTTPConnection(registry.host_address, timeout=10)
-    try:
-        connection.request("GET", "/v2/", headers={"Authorization": registry.authorization})
-        return connection.getresponse().status
-    finally:
-        connection.close()
-
-
-def test_password(slurm_pyxis_cluster: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked) -> None:
+def test_password(cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked) -> None:
     # The file knows hosts only; the reference has a port (NVIDIA/enroot#99).
     line = f"machine {login_registry.registry.name} login {login_registry.user} password {login_registry.password}"
-    done = runs(slurm_pyxis_cluster, guarded.reference, marked.marker, credentials(slurm_pyxis_cluster, line))
+    done = runs(cluster_shell, guarded.reference, marked.marker, credentials(cluster_shell, line))
     assert login_registry.password not in done.stderr
 
 
 def test_registry_knows_its_passwords(login_registry: LoginRegistry) -> None:
     # Without this, a registry that turned everybody away would pass all tests of wrong passwords.
-    assert status(login_registry.registry) == http.HTTPStatus.OK
+    assert login_registry.registry.client.ping() == http.HTTPStatus.OK
 
 
-def test_no_password(slurm_pyxis_cluster: Shell, guarded: Pushed) -> None:
-    refused(slurm_pyxis_cluster, guarded.reference, credentials(slurm_pyxis_cluster))
+def test_no_password(cluster_shell: Shell, guarded: Pushed) -> None:
+    refused(cluster_shell, guarded.reference, credentials(cluster_shell))
 
 
-def test_wrong_password(slurm_pyxis_cluster: Shell, login_registry: LoginRegistry, guarded: Pushed) -> None:
+def test_wrong_password(cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed) -> None:
     line = f"machine {login_registry.registry.name} login {login_registry.user} password wrong"
-    refused(slurm_pyxis_cluster, guarded.reference, credentials(slurm_pyxis_cluster, line))
+    refused(cluster_shell, guarded.reference, credentials(cluster_shell, line))
 
 
 def test_credentials_with_a_port_match_nothing(
-    slurm_pyxis_cluster: Shell, login_registry: LoginRegistry, guarded: Pushed
+    cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed
 ) -> None:
     host = f"{login_registry.registry.name}:{REGISTRY_PORT}"
     line = f"machine {host} login {login_registry.user} password {login_registry.password}"
-    refused(slurm_pyxis_cluster, guarded.reference, credentials(slurm_pyxis_cluster, line))
+    refused(cluster_shell, guarded.reference, credentials(cluster_shell, line))
 
 
-def test_credentials_of_another_host(
-    slurm_pyxis_cluster: Shell, login_registry: LoginRegistry, guarded: Pushed
-) -> None:
+def test_credentials_of_another_host(cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed) -> None:
     line = f"machine elsewhere.example login {login_registry.user} password {login_registry.password}"
-    refused(slurm_pyxis_cluster, guarded.reference, credentials(slurm_pyxis_cluster, line))
+    refused(cluster_shell, guarded.reference, credentials(cluster_shell, line))
 
 
 def test_password_from_the_environment(
-    slurm_pyxis_cluster: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked
+    cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked
 ) -> None:
     line = f"machine {login_registry.registry.name} login {login_registry.user} password $TEAM_PASSWORD"
-    variables = {**credentials(slurm_pyxis_cluster, line), "TEAM_PASSWORD": login_registry.password}
-    runs(slurm_pyxis_cluster, guarded.reference, marked.marker, variables)
+    variables = {**credentials(cluster_shell, line), "TEAM_PASSWORD": login_registry.password}
+    runs(cluster_shell, guarded.reference, marked.marker, variables)
 
 
 def test_user_in_the_reference(
-    slurm_pyxis_cluster: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked
+    cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked
 ) -> None:
     host, user, password = login_registry.registry.name, login_registry.second_user, login_registry.second_password
-    known = credentials(slurm_pyxis_cluster, f"machine {host} login {user} password {password}")
-    runs(slurm_pyxis_cluster, f"{user}@{guarded.reference}", marked.marker, known)
-    refused(slurm_pyxis_cluster, f"{login_registry.user}@{guarded.reference}", known)
+    known = credentials(cluster_shell, f"machine {host} login {user} password {password}")
+    runs(cluster_shell, f"{user}@{guarded.reference}", marked.marker, known)
+    refused(cluster_shell, f"{login_registry.user}@{guarded.reference}", known)
 
 
 def test_user_in_the_reference_has_the_second_account(
-    slurm_pyxis_cluster: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked
+    cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked
 ) -> None:
     host = login_registry.registry.name
     known = credentials(
-        slurm_pyxis_cluster,
+        cluster_shell,
         f"machine {host} login {login_registry.user} password wrong",
         f"machine {host} login {login_registry.second_user} password {login_registry.second_password}",
     )
-    runs(slurm_pyxis_cluster, f"{login_registry.second_user}@{guarded.reference}", marked.marker, known)
+    runs(cluster_shell, f"{login_registry.second_user}@{guarded.reference}", marked.marker, known)
 
 
-def test_passwords_that_are_not_bcrypt(
-    slurm_pyxis_cluster: Shell, registries: ExitStack, engine: Engine, environment: EnvironmentFile
-) -> None:
+def test_passwords_that_are_not_bcrypt(cluster_shell: Shell, registries: Registries) -> None:
     # What `htpasswd` makes unless told otherwise; the registry passes over such lines, so nobody can enter.
     hashed = b64encode(hashlib.sha1(b"right", usedforsecurity=False).digest()).decode()
-    own = start_registry(
-        registries,
-        engine,
-        environment,
-        name=new_name("sha"),
+    own = registries.start(
+        new_name("sha"),
         settings=htpasswd_settings(),
         files={"/htpasswd": f"user:{{SHA}}{hashed}\n".encode()},
-        authorization=basic("user", "right"),
+        auth=("user", "right"),
     )
     # enroot 3.5 and later don't show why they were turned away, so it is the registry that is asked.
-    assert status(own) == http.HTTPStatus.UNAUTHORIZED
-    known = credentials(slurm_pyxis_cluster, f"machine {own.name} login user password right")
-    refused(slurm_pyxis_cluster, f"{own.node_address}#team/img:1", known)
+    assert own.client.ping() == http.HTTPStatus.UNAUTHORIZED
+    known = credentials(cluster_shell, f"machine {own.name} login user password right")
+    refused(cluster_shell, f"{own.node_address}#team/img:1", known)
 
 
-def test_token(slurm_pyxis_cluster: Shell, token_registry: OwnRegistry, marked: Marked) -> None:
+def test_token(cluster_shell: Shell, token_registry: OwnRegistry, marked: Marked) -> None:
     pushed = token_registry.push(TOKEN_REPOSITORY, marked.marker, marked.image)
-    runs(slurm_pyxis_cluster, pushed.reference, marked.marker)
+    runs(cluster_shell, pushed.reference, marked.marker)
 
 
-def test_token_for_another_repository(slurm_pyxis_cluster: Shell, token_registry: OwnRegistry, cell: Cell) -> None:
-    said = refused(slurm_pyxis_cluster, f"{token_registry.node_address}#guarded/other:1")
+def test_token_for_another_repository(cluster_shell: Shell, token_registry: OwnRegistry, cell: Cell) -> None:
+    said = refused(cluster_shell, f"{token_registry.node_address}#guarded/other:1")
     # Turned away, and not just without such an image.
     assert ("401" if cell.runtime is Runtime.NVIDIA else "unauthorized") in said, said

@@ -2,13 +2,16 @@
 
 import pytest
 
+from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
-from tests.integration.container_support import NOWHERE, Node, Registry, Shell
-from tests.integration.expectations import since
-from tests.integration.oci import TinyImage, busybox_image, new_marker, push
 from tests.integration.registry.support import Marked, refused, runs
+from tests.support.cluster import Node, Shell
+from tests.support.enroot import NOWHERE
+from tests.support.expectations import since
+from tests.support.oci.images import push
+from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
@@ -23,85 +26,85 @@ def runs_from_enroot_4_on(shell: Shell, cell: Cell, reference: str, marker: str)
         assert ("Invalid image reference" if "#" in reference else "127.0.0.1 port 9") in said, said
 
 
-def test_hash_form(slurm_pyxis_cluster: Shell, tiny_image: TinyImage) -> None:
+def test_hash_form(cluster_shell: Shell, tiny_image: TinyImage) -> None:
     assert "#" in tiny_image.reference
-    runs(slurm_pyxis_cluster, tiny_image.reference, tiny_image.marker)
+    runs(cluster_shell, tiny_image.reference, tiny_image.marker)
 
 
-def test_slash_form(slurm_pyxis_cluster: Shell, tiny_image: TinyImage, cell: Cell) -> None:
+def test_slash_form(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell) -> None:
     reference = tiny_image.pushed.written("/", ":1")
     if since(cell, enroot="4.0.0"):
-        runs(slurm_pyxis_cluster, reference, tiny_image.marker)
+        runs(cluster_shell, reference, tiny_image.marker)
     else:
-        assert f"Invalid image reference: docker://{reference}" in refused(slurm_pyxis_cluster, reference)
+        assert f"Invalid image reference: docker://{reference}" in refused(cluster_shell, reference)
 
 
 @pytest.mark.parametrize("separator", ["#", "/"])
-def test_digest(slurm_pyxis_cluster: Shell, tiny_image: TinyImage, cell: Cell, separator: str) -> None:
+def test_digest(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell, separator: str) -> None:
     reference = tiny_image.pushed.written(separator, f"@{tiny_image.pushed.digest}")
-    runs_from_enroot_4_on(slurm_pyxis_cluster, cell, reference, tiny_image.marker)
+    runs_from_enroot_4_on(cluster_shell, cell, reference, tiny_image.marker)
 
 
 @pytest.mark.parametrize("separator", ["#", "/"])
-def test_tag_and_digest(slurm_pyxis_cluster: Shell, tiny_image: TinyImage, cell: Cell, separator: str) -> None:
+def test_tag_and_digest(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell, separator: str) -> None:
     reference = tiny_image.pushed.written(separator, f":1@{tiny_image.pushed.digest}")
-    runs_from_enroot_4_on(slurm_pyxis_cluster, cell, reference, tiny_image.marker)
+    runs_from_enroot_4_on(cluster_shell, cell, reference, tiny_image.marker)
 
 
 def test_digest_beats_the_tag(
     *,
-    slurm_pyxis_cluster: Shell,
-    local_registry: Registry,
-    pyxis_container: Node,
+    cluster_shell: Shell,
+    registry_client: RegistryClient,
+    login_node: Node,
     environment: EnvironmentFile,
     marked: Marked,
     cell: Cell,
 ) -> None:
-    wanted = push(local_registry.address, f"references/{marked.marker}", "1", marked.image)
-    newer = busybox_image(pyxis_container, new_marker(), Arch(environment.arch))
-    moved = push(local_registry.address, wanted.repository, "1", newer)
+    wanted = push(registry_client, f"references/{marked.marker}", "1", marked.image)
+    newer = busybox_image(login_node, new_marker(), Arch(environment.arch))
+    moved = push(registry_client, wanted.repository, "1", newer)
     assert moved.digest != wanted.digest
     reference = wanted.written("#", f":1@{wanted.digest}")
-    runs_from_enroot_4_on(slurm_pyxis_cluster, cell, reference, marked.marker)
+    runs_from_enroot_4_on(cluster_shell, cell, reference, marked.marker)
 
 
-def test_digest_that_the_registry_does_not_have(slurm_pyxis_cluster: Shell, tiny_image: TinyImage) -> None:
-    refused(slurm_pyxis_cluster, tiny_image.pushed.written("#", f"@sha256:{'0' * 64}"), NOWHERE)
+def test_digest_that_the_registry_does_not_have(cluster_shell: Shell, tiny_image: TinyImage) -> None:
+    refused(cluster_shell, tiny_image.pushed.written("#", f"@sha256:{'0' * 64}"), NOWHERE)
 
 
-def test_tag_is_latest_by_default(slurm_pyxis_cluster: Shell, local_registry: Registry, marked: Marked) -> None:
-    pushed = push(local_registry.address, f"references/{marked.marker}", "latest", marked.image)
-    runs(slurm_pyxis_cluster, pushed.written("#", ""), marked.marker)
+def test_tag_is_latest_by_default(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
+    pushed = push(registry_client, f"references/{marked.marker}", "latest", marked.image)
+    runs(cluster_shell, pushed.written("#", ""), marked.marker)
 
 
 def test_tag_that_moved_is_pulled_again(
-    slurm_pyxis_cluster: Shell,
-    local_registry: Registry,
-    pyxis_container: Node,
+    cluster_shell: Shell,
+    registry_client: RegistryClient,
+    login_node: Node,
     environment: EnvironmentFile,
     marked: Marked,
 ) -> None:
-    first = push(local_registry.address, f"references/{marked.marker}", "1", marked.image)
-    runs(slurm_pyxis_cluster, first.reference, marked.marker)
+    first = push(registry_client, f"references/{marked.marker}", "1", marked.image)
+    runs(cluster_shell, first.reference, marked.marker)
     newer = new_marker()
-    push(local_registry.address, first.repository, "1", busybox_image(pyxis_container, newer, Arch(environment.arch)))
-    runs(slurm_pyxis_cluster, first.reference, newer)
+    push(registry_client, first.repository, "1", busybox_image(login_node, newer, Arch(environment.arch)))
+    runs(cluster_shell, first.reference, newer)
 
 
-def test_two_hashes(slurm_pyxis_cluster: Shell, tiny_image: TinyImage) -> None:
+def test_two_hashes(cluster_shell: Shell, tiny_image: TinyImage) -> None:
     twice = tiny_image.reference.replace("#", "##", 1)
-    assert "Invalid image reference" in refused(slurm_pyxis_cluster, twice)
-    assert "Invalid image reference" in refused(slurm_pyxis_cluster, tiny_image.reference.replace("/", "#", 1))
+    assert "Invalid image reference" in refused(cluster_shell, twice)
+    assert "Invalid image reference" in refused(cluster_shell, tiny_image.reference.replace("/", "#", 1))
 
 
 @pytest.mark.parametrize("arch", list(Arch))
 def test_architecture_by_the_name_that_uname_has(
-    slurm_pyxis_cluster: Shell, local_registry: Registry, pyxis_container: Node, arch: Arch
+    cluster_shell: Shell, registry_client: RegistryClient, login_node: Node, arch: Arch
 ) -> None:
     markers = {it: new_marker() for it in Arch}
-    images = [busybox_image(pyxis_container, marker, it) for it, marker in markers.items()]
-    pushed = push(local_registry.address, f"references/{markers[arch]}", "1", *images)
-    done = slurm_pyxis_cluster.run(
+    images = [busybox_image(login_node, marker, it) for it, marker in markers.items()]
+    pushed = push(registry_client, f"references/{markers[arch]}", "1", *images)
+    done = cluster_shell.run(
         f"cd $(mktemp -d) && enroot import --arch {arch.uname} --output image.sqsh 'docker://{pushed.reference}'"
         " && unsquashfs -cat image.sqsh etc/pyxis-matrix-image"
     )
@@ -109,8 +112,8 @@ def test_architecture_by_the_name_that_uname_has(
 
 
 @pytest.mark.parametrize("name", ["amd64", "arm64", "x64"])
-def test_architecture_by_any_other_name(slurm_pyxis_cluster: Shell, tiny_image: TinyImage, name: str) -> None:
-    done = slurm_pyxis_cluster.run_unchecked(
+def test_architecture_by_any_other_name(cluster_shell: Shell, tiny_image: TinyImage, name: str) -> None:
+    done = cluster_shell.run_unchecked(
         f"cd $(mktemp -d) && enroot import --arch {name} --output image.sqsh 'docker://{tiny_image.reference}'"
     )
     assert done.status != 0, str(done)

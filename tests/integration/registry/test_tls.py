@@ -1,59 +1,61 @@
 """https with a private authority, as most sites' own registries have it."""
 
+from dataclasses import replace
+
+from cryptography import x509
 import pytest
 
-from tests.integration.container_support import Shell
-from tests.integration.registry import tls
 from tests.integration.registry.support import HTTPS_ONLY, Marked, TlsRegistry, refused, runs, user_files
+from tests.integration.registry.tls import new_authority
+from tests.support.cluster import Shell
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
 
+def _subject(registry: TlsRegistry) -> x509.Name:
+    return x509.load_pem_x509_certificate(registry.trust.encode()).subject
+
+
 @pytest.mark.usefixtures("https_on_request")
-def test_certificate_of_a_known_authority(
-    slurm_pyxis_cluster: Shell, tls_registry: TlsRegistry, marked: Marked
-) -> None:
+def test_certificate_of_a_known_authority(cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked) -> None:
     pushed = tls_registry.registry.push("team/img", marked.marker, marked.image)
-    folder = user_files(slurm_pyxis_cluster, {"ca.pem": tls_registry.authority.pem.decode()})
+    folder = user_files(cluster_shell, {"ca.pem": tls_registry.trust})
     trusting = {**HTTPS_ONLY, "SSL_CERT_FILE": f"{folder}/ca.pem"}
-    runs(slurm_pyxis_cluster, pushed.reference, marked.marker, trusting)
+    runs(cluster_shell, pushed.reference, marked.marker, trusting)
 
 
 @pytest.mark.usefixtures("https_on_request")
-def test_certificate_of_an_unknown_authority(
-    slurm_pyxis_cluster: Shell, tls_registry: TlsRegistry, marked: Marked
-) -> None:
+def test_certificate_of_an_unknown_authority(cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked) -> None:
     pushed = tls_registry.registry.push("team/img", marked.marker, marked.image)
-    assert "certificate" in refused(slurm_pyxis_cluster, pushed.reference, HTTPS_ONLY)
+    assert "certificate" in refused(cluster_shell, pushed.reference, HTTPS_ONLY)
 
 
 @pytest.mark.usefixtures("https_on_request")
 def test_certificate_of_another_authority_of_the_same_name(
-    slurm_pyxis_cluster: Shell, tls_registry: TlsRegistry, marked: Marked
+    cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked
 ) -> None:
-    name = tls_registry.authority.certificate.subject.rfc4514_string().removeprefix("CN=")
     pushed = tls_registry.registry.push("team/img", marked.marker, marked.image)
-    folder = user_files(slurm_pyxis_cluster, {"ca.pem": tls.new_authority(name).pem.decode()})
+    other = replace(tls_registry, authority=new_authority())
+    assert _subject(other) == _subject(tls_registry)
+    folder = user_files(cluster_shell, {"ca.pem": other.trust})
     trusting = {**HTTPS_ONLY, "SSL_CERT_FILE": f"{folder}/ca.pem"}
-    assert "certificate" in refused(slurm_pyxis_cluster, pushed.reference, trusting)
+    assert "certificate" in refused(cluster_shell, pushed.reference, trusting)
 
 
 @pytest.mark.usefixtures("https_on_request")
-def test_certificate_of_another_host(slurm_pyxis_cluster: Shell, tls_registry: TlsRegistry, marked: Marked) -> None:
+def test_certificate_of_another_host(cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked) -> None:
     pushed = tls_registry.registry.push("team/img", marked.marker, marked.image)
-    folder = user_files(slurm_pyxis_cluster, {"ca.pem": tls_registry.authority.pem.decode()})
+    folder = user_files(cluster_shell, {"ca.pem": tls_registry.trust})
     trusting = {**HTTPS_ONLY, "SSL_CERT_FILE": f"{folder}/ca.pem"}
     own = tls_registry.registry
     own.container.reload()
     ((_, network),) = own.container.attrs["NetworkSettings"]["Networks"].items()
     by_address = pushed.reference.replace(own.name, network["IPAddress"], 1)
-    assert "certificate" in refused(slurm_pyxis_cluster, by_address, trusting)
+    assert "certificate" in refused(cluster_shell, by_address, trusting)
 
 
-def test_https_while_plain_http_is_allowed(
-    slurm_pyxis_cluster: Shell, tls_registry: TlsRegistry, marked: Marked
-) -> None:
+def test_https_while_plain_http_is_allowed(cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked) -> None:
     # "Allowed" ought not to mean "preferred" (NVIDIA/enroot#222).
     pushed = tls_registry.registry.push("team/img", marked.marker, marked.image)
-    folder = user_files(slurm_pyxis_cluster, {"ca.pem": tls_registry.authority.pem.decode()})
-    runs(slurm_pyxis_cluster, pushed.reference, marked.marker, {"SSL_CERT_FILE": f"{folder}/ca.pem"})
+    folder = user_files(cluster_shell, {"ca.pem": tls_registry.trust})
+    runs(cluster_shell, pushed.reference, marked.marker, {"SSL_CERT_FILE": f"{folder}/ca.pem"})

@@ -9,9 +9,9 @@ import pytest
 
 from ci import environment_file
 from ci.environment_file import EnvironmentFile
-from tests.integration.container_support import Node, Shell
 from tests.integration.upstream import hub
-from tests.integration.upstream.bats_suite import Case, cases, packed_tests, source_archive
+from tests.support.bats_suite import Case, cases, packed_tests, source_archive
+from tests.support.cluster import Node, Shell
 
 # Slurm and bats wait for each other at worst for a few minutes; a test that hangs is a failure.
 _TEST_SECONDS = 600.0
@@ -49,19 +49,19 @@ def prepared_nodes(environment: EnvironmentFile) -> Iterator[None]:
 def run_bats(
     prepared_nodes: None,  # noqa: ARG001 - what it does is needed, not what it gives
     environment: EnvironmentFile,
-    pyxis_container: Node,
-    slurm_pyxis_cluster: Shell,
+    login_node: Node,
+    cluster_shell: Shell,
 ) -> Iterator[Callable[[Case], str]]:
     """Return a function that runs one bats test as the job user and returns what bats wrote."""
     user = environment.login.user
     folder = f"/home/{user}/upstream-{uuid.uuid4().hex[:12]}"
-    hub.unpack(pyxis_container, folder, packed_tests(source_archive(environment)), user)
+    hub.unpack(login_node, folder, packed_tests(source_archive(environment)), user)
 
     def run(case: Case) -> str:
         # Nobody knows a bats test by its exit status: it stands in what bats writes.
-        done = slurm_pyxis_cluster.run_unchecked(f"cd {shlex.quote(folder)} && {case.command()}", limit=_TEST_SECONDS)
+        done = cluster_shell.run_unchecked(f"cd {shlex.quote(folder)} && {case.command()}", limit=_TEST_SECONDS)
         assert "1..1" in done.stdout, str(done)
         return done.stdout
 
     yield run
-    slurm_pyxis_cluster.run_unchecked(f"rm -rf {shlex.quote(folder)}")
+    cluster_shell.run_unchecked(f"rm -rf {shlex.quote(folder)}")

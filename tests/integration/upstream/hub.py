@@ -15,8 +15,8 @@ import subprocess
 from typing import IO
 
 from ci.environment_file import EnvironmentFile
-from tests.integration.container_support import Node
 from tests.integration.upstream import stand_ins
+from tests.support.cluster import Node
 
 _PACKAGES = "/srv/upstream-packages"
 _PIDS = "/run/upstream-suite.pids"

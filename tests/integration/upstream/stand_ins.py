@@ -10,11 +10,12 @@ import os
 from pathlib import Path
 import subprocess
 
+from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
 from ci.images.building import ca_bundle
 from ci.matrix.arch import Arch
-from tests.integration import oci
-from tests.integration.oci import Entry, File, Layer
+from tests.support.oci.images import Image, push
+from tests.support.oci.layers import Entry, File, Layer
 
 # Where the nodes serve the packages that the tests install.
 PACKAGES_PORT = 8099
@@ -161,6 +162,7 @@ def _engine(environment: EnvironmentFile, *command: str) -> subprocess.Completed
 def push_all(environment: EnvironmentFile, rootfs: bytes) -> None:
     """Put all stand-ins into the cell's registry; they share everything but one small layer each."""
     assert environment.registry
+    registry = RegistryClient(environment.registry)
     common = {
         "/etc/apt/sources.list": f"deb [trusted=yes] http://localhost:{PACKAGES_PORT}/ ./\n",
         # enroot starts a container through a login shell, and Debian's profile then replaces the image's PATH; Ubuntu's
@@ -169,7 +171,7 @@ def push_all(environment: EnvironmentFile, rootfs: bytes) -> None:
     }
     base = (Layer(tar=rootfs), Layer.of(common))
     for it in STAND_INS:
-        image = oci.Image(
+        image = Image(
             layers=(*base, Layer.of(it.files)) if it.files else base,
             arch=Arch(environment.arch),
             env={"PATH": _PATH, **it.env},
@@ -178,4 +180,4 @@ def push_all(environment: EnvironmentFile, rootfs: bytes) -> None:
             workdir=it.workdir,
         )
         repository, _, tag = it.name.rpartition(":")
-        oci.push(environment.registry, repository, tag, image)
+        push(registry, repository, tag, image)

@@ -8,15 +8,26 @@ import pytest
 
 from ci.environment_file import EnvironmentFile
 from ci.matrix.cells import Cell
-from tests.integration.container_support import Shell
-from tests.integration.upstream import hub, not_applicable
-from tests.integration.upstream.bats_suite import Case, State, cases, source_archive, verdict
+from ci.results.reportlog import RERUNS_PROPERTY
+from tests.integration.upstream import hub
+from tests.support import not_applicable
+from tests.support.bats_suite import Case, State, cases, source_archive, verdict
+from tests.support.cluster import Shell
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
 # Without cgroups, what Pyxis runs to remove a container is a part of the step: it may be killed with the step, and the
 # container stays. Some tests would find it and fail, however often they are tried.
 _REMOVE_CONTAINERS = "enroot list | grep ^pyxis_ | xargs --no-run-if-empty enroot remove --force"
+
+LIST = Path(__file__).with_name("not_applicable.toml")
+
+
+def rules_of(cell: Cell) -> not_applicable.Rules:
+    """Return what the list says of the cell's releases."""
+    assert cell.pyxis
+    assert cell.enroot
+    return not_applicable.load(LIST, pyxis=cell.pyxis, enroot=cell.enroot, slurm=cell.slurm.parsed)
 
 
 def test_bats(
@@ -25,11 +36,10 @@ def test_bats(
     cell: Cell,
     environment: EnvironmentFile,
     run_bats: Callable[[Case], str],
-    slurm_pyxis_cluster: Shell,
+    record_property: Callable[[str, object], None],
+    cluster_shell: Shell,
 ) -> None:
-    assert cell.pyxis
-    assert cell.enroot
-    rules = not_applicable.load(cell.pyxis, cell.enroot, cell.slurm.parsed)
+    rules = rules_of(cell)
     turns = Path(environment.results)
     with (
         # The tests of a file use the same names for containers and files.
@@ -38,10 +48,11 @@ def test_bats(
     ):
         for attempt in range(1, rules.attempts(case.id) + 1):
             if rules.is_alone(case.id):
-                slurm_pyxis_cluster.run(_REMOVE_CONTAINERS)
+                cluster_shell.run(_REMOVE_CONTAINERS)
             answer = run_bats(case)
             # Kept in the report: what bats says, and that a test needed more than one attempt.
             sys.stdout.write(f"attempt {attempt}:\n{answer}\n")
+            record_property(RERUNS_PROPERTY, attempt - 1)
             found = verdict(case, answer)
             if found.state is not State.NOT_OK:
                 break
@@ -49,19 +60,17 @@ def test_bats(
         assert found.reason in rules.skips, f"bats skipped it for a reason that is not known here: {found.reason}"
         pytest.skip(f"not applicable: {rules.skips[found.reason]} ({found.reason})")
     if entry := rules.entry(case.id):
-        assert found.state is State.NOT_OK, f"it passes, but {not_applicable.FILE.name} says: {entry.reason}"
+        assert found.state is State.NOT_OK, f"it passes, but {LIST.name} says: {entry.reason}"
         pytest.skip(f"not applicable: {entry.reason}")
     assert found.state is State.OK, answer
 
 
 def test_list_of_tests_that_are_not_applicable_is_current(cell: Cell, environment: EnvironmentFile) -> None:
-    assert cell.pyxis
-    assert cell.enroot
     tests = [case.id for case in cases(source_archive(environment))]
     idle = [
         pattern
-        for entry in not_applicable.load(cell.pyxis, cell.enroot, cell.slurm.parsed).entries
+        for entry in rules_of(cell).entries
         for pattern in entry.tests
         if not any(not_applicable.matches(test, pattern) for test in tests)
     ]
-    assert not idle, f"{not_applicable.FILE.name} names tests that Pyxis {cell.pyxis} does not have: {idle}"
+    assert not idle, f"{LIST.name} names tests that Pyxis {cell.pyxis} does not have: {idle}"

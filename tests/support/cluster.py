@@ -1,89 +1,24 @@
-"""How the container suites talk to a cluster: a shell over SSH, the registry, the node's own container."""
+"""How tests talk to a cluster: a shell over SSH, and a node's own container."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-import http.client
-import json
 import os
 import shlex
 import subprocess
-from typing import Any
 
 from ci.environment import ssh
 from ci.environment.ssh import Completed, Connection
 from ci.environment_file import EnvironmentFile
+from tests.support.enroot import enroot_form
 
 # An import of the job image takes seconds; this leaves room for a loaded machine, not for a job that hangs.
 JOB_LIMIT = 300.0
 
-# Only the job image has this file, so whoever reads it ran inside the image.
-IMAGE_MARKER = "/etc/pyxis-matrix-image"
-IMAGE_MARKER_TEXT = "pyxis-matrix job image"
-
-# Before 4.0.0 `enroot list --fancy` fails when any process in any container ends while it looks, and with it every step
-# that names its container. test_enroot.py has that fault itself; a test that only meets it is run again.
-LISTING_FAILED = "couldn't get list of existing container filesystems"
-
-# Where enroot takes a reference for one of Docker Hub's, the request ends here and not outside.
-NOWHERE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SshConfig:
-    """How to enter the login node."""
-
-    host: str
-    port: int
-    user: str
-    private_key: str
-    known_hosts: str
-
-    @classmethod
-    def of(cls, environment: EnvironmentFile) -> "SshConfig":
-        """Take it from the environment's file."""
-        login = environment.login
-        return cls(
-            host=login.host,
-            port=login.port,
-            user=login.user,
-            private_key=login.private_key,
-            known_hosts=login.known_hosts,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Registry:
-    """The environment's registry."""
-
-    address: str
-
-    @classmethod
-    def of(cls, environment: EnvironmentFile) -> "Registry":
-        """Take it from the environment's file."""
-        assert environment.registry, "a legacy environment has no registry"
-        return cls(address=environment.registry)
-
-    def tags(self, repository: str) -> list[str]:
-        """Return the tags of a repository, as the registry itself lists them."""
-        status, body = self._get(f"/v2/{repository}/tags/list")
-        assert status in {200, 404}, (status, body)
-        answer: dict[str, Any] = json.loads(body)
-        return sorted(answer.get("tags") or [])
-
-    def _get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(self.address, timeout=10)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """The login node's own container, entered through the engine as root."""
+    """A node's own container, entered through the engine as root."""
 
     name: str
     client: str
@@ -157,19 +92,6 @@ class Shell:
         """The run's job image as every version of enroot takes it: HOST:PORT#NAME:TAG."""
         assert self.environment.job_reference
         return enroot_form(self.environment.job_reference)
-
-
-def open_gpu() -> list[str]:
-    """Return srun's words for a job with a GPU: it writes the image's marker, the GPU's number, and "opened"."""
-    script = (
-        f'cat {IMAGE_MARKER} && echo "$CUDA_VISIBLE_DEVICES" && : < "/dev/nvidia$CUDA_VISIBLE_DEVICES" && echo opened'
-    )
-    return ["--gpus=1", "sh", "-c", script]
-
-
-def enroot_form(reference: str) -> str:
-    """Turn HOST:PORT/NAME:TAG into HOST:PORT#NAME:TAG, which every version of enroot understands."""
-    return reference if "#" in reference else reference.replace("/", "#", 1)
 
 
 @contextmanager

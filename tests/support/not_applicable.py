@@ -1,4 +1,4 @@
-"""Which of Pyxis' tests are not applicable here, with reasons: what ``not_applicable.toml`` says of a release."""
+"""Which of Pyxis' own tests are not applicable here, with reasons: what a list says of a release."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -7,8 +7,6 @@ import tomllib
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
-
-FILE = Path(__file__).with_name("not_applicable.toml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +50,8 @@ class Rules:
         return 3 if any(matches(test, pattern) for pattern in self.in_a_hurry) and not self.entry(test) else 1
 
 
-def load(pyxis: Version, enroot: Version, slurm: Version, path: Path = FILE) -> Rules:
-    """Read the rules for a release of Pyxis on one of enroot and one of Slurm."""
+def load(path: Path, *, pyxis: Version, enroot: Version, slurm: Version) -> Rules:
+    """Read from a list the rules for a release of Pyxis on one of enroot and one of Slurm."""
     data = tomllib.loads(path.read_text(encoding="utf-8"))
     entries = (
         Entry(

@@ -1,57 +1,17 @@
-"""Registries of the advanced suite: what the run's own one holds, and one that never sends an image to its end."""
+"""A registry that never sends an image to its end, and what an import that waits for it leaves behind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-import gzip
-import http.client
-import json
 import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ci.environment.wait import NotYet, wait_for
-from tests.integration.container_support import JOB_LIMIT, Node, Registry, Shell
+from ci.environment.wait import NotYet, Watched, wait_for
+from tests.support.cluster import JOB_LIMIT, Node, Shell
 
 if TYPE_CHECKING:
     from slurm.job import Job
-
-_MANIFESTS = (
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.oci.image.manifest.v1+json",
-)
-
-
-# -- what a registry holds --------------------------------------------------------------------------------------------
-
-
-def _get(address: str, path: str, **headers: str) -> tuple[bytes, str]:
-    """Return a document of a registry and its digest header; the test fails if there is none."""
-    connection = http.client.HTTPConnection(address, timeout=60)
-    try:
-        connection.request("GET", path, headers={name.title(): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    assert answer.status == http.HTTPStatus.OK, (path, answer.status, body[:300])
-    return body, answer.headers.get("Docker-Content-Digest", "")
-
-
-def manifest_of(registry: Registry, repository: str, tag: str) -> tuple[dict[str, Any], str]:
-    """Return an image's manifest and its digest."""
-    body, digest = _get(registry.address, f"/v2/{repository}/manifests/{tag}", accept=", ".join(_MANIFESTS))
-    manifest: dict[str, Any] = json.loads(body)
-    return manifest, digest
-
-
-def content_of(registry: Registry, repository: str, digest: str) -> bytes:
-    """Return a layer or a configuration, unpacked where it is compressed."""
-    blob, _ = _get(registry.address, f"/v2/{repository}/blobs/{digest}")
-    return gzip.decompress(blob) if blob.startswith(b"\x1f\x8b") else blob
-
-
-# -- a registry that stalls -------------------------------------------------------------------------------------------
 
 _STALLING = """
 import http.server, json, pathlib, sys, time
@@ -110,7 +70,7 @@ class StallingRegistry:
         def alive() -> bool | str:
             return f"the job has ended:\n{job.get_stderr()}" if job.is_completed() else True
 
-        wait_for("a request for a layer", probe, limit=JOB_LIMIT, poll=0.5, alive=alive)
+        wait_for("a request for a layer", probe, limit=JOB_LIMIT, poll=0.5, watched=Watched(alive=alive))
 
 
 @contextmanager

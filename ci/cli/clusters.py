@@ -1,0 +1,111 @@
+"""Commands for a cluster that a person works on: up, shell, logs, down."""
+
+import argparse
+from dataclasses import replace
+import os
+from pathlib import Path
+import sys
+
+from ci import environment_file, paths
+from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, connect, left
+from ci.environment import cluster, launching
+from ci.environment.plan import EnvironmentPlan, plan_environment
+from ci.environment_file import EnvironmentFile
+from ci.errors import EngineError, SelectionError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.options import Options
+from ci.results.outcomes import Outcome
+from ci.session import running
+from ci.terminal import console
+
+
+def up(asked: argparse.Namespace) -> int:
+    """Start a cell and leave it up."""
+    options = replace(Options.of(asked), keep=True, name="up", plain=True, pytest=False)
+    rows = loading.load()
+    plan = plan_environment(rows.cell(asked.cell, Arch.host()), rows, options)
+    _, result = running.run(plan, [])
+    if result.outcome is Outcome.PASSED:
+        say_how_to_enter(plan)
+    return result.exit_code
+
+
+def shell(asked: argparse.Namespace) -> int:
+    """Enter the login node as the job user."""
+    folder, file = _one_up(asked.which)
+    engine = connect()
+    where = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])]
+    user = ["--user", file.login.user, "--workdir", f"/home/{file.login.user}"]
+    console.say(f"{file.cell}: node {file.nodes[0]}, registry {file.registry or 'none'}; files in {folder}")
+    command = [str(engine.build_client.path), "exec", *where, *user, file.containers[0], "bash", "--login"]
+    os.execvpe(command[0], command, {**os.environ, **engine.found.environment})  # noqa: S606 - it is to replace us
+
+
+def logs(asked: argparse.Namespace) -> int:
+    """Print what the daemons wrote."""
+    _, file = _one_up(asked.which)
+    engine = connect()
+    nodes = tuple(
+        cluster.Node(hostname=hostname, container=engine.api.containers.get(name))
+        for hostname, name in zip(file.nodes, file.containers, strict=True)
+    )
+    for name, text in cluster.collect_logs(engine, cluster.Cluster(nodes=nodes)).items():
+        sys.stdout.write(f"==> {name} <==\n{text.rstrip()}\n\n")
+    return 0
+
+
+def down(asked: argparse.Namespace) -> int:
+    """Take environments down: the one named, the only one, or everything with this project's label."""
+    engine = connect()
+    if asked.all:
+        removed = engine.reap()
+        if stuck := left(engine.api):
+            raise EngineError(
+                f"{len(stuck)} objects could not be removed",
+                where=", ".join(stuck),
+                why="what the engine said stands above",
+                next_step="mend the engine (often: restart it), and try again",
+            )
+        # Also those whose run was killed before it could write what is in it.
+        launching.forget_all()
+        console.say(f"removed {len(removed)} leftovers" if removed else "nothing is left")
+        return 0
+    folder, file = _one_up(asked.which)
+    _down(engine, folder, file)
+    return 0
+
+
+def say_how_to_enter(plan: EnvironmentPlan) -> None:
+    """Say what a person can do with an environment that stays up."""
+    run = plan.options.run
+    console.say(f"{plan.cell.id} is up (run {run})")
+    console.say(f"  enter it:      python -m ci shell {run}")
+    console.say(f"  its logs:      python -m ci logs {run}")
+    console.say(f"  take it down:  python -m ci down {run}")
+
+
+def _all_up() -> list[tuple[Path, EnvironmentFile]]:
+    """Return the environments that left their keys on this machine, oldest first."""
+    found = sorted((paths.cache_dir() / "environments").glob(f"*/*/{launching.ENVIRONMENT_FILE}"))
+    return [(path.parent, environment_file.load(path)) for path in found]
+
+
+def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
+    found = [(folder, file) for folder, file in _all_up() if which in (None, file.cell, file.run)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{file.cell} (run {file.run})" for _, file in _all_up())
+    raise SelectionError(
+        f"{len(found) or 'no'} environments are up" + (f" for {which}" if which else ""),
+        why=f"up now: {known or 'none'}",
+        next_step="name one by its cell or run" if found else "python -m ci up CELL",
+    )
+
+
+def _down(engine: Engine, folder: Path, file: EnvironmentFile) -> None:
+    with console.step(f"taking down {file.cell} (run {file.run})"):
+        engine.reap({LABEL_RUN: file.run, LABEL_CELL: file.cell})
+        if file.registry:
+            engine.untag(f"{file.registry}/")
+        launching.forget(file.run, folder.name)

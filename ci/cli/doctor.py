@@ -1,0 +1,50 @@
+"""What this machine offers, with the fix for what it lacks."""
+
+import argparse
+from collections.abc import Callable
+import os
+
+from ci.artefacts import sources
+from ci.artefacts.sources import Sources
+from ci.engine import host
+from ci.engine.connection import connect
+from ci.errors import LaunchError, PyxisMatrixError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.asked import default_group
+from ci.terminal import console
+
+
+def examine(_: argparse.Namespace) -> int:
+    """Check what this machine offers; every line that is not right says how to mend it."""
+    failures = 0
+
+    def check(name: str, ask: Callable[[], str]) -> None:
+        nonlocal failures
+        try:
+            console.say(f"ok      {name}: {ask()}")
+        except PyxisMatrixError as error:
+            failures += 1
+            console.fail(f"{name}: {error}")
+
+    def obstacle(found: host.Obstacle | None) -> str:
+        if found:
+            raise LaunchError(found.what, where=found.where, why=found.why, next_step=found.fix)
+        return "yes"
+
+    def engine() -> str:
+        connected = connect()
+        at = connected.found
+        return f"{at.kind} {at.version} at {at.url}, builds with {connected.build_client.path}"
+
+    check("engine", engine)
+    check("user namespaces", lambda: obstacle(host.user_namespaces()))
+    check("FUSE device", lambda: obstacle(host.fuse()))
+    check("matrix", lambda: f"{len(loading.load().cells('full', Arch.host()))} cells")
+    rows = loading.load()
+    for cell in rows.cells(default_group(rows, os.environ), Arch.host()):
+        if reason := sources.missing(cell, Sources.from_environment()):
+            console.warn(f"{cell.id}: {reason}")
+        else:
+            console.say(f"ok      artefacts of {cell.id}")
+    return LaunchError.exit_code if failures else 0

@@ -1,0 +1,46 @@
+"""Slurm's configuration files, rendered for a cell's version of Slurm."""
+
+import jinja2
+
+from ci import paths
+from ci.environment.plan import EnvironmentPlan
+from ci.matrix.cells import Runtime
+
+# More than any machine it will run on needs: config_overrides lets Slurm count CPUs that are not there, so that a dozen
+# tests of a suite can have jobs running at the same time.
+CPUS_PER_NODE = 8
+MEMORY_MB_PER_NODE = 4096
+
+
+def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
+    """Return the configuration files by their path on a node."""
+    legacy = plan.cell.runtime is Runtime.LEGACY
+    folder = "slurm-integration" if legacy else "slurm-pyxis-integration"
+    hostnames = plan.names.hostnames
+    variables: dict[str, object] = {
+        "slurm": plan.cell.slurm.version,
+        "cluster": "pyxis-matrix",
+        "controller": hostnames[0],
+        "nodes": [{"name": name, "cpus": CPUS_PER_NODE, "memory_mb": MEMORY_MB_PER_NODE} for name in hostnames],
+        "accounting": plan.options.accounting,
+        "plugstack": not legacy,
+        "gpus": plan.options.gpus,
+    }
+    files = {
+        "/etc/slurm/slurm.conf": render(f"{folder}/slurm.conf", variables),
+        "/etc/slurm/cgroup.conf": render("slurm-integration/cgroup.conf", variables),
+    }
+    if plan.options.gpus:
+        files["/etc/slurm/gres.conf"] = render(f"{folder}/gres.conf", variables)
+    return files
+
+
+def render(template: str, variables: dict[str, object]) -> bytes:
+    """Render a template below ``containers/``; an unknown variable is an error, never an empty string."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(paths.CONTAINERS),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - these are configuration files, not HTML
+    )
+    return environment.get_template(template).render(variables).encode()

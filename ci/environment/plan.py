@@ -1,0 +1,86 @@
+"""The environment of a cell, worked out before anything is started: its images, its names, its options."""
+
+from dataclasses import dataclass, replace
+
+from ci.images import plan
+from ci.images.base import debian_mirror
+from ci.images.plan import CellImages
+from ci.matrix.cells import Cell
+from ci.matrix.model import Matrix, SuiteEnvironment
+from ci.options import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """The names of everything that one environment starts."""
+
+    prefix: str
+    network: str
+    registry: str
+    accounting: str
+    nodes: tuple[str, ...]
+    hostnames: tuple[str, ...]
+    home_volume: str
+    data_volumes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentPlan:
+    """All that is needed to build a cell's images and to launch it."""
+
+    cell: Cell
+    options: Options
+    """As asked for, with the matrix' own defaults filled in."""
+    images: CellImages
+    names: Names
+    subject: str
+    """What the package under test is installed from, for results and the tests' header."""
+    suite_environment: SuiteEnvironment
+
+    @property
+    def mounts(self) -> tuple[str, ...]:
+        """Folders of the host that every node sees under the same path: a checkout of the subject."""
+        return (str(self.options.subject.resolve()),) if self.options.subject else ()
+
+
+def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> EnvironmentPlan:
+    """Plan a cell's environment; pure.
+
+    :raises SelectionError: for an option that does not fit the cell.
+    """
+    options.check(cell)
+    settled = replace(
+        options,
+        nodes=options.nodes or matrix.defaults.nodes,
+        accounting=options.accounting or cell.slurm.accounting,
+    )
+    return EnvironmentPlan(
+        cell=cell,
+        options=settled,
+        images=plan.images_of(
+            cell,
+            matrix.subject,
+            settled.subject,
+            accounting=settled.accounting,
+            debian_mirror=debian_mirror(),
+        ),
+        names=names(settled.run, cell, settled.nodes),
+        subject=str(settled.subject) if settled.subject else matrix.subject.requirement,
+        suite_environment=matrix.suite_environment,
+    )
+
+
+def names(run: str, cell: Cell, nodes: int) -> Names:
+    """Return the names for ``run``, ``cell`` and a number of nodes; unique per run, so runs never meet."""
+    prefix = f"{plan.REPOSITORY}-{run}-{cell.id}"
+    hostnames = tuple(f"n{number}" for number in range(1, nodes + 1))
+    return Names(
+        prefix=prefix,
+        network=prefix,
+        registry=f"{prefix}-registry",
+        accounting=f"{prefix}-slurmdbd",
+        nodes=tuple(f"{prefix}-{hostname}" for hostname in hostnames),
+        hostnames=hostnames,
+        home_volume=f"{prefix}-home",
+        data_volumes=tuple(f"{prefix}-{hostname}-data" for hostname in hostnames),
+    )

@@ -1,0 +1,166 @@
+"""Starting a service: a container with its files in place, labelled, and on the stack that takes it down.
+
+Registry, accounting, nodes and the registries that tests start for themselves all come up this way.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError
+from requests.exceptions import RequestException
+
+from ci.engine.connection import Engine, InsideFile, explain, labels
+from ci.errors import EngineError, PortTakenError, PyxisMatrixError
+from ci.terminal import signals
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+    from docker.types import DeviceRequest, Mount
+
+_LOOPBACK = "127.0.0.1"
+# What Docker answers where nothing serves a request for a GPU.
+_NO_GPU = "could not select device driver"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the services of one environment start, and what takes them down.
+
+    What is started is put on a stack and not wrapped in a generator, because an environment may be kept: a generator
+    that is forgotten cleans up when it is collected, a stack that is forgotten does not.
+    """
+
+    engine: Engine
+    stack: ExitStack
+    run: str
+    cell: str
+    network: str
+
+    def labels(self, role: str) -> dict[str, str]:
+        """Return the labels of an object that has this role."""
+        return labels(self.run, self.cell, role)
+
+    def create_network(self) -> None:
+        """Make the network."""
+        try:
+            # Made and on the stack, or neither: the engine goes on making what an interrupted request asked for.
+            with signals.shielded():
+                self.stack.callback(self.engine.remove_network, self.network)
+                self.engine.api.networks.create(self.network, driver="bridge", labels=self.labels("network"))
+        except (APIError, RequestException) as error:
+            raise explain(error, f"making the network {self.network}") from error
+
+    def create_volume(self, name: str) -> None:
+        """Make a volume."""
+        try:
+            with signals.shielded():  # as above
+                self.stack.callback(self.engine.remove_volume, name)
+                self.engine.api.volumes.create(name, labels=self.labels("volume"))
+        except (APIError, RequestException) as error:
+            raise explain(error, f"making the volume {name}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rights:
+    """What a container may do beyond the engine's defaults; nothing, unless it is said."""
+
+    capabilities: tuple[str, ...] = ()
+    security_options: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    device_requests: "tuple[DeviceRequest, ...]" = ()
+    """GPUs."""
+    whole_proc: bool = False
+    """Whether no part of /proc is masked: one with masked parts can't be mounted anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A container to be started."""
+
+    role: str
+    """For its label and for messages."""
+    image: str
+    name: str
+    hostname: str
+    """Also its name in the network."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, InsideFile] = field(default_factory=dict)
+    """Placed into it before it starts, by path."""
+    mounts: "tuple[Mount, ...]" = ()
+    ports: Mapping[int, int] = field(default_factory=dict)
+    """Ports to publish on the host's loopback: inside → outside, 0 for a free one."""
+    tmpfs: tuple[str, ...] = ()
+    rights: Rights = Rights()
+
+
+def start(place: Place, service: Service) -> "Container":
+    """Start a service; it runs then, and need not be usable yet.
+
+    :raises PortTakenError: where a fixed port is somebody else's.
+    :raises EngineError: where the engine has no GPU to pass on.
+    :raises LaunchError, DiskFullError: where the engine refuses for another reason.
+    """
+    engine = place.engine
+    try:
+        # Made and on the stack, or neither: the engine goes on making what an interrupted request asked for.
+        with signals.shielded():
+            container = _create(place, service)
+            place.stack.callback(engine.remove, container)
+        engine.put(container, service.files)
+        container.start()
+    except (APIError, RequestException) as error:
+        raise start_error(error, service) from error
+    return container
+
+
+def _create(place: Place, service: Service) -> "Container":
+    """Create the container by the engine's own API: docker-py's models can't unmask /proc."""
+    api, rights = place.engine.api.api, service.rights
+    host_config: dict[str, Any] = api.create_host_config(
+        mounts=list(service.mounts),
+        tmpfs=dict.fromkeys(service.tmpfs, "exec,mode=755"),
+        port_bindings={f"{inside}/tcp": (_LOOPBACK, outside) for inside, outside in service.ports.items()},
+        network_mode=place.network,
+        cap_add=list(rights.capabilities) or None,
+        security_opt=list(rights.security_options) or None,
+        devices=list(rights.devices) or None,
+        device_requests=list(rights.device_requests) or None,
+    )
+    if rights.whole_proc:
+        # What the client calls --security-opt systempaths=unconfined.
+        host_config |= {"MaskedPaths": [], "ReadonlyPaths": []}
+    created = api.create_container(
+        service.image,
+        name=service.name,
+        hostname=service.hostname,
+        labels=place.labels(service.role),
+        environment=dict(service.environment),
+        ports=[(inside, "tcp") for inside in service.ports],
+        host_config=host_config,
+        networking_config={"EndpointsConfig": place.engine.aliases(place.network, service.hostname)},
+    )
+    return place.engine.api.containers.get(created["Id"])
+
+
+def start_error(error: Exception, service: Service) -> PyxisMatrixError:
+    """Return the error for what the engine refused: with the port that is taken, or the GPU that it does not have."""
+    text = str(getattr(error, "explanation", None) or error)
+    port = next((outside for outside in service.ports.values() if outside), 0)
+    if "port is already allocated" in text or "address already in use" in text:
+        return PortTakenError(
+            f"port {port} is taken",
+            where=f"127.0.0.1:{port}, wanted for the {service.role} {service.hostname}",
+            why=text,
+            next_step=f"find its holder with `ss -tlnp 'sport = :{port}'`, or leave the port out to get a free one",
+        )
+    if _NO_GPU in text:
+        return EngineError(
+            "this engine has no GPU to pass on",
+            where=f"starting the {service.role} {service.hostname} with --gpus",
+            why=text,
+            next_step="leave --gpus out, or set up NVIDIA's driver and container toolkit so that "
+            "`docker run --gpus 1` works",
+        )
+    return explain(error, f"starting the {service.role} {service.hostname}")

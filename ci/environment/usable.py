@@ -1,0 +1,188 @@
+"""When an environment is usable: every condition, in order, and waiting for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import time
+
+from docker.errors import APIError
+
+from ci.engine.connection import Answer, Engine
+from ci.environment import ssh
+from ci.environment.cluster import SSH_PORT, Cluster, Node, last_words
+from ci.environment.wait import NotYet, Watched, tolerating, wait_for
+from ci.environment_file import Login
+from ci.errors import LaunchError
+
+READY_SECONDS = 60.0
+"""How long each condition may take to hold."""
+
+_SSH_SECONDS = 30.0
+# One answer of a check; a daemon that hangs must not hold the wait beyond its limit.
+_ANSWER_SECONDS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One condition of "usable": a command on a node that succeeds when it holds."""
+
+    name: str
+    node: Node
+    command: str
+    hint: str
+    user: str = "root"
+    credential_of: Node | None = None
+    """A node whose fresh munge credential the command finds in ``$CREDENTIAL``."""
+
+
+def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, accounting: bool = False) -> tuple[Check, ...]:
+    """Return what has to hold before a job is submitted, in the order in which one depends on the other."""
+    first = cluster.login
+    count = len(cluster.nodes)
+    wanted = [
+        Check(
+            name="munge",
+            node=node,
+            command="munge -n | unmunge",
+            hint="munged refuses keys of the wrong owner or mode",
+        )
+        for node in cluster.nodes
+    ]
+    wanted += [
+        Check(
+            name=f"munge credential of {first.hostname}",
+            node=node,
+            command='echo "$CREDENTIAL" | unmunge',
+            credential_of=first,
+            hint="all nodes need the same munge key, and clocks that agree",
+        )
+        for node in cluster.nodes[1:]
+    ]
+    wanted.append(
+        Check(
+            name="controller",
+            node=first,
+            command="scontrol ping | grep -q UP",
+            hint="slurmctld.log names the setting that this Slurm does not accept",
+        )
+    )
+    wanted.append(
+        Check(
+            name="nodes idle",
+            node=first,
+            command=(
+                f'test "$(sinfo --noheader --Node --format %T | sort -u)" = idle && '
+                f'test "$(sinfo --noheader --Node --format %N | sort -u | wc -l)" = {count} || '
+                "{ sinfo --Node --long; sinfo --list-reasons; exit 1; }"
+            ),
+            hint="a node whose RealMemory or name does not fit is drained; the reason stands above",
+        )
+    )
+    if registry_port is not None:
+        wanted += [
+            Check(
+                name="registry from node",
+                node=node,
+                command=f"curl --silent --show-error --fail --noproxy '*' http://localhost:{registry_port}/v2/",
+                hint="the node's forwarder leads to the registry's container; is that still running?",
+            )
+            for node in cluster.nodes
+        ]
+    if plugin:
+        wanted += [
+            Check(
+                name="plugin loaded",
+                node=node,
+                command="srun --help | grep -q -- --container-image",
+                hint="plugstack.conf has to name a plugin that was compiled for this very Slurm",
+            )
+            for node in cluster.nodes
+        ]
+    if accounting:
+        wanted.append(
+            Check(
+                name="accounting",
+                node=first,
+                command="sacct --noheader --allusers",
+                hint="slurmdbd.log says what the database refused",
+            )
+        )
+    return tuple(wanted)
+
+
+def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -> None:
+    """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it never does."""
+
+    def ask(node: Node, command: str, environment: dict[str, str]) -> Answer:
+        bounded = ["timeout", str(_ANSWER_SECONDS), "/bin/sh", "-c", command]
+        return engine.ask(node.container, bounded, user=check.user, environment=environment)
+
+    def probe() -> bool | NotYet:
+        environment = {}
+        if check.credential_of:
+            environment["CREDENTIAL"] = ask(check.credential_of, "munge -n", {}).output.strip()
+        answer = ask(check.node, check.command, environment)
+        return True if answer.status == 0 else NotYet(answer.output.strip() or f"exit status {answer.status}")
+
+    wait_for(
+        f"{check.name} on {check.node.hostname}",
+        tolerating(probe, APIError),
+        limit=limit,
+        watched=_watched(engine, check.node, check.hint),
+    )
+
+
+def wait_for_port(engine: Engine, cluster: Cluster) -> int:
+    """Return the loopback port that leads to sshd; where the node died at once, its last words instead."""
+    node = cluster.login
+
+    def probe() -> int | NotYet:
+        return engine.published_port(node.container, SSH_PORT)
+
+    return wait_for(
+        f"start of {node.hostname}",
+        tolerating(probe, LaunchError),
+        limit=5.0,
+        watched=_watched(engine, node),
+    )
+
+
+def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> None:
+    """Wait until the job user gets in over SSH."""
+
+    def probe() -> bool | NotYet:
+        with ssh.connect(login) as connection:
+            answer = connection.run("true", limit=10)
+        return True if answer.status == 0 else NotYet(str(answer))
+
+    wait_for(
+        "login over SSH",
+        tolerating(probe, LaunchError),
+        limit=limit,
+        watched=_watched(
+            engine,
+            node,
+            "sshd.log says why; the key was made for this run and stands in /etc/ssh/authorized_keys.d",
+        ),
+    )
+
+
+def _watched(engine: Engine, node: Node, hint: str = "") -> Watched:
+    return Watched(alive=lambda: engine.alive(node.container), diagnose=lambda: last_words(engine, node), hint=hint)
+
+
+def wait_until_usable(
+    engine: Engine, wanted: Sequence[Check], login: Login, *, started: float, limit: float
+) -> dict[str, float]:
+    """Wait for every condition in turn, the login over SSH last.
+
+    :param started: when the first container was started (``time.monotonic``).
+    :param limit: seconds that each condition may take.
+    :return: the seconds from then until each condition held.
+    """
+    ready: dict[str, float] = {}
+    for check in wanted:
+        wait_for_check(engine, check, limit)
+        ready[check.name] = round(time.monotonic() - started, 3)
+    wait_for_login(engine, wanted[0].node, login, min(_SSH_SECONDS, limit))
+    ready["sshd"] = round(time.monotonic() - started, 3)
+    return ready

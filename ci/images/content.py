@@ -1,0 +1,89 @@
+"""What really goes into an image, and the tag that follows from it.
+
+A tag carries the hash of everything that goes in: the files of the image's folder, its build arguments, the files put
+into its build context and, through their tags, its parents. An image whose tag the engine already holds is not rebuilt.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+import hashlib
+from pathlib import Path
+import shutil
+
+from ci import paths
+from ci.images.plan import REPOSITORY, ImagePlan
+
+# Raised when the way images are made changes without any file of their folders changing.
+_RECIPE = "2"
+_SHARED = "shared"
+"""The folder below ``containers/`` that every build finds in its context under the same name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextFile:
+    """A file or folder added to an image's build context beside its folder's own files."""
+
+    source: Path | bytes
+    """A path of this machine, or a file's content."""
+    target: str
+    """Path in the context."""
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """An image plan with the content of all that goes in."""
+
+    plan: ImagePlan
+    parents: Mapping[str, str]
+    """The parents' tags, by the name of the build argument that takes them."""
+    context: tuple[ContextFile, ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of all that goes in (hex, 12 digits), as the files were when it was first asked for."""
+        plan = self.plan
+        digest = hashlib.sha256(f"{_RECIPE} {plan.folder} {plan.variant} {plan.arch}\n".encode())
+        for name, content in _files(plan.folder):
+            digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+        for name, value in sorted(plan.build_args.items()):
+            digest.update(f"{name}={value}\n".encode())
+        for name, tag in sorted(self.parents.items()):
+            digest.update(f"{name}<{tag}\n".encode())
+        for file in sorted(self.context, key=lambda file: file.target):
+            digest.update(f"{file.target} {file.sha256}\n".encode())
+        return digest.hexdigest()[:12]
+
+    @property
+    def tag(self) -> str:
+        """The local image name: project/folder:variant-fingerprint."""
+        return f"{REPOSITORY}/{self.plan.folder}:{self.plan.variant}-{self.fingerprint}"
+
+    def write(self, folder: Path) -> None:
+        """Lay the build context out in a folder that does not exist yet."""
+        shutil.copytree(paths.CONTAINERS / self.plan.folder, folder)
+        shutil.copytree(paths.CONTAINERS / _SHARED, folder / _SHARED)
+        for extra in self.context:
+            target = folder / extra.target
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(extra.source, bytes):
+                target.write_bytes(extra.source)
+            elif extra.source.is_dir():
+                shutil.copytree(extra.source, target)
+            else:
+                shutil.copyfile(extra.source, target)
+
+
+def _files(folder: str) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of all files that a folder and the shared one bring, in a fixed order.
+
+    Names carry a ``*`` for the execute bit, the only part of a mode that survives a checkout.
+    """
+    for part in (folder, _SHARED):
+        root = paths.CONTAINERS / part
+        for file in sorted(root.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                mark = "*" if file.stat().st_mode & 0o100 else ""
+                name = file.relative_to(root).as_posix()
+                yield (name if part == folder else f"{_SHARED}/{name}") + mark, file.read_bytes()

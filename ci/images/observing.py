@@ -1,0 +1,72 @@
+"""What is inside an image, asked of the image itself, and remembered under the image's own identity."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+import json
+
+from docker.errors import APIError
+from requests.exceptions import RequestException
+
+from ci import paths
+from ci.engine.connection import LABEL, Engine, explain
+from ci.errors import BuildError
+
+_SCRIPT = 'slurmctld -V; python3 -c "import sys; print(*sys.version_info[:2], sep=chr(46))"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """The versions inside a Slurm image."""
+
+    slurm: str
+    """In full, such as ``22.05.8``."""
+    python: str
+    """Major and minor version, such as ``3.11``."""
+
+
+def observe(engine: Engine, identity: str) -> Observed:
+    """Return the versions inside a Slurm image.
+
+    An image never changes under its identity, so it is asked once and the answer kept in the cache. What it was made
+    from would not do: the same inputs give another Slurm once a Debian suite has moved on.
+
+    :param identity: the engine's content-addressed id of the image (``sha256:…``).
+    """
+    memory = paths.cache_dir() / "observed" / f"{identity.replace(':', '-')}.json"
+    with suppress(OSError, ValueError, TypeError):  # not there, or written by a run that was killed meanwhile
+        return Observed(**json.loads(memory.read_text(encoding="utf-8")))
+    try:
+        output = engine.api.containers.run(
+            identity,
+            ["-c", _SCRIPT],
+            entrypoint="/bin/sh",
+            remove=True,
+            labels={LABEL: "1"},
+            network_disabled=True,
+        )
+    except (APIError, RequestException) as error:
+        raise explain(error, f"asking the image {identity} for its versions") from error
+    first, second = output.decode().split("\n")[:2]
+    observed = Observed(slurm=first.split()[-1], python=second.strip())
+    paths.make_directory(memory.parent)
+    memory.write_text(json.dumps(vars(observed)), encoding="utf-8")
+    return observed
+
+
+def slurm_matches(observed: str, wanted: str) -> bool:
+    """Tell whether an observed Slurm (``22.05.8``) is of the wanted series (``22.05``)."""
+    return observed == wanted or observed.startswith((f"{wanted}.", f"{wanted}-"))
+
+
+def check_slurm(observed: Observed, image: str, wanted: str) -> None:
+    """Refuse an image whose Debian suite has moved on to another Slurm: its cell's id would be false.
+
+    :param image: what a person calls the image.
+    """
+    if not slurm_matches(observed.slurm, wanted):
+        raise BuildError(
+            f"the image {image} has Slurm {observed.slurm}, not {wanted}",
+            where="matrix.toml, [[slurm]]",
+            why="Debian's suite has moved on",
+            next_step=f"change the row's version to {'.'.join(observed.slurm.split('.')[:2])}",
+        )

@@ -1,0 +1,56 @@
+"""The words for what a test and a suite came to."""
+
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
+
+
+class Outcome(StrEnum):
+    """What a suite on a cell came to."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """Something ran and was wrong, or nothing ran at all."""
+    ERROR = "error"
+    """Not known: image, environment or a fixture broke, or pytest itself did not finish."""
+    INTERRUPTED = "interrupted"
+    SKIPPED = "skipped"
+    """Nothing was proved: the cell is not available here, or every test was skipped or is a known failure."""
+
+
+class TestState(StrEnum):
+    """What a single test came to."""
+
+    __test__ = False  # pytest takes every class named Test* for a test
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    """Its setup, its teardown or its collection failed."""
+    INTERRUPTED = "interrupted"
+    """It began, and pytest ended before it did."""
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"
+    """It failed as a known failure should."""
+
+
+class TestOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A test that ran, or did not."""
+
+    __test__: ClassVar[bool] = False
+
+    name: str
+    """pytest's own (node id): path, ``::`` and name, as it can be given to pytest again."""
+    outcome: TestState
+    seconds: float = 0.0
+    """Setup, call and teardown of all its tries."""
+    message: str = ""
+    """Why it failed, was skipped or was run again; its first line is meant for summaries."""
+    reruns: int = 0
+    """How often it was tried again before it came to this."""
+
+    @property
+    def bad(self) -> bool:
+        """Whether it makes its suite red."""
+        return self.outcome in {TestState.FAILED, TestState.ERROR}

@@ -1,0 +1,203 @@
+"""What pytest says of its tests while they run: the log of pytest-reportlog, one line of JSON per report.
+
+Each line is written when its test's phase has ended, in pytest's main process also under pytest-xdist. So what was seen
+is kept however pytest ends, and what is missing at the end of the log tells that it did not finish.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+import json
+from pathlib import Path
+import signal
+from typing import Any
+
+import msgspec
+
+from ci.results.outcomes import Outcome, TestOutcome, TestState
+
+_OK, _TESTS_FAILED, _INTERRUPTED, _INTERNAL_ERROR, _WRONG_USAGE, _NO_TESTS = range(6)  # pytest.ExitCode
+_REASONS = {
+    _INTERRUPTED: "pytest was interrupted",
+    _INTERNAL_ERROR: "pytest had an internal error; its output has the traceback",
+    _WRONG_USAGE: "pytest found a path, an option or a conftest.py wrong; its output says which",
+    _NO_TESTS: "pytest found no test to run",
+}
+# As Python reports them (minus the signal) and as a shell does (128 plus the signal).
+_SIGNALLED = {code for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for code in (-number, 128 + number)}
+
+# A test has a report for each phase; the worst counts.
+_SEVERITY = (
+    TestState.PASSED,
+    TestState.SKIPPED,
+    TestState.XFAILED,
+    TestState.INTERRUPTED,
+    TestState.ERROR,
+    TestState.FAILED,
+)
+
+RERUNS_PROPERTY = "reruns"
+"""A test that tries again by itself says how often under this name, with pytest's ``record_property``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportLog:
+    """What the log of one pytest session says."""
+
+    tests: tuple[TestOutcome, ...] = ()
+    """In the order in which they began, each once."""
+    problem: str = ""
+    """Why the log does not tell everything; empty if the session is there from begin to end."""
+
+    def outcome(self, exit_code: int) -> Outcome:
+        """Return what pytest's exit code and its tests make of the suite.
+
+        "Passed" needs all of: exit code 0, a session that finished, and at least one test that passed. No test at all
+        is "failed", because a suite that selects nothing proves nothing and must not look green; tests that were all
+        skipped (or known failures) are "skipped". Exit code 2 means Ctrl-C as well as a module that failed to import;
+        the tests tell them apart.
+        """
+        states = {test.outcome for test in self.tests}
+        if exit_code in _SIGNALLED or (exit_code == _INTERRUPTED and not states & {TestState.FAILED, TestState.ERROR}):
+            return Outcome.INTERRUPTED
+        if self.problem or exit_code not in {_OK, _TESTS_FAILED, _NO_TESTS}:
+            return Outcome.ERROR
+        for state in (TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED):
+            if state in states:
+                return Outcome(state.value)
+        if exit_code != _OK or not states:
+            return Outcome.FAILED
+        return Outcome.PASSED if TestState.PASSED in states else Outcome.SKIPPED
+
+    def reason(self, exit_code: int) -> str:
+        """Return what is to be said of the session beside its tests; empty if they say it all."""
+        if self.problem:
+            return f"{self.problem} ({_ended(exit_code)})"
+        if exit_code == _INTERRUPTED and self.outcome(exit_code) is not Outcome.INTERRUPTED:
+            return ""
+        return _REASONS.get(exit_code, "")
+
+
+class _Report(msgspec.Struct, kw_only=True):
+    """A line of the log, as far as it matters here; pytest's own report, as `pytest_report_to_serializable` has it."""
+
+    kind: str = msgspec.field(name="$report_type")
+    nodeid: str = ""
+    when: str | None = None
+    outcome: str = ""
+    duration: float = 0.0
+    longrepr: Any = None
+    wasxfail: str | None = None
+    user_properties: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def state(self) -> TestState:
+        if self.outcome == "failed":
+            # The report of a worker that died has no phase, but it died in the test.
+            in_test = self.kind != "CollectReport" and self.when not in {"setup", "teardown"}
+            return TestState.FAILED if in_test else TestState.ERROR
+        if self.outcome == "skipped":
+            return TestState.SKIPPED if self.wasxfail is None else TestState.XFAILED
+        return TestState.PASSED
+
+    @property
+    def message(self) -> str:
+        if self.wasxfail is not None:
+            return self.wasxfail.removeprefix("reason: ")
+        match self.longrepr:
+            case [_, _, str(text)]:
+                return text.removeprefix("Skipped: ")
+            case {"reprcrash": {"message": str(text)}}:
+                pass
+            case str(text):
+                # A collection's text is a whole traceback, that of a missing fixture begins with the test's source.
+                if self.kind == "CollectReport" or text.startswith("file "):
+                    text = next((line[1:].strip() for line in text.splitlines() if line.startswith("E ")), text)
+            case _:
+                return ""
+        if self.state is TestState.ERROR:
+            return f"{self.when or 'collection'} failed: {text.strip()}"
+        return text.strip()
+
+
+def options(path: Path) -> tuple[str, ...]:
+    """Return the options with which pytest writes its log to ``path``; a log of an earlier session is removed."""
+    path.unlink(missing_ok=True)
+    # Named as a plugin, too: where it is not installed, pytest says so instead of "unrecognized arguments".
+    return ("-p", "pytest_reportlog", f"--report-log={path}")
+
+
+def read(path: Path) -> ReportLog:
+    """Read a log; one that is missing, incomplete or invalid has a ``problem`` and all the tests that it does tell."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return ReportLog(problem="pytest never began; its output says why")
+    except OSError as error:
+        return ReportLog(problem=f"failed to read pytest's report log {path}: {error}")
+    reports: list[_Report] = []
+    problem = ""
+    for number, line in enumerate(lines, start=1):
+        try:
+            reports.append(msgspec.convert(json.loads(line), _Report))
+        except (ValueError, msgspec.ValidationError) as error:
+            if number < len(lines) or line.endswith(b"\n"):
+                problem = problem or f"line {number} of pytest's report log {path} is invalid: {error}"
+    tests = _tests(reports)
+    kinds = {report.kind for report in reports}
+    if "SessionStart" not in kinds:
+        problem = problem or f"pytest never began; its report log {path} is empty"
+    elif "SessionFinish" not in kinds:
+        problem = problem or _unfinished(tests)
+    return ReportLog(tests=tests, problem=problem)
+
+
+def _unfinished(tests: Sequence[TestOutcome]) -> str:
+    running = sum(test.outcome is TestState.INTERRUPTED for test in tests)
+    return f"pytest did not finish: {len(tests) - running} of its tests had ended, {running} had begun"
+
+
+def _ended(exit_code: int) -> str:
+    number = -exit_code if exit_code < 0 else exit_code - 128
+    try:
+        return f"ended by {signal.Signals(number).name}"
+    except ValueError:
+        return f"exit code {exit_code}"
+
+
+def _tests(reports: Iterable[_Report]) -> tuple[TestOutcome, ...]:
+    tries: dict[str, list[list[_Report]]] = {}
+    for report in reports:
+        collected = report.kind == "CollectReport" and report.outcome != "passed"
+        # What a subtest adds to its test is that it failed.
+        subtest = report.kind == "SubTestReport" and report.outcome == "failed"
+        if not (report.kind == "TestReport" or collected or subtest):
+            continue
+        of_test = tries.setdefault(report.nodeid or "collection", [])
+        if report.when == "setup" or not of_test:
+            of_test.append([])
+        of_test[-1].append(report)
+    return tuple(_test(name, of_test) for name, of_test in tries.items())
+
+
+def _test(name: str, tries: list[list[_Report]]) -> TestOutcome:
+    """Return what came of a test; only tries that pytest-rerunfailures did not follow by another one count."""
+    again = [report for each in tries for report in each if report.outcome == "rerun"]
+    counting = [each for each in tries if not any(report.outcome == "rerun" for report in each)]
+    found = [(report.state, report.message) for each in counting for report in each]
+    if not counting or not any(report.when == "teardown" or report.kind == "CollectReport" for report in counting[-1]):
+        found.append((TestState.INTERRUPTED, "it had begun, and pytest ended before it did"))
+    state, message = max(found, key=lambda it: _SEVERITY.index(it[0]))
+    own = max((_own_reruns(report) for each in tries for report in each), default=0)
+    return TestOutcome(
+        name=name,
+        outcome=state,
+        seconds=sum(report.duration for each in tries for report in each),
+        message=again[-1].message if again and state is TestState.PASSED else message,
+        reruns=len(tries) - len(counting) - (not counting) + own,
+    )
+
+
+def _own_reruns(report: _Report) -> int:
+    return max(
+        (value for name, value in report.user_properties if name == RERUNS_PROPERTY and type(value) is int), default=0
+    )

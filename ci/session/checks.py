@@ -1,0 +1,31 @@
+"""What is known to fail later, refused before anything is built; each with the exact fix."""
+
+import sys
+
+from ci.engine import host
+from ci.engine.connection import Engine
+from ci.errors import DiskFullError, EngineError
+from ci.matrix.cells import Cell, Runtime
+
+# Less than this and a build would only find out halfway.
+_LEAST_FREE_BYTES = 3 * 1024**3
+
+
+def check_host(engine: Engine, cell: Cell) -> None:
+    """Refuse a host without user namespaces, without FUSE, or without room for a cell.
+
+    :raises DiskFullError, EngineError: with the command that mends it.
+    """
+    if engine.found.data_root and engine.found.local:
+        free = host.free_bytes(engine.found.data_root)
+        if free < _LEAST_FREE_BYTES:
+            raise DiskFullError(
+                f"only {free / 1024**3:.1f} GiB are free where the engine keeps its images",
+                where=str(engine.found.data_root),
+                why=f"a cell needs about {_LEAST_FREE_BYTES / 1024**3:.0f} GiB",
+                next_step="docker image prune --all --filter label=pyxis-matrix, or free the disk otherwise",
+            )
+    if cell.runtime is Runtime.LEGACY or not engine.found.local or sys.platform != "linux":
+        return
+    for obstacle in filter(None, (host.user_namespaces(), host.fuse())):
+        raise EngineError(obstacle.what, where=obstacle.where, why=obstacle.why, next_step=obstacle.fix)

@@ -1,0 +1,48 @@
+"""What a command that uses a cluster finds in its environment variables."""
+
+from collections.abc import Mapping
+import os
+from pathlib import Path
+
+from ci import environment_file, paths
+from ci.environment.launching import Environment
+
+
+def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a command that uses a cluster finds beside ``environ``.
+
+    That is the path of the environment's file, a client that can build, first on PATH, and, with the option ``plain``,
+    the variables of ``[suite-environment]``.
+    """
+    file = launched.file
+    bin_folder = str(Path(file.engine_client).parent)
+    mine = {
+        environment_file.VARIABLE: str(launched.path),
+        # A suite may give the subject a HOME of its own; the cache must not move with it.
+        paths.CACHE_VARIABLE: str(paths.cache_dir(environ)),
+        # Nor must the client's plugins (buildx) and its user's settings.
+        "DOCKER_CONFIG": environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker"),
+        "PATH": f"{bin_folder}{os.pathsep}{environ.get('PATH', os.defpath)}",
+        **file.engine_environment,
+    }
+    if launched.plan.options.plain:
+        mine |= launched.plan.suite_environment.render(facts(launched))
+    return mine
+
+
+def facts(launched: Environment) -> dict[str, str | None]:
+    """Return what a suite that knows nothing of this project can be told in environment variables."""
+    file = launched.file
+    return {
+        "host": file.login.host,
+        "port": str(file.login.port),
+        "user": file.login.user,
+        "password": file.login.password or None,
+        "private-key": file.login.private_key,
+        "known-hosts": file.login.known_hosts,
+        "home": file.login.home,
+        "registry": file.registry,
+        "job-image": file.job_reference,
+        "cell": file.cell,
+        "environment-file": str(launched.path),
+    }

@@ -1,0 +1,76 @@
+"""What is known of a session so far, so that a result can be written however it ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+import time
+
+from ci.environment.launching import Environment
+from ci.environment.plan import EnvironmentPlan
+from ci.images.building import Builder
+from ci.results import reportlog, store
+from ci.results.outcomes import Outcome
+from ci.results.store import Result
+from ci.terminal.console import Timings
+
+
+@dataclass(kw_only=True)
+class Record:
+    """A session on its way."""
+
+    plan: EnvironmentPlan
+    command: Sequence[str] = ()
+    started: datetime = field(default_factory=store.utc_now)
+    begin: float = field(default_factory=time.monotonic)
+    timings: Timings = field(default_factory=Timings)
+    builder: Builder | None = None
+    environment: Environment | None = None
+    command_started: bool = False
+
+    def result(self, outcome: Outcome, exit_code: int, reason: str) -> Result:
+        """Return the result as it stands now."""
+        options = self.plan.options
+        file = self.environment.file if self.environment else None
+        log = options.folder(self.plan.cell) / store.REPORT_LOG_FILE
+        return Result(
+            run=options.run,
+            cell=store.CellRecord.of(self.plan.cell),
+            suite=options.name,
+            outcome=outcome,
+            exit_code=exit_code,
+            reason=reason,
+            started=self.started,
+            seconds=time.monotonic() - self.begin,
+            versions=file.observed if file else {},
+            subject={"requirement": self.plan.subject},
+            nodes=file.nodes if file else (),
+            images=self._images(),
+            artefacts=self._artefacts(),
+            timings=self.timings.as_dict(),
+            ready=self.environment.ready if self.environment else {},
+            tests=reportlog.read(log).tests if self.command_started and options.pytest else (),
+        )
+
+    def _images(self) -> tuple[store.ImageRecord, ...]:
+        return tuple(
+            store.ImageRecord(
+                name=it.plan.name,
+                tag=it.tag,
+                digest=it.identity,
+                built=it.built,
+                seconds=it.seconds,
+                size=it.size,
+            )
+            for it in (self.builder.done if self.builder else ())
+        )
+
+    def _artefacts(self) -> tuple[store.ArtefactRecord, ...]:
+        return tuple(
+            store.ArtefactRecord(
+                path=it.artefact.path,
+                source=it.source,
+                sha256=it.sha256,
+                verified_against=it.verified_against or "",
+            )
+            for it in (self.builder.fetched if self.builder else ())
+        )

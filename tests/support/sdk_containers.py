@@ -1,0 +1,37 @@
+"""The containers of the SDK's jobs: it names every one, and Pyxis keeps what has a name, hundreds of megabytes each."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from tests.support.cluster import Node, Shell
+
+if TYPE_CHECKING:
+    from slurm.job import Job
+
+# The last part of a job's folder; an array's elements share one.
+_JOB_ID = re.compile(r"\d{8}_\d{6}_[0-9a-f]{8}")
+
+
+def container_of(job: "Job[Any]") -> str:
+    """Return the name under which the SDK asks Pyxis for a job's container."""
+    return f"slurm-sdk-{job.pre_submission_id}"
+
+
+def remove_containers_below(nodes: list[Node], login: Shell, folder: str) -> None:
+    """Remove the containers of all jobs that have their folders below ``folder``, children of workflows too."""
+    found = login.run_unchecked(f"find {folder} -mindepth 2 -type d -printf '%f\\n'").stdout.split()
+    names = [f"slurm-sdk-{name}" for name in found if _JOB_ID.fullmatch(name)]
+    remove_containers(nodes, login.environment.login.user, names)
+
+
+def remove_containers(nodes: list[Node], user: str, names: list[str]) -> None:
+    """Remove containers of a user, with those of an array's elements; one that is not there is no error."""
+    if not names:
+        return
+    pattern = f"pyxis_({'|'.join(names)})(_[0-9]+)?"
+    for node in nodes:
+        node.run(
+            f"enroot list | sed 's/ .*//' | grep --line-regexp --extended-regexp '{pattern}'"
+            " | xargs --no-run-if-empty --max-args=1 enroot remove --force",
+            user=user,
+        )
