@@ -29,7 +29,7 @@ from ci.python import venvs
 nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", "tests"]
-nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `environment`
+nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `venv_with`
 
 # Taking an environment down takes seconds; nox' own limits are 0.3 s and 0.2 s.
 PATIENCE = 60.0
@@ -63,7 +63,7 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 @nox.session(tags=["project"])
 def lint(session: nox.Session) -> None:
     """Check style, formatting and the arrows between folders (ruff, import-linter)."""
-    venv = environment(session, *DEVELOPMENT, subject=SUBJECT)
+    venv = venv_with(session, *DEVELOPMENT, subject=SUBJECT)
     start(session, venv, "ruff", "check", *CODE)
     start(session, venv, "ruff", "format", "--check", *CODE)
     start(session, venv, "lint-imports")
@@ -72,18 +72,18 @@ def lint(session: nox.Session) -> None:
 @nox.session(tags=["project"])
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict)."""
-    start(session, environment(session, *DEVELOPMENT, subject=SUBJECT), "mypy")
+    start(session, venv_with(session, *DEVELOPMENT, subject=SUBJECT), "mypy")
 
 
 @nox.session(tags=["project"])
 def tests(session: nox.Session) -> None:
     """Run the project's own unit and component tests."""
-    start(session, environment(session, *DEVELOPMENT, subject=SUBJECT), "pytest", *session.posargs)
+    start(session, venv_with(session, *DEVELOPMENT, subject=SUBJECT), "pytest", *session.posargs)
 
 
 def command(session: nox.Session, *words: str) -> None:
     """Run a command of `python -m ci`."""
-    start(session, environment(session, "run"), "python", "-m", "ci", *words, *session.posargs)
+    start(session, venv_with(session, "run"), "python", "-m", "ci", *words, *session.posargs)
 
 
 @nox.session(default=False)
@@ -182,7 +182,7 @@ def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
         asked, rest = options.split(session.posargs)
     if {"-h", "--help"} & set(rest):
         session.log(options.nox_help())
-        start(session, environment(session, "run", "test", subject=SUBJECT), "pytest", "--help")
+        start(session, venv_with(session, "run", "test", subject=SUBJECT), "pytest", "--help")
         session.skip("help was asked for")
     suite = session.name.partition("(")[0]
     return replace(asked, name=suite, pytest=True), rest
@@ -201,12 +201,12 @@ def run(session: nox.Session, cell: str, asked: options.Options, *arguments: str
     """Run pytest against a cell's environment, with the subject installed beside it."""
     with one_message(session):  # before anything is installed
         asked.check(MATRIX.cell(cell))
-    venv = environment(session, "run", "test", subject=asked.subject or SUBJECT)
+    venv = venv_with(session, "run", "test", subject=asked.subject or SUBJECT)
     words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
     start(session, venv, "python", "-m", "ci", "run", cell, *words, "--", "python", "-m", "pytest", *arguments)
 
 
-def environment(session: nox.Session, *groups: str, subject: Path | str = "") -> Path:
+def venv_with(session: nox.Session, *groups: str, subject: Path | str = "") -> Path:
     """Return the virtual environment with these dependency groups and the subject: its release, or its checkout."""
     release = [subject] if isinstance(subject, str) and subject else []
     packages = venvs.Packages(
