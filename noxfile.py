@@ -38,7 +38,7 @@ DEVELOPMENT = ("run", "test", "lint")
 CODE = ("ci", "tests", "noxfile.py")
 ARGV = sys.argv[1:]
 # All cells of one nox call belong to one run.
-RUN = os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
+os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
 # SIGTERM ends nox without a word to its children; ours ask the kernel to be told.
 os.environ["PYXIS_MATRIX_PARENT"] = str(os.getpid())
 
@@ -50,9 +50,8 @@ except PyxisMatrixError as problem:
     print(problem, file=sys.stderr)  # noqa: T201 - nox has nothing to report with yet
     sys.exit(problem.exit_code)
 
-SUBJECT = MATRIX.subject.requirement
-
 Session = Callable[..., None]
+PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
 
 
 def each(*chosen: Cell) -> Callable[[Session], Session]:
@@ -63,27 +62,28 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 @nox.session(tags=["project"])
 def lint(session: nox.Session) -> None:
     """Check style, formatting and the arrows between folders (ruff, import-linter)."""
-    venv = venv_with(session, *DEVELOPMENT, subject=SUBJECT)
-    start(session, venv, "ruff", "check", *CODE)
-    start(session, venv, "ruff", "format", "--check", *CODE)
-    start(session, venv, "lint-imports")
+    venv = venv_with(session, *DEVELOPMENT)
+    run(session, venv, "ruff", "check", *CODE)
+    run(session, venv, "ruff", "format", "--check", *CODE)
+    run(session, venv, "lint-imports")
 
 
 @nox.session(tags=["project"])
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict)."""
-    start(session, venv_with(session, *DEVELOPMENT, subject=SUBJECT), "mypy")
+    run(session, venv_with(session, *DEVELOPMENT), "mypy")
 
 
 @nox.session(tags=["project"])
 def tests(session: nox.Session) -> None:
-    """Run the project's own unit and component tests."""
-    start(session, venv_with(session, *DEVELOPMENT, subject=SUBJECT), "pytest", *session.posargs)
+    """Run the unit tests; they need neither an engine nor a network."""
+    run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/unit", *session.posargs)
 
 
-def command(session: nox.Session, *words: str) -> None:
-    """Run a command of `python -m ci`."""
-    start(session, venv_with(session, "run"), "python", "-m", "ci", *words, *session.posargs)
+@nox.session(default=False)
+def component(session: nox.Session) -> None:
+    """Run the component tests: real programs and a real container engine, no real enroot and Pyxis."""
+    run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
 
 
 @nox.session(default=False)
@@ -108,6 +108,7 @@ def ci(session: nox.Session) -> None:
 @each(*CONTAINER_CELLS)
 def pyxis_basic(session: nox.Session, cell: str) -> None:
     """Build, push and run container tasks through Slurm: the main job."""
+    needs_the_sdk(session)
     container_suite(session, cell, "test_container_packaging_basic.py", "conftest_container_packaging.py")
 
 
@@ -115,6 +116,7 @@ def pyxis_basic(session: nox.Session, cell: str) -> None:
 @each(*CONTAINER_CELLS)
 def pyxis_advanced(session: nox.Session, cell: str) -> None:
     """Run arrays, mounts, workflows, failures and several nodes through the subject."""
+    needs_the_sdk(session)
     container_suite(session, cell, "test_container_packaging_advanced.py", "advanced")
 
 
@@ -148,10 +150,11 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
         session.error("--cell says where to run the suite that --suite names, and there is none")
     if asked.suite:
         own = replace(asked, name=asked.suite.stem, plain=True)
-        run(session, asked.suite_cell or cell, own, str(asked.suite), *rest)
+        run_suite(session, asked.suite_cell or cell, own, str(asked.suite), *rest)
     else:
+        needs_the_sdk(session)
         legacy = [str(file) for file in sorted(Path("tests/integration").glob("test_legacy_*.py"))]
-        run(session, cell, asked, *legacy, *rest)
+        run_suite(session, cell, asked, *legacy, *rest)
 
 
 def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> None:
@@ -171,21 +174,42 @@ def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> No
         session.error(reason)
     if reason:
         session.skip(reason)
-    plugin = ("-p", "tests.integration.conftest_container_packaging")
-    suite = [f"tests/integration/{it}" for it in tests_of_suite]
-    run(session, cell, asked, *plugin, *suite, *rest)
+    run_suite(session, cell, asked, *PLUGIN, *(f"tests/integration/{it}" for it in tests_of_suite), *rest)
+
+
+def run_suite(session: nox.Session, cell: str, asked: options.Options, *arguments: str) -> None:
+    """Run pytest against a cell's environment, with the subject installed beside it."""
+    with one_message(session):  # before anything is installed
+        asked.check(MATRIX.cell(cell))
+    venv = venv_with(session, "run", "test", checkout=asked.subject)
+    words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
+    run(session, venv, "python", "-m", "ci", "run", cell, *words, "--", "python", "-m", "pytest", *arguments)
+
+
+def command(session: nox.Session, *words: str) -> None:
+    """Run a command of `python -m ci`."""
+    run(session, venv_with(session, "run", subject=False), "python", "-m", "ci", *words, *session.posargs)
 
 
 def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
-    """Return a session's own options and what is pytest's; or show both kinds of help and skip."""
+    """Return a session's own options and what is pytest's; where help is asked for, show that of both and skip."""
     with one_message(session):
         asked, rest = options.split(session.posargs)
     if {"-h", "--help"} & set(rest):
-        session.log(options.nox_help())
-        start(session, venv_with(session, "run", "test", subject=SUBJECT), "pytest", "--help")
+        sys.stdout.write(options.nox_help())
+        sys.stdout.flush()
+        run(session, venv_with(session, "run", "test"), "python", "-m", "pytest", "--help")
         session.skip("help was asked for")
-    suite = session.name.partition("(")[0]
-    return replace(asked, name=suite, pytest=True), rest
+    return replace(asked, name=session.name.partition("(")[0], pytest=True), rest
+
+
+def needs_the_sdk(session: nox.Session) -> None:
+    """Refuse, before anything is built, to run a suite of slurm-sdk with another subject."""
+    if MATRIX.subject.name != "slurm-sdk":
+        session.error(
+            f"this suite runs tasks through slurm-sdk, and the subject is {MATRIX.subject.requirement}. What fits any "
+            "subject: pyxis_conformance, registry; and your own: nox -s legacy_integration -- --suite PATH"
+        )
 
 
 @contextmanager
@@ -197,28 +221,19 @@ def one_message(session: nox.Session) -> Iterator[None]:
         session.error(str(problem))
 
 
-def run(session: nox.Session, cell: str, asked: options.Options, *arguments: str) -> None:
-    """Run pytest against a cell's environment, with the subject installed beside it."""
-    with one_message(session):  # before anything is installed
-        asked.check(MATRIX.cell(cell))
-    venv = venv_with(session, "run", "test", subject=asked.subject or SUBJECT)
-    words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
-    start(session, venv, "python", "-m", "ci", "run", cell, *words, "--", "python", "-m", "pytest", *arguments)
-
-
-def venv_with(session: nox.Session, *groups: str, subject: Path | str = "") -> Path:
-    """Return the virtual environment with these dependency groups and the subject: its release, or its checkout."""
-    release = [subject] if isinstance(subject, str) and subject else []
+def venv_with(session: nox.Session, *groups: str, checkout: Path | None = None, subject: bool = True) -> Path:
+    """Return the virtual environment with these dependency groups and the subject: its release, or a checkout."""
+    release = [MATRIX.subject.requirement] if subject and not checkout else []
     packages = venvs.Packages(
         requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release),
         constraints=MATRIX.subject.constraints if subject else (),
-        checkout=subject.expanduser().absolute() if isinstance(subject, Path) else None,
+        checkout=checkout,
     )
     with one_message(session):
         return venvs.shared(session.cache_dir.parent, "-".join(groups), packages)
 
 
-def start(session: nox.Session, venv: Path, program: str, *arguments: str) -> None:
+def run(session: nox.Session, venv: Path, program: str, *arguments: str) -> None:
     """Run a program of a virtual environment, which is also the first on PATH for what it starts itself."""
     session.run(
         *(str(venv / "bin" / program), *arguments),

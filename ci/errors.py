@@ -45,7 +45,7 @@ class PyxisMatrixError(Exception):
 
 
 class MatrixError(PyxisMatrixError):
-    """matrix.toml can't be read or contradicts itself; the text lists every fault at once."""
+    """matrix.toml is invalid or contradicts itself; the text lists every fault at once."""
 
     exit_code = 10
 
@@ -58,7 +58,7 @@ class MatrixError(PyxisMatrixError):
 
 
 class SelectionError(PyxisMatrixError):
-    """A cell, group or filter was named that selects nothing."""
+    """A cell, group or filter was named that matches nothing."""
 
     exit_code = 11
 
@@ -70,17 +70,17 @@ class EngineError(PyxisMatrixError):
 
 
 class EngineMissingError(EngineError):
-    """No container engine answers at any of the usual places; what ``ci/bootstrap`` can mend."""
+    """No container engine was found at any of the usual places; ``ci/bootstrap`` installs one."""
 
 
 class ArtefactError(PyxisMatrixError):
-    """An artefact (release file, base image, wheel) can't be had from any source."""
+    """An artefact (release file, base image, wheel) was not found at any source."""
 
     exit_code = 21
 
 
 class ChecksumError(PyxisMatrixError):
-    """An artefact was had, but its content is not what was pinned."""
+    """The content of an artefact is not what was pinned: its checksum is wrong."""
 
     exit_code = 22
 
@@ -98,19 +98,19 @@ class DiskFullError(PyxisMatrixError):
 
 
 class SubjectError(PyxisMatrixError):
-    """The package under test can't be found, built or installed."""
+    """The package under test was not found, or failed to build or install."""
 
     exit_code = 25
 
 
 class BootstrapError(PyxisMatrixError):
-    """The machine can't be set up: no suitable Python, or a package or the virtual environment can't be installed."""
+    """Setting the machine up failed: no suitable Python, or a package or the virtual environment failed to install."""
 
     exit_code = 26
 
 
 class LaunchError(PyxisMatrixError):
-    """An environment did not become usable; the text carries state, last log lines and a hint."""
+    """An environment did not become ready; the text has its state, last log lines and a hint."""
 
     exit_code = 30
 
@@ -122,6 +122,6 @@ class PortTakenError(LaunchError):
 
 
 class ResultsError(PyxisMatrixError):
-    """Results can't be written or read."""
+    """Failed to write or read results, or they are invalid."""
 
     exit_code = 40

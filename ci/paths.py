@@ -1,14 +1,16 @@
 """Where things lie: in the repository, in the user's cache, and per run.
 
-Standard library only, because the noxfile imports this tier; that is why the cache's place is worked out here.
+The noxfile imports this module, in nox' own environment.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 import os
 from pathlib import Path
 import secrets
-import sys
+
+import platformdirs
 
 from ci.errors import DiskFullError, PyxisMatrixError, ResultsError, disk_is_full
 
@@ -26,18 +28,18 @@ def results_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return directory_from(environ, RESULTS_VARIABLE) or REPOSITORY / "results"
 
 
-def cache_dir(environ: Mapping[str, str] = os.environ, system: str = sys.platform) -> Path:
+def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder for what may be kept between runs, whether or not it exists.
 
     ``PYXIS_MATRIX_CACHE`` is taken as it is; otherwise it is ``pyxis-matrix`` in the user's own cache folder.
     """
     if chosen := directory_from(environ, CACHE_VARIABLE):
         return chosen
-    # The XDG specification says that a relative path is to be ignored.
-    xdg = Path(environ.get("XDG_CACHE_HOME", ""))
-    if xdg.is_absolute():
-        return xdg / "pyxis-matrix"
-    return _home(environ) / ("Library/Caches" if system == "darwin" else ".cache") / "pyxis-matrix"
+    with _home_is_known():
+        found = platformdirs.user_cache_path("pyxis-matrix")
+        if not found.is_absolute():  # older ones leave "~" as it is where there is no home
+            raise RuntimeError(f"the cache folder would be {found}")
+        return found
 
 
 def directory_from(environ: Mapping[str, str], variable: str) -> Path | None:
@@ -45,10 +47,8 @@ def directory_from(environ: Mapping[str, str], variable: str) -> Path | None:
     text = environ.get(variable, "").strip()
     if not text:
         return None
-    path = Path(text)
-    if path.parts[0] == "~":
-        path = _home(environ).joinpath(*path.parts[1:])
-    return path.absolute()
+    with _home_is_known():
+        return Path(text).expanduser().absolute()
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -63,36 +63,37 @@ def new_run_id(now: datetime | None = None) -> str:
 def make_directory(path: Path, error: type[PyxisMatrixError] = ResultsError) -> Path:
     """Make a folder and its parents, and return it.
 
-    Raises ``error`` where that is not possible, ``DiskFullError`` where it is for want of space.
+    Raises ``error`` if that fails, ``DiskFullError`` if the disk is full.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise refused(problem, "A folder can't be made.", error) from problem
+        raise refused(problem, "Failed to make a folder.", error) from problem
     return path
 
 
 def refused(
-    problem: OSError, what: str = "the system refused something", error: type[PyxisMatrixError] = PyxisMatrixError
+    problem: OSError,
+    what: str = "the operating system refused an operation",
+    error: type[PyxisMatrixError] = PyxisMatrixError,
 ) -> PyxisMatrixError:
-    """Return the ``error`` for what the system refused; ``DiskFullError`` where it is for want of space."""
+    """Return the ``error`` for what the system refused; ``DiskFullError`` where the disk is full."""
     kind = DiskFullError if disk_is_full(problem) else error
     return kind(
         what,
         where=str(problem.filename or ""),
         why=problem.strerror or str(problem),
-        next_step=f"free or allow the place, or choose others with {CACHE_VARIABLE} and {RESULTS_VARIABLE}",
+        next_step=f"make room or allow writing there, or choose others with {CACHE_VARIABLE} and {RESULTS_VARIABLE}",
     )
 
 
-def _home(environ: Mapping[str, str]) -> Path:
-    if home := environ.get("HOME"):
-        return Path(home)
+@contextmanager
+def _home_is_known() -> Iterator[None]:
     try:
-        return Path.home()
+        yield
     except RuntimeError as problem:
         raise PyxisMatrixError(
-            "The user has no home folder, so there is no place for the cache.",
+            "The user's home folder was not found, so there is no place for the cache.",
             why=str(problem),
             next_step=f"set {CACHE_VARIABLE} to a folder that may be written",
         ) from problem

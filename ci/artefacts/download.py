@@ -147,5 +147,5 @@ def _disk_error(folder: Path, problem: OSError) -> PyxisMatrixError:
         "A download can't be stored.",
         where=str(folder),
         why=problem.strerror or str(problem),
-        next_step=f"free or allow the place, or choose another with {CACHE_VARIABLE}",
+        next_step=f"make room or allow writing there, or choose another with {CACHE_VARIABLE}",
     )

@@ -27,8 +27,8 @@ class KeyPair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Completed:
-    """What a command over SSH answered; ``str()`` shows command, status and output for a failing test."""
+class RemoteAnswer:
+    """What a command on a node answered; ``str()`` shows command, status and output for a failing test."""
 
     command: str
     status: int
@@ -67,7 +67,7 @@ class Connection:
         self._loop = loop
         self._connection = connection
 
-    def run(self, command: str, *, limit: float = 120.0, stdin: str | None = None) -> Completed:
+    def run(self, command: str, *, limit: float = 120.0, stdin: str | None = None) -> RemoteAnswer:
         """Run a command line in the login shell of the remote user.
 
         ``limit`` is in seconds; ``LaunchError`` when it is exceeded, so that a hanging job never hangs a suite.
@@ -76,7 +76,7 @@ class Connection:
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
         result = self._wait(self._connection.run(command, check=False, **feed), command, limit)
         status = result.returncode if result.returncode is not None else 255
-        return Completed(command=command, status=status, stdout=str(result.stdout), stderr=str(result.stderr))
+        return RemoteAnswer(command=command, status=status, stdout=str(result.stdout), stderr=str(result.stderr))
 
     def close(self) -> None:
         """Close the connection and wait until it is."""

@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 import fcntl
+from pathlib import Path
 import sys
 import time
 
 from ci.errors import BootstrapError, PyxisMatrixError
 from ci.machine.steps import Kind, Step
-from ci.paths import REPOSITORY
 from ci.terminal import signals
 from ci.terminal.processes import Command, run_logged
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Killing apt-get outright would leave dpkg half-way; it is asked to stop, and given time to.
 _GRACE_S = 60.0
@@ -39,7 +41,7 @@ def reported() -> Iterator[None]:
 @contextmanager
 def one_at_a_time(*, waiting: bool) -> Iterator[None]:
     """Keep two bootstraps of one checkout from making the same things at the same time."""
-    with (REPOSITORY / "pyproject.toml").open(encoding="utf-8") as lock:
+    with (ROOT / "pyproject.toml").open(encoding="utf-8") as lock:
         if waiting:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

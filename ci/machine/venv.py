@@ -19,12 +19,12 @@ from ci.engine.finding import read_text
 from ci.errors import BootstrapError
 from ci.machine import taking
 from ci.machine.steps import Kind, Step, install
-from ci.machine.taking import one_at_a_time, reported, say
-from ci.paths import REPOSITORY
+from ci.machine.taking import ROOT, one_at_a_time, reported, say
 
 REQUIREMENTS = (
     "nox>=2025.5.1",  # tags per parameter, default=False, interrupt_timeout, dependency groups
     "packaging>=23",  # versions and specifiers of the matrix
+    "platformdirs>=4",  # the cache's place
     "uv>=0.13",  # makes the sessions' environments
 )
 """What the noxfile needs; all else is installed into the sessions' own environments."""
@@ -155,7 +155,7 @@ def fingerprint() -> str:
 
 def place(env: Mapping[str, str]) -> Path:
     """Return the virtual environment's folder, whether or not it exists."""
-    return Path(env.get("PYXIS_MATRIX_VENV") or REPOSITORY / ".venv").absolute()
+    return Path(env.get("PYXIS_MATRIX_VENV") or ROOT / ".venv").absolute()
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -81,13 +81,18 @@ class Section:
 
 def verdict(results: Sequence[Result]) -> str:
     """Return one line that counts cells per runtime; only the first count speaks of compatibility."""
+    return "; ".join(verdicts(results))
+
+
+def verdicts(results: Sequence[Result]) -> list[str]:
+    """Return what `verdict` says, per runtime; the first one speaks of real cells, also where there are none."""
     parts = []
     for runtime, label, _, remark in _SECTIONS:
         outcomes = Counter(_cell_outcomes([result for result in results if result.runtime == runtime]))
         counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome if outcomes[outcome])
         if counts or runtime == "nvidia":
             parts.append(f"{label}: {counts or 'none run'}" + (f" ({remark})" if remark else ""))
-    return "; ".join(parts)
+    return parts
 
 
 def summarise(results: Sequence[Result], *, root: Path | None = None) -> RenderableType:
@@ -143,7 +148,8 @@ def as_html(results: Sequence[Result]) -> str:
     return environment.get_template("report.html.j2").render(
         results=results,
         date=_date(results),
-        verdict=verdict(results),
+        verdicts=verdicts(results),
+        worst_first=sorted(results, key=lambda result: _WORST_FIRST.index(result.outcome)),
         sections=sections(results),
         phases=phases,
         sign=lambda result: _STYLES[result.outcome][0],
@@ -152,12 +158,11 @@ def as_html(results: Sequence[Result]) -> str:
         versions=versions,
         remarks=remarks,
         logs=logs_link,
-        rerun=rerun,
     )
 
 
 def report(folder: Path, *, format: Format, stream: TextIO, console: Console | None = None) -> None:  # noqa: A002 - the option's own name
-    """Write a run's report to ``stream``; results that can't be read are warned about.
+    """Write a run's report to ``stream``; invalid results are warned about.
 
     :raises ResultsError: if there is no such run.
     """
@@ -171,11 +176,6 @@ def report(folder: Path, *, format: Format, stream: TextIO, console: Console | N
             stream.write(as_markdown(results))
         case Format.HTML:
             stream.write(as_html(results))
-
-
-def rerun(result: Result) -> str:
-    """Return the command that runs this suite on this cell again."""
-    return f'nox -s "{result.suite}({result.cell_id})"'
 
 
 def counts(result: Result) -> str:
@@ -220,9 +220,7 @@ def remarks(result: Result) -> list[str]:
         elif len(tests) == 1:
             found.append(f"{state}: {_tried(tests[0])}: {reason}")
         else:
-            more = f" and {len(tests) - _NAMED} more" if len(tests) > _NAMED else ""
-            names = ", ".join(_tried(test) for test in tests[:_NAMED])
-            found.append(f"{_counted(len(tests), state)}: {reason} ({names}{more})")
+            found.append(f"{_counted(len(tests), state)}: {reason} ({_named_tests(tests)})")
     return found + [
         f"{_reruns(test.reruns)}: {test.name} passed; before, it failed: {_first_line(test.message) or 'no message'}"
         for test in result.tests
@@ -236,12 +234,12 @@ def logs_link(result: Result) -> str:
 
 
 def sections(results: Sequence[Result]) -> list[Section]:
-    """Return the tables, one per runtime that occurs; cells and suites in the order in which they come."""
+    """Return the tables, one per runtime that occurs; suites in the order in which they were begun."""
     found = []
     for runtime, _, title, remark in _SECTIONS:
         of_runtime = [result for result in results if result.runtime == runtime]
         by_place = {(result.cell_id, result.suite): result for result in of_runtime}
-        suites = tuple(dict.fromkeys(result.suite for result in of_runtime))
+        suites = tuple(dict.fromkeys(it.suite for it in sorted(of_runtime, key=lambda it: it.started)))
         cells = dict.fromkeys(result.cell_id for result in of_runtime)
         rows = tuple((cell, tuple(by_place.get((cell, suite)) for suite in suites)) for cell in cells)
         if rows:
@@ -306,7 +304,7 @@ def _details(results: Sequence[Result], root: Path | None) -> Iterator[Text]:
             continue
         if root is not None and not _never_began(result):
             yield Text(f"  logs: {root / result.cell_id / result.suite / LOGS_FOLDER}")
-        yield Text(f"  again: {rerun(result)}")
+        yield Text(f"  again: {result.again}")
     yield Text()
     yield Text(verdict(results), "bold")
 
@@ -341,6 +339,15 @@ def _counted(number: int, state: TestState) -> str:
 
 def _reruns(number: int) -> str:
     return f"{number} rerun{'s' if number > 1 else ''}" if number else ""
+
+
+def _named_tests(tests: Sequence[TestOutcome]) -> str:
+    """Return the names of the first few tests; the file once if it is the same for all."""
+    files = {test.name.partition("::")[0] for test in tests}
+    file = f"{files.pop()}::" if len(files) == 1 else ""
+    names = ", ".join(_tried(test).removeprefix(file) for test in tests[:_NAMED])
+    more = f" and {len(tests) - _NAMED} more" if len(tests) > _NAMED else ""
+    return (f"{file.removesuffix('::')}: " if file else "") + names + more
 
 
 def _tried(test: TestOutcome) -> str:

@@ -97,6 +97,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ready: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds until each condition of readiness held."""
     tests: tuple[TestOutcome, ...] = ()
+    again: str = ""
+    """The command that runs it again."""
     schema: int = SCHEMA
 
     @property
@@ -188,10 +190,12 @@ def load(path: Path) -> Result:
 def load_run(folder: Path) -> tuple[tuple[Result, ...], tuple[ResultsError, ...]]:
     """Return a run's results, sorted by cell and suite, and what could not be read of them.
 
-    :raises ResultsError: if there is no such run.
+    :raises ResultsError: if run not found.
     """
     if not folder.is_dir():
-        raise ResultsError("there is no such run", where=str(folder), next_step=f"see `ls {folder.parent}`")
+        raise ResultsError(
+            "run not found", where=str(folder), next_step=f"`ls {folder.parent}` shows the runs that are there"
+        )
     results: list[Result] = []
     problems: list[ResultsError] = []
     for path in sorted(folder.glob(f"*/*/{RESULT_FILE}")):
@@ -209,7 +213,7 @@ def latest_run(results: Path) -> Path:
     """
     written = [(path.stat().st_mtime, path) for path in results.glob(f"*/*/*/{RESULT_FILE}")]
     if not written:
-        raise ResultsError("there are no results", where=str(results), next_step="run a suite: `nox -s pyxis_basic`")
+        raise ResultsError("no results found", where=str(results), next_step="run a suite: `nox -s pyxis_basic`")
     return max(written)[1].parents[2]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+import shlex
 import time
 
 from ci.environment.launching import Environment
@@ -48,8 +49,20 @@ class Record:
             artefacts=self._artefacts(),
             timings=self.timings.as_dict(),
             ready=self.environment.ready if self.environment else {},
+            again=self._again(),
             tests=reportlog.read(log).tests if self.command_started and options.pytest else (),
         )
+
+    def _again(self) -> str:
+        """Return the command that does this again, as a person types it."""
+        options, cell = self.plan.options, self.plan.cell.id
+        if options.pytest and not options.plain:
+            return f'nox -s "{options.name}({cell})"'
+        if options.pytest:  # python -m pytest PATH, from a session with --suite
+            return f"nox -s legacy_integration -- --suite {shlex.quote(self.command[3])} --cell {cell}"
+        if not self.command:
+            return f"nox -s ci -- up {cell}"
+        return f"nox -s ci -- run {cell} -- {shlex.join(self.command)}"
 
     def _images(self) -> tuple[store.ImageRecord, ...]:
         return tuple(

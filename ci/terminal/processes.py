@@ -1,7 +1,7 @@
 """Starting commands and, above all, not leaving them behind.
 
 `ci.terminal.console.Console.call` is the way in; this is the part that touches processes. A command writes straight
-into a file: there are no pipes that could fill up, and a daemon that it leaves behind can't hold the caller.
+into a file: there are no pipes that could fill up, and a daemon that it leaves behind does not block the caller.
 """
 
 from collections.abc import Callable, Mapping
@@ -80,8 +80,8 @@ class Completed:
             return self
         what = what or f"{self.command[0]} failed"
         where = where or (f"{self.log}" if self.log else shlex.join(self.command))
-        said = f"exit code {self.exit_code}; it said last:\n{_indent(self.tail())}" if self.tail() else ""
-        why = why or said or f"exit code {self.exit_code}, without a word"
+        said = f"exit code {self.exit_code}; its last lines:\n{_indent(self.tail())}" if self.tail() else ""
+        why = why or said or f"exit code {self.exit_code}, no output"
         if disk_is_full(self.output) or disk_is_full(self.errors):
             remedy = "make room (`docker system df` shows what images and build caches take), then try again"
             raise DiskFullError(f"{what}: the disk is full", where=where, why=why, next_step=remedy)
@@ -135,7 +135,7 @@ def run_attached(command: Command, *, clock: Callable[[], float]) -> Completed:
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """Return the last lines of a file that are not empty, at most ``count``; none if it can't be read."""
+    """Return the last lines of a file that are not empty, at most ``count``; none if reading it fails."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
@@ -198,8 +198,8 @@ def _end(process: subprocess.Popen[bytes], *, grace: float, group: bool) -> None
         with suppress(subprocess.TimeoutExpired):
             process.wait(grace)
     finally:
-        # Even when the leader has gone: its children may have ignored the first signal. The group's number can't have
-        # been given away while one of them lives, and killing an empty group is an error that is suppressed.
+        # Even when the leader has gone: its children may have ignored the first signal. The group's number is not
+        # given away while one of them lives, and killing an empty group is an error that is suppressed.
         send(signal.SIGKILL)
         process.wait()
 

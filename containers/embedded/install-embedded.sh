@@ -2,7 +2,7 @@
 # Builds and installs the embedded runtime, in two steps so that no compiler stays in an image:
 #   install-embedded.sh build DIR     compile the plugin against this image's own Slurm, put it into DIR
 #   install-embedded.sh install DIR   install plugin (from DIR), command and settings into this image
-# Packages: build needs gcc, libc6-dev and libslurm-dev; install needs python3, skopeo, squashfs-tools and zstd there.
+# Packages: build needs gcc, libc6-dev, dpkg-dev and libslurm-dev; install needs python3, skopeo, squashfs-tools and zstd there.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,7 +15,11 @@ usage() {
 case $1 in
 build)
     mkdir -p "$2"
-    gcc -std=gnu11 -O2 -Wall -Wextra -Werror -Wno-missing-field-initializers -fPIC -shared \
+    # The distribution's own flags, as if it were one of its packages: fortified, stack protector, relro, bind now.
+    export DEB_BUILD_MAINT_OPTIONS=hardening=+all
+    # shellcheck disable=SC2046 # several words
+    gcc -std=gnu11 $(dpkg-buildflags --get CFLAGS) $(dpkg-buildflags --get CPPFLAGS) \
+        -Wall -Wextra -Werror -Wno-missing-field-initializers -fPIC -shared -s $(dpkg-buildflags --get LDFLAGS) \
         -o "$2/spank_embedded.so" "$here/spank_embedded.c"
     ;;
 install)

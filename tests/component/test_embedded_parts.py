@@ -137,6 +137,19 @@ def test_what_the_killed_left_is_swept_and_the_living_spared(tmp_path: Path) -> 
         os.close(holder)
 
 
+def test_a_link_among_what_is_swept_is_left_alone(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "closed").mkdir(parents=True, mode=0o500)
+    (elsewhere / "closed").chmod(0o500)
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / f"{store.PARTIAL}1").symlink_to(elsewhere)
+    with store.scratch(work):
+        pass
+    assert (work / f"{store.PARTIAL}1").is_symlink()
+    assert (elsewhere / "closed").stat().st_mode & 0o777 == 0o500
+
+
 def test_only_squashfs_files_are_images(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("hello")
@@ -149,6 +162,73 @@ def test_only_squashfs_files_are_images(tmp_path: Path) -> None:
 def test_a_container_whose_image_is_gone_says_so(own: settings.Settings) -> None:
     base = own.data / "it" / containers.OVERLAY
     base.mkdir(parents=True)
-    (base / "lower").write_text(str(own.data / containers.IMAGES / "sha256-gone"))
+    (base / "lower").write_text("sha256-" + "0" * 64)
     with pytest.raises(Failure, match="no longer stored"):
         containers.overlay(own.data / "it")
+
+
+@pytest.mark.parametrize("lower", ["/", "..", "sha256-", "/etc,upperdir=/home", "sha256-" + "0" * 64 + "/.."])
+def test_a_container_is_layered_over_stored_images_alone(own: settings.Settings, lower: str) -> None:
+    base = own.data / "it" / containers.OVERLAY
+    base.mkdir(parents=True)
+    (base / "lower").write_text(lower)
+    with pytest.raises(Failure, match="names no stored image"):
+        containers.overlay(own.data / "it")
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_an_image_can_not_pass_for_a_layered_container(
+    own: settings.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def unpack(_: Path, rootfs: Path) -> None:
+        rootfs.mkdir()
+        path = rootfs / containers.OVERLAY
+        path.symlink_to(tmp_path) if kind == "link" else path.mkdir()
+
+    monkeypatch.setattr(squashfs, "unpack", unpack)
+    with pytest.raises(Failure, match="only the runtime makes"):
+        containers.create_from_squashfs(own, "it", tmp_path / "image")
+    assert not (own.data / "it").exists()
+
+
+@pytest.mark.parametrize("folder", ["CACHE", "DATA", "TEMP"])
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    settings_of(tmp_path, monkeypatch)
+    path = tmp_path / folder.lower()
+    somebody = path.stat().st_uid + 1
+    path.chmod(0o1777)
+    monkeypatch.setattr(os, "geteuid", lambda: somebody)
+    with pytest.raises(Failure, match=f"{path} belongs to another user"):
+        settings.check_owner(path, shared=False)
+
+
+@pytest.mark.parametrize("folder", ["CACHE", "DATA"])
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
+def test_a_folder_that_others_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, mode: int
+) -> None:
+    path = tmp_path / folder.lower()
+    path.mkdir()
+    path.chmod(mode)
+    with pytest.raises(Failure, match=f"{path} can be written to by other users"):
+        settings_of(tmp_path, monkeypatch)
+
+
+def test_the_folder_for_work_may_be_everybodys_if_it_is_sticky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "temp"
+    path.mkdir()
+    path.chmod(0o1777)
+    settings_of(tmp_path, monkeypatch)
+    path.chmod(0o777)
+    with pytest.raises(Failure, match="can be written to by other users"):
+        settings_of(tmp_path, monkeypatch)
+
+
+def test_a_name_leads_to_no_lock_elsewhere(own: settings.Settings, tmp_path: Path) -> None:
+    def hold() -> None:
+        with store.locked(own, "../elsewhere"):
+            pass
+
+    with pytest.raises(Failure, match="Invalid argument"):
+        hold()
+    assert not (tmp_path / "data/elsewhere").exists()

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 
 from ci.environment import ssh
-from ci.environment.ssh import Completed, Connection
+from ci.environment.ssh import Connection, RemoteAnswer
 from ci.environment_file import EnvironmentFile
 from tests.support.enroot import enroot_form
 
@@ -33,7 +33,7 @@ class Node:
             variables=tuple(environment.engine_environment.items()),
         )
 
-    def run(self, command: str, *, user: str = "root") -> Completed:
+    def run(self, command: str, *, user: str = "root") -> RemoteAnswer:
         """Run a command line on the node, in no job."""
         done = subprocess.run(
             [self.client, "exec", "--user", user, self.name, "/bin/bash", "-c", command],
@@ -43,7 +43,7 @@ class Node:
             timeout=JOB_LIMIT,
             check=False,
         )
-        return Completed(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+        return RemoteAnswer(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,25 +53,25 @@ class Shell:
     connection: Connection
     environment: EnvironmentFile
 
-    def run(self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None) -> Completed:
+    def run(self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None) -> RemoteAnswer:
         """Run a command line and expect it to succeed."""
         done = self.run_unchecked(command, limit=limit, stdin=stdin)
         assert done.status == 0, str(done)
         return done
 
-    def run_unchecked(self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None) -> Completed:
+    def run_unchecked(self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None) -> RemoteAnswer:
         """Run a command line, whatever comes of it."""
         done = self.connection.run(command, limit=limit, stdin=stdin)
         print(done)  # noqa: T201 - pytest shows it with a test that fails
         return done
 
-    def srun(self, *arguments: str, image: str | None = None, limit: float = JOB_LIMIT) -> Completed:
+    def srun(self, *arguments: str, image: str | None = None, limit: float = JOB_LIMIT) -> RemoteAnswer:
         """Run a job step and expect it to succeed; ``image`` defaults to the run's job image, "" means none."""
         done = self.srun_unchecked(*arguments, image=image, limit=limit)
         assert done.status == 0, str(done)
         return done
 
-    def srun_unchecked(self, *arguments: str, image: str | None = None, limit: float = JOB_LIMIT) -> Completed:
+    def srun_unchecked(self, *arguments: str, image: str | None = None, limit: float = JOB_LIMIT) -> RemoteAnswer:
         """Run a job step, whatever comes of it. The arguments are words, not shell text."""
         chosen = self.image if image is None else image
         option = [f"--container-image={chosen}"] if chosen else []

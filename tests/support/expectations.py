@@ -4,9 +4,12 @@ A behaviour that changed has one answer before and another one from then on. Bot
 asserts its own: nothing is skipped because of a version.
 
 The embedded runtime has no versions. It follows the newest release, so for it every axis but Slurm counts as newer than
-any release.
+any release. Where it knowingly does not, a table in its README says so (`differs`).
 """
 
+from functools import cache
+from pathlib import Path
+import re
 from typing import TypeVar
 
 from packaging.specifiers import SpecifierSet
@@ -18,6 +21,7 @@ from ci.matrix.cells import Cell, Runtime
 T = TypeVar("T")
 
 _NEWER_THAN_ALL = Version("9999")
+_README = Path(__file__).parents[2] / "containers/embedded/README.md"
 
 
 def version_of(cell: Cell, axis: str) -> Version:
@@ -46,6 +50,33 @@ def answer(cell: Cell, table: dict[tuple[str, str], T]) -> T:
     if len(rows) != 1:
         raise LookupError(f"{len(rows)} rows apply to {cell}: {rows or list(table)}")
     return table[rows[0]]
+
+
+def differs(cell: Cell, answer_of: str) -> bool:
+    """Whether the cell's answer is the embedded runtime's own, by the row of its README's table that says so.
+
+    Raises LookupError for what is no row there: whoever reads the table is to find all of them.
+    """
+    if answer_of not in differences():
+        raise LookupError(f"no row of the table in {_README} is called: {answer_of}")
+    return cell.runtime is Runtime.EMBEDDED
+
+
+@cache
+def differences() -> dict[str, tuple[str, ...]]:
+    """Return the rows of the embedded runtime's table: what is asked, and the tests that ask it."""
+    _, _, table = _README.read_text(encoding="utf-8").partition(
+        "| what | enroot 4.1.2, Pyxis 0.24.0 | embedded | test |"
+    )
+    rows: dict[str, tuple[str, ...]] = {}
+    for line in table.splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        what, *_, tests = (column.strip() for column in line.strip("|").split(" | "))
+        if what in rows:
+            raise LookupError(f"two rows of the table in {_README} are called: {what}")
+        rows[what] = tuple(re.findall(r"`(test_\w+)`", tests))
+    return rows
 
 
 def not_promised(cell: Cell, what: str) -> None:

@@ -1,11 +1,11 @@
 """Proofs that a step ran inside an image."""
 
-from ci.environment.ssh import Completed
+from ci.environment.ssh import RemoteAnswer
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
 
 
-def proven(done: Completed, image: TinyImage) -> list[str]:
+def proven(done: RemoteAnswer, image: TinyImage) -> list[str]:
     """Return a step's lines without the marker; fail if the marker is missing, for then it ran somewhere else."""
     first, _, rest = done.stdout.partition("\n")
     assert first == image.marker, f"this did not run inside {image.reference}: {done}"

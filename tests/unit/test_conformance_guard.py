@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ci.environment.ssh import Completed
+from ci.environment.ssh import RemoteAnswer
 from ci.matrix.arch import Arch
 from tests.support.oci.images import Image, Pushed
 from tests.support.oci.tiny import TinyImage
@@ -19,8 +19,8 @@ _IMAGE = TinyImage(
 )
 
 
-def _done(stdout: str, status: int = 0) -> Completed:
-    return Completed(command="srun", status=status, stdout=stdout, stderr="")
+def _done(stdout: str, status: int = 0) -> RemoteAnswer:
+    return RemoteAnswer(command="srun", status=status, stdout=stdout, stderr="")
 
 
 def test_the_marker_comes_first_and_is_taken_off() -> None:

@@ -163,8 +163,8 @@ def test_a_failed_command_becomes_the_callers_error_with_its_last_lines() -> Non
     assert "next: look" in text
 
 
-def test_a_failed_command_without_words_says_so() -> None:
-    with pytest.raises(BuildError, match="exit code 7, without a word"):
+def test_a_failed_command_without_output_says_so() -> None:
+    with pytest.raises(BuildError, match="exit code 7, no output"):
         completed("", exit_code=7).check(BuildError)
 
 

@@ -2,11 +2,12 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 import inspect
 from pathlib import Path
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 from unittest import mock
 
 import nox
@@ -27,8 +28,17 @@ HARMLESS = {"ruff", "mypy", "lint-imports"}
 Ran = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
+class RefusedError(Exception):
+    """Stands for what nox raises at `session.error` and `session.skip`."""
+
+
+def refuse(message: str) -> NoReturn:
+    """End the session, as nox does."""
+    raise RefusedError(message)
+
+
 @pytest.fixture
-def run_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Ran]:
+def run_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ran]:
     """Return a function that runs one session with a double of nox' own, and returns what it would have started."""
     monkeypatch.setattr(sys, "argv", ["nox"])
     for name in ("PYXIS_MATRIX_RUN", "PYXIS_MATRIX_PARENT"):
@@ -40,9 +50,10 @@ def run_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[st
     assert isinstance(loaded, ModuleType)
     monkeypatch.setattr(venvs, "shared", lambda _folder, name, _packages: tmp_path / name)
 
-    def run(name: str) -> Ran:
+    def run(name: str, *posargs: str) -> Ran:
         function = registry.get()[name]
-        session = mock.create_autospec(nox.Session, instance=True, posargs=[])
+        session = mock.create_autospec(nox.Session, instance=True, posargs=list(posargs))
+        session.error.side_effect = session.skip.side_effect = refuse
         session.name = name
         session.cache_dir = tmp_path / ".cache"
         cell = (
@@ -54,7 +65,7 @@ def run_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[st
     return run
 
 
-def test_what_may_have_an_environment_up_is_given_the_time_to_take_it_down(run_session: Callable[[str], Ran]) -> None:
+def test_what_may_have_an_environment_up_is_given_the_time_to_take_it_down(run_session: Callable[..., Ran]) -> None:
     for name in registry.get():
         started = run_session(name)
         assert started, f"{name} starts nothing; this test looks in the wrong place"
@@ -64,7 +75,7 @@ def test_what_may_have_an_environment_up_is_given_the_time_to_take_it_down(run_s
                 assert least >= LEAST_SECONDS, words
 
 
-def test_a_container_suite_is_run_by_the_tool_with_its_plugin(run_session: Callable[[str], Ran]) -> None:
+def test_a_container_suite_is_run_by_the_tool_with_its_plugin(run_session: Callable[..., Ran]) -> None:
     ((words, _),) = run_session("pyxis_conformance")
     assert Path(words[0]).parts[-3:] == ("run-test", "bin", "python")
     assert words[1:5] == ("-m", "ci", "run", CONTAINER_CELL)
@@ -75,8 +86,43 @@ def test_a_container_suite_is_run_by_the_tool_with_its_plugin(run_session: Calla
     )
 
 
-def test_what_a_suite_starts_finds_the_packages_of_its_environment(run_session: Callable[[str], Ran]) -> None:
+def test_what_a_suite_starts_finds_the_packages_of_its_environment(run_session: Callable[..., Ran]) -> None:
     ((words, options),) = run_session("pyxis_basic")
     folder = Path(words[0]).parent
     assert options["env"]["PATH"].startswith(f"{folder}:")
     assert options["env"]["VIRTUAL_ENV"] == str(folder.parent)
+
+
+def test_an_option_that_the_cell_does_not_have_is_refused_before_anything_is_installed(
+    run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(venvs, "shared", lambda *_given: pytest.fail("it installs"))
+    with pytest.raises(RefusedError, match="--gpus does not fit"):
+        run_session("legacy_integration", "--gpus", "1")
+    with pytest.raises(RefusedError, match=r"did you mean --nodes\?"):
+        run_session("pyxis_basic", "--node", "3")
+    with pytest.raises(RefusedError, match="there is no cell"):
+        run_session("legacy_integration", "--suite", ".", "--cell", "slurm99.01-embedded-amd64")
+
+
+def test_help_is_that_of_the_session_and_of_pytest_and_runs_nothing(
+    run_session: Callable[..., Ran], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RefusedError, match="help was asked for"):
+        run_session("pyxis_basic", "--help")
+    shown = capsys.readouterr().out
+    assert "--nodes N" in shown
+    assert "--strict" in shown
+
+
+@pytest.mark.parametrize("suite", ["pyxis_basic", "pyxis_advanced", "legacy_integration"])
+def test_suites_of_the_sdk_refuse_another_subject_before_anything_is_installed(
+    run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, suite: str
+) -> None:
+    monkeypatch.setattr(venvs, "shared", lambda *_given: pytest.fail("it installs"))
+    function = registry.get()[suite].func
+    rows = function.__globals__["MATRIX"]
+    other = replace(rows, subject=replace(rows.subject, requirement="submitit", name="submitit"))
+    monkeypatch.setitem(function.__globals__, "MATRIX", other)
+    with pytest.raises(RefusedError, match="the subject is submitit"):
+        run_session(suite)

@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+import pwd
 import re
+from typing import NoReturn
 
 import pytest
 
 from ci import paths
-from ci.errors import ArtefactError
+from ci.errors import ArtefactError, PyxisMatrixError
 
 
 def test_the_repository_is_found_from_any_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -18,21 +20,36 @@ def test_the_repository_is_found_from_any_working_directory(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("environ", "system", "expected"),
+    ("environ", "expected"),
     [
-        ({"HOME": "/h"}, "linux", "/h/.cache/pyxis-matrix"),
-        ({"HOME": "/h"}, "darwin", "/h/Library/Caches/pyxis-matrix"),
-        ({"HOME": "/h", "XDG_CACHE_HOME": "/x"}, "linux", "/x/pyxis-matrix"),
-        ({"HOME": "/h", "XDG_CACHE_HOME": "relative"}, "linux", "/h/.cache/pyxis-matrix"),
-        ({"HOME": "/h", "XDG_CACHE_HOME": "/x", "PYXIS_MATRIX_CACHE": "/own"}, "linux", "/own"),
-        ({"HOME": "/h", "PYXIS_MATRIX_CACHE": "~/own"}, "linux", "/h/own"),
-        ({"HOME": "/h", "PYXIS_MATRIX_CACHE": ""}, "linux", "/h/.cache/pyxis-matrix"),
+        ({"HOME": "/h"}, "/h/.cache/pyxis-matrix"),
+        ({"HOME": "/h", "XDG_CACHE_HOME": "/x"}, "/x/pyxis-matrix"),
+        ({"HOME": "/h", "XDG_CACHE_HOME": "relative"}, "/h/.cache/pyxis-matrix"),
+        ({"HOME": "/h", "XDG_CACHE_HOME": "/x", "PYXIS_MATRIX_CACHE": "/own"}, "/own"),
+        ({"HOME": "/h", "PYXIS_MATRIX_CACHE": "~/own"}, "/h/own"),
+        ({"HOME": "/h", "PYXIS_MATRIX_CACHE": ""}, "/h/.cache/pyxis-matrix"),
     ],
 )
-def test_the_cache_follows_the_platform_and_the_environment(
-    environ: dict[str, str], system: str, expected: str
+def test_the_cache_follows_the_environment(
+    environ: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert paths.cache_dir(environ, system) == Path(expected)
+    for name in ("XDG_CACHE_HOME", "PYXIS_MATRIX_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert paths.cache_dir() == Path(expected)
+
+
+@pytest.mark.parametrize("chosen", ["", "~nobody-of-this-name/cache"])
+def test_a_user_without_a_home_is_told_how_to_choose_a_place(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_uid: object) -> NoReturn:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(PyxisMatrixError, match="set PYXIS_MATRIX_CACHE"):
+        paths.cache_dir({"PYXIS_MATRIX_CACHE": chosen})
 
 
 def test_results_are_kept_in_the_repository_unless_told_otherwise(

@@ -1,6 +1,6 @@
 """`ci.results.report`: what people read, and that the embedded runtime is never taken for the real one."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 import io
 from pathlib import Path
 import re
@@ -35,6 +35,7 @@ def result(cell: str, outcome: str, *tests: TestOutcome, suite: str = "pyxis_bas
         suite=suite,
         outcome=Outcome(outcome),
         exit_code=0,
+        again=f'nox -s "{suite}({cell})"',
         started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         seconds=41.2,
         reason=reason,
@@ -139,7 +140,14 @@ def test_tests_that_failed_for_the_same_reason_share_a_line() -> None:
     gone = [a_test(f"t::{name}", "error", f"setup failed: no registry\n{name}") for name in "abcdefgh"]
     assert report.remarks(result(REAL, "failed", gone[0], a_test("t::x", "failed", "1 == 2"), *gone[1:])) == [
         "failed: t::x: 1 == 2",
-        "8 errors: setup failed: no registry (t::a, t::b, t::c and 5 more)",
+        "8 errors: setup failed: no registry (t: a, b, c and 5 more)",
+    ]
+
+
+def test_tests_of_several_files_that_share_a_line_keep_their_files() -> None:
+    gone = [a_test(name, "failed", "no registry", reruns=1) for name in ("t::a", "u::a")]
+    assert report.remarks(result(REAL, "failed", *gone)) == [
+        "2 failed: no registry (t::a (after 1 rerun), u::a (after 1 rerun))"
     ]
 
 
@@ -249,6 +257,20 @@ def test_the_page_keeps_the_embedded_runtime_apart() -> None:
     assert "Embedded runtime not a compatibility verdict" in titles
 
 
+def test_the_page_begins_with_real_cells_and_its_details_with_what_went_wrong() -> None:
+    page = html(*ALL)
+    assert [p.text for p in page.iter("p") if p.get("class") == "verdict"] == ["Real cells: 1 failed, 1 skipped"]
+    details = [section.get("id", "").rpartition("/")[2] for section in page.iter("section")]
+    assert details == ["pyxis_conformance", "pyxis_basic", "pyxis_basic", "pyxis_basic", "legacy_integration"]
+
+
+def test_suites_stand_in_the_order_in_which_they_were_begun() -> None:
+    later = replace(PASSED, suite="a_later_suite", started=PASSED.started + timedelta(seconds=1))
+    (section,) = report.sections([later, PASSED])
+    assert section.suites == ("pyxis_basic", "a_later_suite")
+    assert section.rows == ((REAL, (PASSED, later)),)
+
+
 def test_text_from_tests_can_not_break_the_page() -> None:
     nasty = result(REAL, "failed", a_test("t::x", "failed", '<script>alert(1)</script> & "quotes"'))
     page = html(nasty)
@@ -284,5 +306,5 @@ def test_a_result_that_can_not_be_read_is_named_and_the_rest_reported(tmp_path: 
 
 
 def test_a_run_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="no such run"):
+    with pytest.raises(ResultsError, match="run not found"):
         report.report(tmp_path / "nope", format=Format.TEXT, stream=io.StringIO())

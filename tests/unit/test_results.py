@@ -159,7 +159,7 @@ def test_a_run_is_loaded_in_order_and_its_broken_results_are_named(tmp_path: Pat
 
 
 def test_a_run_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="no such run"):
+    with pytest.raises(ResultsError, match="run not found"):
         store.load_run(tmp_path / "r9")
 
 

@@ -238,6 +238,26 @@ def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPla
     assert [test.name for test in kept.tests] == ["a"], "what was seen until then is kept"
 
 
+@pytest.mark.parametrize(
+    ("options", "command", "again"),
+    [
+        ({}, ["python", "-m", "pytest", "x"], f'nox -s "suite({LEGACY})"'),
+        (
+            {"plain": True},
+            ["python", "-m", "pytest", "/their suite", "-x"],
+            f"nox -s legacy_integration -- --suite '/their suite' --cell {LEGACY}",
+        ),
+        ({"pytest": False}, ["make", "check it"], f"nox -s ci -- run {LEGACY} -- make 'check it'"),
+    ],
+    ids=["suite of the project", "suite of somebody else", "command"],
+)
+def test_the_result_says_how_to_run_it_again(
+    run: Run, options: dict[str, object], command: list[str], again: str
+) -> None:
+    _, result = run(lambda: 0, PASSED, command=command, **options)
+    assert result.again == again
+
+
 # -- what a command finds -------------------------------------------------------------------------------------------
 
 

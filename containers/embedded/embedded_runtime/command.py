@@ -11,7 +11,7 @@ import time
 from . import VERSION, containers, fetch, mounts, reference, squashfs, step, store
 from .failure import Failure
 from .settings import load
-from .start import Start, run
+from .start import Start, enter, execute
 from .system import join_namespaces
 
 
@@ -68,12 +68,13 @@ def _start(arguments: argparse.Namespace) -> None:
     if image.is_file():
         _start_file(arguments, image.absolute(), variables, wanted)
         return
-    rootfs = store.existing(settings, arguments.container)
-    command = arguments.command
-    run(
-        settings,
-        Start(rootfs=rootfs, name=arguments.container, command=command, mounts=wanted, environment=variables),
-    )
+    name = arguments.container
+    rootfs = store.existing(settings, name)
+    start = Start(rootfs=rootfs, name=name, command=arguments.command, mounts=wanted, environment=variables)
+    # Two starts of one container must not write its files at the same time.
+    with store.locked(settings, name):
+        variables = enter(settings, start)
+    execute(settings, start, variables)
 
 
 def _start_file(
@@ -87,20 +88,10 @@ def _start_file(
     with store.scratch(settings.temporary) as work:
         rootfs = work / "rootfs"
         squashfs.unpack(image, rootfs)
+        start = Start(rootfs=rootfs, name=image.name, command=arguments.command, mounts=wanted, environment=variables)
         child = os.fork()
         if child == 0:
-            _guard(
-                lambda: run(
-                    settings,
-                    Start(
-                        rootfs=rootfs,
-                        name=image.name,
-                        command=arguments.command,
-                        mounts=wanted,
-                        environment=variables,
-                    ),
-                ),
-            )
+            _guard(lambda: execute(settings, start, enter(settings, start)))
             os._exit(1)
         _, status = os.waitpid(child, 0)
     sys.exit(os.waitstatus_to_exitcode(status) % 256)
@@ -273,15 +264,8 @@ def _guard(work: Callable[[], None]) -> int:
 
 
 def _step(words: Sequence[str]) -> int:
-    arguments = step.parse(list(words[1:]))
     try:
-        match words[0]:
-            case "start":
-                step.start(arguments)
-            case "epilog":
-                step.epilog(arguments)
-            case _:
-                step.end(arguments)
+        step.run(words)
     except Failure as failure:
         step.say(f"error: {str(failure).removeprefix('error: ')}")
         for line in failure.details:

@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import dataclass
 import os
 from pathlib import Path
+import re
 import subprocess
 
 from . import fetch, image, layers, reference, squashfs, store
@@ -13,6 +14,8 @@ from .system import enter_user_namespace, mount
 
 OVERLAY = ".embedded-overlay"
 IMAGES = ".images"
+STORED = re.compile(r"sha256-[0-9a-f]{64}")
+"""How a stored image is called: after its digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +42,12 @@ class Overlay:
 def overlay(rootfs: Path) -> Overlay | None:
     """How the container in this folder is layered; None for a plain copy. Raises Failure when its image is gone."""
     base = rootfs / OVERLAY
-    if not base.is_dir():
+    if base.is_symlink() or not base.is_dir():
         return None
-    lower = Path((base / "lower").read_text(encoding="utf-8"))
+    name = (base / "lower").read_text(encoding="utf-8")
+    if not STORED.fullmatch(name):
+        raise Failure(f"{rootfs.name}: {base / 'lower'} names no stored image")
+    lower = rootfs.parent / IMAGES / name
     if not lower.is_dir():
         raise Failure(f"{rootfs.name} was made from an image that is no longer stored: {lower}")
     return Overlay(base=base, lower=lower)
@@ -77,6 +83,7 @@ def create_from_image(settings: Settings, name: str, uri: str) -> None:
         if layered is None or not _works(layered):
             store.remove_tree(rootfs)
             _copy(source, rootfs)
+            _check_copy(rootfs)
         _publish(rootfs, target)
 
 
@@ -85,7 +92,7 @@ def _layer(rootfs: Path, lower: Path) -> Overlay:
     for folder in ("upper", "work", "merged"):
         (base / folder).mkdir(parents=True)
     (base / "upper").chmod(0o755)  # it is the container's / from now on
-    (base / "lower").write_text(str(lower), encoding="utf-8")
+    (base / "lower").write_text(lower.name, encoding="utf-8")
     return Overlay(base=base, lower=lower)
 
 
@@ -114,7 +121,14 @@ def create_from_squashfs(settings: Settings, name: str, path: Path) -> None:
     with store.scratch(settings.data) as work:
         rootfs = work / "rootfs"
         squashfs.unpack(path, rootfs)
+        _check_copy(rootfs)
         _publish(rootfs, target)
+
+
+def _check_copy(rootfs: Path) -> None:
+    """Refuse an image that would pass for a layered container, and so could choose which folders it is made of."""
+    if os.path.lexists(rootfs / OVERLAY):
+        raise Failure(f"Invalid image: it has /{OVERLAY}, which only the runtime makes")
 
 
 def _publish(rootfs: Path, target: Path) -> None:

@@ -2,7 +2,8 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import re
 import subprocess
 from typing import Any
 
+from . import store
 from .failure import Failure
 from .reference import HUB, Reference
 from .settings import Settings
@@ -17,6 +19,7 @@ from .system import die_with_parent
 
 # enroot names architectures as uname does, images as Go does.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x"}
+DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 MESSAGE = re.compile(r'level=(?:fatal|error) msg="(?P<text>(?:[^"\\]|\\.)*)"')
 
 
@@ -83,15 +86,26 @@ def fetch(settings: Settings, reference: Reference, wanted: str, work: Path) -> 
     """Bring an image's layers into the cache; `wanted` is an image architecture, `work` an empty folder of ours.
 
     Raises Failure with the registry's or skopeo's own words.
+
+    Imports share layers and nothing else. skopeo writes a manifest in its place, where another import could read half
+    of it, so each writes to a layout of its own, in which the cached layers are there as links; what it brought
+    appears in the cache whole.
     """
-    blobs = settings.cache / "blobs"
-    blobs.mkdir(mode=0o700, exist_ok=True)
-    words = ["copy", "--quiet", "--src-authfile", str(_authentication_file(settings, reference, work))]
-    words += [f"--src-tls-verify={_verify(settings)}"]
-    # Several imports may share the folder: skopeo writes a layer beside its place and renames it.
-    words += ["--dest-shared-blob-dir", str(blobs), reference.docker, f"oci:{work}/image:image"]
-    _skopeo(settings, reference, wanted, work, words)
-    return _read(work / "image", blobs / "sha256", wanted, reference)
+    cached = settings.cache / "layers"
+    cached.mkdir(mode=0o700, exist_ok=True)
+    with store.scratch(settings.cache) as layout:
+        blobs = layout / "blobs" / "sha256"
+        blobs.mkdir(parents=True)
+        for layer in os.scandir(cached):
+            os.link(layer.path, blobs / layer.name)
+        words = ["copy", "--quiet", "--src-authfile", str(_authentication_file(settings, reference, work))]
+        words += [f"--src-tls-verify={_verify(settings)}", reference.docker, f"oci:{layout}:image"]
+        _skopeo(settings, reference, wanted, work, words)
+        found = _read(layout, wanted, reference)
+        for layer_path in found.layers:
+            with contextlib.suppress(FileExistsError):
+                os.link(layer_path, cached / layer_path.name)
+    return replace(found, layers=tuple(cached / path.name for path in found.layers))
 
 
 def digest(settings: Settings, reference: Reference, wanted: str, work: Path) -> str:
@@ -134,9 +148,12 @@ def _reasons(output: str, wanted: str) -> tuple[str, ...]:
     return reasons
 
 
-def _read(layout: Path, blobs: Path, wanted: str, reference: Reference) -> Image:
+def _read(layout: Path, wanted: str, reference: Reference) -> Image:
     def blob(descriptor: Mapping[str, Any]) -> Path:
-        return blobs / str(descriptor["digest"]).removeprefix("sha256:")
+        digest = DIGEST.fullmatch(str(descriptor["digest"]))
+        if digest is None:
+            raise Failure(f"{reference.docker}: invalid digest: {descriptor['digest']}")
+        return layout / "blobs" / "sha256" / digest[1]
 
     index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
     descriptor = index["manifests"][0]

@@ -116,7 +116,10 @@ class _Layer:
             self._clear(parent)
         elif name.startswith(WHITEOUT):
             if not name.startswith(WHITEOUT * 2):  # the others are aufs' own bookkeeping
-                self._remove(os.path.join(parent, name.removeprefix(WHITEOUT)))
+                hidden = name.removeprefix(WHITEOUT)
+                if hidden in ("", ".", ".."):  # it would remove its own folder, or the one above
+                    raise Failure(f"invalid whiteout in the layer: {member.name}")
+                self._remove(os.path.join(parent, hidden))
         elif parent == "/dev" or parent.startswith("/dev/"):
             return  # the node's own /dev is mounted there
         else:
@@ -194,7 +197,9 @@ class _Layer:
         target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             while chunk := content.read(CHUNK):
-                os.write(target, chunk)
+                rest = memoryview(chunk)
+                while rest:  # a disk that fills up takes a part first, and only then refuses
+                    rest = rest[os.write(target, rest) :]
             os.fchmod(target, member.mode | 0o400)
             os.utime(target, (member.mtime, member.mtime))
         finally:

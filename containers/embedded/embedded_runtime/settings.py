@@ -7,6 +7,7 @@ from pathlib import Path
 import pwd
 import re
 import shlex
+import stat
 import subprocess
 
 from .failure import Failure
@@ -123,6 +124,21 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     for path in (settings.cache, settings.data, settings.temporary):
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            check_owner(path, shared=path == settings.temporary)
         except OSError as error:
             raise Failure(f"could not make the folder {path}: {error.strerror}") from error
     return settings
+
+
+def check_owner(path: Path, *, shared: bool) -> None:
+    """Raise Failure unless only its owner, the caller, can put something into a folder.
+
+    Several users' folders lie side by side where everybody may make one: whoever made it first could swap images. A
+    `shared` folder may be root's as well, and everybody's if nobody can remove what is another's (as in /tmp).
+    """
+    owners = (0, os.geteuid())
+    found = path.stat()
+    if path.lstat().st_uid not in owners or found.st_uid not in (owners if shared else owners[1:]):
+        raise Failure(f"{path} belongs to another user ({found.st_uid}); remove it or choose another folder")
+    if found.st_mode & 0o022 and not (shared and found.st_mode & stat.S_ISVTX):
+        raise Failure(f"{path} can be written to by other users; chmod go-w {path}")

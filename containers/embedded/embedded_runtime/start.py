@@ -81,21 +81,23 @@ def _user() -> _User:
     )
 
 
-def run(settings: Settings, start: Start) -> NoReturn:
-    """Become the container's first process. Raises Failure when something is in the way."""
+def enter(settings: Settings, start: Start) -> dict[str, str]:
+    """Go into the container, a new one or the running one; returns the environment for what is to be run there.
+
+    Whoever may be starting the same container has to hold its name meanwhile. Raises Failure when something is in the
+    way.
+    """
     user = _user()
-    if start.join and _join(start.join):
+    if start.join and _join(settings, start):
         die_with_parent(0)
-        _execute(settings, start, _variables(settings, start, user))
+        return _variables(settings, start, user)
     entries = mounts.check_sources(
         [*mounts.system(own_network="net" in settings.unshare, own_ipc="ipc" in settings.unshare), *_home(settings)],
     )
     wanted = mounts.check_sources(start.mounts)
     try:
-        # Two starts of one container must not write its files at the same time.
-        with store.locked(settings, f"{start.name}.start"):
-            node = _switch_root(settings, start)
-            variables = _prepare(settings, start, user, node, entries=entries, wanted=wanted)
+        node = _switch_root(settings, start)
+        variables = _prepare(settings, start, user, node, entries=entries, wanted=wanted)
         if not settings.writable:
             mounts.read_only("/")
         os.fchdir(node)
@@ -106,7 +108,7 @@ def run(settings: Settings, start: Start) -> NoReturn:
     except OSError as error:
         raise Failure(f"could not enter the container {start.name}: {error}") from error
     die_with_parent(0)  # the container may outlive the task that made it
-    _execute(settings, start, variables)
+    return variables
 
 
 def _home(settings: Settings) -> list[Entry]:
@@ -240,18 +242,23 @@ def _variables(settings: Settings, start: Start, user: _User) -> dict[str, str]:
     return {**variables, **start.environment}
 
 
-def _join(process: int) -> bool:
+def _join(settings: Settings, start: Start) -> bool:
     """Enter a running container; False when it ended meanwhile, so that it has to be started like any other."""
     try:
-        join_namespaces(process)
-    except FileNotFoundError:
+        # The folder of one process never becomes another's, as its number may.
+        handle = os.open(f"/proc/{start.join}", os.O_RDONLY | os.O_DIRECTORY)
+        if store.container_of(settings, f"self/fd/{handle}") != start.name:
+            return False
+        join_namespaces(f"self/fd/{handle}")
+    except (FileNotFoundError, ProcessLookupError):
         return False
     except OSError as error:
-        raise Failure(f"could not join the running container (process {process}): {error.strerror}") from error
+        raise Failure(f"could not join the running container (process {start.join}): {error.strerror}") from error
     return True
 
 
-def _execute(settings: Settings, start: Start, variables: dict[str, str]) -> NoReturn:
+def execute(settings: Settings, start: Start, variables: dict[str, str]) -> NoReturn:
+    """Become the container's first process, as which /etc/rc runs the command. Raises Failure if that can not start."""
     if start.output is not None:
         for descriptor in (1, 2):
             os.dup2(start.output, descriptor)

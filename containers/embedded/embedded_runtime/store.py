@@ -69,6 +69,7 @@ def remove_tree(path: Path) -> None:
 @contextlib.contextmanager
 def locked(settings: Settings, name: str) -> Iterator[None]:
     """Hold a name, so that two steps do not make the same container."""
+    rootfs(settings, name)  # raises for what is no name
     folder = settings.data / LOCKS
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / name).open("w") as stream:
@@ -124,12 +125,15 @@ def _spread(parent: Path) -> None:
 def _sweep(parent: Path) -> None:
     with contextlib.suppress(OSError), _holding(parent, fcntl.LOCK_EX | fcntl.LOCK_NB):
         for path in parent.glob(f"{PARTIAL}*"):
+            # The folder may be everybody's: what others left there, links among it, is none of our business.
+            if path.is_symlink() or path.stat().st_uid != os.geteuid():
+                continue
             with contextlib.suppress(OSError), _holding(path, fcntl.LOCK_EX | fcntl.LOCK_NB):  # else it is in use
                 remove_tree(path)
 
 
 def root_mount(process: int | str) -> Mount | None:
-    """Return what a process has mounted as /; None when it is gone or not ours to look at."""
+    """Return what a process (a number, or a path below /proc) has mounted as /; None when it is gone or not ours."""
     try:
         lines = Path(f"/proc/{process}/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -156,9 +160,22 @@ def _location(path: Path) -> tuple[str, str]:
     return result
 
 
+def container_of(settings: Settings, process: int | str) -> str:
+    """Return the name of the container that a process runs in; empty for none of ours.
+
+    The process is a number, or the path below /proc of its folder.
+    """
+    mount = root_mount(process)
+    if mount is None:
+        return ""
+    if mount.source.startswith(OVERLAY_SOURCE):
+        return mount.source.removeprefix(OVERLAY_SOURCE)
+    parent, _, name = mount.root.rpartition("/")
+    return name if (mount.device, parent) == _location(settings.data.resolve()) else ""
+
+
 def running(settings: Settings) -> dict[str, list[int]]:
     """Return the processes per container, one for each mount namespace, the oldest first."""
-    device, inside = _location(settings.data.resolve())
     found: dict[str, list[int]] = {}
     seen: set[str] = set()
     for process in sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
@@ -168,13 +185,7 @@ def running(settings: Settings) -> dict[str, list[int]]:
             continue
         if namespace in seen:
             continue
-        mount = root_mount(process)
-        if mount is None:
-            continue
         seen.add(namespace)
-        parent, _, name = mount.root.rpartition("/")
-        if mount.device == device and parent == inside:
+        if name := container_of(settings, process):
             found.setdefault(name, []).append(process)
-        elif mount.source.startswith(OVERLAY_SOURCE):
-            found.setdefault(mount.source.removeprefix(OVERLAY_SOURCE), []).append(process)
     return found

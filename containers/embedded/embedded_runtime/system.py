@@ -86,10 +86,11 @@ def enter_user_namespace(*, kinds: int = 0, as_root: bool) -> None:
     Path("/proc/self/gid_map").write_text(f"{0 if as_root else gid} {gid} 1", encoding="ascii")
 
 
-def join_namespaces(process: int) -> None:
+def join_namespaces(process: int | str) -> None:
     """Enter all the namespaces of a process that differ from ours; the root directory becomes that process'.
 
-    Raises FileNotFoundError, before anything has changed, when there is no such process (any more).
+    The process is a number, or the path below /proc of its folder. Raises FileNotFoundError or ProcessLookupError,
+    before anything has changed, when it has ended.
     """
     handles = {name: os.open(f"/proc/{process}/ns/{name}", os.O_RDONLY) for name in NAMESPACES}
     for name, kind in NAMESPACES.items():

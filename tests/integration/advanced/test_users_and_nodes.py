@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from ci.environment.registry_client import RegistryClient
-from ci.environment.ssh import Completed
+from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
 from tests.integration.advanced import tasks
@@ -57,7 +57,7 @@ def test_many_imports_of_one_image_at_once(
     show = f"cat {IMAGE_MARKER} && cat /srv/* | sha256sum && id -u"
     with shell(environment, environment.second_user) as theirs, ThreadPoolExecutor(6) as pool:
 
-        def run(who: Shell) -> Completed:
+        def run(who: Shell) -> RemoteAnswer:
             return who.srun_unchecked("sh", "-c", show, image=pushed.reference)
 
         done = list(pool.map(run, [cluster_shell, theirs] * 3))

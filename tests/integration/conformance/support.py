@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import shlex
 import uuid
 
-from ci.environment.ssh import Completed
+from ci.environment.ssh import RemoteAnswer
 from ci.environment.wait import NotYet, wait_for
 from ci.matrix.cells import Cell
 from tests.support.cluster import Shell
@@ -78,13 +78,13 @@ class Steps:
         assert done.status == 0, str(done)
         return done.stdout.splitlines()
 
-    def srun(self, image: str, script: str, *options: str, variables: Mapping[str, str] | None = None) -> Completed:
+    def srun(self, image: str, script: str, *options: str, variables: Mapping[str, str] | None = None) -> RemoteAnswer:
         """Run a script that first shows the image's marker, whatever comes of it."""
         return self._run(image, ["sh", "-c", f"cat {IMAGE_MARKER} && {{ {script}\n}}"], options, variables)
 
     def _run(
         self, image: str, command: list[str], options: tuple[str, ...], variables: Mapping[str, str] | None
-    ) -> Completed:
+    ) -> RemoteAnswer:
         container = [f"--container-image={image}"] if image else []
         words = shlex.join(["srun", *container, *options, *command])
         done = self.shell.run_unchecked(f"{assignments(variables)}{words}", limit=PATIENCE)

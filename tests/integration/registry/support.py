@@ -19,7 +19,7 @@ from ci.engine.connection import LABEL_CELL, LABEL_ROLE, LABEL_RUN, Engine, Insi
 from ci.environment import registry
 from ci.environment.registry_client import Auth, RegistryClient
 from ci.environment.service import Place
-from ci.environment.ssh import Completed
+from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
 from tests.support.cluster import Node, Shell
 from tests.support.markers import IMAGE_MARKER
@@ -154,7 +154,7 @@ def srun(
     variables: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
     files: tuple[str, ...] = (IMAGE_MARKER,),
-) -> Completed:
+) -> RemoteAnswer:
     """Run a job step that reads files of the image, with these variables in the job's environment."""
     words = ["env", *(f"{name}={value}" for name, value in (variables or {}).items())]
     words += ["srun", f"--container-image={reference}", *options, "cat", *files]
@@ -163,7 +163,7 @@ def srun(
 
 def runs(
     shell: Shell, reference: str, content: str, variables: Mapping[str, str] | None = None, *more_files: str
-) -> Completed:
+) -> RemoteAnswer:
     """Expect that the image is pulled and that the job runs inside this very image.
 
     ``content`` is the image's marker, and what ``more_files`` hold, a line each.

@@ -1,0 +1,191 @@
+"""Where the embedded runtime answers otherwise than the newest real cell, knowingly: the table in its README, tried.
+
+Each test has both answers. What enroot and Pyxis do here is no promise of theirs, and mostly an accident of how they do
+it; the embedded runtime is not made to repeat it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+import io
+import tarfile
+
+import pytest
+
+from ci.environment.registry_client import RegistryClient
+from ci.matrix.cells import Cell
+from tests.integration.conformance.conftest import MakeImage, Unpack
+from tests.integration.conformance.support import Steps
+from tests.support.expectations import differs
+from tests.support.oci.images import push
+from tests.support.oci.layers import Layer, Symlink
+from tests.support.oci.tiny import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+Stack = Callable[..., TinyImage]
+
+
+@pytest.fixture
+def stack(make_image: MakeImage, registry_client: RegistryClient) -> Stack:
+    """Return a function that pushes an image with further layers on top."""
+
+    def stack(*layers: Layer) -> TinyImage:
+        below = make_image()
+        image = below.image.plus(*layers)
+        pushed = push(registry_client, f"conformance/{below.marker}", "stacked", image)
+        return replace(below, reference=pushed.reference, pushed=pushed, image=image)
+
+    return stack
+
+
+def archive(*members: tarfile.TarInfo) -> Layer:
+    """Make a layer of just these members, without the folders above them."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for member in members:
+            tar.addfile(member)
+    return Layer(tar=stream.getvalue())
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, **attributes: object) -> tarfile.TarInfo:
+    """Make an archive's member without content."""
+    made = tarfile.TarInfo(name)
+    made.type = kind
+    for attribute, value in attributes.items():
+        setattr(made, attribute, value)
+    return made
+
+
+# -- layers ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_hard_link_to_a_lower_layer(steps: Steps, stack: Stack, cell: Cell) -> None:
+    link = member("opt/again", tarfile.LNKTYPE, linkname="opt/low")
+    image = stack(Layer.of({"/opt/low": "below\n"}), archive(link))
+    if differs(cell, "a hard link to a lower layer"):
+        assert steps.inside(image, "cat /opt/again") == ["below"]
+    else:
+        assert "failed to import docker image" in steps.refused(image.reference)
+
+
+def test_a_whiteout_beside_the_file(steps: Steps, stack: Stack, cell: Cell) -> None:
+    image = stack(Layer.of({"/opt/a": "below\n"}), Layer.of({"/opt/.wh.a": "", "/opt/a": "above\n"}))
+    if differs(cell, "`.wh.a` beside `a`"):
+        assert steps.inside(image, "cat /opt/a") == ["above"]
+    else:
+        assert "failed to import docker image" in steps.refused(image.reference)
+
+
+def test_bookkeeping_of_aufs(steps: Steps, stack: Stack, cell: Cell) -> None:
+    image = stack(Layer.of({"/opt/.wh..wh.plnk": "", "/opt/a": "here\n"}))
+    if differs(cell, "`.wh..wh.plnk`"):
+        assert steps.inside(image, "ls -A /opt") == ["a"]
+    else:
+        assert "failed to import docker image" in steps.refused(image.reference)
+
+
+def test_a_device_in_a_layer(steps: Steps, stack: Stack, cell: Cell) -> None:
+    image = stack(archive(member("opt/null", tarfile.CHRTYPE, devmajor=1, devminor=3), member("opt/a")))
+    if differs(cell, "a device outside /dev"):
+        assert steps.inside(image, "ls -A /opt") == ["a"]
+    else:
+        assert "failed to import docker image" in steps.refused(image.reference)
+
+
+def test_a_file_below_a_link_of_a_lower_layer(steps: Steps, stack: Stack, cell: Cell) -> None:
+    image = stack(Layer.of({"/opt/real/old": "", "/opt/way": Symlink("real")}), archive(member("opt/way/new")))
+    script = "readlink /opt/way || echo folder; ls /opt/real /opt/way"
+    if differs(cell, "a file below a link of a lower layer"):
+        assert steps.inside(image, script) == ["real", "/opt/real:", "new", "old", "", "/opt/way:", "new", "old"]
+    else:
+        assert steps.inside(image, script) == ["folder", "/opt/real:", "old", "", "/opt/way:", "new"]
+
+
+def test_a_time_zone_that_is_a_link(steps: Steps, make_image: MakeImage, unpacked: Unpack, cell: Cell) -> None:
+    image = unpacked(make_image({"/etc/localtime": Symlink("/opt/zone"), "/opt/zone": "mine\n"}))
+    lines = steps.inside(image, "readlink /etc/localtime; cat /etc/localtime | head -c 4")
+    assert (lines == ["/opt/zone", "mine"]) is differs(cell, "`/etc/localtime` as a link"), lines
+
+
+# -- configuration --------------------------------------------------------------------------------------------------
+
+
+def test_a_variable_in_a_variable(steps: Steps, make_image: MakeImage, unpacked: Unpack, cell: Cell) -> None:
+    image = unpacked(make_image(env={"PATH": "/bin:/usr/bin", "WHERE": "${FROM_JOB}/bin"}))
+    lines = steps.inside(image, 'printf "%s\\n" "$WHERE"', variables={"FROM_JOB": "/job"})
+    assert lines == (["${FROM_JOB}/bin"] if differs(cell, "`${VAR}` in ENV") else ["/job/bin"])
+
+
+def test_a_dollar_in_the_working_folder(steps: Steps, make_image: MakeImage, unpacked: Unpack, cell: Cell) -> None:
+    image = unpacked(make_image(workdir="/opt/$NOTHING/here"))
+    if differs(cell, "`$` in WORKDIR"):
+        assert steps.inside(image, "pwd") == ["/opt/$NOTHING/here"]
+    else:
+        steps.refused(image.reference)
+
+
+def test_an_image_that_asks_for_gpus(steps: Steps, make_image: MakeImage, unpacked: Unpack, cell: Cell) -> None:
+    image = unpacked(make_image(env={"PATH": "/bin:/usr/bin", "NVIDIA_VISIBLE_DEVICES": "all"}))
+    if differs(cell, "CUDA images"):
+        assert steps.inside(image, "echo $NVIDIA_VISIBLE_DEVICES") == ["all"]
+    else:
+        assert "nvidia-container-cli" in steps.refused(image.reference)
+
+
+# -- options and variables ------------------------------------------------------------------------------------------
+
+
+def test_a_folder_for_temporary_files_that_is_not_there(steps: Steps, make_image: MakeImage, cell: Cell) -> None:
+    image = make_image()
+    variables = {"TMPDIR": "/is/not/there"}
+    if differs(cell, "a bad TMPDIR"):
+        assert steps.inside(image, "echo $TMPDIR", variables=variables) == ["/is/not/there"]
+    else:
+        assert "failed to import docker image" in steps.refused(image.reference, variables=variables)
+
+
+@pytest.fixture
+def name_with_a_space(steps: Steps, container_name: str) -> Iterator[str]:
+    """Return a name for a container; what has been made under it is removed afterwards."""
+    yield f"{container_name} b"
+    steps.shell.run_unchecked(f"enroot list | grep -F {container_name} | xargs -r -d '\\n' enroot remove --force")
+
+
+def test_a_name_with_a_space(steps: Steps, plain: TinyImage, name_with_a_space: str, cell: Cell) -> None:
+    option = f"--container-name={name_with_a_space}"
+    if differs(cell, "a name with a space"):
+        assert steps.inside(plain, "echo in", option) == ["in"]
+    else:
+        steps.refused(plain.reference, option)
+
+
+def test_a_dollar_in_a_mounts_source(steps: Steps, plain: TinyImage, folder: str, cell: Cell) -> None:
+    steps.shell.run(f"mkdir '{folder}/a$NOTHING'; echo from-host > '{folder}/a$NOTHING/file'")
+    option = f"--container-mounts={folder}/a$NOTHING:/m"
+    if differs(cell, "`$` in mount sources"):
+        assert steps.inside(plain, "cat /m/file", option) == ["from-host"]
+    else:
+        steps.refused(plain.reference, option)
+
+
+def test_a_wrong_value_in_a_variable(steps: Steps, plain: TinyImage, cell: Cell) -> None:
+    variables = {"PYXIS_CONTAINER_MOUNTS": "nonsense"}
+    if differs(cell, "a wrong value in PYXIS_CONTAINER_*"):
+        assert "--container-mounts: " in steps.refused(plain.reference, variables=variables)
+    else:
+        assert steps.inside(plain, "echo in", variables=variables) == ["in"]
+
+
+# -- inside ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_mode_of_tmp(steps: Steps, plain: TinyImage, cell: Cell) -> None:
+    assert steps.inside(plain, "stat -c %a /tmp") == ["1777" if differs(cell, "the mode of /tmp") else "755"]
+
+
+def test_where_a_containers_files_lie(steps: Steps, make_image: MakeImage, container_name: str, cell: Cell) -> None:
+    steps.inside(make_image(), "true", f"--container-name={container_name}")
+    user = steps.shell.run("id -u").stdout.strip()
+    path = f"/var/lib/enroot-data/data/user-{user}/pyxis_{container_name}/etc/os-release"
+    plainly = steps.shell.run_unchecked(f"test -e {path}").status == 0
+    assert plainly is not differs(cell, "files of a container on the node")
