@@ -597,8 +597,12 @@ static int check_options(void)
 	for (char **entry = environ; *entry != NULL && !worthwhile; entry++)
 		worthwhile = strncmp(*entry, "PYXIS_CONTAINER_", 16) == 0;
 	if (worthwhile) {
+		/* Whoever started us may have it ignored, and a child's end would be lost. */
+		void (*before)(int) = signal(SIGCHLD, SIG_DFL);
+
 		log_fd = memfd_create("embedded-log", MFD_CLOEXEC);
 		result = run_command(&arguments, environ, log_fd);
+		signal(SIGCHLD, before);
 		show_log(log_fd, "");
 		close(log_fd);
 	}
