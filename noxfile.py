@@ -1,7 +1,7 @@
-"""Sessions of pyxis-matrix: nox -s "pyxis_basic(CELL)" runs a suite on one cell, with -- --help its options are shown.
+"""Sessions of pyxis-matrix. nox -s "pyxis_basic(CELL)" runs a suite on one cell; with -- --help it prints its options.
 
-Listed are the cells of the default group. nox -s ci -- cells --group full prints the ids of all others, and any of them
-can be put in the brackets; nox -t GROUP -s SUITE takes the cells of a group.
+The list has the cells of the default group. nox -s ci -- cells --group full prints the ids of all cells; any of them
+can stand in the brackets. nox -t GROUP -s SUITE takes the cells of a group.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import sys
 
 import nox
 
-# Plain `nox` does not put this folder on the path.
+# Plain `nox` does not put this folder on sys.path.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from ci import options
@@ -39,7 +39,7 @@ CODE = ("ci", "tests", "noxfile.py")
 ARGV = sys.argv[1:]
 # All cells of one nox call belong to one run.
 os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
-# SIGTERM ends nox without a word to its children; ours ask the kernel to be told.
+# nox does not pass SIGTERM on to its children; ours ask the kernel to signal them when this process ends.
 os.environ["PYXIS_MATRIX_PARENT"] = str(os.getpid())
 
 try:
@@ -61,7 +61,7 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 
 @nox.session(tags=["project"])
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and the arrows between folders (ruff, import-linter)."""
+    """Check style, formatting and imports between folders (ruff, import-linter)."""
     venv = venv_with(session, *DEVELOPMENT)
     run(session, venv, "ruff", "check", *CODE)
     run(session, venv, "ruff", "format", "--check", *CODE)
@@ -100,7 +100,7 @@ def pins(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def ci(session: nox.Session) -> None:
-    """Run `python -m ci` with its packages at hand (`-- up CELL`, `-- down --all`, `-- report`, `-- --help`)."""
+    """Run `python -m ci` with its packages installed (`-- up CELL`, `-- down --all`, `-- report`, `-- --help`)."""
     command(session)
 
 
@@ -158,7 +158,7 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
 
 
 def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> None:
-    """Run a container suite on a cell; one that lacks files or hardware is skipped, or an error if asked for."""
+    """Run a container suite on a cell. A cell whose files or hardware are missing is skipped, or is an error."""
     asked, rest = asked_of(session)
     if asked.suite or asked.suite_cell:
         session.error(
@@ -192,7 +192,7 @@ def command(session: nox.Session, *words: str) -> None:
 
 
 def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
-    """Return a session's own options and what is pytest's; where help is asked for, show that of both and skip."""
+    """Return a session's own options and pytest's arguments; for --help, print the help of both and skip."""
     with one_message(session):
         asked, rest = options.split(session.posargs)
     if {"-h", "--help"} & set(rest):

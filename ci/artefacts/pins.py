@@ -1,6 +1,6 @@
-"""Lists of checksums: containers/pins.toml, for upstream's own release files, and the SHA256SUMS of a mirror.
+"""Lists of checksums: containers/pins.toml for upstream's release files, and the SHA256SUMS of a mirror.
 
-People write matrix.toml; pins.toml is only ever written by ``nox -s pins``.
+pins.toml is written only by ``nox -s pins``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -35,10 +35,10 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What upstream served for one path, on one day."""
+    """The checksum of the file that upstream served for a path."""
 
     path: str
-    """Relative to upstream's base address, and in the mirror and cache too."""
+    """Relative to upstream's base address; the same in the mirror and the cache."""
     sha256: str
     size: int
     """In bytes."""
@@ -63,7 +63,7 @@ class ImagePin:
 
 
 def load_pins(file: Path) -> dict[str, Pin]:
-    """Return the pins by path; ``ArtefactError`` where the file can't be read. A file that is not there has none."""
+    """Return the pins by path; none if the file is missing. ``ArtefactError`` if it is invalid."""
     return {pin.path: pin for pin in _rows(file, "artefact", _pin)}
 
 
@@ -80,7 +80,7 @@ def _rows(file: Path, kind: str, read: Callable[[Mapping[str, object]], T]) -> l
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ArtefactError(
-            "The pinned checksums can't be read.",
+            "the file of pinned checksums is invalid",
             where=str(file),
             why=f"{type(problem).__name__}: {problem}",
             next_step="restore the file from git; `nox -s pins` writes it",
@@ -101,8 +101,8 @@ def render_pins(pins: Iterable[Pin], images: Iterable[ImagePin] = ()) -> str:
 
 
 def save_pins(file: Path, pins: Iterable[Pin], images: Iterable[ImagePin] = ()) -> None:
-    """Write pins.toml, whole or not at all; ``ArtefactError`` where that is not possible."""
-    # Its own name, so that two runs do not write into one temporary file.
+    """Write pins.toml atomically; ``ArtefactError`` if that fails."""
+    # A name per process, so that two runs do not write into the same temporary file.
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         draft.write_text(render_pins(pins, images), encoding="utf-8")
@@ -110,7 +110,7 @@ def save_pins(file: Path, pins: Iterable[Pin], images: Iterable[ImagePin] = ()) 
     except OSError as problem:
         draft.unlink(missing_ok=True)
         why = problem.strerror or str(problem)
-        raise ArtefactError("The pins can't be written.", where=str(file), why=why, next_step=_ALLOW) from problem
+        raise ArtefactError("writing the pins failed", where=str(file), why=why, next_step=_ALLOW) from problem
 
 
 def write_image_pins(file: Path, references: Iterable[str], digest_of: Callable[[str], str | None]) -> list[str]:
@@ -132,23 +132,23 @@ def write_image_pins(file: Path, references: Iterable[str], digest_of: Callable[
 
 
 def load_sums(file: Path) -> dict[str, str]:
-    """Return the sha256 by path that ``sha256sum`` wrote into a file; a file that is not there lists nothing.
+    """Return the sha256 of each path in a file that ``sha256sum`` wrote; empty if the file is missing.
 
-    Raises ``ChecksumError`` for a line that says nothing of the kind: a list in doubt vouches for nothing.
+    Raises ``ChecksumError`` if a line is invalid, because such a list can't be trusted.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as problem:
-        raise ChecksumError("A list of checksums can't be read.", where=str(file), why=str(problem)) from problem
+        raise ChecksumError("reading a list of checksums failed", where=str(file), why=str(problem)) from problem
     sums = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
         if not (match := _SUMS_LINE.fullmatch(line.rstrip())):
             raise ChecksumError(
-                "A list of checksums has a line that is none.",
+                "a list of checksums has an invalid line",
                 where=f"{file}:{number}",
                 why=f"expected 64 hex digits, two blanks and a path: {line!r}",
                 next_step=f"in {file.parent}: find . -type f ! -name {file.name} -exec sha256sum {{}} + > {file.name}",
