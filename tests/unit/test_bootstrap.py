@@ -20,7 +20,7 @@ BOOKWORM = Distro(id="debian", release=12, name="Debian 12")
 TRIXIE = Distro(id="debian", release=13, name="Debian 13")
 UBUNTU = Distro(id="ubuntu", release=24, name="Ubuntu 24.04")
 FEDORA = Distro(id="fedora", release=41, name="Fedora 41")
-MISSING = EngineMissingError("no container engine answers on this machine")
+MISSING = EngineMissingError("no container engine found on this machine")
 DENIED = EngineError("no permission to talk to the container engine")
 NO_CLIENT = EngineError("no docker or podman client on PATH can build images with BuildKit")
 READY = Facts(
@@ -211,7 +211,7 @@ def test_error_becomes_a_message_and_its_exit_code(
     monkeypatch.setattr(setup, "look", lambda _env: Machine(facts=facts, engine=None, client=None))
     monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
     assert setup.run(["nox"]) == 20
-    assert "bootstrap: error: no container engine answers" in capsys.readouterr().err
+    assert "bootstrap: error: no container engine found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["nox", "-s", "x"], ["--", "nox", "-s", "x"]])
