@@ -29,7 +29,7 @@ from ci.python import venvs
 nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", "tests"]
-nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `environment`
+nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `venv_with`
 
 # Taking an environment down takes seconds; nox' own limits are 0.3 s and 0.2 s.
 PATIENCE = 60.0
@@ -62,7 +62,7 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 @nox.session(tags=["project"])
 def lint(session: nox.Session) -> None:
     """Check style, formatting and imports between folders (ruff, import-linter)."""
-    venv = environment(session, *DEVELOPMENT)
+    venv = venv_with(session, *DEVELOPMENT)
     run(session, venv, "ruff", "check", *CODE)
     run(session, venv, "ruff", "format", "--check", *CODE)
     run(session, venv, "lint-imports")
@@ -71,19 +71,19 @@ def lint(session: nox.Session) -> None:
 @nox.session(tags=["project"])
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict)."""
-    run(session, environment(session, *DEVELOPMENT), "mypy")
+    run(session, venv_with(session, *DEVELOPMENT), "mypy")
 
 
 @nox.session(tags=["project"])
 def tests(session: nox.Session) -> None:
     """Run the unit tests; they need neither an engine nor a network."""
-    run(session, environment(session, *DEVELOPMENT), "pytest", "tests/unit", *session.posargs)
+    run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/unit", *session.posargs)
 
 
 @nox.session(default=False)
 def component(session: nox.Session) -> None:
     """Run the component tests: real programs and a real container engine, no real enroot and Pyxis."""
-    run(session, environment(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
+    run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
 
 
 @nox.session(default=False)
@@ -181,14 +181,14 @@ def run_suite(session: nox.Session, cell: str, asked: options.Options, *argument
     """Run pytest against a cell's environment, with the subject installed beside it."""
     with one_message(session):  # before anything is installed
         asked.check(MATRIX.cell(cell))
-    venv = environment(session, "run", "test", checkout=asked.subject)
+    venv = venv_with(session, "run", "test", checkout=asked.subject)
     words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
     run(session, venv, "python", "-m", "ci", "run", cell, *words, "--", "python", "-m", "pytest", *arguments)
 
 
 def command(session: nox.Session, *words: str) -> None:
     """Run a command of `python -m ci`."""
-    run(session, environment(session, "run", subject=False), "python", "-m", "ci", *words, *session.posargs)
+    run(session, venv_with(session, "run", subject=False), "python", "-m", "ci", *words, *session.posargs)
 
 
 def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
@@ -198,7 +198,7 @@ def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
     if {"-h", "--help"} & set(rest):
         sys.stdout.write(options.nox_help())
         sys.stdout.flush()
-        run(session, environment(session, "run", "test"), "python", "-m", "pytest", "--help")
+        run(session, venv_with(session, "run", "test"), "python", "-m", "pytest", "--help")
         session.skip("help was asked for")
     return replace(asked, name=session.name.partition("(")[0], pytest=True), rest
 
@@ -221,7 +221,7 @@ def one_message(session: nox.Session) -> Iterator[None]:
         session.error(str(problem))
 
 
-def environment(session: nox.Session, *groups: str, checkout: Path | None = None, subject: bool = True) -> Path:
+def venv_with(session: nox.Session, *groups: str, checkout: Path | None = None, subject: bool = True) -> Path:
     """Return the virtual environment with these dependency groups and the subject: its release, or a checkout."""
     release = [MATRIX.subject.requirement] if subject and not checkout else []
     packages = venvs.Packages(

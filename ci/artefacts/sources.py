@@ -14,7 +14,7 @@ from typing import Literal
 
 from ci import paths
 from ci.artefacts.download import Downloaded, DownloadError, downloaded, probe, sha256_of, unreachable
-from ci.artefacts.pins import Pin, load_pins, load_sums, save_pins
+from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums, save_pins
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix.cells import Cell
 
@@ -61,6 +61,7 @@ class Sources:
     mirror: Path | None = None
     upstream: str = UPSTREAM
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    image_pins: Mapping[str, ImagePin] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, mirror: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Sources":
@@ -80,6 +81,7 @@ class Sources:
             cache=paths.cache_dir(environ) / "artefacts",
             mirror=named,
             pins=load_pins(paths.PINS_FILE),
+            image_pins=load_image_pins(paths.PINS_FILE),
         )
 
 
@@ -167,7 +169,7 @@ def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_
             continue
         (written.changed if old else written.added).append(artefact.path)
         pins[artefact.path] = new
-    save_pins(path, pins.values())
+    save_pins(path, pins.values(), load_image_pins(path).values())
     return written
 
 

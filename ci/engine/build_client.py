@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from ci.engine.distribution import Distro, install_advice
-from ci.engine.finding import FoundEngine, Kind, ReadText, read_text, version_number
+from ci.engine.finding import FoundEngine, Kind, version_number
 from ci.errors import EngineError
 
 Probe = Callable[[tuple[str, ...]], tuple[int, str]]
@@ -42,7 +42,6 @@ def find_build_client(
     engine: FoundEngine | None = None,
     kind: Kind | None = None,
     platform: str = sys.platform,
-    read: ReadText = read_text,
     probe: Probe | None = None,
     executables: Callable[[str, str], Iterable[Path]] | None = None,
 ) -> BuildClient:
@@ -64,12 +63,12 @@ def find_build_client(
                 refused.append(f"{path}: a client of {client.kind}, not of {kind}")
             else:
                 return _pointed_to(client, engine)
-    distro = Distro.parse(read(Path("/etc/os-release")))
+    distro = Distro.of_this_machine()
     raise EngineError(
         "no docker or podman client on PATH can build images with BuildKit",
         where="; ".join(refused) or "neither docker nor podman is on PATH",
         why="a docker client from version 23 on needs its buildx plugin",
-        next_step=install_advice(distro, platform=platform, packages=distro.client_packages(kind or "docker")),
+        next_step=install_advice(distro, system=platform, packages=distro.client_packages(kind or "docker")),
     )
 
 

@@ -28,6 +28,8 @@ LABEL = "pyxis-matrix"
 LABEL_RUN = f"{LABEL}.run"
 LABEL_CELL = f"{LABEL}.cell"
 LABEL_ROLE = f"{LABEL}.role"
+LABEL_ORIGIN = f"{LABEL}.origin"
+"""Of a base image: where it comes from, and when."""
 
 # Stopping many containers at once can take long; the default of requests is 60 s.
 _API_LIMIT_SECONDS = 120
@@ -84,6 +86,13 @@ class Engine:
         except (APIError, RequestException):
             return False
         return True
+
+    def registry_digest(self, reference: str) -> str | None:
+        """Return the digest that a registry has under a name now; None where none answers for it."""
+        try:
+            return str(self.api.images.get_registry_data(reference).id)
+        except (APIError, RequestException):
+            return None
 
     def put(self, container: "Container", files: Mapping[str, InsideFile]) -> None:
         """Copy files into a container, running or not; works with a remote engine, too."""

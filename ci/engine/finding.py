@@ -121,13 +121,13 @@ def find_engine(
     for candidate, reason in tried:
         if isinstance(reason, PermissionError | EngineError):
             raise _failure(candidate, reason) from reason
-    distro = Distro.parse(read(Path("/etc/os-release")))
+    distro = Distro.of_this_machine()
     raise EngineMissingError(
         "no container engine found on this machine",
         where="; ".join(f"{_place(candidate)}: {_reason(candidate, reason)}" for candidate, reason in tried),
         why="DOCKER_HOST is not set, no docker context is selected, and none of the usual sockets answers",
         next_step=f"start the engine (sudo systemctl start docker), or run ci/bootstrap as root, or: "
-        f"{install_advice(distro, platform=platform, packages=distro.engine_packages)}",
+        f"{install_advice(distro, system=platform, packages=distro.engine_packages)}",
     )
 
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ci.images import plan
-from ci.images.base import debian_mirror
-from ci.images.plan import CellImages
+from ci.images.plan import CellImages, debian_mirror
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix, SuiteEnvironment
 from ci.options import Options

@@ -11,20 +11,19 @@ import fcntl
 import hashlib
 import os
 from pathlib import Path
-import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
+import time
 
-from ci.errors import DiskFullError, PyxisMatrixError
+from ci.errors import PyxisMatrixError
 from ci.paths import make_directory
 from ci.python import uv
+from ci.terminal.processes import Command, run_logged
 
 _COMPLETE = ".pyxis-matrix-complete"
 """Written last: an environment without it was interrupted while it was made."""
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
-_LINES = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +82,13 @@ def _make(venv: Path, packages: Packages) -> None:
             _run(python, "-m", "pip", "--disable-pip-version-check", *arguments)
 
 
-def _run(*command: str) -> None:
-    done = subprocess.run(
-        command, env=uv.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+def _run(*words: str) -> None:
+    command = Command(words=words, env=uv.environment())
+    run_logged(command, log=None, split=False, clock=time.monotonic, watch=lambda _file: None).check(
+        what="the packages of this session were not installed",
+        where=str(command),
+        next_step="`pip config list` shows which package index is asked (PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT)",
     )
-    if done.returncode:
-        lines = [line for line in done.stdout.splitlines() if line.strip()][-_LINES:]
-        kind = DiskFullError if any("No space left on device" in line for line in lines) else PyxisMatrixError
-        raise kind(
-            "the packages of this session were not installed",
-            where=shlex.join(command),
-            why="\n    ".join([f"exit code {done.returncode}; it said last:", *lines]),
-            next_step="`pip config list` shows which package index is asked (PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT)",
-        )
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place
 from ci.errors import LaunchError, PortTakenError
 from ci.images import plan
-from ci.images.base import debian_mirror
 from ci.images.building import Builder, BuiltCell
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
@@ -209,7 +208,7 @@ def test_a_kept_environment_goes_when_its_block_is_interrupted(
 @pytest.fixture(scope="session")
 def registry_image(builder: Builder, cell: Cell) -> str:
     """Return the name of the registry's image."""
-    return builder.ensure(plan.registry(cell.arch, debian_mirror())).tag
+    return builder.ensure(plan.registry(cell.arch, plan.debian_mirror())).tag
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def runs(
 def refused(
     shell: Shell, reference: str, variables: Mapping[str, str] | None = None, options: tuple[str, ...] = ()
 ) -> str:
-    """Expect that the image can't be had and that nothing ran in its place; return what the user was told."""
+    """Expect that the import failed and that nothing ran in its place; return what the user was told."""
     done = srun(shell, reference, variables, options)
     assert done.status != 0, str(done)
     assert done.stdout == "", str(done)
