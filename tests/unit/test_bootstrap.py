@@ -23,7 +23,7 @@ TRIXIE = Distro(id="debian", release=13, name="Debian 13")
 UBUNTU = Distro(id="ubuntu", release=24, name="Ubuntu 24.04")
 FEDORA = Distro(id="fedora", release=41, name="Fedora 41")
 NOTHING = Distro(id="", release=0, name="this system")
-MISSING = EngineMissingError("no container engine answers on this machine")
+MISSING = EngineMissingError("no container engine found on this machine")
 DENIED = EngineError("no permission to talk to the container engine")
 NO_CLIENT = EngineError("no docker or podman client on PATH can build images with BuildKit")
 READY = Facts(
@@ -231,7 +231,7 @@ def test_error_becomes_a_message_and_its_exit_code(
     with pytest.raises(SystemExit) as ended:
         setup.run(["nox"])
     assert ended.value.code == 20
-    assert "bootstrap: error: no container engine answers" in capsys.readouterr().err
+    assert "bootstrap: error: no container engine found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["nox", "-s", "x"], ["--", "nox", "-s", "x"]])
