@@ -1,7 +1,7 @@
-"""Sessions of pyxis-matrix: nox -s "pyxis_basic(CELL)" runs a suite on one cell, with -- --help its options are shown.
+"""Sessions of pyxis-matrix. nox -s "pyxis_basic(CELL)" runs a suite on one cell; with -- --help it prints its options.
 
-Listed are the cells of the default group. nox -s ci -- cells --group full prints the ids of all others, and any of them
-can be put in the brackets; nox -t GROUP -s SUITE takes the cells of a group.
+The list has the cells of the default group. nox -s ci -- cells --group full prints the ids of all cells; any of them
+can stand in the brackets. nox -t GROUP -s SUITE takes the cells of a group.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import sys
 
 import nox
 
-# Plain `nox` does not put this folder on the path.
+# Plain `nox` does not put this folder on sys.path.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from ci import options
@@ -27,9 +27,8 @@ from ci.options import Scope
 from ci.python import venvs
 
 nox.needs_version = ">=2025.5.1"
-nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", "tests"]
-nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `environment`
+nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `venv_with`
 
 # Taking an environment down takes seconds; nox' own limits are 0.3 s and 0.2 s.
 PATIENCE = 60.0
@@ -39,7 +38,7 @@ CODE = ("ci", "tests", "noxfile.py")
 ARGV = sys.argv[1:]
 # All cells of one nox call belong to one run.
 os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
-# SIGTERM ends nox without a word to its children; ours ask the kernel to be told.
+# nox does not pass SIGTERM on to its children; ours ask the kernel to signal them when this process ends.
 os.environ["PYXIS_MATRIX_PARENT"] = str(os.getpid())
 
 try:
@@ -61,8 +60,8 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 
 @nox.session(tags=["project"])
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and the arrows between folders (ruff, import-linter)."""
-    venv = environment(session, *DEVELOPMENT)
+    """Check style, formatting and imports between folders (ruff, import-linter)."""
+    venv = venv_with(session, *DEVELOPMENT)
     run(session, venv, "ruff", "check", *CODE)
     run(session, venv, "ruff", "format", "--check", *CODE)
     run(session, venv, "lint-imports")
@@ -71,19 +70,19 @@ def lint(session: nox.Session) -> None:
 @nox.session(tags=["project"])
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict)."""
-    run(session, environment(session, *DEVELOPMENT), "mypy")
+    run(session, venv_with(session, *DEVELOPMENT), "mypy")
 
 
 @nox.session(tags=["project"])
 def tests(session: nox.Session) -> None:
     """Run the unit tests; they need neither an engine nor a network."""
-    run(session, environment(session, *DEVELOPMENT), "pytest", "tests/unit", *session.posargs)
+    run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/unit", *session.posargs)
 
 
 @nox.session(default=False)
 def component(session: nox.Session) -> None:
     """Run the component tests: real programs and a real container engine, no real enroot and Pyxis."""
-    run(session, environment(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
+    run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
 
 
 @nox.session(default=False)
@@ -100,7 +99,7 @@ def pins(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def ci(session: nox.Session) -> None:
-    """Run `python -m ci` with its packages at hand (`-- up CELL`, `-- down --all`, `-- report`, `-- --help`)."""
+    """Run `python -m ci` with its packages installed (`-- up CELL`, `-- down --all`, `-- report`, `-- --help`)."""
     command(session)
 
 
@@ -158,7 +157,7 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
 
 
 def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> None:
-    """Run a container suite on a cell; one that lacks files or hardware is skipped, or an error if asked for."""
+    """Run a container suite on a cell. A cell whose files or hardware are missing is skipped, or is an error."""
     asked, rest = asked_of(session)
     if asked.suite or asked.suite_cell:
         session.error(
@@ -181,24 +180,24 @@ def run_suite(session: nox.Session, cell: str, asked: options.Options, *argument
     """Run pytest against a cell's environment, with the subject installed beside it."""
     with one_message(session):  # before anything is installed
         asked.check(MATRIX.cell(cell))
-    venv = environment(session, "run", "test", checkout=asked.subject)
+    venv = venv_with(session, "run", "test", checkout=asked.subject)
     words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
     run(session, venv, "python", "-m", "ci", "run", cell, *words, "--", "python", "-m", "pytest", *arguments)
 
 
 def command(session: nox.Session, *words: str) -> None:
     """Run a command of `python -m ci`."""
-    run(session, environment(session, "run", subject=False), "python", "-m", "ci", *words, *session.posargs)
+    run(session, venv_with(session, "run", subject=False), "python", "-m", "ci", *words, *session.posargs)
 
 
 def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
-    """Return a session's own options and what is pytest's; where help is asked for, show that of both and skip."""
+    """Return a session's own options and pytest's arguments; for --help, print the help of both and skip."""
     with one_message(session):
         asked, rest = options.split(session.posargs)
     if {"-h", "--help"} & set(rest):
         sys.stdout.write(options.nox_help())
         sys.stdout.flush()
-        run(session, environment(session, "run", "test"), "python", "-m", "pytest", "--help")
+        run(session, venv_with(session, "run", "test"), "python", "-m", "pytest", "--help")
         session.skip("help was asked for")
     return replace(asked, name=session.name.partition("(")[0], pytest=True), rest
 
@@ -221,13 +220,14 @@ def one_message(session: nox.Session) -> Iterator[None]:
         session.error(str(problem))
 
 
-def environment(session: nox.Session, *groups: str, checkout: Path | None = None, subject: bool = True) -> Path:
+def venv_with(session: nox.Session, *groups: str, checkout: Path | None = None, subject: bool = True) -> Path:
     """Return the virtual environment with these dependency groups and the subject: its release, or a checkout."""
     release = [MATRIX.subject.requirement] if subject and not checkout else []
     packages = venvs.Packages(
         requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release),
         constraints=MATRIX.subject.constraints if subject else (),
         checkout=checkout,
+        python=session.python if isinstance(session.python, str) else sys.executable,  # --force-python
     )
     with one_message(session):
         return venvs.shared(session.cache_dir.parent, "-".join(groups), packages)
@@ -237,7 +237,7 @@ def run(session: nox.Session, venv: Path, program: str, *arguments: str) -> None
     """Run a program of a virtual environment, which is also the first on PATH for what it starts itself."""
     session.run(
         *(str(venv / "bin" / program), *arguments),
-        env={"VIRTUAL_ENV": str(venv), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"},
+        env={"VIRTUAL_ENV": str(venv), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
         interrupt_timeout=PATIENCE,
         terminate_timeout=PATIENCE,
     )

@@ -1,4 +1,4 @@
-"""Every error a user can meet, one class per kind with its own exit code, and the one place that knows a full disk.
+"""All errors that a user can meet: one class per kind, each with its exit code. Also how a full disk is recognised.
 
 The module imports nothing of this project, so that every other module may import it.
 """
@@ -7,7 +7,7 @@ import errno
 import re
 
 _DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
-# enroot and unshare answer with the same words when max_user_namespaces is used up (pyxis#93).
+# enroot and unshare use the same words when max_user_namespaces is used up (pyxis#93).
 _NOT_THE_DISK = re.compile(r"namespace|unshare|clone", re.IGNORECASE)
 
 
@@ -52,7 +52,7 @@ class MatrixError(PyxisMatrixError):
     def __init__(
         self, what: str, *, where: str = "", why: str = "", next_step: str = "", faults: tuple[str, ...] = ()
     ) -> None:
-        """Keep the faults apart from the text, one each, for whoever wants to count or group them."""
+        """Compose the message; ``faults`` has each mistake on its own, for counting and grouping."""
         super().__init__(what, where=where, why=why, next_step=next_step)
         self.faults = faults
 
@@ -86,7 +86,7 @@ class ChecksumError(PyxisMatrixError):
 
 
 class BuildError(PyxisMatrixError):
-    """An image did not build."""
+    """Building an image failed, or made the wrong image."""
 
     exit_code = 23
 
@@ -116,7 +116,7 @@ class LaunchError(PyxisMatrixError):
 
 
 class PortTakenError(LaunchError):
-    """A port that the environment was told to use is held by another process."""
+    """A port that the user chose is in use by another process."""
 
     exit_code = 31
 

@@ -1,6 +1,6 @@
-"""The options of a session: each is declared here once, and all travel together in one `Options`.
+"""The options of a session. Each is declared here once; `Options` holds their values.
 
-``python -m ci`` and what stands behind ``--`` on nox' command line are both made from this declaration.
+The command lines of ``python -m ci`` and of nox' sessions (after ``--``) are both made from these declarations.
 """
 
 import argparse
@@ -28,12 +28,12 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
 _MOST_NODES = 16
 _MOST_PORT = 65535
-# Below this, two words are not a slip of the finger; pytest's --strict-config is 0.7 of our --strict.
+# Words less similar than this are not taken for a typing mistake; pytest's --strict-config is 0.7 like our --strict.
 _NEAR = 0.8
 
 
 class Scope(StrEnum):
-    """What an option decides; a command offers the scopes that mean something to it. The value is its title in help."""
+    """What an option is about. A command offers the options of some scopes. The value is the title in its help."""
 
     IMAGES = "options of images"
     CLUSTER = "options of the cluster"
@@ -47,12 +47,12 @@ class _Declaration:
     scope: Scope
     help: str
     metavar: str = ""
-    """What stands for the value in help; empty for a switch."""
+    """Placeholder of the value in help; empty for an option without a value."""
     read: Callable[[str], object] = str
     flag: str = ""
-    """The word on the command line where it is not the field's own name."""
+    """The option's name on the command line, if it is not made from the field's name."""
     runtimes: frozenset[Runtime] = frozenset(Runtime)
-    """The runtimes whose cells have what the option asks for."""
+    """The option is refused for cells of other runtimes."""
 
 
 def _whole(least: int, most: int | None, what: str) -> Callable[[str], int]:
@@ -87,7 +87,7 @@ def _declare(scope: Scope, help: str, **more: Any) -> dict[str, _Declaration]:  
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is asked of a session beside its cell."""
+    """The values of all options."""
 
     subject: Path | None = field(
         default=None,
@@ -155,12 +155,12 @@ class Options:
         default=False,
         metadata=_declare(
             Scope.COMMAND,
-            "tell the command of the cluster in the variables of [suite-environment], a password among them",
+            "set the variables of [suite-environment] for the command; one of them is a password",
         ),
     )
     pytest: bool = field(
         default=False,
-        metadata=_declare(Scope.COMMAND, "the command is pytest: judge by its report, not just by its exit code"),
+        metadata=_declare(Scope.COMMAND, "the command is pytest: judge it by its tests, not only by its exit code"),
     )
     suite: Path | None = field(
         default=None,
@@ -172,11 +172,11 @@ class Options:
         default="",
         metadata=_declare(Scope.NOX, "the cell to run your own suite on", metavar="CELL", flag="--cell"),
     )
-    strict: bool = field(default=False, metadata=_declare(Scope.NOX, "make an error of a cell that would be skipped"))
+    strict: bool = field(default=False, metadata=_declare(Scope.NOX, "a cell that would be skipped is an error"))
 
     @classmethod
     def of(cls, parsed: argparse.Namespace) -> Self:
-        """Return the options that a parser of `add_to` read; those that it does not offer have their defaults."""
+        """Return what a parser made by `add_to` has read; options that it does not have keep their defaults."""
         given = vars(parsed)
         return cls(**{it.name: given[it.name] for it in fields(cls) if it.name in given})
 
@@ -185,7 +185,7 @@ class Options:
         return self.results / self.run / cell.id / self.name
 
     def words(self, *scopes: Scope) -> list[str]:
-        """Return the options of these scopes that were given, as arguments that are read the same again."""
+        """Return the options of these scopes that differ from their defaults, as command line arguments."""
         words: list[str] = []
         for it, declared in _declared(scopes):
             value = getattr(self, it.name)
@@ -194,9 +194,9 @@ class Options:
         return words
 
     def check(self, cell: Cell) -> None:
-        """Refuse what the cell does not have.
+        """Refuse options that do not fit the cell.
 
-        :raises SelectionError: naming the options.
+        :raises SelectionError: for such options; the text names them.
         """
         wrong = [
             _flag(it)
@@ -212,7 +212,7 @@ class Options:
 
 
 def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
-    """Offer the options of some scopes on a command line."""
+    """Add the options of some scopes to a parser."""
     for scope in scopes:
         group = parser.add_argument_group(scope.value)
         for it, declared in _declared((scope,)):
@@ -234,9 +234,9 @@ _BEHIND_NOX = (Scope.IMAGES, Scope.CLUSTER, Scope.NOX)
 
 
 def split(posargs: Sequence[str]) -> tuple[Options, list[str]]:
-    """Split what stands behind ``--`` on nox' command line into the session's own options and what is pytest's.
+    """Split the arguments after ``--`` on nox' command line into our options and pytest's arguments.
 
-    :raises SelectionError: for a word that is nearly an option of ours, such as ``--node``.
+    :raises SelectionError: for a misspelt option of ours, such as ``--node``.
     """
     parser = _nox_parser()
     parsed, rest = parser.parse_known_args(list(posargs))
@@ -246,12 +246,12 @@ def split(posargs: Sequence[str]) -> tuple[Options, list[str]]:
 
 
 def nox_help() -> str:
-    """Return the help on the options that a nox session has of its own."""
+    """Return the help on our options of a nox session."""
     return _nox_parser().format_help()
 
 
 def _nox_parser() -> argparse.ArgumentParser:
-    # No abbreviations: pytest's own options must not be taken for ours.
+    # Without abbreviations, so that no option of pytest is taken for one of ours.
     parser = argparse.ArgumentParser(
         prog="nox -s SESSION --",
         usage="nox -s SESSION -- [options] [pytest's options]",

@@ -1,4 +1,4 @@
-"""Files over the network, and checksums: standard library, with proxies and CA bundle from the environment."""
+"""Downloads and checksums, with the standard library; proxies and CA bundle come from the environment."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,17 +20,17 @@ PROBE_TIMEOUT = 10.0
 """Seconds in which a server must answer whether it has a file."""
 _READ_TIMEOUT = 60.0
 _CHUNK = 1 << 20
-# Answers of servers that know no HEAD; the download itself will show whether they have the file.
+# Answers of servers that do not support HEAD; the download will show whether they have the file.
 _NO_HEAD = ("HTTP 405", "HTTP 501")
 
 
 class DownloadError(Exception):
-    """A file could not be had from the network; the text is the cause in a few words."""
+    """A download failed; the text is the cause in a few words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Downloaded:
-    """A file that has arrived whole, and what arrived."""
+    """A complete download."""
 
     path: Path
     sha256: str
@@ -39,21 +39,21 @@ class Downloaded:
 
 
 def sha256_of(file: Path) -> str:
-    """Return the sha256 of a file's content in lower-case hex; ``ArtefactError`` where it can't be read."""
+    """Return the sha256 of a file's content in lower-case hex; ``ArtefactError`` if reading fails."""
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as problem:
         why = problem.strerror or str(problem)
-        raise ArtefactError("A file can't be read.", where=str(file), why=why, next_step=f"ls -l {file}") from problem
+        raise ArtefactError("reading a file failed", where=str(file), why=why, next_step=f"ls -l {file}") from problem
 
 
 @contextmanager
 def downloaded(url: str, folder: Path) -> Iterator[Downloaded]:
-    """Fetch an address into a temporary file in ``folder``, to be checked and then renamed by the caller.
+    """Download an address into a temporary file in ``folder``. The caller checks the file and renames it.
 
-    What is not renamed is removed. Raises ``DownloadError`` for what the network does, ``ArtefactError`` or
-    ``DiskFullError`` for the local disk.
+    A file that was not renamed is removed. Raises ``DownloadError`` if the network fails, and ``ArtefactError``
+    or ``DiskFullError`` if storing the file fails.
     """
     make_directory(folder, ArtefactError)
     try:
@@ -63,7 +63,7 @@ def downloaded(url: str, folder: Path) -> Iterator[Downloaded]:
         raise _disk_error(folder, problem) from problem
     try:
         _receive(url, path)
-        # mkstemp made it readable by its owner only; the cache may be shared.
+        # mkstemp made it readable for its owner only, and the cache may be shared.
         path.chmod(0o644)
         yield Downloaded(path=path, sha256=sha256_of(path), size=path.stat().st_size)
     finally:
@@ -72,9 +72,9 @@ def downloaded(url: str, folder: Path) -> Iterator[Downloaded]:
 
 @functools.cache
 def probe(url: str, timeout: float = PROBE_TIMEOUT) -> str | None:
-    """Return, in a few words, why a file can't be had from its address; ``None`` if it can.
+    """Return, in a few words, why an address has no file; ``None`` if it has one.
 
-    Nothing is downloaded, and an address is asked only once per process.
+    Downloads nothing, and asks an address only once per process.
     """
     try:
         with _open(url, method="HEAD", timeout=timeout):
@@ -85,7 +85,7 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> str | None:
 
 @functools.cache
 def unreachable(base: str, timeout: float = PROBE_TIMEOUT) -> str | None:
-    """Return, in a few words, why no server answers at an address; ``None`` if one does, whatever it answers.
+    """Return, in a few words, why no server answers at an address; ``None`` if one answers, also with an error.
 
     Asked once per process, so that twenty files of one dead server cost one wait.
     """
@@ -103,7 +103,7 @@ def _receive(url: str, path: Path) -> None:
         except OSError as problem:
             raise _disk_error(path.parent, problem) from problem
         announced = answer.headers.get("Content-Length", "")
-        # read(n) of http.client ends quietly when the connection is lost.
+        # read(n) of http.client does not report a lost connection.
         if announced.isdigit() and arrived != int(announced):
             raise DownloadError(f"broken off after {arrived} of {announced} bytes")
 
@@ -128,7 +128,7 @@ def _open(url: str, *, method: str, timeout: float) -> http.client.HTTPResponse:
 
 
 def _cause(problem: Exception) -> str:
-    """Say in a few words what the network did."""
+    """Return in a few words what failed in the network."""
     reason = problem.reason if isinstance(problem, urllib.error.URLError) else problem
     if isinstance(reason, TimeoutError):
         return "no answer in time"
@@ -144,7 +144,7 @@ def _cause(problem: Exception) -> str:
 def _disk_error(folder: Path, problem: OSError) -> PyxisMatrixError:
     kind = DiskFullError if disk_is_full(problem) else ArtefactError
     return kind(
-        "A download can't be stored.",
+        "storing a download failed",
         where=str(folder),
         why=problem.strerror or str(problem),
         next_step=f"make room or allow writing there, or choose another with {CACHE_VARIABLE}",

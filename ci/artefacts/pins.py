@@ -1,24 +1,28 @@
-"""Lists of checksums: containers/pins.toml, for upstream's own release files, and the SHA256SUMS of a mirror.
+"""Lists of checksums: containers/pins.toml for upstream's release files, and the SHA256SUMS of a mirror.
 
-People write matrix.toml; pins.toml is only ever written by ``nox -s pins``.
+pins.toml is written only by ``nox -s pins``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 import os
 from pathlib import Path
 import re
 import tomllib
+from typing import TypeVar
 
 from ci.errors import ArtefactError, ChecksumError
+
+T = TypeVar("T")
 
 _HEADER = """\
 # Written by `nox -s pins`; edits by hand are lost.
 #
-# One entry per release file, as upstream itself served it on that date. A download that is not listed here, or that
-# differs from what is listed, is refused. Files that a mirror or the cache holds are never recorded: a mirror may carry
-# files of its own making, and answers for them with its own SHA256SUMS.
+# One entry per release file ([[artefact]]) and per image that is pulled ([[image]]), as upstream served it that day.
+# A release file that is not listed here, or that differs from what is listed, is refused. An image is pulled by its
+# digest, or by its tag where none is listed; results name the digest. Files that a mirror or the cache holds are never
+# recorded: a mirror may carry files of its own making, and answers for them with its own SHA256SUMS.
 #
 # GitHub makes the archives of tags (…/archive/refs/tags/…) on demand and does not promise the same bytes for ever. When
 # only such a checksum differs, compare the content with the tag, then write the pins anew.
@@ -26,14 +30,15 @@ _HEADER = """\
 _ALLOW = "allow writing there, then run `nox -s pins` again"
 _SUMS_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What upstream served for one path, on one day."""
+    """The checksum of the file that upstream served for a path."""
 
     path: str
-    """Relative to upstream's base address, and in the mirror and cache too."""
+    """Relative to upstream's base address; the same in the mirror and the cache."""
     sha256: str
     size: int
     """In bytes."""
@@ -41,63 +46,109 @@ class Pin:
     """The day on which the checksum was first recorded."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImagePin:
+    """What a registry had under an image's name, on one day."""
+
+    reference: str
+    """Name and tag, such as ``debian:bookworm-slim``."""
+    digest: str
+    """``sha256:`` and 64 digits; that of the index where there is one image per architecture."""
+    date: date
+
+    @property
+    def pinned(self) -> str:
+        """The reference with the digest in place of the tag, as ``docker pull`` takes it."""
+        return f"{self.reference.rpartition(':')[0]}@{self.digest}"
+
+
 def load_pins(file: Path) -> dict[str, Pin]:
-    """Return the pins by path; ``ArtefactError`` where the file can't be read. A file that is not there has none."""
+    """Return the pins by path; none if the file is missing. ``ArtefactError`` if it is invalid."""
+    return {pin.path: pin for pin in _rows(file, "artefact", _pin)}
+
+
+def load_image_pins(file: Path) -> dict[str, ImagePin]:
+    """Return the pinned images by reference; errors as for `load_pins`."""
+    return {pin.reference: pin for pin in _rows(file, "image", _image_pin)}
+
+
+def _rows(file: Path, kind: str, read: Callable[[Mapping[str, object]], T]) -> list[T]:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
-        pins = [_pin(row) for row in document.get("artefact", [])]
+        return [read(row) for row in document.get(kind, [])]
     except FileNotFoundError:
-        return {}
+        return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ArtefactError(
-            "The pinned checksums can't be read.",
+            "the file of pinned checksums is invalid",
             where=str(file),
             why=f"{type(problem).__name__}: {problem}",
             next_step="restore the file from git; `nox -s pins` writes it",
         ) from problem
-    return {pin.path: pin for pin in pins}
 
 
-def render_pins(pins: Iterable[Pin]) -> str:
-    """Return the text of pins.toml: sorted by path, so that a change shows as a small diff."""
+def render_pins(pins: Iterable[Pin], images: Iterable[ImagePin] = ()) -> str:
+    """Return the text of pins.toml: sorted by path and reference, so that a change shows as a small diff."""
     entries = [
         f'\n[[artefact]]\npath = "{pin.path}"\nsha256 = "{pin.sha256}"\nsize = {pin.size}\ndate = {pin.date}\n'
         for pin in sorted(pins, key=lambda pin: pin.path)
     ]
+    entries += [
+        f'\n[[image]]\nreference = "{pin.reference}"\ndigest = "{pin.digest}"\ndate = {pin.date}\n'
+        for pin in sorted(images, key=lambda pin: pin.reference)
+    ]
     return _HEADER + "".join(entries)
 
 
-def save_pins(file: Path, pins: Iterable[Pin]) -> None:
-    """Write pins.toml, whole or not at all; ``ArtefactError`` where that is not possible."""
-    # Its own name, so that two runs do not write into one temporary file.
+def save_pins(file: Path, pins: Iterable[Pin], images: Iterable[ImagePin] = ()) -> None:
+    """Write pins.toml atomically; ``ArtefactError`` if that fails."""
+    # A name per process, so that two runs do not write into the same temporary file.
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        draft.write_text(render_pins(pins), encoding="utf-8")
+        draft.write_text(render_pins(pins, images), encoding="utf-8")
         draft.replace(file)
     except OSError as problem:
         draft.unlink(missing_ok=True)
         why = problem.strerror or str(problem)
-        raise ArtefactError("The pins can't be written.", where=str(file), why=why, next_step=_ALLOW) from problem
+        raise ArtefactError("writing the pins failed", where=str(file), why=why, next_step=_ALLOW) from problem
+
+
+def write_image_pins(file: Path, references: Iterable[str], digest_of: Callable[[str], str | None]) -> list[str]:
+    """Record the digests of images in pins.toml; return the references that no registry answers for.
+
+    Those keep the digest that they had; a digest that has not changed keeps its date.
+
+    :param digest_of: asks a registry.
+    """
+    pins, missing = load_image_pins(file), []
+    for reference in sorted(references):
+        digest = digest_of(reference)
+        if digest is None:
+            missing.append(reference)
+        elif reference not in pins or pins[reference].digest != digest:
+            pins[reference] = ImagePin(reference=reference, digest=digest, date=datetime.now(UTC).date())
+    save_pins(file, load_pins(file).values(), pins.values())
+    return missing
 
 
 def load_sums(file: Path) -> dict[str, str]:
-    """Return the sha256 by path that ``sha256sum`` wrote into a file; a file that is not there lists nothing.
+    """Return the sha256 of each path in a file that ``sha256sum`` wrote; empty if the file is missing.
 
-    Raises ``ChecksumError`` for a line that says nothing of the kind: a list in doubt vouches for nothing.
+    Raises ``ChecksumError`` if a line is invalid, because such a list can't be trusted.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as problem:
-        raise ChecksumError("A list of checksums can't be read.", where=str(file), why=str(problem)) from problem
+        raise ChecksumError("reading a list of checksums failed", where=str(file), why=str(problem)) from problem
     sums = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
         if not (match := _SUMS_LINE.fullmatch(line.rstrip())):
             raise ChecksumError(
-                "A list of checksums has a line that is none.",
+                "a list of checksums has an invalid line",
                 where=f"{file}:{number}",
                 why=f"expected 64 hex digits, two blanks and a path: {line!r}",
                 next_step=f"in {file.parent}: find . -type f ! -name {file.name} -exec sha256sum {{}} + > {file.name}",
@@ -105,6 +156,15 @@ def load_sums(file: Path) -> dict[str, str]:
         # `find .` puts "./" before each path.
         sums[match[2].removeprefix("./")] = match[1].lower()
     return sums
+
+
+def _image_pin(row: Mapping[str, object]) -> ImagePin:
+    reference, digest, day = row["reference"], row["digest"], row["date"]
+    if not isinstance(reference, str) or not isinstance(day, date):
+        raise TypeError(f"an entry has a value of the wrong type: {dict(row)}")
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise ValueError(f"no digest (sha256: and 64 lower-case hex digits) for {reference}: {digest!r}")
+    return ImagePin(reference=reference, digest=digest, date=day)
 
 
 def _pin(row: Mapping[str, object]) -> Pin:

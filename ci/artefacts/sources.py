@@ -1,7 +1,7 @@
-"""Release files of enroot and Pyxis: which ones a cell needs, and where they are had from.
+"""Release files of enroot and Pyxis: which ones a cell needs, and where they come from.
 
-Each is looked for in a mirror directory given by the user, then in the cache, then upstream, under one and the same
-relative path: the path of upstream's own address.
+Each file is looked for in the user's mirror directory, then in the cache, then upstream. Its relative path is the
+same in all three: the path of upstream's address.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from typing import Literal
 
 from ci import paths
 from ci.artefacts.download import Downloaded, DownloadError, downloaded, probe, sha256_of, unreachable
-from ci.artefacts.pins import Pin, load_pins, load_sums, save_pins
+from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums, save_pins
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix.cells import Cell
 
@@ -42,31 +42,32 @@ class Artefact:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """An artefact that is on this machine now, and how far its content can be trusted."""
+    """An artefact on this machine, and what its checksum was compared with."""
 
     artefact: Artefact
     path: Path
-    """Where it can be read; it is not to be changed there."""
+    """The file; it must not be changed, because it may be the mirror's."""
     source: Source
     sha256: str
     verified_against: Authority | None
-    """What vouched for the checksum; ``None`` for a mirror's file that nothing lists."""
+    """The list that has this checksum; ``None`` for a mirror's file that is in no list."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """The places in which artefacts are looked for, and what is known about their content."""
+    """Where artefacts are looked for, and their pinned checksums."""
 
     cache: Path
     mirror: Path | None = None
     upstream: str = UPSTREAM
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    image_pins: Mapping[str, ImagePin] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, mirror: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Sources":
-        """Return what the options and the environment ask for; ``mirror`` (an option) outranks the variable.
+        """Return the sources that the option ``mirror`` and the environment name; the option wins over the variable.
 
-        :raises ArtefactError: where a mirror is named and is not a folder.
+        :raises ArtefactError: if the mirror that is named is not a folder.
         """
         named = mirror or paths.directory_from(environ, MIRROR_VARIABLE)
         if named and not named.is_dir():
@@ -80,6 +81,7 @@ class Sources:
             cache=paths.cache_dir(environ) / "artefacts",
             mirror=named,
             pins=load_pins(paths.PINS_FILE),
+            image_pins=load_image_pins(paths.PINS_FILE),
         )
 
 
@@ -89,12 +91,12 @@ class PinsWritten:
 
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
-    """Upstream serves other bytes than it did before."""
+    """The file of upstream differs from the one that was pinned."""
     unchanged: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
-    """Upstream could not be asked (path → why); the earlier checksum stands."""
+    """Downloading failed (path → why); the earlier checksum is kept."""
     unpinned: dict[str, str] = field(default_factory=dict)
-    """Upstream could not be asked (path → why), and there is no earlier checksum."""
+    """Downloading failed (path → why), and there is no earlier checksum."""
 
 
 def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
@@ -109,10 +111,10 @@ def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
 
 
 def fetch(artefact: Artefact, sources: Sources) -> Fetched:
-    """Return an artefact from the first place that has it.
+    """Return an artefact from the first source that has it.
 
-    Raises ``ArtefactError`` where no place does, ``ChecksumError`` where the mirror or upstream has other content than
-    vouched for. A cache entry with other content is no entry: it is had anew.
+    Raises ``ArtefactError`` if no source has it, and ``ChecksumError`` if the file of the mirror or of upstream has the
+    wrong checksum. A file in the cache with the wrong checksum is ignored and downloaded again.
     """
     if (found := _from_mirror(artefact, sources)) or (found := _from_cache(artefact, sources)):
         return found
@@ -129,9 +131,9 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
 
 
 def missing(cell: Cell, sources: Sources) -> str | None:
-    """Return in one line why a cell's artefacts can't be had and what would help; ``None`` if they can.
+    """Return in one line which artefacts of a cell are missing and what to do; ``None`` if all are available.
 
-    Cheap enough to ask before every session: looks at files, asks upstream for headers at most, downloads nothing.
+    It is called before every session, so it only looks at files and asks upstream for headers; it downloads nothing.
     """
     lacking: list[tuple[Artefact, str]] = []
     for artefact in artefacts_for(cell):
@@ -144,14 +146,14 @@ def missing(cell: Cell, sources: Sources) -> str | None:
     artefact, problem = lacking[0]
     more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
     looked = "; ".join(_looked(artefact, sources, problem))
-    return f"{artefact.path}{more} can't be had: {looked}. Next: {_remedy(artefact, sources, problem)}"
+    return f"{artefact.path}{more} not found: {looked}. Next: {_remedy(artefact, sources, problem)}"
 
 
 def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_FILE) -> PinsWritten:
     """Record the checksums of the cells' artefacts as upstream serves them now.
 
-    Only upstream's own bytes are recorded, never what a mirror or the cache holds. Whatever upstream can't be asked for
-    keeps the checksum it had. What was downloaded goes into the cache.
+    Only what upstream serves is recorded, never files of a mirror or of the cache. If a download fails, the earlier
+    checksum is kept. The downloaded files go into the cache.
     """
     pins = load_pins(path)
     written = PinsWritten()
@@ -167,7 +169,7 @@ def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_
             continue
         (written.changed if old else written.added).append(artefact.path)
         pins[artefact.path] = new
-    save_pins(path, pins.values())
+    save_pins(path, pins.values(), load_image_pins(path).values())
     return written
 
 
@@ -182,7 +184,7 @@ def _in_mirror(artefact: Artefact, sources: Sources) -> bool:
 
 
 def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
-    """Return the mirror's file, if it has one; it is read where it lies and never changed."""
+    """Return the mirror's file, or ``None`` if it has none. The file is used in place and never changed."""
     if sources.mirror is None or not _in_mirror(artefact, sources):
         return None
     file = sources.mirror / artefact.path
@@ -196,14 +198,14 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
             next_step="copy the file into the mirror again, or correct the list; the file was left as it is",
         )
     authority: Authority | None = "SHA256SUMS" if listed else None
-    # A mirror may carry files of its own making, so another checksum than the pinned one is no fault there.
+    # A mirror may hold files of its own making, so a checksum that differs from the pinned one is not an error.
     if authority is None and (pin := sources.pins.get(artefact.path)) and pin.sha256 == sha256:
         authority = "pins.toml"
     return Fetched(artefact=artefact, path=file, source="mirror", sha256=sha256, verified_against=authority)
 
 
 def _from_cache(artefact: Artefact, sources: Sources) -> Fetched | None:
-    """Return the cache's file, if it has one with the pinned content."""
+    """Return the cache's file, or ``None`` if it has none with the pinned checksum."""
     if _cache_problem(artefact, sources):
         return None
     file, sha256 = sources.cache / artefact.path, sources.pins[artefact.path].sha256
@@ -211,18 +213,18 @@ def _from_cache(artefact: Artefact, sources: Sources) -> Fetched | None:
 
 
 def _cache_problem(artefact: Artefact, sources: Sources) -> str | None:
-    """Return why the cache does not serve."""
+    """Return why the cache's file can't be used; ``None`` if it can."""
     file, pin = sources.cache / artefact.path, sources.pins.get(artefact.path)
     if not file.is_file():
-        return "not there"
+        return "not found"
     if pin is None:
-        return "there, but no checksum is pinned for it"
+        return "found, but no checksum is pinned for it"
     sha256 = sha256_of(file)
-    return None if sha256 == pin.sha256 else f"there, but its sha256 is {sha256} and {pin.sha256} is pinned"
+    return None if sha256 == pin.sha256 else f"found, but its sha256 is {sha256} and {pin.sha256} is pinned"
 
 
 def _upstream_problem(artefact: Artefact, sources: Sources) -> str | None:
-    """Return why upstream does not serve, without downloading."""
+    """Return why upstream's file can't be used; ``None`` if it can. Downloads nothing."""
     problem = unreachable(sources.upstream) or probe(sources.upstream + artefact.path)
     if problem is None and artefact.path not in sources.pins:
         return f"has it, but no checksum is pinned for it ({PIN_COMMAND} pins it)"
@@ -231,7 +233,7 @@ def _upstream_problem(artefact: Artefact, sources: Sources) -> str | None:
 
 @contextmanager
 def _download(artefact: Artefact, sources: Sources) -> Iterator[Downloaded]:
-    # A server that does not answer at all is not waited for once per file.
+    # If the server does not answer at all, wait for it only once, and not once per file.
     if down := unreachable(sources.upstream):
         raise DownloadError(down)
     with downloaded(sources.upstream + artefact.path, (sources.cache / artefact.path).parent) as arrived:
@@ -239,13 +241,13 @@ def _download(artefact: Artefact, sources: Sources) -> Iterator[Downloaded]:
 
 
 def _into_cache(arrived: Downloaded, artefact: Artefact, sources: Sources) -> Path:
-    # It was written beside its place, so that it appears there whole, also when two runs fetch it at once.
+    # It was downloaded into the same folder, so the rename is atomic, also when two runs fetch it at once.
     return arrived.path.replace(sources.cache / artefact.path)
 
 
 def _not_found(artefact: Artefact, sources: Sources, upstream: str) -> ArtefactError:
     return ArtefactError(
-        f"{artefact.name} can't be had.",
+        f"{artefact.name} was not found.",
         where=artefact.path,
         why="; ".join(_looked(artefact, sources, upstream)),
         next_step=_remedy(artefact, sources, upstream),
@@ -260,13 +262,13 @@ def _wrong_download(artefact: Artefact, sources: Sources, arrived: Downloaded, p
         f"{artefact.name} from upstream is not the file that was pinned.",
         where=sources.upstream + artefact.path,
         why=why,
-        next_step=f"find out what changed before trusting it; then `{PIN_COMMAND}` records the new checksum",
+        next_step=f"find out what changed before you trust it; then `{PIN_COMMAND}` records the new checksum",
     )
 
 
 def _looked(artefact: Artefact, sources: Sources, upstream: str) -> list[str]:
-    """Say for each place why it did not serve."""
-    mirror = "none was named" if sources.mirror is None else f"{sources.mirror}: not there"
+    """Return for each source why its file was not used."""
+    mirror = "none was named" if sources.mirror is None else f"{sources.mirror}: not found"
     return [
         f"mirror {mirror}",
         f"cache {sources.cache}: {_cache_problem(artefact, sources)}",

@@ -1,6 +1,7 @@
 """Commands over cells: listing, building, running, reporting; every function returns an exit code."""
 
 import argparse
+from collections.abc import Iterable
 from contextlib import suppress
 import json
 import os
@@ -10,16 +11,19 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from ci import paths
+from ci.artefacts import pins as pins_file
 from ci.artefacts import sources
 from ci.artefacts.sources import Sources
 from ci.cli.clusters import say_how_to_enter
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
-from ci.errors import ArtefactError, SelectionError
+from ci.errors import ArtefactError, EngineError, SelectionError
 from ci.images.building import Builder
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
+from ci.matrix.cells import Cell
+from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.results import report as reports
 from ci.results import store
@@ -102,19 +106,34 @@ def report(asked: argparse.Namespace) -> int:
 def pins(asked: argparse.Namespace) -> int:
     """Record the checksums of artefacts as upstream serves them now."""
     rows = loading.load()
-    written = sources.write_pins(rows.cells(asked.group, Arch.host()), Sources.from_environment())
+    cells = rows.cells(asked.group, Arch.host())
+    written = sources.write_pins(cells, Sources.from_environment())
     for label in ("added", "changed", "unchanged"):
         console.say(f"{label}: {len(getattr(written, label))}")
+    _pin_images(rows, cells)
     for path, why in (written.kept | written.unpinned).items():
         console.warn(f"{path}: {why}")
     if written.unpinned:
         raise ArtefactError(
             f"{len(written.unpinned)} artefacts could not be pinned",
             where=str(paths.PINS_FILE),
-            why="upstream can't be asked from here",
+            why="upstream does not answer from here",
             next_step="run `nox -s pins` where upstream is reachable, and commit the file",
         )
     return 0
+
+
+def _pin_images(rows: Matrix, cells: Iterable[Cell]) -> None:
+    """Record the digests of the images that are pulled; one that no registry answers for keeps the digest it had."""
+    wanted = [image for cell in cells for image in plan_environment(cell, rows, Options()).images.all()]
+    references = {member.pulled_as for image in wanted for member in image.family()} - {""}
+    try:
+        engine = connect()
+    except EngineError as problem:
+        console.warn(f"no image is pinned: {problem.what}")
+        return
+    for reference in pins_file.write_image_pins(paths.PINS_FILE, references, engine.registry_digest):
+        console.warn(f"{reference}: no registry answers for it")
 
 
 def _print_images(builder: Builder) -> None:

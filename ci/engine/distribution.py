@@ -1,8 +1,9 @@
 """Which Linux distribution this is, and what its packages for a container engine are called."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+import platform
 import re
+from typing import Self
 
 ROLLING = 9999
 """The release number given to Debian testing and sid, whose os-release carries none."""
@@ -24,14 +25,17 @@ class Distro:
     """What a person calls it: "Debian GNU/Linux 12 (bookworm)"."""
 
     @classmethod
-    def parse(cls, os_release: str | None) -> "Distro":
-        """Read the text of /etc/os-release; ``None`` stands for a system without one."""
-        values = _assignments(os_release or "")
+    def of_this_machine(cls) -> Self:
+        """Read os-release."""
+        try:
+            values = platform.freedesktop_os_release()
+        except OSError:  # there is none on macOS
+            values = {}
         number = re.match(r"\d+", values.get("VERSION_ID", ""))
         return cls(
             id=values.get("ID", "").lower(),
             release=int(number.group()) if number else ROLLING,
-            name=values.get("PRETTY_NAME", "") or values.get("NAME", "") or "this system",
+            name=values.get("PRETTY_NAME", "this system"),
         )
 
     @property
@@ -61,17 +65,12 @@ class Distro:
         return self.engine_packages
 
 
-def _assignments(text: str) -> Mapping[str, str]:
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
-    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
-
-
-def install_advice(distro: Distro, *, platform: str, packages: tuple[str, ...]) -> str:
+def install_advice(distro: Distro, *, system: str, packages: tuple[str, ...]) -> str:
     """Return the exact command that gets ``packages`` here, or the nearest thing to it.
 
-    ``platform`` is spelled as ``sys.platform`` spells it.
+    ``system`` is spelled as ``sys.platform`` spells it.
     """
-    if platform == "darwin":
+    if system == "darwin":
         return "install and start Docker Desktop, OrbStack or Colima (brew install colima docker && colima start)"
     if distro.installable:
         return f"sudo apt-get update && sudo apt-get install --no-install-recommends {' '.join(packages)}"

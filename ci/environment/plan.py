@@ -1,10 +1,9 @@
-"""The environment of a cell, worked out before anything is started: its images, its names, its options."""
+"""The plan of a cell's environment: its images, names and options. Nothing is started here."""
 
 from dataclasses import dataclass, replace
 
 from ci.images import plan
-from ci.images.base import debian_mirror
-from ci.images.plan import CellImages
+from ci.images.plan import CellImages, debian_mirror
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix, SuiteEnvironment
 from ci.options import Options
@@ -30,16 +29,16 @@ class EnvironmentPlan:
 
     cell: Cell
     options: Options
-    """As asked for, with the matrix' own defaults filled in."""
+    """As given, with the defaults of matrix.toml filled in."""
     images: CellImages
     names: Names
     subject: str
-    """What the package under test is installed from, for results and the tests' header."""
+    """What the package under test is installed from: a requirement or a path; for results."""
     suite_environment: SuiteEnvironment
 
     @property
     def mounts(self) -> tuple[str, ...]:
-        """Folders of the host that every node sees under the same path: a checkout of the subject."""
+        """Folders of the host that are mounted on every node under the same path: a checkout of the subject."""
         return (str(self.options.subject.resolve()),) if self.options.subject else ()
 
 
@@ -71,7 +70,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
 
 
 def names(run: str, cell: Cell, nodes: int) -> Names:
-    """Return the names for ``run``, ``cell`` and a number of nodes; unique per run, so runs never meet."""
+    """Return the names for ``run``, ``cell`` and a number of nodes; runs have different names."""
     prefix = f"{plan.REPOSITORY}-{run}-{cell.id}"
     hostnames = tuple(f"n{number}" for number in range(1, nodes + 1))
     return Names(

@@ -1,56 +1,51 @@
-"""Debian's base image: pulled where a registry answers, made from Debian's packages where none does."""
+"""Images that come from outside: pulled from a registry, or Debian made from its packages.
 
-from collections.abc import Mapping
-import os
+Where an image comes from stands in its origin: a digest for what was pulled, a date and the hash of the packages for
+what was made. Tags such as ``debian:bookworm-slim`` and Debian's own archive move on; the origin says what it was.
+"""
+
+from datetime import UTC, datetime
+from email import message_from_string
+import hashlib
 from pathlib import Path
 import shutil
+import tarfile
 import tempfile
-from urllib.parse import urlsplit
+from typing import Any
 
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import LABEL, Engine, explain
+from ci.engine.connection import LABEL, LABEL_ORIGIN, Engine, explain
 from ci.errors import ArtefactError, BuildError
 from ci.images.content import Content
 from ci.terminal import console
 
-DEBIAN_MIRROR_VARIABLE = "PYXIS_MATRIX_DEBIAN_MIRROR"
-DEFAULT_DEBIAN_MIRROR = "http://deb.debian.org/debian"
 
-
-def debian_mirror(environ: Mapping[str, str] = os.environ) -> str:
-    """Return where Debian's packages come from: ``PYXIS_MATRIX_DEBIAN_MIRROR`` or Debian's own address."""
-    mirror = environ.get(DEBIAN_MIRROR_VARIABLE) or DEFAULT_DEBIAN_MIRROR
-    if urlsplit(mirror).username is not None:
-        raise ArtefactError(
-            "the address of Debian's mirror holds a password",
-            where=DEBIAN_MIRROR_VARIABLE,
-            why="the address is kept in images and logs",
-            next_step="give it without USER:PASSWORD@; a mirror that asks for them can be reached through a proxy",
-        )
-    return mirror
-
-
-def pull(engine: Engine, reference: str, content: Content) -> bool:
+def pull(engine: Engine, content: Content) -> bool:
     """Pull an image and give it the planned name; False where no registry has it."""
-    if not engine.pull(reference, content.plan.arch.platform):
+    if not engine.pull(content.pulled, content.plan.arch.platform):
         return False
-    engine.api.images.get(reference).tag(*content.tag.rsplit(":", 1))
+    engine.api.images.get(content.pulled).tag(*content.tag.rsplit(":", 1))
     return True
 
 
+def origin(attributes: dict[str, Any]) -> str:
+    """Return where an image comes from, by what the engine says of it; empty for one that is built on another."""
+    labelled = (attributes.get("Config") or {}).get("Labels") or {}
+    digests: list[str] = attributes.get("RepoDigests") or []
+    return labelled.get(LABEL_ORIGIN) or (f"pulled {digests[0]}" if digests else "")
+
+
 def make(engine: Engine, content: Content, *, log: Path) -> None:
-    """Pull Debian, or make it from Debian's packages: always so where the user names a package mirror."""
+    """Make Debian from its packages (mmdebstrap), with its origin in a label and its packages beside the log."""
     suite, mirror = content.plan.build_args["SUITE"], content.plan.build_args["DEBIAN_MIRROR"]
-    if mirror == DEFAULT_DEBIAN_MIRROR and pull(engine, f"debian:{suite}-slim", content):
-        return
     program = shutil.which("mmdebstrap")
     if program is None:
         raise ArtefactError(
             f"Debian's base image for {suite} is missing",
-            where=f"debian:{suite}-slim from Docker Hub, then mmdebstrap",
+            where=f"{content.plan.pulled_as or 'no image is pulled while a mirror is named'}, then mmdebstrap",
             why="no registry answers, and mmdebstrap is not installed",
             next_step="apt-get install mmdebstrap (ci/bootstrap does it), or docker pull the image by hand",
         )
@@ -63,15 +58,31 @@ def make(engine: Engine, content: Content, *, log: Path) -> None:
         archive = Path(folder) / "base.tar"
         command: list[str | Path] = [program, *options, f"--architectures={content.plan.arch}", suite, archive, mirror]
         console.call(command, log=log).check(BuildError, f"mmdebstrap did not make {suite}", where=str(log))
-        _import(engine, archive, content.tag)
+        found = packages(archive)
+        log.with_suffix(".packages").write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
+        made = f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {suite}, {len(found)} packages, sha256 {_sum(found)}"
+        _import(engine, archive, content.tag, made)
 
 
-def _import(engine: Engine, archive: Path, name: str) -> None:
+def packages(archive: Path) -> list[str]:
+    """Return name and version of every package in a Debian root that is packed as a tar archive, sorted."""
+    with tarfile.open(archive) as tar:
+        status = tar.extractfile("./var/lib/dpkg/status")
+        text = status.read().decode() if status else ""
+    # A paragraph of dpkg's is written like the head of a mail (deb822).
+    found = (message_from_string(paragraph) for paragraph in text.split("\n\n") if paragraph.strip())
+    return sorted(f"{package['Package']} {package['Version']}" for package in found)
+
+
+def _sum(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _import(engine: Engine, archive: Path, name: str, made: str) -> None:
     repository, tag = name.rsplit(":", 1)
+    changes = [f"LABEL {LABEL}=1", f'LABEL {LABEL_ORIGIN}="{made}"', 'CMD ["/bin/bash"]']
     try:
-        answer = engine.api.api.import_image(
-            src=str(archive), repository=repository, tag=tag, changes=[f"LABEL {LABEL}=1", 'CMD ["/bin/bash"]']
-        )
+        answer = engine.api.api.import_image(src=str(archive), repository=repository, tag=tag, changes=changes)
     except (APIError, RequestException) as error:
         raise explain(error, f"importing {name}") from error
     if not engine.image_exists(name):

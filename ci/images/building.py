@@ -28,8 +28,6 @@ from ci.terminal import console
 _CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-# What can be pulled in place of being built, where a registry answers.
-_PULLED = {"registry": "registry:2"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +42,8 @@ class Built:
     seconds: float
     size: int
     """Bytes, layers shared with other images included."""
+    origin: str = ""
+    """Where an image comes from that is not built on another one: see `ci.images.base`."""
 
     @property
     def plan(self) -> ImagePlan:
@@ -114,7 +114,7 @@ class Builder:
         """Make sure that an image and its ancestors are there."""
         for member in wanted.family():
             if self._find(member) is None:
-                self.done.append(self._ensure_one(self._content(member)))
+                self.done.append(self._ensure_one(member))
         return self._made(wanted)
 
     def _find(self, plan: ImagePlan) -> Built | None:
@@ -157,16 +157,20 @@ class Builder:
             check_open_to_jobs(house.checkout)
         return house
 
-    def _ensure_one(self, content: Content) -> Built:
+    def _ensure_one(self, plan: ImagePlan) -> Built:
         started = time.monotonic()
-        wanted = content.plan
         # Sessions side by side want the same images; whoever comes second finds them made.
-        lock = paths.make_directory(paths.cache_dir(self._environ) / "locks") / f"{content.tag.replace('/', '_')}.lock"
-        with FileLock(lock):
-            made = not self._engine.image_exists(content.tag)
-            if made:
-                with console.step(f"image {wanted.name}"):
-                    self._make(content)
+        name = f"{plan.folder}-{plan.variant}".replace("/", "_")
+        with FileLock(paths.make_directory(paths.cache_dir(self._environ) / "locks") / f"{name}.lock"):
+            built = self._content(plan)
+            ways = [*self._pulled(plan), built]
+            content = next((it for it in ways if self._engine.image_exists(it.tag)), None)
+            made = content is None
+            if content is None:
+                with console.step(f"image {plan.name}"):
+                    content = next((it for it in ways if it.pulled and base.pull(self._engine, it)), built)
+                    if content is built:
+                        self._make(built)
         image = self._engine.api.images.get(content.tag)
         self._check_architecture(content, str(image.attrs["Architecture"]))
         return Built(
@@ -175,13 +179,20 @@ class Builder:
             built=made,
             seconds=round(time.monotonic() - started, 3),
             size=int(image.attrs["Size"]),
+            origin=base.origin(image.attrs) if plan.folder == "base" or content.pulled else "",
         )
 
+    def _pulled(self, plan: ImagePlan) -> list[Content]:
+        """Return what may be pulled in place of building: by the digest that is pinned, or else by tag."""
+        if not plan.pulled_as:
+            return []
+        pin = self._where.image_pins.get(plan.pulled_as)
+        return [Content(plan=plan, parents={}, pulled=pin.pinned if pin else plan.pulled_as)]
+
     def _make(self, content: Content) -> None:
-        folder = content.plan.folder
-        if folder == "base":
+        if content.plan.folder == "base":
             base.make(self._engine, content, log=self._log(content))
-        elif folder not in _PULLED or not base.pull(self._engine, _PULLED[folder], content):
+        else:
             self._build(content)
 
     def _check_architecture(self, content: Content, found: str) -> None:

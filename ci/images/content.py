@@ -39,6 +39,8 @@ class Content:
     parents: Mapping[str, str]
     """The parents' tags, by the name of the build argument that takes them."""
     context: tuple[ContextFile, ...] = ()
+    pulled: str = ""
+    """What is pulled in place of building it: a reference with tag or digest. Its tag is not that of a built one."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -47,6 +49,8 @@ class Content:
         digest = hashlib.sha256(f"{_RECIPE} {plan.folder} {plan.variant} {plan.arch}\n".encode())
         for name, content in _files(plan.folder):
             digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+        if self.pulled:
+            digest.update(f"pulled {self.pulled}\n".encode())
         for name, value in sorted(plan.build_args.items()):
             digest.update(f"{name}={value}\n".encode())
         for name, tag in sorted(self.parents.items()):

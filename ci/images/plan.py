@@ -6,14 +6,20 @@ question: `Wheels` names the image that is to be asked.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ci.artefacts.sources import Artefact, artefacts_for
+from ci.errors import ArtefactError
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Subject
 
 REPOSITORY = "pyxis-matrix"
+
+DEBIAN_MIRROR_VARIABLE = "PYXIS_MATRIX_DEBIAN_MIRROR"
+DEFAULT_DEBIAN_MIRROR = "http://deb.debian.org/debian"
 
 # The suite that job images and the registry are made of, whatever the cell's is: one test image per run, and on other
 # suites' nodes a job's os-release differs from its host's.
@@ -46,6 +52,8 @@ class ImagePlan:
     """By the name of the build argument that takes the parent's tag."""
     artefacts: tuple[Artefact, ...] = ()
     wheels: Wheels | None = None
+    pulled_as: str = ""
+    """The image of a registry that does as well, where one answers: ``debian:bookworm-slim``."""
 
     @property
     def name(self) -> str:
@@ -107,13 +115,30 @@ def images_of(
     )
 
 
+def debian_mirror(environ: Mapping[str, str] = os.environ) -> str:
+    """Return where Debian's packages come from: ``PYXIS_MATRIX_DEBIAN_MIRROR`` or Debian's own address."""
+    mirror = environ.get(DEBIAN_MIRROR_VARIABLE) or DEFAULT_DEBIAN_MIRROR
+    if urlsplit(mirror).username is not None:
+        raise ArtefactError(
+            "the address of Debian's mirror holds a password",
+            where=DEBIAN_MIRROR_VARIABLE,
+            why="the address is kept in images and logs",
+            next_step="give it without USER:PASSWORD@; a mirror that asks for them can be reached through a proxy",
+        )
+    return mirror
+
+
 def base(suite: str, arch: Arch, mirror: str) -> ImagePlan:
-    """Plan the bare Debian of a suite; ``mirror`` is where its packages come from."""
+    """Plan the bare Debian of a suite; ``mirror`` is where its packages come from.
+
+    Whoever names a mirror of their own gets a base that is made from there, and none that is pulled.
+    """
     return ImagePlan(
         folder="base",
         variant=f"{suite}-{arch}",
         arch=arch,
         build_args={"SUITE": suite, "DEBIAN_MIRROR": mirror},
+        pulled_as=f"debian:{suite}-slim" if mirror == DEFAULT_DEBIAN_MIRROR else "",
     )
 
 
@@ -135,11 +160,12 @@ def accounting_daemon(slurm_image: ImagePlan) -> ImagePlan:
 
 
 def registry(arch: Arch, mirror: str) -> ImagePlan:
-    """Plan the registry made from Debian's package, for where ``registry:2`` can't be pulled."""
+    """Plan the registry: ``registry:2``, or the same program from Debian's package."""
     return ImagePlan(
         folder="registry",
         variant=f"{JOB_SUITE}-{arch}",
         arch=arch,
+        pulled_as="registry:2",
         parents={"BASE_IMAGE": base(JOB_SUITE, arch, mirror)},
     )
 

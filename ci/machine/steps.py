@@ -1,24 +1,17 @@
 """The plan behind ``ci/bootstrap``: what a machine lacks, and the steps that supply it.
 
-``plan`` is pure: facts in, steps out. Gathering the facts and taking the steps is ``ci.machine.setup``'s business.
+Pure: facts in, steps out. Gathering the facts and taking the steps is the business of ``venv`` and ``setup``. Standard
+library only, as all that plans is: ``--dry-run`` says the steps on a machine that has no packages yet.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 import shlex
 
-from ci.engine.distribution import Distro, install_advice
-from ci.errors import BootstrapError, EngineError, EngineMissingError
-
-REQUIREMENTS = (
-    "nox>=2025.5.1",  # tags per parameter, default=False, interrupt_timeout, dependency groups
-    "packaging>=23",  # versions and specifiers of the matrix
-)
-"""What the noxfile needs; everything else is installed by nox into its sessions' own environments."""
+from ci.engine.distribution import Distro
+from ci.errors import EngineError, EngineMissingError
 
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")
-_INSTALL = (*_APT, "install", "--yes", "--no-install-recommends")
 
 
 class Kind(StrEnum):
@@ -28,8 +21,6 @@ class Kind(StrEnum):
     """Its command must succeed."""
     TRY = "try"
     """Its command may fail: one unreachable repository of many is no reason to stop."""
-    ENVIRONMENT = "environment"
-    """Make the virtual environment anew; its commands run after what is left of an earlier one is gone."""
     DAEMON = "daemon"
     """Start the command in a session of its own, unless the engine answers by now or is about to."""
     WAIT = "wait"
@@ -43,16 +34,16 @@ class Step:
     kind: Kind
     title: str
     """Completes the sentence "about to …"."""
-    commands: tuple[tuple[str, ...], ...] = ()
+    command: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return the step as it is announced: what, and with which commands."""
-        return "\n".join([self.title, *(f"    $ {shlex.join(command)}" for command in self.commands)])
+        """Return the step as it is announced: what, and with which command."""
+        return f"{self.title}\n    $ {shlex.join(self.command)}" if self.command else self.title
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was found on this machine."""
+    """What was found on this machine, apart from its Python."""
 
     platform: str
     """As ``sys.platform`` spells it."""
@@ -60,16 +51,6 @@ class Facts:
     root: bool
     systemd: bool
     """Whether systemd runs here, not whether it is installed."""
-    python: str
-    """The Python that the virtual environment is made with."""
-    ensurepip: bool
-    """Whether that Python can make one; Debian packages that part apart."""
-    venv_package: str | None
-    """The distribution's package with that part; ``None`` for a Python that did not come from it."""
-    venv: Path
-    venv_ready: bool
-    venv_foreign: bool
-    """There is something in the way at ``venv`` that bootstrap did not make."""
     engine: EngineError | None
     """Why no engine can be used; ``None`` where one answers."""
     client: EngineError | None
@@ -88,96 +69,50 @@ class Facts:
 def plan(facts: Facts) -> list[Step]:
     """Return what has to be done, in order; nothing where all is there.
 
-    Raises ``EngineError`` where the engine can't be supplied by installing one from the distribution as root, and
-    ``BootstrapError`` where the virtual environment can't be made. Both say which commands to run instead.
+    Raises ``EngineError`` where the engine can't be supplied by installing one from the distribution as root; it says
+    which commands to run instead.
     """
     may_install = facts.root and facts.distro.installable and facts.platform == "linux"
-    start = facts.engine is not None
     if facts.engine and not (may_install and isinstance(facts.engine, EngineMissingError)):
         raise facts.engine
-    if facts.client and not start and not may_install:
+    if facts.client and not facts.engine and not may_install:
         raise facts.client
-    return [*_packages(facts, may_install=may_install), *_environment(facts), *(_start(facts) if start else [])]
+    steps = install(_packages(facts), facts.distro) if may_install else []
+    if not facts.engine:
+        return steps
+    if facts.systemd:
+        start = Step(kind=Kind.RUN, title="start the engine", command=("systemctl", "start", "docker"))
+    else:
+        title = "start the engine in the background (no systemd here)"
+        start = Step(kind=Kind.DAEMON, title=title, command=(facts.dockerd or "/usr/sbin/dockerd",))
+    return [*steps, start, Step(kind=Kind.WAIT, title="wait until the engine answers")]
 
 
-def packages(facts: Facts, *, may_install: bool) -> tuple[str, ...]:
-    """Return the distribution's packages to install."""
+def install(packages: tuple[str, ...], distro: Distro) -> list[Step]:
+    """Return the steps that install packages of Debian or Ubuntu; none for no packages."""
+    if not packages:
+        return []
+    return [
+        Step(kind=Kind.TRY, title="refresh the package lists", command=(*_APT, "update")),
+        Step(
+            kind=Kind.RUN,
+            title=f"install {', '.join(packages)} from {distro.name}",
+            command=(*_APT, "install", "--yes", "--no-install-recommends", *packages),
+        ),
+    ]
+
+
+def _packages(facts: Facts) -> tuple[str, ...]:
     wanted: list[str] = []
-    if not facts.venv_ready and not facts.ensurepip and facts.venv_package:
-        wanted.append(facts.venv_package)
-    if not may_install:
-        return tuple(wanted)
-    if facts.engine:
-        if not facts.dockerd:
-            # Certificates, for registries that talk TLS: the engine's package only recommends them.
-            wanted += [*facts.distro.engine_packages, "ca-certificates"]
-        elif facts.client:
-            wanted += facts.distro.client_packages(facts.client_kind)
-        if facts.apparmor_parser_missing:
-            wanted.append("apparmor")
+    if facts.engine and not facts.dockerd:
+        # Certificates, for registries that talk TLS: the engine's package only recommends them.
+        wanted += [*facts.distro.engine_packages, "ca-certificates"]
     elif facts.client:
         wanted += facts.distro.client_packages(facts.client_kind)
+    if facts.engine and facts.apparmor_parser_missing:
+        wanted.append("apparmor")
     if not facts.mmdebstrap:
         wanted.append("mmdebstrap")
     if not facts.debian_keyring:
         wanted.append("debian-archive-keyring")
     return tuple(wanted)
-
-
-def _packages(facts: Facts, *, may_install: bool) -> list[Step]:
-    wanted = packages(facts, may_install=may_install)
-    if not wanted:
-        return []
-    if not may_install:
-        raise BootstrapError(
-            f"{facts.python} can't make a virtual environment",
-            why="its ensurepip module is missing, and this is not root on Debian or Ubuntu",
-            next_step=install_advice(facts.distro, platform=facts.platform, packages=wanted),
-        )
-    return [
-        Step(kind=Kind.TRY, title="refresh the package lists", commands=((*_APT, "update"),)),
-        Step(
-            kind=Kind.RUN,
-            title=f"install {', '.join(wanted)} from {facts.distro.name}",
-            commands=((*_INSTALL, *wanted),),
-        ),
-    ]
-
-
-def _environment(facts: Facts) -> list[Step]:
-    if facts.venv_ready:
-        return []
-    if facts.venv_foreign:
-        raise BootstrapError(
-            "the place of the virtual environment is taken by something that bootstrap did not make",
-            where=str(facts.venv),
-            next_step="move it away, or set PYXIS_MATRIX_VENV to a folder that does not exist yet",
-        )
-    if not facts.ensurepip and not facts.venv_package:
-        raise BootstrapError(
-            f"{facts.python} can't make a virtual environment",
-            why="its ensurepip module is missing",
-            next_step="use a complete Python: put one first on PATH as python3",
-        )
-    return [
-        Step(
-            kind=Kind.ENVIRONMENT,
-            title=f"make the virtual environment {facts.venv} with {' and '.join(REQUIREMENTS)}",
-            commands=(
-                (facts.python, "-m", "venv", str(facts.venv)),
-                (str(facts.venv / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check", *REQUIREMENTS),
-            ),
-        )
-    ]
-
-
-def _start(facts: Facts) -> list[Step]:
-    if facts.systemd:
-        first = Step(kind=Kind.RUN, title="start the engine", commands=(("systemctl", "start", "docker"),))
-    else:
-        first = Step(
-            kind=Kind.DAEMON,
-            title="start the engine in the background (no systemd here)",
-            commands=((facts.dockerd or "/usr/sbin/dockerd",),),
-        )
-    return [first, Step(kind=Kind.WAIT, title="wait until the engine answers")]

@@ -59,6 +59,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seconds: float = 0.0
     size: int = 0
     """Bytes."""
+    origin: str = ""
+    """For a base image and one that was pulled: which digest, or made when and of which packages."""
 
 
 class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

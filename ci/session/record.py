@@ -73,6 +73,7 @@ class Record:
                 built=it.built,
                 seconds=it.seconds,
                 size=it.size,
+                origin=it.origin,
             )
             for it in (self.builder.done if self.builder else ())
         )

@@ -55,6 +55,16 @@ struct words {
 	size_t length;
 };
 
+/* A list of one function's own, freed when it returns. */
+#define WORDS __attribute__((cleanup(discard))) struct words
+
+static void discard(struct words *words)
+{
+	for (size_t i = 0; i < words->length; i++)
+		free(words->items[i]);
+	free(words->items);
+}
+
 static struct words given;    /* options, NAME or NAME=VALUE */
 static struct words settings; /* what the administrator wrote behind the plugin's path in plugstack.conf */
 
@@ -120,14 +130,6 @@ static void append_all(struct words *words, const struct words *more)
 {
 	for (size_t i = 0; i < more->length; i++)
 		append(words, format("%s", more->items[i]));
-}
-
-static void discard(struct words *words)
-{
-	for (size_t i = 0; i < words->length; i++)
-		free(words->items[i]);
-	free(words->items);
-	*words = (struct words){0};
 }
 
 static bool contains(const struct words *words, const char *text)
@@ -337,7 +339,7 @@ static int run_command(const struct words *arguments, char *const environment[],
 
 static void show_log(int log_fd, const char *indent)
 {
-	struct words lines = words_of(format("/proc/self/fd/%d", log_fd), '\n');
+	WORDS lines = words_of(format("/proc/self/fd/%d", log_fd), '\n');
 
 	for (size_t i = 0; i < lines.length; i++) {
 		if (indent == NULL)
@@ -345,7 +347,6 @@ static void show_log(int log_fd, const char *indent)
 		else
 			slurm_error("embedded: %s%s", indent, lines.items[i]);
 	}
-	discard(&lines);
 }
 
 static struct words command_line(const char *verb, const struct words *facts, bool with_options)
@@ -409,7 +410,7 @@ static struct words reply_of(const struct container *container)
 static void start_container(spank_t spank)
 {
 	struct container container = {-1, memfd_create("embedded-reply", MFD_CLOEXEC)};
-	struct words facts = {0}, environment = command_environment(spank), arguments, reply;
+	WORDS facts = {0}, environment = command_environment(spank);
 	int log_fd = memfd_create("embedded-log", MFD_CLOEXEC), status;
 	pid_t child;
 
@@ -417,18 +418,22 @@ static void start_container(spank_t spank)
 	append(&facts, format("tasks=%u", step.total_tasks));
 	if (step.script != NULL)
 		append(&facts, format("script=%s", step.script));
-	arguments = command_line("start", &facts, true);
+
+	WORDS arguments = command_line("start", &facts, true);
 	child = start_command(&arguments, environment.items, log_fd, container.reply);
 	status = wait_for(child, WUNTRACED);
-	reply = reply_of(&container);
+
+	WORDS reply = reply_of(&container);
 	if (status != -1 && WIFSTOPPED(status)) {
 		/* It is our child and not yet waited for to its end, so the number is still its own. */
 		char *path = format("/proc/%d", child);
 
 		container.process = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		free(path);
-		if (container.process < 0 || publish(&container) < 0)
+		if (container.process < 0 || publish(&container) < 0) {
 			slurm_error("embedded: could not hand the container to the tasks: %s", strerror(errno));
+			kill(child, SIGKILL);
+		}
 		if (value_of(&reply, "log") != NULL)
 			show_log(log_fd, NULL);
 	} else if (status != -1) {
@@ -439,7 +444,6 @@ static void start_container(spank_t spank)
 			slurm_error("embedded: %s", value_of(&reply, "hint"));
 	}
 	close(log_fd);
-	discard(&facts), discard(&environment), discard(&arguments), discard(&reply);
 }
 
 /* The first task makes the container, the others wait for it. Returns what there is then. */
@@ -459,7 +463,7 @@ static struct container prepared_container(spank_t spank, struct shared *shared)
 /* Image and job meet here: the image's value wins, unless the reply names the variable. */
 static int import_environment(spank_t spank, const struct container *container, const struct words *reply)
 {
-	struct words environment = words_of(format("/proc/self/fd/%d/environ", container->process), '\0');
+	WORDS environment = words_of(format("/proc/self/fd/%d/environ", container->process), '\0');
 	int result = 0;
 
 	if (errno != 0) {
@@ -484,7 +488,6 @@ static int import_environment(spank_t spank, const struct container *container, 
 			result = -1;
 		}
 	}
-	discard(&environment);
 	return result;
 }
 
@@ -586,19 +589,23 @@ int slurm_spank_init(spank_t spank, int argc, char **argv)
 /* srun and sbatch: nothing may be allocated for options that are wrong. */
 static int check_options(void)
 {
-	struct words nothing = {0}, arguments = command_line("check", &nothing, true);
+	struct words nothing = {0};
+	WORDS arguments = command_line("check", &nothing, true);
 	bool worthwhile = given.length > 0 || settings.length > 0;
 	int log_fd, result = 0;
 
 	for (char **entry = environ; *entry != NULL && !worthwhile; entry++)
 		worthwhile = strncmp(*entry, "PYXIS_CONTAINER_", 16) == 0;
 	if (worthwhile) {
+		/* Whoever started us may have it ignored, and a child's end would be lost. */
+		void (*before)(int) = signal(SIGCHLD, SIG_DFL);
+
 		log_fd = memfd_create("embedded-log", MFD_CLOEXEC);
 		result = run_command(&arguments, environ, log_fd);
+		signal(SIGCHLD, before);
 		show_log(log_fd, "");
 		close(log_fd);
 	}
-	discard(&arguments);
 	return result;
 }
 
@@ -661,7 +668,6 @@ int slurm_spank_user_init(spank_t spank, int argc, char **argv)
 int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 {
 	struct container container;
-	struct words reply;
 	int result;
 
 	(void)argc, (void)argv;
@@ -674,14 +680,14 @@ int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 	container = prepared_container(spank, step.shared);
 	if (container.process < 0)
 		return -1;
-	reply = reply_of(&container);
+
+	WORDS reply = reply_of(&container);
 	result = import_environment(spank, &container, &reply);
 	if (result == 0)
 		result = join_container(&container, value_of(&reply, "workdir"));
 	/* The last task to join lets the container's first process end; the tasks keep the namespaces alive. */
 	if (result == 0 && atomic_fetch_add(&step.shared->joined, 1) + 1 == step.local_tasks)
 		pidfd_send_signal(container.process, SIGCONT, NULL, 0);
-	discard(&reply);
 	close(container.process);
 	close(container.reply);
 	return result;
@@ -689,10 +695,9 @@ int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 
 int slurm_spank_task_exit(spank_t spank, int argc, char **argv)
 {
-	struct words facts = {0}, arguments, environment;
+	WORDS facts = {0}, reply = {0}, environment = command_environment(spank);
 	struct container container;
 	bool complete;
-	int result;
 
 	(void)argc, (void)argv;
 	if (!step.enabled || step.shared == NULL || step.shared->tries == 0)
@@ -706,27 +711,22 @@ int slurm_spank_task_exit(spank_t spank, int argc, char **argv)
 
 	append(&facts, format("id=%u.%u", step.job, step.step));
 	append(&facts, format("complete=%s", complete ? "yes" : "no"));
-	if (container.reply >= 0) {
-		struct words reply = reply_of(&container);
+	if (container.reply >= 0)
+		reply = reply_of(&container);
+	append_all(&facts, &reply);
 
-		append_all(&facts, &reply);
-		discard(&reply);
-	}
-	arguments = command_line("end", &facts, false);
-	environment = command_environment(spank);
-	result = run_command(&arguments, environment.items, -1);
-	if (result < 0)
-		slurm_error("embedded: could not save or remove the container of step %u.%u", step.job, step.step);
-	discard(&facts), discard(&arguments), discard(&environment);
-	return result;
+	WORDS arguments = command_line("end", &facts, false);
+	if (run_command(&arguments, environment.items, -1) == 0)
+		return 0;
+	slurm_error("embedded: could not save or remove the container of step %u.%u", step.job, step.step);
+	return -1;
 }
 
 /* Called where slurmd runs its epilog: containers whose scope is a job end with it. */
 int slurm_spank_job_epilog(spank_t spank, int argc, char **argv)
 {
-	struct words facts = {0}, arguments, environment;
+	WORDS facts = {0}, environment = command_environment(NULL);
 	bool wanted = false;
-	int result;
 
 	for (int i = 0; i < argc; i++)
 		wanted |= strcmp(argv[i], "container_scope=job") == 0;
@@ -737,9 +737,7 @@ int slurm_spank_job_epilog(spank_t spank, int argc, char **argv)
 	    spank_get_item(spank, S_JOB_ID, &step.job) != ESPANK_SUCCESS)
 		return -1;
 	append(&facts, format("id=%u", step.job));
-	arguments = command_line("epilog", &facts, false);
-	environment = command_environment(NULL);
-	result = run_command(&arguments, environment.items, -1);
-	discard(&facts), discard(&arguments), discard(&environment);
-	return result;
+
+	WORDS arguments = command_line("epilog", &facts, false);
+	return run_command(&arguments, environment.items, -1);
 }

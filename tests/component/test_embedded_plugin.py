@@ -39,11 +39,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def play(folder: Path) -> Play:
     """Return a function that plays a scenario and returns the lines that were printed; any sanitizer's word fails."""
 
-    def play(*words: str, **variables: str) -> list[str]:
+    def play(*words: str, ignoring: str = "", **variables: str) -> list[str]:
         for name in ("calls", "processes"):
             (folder / name).unlink(missing_ok=True)
         done = subprocess.run(
-            [str(folder / "driver"), *words],
+            ["env", *([f"--ignore-signal={ignoring}"] if ignoring else []), str(folder / "driver"), *words],
             env={"PATH": os.environ["PATH"], "BOTH": "job", "LANG": "xx", "LD_SOMETHING": "job", **variables},
             capture_output=True,
             text=True,
@@ -66,6 +66,10 @@ def test_srun_asks_the_command_about_its_options(folder: Path, play: Play) -> No
     assert play("srun", "container-image=fine", "container-writable") == ["init: 0", "post_opt: 0"]
     expected = ["step", "check", "--", "container-image=fine", "container-writable", "--", "container_scope=job"]
     assert calls(folder) == [expected]
+
+
+def test_srun_may_be_started_by_somebody_who_ignores_children(play: Play) -> None:
+    assert play("srun", "container-image=fine", ignoring="CHLD") == ["init: 0", "post_opt: 0"]
 
 
 def test_what_the_command_refuses_is_refused_in_its_words(play: Play) -> None:

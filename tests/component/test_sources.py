@@ -202,7 +202,7 @@ def test_missing_names_a_file_that_upstream_lacks(upstream: Upstream, tmp_path: 
     reason = missing(CELL, _sources(upstream, tmp_path))
 
     assert reason is not None
-    assert reason.startswith(f"{PYXIS.path} can't be had: ")
+    assert reason.startswith(f"{PYXIS.path} not found: ")
     assert "HTTP 404" in reason
 
 

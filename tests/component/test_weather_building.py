@@ -123,7 +123,7 @@ def test_artefacts_that_no_place_has_are_named_with_the_remedy(
     assert main(["run", REAL, "--run", run, "--results", str(tmp_path), "--", "true"]) == ArtefactError.exit_code
     error = capsys.readouterr().err
     assert "NVIDIA/enroot/releases/download/v3.4.1/enroot_3.4.1-1" in error
-    assert f"mirror {offline().mirror}: not there" in error
+    assert f"mirror {offline().mirror}: not found" in error
     assert "connection refused" in error.lower()
     assert sources.missing(load().cell(REAL), offline()) is not None
 

@@ -18,7 +18,6 @@ from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place
 from ci.errors import LaunchError, PortTakenError
 from ci.images import plan
-from ci.images.base import debian_mirror
 from ci.images.building import Builder, BuiltCell
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
@@ -176,7 +175,7 @@ def test_a_port_that_is_held_is_named_and_the_next_run_is_not_hindered(
         arguments = ["run", LEGACY, "--run", run, "--results", str(tmp_path), "--ssh-port", port, "--plain"]
         assert main([*arguments, "--", "true"]) == PortTakenError.exit_code
     error = capsys.readouterr().err
-    assert f"port {port} is taken" in error
+    assert f"port {port} is already in use" in error
     assert f"ss -tlnp 'sport = :{port}'" in error
     nothing_left()
     assert main([*arguments, "--", "true"]) == 0
@@ -187,7 +186,7 @@ def test_a_second_environment_of_the_same_run_and_cell_is_refused_and_the_first_
     launch: Launch, engine: Engine, run: str, nothing_left: Callable[[], None]
 ) -> None:
     with launch() as first:
-        with pytest.raises(LaunchError, match="is up already") as caught, launch():
+        with pytest.raises(LaunchError, match="is already up") as caught, launch():
             pytest.fail("it started")
         assert f"python -m ci down {run}" in caught.value.next_step
         assert engine.alive(first.cluster.login.container) is True
@@ -209,7 +208,7 @@ def test_a_kept_environment_goes_when_its_block_is_interrupted(
 @pytest.fixture(scope="session")
 def registry_image(builder: Builder, cell: Cell) -> str:
     """Return the name of the registry's image."""
-    return builder.ensure(plan.registry(cell.arch, debian_mirror())).tag
+    return builder.ensure(plan.registry(cell.arch, plan.debian_mirror())).tag
 
 
 @pytest.fixture
@@ -239,7 +238,7 @@ def test_a_registrys_port_that_is_held_is_named(
         port = holder.getsockname()[1]
         with pytest.raises(PortTakenError) as caught:
             serve(port)
-    assert f"port {port} is taken" in str(caught.value)
+    assert f"port {port} is already in use" in str(caught.value)
     assert "the registry" in caught.value.where
     stack.close()
     nothing_left()  # no container in state Created either
@@ -282,7 +281,7 @@ def test_images_of_somebodys_own_registry_are_neither_used_nor_removed(
     theirs = f"localhost:{port}/weather/{run}"
     engine.api.images.get(registry_image).tag(theirs, "1")
     try:
-        with pytest.raises(LaunchError, match="somebody's registry") as caught:
+        with pytest.raises(LaunchError, match="another registry") as caught:
             serve(port)
         assert f"{theirs}:1" in caught.value.where
         stack.close()

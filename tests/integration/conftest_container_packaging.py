@@ -92,14 +92,16 @@ def pytest_report_header() -> list[str]:
 
 
 def _cell_to_start(rows: Matrix, name: str | None) -> Cell:
-    """Return the cell asked for, else one of the default group that can be had: a real one before an embedded."""
+    """Return the cell asked for, else one of the default group whose files are there: a real one before an embedded."""
     if name:
         return rows.cell(name, Arch.host())
     where = sources.Sources.from_environment()
     real_first = sorted(rows.cells(None, Arch.host()), key=lambda cell: cell.runtime is not Runtime.NVIDIA)
     found = next((cell for cell in real_first if sources.missing(cell, where) is None), None)
     if found is None:
-        raise SelectionError("no cell of the default group can be had here", next_step="name one with --cell CELL")
+        raise SelectionError(
+            "no cell of the default group can run here: releases are missing", next_step="name one with --cell CELL"
+        )
     return found
 
 

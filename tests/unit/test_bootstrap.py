@@ -4,23 +4,26 @@ import ast
 from dataclasses import replace
 import os
 from pathlib import Path
-import signal
+import sys
 
 import pytest
 
 from ci.engine.distribution import Distro
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine
-from ci.errors import BootstrapError, EngineError, EngineMissingError
-from ci.machine import setup
-from ci.machine.setup import STAMP, Machine, command_environment, fingerprint, prepare
-from ci.machine.steps import REQUIREMENTS, Facts, Kind, Step, plan
+from ci.errors import BootstrapError, DiskFullError, EngineError, EngineMissingError
+from ci.machine import setup, steps, taking, venv
+from ci.machine.setup import Machine, command_environment, prepare
+from ci.machine.steps import Facts, Kind, Step
+from ci.machine.venv import REQUIREMENTS, STAMP, fingerprint
+from ci.terminal.processes import Completed
 
 BOOTSTRAP = Path(__file__).resolve().parents[2] / "ci" / "bootstrap"
 BOOKWORM = Distro(id="debian", release=12, name="Debian 12")
 TRIXIE = Distro(id="debian", release=13, name="Debian 13")
 UBUNTU = Distro(id="ubuntu", release=24, name="Ubuntu 24.04")
 FEDORA = Distro(id="fedora", release=41, name="Fedora 41")
-MISSING = EngineMissingError("no container engine answers on this machine")
+NOTHING = Distro(id="", release=0, name="this system")
+MISSING = EngineMissingError("no container engine found on this machine")
 DENIED = EngineError("no permission to talk to the container engine")
 NO_CLIENT = EngineError("no docker or podman client on PATH can build images with BuildKit")
 READY = Facts(
@@ -28,12 +31,6 @@ READY = Facts(
     distro=BOOKWORM,
     root=True,
     systemd=False,
-    python="/usr/bin/python3",
-    ensurepip=True,
-    venv_package="python3.11-venv",
-    venv=Path("/repo/.venv"),
-    venv_ready=True,
-    venv_foreign=False,
     engine=None,
     client=None,
     client_kind="docker",
@@ -42,29 +39,33 @@ READY = Facts(
     debian_keyring=True,
     apparmor_parser_missing=False,
 )
-BARE = replace(
-    READY,
-    ensurepip=False,
-    venv_ready=False,
-    engine=MISSING,
-    client=NO_CLIENT,
-    dockerd=None,
-    mmdebstrap=False,
+BARE = replace(READY, engine=MISSING, client=NO_CLIENT, dockerd=None, mmdebstrap=False)
+MADE = venv.Facts(
+    distro=BOOKWORM,
+    root=True,
+    python="/usr/bin/python3",
+    ensurepip=True,
+    package="python3.11-venv",
+    venv=Path("/repo/.venv"),
+    ready=True,
+    foreign=False,
 )
+TO_MAKE = replace(MADE, ready=False)
 
 
-def installed(steps: list[Step]) -> list[str]:
+def installed(planned: list[Step]) -> list[str]:
     """Return the packages that the plan installs."""
-    commands = [command for step in steps for command in step.commands if "install" in command]
+    commands = [step.command for step in planned if "install" in step.command]
     return [word for command in commands if command[0] == "apt-get" for word in command[6:]]
 
 
-def kinds(steps: list[Step]) -> list[Kind]:
-    return [step.kind for step in steps]
+def kinds(planned: list[Step]) -> list[Kind]:
+    return [step.kind for step in planned]
 
 
 def test_nothing_to_do_on_a_machine_that_has_all() -> None:
-    assert plan(READY) == []
+    assert steps.plan(READY) == []
+    assert venv.plan(MADE) == []
 
 
 @pytest.mark.parametrize(
@@ -76,44 +77,55 @@ def test_nothing_to_do_on_a_machine_that_has_all() -> None:
     ],
 )
 def test_bare_machine_gets_everything_in_order(distro: Distro, engine_packages: list[str]) -> None:
-    steps = plan(replace(BARE, distro=distro))
-    assert kinds(steps) == [Kind.TRY, Kind.RUN, Kind.ENVIRONMENT, Kind.DAEMON, Kind.WAIT]
-    assert installed(steps) == ["python3.11-venv", *engine_packages, "ca-certificates", "mmdebstrap"]
-    assert steps[0].commands[0][-1] == "update"
-    assert "--no-install-recommends" in steps[1].commands[0]
-    assert steps[2].commands[0] == ("/usr/bin/python3", "-m", "venv", "/repo/.venv")
-    assert steps[2].commands[1][-len(REQUIREMENTS) :] == REQUIREMENTS
-    assert steps[3].commands == (("/usr/sbin/dockerd",),)
+    planned = steps.plan(replace(BARE, distro=distro))
+    assert kinds(planned) == [Kind.TRY, Kind.RUN, Kind.DAEMON, Kind.WAIT]
+    assert installed(planned) == [*engine_packages, "ca-certificates", "mmdebstrap"]
+    assert planned[0].command[-1] == "update"
+    assert "--no-install-recommends" in planned[1].command
+    assert planned[2].command == ("/usr/sbin/dockerd",)
+
+
+def test_the_environment_is_made_with_what_the_noxfile_needs() -> None:
+    make, fill = venv.plan(TO_MAKE)
+    assert make.command == ("/usr/bin/python3", "-m", "venv", "/repo/.venv")
+    assert fill.command[:4] == ("/repo/.venv/bin/python", "-m", "pip", "install")
+    assert fill.command[-len(REQUIREMENTS) :] == REQUIREMENTS
+
+
+def test_root_gets_the_part_of_python_that_debian_packages_apart() -> None:
+    planned = venv.plan(replace(TO_MAKE, ensurepip=False))
+    assert kinds(planned) == [Kind.TRY, Kind.RUN, Kind.RUN, Kind.RUN]
+    assert installed(planned) == ["python3.11-venv"]
 
 
 def test_systemd_starts_the_engine_where_it_runs() -> None:
-    steps = plan(replace(READY, engine=MISSING, systemd=True))
-    assert kinds(steps) == [Kind.RUN, Kind.WAIT]
-    assert steps[0].commands == (("systemctl", "start", "docker"),)
+    planned = steps.plan(replace(READY, engine=MISSING, systemd=True))
+    assert kinds(planned) == [Kind.RUN, Kind.WAIT]
+    assert planned[0].command == ("systemctl", "start", "docker")
 
 
 def test_installed_engine_is_only_started() -> None:
-    steps = plan(replace(READY, engine=MISSING))
-    assert kinds(steps) == [Kind.DAEMON, Kind.WAIT]
+    planned = steps.plan(replace(READY, engine=MISSING))
+    assert kinds(planned) == [Kind.DAEMON, Kind.WAIT]
 
 
 def test_engine_without_a_client_that_builds_gets_the_client_only() -> None:
-    steps = plan(replace(READY, distro=TRIXIE, client=NO_CLIENT))
-    assert installed(steps) == ["docker-cli", "docker-buildx"]
-    assert kinds(steps) == [Kind.TRY, Kind.RUN]
+    planned = steps.plan(replace(READY, distro=TRIXIE, client=NO_CLIENT))
+    assert installed(planned) == ["docker-cli", "docker-buildx"]
+    assert kinds(planned) == [Kind.TRY, Kind.RUN]
 
 
 def test_client_of_podman_for_an_engine_of_podman() -> None:
-    assert installed(plan(replace(READY, client=NO_CLIENT, client_kind="podman"))) == ["podman"]
+    assert installed(steps.plan(replace(READY, client=NO_CLIENT, client_kind="podman"))) == ["podman"]
 
 
 def test_apparmor_parser_comes_with_the_engine_where_the_kernel_wants_it() -> None:
-    assert "apparmor" in installed(plan(replace(BARE, apparmor_parser_missing=True)))
-    assert plan(replace(READY, apparmor_parser_missing=True)) == []  # an engine that answers is left alone
+    assert "apparmor" in installed(steps.plan(replace(BARE, apparmor_parser_missing=True)))
+    assert steps.plan(replace(READY, apparmor_parser_missing=True)) == []  # an engine that answers is left alone
 
 
 def test_keyring_for_making_base_images_is_supplied() -> None:
-    assert installed(plan(replace(READY, distro=UBUNTU, debian_keyring=False))) == ["debian-archive-keyring"]
+    assert installed(steps.plan(replace(READY, distro=UBUNTU, debian_keyring=False))) == ["debian-archive-keyring"]
 
 
 @pytest.mark.parametrize(
@@ -121,55 +133,62 @@ def test_keyring_for_making_base_images_is_supplied() -> None:
     [
         replace(BARE, root=False),
         replace(BARE, distro=FEDORA),
-        replace(BARE, platform="darwin", distro=Distro.parse(None)),
+        replace(BARE, platform="darwin", distro=NOTHING),
     ],
 )
 def test_engine_is_not_installed_elsewhere(facts: Facts) -> None:
     with pytest.raises(EngineMissingError):
-        plan(facts)
+        steps.plan(facts)
 
 
 def test_engine_that_the_user_named_is_never_replaced() -> None:
     with pytest.raises(EngineError, match="no permission"):
-        plan(replace(BARE, engine=DENIED))
+        steps.plan(replace(BARE, engine=DENIED))
 
 
 def test_missing_client_without_the_right_to_install_it_is_an_error() -> None:
     with pytest.raises(EngineError, match="no docker or podman client"):
-        plan(replace(READY, root=False, client=NO_CLIENT))
+        steps.plan(replace(READY, root=False, client=NO_CLIENT))
 
 
 def test_ordinary_user_with_an_engine_needs_no_packages() -> None:
-    facts = replace(READY, root=False, venv_ready=False, mmdebstrap=False, debian_keyring=False)
-    assert kinds(plan(facts)) == [Kind.ENVIRONMENT]
+    assert steps.plan(replace(READY, root=False, mmdebstrap=False, debian_keyring=False)) == []
+    assert len(venv.plan(replace(TO_MAKE, root=False))) == 2
 
 
 def test_missing_venv_module_for_an_ordinary_user_says_which_package() -> None:
     with pytest.raises(BootstrapError) as caught:
-        plan(replace(READY, root=False, venv_ready=False, ensurepip=False))
+        venv.plan(replace(TO_MAKE, root=False, ensurepip=False))
     assert "apt-get install --no-install-recommends python3.11-venv" in caught.value.next_step
 
 
 def test_missing_venv_module_of_another_python_can_not_be_installed() -> None:
-    with pytest.raises(BootstrapError, match="can't make a virtual environment"):
-        plan(replace(READY, venv_ready=False, ensurepip=False, venv_package=None))
+    with pytest.raises(BootstrapError, match="can't make a virtual environment") as caught:
+        venv.plan(replace(TO_MAKE, ensurepip=False, package=None))
+    assert "complete Python" in caught.value.next_step
 
 
 def test_folder_of_somebody_else_is_left_alone() -> None:
     with pytest.raises(BootstrapError) as caught:
-        plan(replace(READY, venv_ready=False, venv_foreign=True))
+        venv.plan(replace(TO_MAKE, foreign=True))
     assert caught.value.where == "/repo/.venv"
 
 
 def test_announcement_shows_the_commands_as_they_can_be_pasted() -> None:
-    step = Step(kind=Kind.RUN, title="do it", commands=(("a", "b c"), ("d",)))
-    assert str(step) == "do it\n    $ a 'b c'\n    $ d"
+    assert str(Step(kind=Kind.RUN, title="do it", command=("a", "b c"))) == "do it\n    $ a 'b c'"
+    assert str(Step(kind=Kind.WAIT, title="wait")) == "wait"
 
 
 def test_command_finds_the_environment_first_and_keeps_the_default_engine() -> None:
     engine = FoundEngine(url=DEFAULT_SOCKET, source="", version="28.0.0", kind="docker")
-    env = command_environment({"PATH": "/bin", "PYTHONHOME": "/x"}, Path("/v"), engine)
+    env = command_environment({"PATH": "/bin"}, Path("/v"), engine)
     assert env == {"PATH": "/v/bin:/bin", "VIRTUAL_ENV": "/v"}
+
+
+def test_the_systems_folders_are_searched_as_well() -> None:
+    assert venv.environment({"PATH": "/sbin:/bin", "PYTHONHOME": "/x"}) == {
+        "PATH": "/sbin:/bin:/usr/local/sbin:/usr/sbin"
+    }
 
 
 def test_command_is_told_of_an_engine_elsewhere() -> None:
@@ -183,7 +202,7 @@ def test_dry_run_takes_no_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     prepare({"PATH": "/bin"}, dry_run=True)
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.count("bootstrap: would ") == len(plan(BARE))
+    assert output.err.count("bootstrap: would ") == len(steps.plan(BARE))
 
 
 def test_steps_are_announced_before_they_are_taken_and_the_machine_is_looked_at_again(
@@ -200,7 +219,7 @@ def test_steps_are_announced_before_they_are_taken_and_the_machine_is_looked_at_
     monkeypatch.setattr(setup, "_take", take)
     with pytest.raises(EngineError, match="no docker or podman client"):  # the second look still lacks one
         prepare({"PATH": "/bin"}, dry_run=False)
-    assert announced == [True] * len(plan(BARE))
+    assert announced == [True] * len(steps.plan(BARE))
     assert looks == []
 
 
@@ -209,9 +228,10 @@ def test_error_becomes_a_message_and_its_exit_code(
 ) -> None:
     facts = replace(BARE, root=False)
     monkeypatch.setattr(setup, "look", lambda _env: Machine(facts=facts, engine=None, client=None))
-    monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
-    assert setup.run(["nox"]) == 20
-    assert "bootstrap: error: no container engine answers" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        setup.run(["nox"])
+    assert ended.value.code == 20
+    assert "bootstrap: error: no container engine found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["nox", "-s", "x"], ["--", "nox", "-s", "x"]])
@@ -219,36 +239,104 @@ def test_command_replaces_the_process(monkeypatch: pytest.MonkeyPatch, arguments
     started: list[tuple[str, list[str], str]] = []
     machine = Machine(facts=READY, engine=None, client=None)
     monkeypatch.setattr(setup, "look", lambda _env: machine)
-    monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
     monkeypatch.setenv("PYXIS_MATRIX_VENV", "/v")
     monkeypatch.setattr(os, "execvpe", lambda file, args, env: started.append((file, args, env["PATH"].split(":")[0])))
     setup.run(arguments)
     assert started == [("nox", ["nox", "-s", "x"], "/v/bin")]
 
 
+Started = list[list[str]]
+
+
+@pytest.fixture
+def second_part(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Return what the first part of bootstrap goes on with: a Python and its arguments."""
+    started: Started = []
+    monkeypatch.setattr(os, "execve", lambda _file, arguments, _env: started.append(arguments))
+    return started
+
+
+@pytest.mark.parametrize(
+    ("facts", "arguments", "python"),
+    [
+        (MADE, ["nox"], "/repo/.venv/bin/python"),
+        (MADE, ["--dry-run", "nox"], "/repo/.venv/bin/python"),
+        (TO_MAKE, ["--dry-run", "nox"], sys.executable),
+    ],
+)
+def test_the_rest_runs_inside_the_environment_or_is_planned_without_it(
+    monkeypatch: pytest.MonkeyPatch, second_part: Started, facts: venv.Facts, arguments: list[str], python: str
+) -> None:
+    monkeypatch.setattr(venv, "look", lambda _env: facts)
+    monkeypatch.setattr(taking, "run", lambda *_arguments: pytest.fail("a step was taken"))
+    venv.run(arguments)
+    assert second_part == [[python, str(BOOTSTRAP.parent / "machine/__main__.py"), *arguments]]
+
+
+def test_an_environment_counts_only_once_it_is_complete(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second_part: Started
+) -> None:
+    facts = replace(TO_MAKE, venv=tmp_path / "venv")
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr(venv, "look", lambda _env: facts)
+    monkeypatch.setattr(
+        taking, "run", lambda step, _env: seen.append((step.title, (facts.venv / STAMP).read_text(encoding="utf-8")))
+    )
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv/leftover").touch()
+    venv.run(["nox"])
+    assert [stamp for _, stamp in seen] == ["incomplete\n"] * 2
+    assert seen[0][0] == "make the virtual environment"
+    assert (facts.venv / STAMP).read_text(encoding="utf-8") == fingerprint()
+    assert not (facts.venv / "leftover").exists()
+    assert second_part[0][0] == str(facts.venv / "bin/python")
+
+
+def test_a_place_that_is_not_writable_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], second_part: Started
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(venv, "look", lambda _env: replace(TO_MAKE, venv=tmp_path / "file/venv"))
+    with pytest.raises(SystemExit) as ended:
+        venv.run(["nox"])
+    assert ended.value.code == 26
+    assert "set PYXIS_MATRIX_VENV to a folder" in capsys.readouterr().err
+    assert second_part == []
+
+
 @pytest.mark.parametrize(
     ("stamp", "foreign", "ready"), [("incomplete", False, False), ("", True, False), ("ok", False, True)]
 )
 def test_environment_is_judged_by_its_stamp(
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     stamp: str,
     foreign: bool,  # noqa: FBT001
     ready: bool,  # noqa: FBT001
 ) -> None:
-    def refuse(*_arguments: object, **_options: object) -> None:
-        raise MISSING
-
-    monkeypatch.setattr(setup, "find_engine", refuse)
-    monkeypatch.setattr(setup, "find_build_client", refuse)
     nox = tmp_path / "bin" / "nox"
     nox.parent.mkdir()
     nox.write_text("", encoding="utf-8")
     nox.chmod(0o755)
     if stamp:
         (tmp_path / STAMP).write_text(fingerprint() if stamp == "ok" else stamp, encoding="utf-8")
-    facts = setup.look({"PATH": "/bin", "PYXIS_MATRIX_VENV": str(tmp_path)}).facts
-    assert (facts.venv_foreign, facts.venv_ready) == (foreign, ready)
+    facts = venv.look({"PATH": "/bin", "PYXIS_MATRIX_VENV": str(tmp_path)})
+    assert (facts.foreign, facts.ready) == (foreign, ready)
+
+
+@pytest.mark.parametrize(
+    ("output", "error"), [("E: the reason", BootstrapError), ("E: No space left on device", DiskFullError)]
+)
+def test_a_step_that_fails_shows_what_its_command_said_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: str, error: type[Exception]
+) -> None:
+    done = Completed(command=("apt-get", "update"), exit_code=100, output=output)
+    monkeypatch.setattr(taking, "run_logged", lambda *_arguments, **_options: done)
+    with pytest.raises(error) as caught:
+        taking.run(Step(kind=Kind.RUN, title="refresh", command=done.command), {})
+    assert "failed to refresh" in str(caught.value)
+    assert output in str(caught.value)
+    taking.run(Step(kind=Kind.TRY, title="refresh", command=done.command), {})
+    assert output in capsys.readouterr().err
 
 
 def test_bootstrap_can_be_parsed_by_old_pythons_and_started() -> None:

@@ -1,7 +1,8 @@
 """Finding a client that can build, and the packages that bring one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+import platform
 
 import pytest
 
@@ -10,7 +11,7 @@ from ci.engine.distribution import ROLLING, Distro, install_advice
 from ci.engine.finding import FoundEngine
 from ci.errors import EngineError
 
-TRIXIE = 'ID=debian\nVERSION_ID="13"\n'
+TRIXIE = {"ID": "debian", "VERSION_ID": "13"}
 NEW, OLD, PODMAN = "/usr/local/bin/docker", "/usr/bin/docker", "/usr/bin/podman"
 DOCKER_ENGINE = FoundEngine(url="unix:///d.sock", source="", version="28.0.0", kind="docker")
 PODMAN_ENGINE = FoundEngine(url="unix:///p.sock", source="", version="4.3.1", kind="podman")
@@ -37,12 +38,30 @@ class Clients:
         return (0, "github.com/docker/buildx 0.13.1") if path in self.buildx else (1, "unknown command: docker buildx")
 
 
-def find(clients: Clients, engine: FoundEngine | None = None, os_release: str = TRIXIE) -> BuildClient:
+Machine = Callable[[Mapping[str, str] | None], None]
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Return a function that changes the os-release of this machine, which is Debian 13's at first."""
+
+    def become(os_release: Mapping[str, str] | None) -> None:
+        def read() -> dict[str, str]:
+            if os_release is None:
+                raise FileNotFoundError
+            return dict(os_release)
+
+        monkeypatch.setattr(platform, "freedesktop_os_release", read)
+
+    become(TRIXIE)
+    return become
+
+
+def find(clients: Clients, engine: FoundEngine | None = None) -> BuildClient:
     return find_build_client(
         {"PATH": "/bin"},
         engine=engine,
         platform="linux",
-        read=lambda _path: os_release,
         probe=clients.probe,
         executables=clients.on_path,
     )
@@ -93,14 +112,17 @@ def test_client_is_of_the_kind_of_the_engine() -> None:
 @pytest.mark.parametrize(
     ("os_release", "packages"),
     [
-        ('ID=debian\nVERSION_ID="12"', "docker.io"),
-        ('ID=debian\nVERSION_ID="13"', "docker-cli docker-buildx"),
-        ('ID=ubuntu\nVERSION_ID="24.04"', "docker.io docker-buildx"),
+        ({"ID": "debian", "VERSION_ID": "12"}, "docker.io"),
+        (TRIXIE, "docker-cli docker-buildx"),
+        ({"ID": "ubuntu", "VERSION_ID": "24.04"}, "docker.io docker-buildx"),
     ],
 )
-def test_no_client_that_builds_names_each_that_was_tried_and_the_packages(os_release: str, packages: str) -> None:
+def test_no_client_that_builds_names_each_that_was_tried_and_the_packages(
+    machine: Machine, os_release: Mapping[str, str], packages: str
+) -> None:
+    machine(os_release)
     with pytest.raises(EngineError) as caught:
-        find(Clients({NEW: version("28.2.2"), OLD: version("17.03.1-ce")}), os_release=os_release)
+        find(Clients({NEW: version("28.2.2"), OLD: version("17.03.1-ce")}))
     assert f"{NEW}: version 28.2.2 without its buildx plugin" in caught.value.where
     assert f"{OLD}: version 17.03.1-ce is too old for BuildKit" in caught.value.where
     assert caught.value.next_step.endswith(f"--no-install-recommends {packages}")
@@ -109,7 +131,7 @@ def test_no_client_that_builds_names_each_that_was_tried_and_the_packages(os_rel
 def test_no_client_at_all_for_podman_asks_for_podman() -> None:
     with pytest.raises(EngineError) as caught:
         find(Clients({}), PODMAN_ENGINE)
-    assert caught.value.where == "PATH holds neither docker nor podman"
+    assert caught.value.where == "neither docker nor podman is on PATH"
     assert caught.value.next_step.endswith(" podman")
 
 
@@ -125,24 +147,32 @@ def test_every_executable_on_path_once_and_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "release", "packages"),
+    ("os_release", "release", "packages"),
     [
-        ('ID=debian\nVERSION_ID="12"', 12, ("docker.io",)),
-        ('ID=debian\nVERSION_ID="13"', 13, ("docker.io", "docker-cli", "docker-buildx")),
-        ("ID=debian\nVERSION_CODENAME=forky", ROLLING, ("docker.io", "docker-cli", "docker-buildx")),
-        ('ID=ubuntu\nVERSION_ID="24.04"', 24, ("docker.io", "docker-buildx")),
-        ('ID="fedora"\nVERSION_ID=41', 41, ()),
+        ({"ID": "debian", "VERSION_ID": "12"}, 12, ("docker.io",)),
+        (TRIXIE, 13, ("docker.io", "docker-cli", "docker-buildx")),
+        ({"ID": "debian", "VERSION_CODENAME": "forky"}, ROLLING, ("docker.io", "docker-cli", "docker-buildx")),
+        ({"ID": "ubuntu", "VERSION_ID": "24.04"}, 24, ("docker.io", "docker-buildx")),
+        ({"ID": "fedora", "VERSION_ID": "41"}, 41, ()),
         (None, ROLLING, ()),
     ],
 )
-def test_packages_by_distribution(text: str | None, release: int, packages: tuple[str, ...]) -> None:
-    distro = Distro.parse(text)
+def test_packages_by_distribution(
+    machine: Machine, os_release: Mapping[str, str] | None, release: int, packages: tuple[str, ...]
+) -> None:
+    machine(os_release)
+    distro = Distro.of_this_machine()
     assert (distro.release, distro.engine_packages, distro.installable) == (release, packages, bool(packages))
 
 
 @pytest.mark.parametrize(
-    ("text", "platform", "expected"),
-    [(None, "darwin", "Colima"), ("ID=fedora", "linux", "dnf install podman"), ("ID=arch", "linux", "Docker Engine")],
+    ("os_release", "system", "expected"),
+    [
+        (None, "darwin", "Colima"),
+        ({"ID": "fedora"}, "linux", "dnf install podman"),
+        ({"ID": "arch"}, "linux", "Docker Engine"),
+    ],
 )
-def test_advice_elsewhere(text: str | None, platform: str, expected: str) -> None:
-    assert expected in install_advice(Distro.parse(text), platform=platform, packages=())
+def test_advice_elsewhere(machine: Machine, os_release: Mapping[str, str] | None, system: str, expected: str) -> None:
+    machine(os_release)
+    assert expected in install_advice(Distro.of_this_machine(), system=system, packages=())

@@ -1,26 +1,39 @@
 """Building: the command for each kind of client and network, what is not built again, and what is refused."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+import io
 from itertools import pairwise
 from pathlib import Path
 import shutil
+import tarfile
 from types import SimpleNamespace
 from typing import Any, cast
 
 from docker.errors import APIError, ImageNotFound
 import pytest
 
+from ci.artefacts.pins import ImagePin
 from ci.artefacts.sources import Sources
 from ci.engine.build_client import BuildClient
 from ci.engine.connection import Engine, explain
 from ci.engine.finding import Kind
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
 from ci.images import building as module
-from ci.images.base import DEBIAN_MIRROR_VARIABLE, DEFAULT_DEBIAN_MIRROR, debian_mirror
+from ci.images.base import origin, packages
 from ci.images.building import Builder, ca_bundle
 from ci.images.content import Content
 from ci.images.observing import Observed, check_slurm, slurm_matches
-from ci.images.plan import ImagePlan, base, registry, slurm
+from ci.images.plan import (
+    DEBIAN_MIRROR_VARIABLE,
+    DEFAULT_DEBIAN_MIRROR,
+    ImagePlan,
+    base,
+    debian_mirror,
+    registry,
+    slurm,
+)
 from ci.matrix.arch import Arch
 from ci.terminal import console
 from ci.terminal.processes import Completed
@@ -38,12 +51,16 @@ def content(wanted: ImagePlan) -> Content:
     return Content(plan=wanted, parents={name: content(parent).tag for name, parent in wanted.parents.items()})
 
 
+DIGEST = f"sha256:{'d' * 64}"
+
+
 class Store:
     """An engine's images."""
 
     def __init__(self) -> None:
         """Start with none."""
         self.tags: dict[str, str] = {}
+        self.digests: dict[str, list[str]] = {}
         self.pulled: list[str] = []
         self.reachable = False
 
@@ -54,8 +71,10 @@ class Store:
 
         def name(repository: str, version: str) -> None:
             self.tags[f"{repository}:{version}"] = self.tags[tag]
+            self.digests[f"{repository}:{version}"] = self.digests.get(tag, [])
 
-        return SimpleNamespace(id="sha256:1", attrs={"Architecture": self.tags[tag], "Size": 7}, tag=name)
+        attrs = {"Architecture": self.tags[tag], "Size": 7, "RepoDigests": self.digests.get(tag, [])}
+        return SimpleNamespace(id="sha256:1", attrs=attrs, tag=name)
 
     def pull(self, reference: str, platform: str) -> None:
         """Pull from a registry that may not be there."""
@@ -63,6 +82,7 @@ class Store:
         if not self.reachable:
             raise APIError("no registry answers")
         self.tags[reference] = Arch.parse(platform).value
+        self.digests[reference] = [f"{reference.partition(':')[0].partition('@')[0]}@{DIGEST}"]
 
 
 @pytest.fixture
@@ -210,9 +230,54 @@ def test_tags_carry_the_architecture() -> None:
 
 def test_the_base_is_pulled_where_a_registry_answers(builder: Builder, store: Store, called: list[list[str]]) -> None:
     store.reachable = True
-    assert builder.ensure(base("trixie", Arch.AMD64, MIRROR)).built
+    pulled = builder.ensure(base("trixie", Arch.AMD64, MIRROR))
+    assert pulled.built
+    assert pulled.origin == f"pulled debian@{DIGEST}"
     assert store.pulled == ["debian:trixie-slim"]
     assert called == []
+
+
+def test_a_pinned_base_is_pulled_by_its_digest(store: Store, tmp_path: Path) -> None:
+    store.reachable = True
+    pin = ImagePin(reference="debian:trixie-slim", digest=DIGEST, date=date(2026, 11, 25))
+    where = replace(WHERE, image_pins={pin.reference: pin})
+    Builder(engine_with(store), where, logs=tmp_path).ensure(base("trixie", Arch.AMD64, MIRROR))
+    assert store.pulled == [f"debian@{DIGEST}"]
+
+
+def test_a_pulled_image_and_a_made_one_have_different_names(store: Store) -> None:
+    wanted = base("trixie", Arch.AMD64, MIRROR)
+    pulled = Content(plan=wanted, parents={}, pulled="debian:trixie-slim")
+    by_digest = Content(plan=wanted, parents={}, pulled=f"debian@{DIGEST}")
+    assert len({pulled.tag, by_digest.tag, content(wanted).tag}) == 3
+    assert store.pulled == []
+
+
+def test_a_made_base_that_is_there_is_used_also_where_a_registry_answers_by_now(
+    builder: Builder, store: Store, called: list[list[str]]
+) -> None:
+    store.reachable = True
+    wanted = base("trixie", Arch.AMD64, MIRROR)
+    store.tags[content(wanted).tag] = "amd64"
+    assert not builder.ensure(wanted).built
+    assert (store.pulled, called) == ([], [])
+
+
+def test_the_origin_of_a_made_base_stands_in_its_label() -> None:
+    made = "made 2026-11-25 from http://deb.debian.org/debian trixie, 80 packages, sha256 ab"
+    assert origin({"Config": {"Labels": {"pyxis-matrix.origin": made}}, "RepoDigests": []}) == made
+    assert origin({"Config": {"Labels": None}, "RepoDigests": []}) == ""
+
+
+def test_the_packages_of_a_root_are_read_from_its_archive(tmp_path: Path) -> None:
+    zlib, apt = "Package: zlib1g\nStatus: ok\nVersion: 1:1.3\n", "Package: apt\nVersion: 3.0\nConffiles:\n /x 1\n"
+    status = f"{zlib}\n{apt}"
+    archive = tmp_path / "base.tar"
+    with tarfile.open(archive, "w") as tar:
+        entry = tarfile.TarInfo("./var/lib/dpkg/status")
+        entry.size = len(status)
+        tar.addfile(entry, io.BytesIO(status.encode()))
+    assert packages(archive) == ["apt 3.0", "zlib1g 1:1.3"]
 
 
 def test_whoever_names_a_mirror_of_debian_gets_a_base_from_there(

@@ -7,7 +7,16 @@ import tomllib
 import pytest
 
 from ci import paths
-from ci.artefacts.pins import Pin, load_pins, load_sums, render_pins, save_pins
+from ci.artefacts.pins import (
+    ImagePin,
+    Pin,
+    load_image_pins,
+    load_pins,
+    load_sums,
+    render_pins,
+    save_pins,
+    write_image_pins,
+)
 from ci.errors import ArtefactError, ChecksumError
 
 A = Pin(path="o/a.deb", sha256="a" * 64, size=1, date=date(2026, 11, 25))
@@ -33,7 +42,9 @@ def test_the_header_says_who_writes_the_file() -> None:
 
 
 def test_the_committed_file_is_as_the_session_writes_it() -> None:
-    assert paths.PINS_FILE.read_text(encoding="utf-8") == render_pins(load_pins(paths.PINS_FILE).values())
+    assert paths.PINS_FILE.read_text(encoding="utf-8") == render_pins(
+        load_pins(paths.PINS_FILE).values(), load_image_pins(paths.PINS_FILE).values()
+    )
 
 
 def test_a_file_that_is_not_there_has_no_pins(tmp_path: Path) -> None:
@@ -66,7 +77,7 @@ def test_pins_that_cannot_be_written_leave_nothing_behind(tmp_path: Path) -> Non
     target = tmp_path / "pins.toml"
     target.mkdir()
 
-    with pytest.raises(ArtefactError, match="can't be written"):
+    with pytest.raises(ArtefactError, match="writing the pins failed"):
         save_pins(target, [A])
 
     assert list(tmp_path.iterdir()) == [target]
@@ -91,3 +102,35 @@ def test_a_line_that_is_no_checksum_is_refused_with_its_number(tmp_path: Path) -
 
     with pytest.raises(ChecksumError, match="SHA256SUMS:2"):
         load_sums(file)
+
+
+# -- images ---------------------------------------------------------------------------------------------------------
+
+
+def test_images_are_pinned_beside_release_files_and_keep_what_no_registry_answers_for(tmp_path: Path) -> None:
+    file = tmp_path / "pins.toml"
+    one, two = (f"sha256:{digit * 64}" for digit in "12")
+    save_pins(file, [A], [ImagePin(reference="debian:sid-slim", digest=one, date=date(2026, 1, 1))])
+    answers = {"registry:2": two, "debian:bookworm-slim": two}
+    assert write_image_pins(file, ["debian:sid-slim", *answers], answers.get) == ["debian:sid-slim"]
+    pins = load_image_pins(file)
+    assert {name: pin.digest for name, pin in pins.items()} == {"debian:sid-slim": one, **answers}
+    assert pins["debian:sid-slim"].date == date(2026, 1, 1)
+    assert load_pins(file) == {A.path: A}
+    assert pins["registry:2"].pinned == f"registry@{two}"
+
+
+def test_a_digest_that_has_not_changed_keeps_its_date(tmp_path: Path) -> None:
+    file = tmp_path / "pins.toml"
+    digest = f"sha256:{'1' * 64}"
+    save_pins(file, [], [ImagePin(reference="registry:2", digest=digest, date=date(2026, 1, 1))])
+    assert write_image_pins(file, ["registry:2"], lambda _reference: digest) == []
+    assert load_image_pins(file)["registry:2"].date == date(2026, 1, 1)
+
+
+@pytest.mark.parametrize("digest", ["", "latest", "sha256:12", f"sha256:{'G' * 64}"])
+def test_a_digest_that_is_none_is_refused(tmp_path: Path, digest: str) -> None:
+    file = tmp_path / "pins.toml"
+    file.write_text(f'[[image]]\nreference = "registry:2"\ndigest = "{digest}"\ndate = 2026-01-01\n', encoding="utf-8")
+    with pytest.raises(ArtefactError, match="registry:2"):
+        load_image_pins(file)

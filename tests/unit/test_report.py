@@ -58,7 +58,7 @@ FAILED = result(
     a_test("t::known", "xfailed", "pyxis#175"),
     suite="pyxis_conformance",
 )
-SKIPPED = result(OTHER, "skipped", reason="enroot 4.1.2 can't be had; pass --mirror DIR")
+SKIPPED = result(OTHER, "skipped", reason="enroot 4.1.2 not found; pass --mirror DIR")
 ON_EMBEDDED = result(EMBEDDED, "passed", a_test("t::a"))
 ALL = (PASSED, FAILED, SKIPPED, ON_EMBEDDED, result(LEGACY, "passed", a_test("t::a"), suite="legacy_integration"))
 
@@ -101,7 +101,7 @@ def test_plain_text_names_everything_that_is_needed_next() -> None:
     assert "2 skipped: no GPU here" in text
     assert f"logs: results/r1/{REAL}/pyxis_conformance/logs" in text
     assert f'again: nox -s "pyxis_conformance({REAL})"' in text
-    assert "enroot 4.1.2 can't be had; pass --mirror DIR" in text
+    assert "enroot 4.1.2 not found; pass --mirror DIR" in text
     assert f"{EMBEDDED} [embedded]" in text
     assert text.splitlines()[-1] == report.verdict(ALL)
 
@@ -204,7 +204,7 @@ def test_markdown_is_dated_and_has_a_table_per_runtime() -> None:
     assert EMBEDDED not in real
     assert f"| `{EMBEDDED}` |" in rest
     assert f"[logs]({REAL}/pyxis_basic/logs/)" in real
-    assert "- skipped: enroot 4.1.2 can't be had; pass --mirror DIR | not run |" in real
+    assert "- skipped: enroot 4.1.2 not found; pass --mirror DIR | not run |" in real
     assert "slurm 22.05.8, pyxis 0.19.0, kernel 6.1.0" in real
 
 

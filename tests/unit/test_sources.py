@@ -23,7 +23,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
-    """Empty places, and an upstream that can't be reached."""
+    """Empty places, and an upstream that does not answer."""
     monkeypatch.setattr(module, "unreachable", lambda _base: "the name does not resolve")
     return Sources(cache=tmp_path / "cache", mirror=tmp_path / "mirror", pins={PYXIS.path: _pin(PYXIS, SHA256)})
 
@@ -103,7 +103,7 @@ def test_a_cache_entry_that_nothing_vouches_for_is_not_used(sources: Sources, *,
     _put(sources.cache, PYXIS, b"damaged")
     places = Sources(cache=sources.cache, mirror=sources.mirror, pins=sources.pins if pinned else {})
 
-    with pytest.raises(ArtefactError, match="there, but its sha256 is" if pinned else "there, but no checksum"):
+    with pytest.raises(ArtefactError, match="found, but its sha256 is" if pinned else "found, but no checksum"):
         fetch(PYXIS, places)
 
 
@@ -114,8 +114,8 @@ def test_what_no_place_has_is_reported_with_all_places_and_the_remedy(sources: S
         fetch(unpinned, sources)
 
     text = str(caught.value)
-    assert f"mirror {sources.mirror}: not there" in text
-    assert f"cache {sources.cache}: not there" in text
+    assert f"mirror {sources.mirror}: not found" in text
+    assert f"cache {sources.cache}: not found" in text
     assert "upstream https://github.com/: the name does not resolve" in text
     assert f"fetch https://github.com/{unpinned.path} elsewhere" in text
 
@@ -125,7 +125,7 @@ def test_missing_says_in_one_line_what_is_lacking_and_what_helps(sources: Source
 
     assert reason is not None
     assert "\n" not in reason
-    assert "enroot_3.4.1-1_amd64.deb (and 2 more) can't be had: mirror none was named" in reason
+    assert "enroot_3.4.1-1_amd64.deb (and 2 more) not found: mirror none was named" in reason
     assert "the name does not resolve" in reason
     assert "--mirror DIR or PYXIS_MATRIX_MIRROR" in reason
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import os
 from pathlib import Path
+import secrets
 import subprocess
 
 from .failure import Failure
@@ -65,7 +66,7 @@ def pack(settings: Settings, rootfs: Path, target: Path, prepare: Callable[[], N
         raise Failure(f"{target} is a directory")
     if not target.parent.is_dir():
         raise Failure(f"No such file or directory: {target.parent}")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
     command = ["mksquashfs", str(rootfs), str(partial), "-noappend", "-all-root", "-no-progress", "-exit-on-error"]
     # The node's devices are mounted there; what a running container shows below is not the image's.
     command += [*settings.squashfs_options, "-wildcards", "-e", "dev/*"]

@@ -15,7 +15,8 @@ from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import NOT_IMPORTED, NOT_STARTED, Steps
-from tests.support.expectations import differs
+from tests.support.expectations import differs, since
+from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
 from tests.support.oci.layers import Layer, Symlink
 from tests.support.oci.tiny import TinyImage
@@ -112,8 +113,14 @@ def test_a_file_below_a_link_of_a_lower_layer(steps: Steps, stack: Stack, cell: 
 
 def test_a_time_zone_that_is_a_link(steps: Steps, make_image: MakeImage, unpacked: Unpack, cell: Cell) -> None:
     image = unpacked(make_image({"/etc/localtime": Symlink("/opt/zone"), "/opt/zone": "mine\n"}))
-    lines = steps.inside(image, "readlink /etc/localtime; cat /etc/localtime | head -c 4")
-    assert (lines == ["/opt/zone", "mine"]) is differs(cell, "`/etc/localtime` as a link"), lines
+    lines = steps.inside(image, "readlink /etc/localtime; head -c 4 /etc/localtime")
+    if differs(cell, "`/etc/localtime` as a link"):
+        assert lines == ["/opt/zone", "mine"]
+    elif since(cell, enroot="3.5.0"):
+        assert lines == [*steps.on_the_host("readlink /etc/localtime"), "TZif"]
+    else:
+        # The node's is mounted where the image's leads to.
+        assert lines == ["/opt/zone", "TZif"]
 
 
 # -- configuration --------------------------------------------------------------------------------------------------
@@ -148,19 +155,26 @@ def test_a_folder_for_temporary_files_that_is_not_there(steps: Steps, make_image
     image = make_image()
     variables = {"TMPDIR": "/is/not/there"}
     if differs(cell, "a bad TMPDIR"):
-        assert steps.inside(image, "echo $TMPDIR", variables=variables) == ["/is/not/there"]
+        assert steps.inside(image, "echo in", variables=variables) == ["in"]
     else:
         # Although ENROOT_TEMP_PATH is set: GNU parallel goes by TMPDIR.
         steps.refused(image.reference, NOT_IMPORTED, variables=variables)
         steps.inside(image, "true")
 
 
-def test_a_name_with_a_space(steps: Steps, plain: TinyImage, container_name: str, cell: Cell) -> None:
-    option = f"--container-name={container_name} b"
+def test_a_name_with_a_space(steps: Steps, plain: TinyImage, folder: str, cell: Cell) -> None:
+    # In a folder of its own: such a container spoils every later `enroot list --fancy`, and so the other tests' steps.
+    own = f"export ENROOT_DATA_PATH={folder}; "
+    steps.shell.run(f"{own}enroot create --name 'a b' {plain.reference}")
+    done = steps.shell.run_unchecked(f"{own}enroot start 'a b' cat {IMAGE_MARKER}")
     if differs(cell, "a name with a space"):
-        assert steps.inside(plain, "echo in", option) == ["in"]
+        assert done.stdout == f"{plain.marker}\n", str(done)
     else:
-        steps.refused(plain.reference, NOT_STARTED, option)
+        assert done.status != 0, str(done)
+        assert plain.marker not in done.stdout, str(done)
+        # Nothing but the name is wrong.
+        steps.shell.run(f"{own}enroot create --name ab {plain.reference}")
+        assert steps.shell.run(f"{own}enroot start ab cat {IMAGE_MARKER}").stdout == f"{plain.marker}\n"
 
 
 def test_a_dollar_in_a_mounts_source(steps: Steps, plain: TinyImage, folder: str, cell: Cell) -> None:

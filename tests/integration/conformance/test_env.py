@@ -104,6 +104,7 @@ def test_the_command_line_wins_over_the_variable(steps: Steps, plain: TinyImage,
         ("READONLY=0", "touch /new 2> /dev/null && echo writable || echo read-only", ("writable", "read-only")),
         ("ENV=V", "echo $V", ("job", "image")),
     ],
+    ids=lambda it: "-".join(it) if isinstance(it, tuple) else it,
 )
 def test_options_by_variable(
     *, steps: Steps, image_with_v: TinyImage, cell: Cell, setting: str, script: str, answers: tuple[str, str]

@@ -197,7 +197,7 @@ def runs(
 def refused(
     shell: Shell, reference: str, says: str, variables: Mapping[str, str] | None = None, options: tuple[str, ...] = ()
 ) -> str:
-    """Expect that the import fails, that nothing ran in its place, and that the user is told why; return all of it.
+    """Expect that the import failed, that nothing ran in its place, and that the user is told why; return all of it.
 
     ``says`` are words of Pyxis or enroot for this very reason. Where they have none (it is curl or tar that speaks),
     `NOT_IMPORTED` is what is said, and the test shows by a second step that the image runs without the reason.

@@ -49,7 +49,7 @@ Pusher = Callable[..., Pushed]
 
 @pytest.fixture
 def to_token_registry(token_registry: OwnRegistry) -> Pusher:
-    """Return a function that pushes into the registry which passes enroot's first request: OCI images can be had."""
+    """Return a function that pushes into the registry which passes enroot's first request: OCI images work."""
     return lambda *images, **how: token_registry.push(TOKEN_REPOSITORY, new_marker(), *images, **how)
 
 

@@ -1,0 +1,11 @@
+"""Started by the first part of ``ci/bootstrap`` with the virtual environment's Python: the second part."""
+
+from pathlib import Path
+import sys
+
+# Not ci/machine itself, which Python put there: its modules are reached as ci.machine.NAME only.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from ci.machine.setup import run  # noqa: E402
+
+sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""Saying and taking the steps of bootstrap. Standard library only."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+import fcntl
+from pathlib import Path
+import sys
+import time
+
+from ci.errors import BootstrapError, PyxisMatrixError
+from ci.machine.steps import Kind, Step
+from ci.terminal import signals
+from ci.terminal.processes import Command, run_logged
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Killing apt-get outright would leave dpkg half-way; it is asked to stop, and given time to.
+_GRACE_S = 60.0
+
+
+def say(text: str) -> None:
+    """Say something to the person at the terminal; standard output belongs to the command."""
+    sys.stderr.write(f"bootstrap: {text}\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Exit with an error's message and its own code; after Ctrl-C and SIGTERM, once what has begun was ended."""
+    try:
+        with signals.handled():
+            yield
+    except PyxisMatrixError as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except signals.Interrupted as end:
+        say("interrupted")
+        sys.exit(end.exit_code)
+
+
+@contextmanager
+def one_at_a_time(*, waiting: bool) -> Iterator[None]:
+    """Keep two bootstraps of one checkout from making the same things at the same time."""
+    with (ROOT / "pyproject.toml").open(encoding="utf-8") as lock:
+        if waiting:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another ci/bootstrap in this checkout")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run(step: Step, env: Mapping[str, str]) -> None:
+    """Run a step's command; its output is kept back, and its last lines are shown if it fails."""
+    command = Command(words=step.command, env={**env, "DEBIAN_FRONTEND": "noninteractive"}, grace=_GRACE_S)
+    done = run_logged(command, log=None, split=False, clock=time.monotonic, watch=lambda _file: None)
+    if step.kind is Kind.TRY and not done.ok:
+        say(f"  went on without: exit code {done.exit_code}; it said last:\n{done.tail()}")
+        return
+    done.check(
+        BootstrapError,
+        f"failed to {step.title}",
+        where=str(command),
+        next_step="correct what the lines above say, and run ci/bootstrap again; it goes on where it stopped",
+    )
+    say(f"  done in {done.seconds:.1f} s")

@@ -1,0 +1,186 @@
+"""The first part of ``ci/bootstrap``: make the virtual environment ``.venv``, and go on inside it.
+
+Standard library only. What comes next (``ci.machine.setup``) runs inside the environment and may use its packages.
+"""
+
+from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Mapping
+from dataclasses import dataclass
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+import shutil
+import sys
+from typing import NoReturn
+
+from ci.engine.distribution import Distro, install_advice
+from ci.engine.finding import read_text
+from ci.errors import BootstrapError
+from ci.machine import taking
+from ci.machine.steps import Kind, Step, install
+from ci.machine.taking import ROOT, one_at_a_time, reported, say
+
+REQUIREMENTS = (
+    "nox>=2025.5.1",  # tags per parameter, default=False, interrupt_timeout, dependency groups
+    "packaging>=23",  # versions and specifiers of the matrix
+    "platformdirs>=4",  # the cache's place
+    "uv>=0.13",  # makes the sessions' environments
+)
+"""What the noxfile needs; all else is installed into the sessions' own environments."""
+STAMP = ".pyxis-matrix-bootstrap"
+"""Written into a virtual environment that bootstrap made; its text tells whether that is complete and up to date."""
+
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+_EPILOG = """\
+The engine is looked for in DOCKER_HOST, the docker context and the usual sockets of Docker and Podman. Where there is
+none, and this is root on Debian or Ubuntu, the distribution's is installed and started; elsewhere the commands to run
+are printed, and the exit status is 20.
+
+environment:
+  PYXIS_MATRIX_VENV    the virtual environment's folder (default: .venv beside this project's noxfile)
+  DOCKER_HOST          the engine to use; then no other is looked for, and none is installed
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What was found of Python on this machine."""
+
+    distro: Distro
+    root: bool
+    python: str
+    """The Python that the environment is made with."""
+    ensurepip: bool
+    """Whether that Python can make one; Debian packages that part apart."""
+    package: str | None
+    """The distribution's package with that part; ``None`` for a Python that did not come from it."""
+    venv: Path
+    ready: bool
+    foreign: bool
+    """There is something in the way at ``venv`` that bootstrap did not make."""
+
+
+def run(arguments: list[str]) -> NoReturn:
+    """Make the environment, or make sure that it is up to date, and run ``ci.machine.setup`` inside it."""
+    options = parse(arguments)
+    env = environment(os.environ)
+    with reported(), one_at_a_time(waiting=not options.dry_run):
+        facts = look(env)
+        steps = plan(facts)
+        if options.dry_run:
+            for step in steps:
+                say(f"would {step}")
+        elif steps:
+            _make(facts, steps, env)
+    # Where there is no environment yet, a dry run goes on without: planning needs no packages.
+    python = sys.executable if steps and options.dry_run else str(facts.venv / "bin/python")
+    script = str(Path(__file__).with_name("__main__.py"))
+    os.execve(python, [python, script, *arguments], env)  # noqa: S606 - takes this process's place, and its signals
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Return the options of ``ci/bootstrap``: ``dry_run``, and ``command`` as a list."""
+    parser = ArgumentParser(
+        prog="ci/bootstrap",
+        description="Set this machine up (virtual environment with nox, container engine), then run COMMAND in it.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("command", nargs=REMAINDER, metavar="COMMAND ...", help="for example: nox -s pyxis_basic")
+    options = parser.parse_args(arguments)
+    if options.command[:1] == ["--"]:
+        options.command = options.command[1:]
+    return options
+
+
+def look(env: Mapping[str, str]) -> Facts:
+    """Gather the facts; nothing is changed."""
+    distro, venv = Distro.of_this_machine(), place(env)
+    stamp = read_text(venv / STAMP)
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    # Never the Python of an environment: that may be about to go.
+    base = Path(sys.base_prefix) / "bin" / version
+    return Facts(
+        distro=distro,
+        root=os.geteuid() == 0,
+        python=str(base) if sys.prefix != sys.base_prefix and base.exists() else sys.executable,
+        ensurepip=importlib.util.find_spec("ensurepip") is not None,
+        package=f"{version}-venv" if distro.installable and sys.base_prefix == "/usr" else None,
+        venv=venv,
+        ready=stamp == fingerprint() and os.access(venv / "bin/nox", os.X_OK),
+        foreign=venv.exists() and stamp is None and (not venv.is_dir() or any(venv.iterdir())),
+    )
+
+
+def plan(facts: Facts) -> list[Step]:
+    """Return what has to be done, in order; nothing where the environment is there and up to date.
+
+    Raises ``BootstrapError`` where it can't be made, with the commands to run instead.
+    """
+    if facts.ready:
+        return []
+    if facts.foreign:
+        raise BootstrapError(
+            "the place of the virtual environment is taken by something that bootstrap did not make",
+            where=str(facts.venv),
+            next_step="move it away, or set PYXIS_MATRIX_VENV to a folder that does not exist yet",
+        )
+    packages = (facts.package,) if facts.package and not facts.ensurepip else ()
+    if not facts.ensurepip and not (packages and facts.root):
+        advice = install_advice(facts.distro, system="linux", packages=packages)
+        raise BootstrapError(
+            f"{facts.python} can't make a virtual environment",
+            why="its ensurepip module is missing" + (", and this is not root" if packages else ""),
+            next_step=advice if packages else "use a complete Python: put one first on PATH as python3",
+        )
+    python = str(facts.venv / "bin/python")
+    pip = (python, "-m", "pip", "install", "--disable-pip-version-check", *REQUIREMENTS)
+    return [
+        *install(packages, facts.distro),
+        Step(
+            kind=Kind.RUN,
+            title="make the virtual environment",
+            command=(facts.python, "-m", "venv", str(facts.venv)),
+        ),
+        Step(kind=Kind.RUN, title=f"install {', '.join(REQUIREMENTS)} into it", command=pip),
+    ]
+
+
+def fingerprint() -> str:
+    """Return what the stamp of an up-to-date virtual environment reads."""
+    parts = [*REQUIREMENTS, sys.base_prefix, f"{sys.version_info[0]}.{sys.version_info[1]}"]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def place(env: Mapping[str, str]) -> Path:
+    """Return the virtual environment's folder, whether or not it exists."""
+    return Path(env.get("PYXIS_MATRIX_VENV") or ROOT / ".venv").absolute()
+
+
+def environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return ``env`` with the system's folders on PATH: ``su`` leaves out where apt, dockerd and mmdebstrap look."""
+    folders = env.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join([*folders, *(folder for folder in _SYSTEM_FOLDERS if folder not in folders)])
+    return {key: value for key, value in env.items() if key != "PYTHONHOME"} | {"PATH": path}
+
+
+def _make(facts: Facts, steps: list[Step], env: Mapping[str, str]) -> None:
+    stamp = facts.venv / STAMP
+    try:
+        # Marked before it is filled: what an interruption leaves behind is recognised as ours, and incomplete.
+        shutil.rmtree(facts.venv, ignore_errors=True)
+        facts.venv.mkdir(parents=True)
+        stamp.write_text("incomplete\n", encoding="utf-8")
+        for step in steps:
+            say(str(step))
+            taking.run(step, env)
+        stamp.write_text(fingerprint(), encoding="utf-8")
+    except OSError as error:
+        raise BootstrapError(
+            "the virtual environment was not made",
+            where=str(facts.venv),
+            why=error.strerror or str(error),
+            next_step="set PYXIS_MATRIX_VENV to a folder that you can write to",
+        ) from error
