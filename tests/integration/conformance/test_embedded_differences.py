@@ -123,6 +123,17 @@ def test_a_time_zone_that_is_a_link(steps: Steps, make_image: MakeImage, unpacke
         assert lines == ["/opt/zone", "TZif"]
 
 
+def test_a_time_zone_that_is_a_link_to_a_folder(
+    steps: Steps, make_image: MakeImage, unpacked: Unpack, cell: Cell
+) -> None:
+    """Since 3.5.0 enroot copies the node's link with cp(1), which follows the image's to the node's folder."""
+    image = unpacked(make_image({"/etc/localtime": Symlink("/usr/share")}))
+    if differs(cell, "`/etc/localtime` as a link to a folder") or not since(cell, enroot="3.5.0"):
+        steps.inside(image, "true")
+    else:
+        steps.refused(image.reference, NOT_STARTED)
+
+
 # -- configuration --------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +157,8 @@ def test_an_image_that_asks_for_gpus(steps: Steps, make_image: MakeImage, unpack
         assert steps.inside(image, "echo $NVIDIA_VISIBLE_DEVICES") == ["all"]
     else:
         steps.refused(image.reference, "nvidia-container-cli")
+    # The way out on a node without a GPU.
+    steps.inside(image, "true", variables={"NVIDIA_VISIBLE_DEVICES": "void"})
 
 
 # -- options and variables ------------------------------------------------------------------------------------------

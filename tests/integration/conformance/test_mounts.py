@@ -34,6 +34,13 @@ def test_several_mounts_are_separated_by_commas(steps: Steps, plain: TinyImage, 
     assert lines == ["first", "second"]
 
 
+def test_of_two_options_only_the_last_is_mounted(steps: Steps, plain: TinyImage, folder: str) -> None:
+    """Slurm hands the plugin of a node one value for each option; nobody says that the other one is lost."""
+    steps.shell.run(f"mkdir {folder}/a {folder}/b")
+    options = (f"--container-mounts={folder}/a:/a", f"--container-mounts={folder}/b:/b")
+    assert steps.inside(plain, "test -e /a || echo no-a; test -e /b && echo b", *options) == ["no-a", "b"]
+
+
 @pytest.mark.parametrize("flags", ["ro", "unbindable+ro"])
 def test_a_read_only_mount_refuses_writes(steps: Steps, plain: TinyImage, folder: str, flags: str) -> None:
     _, said = steps.failing(plain, "touch /m/file", f"--container-mounts={folder}:/m:{flags}")

@@ -4,7 +4,8 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE, Steps
-from tests.support.expectations import since
+from tests.support.enroot import DOCKER_HUB, hub_at_home
+from tests.support.expectations import differs, since
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
 
@@ -23,6 +24,24 @@ def test_the_image_can_be_named_in_the_script(steps: Steps, tiny_image: TinyImag
     script = f"#!/bin/sh\n#SBATCH --container-image {reference}\ncat {IMAGE_MARKER}"
     output = steps.shell.sbatch(script, limit=PATIENCE)
     assert tiny_image.marker in output.splitlines()
+
+
+def test_a_bare_hash_in_the_script_ends_the_reference(
+    steps: Steps, tiny_image: TinyImage, local_registry: str, cell: Cell
+) -> None:
+    """Slurm cuts the value there, and Docker Hub is asked for an image that is called like the registry's host."""
+    host, _, port = local_registry.partition(":")
+    script = f"#!/bin/sh\n#SBATCH --container-image={tiny_image.reference}\necho it-ran"
+    proxies = ",".join(f"{name}={value}" for name, value in hub_at_home(local_registry).items())
+    status, output = steps.shell.sbatch_unchecked(script, f"--export=ALL,{proxies}", limit=PATIENCE)
+    assert status != 0, output
+    assert "it-ran" not in output
+    asked = (
+        f"{host}:{port}"
+        if differs(cell, "words of a registry that refuses")
+        else f"{DOCKER_HUB}library/{host}/manifests/{port} "
+    )
+    assert asked in output, output
 
 
 def test_the_log_tells_of_the_import(steps: Steps, tiny_image: TinyImage, cell: Cell) -> None:

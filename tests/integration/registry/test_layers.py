@@ -10,7 +10,7 @@ import pytest
 
 from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
-from tests.integration.registry.support import NOT_IMPORTED, Marked
+from tests.integration.registry.support import NOT_IMPORTED, Marked, refused
 from tests.support.cluster import Shell
 from tests.support.expectations import since
 from tests.support.markers import IMAGE_MARKER
@@ -159,6 +159,22 @@ def test_modes_and_links(cluster_shell: Shell, registry_client: RegistryClient, 
         "/data/link; cd /data; stat -c %a program secret folder; readlink link",
     )
     assert found == ["ran", "755", "640", "711", "program"]
+
+
+def test_a_closed_folder_that_its_own_layer_fills(
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, cell: Cell
+) -> None:
+    """Until 4.0.0 enroot unpacks a folder's mode with the folder, and what is in it can't be written any more."""
+    open_, closed = (
+        marked.image.plus(Layer.of({"/data": Directory(mode=mode), "/data/file": "x"})) for mode in (0o755, 0o555)
+    )
+    look = "stat -c %a /data; cat /data/file"
+    if since(cell, enroot="4.0.1"):
+        assert seen(cluster_shell, registry_client, marked, closed, look) == ["555", "x"]
+    else:
+        pushed = push(registry_client, f"layers/{marked.marker}", "closed", closed)
+        refused(cluster_shell, pushed.reference, NOT_IMPORTED)
+        assert seen(cluster_shell, registry_client, marked, open_, look) == ["755", "x"]
 
 
 def test_many_layers(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:

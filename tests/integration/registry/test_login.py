@@ -23,7 +23,7 @@ from tests.integration.registry.support import (
     user_files,
 )
 from tests.support.cluster import Shell
-from tests.support.expectations import differs
+from tests.support.expectations import differs, since
 from tests.support.oci.images import Pushed
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
@@ -87,6 +87,18 @@ def test_credentials_of_another_host(
     line = f"machine elsewhere.example login {login_registry.user} password {login_registry.password}"
     known = credentials(cluster_shell, line)
     assert turned_away(cluster_shell, login_registry.registry, guarded, asks_as(cell), known) == []
+
+
+def test_an_indented_line(
+    cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked, cell: Cell
+) -> None:
+    """From 4.0.0 on enroot finds the user in such a line, and not the password."""
+    own, user = login_registry.registry, login_registry.user
+    known = credentials(cluster_shell, f"  machine {own.name} login {user} password {login_registry.password}")
+    if differs(cell, "an indented line of credentials") or not since(cell, enroot="4.0.0"):
+        runs(cluster_shell, guarded.reference, marked.marker, known)
+    else:
+        assert turned_away(cluster_shell, own, guarded, asks_as(cell, user), known) == [user]
 
 
 def test_password_from_the_environment(
