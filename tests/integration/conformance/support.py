@@ -22,8 +22,8 @@ _RAN = "the-command-ran"
 
 NOT_IMPORTED = "failed to import docker image"
 """What Pyxis says of every import that failed."""
-NOT_STARTED = "couldn't start container"
-"""What Pyxis says of every container that did not start, beside the reason."""
+NOT_STARTED = "container start failed"
+"""What Pyxis says of every container that was there and did not start."""
 
 
 @dataclass(frozen=True, kw_only=True)

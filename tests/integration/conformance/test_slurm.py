@@ -89,7 +89,9 @@ def test_a_plugin_that_later_slurms_lack(login_node: Node, root_folder: str, cel
         return said if "fatal" in said or "Running as primary controller" in said else NotYet(said)
 
     said = wait_for("a controller that starts or gives up", probe, limit=PATIENCE)
-    login_node.run_unchecked(f"kill {started.stdout.strip()}")  # one that gave up is gone
+    # One that gave up is gone; one that has not writes its state before it goes.
+    pid = started.stdout.strip()
+    login_node.run_unchecked(f"kill {pid}; timeout 60 tail --pid={pid} --follow /dev/null")
     if since(cell, slurm="23.11"):
         assert "fatal" in said, said
         assert "cons_res" in said, said

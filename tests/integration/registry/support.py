@@ -60,15 +60,15 @@ class OwnRegistry:
 
     def wrong_passwords(self, image: Pushed) -> list[str]:
         """Return the users that the registry turned away from an image for their passwords, by its own log."""
-        lines = [line for line in self._log() if f'uri="/v2/{image.repository}/manifests/{image.tag}"' in line]
-        found = [re.search(r'error authenticating user \\"([^"\\]*)', line) for line in lines]
-        return sorted({match[1] for match in found if match})
+        asked = rf'uri="?/v2/{image.repository}/manifests/{image.tag}"? '
+        refusal = re.compile(rf'error authenticating user \\"([^"\\]*)\\".* http.request.{asked}')
+        return sorted({match[1] for line in self._log() if (match := refusal.search(line))})
 
     def statuses(self, image: Pushed) -> set[int]:
         """Return the statuses with which the registry answered the jobs that asked for an image, by its own log."""
         request = re.compile(rf'"(?:HEAD|GET) /v2/{image.repository}/manifests/{image.tag} HTTP/[^"]*" (\d+) ')
-        found = [request.search(line) for line in self._log() if "python-requests" not in line]
-        return {int(match[1]) for match in found if match}
+        lines = [line for line in self._log() if "python-requests" not in line]  # which is this process
+        return {int(match[1]) for line in lines if (match := request.search(line))}
 
     def _log(self) -> list[str]:
         return self.container.logs().decode(errors="replace").splitlines()

@@ -164,10 +164,13 @@ def test_modes_and_links(cluster_shell: Shell, registry_client: RegistryClient, 
 def test_a_closed_folder_that_its_own_layer_fills(
     cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, cell: Cell
 ) -> None:
-    """Until 4.0.0 enroot unpacks a folder's mode with the folder, and what is in it can't be written any more."""
-    open_, closed = (
-        marked.image.plus(Layer.of({"/data": Directory(mode=mode), "/data/file": "x"})) for mode in (0o755, 0o555)
-    )
+    """Until 4.0.0 a folder has its mode once the archive goes on elsewhere, and what comes later can't be written."""
+
+    def image(mode: int) -> Image:
+        entries = (("/data", Directory(mode=mode)), ("/elsewhere", "x"), ("/data/file", "x"))
+        return marked.image.plus(Layer.in_order(entries))
+
+    open_, closed = image(0o755), image(0o555)
     look = "stat -c %a /data; cat /data/file"
     if since(cell, enroot="4.0.1"):
         assert seen(cluster_shell, registry_client, marked, closed, look) == ["555", "x"]
