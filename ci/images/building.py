@@ -94,7 +94,7 @@ class Builder:
                 f"{cell.id} needs an engine of its own architecture",
                 where=f"{self._engine.found.url} runs {self._engine.arch} code",
                 why="starting a container needs a single-threaded process, and an emulated one never is",
-                next_step=f"run it on a machine with {cell.arch} hardware; the ports of a remote engine are not reachable",
+                next_step=f"run it on a machine with {cell.arch} hardware; a remote engine's ports are not reachable",
             )
         artefacts = tuple(self._fetch(artefact) for artefact in planned.artefacts)
         observed = observe(self._engine, self.ensure(planned.slurm).identity)
