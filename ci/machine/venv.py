@@ -68,9 +68,10 @@ def run(arguments: list[str]) -> NoReturn:
     with reported(), one_at_a_time(waiting=not options.dry_run):
         facts = look(env)
         steps = plan(facts)
-        for step in steps:
-            say(f"{'would ' if options.dry_run else ''}{step}")
-        if steps and not options.dry_run:
+        if options.dry_run:
+            for step in steps:
+                say(f"would {step}")
+        elif steps:
             _make(facts, steps, env)
     # Where there is no environment yet, a dry run goes on without: planning needs no packages.
     python = sys.executable if steps and options.dry_run else str(facts.venv / "bin/python")
@@ -173,6 +174,7 @@ def _make(facts: Facts, steps: list[Step], env: Mapping[str, str]) -> None:
         facts.venv.mkdir(parents=True)
         stamp.write_text("incomplete\n", encoding="utf-8")
         for step in steps:
+            say(str(step))
             taking.run(step, env)
         stamp.write_text(fingerprint(), encoding="utf-8")
     except OSError as error:

@@ -286,6 +286,7 @@ def test_an_environment_counts_only_once_it_is_complete(
     (tmp_path / "venv/leftover").touch()
     venv.run(["nox"])
     assert [stamp for _, stamp in seen] == ["incomplete\n"] * 2
+    assert seen[0][0] == "make the virtual environment"
     assert (facts.venv / STAMP).read_text(encoding="utf-8") == fingerprint()
     assert not (facts.venv / "leftover").exists()
     assert second_part[0][0] == str(facts.venv / "bin/python")
