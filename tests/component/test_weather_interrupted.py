@@ -126,7 +126,7 @@ def test_a_killed_run_is_cleared_and_its_id_is_free_again(
     assert process.end() == -signal.SIGKILL
     until("clearing up behind it", lambda: not left_behind(api, run) and not launching.state_dir(run, LEGACY).exists())
     again = start("true")
-    again.end()
+    assert again.end() == 0, again.output
     assert "taking down" in again.output
     nothing_left()
 
