@@ -87,6 +87,13 @@ def component(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutations(session: nox.Session) -> None:
+    """Break product and cluster on purpose, and show which suite turns red (`-- CELL`, `-- --only NAME`)."""
+    needs_the_sdk(session)
+    run(session, venv_with(session, "run", "test"), "python", "-m", "tests.mutations", *session.posargs)
+
+
+@nox.session(default=False)
 def images(session: nox.Session) -> None:
     """Build the images of a group or of cells (`-- --group edges`, `-- CELL`)."""
     command(session, "images")
