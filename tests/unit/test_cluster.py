@@ -11,7 +11,7 @@ import pytest
 
 from ci.engine.build_client import BuildClient
 from ci.engine.connection import Answer, Engine
-from ci.engine.finding import FoundEngine, Kind
+from ci.engine.finding import EngineKind, FoundEngine
 from ci.environment import cluster, configuration, usable
 from ci.environment.cluster import Cluster, Node
 from ci.environment.plan import EnvironmentPlan, plan_environment
@@ -237,7 +237,7 @@ def test_another_refusal_is_not_taken_for_a_port() -> None:
 # -- what a node may do ---------------------------------------------------------------------------------------------
 
 
-def started(plan: EnvironmentPlan, kind: Kind = "docker") -> dict[str, Any]:
+def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any]:
     """Start a cell's node in an engine that only remembers how; return what it was asked for."""
     asked: dict[str, Any] = {}
 
