@@ -150,7 +150,7 @@ def test_more_memory_than_the_machine_has_shows_state_and_reason(spoil: Spoil, f
     error = fails()
     assert "nodes idle on n1" in error
     assert "Low RealMemory" in error
-    assert "RealMemory or name does not fit" in error
+    assert "wrong RealMemory or name" in error
 
 
 def test_what_never_comes_ends_at_the_limit_with_state_and_logs(spoil: Spoil, fails: Callable[..., str]) -> None:
