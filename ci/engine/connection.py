@@ -28,6 +28,8 @@ LABEL = "pyxis-matrix"
 LABEL_RUN = f"{LABEL}.run"
 LABEL_CELL = f"{LABEL}.cell"
 LABEL_ROLE = f"{LABEL}.role"
+LABEL_NAME = f"{LABEL}.name"
+"""A name that somebody chose for an object: an image's own, or the second host name of a registry."""
 LABEL_ORIGIN = f"{LABEL}.origin"
 """Of a base image: where it comes from, and when."""
 
@@ -180,6 +182,10 @@ class Engine:
         """Remove the local images whose names start with ``prefix`` (those that a run's registry was fed from)."""
         return untag(self.api, prefix)
 
+    def untag_exactly(self, name: str) -> None:
+        """Remove one name of a local image."""
+        _gone(name, lambda: self.api.images.remove(name))
+
 
 def names_below(api: docker.DockerClient, prefix: str) -> list[str]:
     """Return the names of local images that start with ``prefix``."""
@@ -221,8 +227,14 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
         # Only a running registry has a port, and only one that has run was pushed to.
         if container.labels.get(LABEL_ROLE) == "registry":
             ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
-            removed += [tag for port in ports for tag in untag(api, f"localhost:{port}/")]
+            hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
+            removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
         removed += _gone(container.name or container.id or "", lambda it=container: it.remove(force=True, v=True))
+    for image in api.images.list(filters=query):
+        # Images that are built upon it inherit the label, and have names of their own.
+        name = image.labels.get(LABEL_NAME)
+        if name in image.tags:
+            removed += _gone(name, lambda it=name: api.images.remove(it))
     for network in api.networks.list(filters=query):
         removed += _gone(network.name or "", network.remove)
     for volume in api.volumes.list(filters=query):
