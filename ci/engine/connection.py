@@ -230,10 +230,10 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
             hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
             removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
         removed += _gone(container.name or container.id or "", lambda it=container: it.remove(force=True, v=True))
-    for image in api.images.list(filters=query):
+    for image in api.api.images(filters=query):  # as in `names_below`
         # Images that are built upon it inherit the label, and have names of their own.
-        name = image.labels.get(LABEL_NAME)
-        if name in image.tags:
+        name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
+        if name in (image.get("RepoTags") or ()):
             removed += _gone(name, lambda it=name: api.images.remove(it))
     for network in api.networks.list(filters=query):
         removed += _gone(network.name or "", network.remove)

@@ -1,7 +1,7 @@
 """The job image under names that somebody's Dockerfiles begin with (``FROM python:3.11-slim``).
 
-An image of its own, which differs from the job image in nothing but labels: so that one that a killed run leaves is
-found again and removed. It must not be taken for the real one later.
+An image of its own, with labels, so that one that a killed run leaves is found again and removed: it must not be taken
+for the real one later.
 """
 
 import io
@@ -14,7 +14,9 @@ from ci.environment.service import Place
 from ci.errors import SelectionError
 from ci.terminal import signals
 
-ROLE = "base-image"
+_ROLE = "base-image"
+# Debian's pip wants to be told that there is nobody else's Python to spoil; that of the images it stands for does not.
+_CONTAINERFILE = "FROM {}\nENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore\n"
 
 
 def check(engine: Engine, names: tuple[str, ...]) -> None:
@@ -39,9 +41,9 @@ def name_job_image(place: Place, job_image: str, names: tuple[str, ...]) -> None
             with signals.shielded():  # made and on the stack, or neither
                 place.stack.callback(place.engine.untag_exactly, name)
                 place.engine.api.images.build(
-                    fileobj=io.BytesIO(f"FROM {job_image}\n".encode()),
+                    fileobj=io.BytesIO(_CONTAINERFILE.format(job_image).encode()),
                     tag=name,
-                    labels={**place.labels(ROLE), LABEL_NAME: name},
+                    labels={**place.labels(_ROLE), LABEL_NAME: name},
                     rm=True,
                 )
         except (APIError, BuildError, RequestException) as error:

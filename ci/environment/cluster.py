@@ -152,13 +152,21 @@ def _files(plan: EnvironmentPlan, keys: Secrets, *, first: bool) -> Mapping[str,
     return files
 
 
-def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse) -> None:
-    """Copy wheels to where pip on the nodes looks for them."""
-    wheels = {
-        f"{WHEELS}/{wheel.relative_to(house.path).as_posix()}": InsideFile(content=wheel.read_bytes())
-        for wheel in sorted(house.path.rglob("*.whl"))
-    }
-    engine.put(cluster.login.container, wheels)
+def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str) -> None:
+    """Copy wheels to where pip on the nodes looks for them, and have a pip there where they hold one.
+
+    :param python: major and minor version of the nodes' Python.
+    """
+    wheels = {f"{WHEELS}/{it.relative_to(house.path).as_posix()}": it for it in sorted(house.path.rglob("*.whl"))}
+    engine.put(cluster.login.container, {path: InsideFile(content=it.read_bytes()) for path, it in wheels.items()})
+    for pip in (path for path, it in wheels.items() if it.name.startswith("pip-")):
+        files = {
+            # pip runs from its wheel; Debian's Python looks for packages here.
+            f"/usr/local/lib/python{python}/dist-packages/pip.pth": InsideFile(content=f"{pip}\n".encode()),
+            "/usr/local/bin/pip": InsideFile(content=b'#!/bin/sh\nexec python3 -m pip "$@"\n', mode=0o755),
+        }
+        for node in cluster.nodes:
+            engine.put(node.container, files)
 
 
 def last_words(engine: Engine, node: Node) -> str:

@@ -189,7 +189,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
     place.stack.callback(_save_logs, lambda: _logs(engine, nodes, served), logs)
     login = _login(usable.wait_for_port(engine, nodes), users.job_user(options), keys, state)
     if images.node_wheels:
-        cluster.put_wheels(engine, nodes, images.node_wheels)
+        cluster.put_wheels(engine, nodes, images.node_wheels, images.observed.python)
     return _Started(cluster=nodes, registry=served, login=login, at=at)
 
 
