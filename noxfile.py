@@ -29,7 +29,6 @@ from ci.python import venvs
 from ci.terminal import signals
 
 nox.needs_version = ">=2025.5.1"
-nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `venv_with`
 
@@ -275,6 +274,7 @@ def venv_with(
         requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release, *beside),
         constraints=MATRIX.subject.constraints if subject else (),
         checkout=checkout,
+        python=session.python if isinstance(session.python, str) else sys.executable,  # --force-python
     )
     with one_message(session):
         return venvs.shared(session.cache_dir.parent, "-".join(groups), packages)
@@ -284,7 +284,7 @@ def run(session: nox.Session, venv: Path, program: str, *arguments: str) -> None
     """Run a program of a virtual environment, which is also the first on PATH for what it starts itself."""
     session.run(
         *(str(venv / "bin" / program), *arguments),
-        env={"VIRTUAL_ENV": str(venv), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"},
+        env={"VIRTUAL_ENV": str(venv), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
         interrupt_timeout=PATIENCE,
         terminate_timeout=PATIENCE,
     )

@@ -1,4 +1,4 @@
-"""How a started environment is handed to tests and tools: one JSON file, named by one environment variable."""
+"""The description of a started environment for tests and tools: a JSON file, named by an environment variable."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,12 +21,12 @@ class Login:
     port: int
     user: str
     password: str
-    """Empty where no login by password is offered."""
+    """Empty if there is no login by password."""
     private_key: str
     known_hosts: str
-    """Holds the node's host key: it is known in advance, so nothing has to be accepted unseen."""
+    """A file with the node's host key. The key is known in advance, so that none is accepted unseen."""
     home: str
-    """A folder to be used as HOME by tools that only read ``~/.ssh``; it lives as long as the environment."""
+    """A folder for use as HOME by tools that read only ``~/.ssh``; it exists as long as the environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +80,16 @@ def save(path: Path, environment: EnvironmentFile) -> None:
     draft = path.with_name(f".{path.name}")
     draft.touch(mode=0o600)
     draft.write_text(json.dumps({"schema": SCHEMA, **asdict(environment)}, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)  # whoever is killed meanwhile leaves no half of it behind
+    draft.replace(path)  # atomic, so that a killed process leaves no incomplete file
 
 
 def load(path: str | Path) -> EnvironmentFile:
-    """Read the file; ``LaunchError`` when it is gone or was written by another version."""
+    """Read the file; ``LaunchError`` if it is missing or was written by another version."""
     try:
         return _parsed(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LaunchError(
-            "the environment's file can't be read",
+            "the environment's file is missing or invalid",
             where=str(path),
             why=str(error),
             next_step="start an environment with `python -m ci up CELL`, or unset " + VARIABLE,

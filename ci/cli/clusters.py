@@ -1,4 +1,4 @@
-"""Commands for a cluster that a person works on: up, shell, logs, down."""
+"""Commands for a cluster to work on by hand: up, shell, logs, down."""
 
 import argparse
 from dataclasses import replace
@@ -64,10 +64,10 @@ def down(asked: argparse.Namespace) -> int:
             raise EngineError(
                 f"{len(stuck)} objects could not be removed",
                 where=", ".join(stuck),
-                why="what the engine said stands above",
-                next_step="mend the engine (often: restart it), and try again",
+                why="the engine's messages are shown above",
+                next_step="repair the engine (often: restart it), and try again",
             )
-        # Also those whose run was killed before it could write what is in it.
+        # Also the folders of runs that were killed before they wrote the environment's file.
         launching.forget_all()
         console.say(f"removed {len(removed)} leftovers" if removed else "nothing is left")
         return 0
@@ -77,7 +77,7 @@ def down(asked: argparse.Namespace) -> int:
 
 
 def say_how_to_enter(plan: EnvironmentPlan) -> None:
-    """Say what a person can do with an environment that stays up."""
+    """Print how to enter an environment that stays up, and how to take it down."""
     run = plan.options.run
     file = environment_file.load(launching.state_dir(run, plan.cell.id) / launching.ENVIRONMENT_FILE)
     login = file.login
@@ -97,7 +97,7 @@ def say_how_to_enter(plan: EnvironmentPlan) -> None:
 
 
 def _all_up() -> list[tuple[Path, EnvironmentFile]]:
-    """Return the environments that left their keys on this machine, oldest first."""
+    """Return the environments whose files are on this machine, oldest first."""
     found = sorted((paths.cache_dir() / "environments").glob(f"*/*/{launching.ENVIRONMENT_FILE}"))
     return [(path.parent, environment_file.load(path)) for path in found]
 

@@ -57,7 +57,7 @@ def images(asked: argparse.Namespace) -> int:
         group = rows.cells(asked.group or default_group(rows, os.environ), host)
         chosen = tuple(cell for cell in group if cell.arch is host)
         if left := len(group) - len(chosen):
-            console.say(f"{left} cells of another architecture are left to an engine of their own")
+            console.say(f"{left} cells of another architecture are left out; they need a machine of their own")
     options = Options.of(asked)
     where = Sources.from_environment(options.mirror)
     builder = Builder(connect(), where, logs=options.results / options.run / "images")
@@ -89,7 +89,7 @@ def run(asked: argparse.Namespace) -> int:
     rows, options = loading.load(), Options.of(asked)
     plan = plan_environment(rows.cell(asked.cell, Arch.host()), rows, options)
     code, result = running.run(plan, asked.command)
-    with suppress(OSError):  # nobody reads any more; what came of it stands in the exit code and the result
+    with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
         reports.show([result], stream=sys.stderr, root=options.results / options.run)
     if options.keep:
         say_how_to_enter(plan)
@@ -124,7 +124,7 @@ def pins(asked: argparse.Namespace) -> int:
 
 
 def _pin_images(rows: Matrix, cells: Iterable[Cell]) -> None:
-    """Record the digests of the images that are pulled; one that no registry answers for keeps the digest it had."""
+    """Record the digests of the images that are pulled; if no registry answers, the earlier digest is kept."""
     wanted = [image for cell in cells for image in plan_environment(cell, rows, Options()).images.all()]
     references = {member.pulled_as for image in wanted for member in image.family()} - {""}
     try:
@@ -141,7 +141,7 @@ def _print_images(builder: Builder) -> None:
     for built in builder.done:
         made = "built" if built.built else "reused"
         table.add_row(built.plan.folder, built.plan.variant, made, f"{built.seconds:.1f}", f"{built.size / 1e6:.0f}")
-    # Not cut where there is no terminal whose width would be a reason.
+    # Without a terminal there is no width to cut lines to.
     RichConsole(width=None if sys.stdout.isatty() else 160).print(table)
 
 

@@ -1,4 +1,4 @@
-"""What this machine offers, with the fix for what it lacks."""
+"""Checks of this machine, with the fix for what is missing."""
 
 import argparse
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ci.terminal import console
 
 
 def examine(_: argparse.Namespace) -> int:
-    """Check what this machine offers; every line that is not right says how to mend it."""
+    """Check this machine; each line with an error has the fix."""
     failures = 0
 
     def check(name: str, ask: Callable[[], str]) -> None:

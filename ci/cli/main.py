@@ -19,10 +19,10 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(
         f"the package {missing.name} is missing from {sys.executable}\n"
-        "  next: nox -s ci -- COMMAND (nox installs what is needed), or pip install --group run"
+        "  next: nox -s ci -- COMMAND (nox installs it), or pip install --group run"
     )
 
-# Commands that only write to stdout; who has read enough of it may leave.
+# Commands that only print; for them a closed stdout (`| head`) is no error.
 _LISTS = ("cells", "report", "logs")
 _DESCRIPTION = """\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         verb = _verb(verbs, name, handler, text)
         verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
 
-    down = _verb(verbs, "down", clusters.down, "take environments down, leftovers of killed runs included")
+    down = _verb(verbs, "down", clusters.down, "take environments down; with --all also leftovers of killed runs")
     down.add_argument("which", nargs="?", metavar="CELL|RUN")
     down.add_argument("--all", action="store_true", help="everything with this project's label")
 
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("run", nargs="?", help="a run id (default: the latest)")
     report.add_argument("--format", choices=("text", "md", "html"), default="text")
 
-    _verb(verbs, "doctor", doctor.examine, "check what this machine offers, with the fix for what it lacks")
+    _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
     pins = _verb(verbs, "pins", commands.pins, "record upstream's checksums in containers/pins.toml")
     pins.add_argument("--group", default="full", help="the cells whose artefacts are recorded (default: full)")
     return top
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. A user's mistake is one message, never a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # What follows `--` is somebody else's command line; argparse would look for options of ours in it.
+    # After `--` comes another program's command line; argparse would look for our options in it.
     own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     parsed = parser().parse_args(own, argparse.Namespace(command=command))
     handler: Callable[[argparse.Namespace], int] | None = parsed.handler
@@ -106,7 +106,7 @@ def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespac
         console.fail(str(stop))
         return stop.exit_code
     except BrokenPipeError:
-        # Somebody closed our stdout (`| head`); Python must not complain about it at exit. For a list that is no error.
+        # stdout was closed (`| head`). Replace it, so that Python prints no error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0 if is_list else PyxisMatrixError.exit_code
     except OSError as error:

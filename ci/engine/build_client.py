@@ -1,8 +1,8 @@
-"""Find a command-line client that can build with BuildKit, among all that stand on PATH.
+"""Find a command-line client on PATH that can build with BuildKit.
 
-The first ``docker`` on PATH is not always the one: since version 23 it builds only with its buildx plugin, which
-distributions package apart, while an older client further back on PATH has BuildKit built in. Tools under test call
-``docker build`` themselves, so they have to be given a client that works.
+The first ``docker`` on PATH may not be able to: since version 23 it needs its buildx plugin, which is a package of its
+own, while an older client further back on PATH has BuildKit built in. Tools under test call ``docker build``
+themselves, so they need a client that works.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,11 +13,11 @@ import subprocess
 import sys
 
 from ci.engine.distribution import Distro, install_advice
-from ci.engine.finding import FoundEngine, Kind, version_number
+from ci.engine.finding import EngineKind, FoundEngine, version_number
 from ci.errors import EngineError
 
 Probe = Callable[[tuple[str, ...]], tuple[int, str]]
-"""Runs a command and returns its exit status and what it printed; status 127 where it can't be started."""
+"""Runs a command and returns its exit status and what it printed; status 127 if starting it failed."""
 
 _NEEDS_BUILDX = (23, 0)
 _BUILDKIT_BUILT_IN = (18, 9)
@@ -29,18 +29,18 @@ class BuildClient:
     """A client that can build with BuildKit (or Podman's own builder)."""
 
     path: Path
-    kind: Kind
+    kind: EngineKind
     version: str
     buildx: bool
     environment: Mapping[str, str] = field(default_factory=dict)
-    """What has to stand in its environment: it builds with BuildKit, and against the engine that was found."""
+    """Its environment variables: they make it build with BuildKit, and point it to the engine that was found."""
 
 
 def find_build_client(
     env: Mapping[str, str] | None = None,
     *,
     engine: FoundEngine | None = None,
-    kind: Kind | None = None,
+    kind: EngineKind | None = None,
     platform: str = sys.platform,
     probe: Probe | None = None,
     executables: Callable[[str, str], Iterable[Path]] | None = None,
@@ -48,8 +48,8 @@ def find_build_client(
     """Return the first client on PATH that can build: every ``docker`` in order, then every ``podman``.
 
     With ``engine``, only a client of that engine's kind is taken (an image that Podman built is not in Docker's store),
-    and its environment points to that engine. ``kind`` asks for one where there is no engine yet. Raises
-    ``EngineError`` with the packages to install where there is no client.
+    and its environment points to that engine. ``kind`` asks for a kind of client when there is no engine yet. Raises
+    ``EngineError`` with the packages to install if there is no client.
     """
     env = os.environ if env is None else env
     kind = engine.kind if engine else kind
@@ -66,19 +66,19 @@ def find_build_client(
     distro = Distro.of_this_machine()
     raise EngineError(
         "no docker or podman client on PATH can build images with BuildKit",
-        where="; ".join(refused) or "PATH holds neither docker nor podman",
+        where="; ".join(refused) or "neither docker nor podman is on PATH",
         why="a docker client from version 23 on needs its buildx plugin",
         next_step=install_advice(distro, system=platform, packages=distro.client_packages(kind or "docker")),
     )
 
 
 def examine(path: Path, probe: Probe) -> BuildClient | str:
-    """Return the client at ``path``, or the reason why it can't build."""
+    """Return the client at ``path``, or the reason why building with it fails."""
     status, text = probe((str(path), "--version"))
     version = _version_word(text)
     number = version_number(version)
     if status != 0 or number is None:
-        return "does not say its version"
+        return "does not print its version"
     if "podman" in text.lower():  # also Debian's podman-docker, which is called docker
         return BuildClient(path=path, kind="podman", version=version, buildx=False)
     buildx = probe((str(path), "buildx", "version"))[0] == 0
@@ -86,12 +86,12 @@ def examine(path: Path, probe: Probe) -> BuildClient | str:
         return f"version {version} without its buildx plugin"
     if number < _BUILDKIT_BUILT_IN:
         return f"version {version} is too old for BuildKit"
-    # Set for newer clients too: there it turns a silent fall-back to the classic builder into an error.
+    # Newer clients get it, too: it makes them fail instead of falling back silently to the classic builder.
     return BuildClient(path=path, kind="docker", version=version, buildx=buildx, environment={"DOCKER_BUILDKIT": "1"})
 
 
 def executables_on_path(name: str, search_path: str) -> list[Path]:
-    """Return every executable called ``name`` on ``search_path``, in order, each file once."""
+    """Return all executables called ``name`` on ``search_path``, in order, each file once."""
     found: dict[Path, Path] = {}
     for folder in filter(None, search_path.split(os.pathsep)):
         path = Path(folder) / name
@@ -101,7 +101,7 @@ def executables_on_path(name: str, search_path: str) -> list[Path]:
 
 
 def run_probe(command: tuple[str, ...]) -> tuple[int, str]:
-    """Run a client for its answer only; 127 where it can't be started or does not end within half a minute."""
+    """Run a client and return status and output; 127 if it does not start, or does not end within half a minute."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False

@@ -1,7 +1,7 @@
-"""The container engine: one connection, labels on everything, and nothing that outlives its run.
+"""The connection to the container engine, and the labels on everything that is created there.
 
-All Docker objects that this project makes carry the labels below; ``reap`` finds them by label alone, so that what a
-killed run left behind can always be cleared, and objects of others are never touched.
+All objects that this project creates have the labels below. ``reap`` finds them by label alone, so that leftovers of a
+killed run can always be removed, and objects of others are never touched.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ LABEL_NAME = f"{LABEL}.name"
 LABEL_ORIGIN = f"{LABEL}.origin"
 """Of a base image: where it comes from, and when."""
 
-# An engine that is asked to stop many containers at once can take its time; requests' own default is 60 s.
+# Stopping many containers at once can take long; the default of requests is 60 s.
 _API_LIMIT_SECONDS = 120
 
 
@@ -44,7 +44,7 @@ def labels(run: str, cell_id: str, role: str) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class InsideFile:
-    """A file to be placed into a container before it starts."""
+    """A file to be copied into a container before it starts."""
 
     content: bytes
     mode: int = 0o644
@@ -74,7 +74,7 @@ class Engine:
         return Arch.parse(str(self.api.version()["Arch"]))
 
     def image_exists(self, tag: str) -> bool:
-        """Tell whether the engine holds an image of that name."""
+        """Tell whether the engine has an image of that name."""
         try:
             self.api.images.get(tag)
         except ImageNotFound:
@@ -82,7 +82,7 @@ class Engine:
         return True
 
     def pull(self, reference: str, platform: str) -> bool:
-        """Pull an image; False when the registry can't be reached or does not have it."""
+        """Pull an image; False if the registry does not answer or does not have it."""
         try:
             self.api.images.pull(reference, platform=platform)
         except (APIError, RequestException):
@@ -97,7 +97,7 @@ class Engine:
             return None
 
     def put(self, container: "Container", files: Mapping[str, InsideFile]) -> None:
-        """Place files into a container that need not be running; works with a remote engine too."""
+        """Copy files into a container, running or not; works with a remote engine, too."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             for path, file in sorted(files.items()):
@@ -144,7 +144,7 @@ class Engine:
         return {network: self.api.api.create_endpoint_config(aliases=[alias])}
 
     def alive(self, container: "Container") -> bool | str:
-        """Return True while a container runs, else a sentence that says how it ended."""
+        """Return True while a container runs, else how it ended, as a sentence."""
         try:
             container.reload()
         except NotFound:
@@ -156,7 +156,7 @@ class Engine:
         return f"the container ended with exit code {state['ExitCode']}{detail}"
 
     def log_tail(self, container: "Container", lines: int = 20) -> str:
-        """Return the last lines that a container wrote; empty when it is gone."""
+        """Return the last lines that a container wrote; empty if it is removed."""
         try:
             return bytes(container.logs(tail=lines)).decode(errors="replace")
         except (APIError, RequestException):
@@ -179,7 +179,7 @@ class Engine:
         return reap(self.api, filters)
 
     def untag(self, prefix: str) -> list[str]:
-        """Remove the local images whose names start with ``prefix`` (those that a run's registry was fed from)."""
+        """Remove the local images whose names start with ``prefix``: those that were pushed to a run's registry."""
         return untag(self.api, prefix)
 
     def untag_exactly(self, name: str) -> None:
@@ -189,9 +189,9 @@ class Engine:
 
 def names_below(api: docker.DockerClient, prefix: str) -> list[str]:
     """Return the names of local images that start with ``prefix``."""
-    # The list alone: docker-py's images are each looked up again, and others may remove some meanwhile.
+    # The plain list: docker-py's objects would look up each image again, and others may remove some meanwhile.
     images: list[dict[str, Any]] = api.api.images()
-    # Tags first: an image whose tag went to a newer one is known by its digest alone.
+    # Digests too: an image whose tag was moved to a newer one has only its digest.
     names: list[str] = [
         name for key in ("RepoTags", "RepoDigests") for image in images for name in image.get(key) or ()
     ]
@@ -217,14 +217,14 @@ def left(api: docker.DockerClient) -> list[str]:
 def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
     """Remove every container, network and volume with this project's label (and the given ones); return their names.
 
-    With a registry go the local names of what was pushed to it. Safe to call twice, and while another process removes
-    the same objects.
+    With a registry, the local names of what was pushed to it are removed, too. It is safe to call this twice, and while
+    another process removes the same objects.
     """
     wanted = [f"{LABEL}=1", *(f"{key}={value}" for key, value in (filters or {}).items())]
     query: dict[str, Any] = {"label": wanted}
     removed = []
     for container in api.containers.list(all=True, filters=query, ignore_removed=True):
-        # Only a running registry has a port, and only one that has run was pushed to.
+        # Only a running registry has a port; images were pushed only to one that ran.
         if container.labels.get(LABEL_ROLE) == "registry":
             ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
             hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
@@ -257,7 +257,7 @@ def connect() -> Engine:
 
 
 def explain(error: Exception, doing: str) -> PyxisMatrixError:
-    """Turn what docker-py raised while ``doing`` something into an error a person can act on."""
+    """Turn an error that docker-py raised while ``doing`` something into one of ours, with the next command."""
     text = str(getattr(error, "explanation", None) or error)
     if disk_is_full(text):
         return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
@@ -265,9 +265,9 @@ def explain(error: Exception, doing: str) -> PyxisMatrixError:
 
 
 def _gone(name: str, remove: Any) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped
-    """Remove one object, tolerating that it has vanished or is just being removed by somebody else.
+    """Remove one object; it may be gone, or another process may be removing it.
 
-    One that stays is named, and the others are still tried.
+    If that fails, warn and go on.
     """
     problem: Exception | None = None
     for _ in range(5):
@@ -277,10 +277,10 @@ def _gone(name: str, remove: Any) -> list[str]:  # noqa: ANN401 - docker-py's me
             return []
         except APIError as error:
             problem = error
-            if error.status_code not in {409, 500, 403}:  # in use by a container that is on its way out
+            if error.status_code not in {409, 500, 403}:  # in use by a container that is being removed
                 break
             time.sleep(0.2)
-        except RequestException as error:  # it does not answer; asking again would take as long
+        except RequestException as error:  # no answer; asking again would take as long
             problem = error
             break
         else:

@@ -1,8 +1,8 @@
-"""Find the container engine of this machine the way its users expect, and prove that it answers.
+"""Find the container engine of this machine, and check that it answers.
 
-The order is the docker client's own: ``DOCKER_HOST``, then the docker context (``DOCKER_CONTEXT``, ``currentContext``
-of its configuration), then the sockets that the usual engines open. Whoever names an engine gets that one or an error,
-never silently another one. What touches the machine is passed in, so that tests need none.
+The order is that of the docker client: ``DOCKER_HOST``, then the docker context (``DOCKER_CONTEXT``, ``currentContext``
+of its configuration), then the sockets of the usual engines. If the user names an engine, only that one is tried.
+Functions that touch the machine are parameters, so that tests need no engine.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,11 +22,11 @@ from urllib.parse import SplitResult, urlsplit
 from ci.engine.distribution import Distro, install_advice
 from ci.errors import EngineError, EngineMissingError
 
-Kind = Literal["docker", "podman"]
+EngineKind = Literal["docker", "podman"]
 ReadText = Callable[[Path], str | None]
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
-MINIMUM: Mapping[Kind, tuple[int, int]] = {"docker": (20, 10), "podman": (4, 0)}
+MINIMUM: Mapping[EngineKind, tuple[int, int]] = {"docker": (20, 10), "podman": (4, 0)}
 """Docker 20.10 is the first with cgroup v2 and a full BuildKit; Podman 4.0 the first with netavark's networks."""
 
 _TIMEOUT_S = 10.0
@@ -40,7 +40,7 @@ class Candidate:
 
     url: str
     source: str
-    """Where the address was found, in words for a message."""
+    """Where the address was found, for messages."""
     explicit: bool
     """Whether the user named it; then no other place is tried."""
     tls: Path | None = None
@@ -49,7 +49,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What an engine said of itself: the JSON documents of ``/version`` and ``/info``."""
+    """An engine's answers: the JSON documents of ``/version`` and ``/info``."""
 
     version: Mapping[str, Any]
     info: Mapping[str, Any]
@@ -65,19 +65,19 @@ class FoundEngine:
     url: str
     source: str
     version: str
-    kind: Kind
+    kind: EngineKind
     data_root: Path | None = None
-    """Where it keeps images and containers, on its own file system."""
+    """Its folder for images and containers, as a path on the engine's machine."""
     tls: Path | None = None
 
     @property
     def local(self) -> bool:
-        """Whether a port published on its loopback is reachable on ours."""
+        """Whether a port that it publishes on loopback is reachable from here."""
         return self.url.startswith("unix://") or (urlsplit(self.url).hostname or "") in _LOOPBACK
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that point docker-py and the docker client to this very engine."""
+        """The variables that point docker-py and the docker client to this engine."""
         variables = {"DOCKER_HOST": self.url}
         if self.tls:
             variables |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(self.tls)}
@@ -85,7 +85,7 @@ class FoundEngine:
 
 
 def read_text(path: Path) -> str | None:
-    """Return a file's text; ``None`` where there is no readable one."""
+    """Return a file's text; ``None`` if it is missing or not readable."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -103,8 +103,8 @@ def find_engine(
 ) -> FoundEngine:
     """Return the first engine that answers.
 
-    Raises ``EngineMissingError`` where nothing is at any of the usual places, and ``EngineError`` where the engine that
-    the user named does not answer, where the socket can't be opened for lack of permission, or where it is too old.
+    Raises ``EngineMissingError`` if no engine is found, and ``EngineError`` if the engine that the user named does not
+    answer, if there is no permission to open the socket, or if the engine is too old.
     """
     env = os.environ if env is None else env
     home = home or Path.home()
@@ -123,18 +123,18 @@ def find_engine(
             raise _failure(candidate, reason) from reason
     distro = Distro.of_this_machine()
     raise EngineMissingError(
-        "no container engine answers on this machine",
+        "no container engine found on this machine",
         where="; ".join(f"{_place(candidate)}: {_reason(candidate, reason)}" for candidate, reason in tried),
-        why="DOCKER_HOST is not set, no docker context is chosen, and none of the usual sockets answers",
+        why="DOCKER_HOST is not set, no docker context is selected, and none of the usual sockets answers",
         next_step=f"start the engine (sudo systemctl start docker), or run ci/bootstrap as root, or: "
         f"{install_advice(distro, system=platform, packages=distro.engine_packages)}",
     )
 
 
 def candidates(env: Mapping[str, str], *, home: Path, uid: int, read: ReadText = read_text) -> tuple[Candidate, ...]:
-    """Return the places to try, best first; exactly one where the user named an engine.
+    """Return the places to try, best first; exactly one if the user named an engine.
 
-    Raises ``EngineError`` for an address or a docker context that can't be used at all.
+    Raises ``EngineError`` for an invalid address or docker context.
     """
     config = Path(env.get("DOCKER_CONFIG") or home / ".docker")
     if host := env.get("DOCKER_HOST", "").strip():
@@ -158,7 +158,7 @@ def _context(name: str, source: str, config: Path, read: ReadText) -> tuple[Cand
     url = endpoint.get("Host") if isinstance(endpoint, dict) else None
     if not isinstance(url, str) or not url:
         raise EngineError(
-            f"the docker context {name!r} does not exist or names no engine",
+            f"the docker context {name!r} was not found or names no engine",
             where=f"{source}, looked up in {meta}",
             next_step="choose another one (docker context ls; docker context use default), or set DOCKER_HOST",
         )
@@ -189,14 +189,14 @@ def _checked(candidate: Candidate) -> Candidate:
     where = f"{candidate.url} (from {candidate.source})"
     if candidate.url.startswith("ssh://"):
         raise EngineError(
-            "an engine behind ssh can't be used",
+            "an engine over ssh is not supported",
             where=where,
-            why="registry and nodes are published on the engine's own loopback, which this machine does not share",
+            why="the ports of registry and nodes are published on that machine's loopback, not on this one's",
             next_step="run this on the engine's machine itself, or unset DOCKER_HOST / choose a local docker context",
         )
     if _split(candidate.url) is None:
         raise EngineError(
-            "this is no address of a container engine",
+            "the address of the container engine is invalid",
             where=where,
             next_step="give it as unix:///path/to/socket or tcp://host:port",
         )
@@ -206,7 +206,7 @@ def _checked(candidate: Candidate) -> Candidate:
 def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises ValueError for a port that is no number
+        _ = parts.port  # raises ValueError for an invalid port
     except ValueError:
         return None
     usable = parts.path.startswith("/") if parts.scheme == "unix" else bool(parts.hostname)
@@ -214,9 +214,9 @@ def _split(url: str) -> SplitResult | None:
 
 
 def engine_from(candidate: Candidate, reply: Reply) -> FoundEngine:
-    """Make the ``FoundEngine`` of what was answered; ``EngineError`` where it is too old."""
+    """Make the ``FoundEngine`` of an engine's answer; ``EngineError`` if it is too old."""
     components = [str(part.get("Name", "")) for part in reply.version.get("Components") or []]
-    kind: Kind = "podman" if any("podman" in name.lower() for name in components) else "docker"
+    kind: EngineKind = "podman" if any("podman" in name.lower() for name in components) else "docker"
     version = str(reply.version.get("Version", ""))
     number = version_number(version)
     minimum = MINIMUM[kind]
@@ -238,7 +238,7 @@ def engine_from(candidate: Candidate, reply: Reply) -> FoundEngine:
 
 
 def version_number(text: str) -> tuple[int, int] | None:
-    """Return the first two numbers of a version, whatever stands around them; ``None`` without any."""
+    """Return the first two numbers of a version; ``None`` if there are none."""
     match = re.search(r"(\d+)\.(\d+)", text)
     return (int(match.group(1)), int(match.group(2))) if match else None
 
@@ -277,7 +277,7 @@ def _reason(candidate: Candidate, error: Exception) -> str:
 def _json(text: str | None) -> dict[str, Any]:
     try:
         value = json.loads(text or "{}")
-    except ValueError:  # a broken file of the docker client is its own to complain about
+    except ValueError:  # the docker client reports an invalid file of its own itself
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -296,9 +296,9 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask_engine(candidate: Candidate) -> Reply:
-    """Ask the engine itself: ``/_ping``, ``/version``, ``/info``, ten seconds at most for each.
+    """Ask the engine for ``/_ping``, ``/version`` and ``/info``, with ten seconds at most for each.
 
-    Raises ``OSError`` or ``http.client.HTTPException`` where it does not answer, ``ValueError`` for a senseless answer.
+    Raises ``OSError`` or ``http.client.HTTPException`` if it does not answer, ``ValueError`` for an invalid answer.
     """
     connection = _connection(candidate)
     try:
@@ -314,8 +314,8 @@ def ask_engine(candidate: Candidate) -> Reply:
 def _connection(candidate: Candidate) -> http.client.HTTPConnection:
     parts = urlsplit(candidate.url)
     if parts.scheme == "unix":
-        # A socket in a folder that is closed to us is not there for us: it must not look like a lack of permission on
-        # the socket itself (/run/podman is 0700).
+        # A socket in a folder that we may not enter counts as missing (/run/podman is 0700). It must not look like a
+        # lack of permission on the socket itself.
         if not os.path.exists(parts.path):  # noqa: PTH110 -- Path.exists raises PermissionError on older Pythons
             raise FileNotFoundError(2, "no such socket", parts.path)
         return _UnixConnection(parts.path)

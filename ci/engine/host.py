@@ -1,7 +1,6 @@
-"""What a machine must allow before a cluster can run on it, and the command that allows it.
+"""What a machine must allow so that a cluster can run on it, and the command that allows it.
 
-Each check is a pure function over readers and returns ``None`` or one ``Obstacle``. Nothing is changed here: the
-commands are for the administrator to run.
+Each check returns ``None`` or one ``Obstacle``. Nothing is changed here: the administrator runs the commands.
 """
 
 from collections.abc import Callable
@@ -19,19 +18,19 @@ _FUSE = Path("/dev/fuse")
 
 @dataclass(frozen=True, kw_only=True)
 class Obstacle:
-    """Something that this machine forbids or lacks."""
+    """Something that is forbidden or missing on this machine."""
 
     what: str
     where: str
     why: str
     fix: str
-    """The exact command, to be run as root on the host."""
+    """The command to run as root on the host."""
 
 
 def user_namespaces(read: ReadText = read_text) -> Obstacle | None:
-    """Tell whether a job's user may create user namespaces, which enroot starts every container in.
+    """Check whether the job user may create user namespaces; enroot starts every container in one.
 
-    Three switches can forbid it; the last two exist only on some kernels (Ubuntu from 23.10 on, and Debian).
+    Three switches can forbid it. The last two exist only on some kernels (Ubuntu from 23.10 on, and Debian).
     """
     why = "enroot starts every container in a user namespace of the job's user"
     if _setting(read, _USER_NAMESPACES) == "0":
@@ -39,7 +38,7 @@ def user_namespaces(read: ReadText = read_text) -> Obstacle | None:
         return Obstacle(what="user namespaces are switched off", where=f"{_USER_NAMESPACES} is 0", why=why, fix=fix)
     if _setting(read, _APPARMOR) == "1":
         return Obstacle(
-            what="AppArmor keeps unprivileged users from creating user namespaces",
+            what="AppArmor forbids unprivileged users to create user namespaces",
             where=f"{_APPARMOR} is 1",
             why=why,
             fix="sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
@@ -55,7 +54,7 @@ def user_namespaces(read: ReadText = read_text) -> Obstacle | None:
 
 
 def fuse(exists: Callable[[Path], bool] = Path.exists) -> Obstacle | None:
-    """Tell whether /dev/fuse is there to be handed to the nodes."""
+    """Check that /dev/fuse exists; the nodes get it."""
     if exists(_FUSE):
         return None
     return Obstacle(
@@ -67,7 +66,7 @@ def fuse(exists: Callable[[Path], bool] = Path.exists) -> Obstacle | None:
 
 
 def free_bytes(path: Path) -> int:
-    """Return the bytes that an ordinary user may still write where ``path`` is or would be created."""
+    """Return the free bytes for an ordinary user on the disk of ``path``, which need not exist."""
     place = path.absolute()
     while not place.exists():
         place = place.parent

@@ -1,1 +1,1 @@
-"""What is up for one cell: network, registry, cluster and accounting; started, usable, taken down."""
+"""The environment of one cell: starting network, registry, nodes and accounting, waiting for them, taking them down."""

@@ -1,4 +1,4 @@
-"""Slurm's accounting for an environment that asks for it: slurmdbd over a real MariaDB, in a container of its own."""
+"""Slurm's accounting, for environments that ask for it: slurmdbd with MariaDB, in a container of its own."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ _LOG = "/var/log/slurm/slurmdbd.log"
 def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) -> "Container":
     """Start slurmdbd and wait until it knows the cluster.
 
-    It has to be there before the nodes: slurmctld does not start without it.
+    It must be up before the nodes: slurmctld does not start without it.
     """
     engine = place.engine
     slurm_conf = configuration(plan)["/etc/slurm/slurm.conf"]

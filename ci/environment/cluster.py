@@ -1,4 +1,4 @@
-"""The Slurm cluster of an environment: a shared home, and nodes of which the first is controller and login node."""
+"""The Slurm cluster of an environment: nodes with a shared /home. The first is controller and login node."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -42,11 +42,11 @@ class Secrets:
     host_key: KeyPair
     user_key: KeyPair
     password: str = ""
-    """The job users' password; empty: no login by password."""
+    """The job users' password; empty if there is no login by password."""
 
     @classmethod
     def new(cls, *, password: bool, chosen: str = "") -> "Secrets":
-        """Make them; where somebody chose a password, that is it."""
+        """Make new keys, and a password if one is wanted: ``chosen``, or a new one."""
         return cls(
             munge_key=secrets.token_bytes(128),  # munge's usual length
             host_key=new_key("host"),
@@ -71,12 +71,12 @@ class Cluster:
 
     @property
     def login(self) -> Node:
-        """The node that users enter."""
+        """The login node."""
         return self.nodes[0]
 
 
 def start(place: Place, plan: EnvironmentPlan, *, image: str, keys: Secrets, registry_port: int | None) -> Cluster:
-    """Start the nodes; they are started then, not yet usable (see `ci.environment.usable`)."""
+    """Start the nodes, without waiting until they are usable (see `ci.environment.usable`)."""
     containers = plan.cell.runtime is not Runtime.LEGACY
     for volume in (plan.names.home_volume, *(plan.names.data_volumes if containers else ())):
         place.create_volume(volume)
@@ -88,7 +88,7 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, keys: Secrets, reg
 
 
 def planned_node(plan: EnvironmentPlan, index: int, *, image: str, keys: Secrets, registry_port: int | None) -> Service:
-    """Return a node to be started; the first is controller and login node."""
+    """Return the service of a node; node 0 is controller and login node."""
     first = index == 0
     role = "controller" if first else "compute"
     hostname = plan.names.hostnames[index]
@@ -116,10 +116,10 @@ def planned_node(plan: EnvironmentPlan, index: int, *, image: str, keys: Secrets
 
 
 def _rights(cell: Cell) -> Rights:
-    """Return what a node needs beyond the engine's defaults; measured, and far from --privileged.
+    """Return what a node needs beyond the engine's defaults; it was measured, and is much less than --privileged.
 
-    enroot needs mounts, user namespaces, FUSE, and a /proc without masked parts; slurmd from 24.11 on a namespace of
-    its own in which it reads the user's environment (``sbatch --export=ALL,NAME=VALUE``).
+    enroot needs mounts, user namespaces, FUSE, and a /proc without masked paths. slurmd 24.11 and later makes a
+    namespace in which it reads the user's environment (``sbatch --export=ALL,NAME=VALUE``).
     """
     if cell.runtime is not Runtime.LEGACY:
         return Rights(
@@ -179,7 +179,7 @@ def last_words(engine: Engine, node: Node) -> str:
 
 
 def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
-    """Return the versions as they are inside the first node, not as the matrix has them."""
+    """Return the versions that are installed on the first node, whatever matrix.toml says."""
     questions = {
         "slurm": "sinfo --version | awk '{ print $NF }'",
         "kernel": "uname -r",
@@ -198,7 +198,7 @@ def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
 
 
 def collect_logs(engine: Engine, cluster: Cluster) -> dict[str, str]:
-    """Return each node's container output and daemon logs by file name; a dead node gives what it can."""
+    """Return the container output and daemon logs of all nodes by file name; of a stopped node only the output."""
     logs = {}
     for node in cluster.nodes:
         logs[f"{node.hostname}-container.log"] = engine.log_tail(node.container, lines=2000)

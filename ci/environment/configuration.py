@@ -6,8 +6,8 @@ from ci import paths
 from ci.environment.plan import EnvironmentPlan
 from ci.matrix.cells import Runtime
 
-# More than any machine it will run on needs: config_overrides lets Slurm count CPUs that are not there, so that a dozen
-# tests of a suite can have jobs running at the same time.
+# More than most machines have: with config_overrides Slurm counts CPUs that do not exist, so that the jobs of several
+# tests can run at the same time.
 CPUS_PER_NODE = 8
 MEMORY_MB_PER_NODE = 4096
 

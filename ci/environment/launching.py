@@ -1,4 +1,4 @@
-"""Launching a planned environment whose images are there: started in order, usable, taken down in reverse."""
+"""Launching a planned environment whose images are built: start in order, wait until usable, take down in reverse."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,9 +27,9 @@ from ci.terminal.console import Timings
 
 ENVIRONMENT_FILE = "environment.json"
 _LOGS_FOLDER = "logs"
-# Where the image `subject` puts it.
+# Where the image `subject` has it.
 _NODE_PYTHON = "/opt/subject/bin/python"
-# Where the job image lies in the registry.
+# Where the job image is in the registry.
 _JOB_REPOSITORY = "pyxis-matrix/job"
 
 
@@ -48,7 +48,7 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class _Started:
-    """What runs, on its way to being usable."""
+    """What is running, but perhaps not usable yet."""
 
     cluster: cluster.Cluster
     registry: registry.Registry | None
@@ -58,7 +58,7 @@ class _Started:
 
 
 def state_dir(run: str, cell_id: str) -> Path:
-    """Return the folder that holds an environment's keys for as long as it is up."""
+    """Return the folder with an environment's keys; it exists as long as the environment is up."""
     return paths.cache_dir() / "environments" / run / cell_id
 
 
@@ -73,8 +73,9 @@ def launch(
 ) -> Iterator[Environment]:
     """Start a planned environment, wait until it is usable, and take it down afterwards.
 
-    With the option ``keep`` it stays up if it was usable and the block ended by itself; what fails or is interrupted is
-    always taken down. Raises ``LaunchError`` and its kin; nothing is left behind then.
+    With the option ``keep`` it stays up if the block ended without an exception; after a failure or an interruption it
+    is always taken down. Raises ``LaunchError`` or a subclass, ``EngineError`` or ``DiskFullError``; then nothing is
+    left.
 
     :param ready_seconds: how long each condition of "usable" may take to hold.
     """
@@ -104,16 +105,16 @@ def launch(
 
 
 def _claimed(run: str, cell: Cell) -> Path:
-    """Make the folder for an environment's keys; who finds it made must not touch what is somebody else's."""
+    """Make the folder for an environment's keys; if it exists, the environment belongs to another session."""
     state = state_dir(run, cell.id)
     paths.make_directory(state.parent)
     try:
         state.mkdir(mode=0o700)
     except FileExistsError as error:
         raise LaunchError(
-            f"an environment of {cell.id} is up already in run {run}",
+            f"an environment of {cell.id} is already up in run {run}",
             where=str(state),
-            why="names and labels are made of run and cell, so there can be one at a time",
+            why="there can be one per run and cell, because names and labels are made of these two",
             next_step=f"python -m ci down {run} (after a crash: down --all), or another PYXIS_MATRIX_RUN",
         ) from error
     return state
@@ -123,7 +124,7 @@ def forget(run: str, cell_id: str) -> None:
     """Remove the keys of an environment that is down."""
     state = state_dir(run, cell_id)
     shutil.rmtree(state, ignore_errors=True)
-    # The run's own folder goes with its last cell.
+    # Remove the run's folder with its last cell.
     if state.parent.is_dir() and not any(state.parent.iterdir()):
         state.parent.rmdir()
 
@@ -136,7 +137,7 @@ def forget_all() -> None:
 def _launch(
     place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path, timings: Timings, ready_seconds: float
 ) -> Environment:
-    """Start everything, each on the place's stack, wait until it is usable, and write down what is there."""
+    """Start everything, wait until it is usable, and write the environment's file."""
     engine, cell = place.engine, plan.cell
     with console.step(f"launching {cell.id}", phase="launch", timings=timings):
         started = _start(place, plan, images, state)
@@ -161,7 +162,7 @@ def _launch(
 
 
 def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) -> _Started:
-    """Start network, registry, accounting and nodes, in the order in which one needs the other."""
+    """Start network, registry, accounting and nodes; each needs the ones before it."""
     engine, options = place.engine, plan.options
     logs = options.folder(plan.cell) / _LOGS_FOLDER
     _check_names(engine, plan, images)
@@ -223,7 +224,7 @@ def _describe(
     pushed: registry.Pushed | None,
     state: Path,
 ) -> EnvironmentFile:
-    """Return what tests and tools are told."""
+    """Return the description of the environment for tests and tools."""
     cell, options = plan.cell, plan.options
     return EnvironmentFile(
         run=options.run,
@@ -257,7 +258,7 @@ def _describe(
 
 
 def _warn_about(pushed: registry.Pushed) -> None:
-    """Say so when this engine pushes a format that enroot can't ask a self-hosted registry for."""
+    """Warn if this engine pushed a format that real enroot does not ask a self-hosted registry for."""
     if pushed.media_type != V2S2:
         console.warn(
             f"this engine pushed {pushed.reference} as {pushed.media_type}; real enroot gets 404 for that from a "
@@ -266,7 +267,7 @@ def _warn_about(pushed: registry.Pushed) -> None:
 
 
 def _client_alone_on_path(engine: Engine, state: Path) -> Path:
-    """Give the client that can build a folder of its own, to be put first on PATH for whoever calls ``docker``."""
+    """Link the client that can build into a folder that holds nothing else, to be put first on PATH."""
     folder = state / "bin"
     folder.mkdir(exist_ok=True)
     client = folder / engine.build_client.kind
@@ -283,11 +284,11 @@ def _logs(engine: Engine, nodes: cluster.Cluster, served: registry.Registry | No
 
 
 def _save_logs(gather: Callable[[], dict[str, str]], folder: Path) -> None:
-    """Keep what the daemons wrote; that it can't be had must not hide why it is wanted."""
+    """Save the daemons' logs; if that fails, only warn, so that the original error is not hidden."""
     try:
         logs = gather()
         paths.make_directory(folder)
         for name, text in logs.items():
             (folder / name).write_text(text, encoding="utf-8")
     except (APIError, RequestException, OSError) as error:
-        console.warn(f"the daemons' logs could not be kept: {error}")
+        console.warn(f"saving the daemons' logs failed: {error}")

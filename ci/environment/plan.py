@@ -1,4 +1,4 @@
-"""The environment of a cell, worked out before anything is started: its images, its names, its options."""
+"""The plan of a cell's environment: its images, names and options. Nothing is started here."""
 
 from dataclasses import dataclass, replace
 
@@ -37,16 +37,16 @@ class EnvironmentPlan:
 
     cell: Cell
     options: Options
-    """As asked for, with the matrix' own defaults filled in."""
+    """As given, with the defaults of matrix.toml filled in."""
     images: CellImages
     names: Names
     subject: str
-    """What the package under test is installed from, for results and the tests' header."""
+    """What the package under test is installed from: a requirement or a path; for results."""
     suite_environment: SuiteEnvironment
 
     @property
     def mounts(self) -> tuple[str, ...]:
-        """Folders of the host that every node sees under the same path: a checkout of the subject."""
+        """Folders of the host that are mounted on every node under the same path: a checkout of the subject."""
         return (str(self.options.subject.resolve()),) if self.options.subject else ()
 
 
@@ -87,7 +87,7 @@ def _node_wheels(images: CellImages, matrix: Matrix, options: Options) -> Wheels
 
 
 def names(options: Options, cell: Cell) -> Names:
-    """Return the names of what runs for a cell; unique per run, so runs never meet, but for a name that was chosen."""
+    """Return the names of what runs for a cell; runs have different names, except for one that was chosen."""
     prefix = f"{plan.REPOSITORY}-{options.run}-{cell.id}"
     hostnames = tuple(f"n{number}" for number in range(1, options.nodes + 1))
     containers = [f"{prefix}-{hostname}" for hostname in hostnames]

@@ -1,8 +1,8 @@
-"""The last resort against leftovers: a tiny process that outlives a killed run and clears what carries its label.
+"""The reaper: a small process that outlives a killed run and removes what has its labels.
 
-SIGKILL can't be handled, and under ``nox -j`` it comes two seconds after SIGTERM. So every environment is watched from
-outside: the reaper reads from a pipe that only the run holds open. "done" means that nothing is left to do; a pipe that
-closes without a word means that the run is dead.
+A process can't handle SIGKILL, and under ``nox -j`` it comes two seconds after SIGTERM. So every environment has a
+reaper. It reads from a pipe that only the run holds open: "done" means that the run took everything down itself; a pipe
+that closes without it means that the run is dead.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,14 +24,14 @@ _DONE = b"done\n"
 
 @contextmanager
 def watching(*, environment: Mapping[str, str], run: str, cell_id: str, state: Path) -> Iterator[None]:
-    """Have the objects of ``run`` and ``cell_id``, and the folder ``state``, cleared should this process be killed."""
+    """Start a reaper that removes the objects of ``run`` and ``cell_id``, and ``state``, if this process is killed."""
     command = [sys.executable, "-m", "ci.environment.reaper", run, cell_id, str(state)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # a Ctrl-C in the terminal is not meant for it
+        start_new_session=True,  # it must not receive a Ctrl-C in the terminal
         cwd=paths.REPOSITORY,
         env={**os.environ, **environment, "PYTHONDONTWRITEBYTECODE": "1"},
     )
@@ -46,13 +46,13 @@ def watching(*, environment: Mapping[str, str], run: str, cell_id: str, state: P
 
 
 def main(run: str, cell_id: str, state: str) -> None:
-    """Wait for the run to say "done" or to die, and clear up after a dead one."""
+    """Wait until the run says "done" or is dead; remove what a dead run left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read() == _DONE:
         return
     api = docker.from_env(timeout=120)
-    # Twice: a request that the run had sent before it died may still bring something up.
+    # Twice: a request that the run sent before it died may still create something.
     for _ in range(2):
         reap(api, {LABEL_RUN: run, LABEL_CELL: cell_id})
     shutil.rmtree(state, ignore_errors=True)

@@ -1,7 +1,7 @@
 """The registry of an environment: one address, ``localhost:PORT``, for the host and for every node.
 
-The engine treats registries on loopback as plain http without any daemon.json, and each node answers the same port on
-its own loopback; so what was pushed on the host is pulled in a job under the very same name.
+The engine uses plain http for registries on loopback, without an edit of daemon.json. Each node answers the same port
+on its own loopback. So an image that was pushed on the host is pulled in a job under the same name.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 PORT = 5000
-"""Where it listens inside its container."""
+"""The port inside its container."""
 
 _READY_SECONDS = 30.0
 _CONFIG = "/etc/docker/registry/config.yml"
@@ -33,11 +33,11 @@ _CONFIG = "/etc/docker/registry/config.yml"
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """A registry that answers."""
+    """A running registry."""
 
     container: "Container"
     port: int
-    """On the host's loopback, and on every node's."""
+    """The port on loopback, on the host and on every node."""
 
     @property
     def address(self) -> str:
@@ -55,7 +55,7 @@ class Pushed:
 
 
 def planned(image: str, name: str, *, hostname: str = "registry", port: int = 0, second_name: str = "") -> Service:
-    """Return a registry to be started; ``port`` 0 lets the engine choose a free one.
+    """Return the service of a registry; with ``port`` 0 the engine chooses a free port.
 
     :param second_name: a host name under which images are pushed to it, too.
     """
@@ -75,7 +75,7 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
     """Start a registry and wait until it answers.
 
     :param ca_bundle: certificates to trust, for a registry that speaks https.
-    :raises LaunchError: where it does not answer in time, or the engine has images of a stranger on its fixed port.
+    :raises LaunchError: if it does not answer in time, or if the engine has images of another registry on this port.
     """
     _check_port(place.engine, wanted.ports)
     container = service.start(place, wanted)
@@ -83,12 +83,12 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
     def probe() -> Registry | NotYet:
         found = Registry(container=container, port=place.engine.published_port(container, PORT))
         status = RegistryClient(found.address, ca_bundle=ca_bundle).ping()
-        # One that wants a login answers, too.
+        # 401 is the answer of a registry that wants a login.
         return found if status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED} else NotYet(f"status {status}")
 
     return wait_for(
         f"start of the registry {wanted.hostname}",
-        # One that died at once has no port; its last words say more than that.
+        # A container that ended at once has no port; its log says why.
         tolerating(probe, LaunchError, RequestException),
         limit=_READY_SECONDS,
         watched=Watched(
@@ -103,9 +103,9 @@ def _check_port(engine: Engine, ports: Mapping[int, int]) -> None:
     port = ports[PORT]
     if port and (taken := names_below(engine.api, f"localhost:{port}/")):
         raise LaunchError(
-            f"this engine has images of somebody's registry on port {port}",
+            f"this engine has images of another registry on port {port}",
             where=", ".join(taken),
-            why="at the end all names below the registry's address are removed, and these are not ours",
+            why="at the end all image names with this address are removed, and these are not ours",
             next_step="choose another --registry-port, or none to get a free one, or remove them: `docker image rm`",
         )
 
@@ -113,7 +113,7 @@ def _check_port(engine: Engine, ports: Mapping[int, int]) -> None:
 def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pushed:
     """Push a local image into the registry under ``repository``, with its own tag.
 
-    The local name made for it is removed again with all others of this registry when the environment ends.
+    Its local name is removed with all others of this registry when the environment ends.
     """
     version = tag.rsplit(":", 1)[1]
     target = f"{registry.address}/{repository}"

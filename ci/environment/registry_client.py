@@ -1,4 +1,4 @@
-"""A registry's HTTP API: ask whether it is there and what it holds, and put something into it. No engine is involved.
+"""A client of a registry's HTTP API: check that it answers, ask what it holds, upload. It needs no engine.
 
 https://distribution.github.io/distribution/spec/api/
 """
@@ -18,10 +18,10 @@ from requests.auth import AuthBase
 from ci.errors import LaunchError
 
 Auth = tuple[str, str] | Callable[[requests.PreparedRequest], requests.PreparedRequest]
-"""User name and password, or what puts another kind of login into a request."""
+"""User name and password, or a function that adds another kind of login to a request."""
 
 V2S2 = "application/vnd.docker.distribution.manifest.v2+json"
-"""Docker's manifest, version 2, schema 2: what enroot asks a registry for (NVIDIA/enroot PR 273)."""
+"""Docker's manifest, version 2, schema 2: the format that enroot asks a registry for (NVIDIA/enroot PR 273)."""
 MANIFESTS = (
     V2S2,
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -33,15 +33,15 @@ _SECONDS = 60.0
 
 
 class UnexpectedAnswerError(LaunchError):
-    """The registry answered with another status than the request is about."""
+    """The registry answered with an unexpected status."""
 
 
-class Answer(NamedTuple):
+class RegistryAnswer(NamedTuple):
     """What a registry answered."""
 
     status: int
     headers: Mapping[str, str]
-    """Upper and lower case of the names do not matter."""
+    """Names are case-insensitive."""
     body: bytes
 
 
@@ -52,7 +52,7 @@ class Token(AuthBase):
     text: str
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Put it into a request."""
+        """Add the token to a request."""
         request.headers["Authorization"] = f"Bearer {self.text}"
         return request
 
@@ -66,35 +66,35 @@ def digest_of(content: bytes) -> str:
 class RegistryClient:
     """One registry.
 
-    Raises ``UnexpectedAnswerError`` where the registry answers something else, and requests' own errors where it does
-    not answer.
+    Methods raise ``UnexpectedAnswerError`` for an unexpected status, and errors of requests if the registry does not
+    answer.
     """
 
     address: str
     """HOST:PORT."""
     auth: Auth | None = field(default=None, kw_only=True)
     ca_bundle: Path | None = field(default=None, kw_only=True)
-    """Certificates to trust; with them https is spoken, without them plain http."""
+    """Certificates to trust. With them the client speaks https, without them plain http."""
 
     def ping(self) -> int:
-        """Return the status of the API's root: 200, or 401 where a login is asked for."""
+        """Return the status of the API's root: 200, or 401 if it wants a login."""
         return self._ask("GET", "").status
 
     def tags(self, repository: str) -> list[str]:
-        """Return the tags of a repository as the registry itself lists them; none where there is no such repository."""
+        """Return the tags of a repository; none if there is no such repository."""
         answer = self._expect({200, 404}, "GET", f"{repository}/tags/list")
         return sorted(json.loads(answer.body).get("tags") or [])
 
-    def manifest(self, repository: str, reference: str, accept: str) -> Answer:
-        """Return what a tag or a digest names; ``accept`` holds the media types that are wanted, with commas."""
+    def manifest(self, repository: str, reference: str, accept: str) -> RegistryAnswer:
+        """Return the manifest of a tag or a digest; ``accept`` has the media types that are wanted, with commas."""
         return self._expect({200}, "GET", f"{repository}/manifests/{reference}", headers={"Accept": accept})
 
     def blob(self, repository: str, digest: str) -> bytes:
-        """Return a layer or a configuration as it is stored."""
+        """Return a layer or a configuration."""
         return self._expect({200}, "GET", f"{repository}/blobs/{digest}").body
 
     def upload_blob(self, repository: str, content: bytes) -> str:
-        """Store bytes unless they are there, and return their digest."""
+        """Upload bytes unless they exist there, and return their digest."""
         digest = digest_of(content)
         if self._expect({200, 404}, "HEAD", f"{repository}/blobs/{digest}").status == http.HTTPStatus.NOT_FOUND:
             upload = self._expect({202}, "POST", f"{repository}/blobs/uploads/")
@@ -104,11 +104,11 @@ class RegistryClient:
         return digest
 
     def put_manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> None:
-        """Store a manifest or an index under a tag or under its digest."""
+        """Upload a manifest or an index under a tag or under its digest."""
         kind = {"Content-Type": media_type}
         self._expect({201}, "PUT", f"{repository}/manifests/{reference}", data=content, headers=kind)
 
-    def _expect(self, statuses: set[int], method: str, path: str, **more: object) -> Answer:
+    def _expect(self, statuses: set[int], method: str, path: str, **more: object) -> RegistryAnswer:
         answer = self._ask(method, path, **more)
         if answer.status not in statuses:
             raise UnexpectedAnswerError(
@@ -118,14 +118,14 @@ class RegistryClient:
             )
         return answer
 
-    def _ask(self, method: str, path: str, **more: object) -> Answer:
-        """Send one request; ``path`` is below the API's root unless it is an address of its own."""
+    def _ask(self, method: str, path: str, **more: object) -> RegistryAnswer:
+        """Send one request; ``path`` is relative to the API's root, or a full address."""
         scheme = "https" if self.ca_bundle else "http"
         with requests.Session() as session:
-            # The registry is on loopback: no proxy leads there, and no netrc or REQUESTS_CA_BUNDLE is meant.
+            # The registry is on loopback: ignore proxies, netrc and REQUESTS_CA_BUNDLE.
             session.trust_env = False
             session.auth = self.auth
             session.verify = str(self.ca_bundle) if self.ca_bundle else True
             url = urljoin(f"{scheme}://{self.address}/v2/", path)
             found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
-            return Answer(status=found.status_code, headers=found.headers, body=found.content)
+            return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)

@@ -1,6 +1,6 @@
-"""Starting a service: a container with its files in place, labelled, and on the stack that takes it down.
+"""Starting a service: a container with its files and labels, on the stack that takes it down.
 
-Registry, accounting, nodes and the registries that tests start for themselves all come up this way.
+Registry, accounting, nodes and the registries of tests are all started this way.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ _NO_GPU = "could not select device driver"
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the services of one environment start, and what takes them down.
+    """Where the services of one environment are started, and the stack that takes them down.
 
-    What is started is put on a stack and not wrapped in a generator, because an environment may be kept: a generator
-    that is forgotten cleans up when it is collected, a stack that is forgotten does not.
+    It is a stack and not a generator, because an environment may be kept: a generator cleans up when it is
+    garbage-collected, a stack does not.
     """
 
     engine: Engine
@@ -43,9 +43,9 @@ class Place:
         return labels(self.run, self.cell, role)
 
     def create_network(self) -> None:
-        """Make the network."""
+        """Create the network."""
         try:
-            # Made and on the stack, or neither: the engine goes on making what an interrupted request asked for.
+            # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
             with signals.shielded():
                 self.stack.callback(self.engine.remove_network, self.network)
                 self.engine.api.networks.create(self.network, driver="bridge", labels=self.labels("network"))
@@ -53,7 +53,7 @@ class Place:
             raise explain(error, f"making the network {self.network}") from error
 
     def create_volume(self, name: str) -> None:
-        """Make a volume."""
+        """Create a volume."""
         try:
             with signals.shielded():  # as above
                 self.stack.callback(self.engine.remove_volume, name)
@@ -64,7 +64,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Rights:
-    """What a container may do beyond the engine's defaults; nothing, unless it is said."""
+    """What a container may do beyond the engine's defaults; by default nothing."""
 
     capabilities: tuple[str, ...] = ()
     security_options: tuple[str, ...] = ()
@@ -72,43 +72,43 @@ class Rights:
     device_requests: "tuple[DeviceRequest, ...]" = ()
     """GPUs."""
     whole_proc: bool = False
-    """Whether no part of /proc is masked: one with masked parts can't be mounted anew."""
+    """Leave no path of /proc masked; a /proc with masked paths can't be mounted again inside."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A container to be started."""
+    """The description of a container."""
 
     role: str
     """For its label and for messages."""
     image: str
     name: str
     hostname: str
-    """Also its name in the network."""
+    """It is also its name in the network."""
     environment: Mapping[str, str] = field(default_factory=dict)
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Addresses by host name, for its /etc/hosts."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Beside those that every object has."""
     files: Mapping[str, InsideFile] = field(default_factory=dict)
-    """Placed into it before it starts, by path."""
+    """Copied into it before it starts, by path."""
     mounts: "tuple[Mount, ...]" = ()
     ports: Mapping[int, int] = field(default_factory=dict)
-    """Ports to publish on the host's loopback: inside → outside, 0 for a free one."""
+    """Ports to publish on the host's loopback: inside → outside; 0 means a free one."""
     tmpfs: tuple[str, ...] = ()
     rights: Rights = Rights()
 
 
 def start(place: Place, service: Service) -> "Container":
-    """Start a service; it runs then, and need not be usable yet.
+    """Start a service, without waiting until it is usable.
 
-    :raises PortTakenError: where a fixed port is somebody else's.
-    :raises EngineError: where the engine has no GPU to pass on.
-    :raises LaunchError, DiskFullError: where the engine refuses for another reason.
+    :raises PortTakenError: if a fixed port is in use.
+    :raises EngineError: if the engine has no GPU to pass on.
+    :raises LaunchError, DiskFullError: if the engine refuses for another reason.
     """
     engine = place.engine
     try:
-        # Made and on the stack, or neither: the engine goes on making what an interrupted request asked for.
+        # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
         with signals.shielded():
             container = _create(place, service)
             place.stack.callback(engine.remove, container)
@@ -120,7 +120,7 @@ def start(place: Place, service: Service) -> "Container":
 
 
 def _create(place: Place, service: Service) -> "Container":
-    """Create the container by the engine's own API: docker-py's models can't unmask /proc."""
+    """Create the container with the low-level API, because docker-py's models can't unmask /proc."""
     api, rights = place.engine.api.api, service.rights
     host_config: dict[str, Any] = api.create_host_config(
         mounts=list(service.mounts),
@@ -134,7 +134,7 @@ def _create(place: Place, service: Service) -> "Container":
         extra_hosts=dict(service.hosts) or None,
     )
     if rights.whole_proc:
-        # What the client calls --security-opt systempaths=unconfined.
+        # The same as --security-opt systempaths=unconfined of the docker client.
         host_config |= {"MaskedPaths": [], "ReadonlyPaths": []}
     created = api.create_container(
         service.image,
@@ -150,15 +150,15 @@ def _create(place: Place, service: Service) -> "Container":
 
 
 def start_error(error: Exception, service: Service) -> PyxisMatrixError:
-    """Return the error for what the engine refused: with the port that is taken, or the GPU that it does not have."""
+    """Return the error for an engine's refusal: a port in use, a missing GPU, or any other."""
     text = str(getattr(error, "explanation", None) or error)
     port = next((outside for outside in service.ports.values() if outside), 0)
     if "port is already allocated" in text or "address already in use" in text:
         return PortTakenError(
-            f"port {port} is taken",
+            f"port {port} is already in use",
             where=f"127.0.0.1:{port}, wanted for the {service.role} {service.hostname}",
             why=text,
-            next_step=f"find its holder with `ss -tlnp 'sport = :{port}'`, or leave the port out to get a free one",
+            next_step=f"find the process with `ss -tlnp 'sport = :{port}'`, or leave the port out to get a free one",
         )
     if "is already in use by container" in text:
         return LaunchError(

@@ -1,4 +1,4 @@
-"""Keys that live as long as a run, and commands over SSH with a host key that is known in advance."""
+"""SSH keys of a run, and commands over SSH. The host key is known in advance."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -50,7 +50,7 @@ def new_key(comment: str) -> KeyPair:
 
 
 def write_home(home: Path, *, user_key: KeyPair, host_key: KeyPair, port: int) -> None:
-    """Fill ``home/.ssh`` so that tools which only read ``~/.ssh`` (paramiko) can enter with nothing left to ask."""
+    """Fill ``home/.ssh`` so that tools which read only ``~/.ssh`` (paramiko) can log in without questions."""
     folder = home / ".ssh"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     private = folder / "id_ed25519"
@@ -63,7 +63,7 @@ def write_home(home: Path, *, user_key: KeyPair, host_key: KeyPair, port: int) -
 
 
 class Connection:
-    """An open SSH connection, usable from synchronous code; many commands may run at once."""
+    """An open SSH connection for synchronous code; several commands may run at the same time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: asyncssh.SSHClientConnection) -> None:
         """Wrap a connection that lives on ``loop``."""
@@ -73,9 +73,9 @@ class Connection:
     def run(self, command: str, *, limit: float = 120.0, stdin: str | None = None) -> RemoteAnswer:
         """Run a command line in the login shell of the remote user.
 
-        ``limit`` is in seconds; ``LaunchError`` when it is exceeded, so that a hanging job never hangs a suite.
+        ``limit`` is in seconds. Raises ``LaunchError`` if it is exceeded: a job that hangs never blocks a suite.
         """
-        # Without input the command reads an end of file; asyncssh itself would leave its stdin open, and it might wait.
+        # Without input, stdin is at its end; asyncssh would leave it open, and the command might wait for it.
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
         result = self._wait(self._connection.run(command, check=False, **feed), command, limit)
         status = result.returncode if result.returncode is not None else 255
@@ -152,7 +152,7 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
             username=user or login.user,
             client_keys=[login.private_key],
             known_hosts=login.known_hosts,
-            config=None,  # a person's own ~/.ssh/config has no say here
+            config=None,  # the user's own ~/.ssh/config is ignored
             agent_path=None,
             connect_timeout=_CONNECT_SECONDS,
         )
@@ -160,7 +160,7 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
             raw = asyncio.run_coroutine_threadsafe(_opened(opening), loop).result(_CONNECT_SECONDS + 5)
         except (OSError, asyncssh.Error, TimeoutError) as error:
             raise LaunchError(
-                "the login node does not let us in", where=f"{login.host}:{login.port}", why=str(error)
+                "logging in to the login node failed", where=f"{login.host}:{login.port}", why=str(error)
             ) from error
         connection = Connection(loop, raw)
         try:

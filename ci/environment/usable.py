@@ -1,4 +1,4 @@
-"""When an environment is usable: every condition, in order, and waiting for each."""
+"""The conditions of a usable environment, in order, and waiting for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from ci.environment_file import Login
 from ci.errors import LaunchError
 
 READY_SECONDS = 60.0
-"""How long each condition may take to hold."""
+"""Time limit of each condition."""
 
 _SSH_SECONDS = 30.0
-# One answer of a check; a daemon that hangs must not hold the wait beyond its limit.
+# Time limit of one command of a check, so that a daemon that hangs does not block the wait.
 _ANSWER_SECONDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One condition of "usable": a command on a node that succeeds when it holds."""
+    """One condition: a command on a node that succeeds when the condition holds."""
 
     name: str
     node: Node
@@ -31,11 +31,11 @@ class Check:
     hint: str
     user: str = "root"
     credential_of: Node | None = None
-    """A node whose fresh munge credential the command finds in ``$CREDENTIAL``."""
+    """A node that makes a munge credential; the command has it in ``$CREDENTIAL``."""
 
 
 def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, accounting: bool = False) -> tuple[Check, ...]:
-    """Return what has to hold before a job is submitted, in the order in which one depends on the other."""
+    """Return the conditions for submitting a job; each depends on the ones before it."""
     first = cluster.login
     count = len(cluster.nodes)
     wanted = [
@@ -74,7 +74,7 @@ def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, account
                 f'test "$(sinfo --noheader --Node --format %N | sort -u | wc -l)" = {count} || '
                 "{ sinfo --Node --long; sinfo --list-reasons; exit 1; }"
             ),
-            hint="a node whose RealMemory or name does not fit is drained; the reason stands above",
+            hint="a node with a wrong RealMemory or name is drained; the reason is shown above",
         )
     )
     if registry_port is not None:
@@ -83,7 +83,7 @@ def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, account
                 name="registry from node",
                 node=node,
                 command=f"curl --silent --show-error --fail --noproxy '*' http://localhost:{registry_port}/v2/",
-                hint="the node's forwarder leads to the registry's container; is that still running?",
+                hint="the node forwards this port to the registry's container; is that still running?",
             )
             for node in cluster.nodes
         ]
@@ -93,7 +93,7 @@ def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, account
                 name="plugin loaded",
                 node=node,
                 command="srun --help | grep -q -- --container-image",
-                hint="plugstack.conf has to name a plugin that was compiled for this very Slurm",
+                hint="plugstack.conf must name a plugin that was compiled for this Slurm",
             )
             for node in cluster.nodes
         ]
@@ -110,7 +110,7 @@ def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, account
 
 
 def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -> None:
-    """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it never does."""
+    """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it does not in time."""
 
     def ask(node: Node, command: str, environment: dict[str, str]) -> Answer:
         bounded = ["timeout", str(_ANSWER_SECONDS), "/bin/sh", "-c", command]
@@ -132,7 +132,7 @@ def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -
 
 
 def wait_for_port(engine: Engine, cluster: Cluster) -> int:
-    """Return the loopback port that leads to sshd; where the node died at once, its last words instead."""
+    """Return the loopback port of sshd; ``LaunchError`` with the last log lines if the node ended at once."""
     node = cluster.login
 
     def probe() -> int | NotYet:
@@ -147,7 +147,7 @@ def wait_for_port(engine: Engine, cluster: Cluster) -> int:
 
 
 def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> None:
-    """Wait until the job user gets in over SSH."""
+    """Wait until the job user can log in over SSH."""
 
     def probe() -> bool | NotYet:
         with ssh.connect(login) as connection:
@@ -161,7 +161,7 @@ def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> No
         watched=_watched(
             engine,
             node,
-            "sshd.log says why; the key was made for this run and stands in /etc/ssh/authorized_keys.d",
+            "sshd.log says why; the key was made for this run and is in /etc/ssh/authorized_keys.d",
         ),
     )
 

@@ -1,7 +1,7 @@
-"""Images that come from outside: pulled from a registry, or Debian made from its packages.
+"""Images from outside: pulled from a registry, or Debian made from its packages.
 
-Where an image comes from stands in its origin: a digest for what was pulled, a date and the hash of the packages for
-what was made. Tags such as ``debian:bookworm-slim`` and Debian's own archive move on; the origin says what it was.
+Tags such as ``debian:bookworm-slim`` and Debian's archive change over time. So each image has an *origin* that says
+what it was: the digest of a pulled image, or the date and the hash of the packages of one that was made.
 """
 
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from ci.terminal import console
 
 
 def pull(engine: Engine, content: Content) -> bool:
-    """Pull an image and give it the planned name; False where no registry has it."""
+    """Pull an image and give it the planned name; False if no registry has it."""
     if not engine.pull(content.pulled, content.plan.arch.platform):
         return False
     engine.api.images.get(content.pulled).tag(*content.tag.rsplit(":", 1))
@@ -32,19 +32,19 @@ def pull(engine: Engine, content: Content) -> bool:
 
 
 def origin(attributes: dict[str, Any]) -> str:
-    """Return where an image comes from, by what the engine says of it; empty for one that is built on another."""
+    """Return an image's origin from the engine's description of it; empty for one that is built on another image."""
     labelled = (attributes.get("Config") or {}).get("Labels") or {}
     digests: list[str] = attributes.get("RepoDigests") or []
     return labelled.get(LABEL_ORIGIN) or (f"pulled {digests[0]}" if digests else "")
 
 
 def make(engine: Engine, content: Content, *, log: Path) -> None:
-    """Make Debian from its packages (mmdebstrap), with its origin in a label and its packages beside the log."""
+    """Make Debian from its packages (mmdebstrap). The origin is a label; a list of the packages is beside the log."""
     suite, mirror = content.plan.build_args["SUITE"], content.plan.build_args["DEBIAN_MIRROR"]
     program = shutil.which("mmdebstrap")
     if program is None:
         raise ArtefactError(
-            f"Debian's base image for {suite} is missing",
+            f"Debian's base image for {suite} was not found",
             where=f"{content.plan.pulled_as or 'no image is pulled while a mirror is named'}, then mmdebstrap",
             why="no registry answers, and mmdebstrap is not installed",
             next_step="apt-get install mmdebstrap (ci/bootstrap does it), or docker pull the image by hand",
@@ -57,7 +57,7 @@ def make(engine: Engine, content: Content, *, log: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-base-") as folder:
         archive = Path(folder) / "base.tar"
         command: list[str | Path] = [program, *options, f"--architectures={content.plan.arch}", suite, archive, mirror]
-        console.call(command, log=log).check(BuildError, f"mmdebstrap did not make {suite}", where=str(log))
+        console.call(command, log=log).check(BuildError, f"mmdebstrap failed to make {suite}", where=str(log))
         found = packages(archive)
         log.with_suffix(".packages").write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
         made = f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {suite}, {len(found)} packages, sha256 {_sum(found)}"
@@ -65,11 +65,11 @@ def make(engine: Engine, content: Content, *, log: Path) -> None:
 
 
 def packages(archive: Path) -> list[str]:
-    """Return name and version of every package in a Debian root that is packed as a tar archive, sorted."""
+    """Return name and version of every package in a tar archive of a Debian root, sorted."""
     with tarfile.open(archive) as tar:
         status = tar.extractfile("./var/lib/dpkg/status")
         text = status.read().decode() if status else ""
-    # A paragraph of dpkg's is written like the head of a mail (deb822).
+    # dpkg's paragraphs have the format of mail headers (deb822).
     found = (message_from_string(paragraph) for paragraph in text.split("\n\n") if paragraph.strip())
     return sorted(f"{package['Package']} {package['Version']}" for package in found)
 
@@ -86,4 +86,4 @@ def _import(engine: Engine, archive: Path, name: str, made: str) -> None:
     except (APIError, RequestException) as error:
         raise explain(error, f"importing {name}") from error
     if not engine.image_exists(name):
-        raise BuildError(f"the engine did not take {name}", why=str(answer))
+        raise BuildError(f"importing {name} into the engine failed", why=str(answer))

@@ -1,4 +1,4 @@
-"""Builds what a plan asks for and the engine does not hold yet."""
+"""Builds the images of a plan that the engine does not have yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,18 +32,18 @@ _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """An image that the engine holds now."""
+    """An image in the engine."""
 
     content: Content
     identity: str
     """The engine's content-addressed id of the image (sha256:…)."""
     built: bool
-    """Whether it was made just now, or was there already."""
+    """Whether this session built it; False if it was there already."""
     seconds: float
     size: int
-    """Bytes, layers shared with other images included."""
+    """Bytes, including layers that are shared with other images."""
     origin: str = ""
-    """Where an image comes from that is not built on another one: see `ci.images.base`."""
+    """Where an image from outside comes from (see `ci.images.base`); empty for all others."""
 
     @property
     def plan(self) -> ImagePlan:
@@ -58,7 +58,7 @@ class Built:
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltCell:
-    """The images of a cell, as the engine holds them."""
+    """The images of a cell in the engine."""
 
     node: Built
     registry: Built | None
@@ -73,7 +73,7 @@ class BuiltCell:
 
 
 class Builder:
-    """Makes images in the engine; what it made or reused is kept in ``done``, and what was fetched in ``fetched``."""
+    """Builds images. ``done`` has the images that it built or reused, ``fetched`` the release files."""
 
     def __init__(self, engine: Engine, where: Sources, *, logs: Path, environ: Mapping[str, str] = os.environ) -> None:
         """Build in ``engine``, with artefacts from ``where``; each build's output goes to a file in ``logs``."""
@@ -85,10 +85,10 @@ class Builder:
         self.fetched: list[Fetched] = []
 
     def build(self, planned: CellImages) -> BuiltCell:
-        """Build all images of a cell; what is missing or wrong is found before anything that takes long.
+        """Build all images of a cell. Missing or wrong files are found before the long builds.
 
-        :raises EngineError: where the engine's architecture is not the cell's.
-        :raises ArtefactError, ChecksumError, SubjectError, BuildError: where an image can't be made.
+        :raises EngineError: if the engine's architecture is not the cell's.
+        :raises ArtefactError, ChecksumError, SubjectError, BuildError: if making an image fails.
         """
         cell = planned.cell
         if self._engine.arch is not cell.arch:
@@ -96,7 +96,7 @@ class Builder:
                 f"{cell.id} needs an engine of its own architecture",
                 where=f"{self._engine.found.url} runs {self._engine.arch} code",
                 why="starting a container needs a single-threaded process, and an emulated one never is",
-                next_step=f"run it on a machine with {cell.arch} hardware; a distant engine's ports are out of reach",
+                next_step=f"run it on a machine with {cell.arch} hardware; a remote engine's ports are not reachable",
             )
         artefacts = tuple(self._fetch(artefact) for artefact in planned.artefacts)
         observed = observe(self._engine, self.ensure(planned.slurm).identity)
@@ -116,7 +116,7 @@ class Builder:
         )
 
     def ensure(self, wanted: ImagePlan) -> Built:
-        """Make sure that an image and its ancestors are there."""
+        """Build an image and its ancestors, unless they exist."""
         for member in wanted.family():
             if self._find(member) is None:
                 self.done.append(self._ensure_one(member))
@@ -132,7 +132,7 @@ class Builder:
         return built
 
     def _content(self, plan: ImagePlan) -> Content:
-        """Gather what goes into an image whose parents are there."""
+        """Collect what goes into an image whose parents exist."""
         fetched = [self._fetch(artefact) for artefact in plan.artefacts]
         context = [
             ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.sha256) for it in fetched
@@ -165,7 +165,7 @@ class Builder:
 
     def _ensure_one(self, plan: ImagePlan) -> Built:
         started = time.monotonic()
-        # Sessions side by side want the same images; whoever comes second finds them made.
+        # Sessions side by side need the same images; the second one waits here and then finds them.
         name = f"{plan.folder}-{plan.variant}".replace("/", "_")
         with FileLock(paths.make_directory(paths.cache_dir(self._environ) / "locks") / f"{name}.lock"):
             built = self._content(plan)
@@ -189,7 +189,7 @@ class Builder:
         )
 
     def _pulled(self, plan: ImagePlan) -> list[Content]:
-        """Return what may be pulled in place of building: by the digest that is pinned, or else by tag."""
+        """Return what may be pulled instead of built: by the pinned digest, or by tag if there is none."""
         if not plan.pulled_as:
             return []
         pin = self._where.image_pins.get(plan.pulled_as)
@@ -204,7 +204,7 @@ class Builder:
     def _check_architecture(self, content: Content, found: str) -> None:
         if found != content.plan.arch.value:
             raise BuildError(
-                f"an image of the wrong architecture stands under {content.tag}",
+                f"the image {content.tag} has the wrong architecture",
                 why=f"wanted {content.plan.arch}, found {found}",
                 next_step=f"docker image rm {content.tag}, then try again",
             )
@@ -216,9 +216,9 @@ class Builder:
             content.write(context)
             console.call(self._build_command(content, context), env=self._build_environment(), log=log).check(
                 BuildError,
-                f"the image {wanted.name} did not build",
+                f"building the image {wanted.name} failed",
                 where=str(log),
-                next_step=f"the log holds the whole build; the files are in containers/{wanted.folder}",
+                next_step=f"read the log of the build; its files are in containers/{wanted.folder}",
             )
 
     def _build_command(self, content: Content, context: Path) -> list[str]:
@@ -230,10 +230,10 @@ class Builder:
         for name, value in {**wanted.build_args, **content.parents}.items():
             command += ["--build-arg", f"{name}={value}"]
         proxies = {name: self._environ[name] for name in _PROXIES if self._environ.get(name)}
-        # The client finds the values in its environment: they may hold a password, and the command line is logged.
+        # Without values, which may hold a password: this command is logged. The client takes them from its environment.
         for name in proxies:
             command += ["--build-arg", name]
-        # A proxy on this machine's own loopback is out of reach of a build's own network.
+        # A proxy on this machine's loopback is not reachable from a build's own network.
         if any(urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"} for url in proxies.values()):
             command += ["--network", "host"]
         if bundle := ca_bundle(self._environ):
@@ -248,9 +248,9 @@ class Builder:
 
 
 def wheel_context(house: Wheelhouse, *, editable: bool) -> tuple[ContextFile, ...]:
-    """Return what an image's context needs so that the subject is installed from ``house``.
+    """Return the context files for installing the subject from ``house``.
 
-    ``editable`` installs a checkout so that it is used where it lies; the nodes see it under its own path.
+    ``editable`` installs a checkout as editable: the nodes use it in place, under its own path.
     """
     names = [f"/context/wheels/{house.editable.relative_to(house.path)}"] if editable and house.editable else []
     requirements = "".join(f"{line}\n" for line in names or house.requirements).encode()
@@ -261,6 +261,6 @@ def wheel_context(house: Wheelhouse, *, editable: bool) -> tuple[ContextFile, ..
 
 
 def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the host's CA bundle, which builds need where a proxy re-signs TLS; None where there is none."""
+    """Return the host's CA bundle, or None. Builds need it if a proxy re-signs TLS."""
     named = (Path(environ[name]) for name in _CA_BUNDLES if environ.get(name))
     return next((path for path in (*named, _SYSTEM_CA_BUNDLE) if path.is_file()), None)

@@ -1,7 +1,7 @@
-"""What really goes into an image, and the tag that follows from it.
+"""What goes into an image, and the tag made from it.
 
-A tag carries the hash of everything that goes in: the files of the image's folder, its build arguments, the files put
-into its build context and, through their tags, its parents. An image whose tag the engine already holds is not rebuilt.
+The tag has a hash of everything that goes in: the files of the image's folder, its build arguments, the files added to
+its build context, and the tags of its parents. An image whose tag the engine already has is not built again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,10 +14,10 @@ import shutil
 from ci import paths
 from ci.images.plan import REPOSITORY, ImagePlan
 
-# Raised when the way images are made changes without any file of their folders changing.
+# Increased when the way of building changes but no file of the folders does.
 _RECIPE = "2"
 _SHARED = "shared"
-"""The folder below ``containers/`` that every build finds in its context under the same name."""
+"""A folder below ``containers/`` that is in every build context under this name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class ContextFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """An image plan with the content of all that goes in."""
+    """An image plan, and the content of everything that goes in."""
 
     plan: ImagePlan
     parents: Mapping[str, str]
@@ -44,7 +44,7 @@ class Content:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The hash of all that goes in (hex, 12 digits), as the files were when it was first asked for."""
+        """The hash of everything that goes in (12 hex digits), computed once."""
         plan = self.plan
         digest = hashlib.sha256(f"{_RECIPE} {plan.folder} {plan.variant} {plan.arch}\n".encode())
         for name, content in _files(plan.folder):
@@ -65,7 +65,7 @@ class Content:
         return f"{REPOSITORY}/{self.plan.folder}:{self.plan.variant}-{self.fingerprint}"
 
     def write(self, folder: Path) -> None:
-        """Lay the build context out in a folder that does not exist yet."""
+        """Write the build context into a new folder."""
         shutil.copytree(paths.CONTAINERS / self.plan.folder, folder)
         shutil.copytree(paths.CONTAINERS / _SHARED, folder / _SHARED)
         for extra in self.context:
@@ -80,9 +80,9 @@ class Content:
 
 
 def _files(folder: str) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of all files that a folder and the shared one bring, in a fixed order.
+    """Yield name and content of all files of a folder and of the shared one, in a fixed order.
 
-    Names carry a ``*`` for the execute bit, the only part of a mode that survives a checkout.
+    A ``*`` after the name stands for the execute bit, the only part of a mode that git keeps.
     """
     for part in (folder, _SHARED):
         root = paths.CONTAINERS / part

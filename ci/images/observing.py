@@ -1,4 +1,4 @@
-"""What is inside an image, asked of the image itself, and remembered under the image's own identity."""
+"""The versions inside an image: the image is asked, and the answer is kept under the image's identity."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ class Observed:
 def observe(engine: Engine, identity: str) -> Observed:
     """Return the versions inside a Slurm image.
 
-    An image never changes under its identity, so it is asked once and the answer kept in the cache. What it was made
-    from would not do: the same inputs give another Slurm once a Debian suite has moved on.
+    An image of one identity never changes, so it is asked once, and the answer is kept in the cache. The hash of its
+    inputs is no substitute: the same inputs give another Slurm after Debian's suite has changed.
 
     :param identity: the engine's content-addressed id of the image (``sha256:…``).
     """
     memory = paths.cache_dir() / "observed" / f"{identity.replace(':', '-')}.json"
-    with suppress(OSError, ValueError, TypeError):  # not there, or written by a run that was killed meanwhile
+    with suppress(OSError, ValueError, TypeError):  # missing, or written only in part by a run that was killed
         return Observed(**json.loads(memory.read_text(encoding="utf-8")))
     try:
         output = engine.api.containers.run(
@@ -59,14 +59,14 @@ def slurm_matches(observed: str, wanted: str) -> bool:
 
 
 def check_slurm(observed: Observed, image: str, wanted: str) -> None:
-    """Refuse an image whose Debian suite has moved on to another Slurm: its cell's id would be false.
+    """Refuse an image with another Slurm than the cell's id says, because Debian's suite has changed.
 
-    :param image: what a person calls the image.
+    :param image: its name, for the message.
     """
     if not slurm_matches(observed.slurm, wanted):
         raise BuildError(
             f"the image {image} has Slurm {observed.slurm}, not {wanted}",
             where="matrix.toml, [[slurm]]",
-            why="Debian's suite has moved on",
+            why="Debian's suite has another version of Slurm now",
             next_step=f"change the row's version to {'.'.join(observed.slurm.split('.')[:2])}",
         )

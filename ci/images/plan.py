@@ -1,7 +1,7 @@
-"""Which images a cell needs, and what goes into each: pure, worked out before anything is fetched or built.
+"""Which images a cell needs, and what goes into each. Pure: nothing is fetched or built here.
 
-What only building can tell (the wheels of the subject, which depend on an image's Python) stands in the plan as a
-question: `Wheels` names the image that is to be asked.
+Some content is known only after an image is built: the subject's wheels depend on the Python in it. For these the plan
+has a question: `Wheels` names the image to ask.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,10 +21,10 @@ REPOSITORY = "pyxis-matrix"
 DEBIAN_MIRROR_VARIABLE = "PYXIS_MATRIX_DEBIAN_MIRROR"
 DEFAULT_DEBIAN_MIRROR = "http://deb.debian.org/debian"
 
-# The suite that job images and the registry are made of, whatever the cell's is: one test image per run, and on other
-# suites' nodes a job's os-release differs from its host's.
+# The Debian suite of job image and registry on all cells. So one job image serves all, and on nodes of other suites the
+# os-release inside differs from the node's.
 JOB_SUITE = "bookworm"
-JOB_PYTHON = "3.11"  # a stable suite's Python does not change
+JOB_PYTHON = "3.11"  # the Python of a stable suite does not change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,11 @@ class Wheels:
 
     subject: Subject
     checkout: Path | None
-    """A folder to build it from, in place of the release."""
+    """A checkout to build it from instead of the release."""
     python: "str | ImagePlan"
-    """Major and minor version, or the image whose Python it is."""
+    """Major and minor version, or the image that has it."""
     editable: bool
-    """Whether a checkout is used where it lies: the nodes see it under its own path."""
+    """Whether a checkout is installed as editable: the nodes use it in place, under its own path."""
     beside: tuple[str, ...] = ()
     """More requirements, resolved together with the package's own."""
 
@@ -55,11 +55,11 @@ class ImagePlan:
     artefacts: tuple[Artefact, ...] = ()
     wheels: Wheels | None = None
     pulled_as: str = ""
-    """The image of a registry that does as well, where one answers: ``debian:bookworm-slim``."""
+    """An image that can be pulled instead, such as ``debian:bookworm-slim``; empty if there is none."""
 
     @property
     def name(self) -> str:
-        """What a person calls it: folder and variant."""
+        """Folder and variant, for messages."""
         return f"{self.folder} {self.variant}"
 
     def family(self) -> Iterator["ImagePlan"]:
@@ -77,10 +77,10 @@ class CellImages:
 
     cell: Cell
     slurm: ImagePlan
-    """Plain Slurm: the ancestor of the node, which is asked for its versions."""
+    """Plain Slurm: an ancestor of the node. It is asked for its versions."""
     node: ImagePlan
     registry: ImagePlan | None
-    """None for a legacy cell, as is the job image."""
+    """The registry; None for a legacy cell, and so is the job image."""
     job: ImagePlan | None
     """What test images are built from."""
     accounting: ImagePlan | None
@@ -93,7 +93,7 @@ class CellImages:
         return tuple(dict.fromkeys(artefact for image in self.node.family() for artefact in image.artefacts))
 
     def all(self) -> tuple[ImagePlan, ...]:
-        """Return them in the order in which they are best built: what others need comes first."""
+        """Return them in the order of building: what others need comes first."""
         return tuple(filter(None, (self.slurm, self.registry, self.job, self.node, self.accounting)))
 
 
@@ -135,7 +135,7 @@ def debian_mirror(environ: Mapping[str, str] = os.environ) -> str:
 def base(suite: str, arch: Arch, mirror: str) -> ImagePlan:
     """Plan the bare Debian of a suite; ``mirror`` is where its packages come from.
 
-    Whoever names a mirror of their own gets a base that is made from there, and none that is pulled.
+    If the user named another mirror than Debian's own, the image is always made from it, never pulled.
     """
     return ImagePlan(
         folder="base",
@@ -175,7 +175,7 @@ def registry(arch: Arch, mirror: str) -> ImagePlan:
 
 
 def runtime(cell: Cell, slurm_image: ImagePlan) -> ImagePlan:
-    """Plan the image that fills the seat of enroot and Pyxis in ``cell``, on top of its Slurm."""
+    """Plan the image with the cell's container runtime, on top of its Slurm."""
     match cell.runtime:
         case Runtime.LEGACY:
             return slurm_image

@@ -19,7 +19,7 @@ from ci.engine.distribution import Distro
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine, find_engine, read_text
 from ci.errors import EngineError
 from ci.machine import taking, venv
-from ci.machine.steps import Facts, Kind, Step, plan
+from ci.machine.steps import Facts, SetupStep, StepKind, plan
 from ci.machine.taking import one_at_a_time, reported, say
 
 _DAEMON_LOG = Path("/var/log/pyxis-matrix-dockerd.log")
@@ -118,13 +118,13 @@ def command_environment(env: Mapping[str, str], folder: Path, engine: FoundEngin
     return result
 
 
-def _take(step: Step, env: Mapping[str, str]) -> None:
+def _take(step: SetupStep, env: Mapping[str, str]) -> None:
     match step.kind:
-        case Kind.RUN | Kind.TRY:
+        case StepKind.RUN | StepKind.TRY:
             taking.run(step, env)
-        case Kind.DAEMON:
+        case StepKind.DAEMON:
             _start_daemon(step.command, env)
-        case Kind.WAIT:
+        case StepKind.WAIT:
             _wait_for_engine(env)
 
 

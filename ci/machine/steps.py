@@ -14,7 +14,7 @@ from ci.errors import EngineError, EngineMissingError
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")
 
 
-class Kind(StrEnum):
+class StepKind(StrEnum):
     """How a step is taken."""
 
     RUN = "run"
@@ -28,10 +28,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class SetupStep:
     """One thing that bootstrap is about to do."""
 
-    kind: Kind
+    kind: StepKind
     title: str
     """Completes the sentence "about to …"."""
     command: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Facts:
     """AppArmor is on and its parser is not there; Docker then can't start any container."""
 
 
-def plan(facts: Facts) -> list[Step]:
+def plan(facts: Facts) -> list[SetupStep]:
     """Return what has to be done, in order; nothing where all is there.
 
     Raises ``EngineError`` where the engine can't be supplied by installing one from the distribution as root; it says
@@ -81,21 +81,21 @@ def plan(facts: Facts) -> list[Step]:
     if not facts.engine:
         return steps
     if facts.systemd:
-        start = Step(kind=Kind.RUN, title="start the engine", command=("systemctl", "start", "docker"))
+        start = SetupStep(kind=StepKind.RUN, title="start the engine", command=("systemctl", "start", "docker"))
     else:
         title = "start the engine in the background (no systemd here)"
-        start = Step(kind=Kind.DAEMON, title=title, command=(facts.dockerd or "/usr/sbin/dockerd",))
-    return [*steps, start, Step(kind=Kind.WAIT, title="wait until the engine answers")]
+        start = SetupStep(kind=StepKind.DAEMON, title=title, command=(facts.dockerd or "/usr/sbin/dockerd",))
+    return [*steps, start, SetupStep(kind=StepKind.WAIT, title="wait until the engine answers")]
 
 
-def install(packages: tuple[str, ...], distro: Distro) -> list[Step]:
+def install(packages: tuple[str, ...], distro: Distro) -> list[SetupStep]:
     """Return the steps that install packages of Debian or Ubuntu; none for no packages."""
     if not packages:
         return []
     return [
-        Step(kind=Kind.TRY, title="refresh the package lists", command=(*_APT, "update")),
-        Step(
-            kind=Kind.RUN,
+        SetupStep(kind=StepKind.TRY, title="refresh the package lists", command=(*_APT, "update")),
+        SetupStep(
+            kind=StepKind.RUN,
             title=f"install {', '.join(packages)} from {distro.name}",
             command=(*_APT, "install", "--yes", "--no-install-recommends", *packages),
         ),

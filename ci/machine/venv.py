@@ -18,7 +18,7 @@ from ci.engine.distribution import Distro, install_advice
 from ci.engine.finding import read_text
 from ci.errors import BootstrapError
 from ci.machine import taking
-from ci.machine.steps import Kind, Step, install
+from ci.machine.steps import SetupStep, StepKind, install
 from ci.machine.taking import ROOT, one_at_a_time, reported, say
 
 REQUIREMENTS = (
@@ -44,7 +44,7 @@ environment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class PythonFacts:
     """What was found of Python on this machine."""
 
     distro: Distro
@@ -68,9 +68,10 @@ def run(arguments: list[str]) -> NoReturn:
     with reported(), one_at_a_time(waiting=not options.dry_run):
         facts = look(env)
         steps = plan(facts)
-        for step in steps:
-            say(f"{'would ' if options.dry_run else ''}{step}")
-        if steps and not options.dry_run:
+        if options.dry_run:
+            for step in steps:
+                say(f"would {step}")
+        elif steps:
             _make(facts, steps, env)
     # Where there is no environment yet, a dry run goes on without: planning needs no packages.
     python = sys.executable if steps and options.dry_run else str(facts.venv / "bin/python")
@@ -94,14 +95,14 @@ def parse(arguments: list[str]) -> Namespace:
     return options
 
 
-def look(env: Mapping[str, str]) -> Facts:
+def look(env: Mapping[str, str]) -> PythonFacts:
     """Gather the facts; nothing is changed."""
     distro, venv = Distro.of_this_machine(), place(env)
     stamp = read_text(venv / STAMP)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     # Never the Python of an environment: that may be about to go.
     base = Path(sys.base_prefix) / "bin" / version
-    return Facts(
+    return PythonFacts(
         distro=distro,
         root=os.geteuid() == 0,
         python=str(base) if sys.prefix != sys.base_prefix and base.exists() else sys.executable,
@@ -113,7 +114,7 @@ def look(env: Mapping[str, str]) -> Facts:
     )
 
 
-def plan(facts: Facts) -> list[Step]:
+def plan(facts: PythonFacts) -> list[SetupStep]:
     """Return what has to be done, in order; nothing where the environment is there and up to date.
 
     Raises ``BootstrapError`` where it can't be made, with the commands to run instead.
@@ -138,12 +139,12 @@ def plan(facts: Facts) -> list[Step]:
     pip = (python, "-m", "pip", "install", "--disable-pip-version-check", *REQUIREMENTS)
     return [
         *install(packages, facts.distro),
-        Step(
-            kind=Kind.RUN,
+        SetupStep(
+            kind=StepKind.RUN,
             title="make the virtual environment",
             command=(facts.python, "-m", "venv", str(facts.venv)),
         ),
-        Step(kind=Kind.RUN, title=f"install {', '.join(REQUIREMENTS)} into it", command=pip),
+        SetupStep(kind=StepKind.RUN, title=f"install {', '.join(REQUIREMENTS)} into it", command=pip),
     ]
 
 
@@ -165,7 +166,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in env.items() if key != "PYTHONHOME"} | {"PATH": path}
 
 
-def _make(facts: Facts, steps: list[Step], env: Mapping[str, str]) -> None:
+def _make(facts: PythonFacts, steps: list[SetupStep], env: Mapping[str, str]) -> None:
     stamp = facts.venv / STAMP
     try:
         # Marked before it is filled: what an interruption leaves behind is recognised as ours, and incomplete.
@@ -173,6 +174,7 @@ def _make(facts: Facts, steps: list[Step], env: Mapping[str, str]) -> None:
         facts.venv.mkdir(parents=True)
         stamp.write_text("incomplete\n", encoding="utf-8")
         for step in steps:
+            say(str(step))
             taking.run(step, env)
         stamp.write_text(fingerprint(), encoding="utf-8")
     except OSError as error:

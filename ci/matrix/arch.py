@@ -1,4 +1,4 @@
-"""The one place that knows how architectures are spelled."""
+"""Architectures and all their spellings; no other module has any."""
 
 from enum import StrEnum
 import platform
@@ -17,7 +17,7 @@ class Arch(StrEnum):
 
     @classmethod
     def parse(cls, text: str) -> "Arch":
-        """Return the architecture that any common spelling means; ``ValueError`` if none."""
+        """Return the architecture for any common spelling; ``ValueError`` for an unknown one."""
         wanted = text.strip().lower()
         for name, spellings in _SYNONYMS.items():
             if wanted in spellings:

@@ -1,4 +1,4 @@
-"""Which cells a command line asks for: nox' arguments, its tags, and the environment."""
+"""Which cells a nox command line asks for, by its arguments, its tags and the environment."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     from ci.matrix.model import Matrix
 
 GROUP_VARIABLE = "PYXIS_MATRIX_GROUP"
-"""Environment variable naming the group to use where none is given."""
+"""Environment variable with the group to use if the command line names none."""
 
 _ID = re.compile(r"(?<![\w.-])slurm[0-9.]+-(?:embedded|legacy|enroot[\w.+]+-pyxis[\w.+]+)-[a-z0-9]+(?![\w.-])")
 _TAG_OPTION = re.compile(r"--tags?(?:=(?P<long>.*))?|-t(?P<short>.*)", re.DOTALL)
 
 
 def default_group(matrix: Matrix, env: Mapping[str, str]) -> str:
-    """Return the group to use where none is given: the environment's choice, else the matrix'."""
+    """Return the group to use if the command line names none: that of the environment, else that of the matrix."""
     return env.get(GROUP_VARIABLE) or matrix.defaults.group
 
 
 def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str, str]) -> tuple[Cell, ...]:
     """Return the cells that the container sessions must offer for this nox command line.
 
-    A hundred sessions would drown ``nox -l``, so the default group is always there and the rest appears when it is
-    named: as ``session(CELL)``, or through a tag (``-t``), which may be a group or an axis such as ``slurm24.11``.
+    A hundred sessions would make ``nox -l`` unreadable. So the cells of the default group are always offered, and
+    others only if they are named: as ``session(CELL)``, or by a tag (``-t``), which is a group or, for example,
+    ``slurm24.11``.
 
-    :param argv: nox' arguments; those behind ``--`` belong to the session and don't count.
+    :param argv: nox' arguments; those after ``--`` belong to the session and are ignored.
     :raises SelectionError: for an unknown group in the environment, and for a well-formed id of no cell.
     """
     default = matrix.cells(default_group(matrix, env), host)
@@ -42,11 +43,11 @@ def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str,
 def mentioned_legacy(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str, str]) -> tuple[Cell, ...]:
     """Return the legacy cells to offer, as `mentioned` does for the container sessions.
 
-    Not every group holds a legacy cell; the session exists nevertheless, on the default group's or on any of the host.
+    Not every group has a legacy cell. Then the session gets that of the default group, or the first one of this host.
     """
     candidates = _candidates(matrix, host, legacy=True)
     wanted = (default_group(matrix, env), matrix.defaults.group)
-    matrix.group(wanted[0])  # an unknown name is an error here as it is for the container sessions
+    matrix.group(wanted[0])  # raises for an unknown name, as for the container sessions
     per_group = ([cell for cell in candidates if name in cell.groups] for name in wanted)
     default = next(filter(None, per_group), None) or [cell for cell in candidates if cell.arch is host][:1]
     return _with_named(default, candidates, argv, env, matrix)
@@ -59,7 +60,7 @@ def _candidates(matrix: Matrix, host: Arch, *, legacy: bool) -> tuple[Cell, ...]
 def _with_named(
     default: Sequence[Cell], candidates: Sequence[Cell], argv: Sequence[str], env: Mapping[str, str], matrix: Matrix
 ) -> tuple[Cell, ...]:
-    """Return the default cells and the candidates that arguments name by id or tag, in matrix order."""
+    """Return the default cells and those that arguments name by id or tag, in the order of the matrix."""
     arguments = _own_arguments(argv)
     tags = set(_tags(arguments))
     sessions = [*arguments, env.get("NOXSESSION", "")]
@@ -88,7 +89,7 @@ def _tags(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def selected(cell: Cell, argv: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Tell whether somebody asked for this very cell: by id, tag or group, and not just through the default."""
+    """Tell whether this cell was named, by id, tag or group, and is not only one of the default group."""
     if environ.get(GROUP_VARIABLE) or cell.id in environ.get("NOXSESSION", ""):
         return True
     tagged = any(argument.startswith(("-t", "--tag")) for argument in argv)

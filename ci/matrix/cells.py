@@ -1,4 +1,4 @@
-"""Cells: the points of the matrix, and their one name."""
+"""Cells: the combinations of the axes, and their ids."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Runtime(StrEnum):
     NVIDIA = "nvidia"
     """Real enroot and Pyxis."""
     EMBEDDED = "embedded"
-    """This project's own stand-in; never counted in a compatibility verdict."""
+    """This project's stand-in for them; it says nothing about compatibility."""
     LEGACY = "legacy"
-    """Nothing: plain Slurm over SSH, for the legacy session."""
+    """No containers: plain Slurm over SSH, for the session ``legacy_integration``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """The one name of the cell: nox session, image tag, container names, result folder, CI job."""
+        """The cell's only name: in nox sessions, image tags, container names, result folders and CI jobs."""
         middle = self.runtime.value if self.enroot is None else f"enroot{self.enroot}-pyxis{self.pyxis}"
         return f"slurm{self.slurm}-{middle}-{self.arch.value}"
 

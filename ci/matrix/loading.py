@@ -1,4 +1,4 @@
-"""Reads matrix.toml into the model; every fault of the file is reported at once."""
+"""Reads matrix.toml into the model; all faults of the file are reported at once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def load(path: Path = DEFAULT_PATH) -> Matrix:
     """Read and check a matrix file.
 
-    :raises MatrixError: with every fault found: file, line where it can be told, key path, and what to write instead.
+    :raises MatrixError: with all faults: file, line if known, key path, and what to write instead.
     """
     values, text = read_toml(path)
     faults = Faults(path=path, text=text)
@@ -58,7 +58,7 @@ def load(path: Path = DEFAULT_PATH) -> Matrix:
 
 
 def _read(root: Table) -> Matrix:
-    """Read the whole file. Values after a fault are placeholders: nobody sees them, for `load` raises."""
+    """Read the whole file. Values after a fault are placeholders; they are never used, because `load` raises."""
     faults = root.faults
     if root.integer("schema", SCHEMA, least=1) != SCHEMA or "schema" not in root.values:
         root.fault("schema", f"must be {SCHEMA}, which is all that this version reads")
@@ -130,7 +130,7 @@ def _distinct(root: Table, axis: str) -> list[Table]:
         text = table.values.get("version")
         version = read_version(text) if isinstance(text, str) else None
         if version in seen:
-            table.fault("version", f"duplicate row: {text} stands in {seen[version]} already")
+            table.fault("version", f"duplicate row: {text} is in {seen[version]} already")
         elif version:
             seen[version] = table.path
     return tables
@@ -140,7 +140,7 @@ def _row(table: Table, axis: str) -> Row | None:
     text = table.text("version")
     version = read_version(text)
     if text and version is None:
-        table.fault("version", f"{text!r} is no version")
+        table.fault("version", f"{text!r} is not a version")
     elif text and axis == "slurm" and not _SERIES.fullmatch(text):
         table.fault("version", f'a Slurm series is written YY.MM, for example "22.05", not {text!r}')
     elif text and axis != "slurm" and not (_RELEASE.fullmatch(text) and str(version) == text):
@@ -203,7 +203,7 @@ def _name(table: Table, key: str, requirement: str) -> str:
     try:
         return Requirement(requirement).name
     except InvalidRequirement as error:
-        table.fault(key, f"{requirement!r} is no requirement: {str(error).splitlines()[0]}")
+        table.fault(key, f"{requirement!r} is not a requirement: {str(error).splitlines()[0]}")
         return ""
 
 
@@ -217,7 +217,7 @@ def _suite_environment(root: Table) -> SuiteEnvironment:
     seen: set[str] = set()
     for key, name in [*variables, *((f"extra.{name}", name) for name, _ in fixed)]:
         if name and not _VARIABLE.fullmatch(name):
-            table.fault(key, f"{name!r} can't be the name of an environment variable")
+            table.fault(key, f"{name!r} is not a valid name of an environment variable")
         elif name in seen:
             table.fault(key, f"duplicate: the variable {name} is set already")
         seen.add(name)

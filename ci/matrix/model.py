@@ -1,4 +1,4 @@
-"""The matrix as the rest of the code sees it: frozen values and pure selections, no file and no TOML."""
+"""The matrix: frozen values and pure selections. Reading the file is in `ci.matrix.loading`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERSION_AXES = ("slurm", "enroot", "pyxis")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One version of one axis, and what it asks of the other two axes."""
+    """One version of one axis, and its limits on the other two axes."""
 
     axis: str
     name: str
@@ -38,7 +38,7 @@ class Row:
     """Key path in matrix.toml."""
 
     def refuses(self, cell: Cell) -> str:
-        """Return why the row can't be combined with the cell's other versions, or the empty string."""
+        """Return why the row does not fit the cell's other versions; empty if it fits."""
         for axis, specifier in self.requires:
             version = cell.version(axis)
             if version is not None and not specifier.contains(version, prereleases=True):
@@ -55,16 +55,18 @@ class SlurmRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Selector:
-    """A set of cells, by axis. Each field that is None lets everything through."""
+    """A set of cells, by axis. A field that is None allows every value."""
 
     slurm: frozenset[Version] | None = None
     enroot: frozenset[Version] | None = None
     pyxis: frozenset[Version] | None = None
+    suites: frozenset[str] | None = None
+    """Debian suites that the cell's Slurm is installed from."""
     arch: Arch | Literal["host"] | None = None
     runtime: Runtime | None = None
 
     def matches(self, cell: Cell, host: Arch | None = None) -> bool:
-        """Whether the cell is in the set. A cell without enroot is in no set that names an enroot version.
+        """Whether the cell is in the set. A set that names an enroot version has no cell without enroot.
 
         :param host: what ``arch = "host"`` means; without it the cell counts as native.
         """
@@ -73,6 +75,7 @@ class Selector:
             (self.slurm is None or cell.slurm.parsed in self.slurm)
             and (self.enroot is None or cell.enroot in self.enroot)
             and (self.pyxis is None or cell.pyxis in self.pyxis)
+            and (self.suites is None or cell.slurm.suite in self.suites)
             and arch in (None, cell.arch)
             and self.runtime in (None, cell.runtime)
         )
@@ -80,7 +83,7 @@ class Selector:
 
 @dataclass(frozen=True, kw_only=True)
 class Exclusion:
-    """Cells that can't exist or make no sense, and why."""
+    """Cells that are impossible or make no sense, and why."""
 
     selector: Selector
     reason: str
@@ -103,15 +106,15 @@ class Excluded:
 class KnownFailure:
     """Tests that are expected to fail on some cells because of a fault that is not the subject's.
 
-    Strict: such a test that passes is an error, so that the entry goes when the fault is gone.
+    Strict: if such a test passes, that is an error, so that the entry is removed once the fault is fixed.
     """
 
     tests: tuple[str, ...]
     """Names with ``*`` and ``?``; brackets stand for themselves, as pytest's parameters have them."""
     selector: Selector
     reason: str
-    says: str = ""
-    """What is written when it is this fault; a failure without these words is another one."""
+    says: str
+    """Words in the output of this fault, and only of it; a failure without them is a different one."""
     issue: str | None = None
     where: str = ""
 
@@ -122,6 +125,10 @@ class KnownFailure:
             ``test_y``. A pattern without ``[`` also covers all parameters of a test.
         """
         return self.selector.matches(cell) and any(self._covers(pattern, test_name) for pattern in self.tests)
+
+    def is_about(self, test_name: str) -> bool:
+        """Whether it names the test, on whatever cell and with whatever parameter."""
+        return any(self._covers(pattern.partition("[")[0], test_name) for pattern in self.tests)
 
     @staticmethod
     def _covers(pattern: str, test_name: str) -> bool:
@@ -159,7 +166,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteEnvironment:
-    """How somebody else's suite is told where the cluster is: which environment variable carries which fact."""
+    """Which environment variable tells a user's own suite which fact about the cluster."""
 
     variables: tuple[tuple[str, str], ...] = ()
     """Pairs of fact (``host``, ``private-key``, …; see `FACTS`) and variable name."""
@@ -179,7 +186,7 @@ class SuiteEnvironment:
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What holds where the command line says nothing."""
+    """What is used when the command line does not say."""
 
     group: str
     nodes: int = 1
@@ -187,7 +194,7 @@ class Defaults:
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """All of matrix.toml. Order of cells: as the rows stand in the file, Slurm first, architecture last."""
+    """All of matrix.toml. Cells are in the order of the file's rows, by Slurm first and by architecture last."""
 
     slurm: tuple[SlurmRow, ...]
     enroot: tuple[Row, ...]
@@ -206,7 +213,7 @@ class Matrix:
     def cells(self, group: str | None, host: Arch) -> tuple[Cell, ...]:
         """Return a group's container cells; None means the default group.
 
-        :raises SelectionError: when the group is unknown or nothing of it is left for this host.
+        :raises SelectionError: if the group is unknown or has no cell on this host.
         """
         chosen = self.group(group)
         found = tuple(
@@ -221,7 +228,7 @@ class Matrix:
         """Return the cell with this id, container or legacy.
 
         :param host: decides which groups ``arch = "host"`` puts it in; without it the cell counts as native.
-        :raises SelectionError: when there is none; the text says why it was excluded, or what was perhaps meant.
+        :raises SelectionError: if there is none; the text says why it was excluded, or names similar ids.
         """
         by_id = {cell.id: cell for cell in self.all_cells(host)}
         if name in by_id:
@@ -240,7 +247,7 @@ class Matrix:
     def group(self, name: str | None) -> Group:
         """Return the group of this name, the default one for None.
 
-        :raises SelectionError: when there is none; the text names those that exist.
+        :raises SelectionError: if there is none; the text names those that exist.
         """
         wanted = name or self.defaults.group
         by_name = {group.name: group for group in self.groups}
@@ -259,7 +266,7 @@ class Matrix:
         return tuple(verdict for _, verdict in self._judged if verdict)
 
     def known_failures(self, cell: Cell) -> tuple[KnownFailure, ...]:
-        """Return the known failures that hold on this cell."""
+        """Return the known failures of this cell."""
         return tuple(failure for failure in self.failures if failure.selector.matches(cell))
 
     def all_cells(self, host: Arch | None) -> tuple[Cell, ...]:

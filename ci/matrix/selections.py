@@ -1,4 +1,4 @@
-"""Reads the sets of cells in matrix.toml (groups, exclusions, known failures) and checks that each has effect."""
+"""Reads the sets of cells in matrix.toml (groups, exclusions, known failures); each must select something."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
-from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector
+from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector, SlurmRow
 from ci.matrix.tables import Table, did_you_mean, expected, kind
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Axes:
 
     rows: Mapping[str, tuple[Row, ...]]
     sound: bool
-    """Whether all rows could be read; if not, a choice that finds no row is no news."""
+    """Whether all rows are valid; if not, a choice without a row is not reported as well."""
 
     def names(self, axis: str) -> str:
         """Return the versions of an axis for error messages."""
@@ -38,7 +38,7 @@ class Axes:
 
 
 def read_version(text: str) -> Version | None:
-    """Return the version, None where the text is none."""
+    """Return the version; None if the text is not a version."""
     try:
         return Version(text)
     except InvalidVersion:
@@ -46,19 +46,19 @@ def read_version(text: str) -> Version | None:
 
 
 def read_specifier(table: Table, key: str) -> SpecifierSet | None:
-    """Return a version specifier, None where it is absent or wrong."""
+    """Return a version specifier; None if it is absent or invalid."""
     if not table.has(key):
         return None
     text = table.text(key)
     try:
         return SpecifierSet(text) if text else None
     except InvalidSpecifier:
-        table.fault(key, f'{text!r} is no version specifier; for example ">=3.5" or ">=0.19,<0.21"')
+        table.fault(key, f'{text!r} is not a version specifier; for example ">=3.5" or ">=0.19,<0.21"')
         return None
 
 
 def read_arch(table: Table, key: str, text: str) -> Arch | None:
-    """Return the architecture that any of its names means."""
+    """Return the architecture for any of its names; None if it is unknown."""
     try:
         return Arch.parse(text)
     except ValueError as error:
@@ -67,7 +67,7 @@ def read_arch(table: Table, key: str, text: str) -> Arch | None:
 
 
 def read_choice(table: Table, axis: str, axes: Axes) -> frozenset[Version] | None:
-    """Return the rows that a version, a specifier or one of the words means; None where the key is absent."""
+    """Return the versions that a version, a specifier or a word selects; None if the key is absent."""
     if not table.has(axis):
         return None
     text = table.text(axis)
@@ -100,7 +100,7 @@ def read_known_failure(table: Table, axes: Axes) -> KnownFailure:
         table.fault("tests", 'names no tests; for example tests = ["test_mounts*"]')
     selector = _selector(table, axes, host=False)
     reason, issue = table.text("reason"), _issue(table)
-    says = table.text("says") if table.has("says") else ""
+    says = table.text("says")
     table.finish()
     return KnownFailure(tests=tests, selector=selector, reason=reason, says=says, issue=issue, where=table.path)
 
@@ -163,9 +163,25 @@ def _selector(table: Table, axes: Axes, *, host: bool) -> Selector:
         slurm=chosen["slurm"],
         enroot=chosen["enroot"],
         pyxis=chosen["pyxis"],
+        suites=_suites(table, axes),
         arch="host" if arch == "host" else read_arch(table, "arch", arch) if arch else None,
         runtime=Runtime(runtime) if runtime else None,
     )
+
+
+def _suites(table: Table, axes: Axes) -> frozenset[str] | None:
+    """Read the Debian suites: one, or a list of them."""
+    if not table.has("suite"):
+        return None
+    several = isinstance(table.values["suite"], list)
+    known = [row.slurm.suite for row in axes.rows["slurm"] if isinstance(row, SlurmRow)]
+    names = table.texts("suite") if several else (table.text("suite"),)
+    for name in names:
+        if name and name not in known and axes.sound:
+            table.fault("suite", f"no [[slurm]] row is installed from {name}{did_you_mean(name, known)}")
+    if several and not names:
+        table.fault("suite", 'names no suite; for example suite = "bookworm"')
+    return frozenset(names)
 
 
 def _issue(table: Table) -> str | None:
@@ -176,11 +192,11 @@ def _issue(table: Table) -> str | None:
 
 
 def check_effect(matrix: Matrix, faults: Faults) -> None:
-    """Note rows, exclusions, known failures and group members without effect: each is a slip, or out of date."""
+    """Note rows, exclusions, known failures and group entries that select nothing: they are mistakes or out of date."""
     cells, excluded = matrix.all_cells(None), matrix.excluded()
     if all(cell.runtime is Runtime.LEGACY for cell in cells):
         reasons = ", ".join(dict.fromkeys(f"{out.where} ({out.reason})" for out in excluded))
-        faults.add("exclude", f"no cell is left; they are taken out by {reasons}")
+        faults.add("exclude", f"no cell is left; they are excluded by {reasons}")
         return
     _check_rows(matrix, faults)
     for exclusion in matrix.exclusions:
@@ -196,7 +212,7 @@ def check_effect(matrix: Matrix, faults: Faults) -> None:
 
 
 def _check_rows(matrix: Matrix, faults: Faults) -> None:
-    """Note rows that the rows' own requirements leave without any partner."""
+    """Note rows that fit no other row because of requires-..."""
     exclusions = {exclusion.where for exclusion in matrix.exclusions}
     refused = {out.cell: out.reason for out in matrix.excluded() if out.where not in exclusions}
     for row in (*matrix.slurm, *matrix.enroot, *matrix.pyxis):
@@ -210,4 +226,4 @@ def _check_rows(matrix: Matrix, faults: Faults) -> None:
 def _why_not(selector: Selector, excluded: tuple[Excluded, ...]) -> str:
     """Return why a selection finds no cell."""
     takers = dict.fromkeys(out.where for out in excluded if selector.matches(out.cell))
-    return f"all that it matches is taken out by {', '.join(takers)}" if takers else "no cell is like that"
+    return f"all that it matches is excluded by {', '.join(takers)}" if takers else "there is no such cell"

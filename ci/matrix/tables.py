@@ -1,4 +1,4 @@
-"""Typed access to parsed TOML that collects every fault instead of stopping at the first."""
+"""Typed access to parsed TOML. Collects all faults instead of stopping at the first."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Faults:
             )
 
     def _line(self, key: str) -> int | None:
-        """Find the line of a key by its header; good enough to click on, None where in doubt."""
+        """Return the line of a key, found by its table's header; None if it is not found."""
         table = re.match(r"(?P<name>[\w-]+)(?:\[(?P<row>\d+)\])?(?P<rest>(?:\.[\w-]+)*)", key)
         if table is None:
             return None
@@ -85,10 +85,10 @@ def _header(line: str) -> str:
 
 
 class Table:
-    """One TOML table; keys that nobody asked for are unknown."""
+    """One TOML table. A key that was never read is an unknown key."""
 
     def __init__(self, values: Mapping[str, object], path: str, faults: Faults) -> None:
-        """Wrap the values that stand at a key path; the root's path is empty."""
+        """Wrap the values at a key path; the root's path is empty."""
         self.values = values
         self.path = path
         self.faults = faults
@@ -108,7 +108,7 @@ class Table:
         return key in self.values
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Return a non-empty text; with no default the key must be there. The empty string after a fault."""
+        """Return a non-empty text; without a default the key is required. Return the empty string after a fault."""
         if not self.has(key):
             if default is None:
                 self.fault("", f"the key {key!r} is missing")
@@ -181,22 +181,22 @@ class Table:
         return [Table(item, f"{self.at(key)}[{index}]", self.faults) for index, item in found if isinstance(item, dict)]
 
     def finish(self) -> None:
-        """Note every key that is not known, with the known one that was perhaps meant."""
+        """Note every unknown key, with the known one that is most similar."""
         for key in self.values:
             if key not in self._asked:
                 self.fault(key, f"unknown key {key!r}{did_you_mean(key, self._asked)}")
 
 
 def read_toml(path: Path) -> tuple[dict[str, object], str]:
-    """Return the parsed file and its text; `MatrixError` with file and line where it is no TOML."""
+    """Return the parsed file and its text; `MatrixError` with file and line if it is missing or is not TOML."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise MatrixError(
-            f"{path.name} can't be read",
+            f"reading {path.name} failed",
             where=str(path),
             why=error.strerror or str(error),
-            next_step="run from a checkout that has the file, or name another one",
+            next_step="run from a checkout that has the file",
         ) from error
     if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise _malformed(path, 1, "the file starts with a byte order mark", "save it as UTF-8 without one (BOM)")
@@ -257,7 +257,7 @@ def shown(value: object) -> str:
 
 
 def quote(value: object, key: str = "") -> str:
-    """Return the advice to quote a number, for 0.20 means 0.2 without."""
+    """Return the advice to quote a number, because TOML reads 0.20 as 0.2."""
     return f'quote it: {f"{key} = " if key else ""}"{shown(value)}"'
 
 
@@ -267,7 +267,7 @@ def as_row(axis: str, version: str) -> str:
 
 
 def _dotted(table: Mapping[str, object]) -> list[str]:
-    """Return the keys that a dotted key like ``pyxis.0.20`` was taken apart into."""
+    """Return the parts of a dotted key such as ``pyxis.0.20``."""
     if not table:
         return []
     key, value = next(iter(table.items()))

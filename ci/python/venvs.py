@@ -25,6 +25,9 @@ _COMPLETE = ".pyxis-matrix-complete"
 """Written last: an environment without it was interrupted while it was made."""
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
 
+_CHECK_PYTHON = "install the Python that --force-python names, or leave that option out"
+_CHECK_INDEX = "`pip config list` shows which package index is asked (PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Packages:
@@ -34,11 +37,14 @@ class Packages:
     constraints: tuple[str, ...] = ()
     checkout: Path | None = None
     """A project to install so that it is used where it lies."""
+    python: str = sys.executable
+    """The Python to make it with: a path, or a version to be looked for."""
 
     @property
     def key(self) -> str:
-        """The hash of all that decides what is installed (hex, 12 digits): this Python, and what it is asked for."""
-        parts = [sys.version, sys.base_prefix, *self.requirements, "", *self.constraints, "", str(self.checkout or "")]
+        """The hash of all that decides what is installed (hex, 12 digits): the Python, and what it is asked for."""
+        python = sys.version + sys.base_prefix if self.python == sys.executable else self.python
+        parts = [python, *self.requirements, "", *self.constraints, "", str(self.checkout or "")]
         if self.checkout:
             # An edit of its code needs no installation; an edit of what it requires does.
             files = [self.checkout / name for name in _PROJECT_FILES]
@@ -74,21 +80,20 @@ def _make(venv: Path, packages: Packages) -> None:
         if packages.checkout:
             arguments += ["--editable", str(packages.checkout)]
         if program := uv.program():
-            _run(program, "venv", "--python", sys.executable, str(venv))
-            _run(program, "pip", *arguments, "--python", python)
+            make: tuple[str, ...] = (program, "venv", "--python", packages.python, str(venv))
+            fill: tuple[str, ...] = (program, "pip", *arguments, "--python", python)
         else:
             # virtualenv comes with nox; the standard library's venv is packaged apart on Debian.
-            _run(sys.executable, "-m", "virtualenv", "--no-periodic-update", str(venv))
-            _run(python, "-m", "pip", "--disable-pip-version-check", *arguments)
+            make = (sys.executable, "-m", "virtualenv", "--no-periodic-update", "--python", packages.python, str(venv))
+            fill = (python, "-m", "pip", "--disable-pip-version-check", *arguments)
+        _run(make, "the virtual environment of this session was not made", _CHECK_PYTHON)
+        _run(fill, "the packages of this session were not installed", _CHECK_INDEX)
 
 
-def _run(*words: str) -> None:
+def _run(words: tuple[str, ...], failure: str, next_step: str) -> None:
     command = Command(words=words, env=uv.environment())
-    run_logged(command, log=None, split=False, clock=time.monotonic, watch=lambda _file: None).check(
-        what="the packages of this session were not installed",
-        where=str(command),
-        next_step="`pip config list` shows which package index is asked (PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT)",
-    )
+    done = run_logged(command, log=None, split=False, clock=time.monotonic, watch=lambda _file: None)
+    done.check(what=failure, where=str(command), next_step=next_step)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What is known to fail later, refused before anything is built; each with the exact fix."""
+"""Checks of the host before anything is built: what would make a later step fail, with the command that fixes it."""
 
 import sys
 
@@ -7,14 +7,14 @@ from ci.engine.connection import Engine
 from ci.errors import DiskFullError, EngineError
 from ci.matrix.cells import Cell, Runtime
 
-# Less than this and a build would only find out halfway.
+# With less, a build would fail halfway.
 _LEAST_FREE_BYTES = 3 * 1024**3
 
 
 def check_host(engine: Engine, cell: Cell) -> None:
     """Refuse a host without user namespaces, without FUSE, or without room for a cell.
 
-    :raises DiskFullError, EngineError: with the command that mends it.
+    :raises DiskFullError, EngineError: with the command that fixes it.
     """
     if engine.found.data_root and engine.found.local:
         free = host.free_bytes(engine.found.data_root)

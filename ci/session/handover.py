@@ -1,4 +1,4 @@
-"""What a command that uses a cluster finds in its environment variables."""
+"""The environment variables of a command that uses a cluster."""
 
 from collections.abc import Mapping
 import os
@@ -10,18 +10,18 @@ from ci.environment.launching import Environment
 
 
 def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what a command that uses a cluster finds beside ``environ``.
+    """Return the variables that are added to ``environ`` for a command that uses a cluster.
 
-    That is the path of the environment's file, a client that can build, first on PATH, and, with the option ``plain``,
+    They name the environment's file, put a client that can build first on PATH, and, with the option ``plain``, hold
     the variables of ``[suite-environment]``.
     """
     file = launched.file
     bin_folder = str(Path(file.engine_client).parent)
     mine = {
         environment_file.VARIABLE: str(launched.path),
-        # A suite may give the subject a HOME of its own; the cache must not move with it.
+        # A suite may set another HOME for the subject; the cache must stay where it is.
         paths.CACHE_VARIABLE: str(paths.cache_dir(environ)),
-        # Nor must the client's plugins (buildx) and its user's settings.
+        # So must the client's plugins (buildx) and settings.
         "DOCKER_CONFIG": environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker"),
         "PATH": f"{bin_folder}{os.pathsep}{environ.get('PATH', os.defpath)}",
         **file.engine_environment,
@@ -32,7 +32,7 @@ def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, st
 
 
 def facts(launched: Environment) -> dict[str, str | None]:
-    """Return what a suite that knows nothing of this project can be told in environment variables."""
+    """Return the facts for ``[suite-environment]``; see docs/your-own-suite.md."""
     file = launched.file
     return {
         "host": file.login.host,

@@ -1,4 +1,4 @@
-"""What is known of a session so far, so that a result can be written however it ends."""
+"""What is known of a session so far, so that its result can be written no matter how it ends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from ci.terminal.console import Timings
 
 @dataclass(kw_only=True)
 class Record:
-    """A session on its way."""
+    """A session that is running."""
 
     plan: EnvironmentPlan
     command: Sequence[str] = ()
@@ -36,7 +36,7 @@ class Record:
     command_started: bool = False
 
     def result(self, outcome: Outcome, exit_code: int, reason: str) -> Result:
-        """Return the result as it stands now."""
+        """Return the result as far as it is known now."""
         options = self.plan.options
         file = self.environment.file if self.environment else None
         log = options.folder(self.plan.cell) / store.REPORT_LOG_FILE

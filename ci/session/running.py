@@ -27,12 +27,12 @@ from ci.session.on_login import LoginRun
 from ci.session.record import Record
 from ci.terminal import console, signals
 
-# What a command is left to finish by itself when the session is interrupted: pytest still writes its report then.
+# Time for a command to end by itself when the session is interrupted; pytest writes its report in this time.
 _GRACE_SECONDS = 15.0
 
 
 def run(plan: EnvironmentPlan, command: Sequence[str]) -> tuple[int, Result]:
-    """Run ``command`` against a planned environment; return its exit code and the result, which is also written.
+    """Run ``command`` against a planned environment; return its exit code and its result, which is also written.
 
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
     """
@@ -43,7 +43,7 @@ def run(plan: EnvironmentPlan, command: Sequence[str]) -> tuple[int, Result]:
 
     def keep(outcome: Outcome, exit_code: int, reason: str = "") -> Result:
         result = record.result(outcome, exit_code, reason)
-        # A cluster that came up for a person to work on proves nothing, and must not stand in a report as passed.
+        # A cluster that was only started (`up`) proves nothing, and must not be "passed" in a report.
         if command or outcome is not Outcome.PASSED:
             with signals.shielded():
                 store.write(result, folder / store.RESULT_FILE)
@@ -70,7 +70,7 @@ def run(plan: EnvironmentPlan, command: Sequence[str]) -> tuple[int, Result]:
         return exit_code, keep(Outcome.PASSED if exit_code == 0 else Outcome.FAILED, exit_code)
     log = reportlog.read(folder / store.REPORT_LOG_FILE)
     outcome, reason = log.outcome(exit_code), log.reason(exit_code)
-    # pytest exits 0 when every test was skipped; that proves nothing and must not look green to a script either.
+    # pytest ends with 0 if all tests were skipped. That proves nothing, so the exit code must not be 0.
     if exit_code == 0 and outcome is not Outcome.PASSED:
         exit_code = 1
     return exit_code, keep(outcome, exit_code, reason)
@@ -78,13 +78,13 @@ def run(plan: EnvironmentPlan, command: Sequence[str]) -> tuple[int, Result]:
 
 @contextmanager
 def opened(plan: EnvironmentPlan) -> Iterator[Environment]:
-    """Have a planned environment up for the block, from the images on; for callers that keep results themselves."""
+    """Build a planned environment and have it up for the block; for callers that write results themselves."""
     with _opened(Record(plan=plan)) as launched:
         yield launched
 
 
 def _run(record: Record) -> int:
-    """Return the command's exit code; 0 where there is none to run."""
+    """Return the command's exit code; 0 if there is no command."""
     options = record.plan.options
     with _opened(record) as launched:
         if not record.command:

@@ -126,7 +126,7 @@ def test_a_killed_run_is_cleared_and_its_id_is_free_again(
     assert process.end() == -signal.SIGKILL
     until("clearing up behind it", lambda: not left_behind(api, run) and not launching.state_dir(run, LEGACY).exists())
     again = start("true")
-    again.end()
+    assert again.end() == 0, again.output
     assert "taking down" in again.output
     nothing_left()
 
@@ -169,7 +169,8 @@ def test_through_nox(
     assert images.node
     suite = tmp_path / "test_of_somebody_else.py"
     suite.write_text(
-        "import time\ndef test_that_takes_long():\n    print('AT WORK', flush=True)\n    time.sleep(600)\n",
+        "import time\ndef test_that_ended(): pass\n"
+        "def test_that_takes_long():\n    print('AT WORK', flush=True)\n    time.sleep(600)\n",
         encoding="utf-8",
     )
     process = Process(
@@ -186,4 +187,9 @@ def test_through_nox(
     until("taking it down", lambda: not left_behind(api, run) and not launching.state_dir(run, LEGACY).exists())
     result = tmp_path / run / LEGACY / suite.stem / store.RESULT_FILE
     until("writing the result", result.exists)
-    assert store.load(result).outcome is Outcome.INTERRUPTED
+    loaded = store.load(result)
+    assert loaded.outcome is Outcome.INTERRUPTED
+    assert [(test.name.rpartition("::")[2], test.outcome.value) for test in loaded.tests] == [
+        ("test_that_ended", "passed"),
+        ("test_that_takes_long", "interrupted"),
+    ]

@@ -150,7 +150,7 @@ def test_more_memory_than_the_machine_has_shows_state_and_reason(spoil: Spoil, f
     error = fails()
     assert "nodes idle on n1" in error
     assert "Low RealMemory" in error
-    assert "RealMemory or name does not fit" in error
+    assert "wrong RealMemory or name" in error
 
 
 def test_what_never_comes_ends_at_the_limit_with_state_and_logs(spoil: Spoil, fails: Callable[..., str]) -> None:
@@ -175,7 +175,7 @@ def test_a_port_that_is_held_is_named_and_the_next_run_is_not_hindered(
         arguments = ["run", LEGACY, "--run", run, "--results", str(tmp_path), "--ssh-port", port, "--plain"]
         assert main([*arguments, "--", "true"]) == PortTakenError.exit_code
     error = capsys.readouterr().err
-    assert f"port {port} is taken" in error
+    assert f"port {port} is already in use" in error
     assert f"ss -tlnp 'sport = :{port}'" in error
     nothing_left()
     assert main([*arguments, "--", "true"]) == 0
@@ -186,7 +186,7 @@ def test_a_second_environment_of_the_same_run_and_cell_is_refused_and_the_first_
     launch: Launch, engine: Engine, run: str, nothing_left: Callable[[], None]
 ) -> None:
     with launch() as first:
-        with pytest.raises(LaunchError, match="is up already") as caught, launch():
+        with pytest.raises(LaunchError, match="is already up") as caught, launch():
             pytest.fail("it started")
         assert f"python -m ci down {run}" in caught.value.next_step
         assert engine.alive(first.cluster.login.container) is True
@@ -238,7 +238,7 @@ def test_a_registrys_port_that_is_held_is_named(
         port = holder.getsockname()[1]
         with pytest.raises(PortTakenError) as caught:
             serve(port)
-    assert f"port {port} is taken" in str(caught.value)
+    assert f"port {port} is already in use" in str(caught.value)
     assert "the registry" in caught.value.where
     stack.close()
     nothing_left()  # no container in state Created either
@@ -281,7 +281,7 @@ def test_images_of_somebodys_own_registry_are_neither_used_nor_removed(
     theirs = f"localhost:{port}/weather/{run}"
     engine.api.images.get(registry_image).tag(theirs, "1")
     try:
-        with pytest.raises(LaunchError, match="somebody's registry") as caught:
+        with pytest.raises(LaunchError, match="another registry") as caught:
             serve(port)
         assert f"{theirs}:1" in caught.value.where
         stack.close()

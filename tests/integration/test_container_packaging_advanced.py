@@ -270,8 +270,9 @@ def test_cancel_while_importing(
         assert not job.wait(timeout=JOB_LIMIT, poll_interval=0.5)
         assert job.get_status()["JobState"] == "CANCELLED"
         wait_until_gone(login_node, repository, user)
-        login_node.run(f"find /var/lib/enroot-data -name '*{registry.digest}*' -delete")
-    assert not login_node.run(f"ls --directory {shlex.join(folders)}").stdout
-    files = login_node.run(f"find /run/pyxis /run/enroot -name '*{job.id}.*' -o -name '*{repository}*'")
+        login_node.run(f"find /var/lib/enroot-data -ignore_readdir_race -name '*{registry.digest}*' -delete")
+    left = login_node.run(f"for folder in {shlex.join(folders)}; do test ! -e $folder || echo $folder; done")
+    assert not left.stdout, str(left)
+    files = login_node.run(f"find /run -ignore_readdir_race -name '*{job.id}.*' -o -name '*{repository}*'")
     assert not files.stdout, str(files)
     assert container_of(job) not in login_node.run("enroot list", user=user).stdout

@@ -131,7 +131,7 @@ def test_no_client_that_builds_names_each_that_was_tried_and_the_packages(
 def test_no_client_at_all_for_podman_asks_for_podman() -> None:
     with pytest.raises(EngineError) as caught:
         find(Clients({}), PODMAN_ENGINE)
-    assert caught.value.where == "PATH holds neither docker nor podman"
+    assert caught.value.where == "neither docker nor podman is on PATH"
     assert caught.value.next_step.endswith(" podman")
 
 

@@ -110,13 +110,13 @@ def test_docker_host_that_does_not_answer_is_one_error_and_no_other_engine_is_ta
 )
 def test_senseless_docker_host_is_refused_before_anything_is_asked(address: str) -> None:
     sockets = Sockets({})
-    with pytest.raises(EngineError, match="no address of a container engine"):
+    with pytest.raises(EngineError, match="the address of the container engine is invalid"):
         find({"DOCKER_HOST": address}, sockets)
     assert sockets.asked == []
 
 
 def test_engine_behind_ssh_is_refused_with_the_reason() -> None:
-    with pytest.raises(EngineError, match="behind ssh") as caught:
+    with pytest.raises(EngineError, match="over ssh") as caught:
         find({"DOCKER_HOST": "ssh://me@host"}, Sockets({}))
     assert "loopback" in caught.value.why
 
@@ -160,7 +160,7 @@ def test_context_with_keys_wants_tls() -> None:
 
 
 def test_unknown_context_is_named() -> None:
-    with pytest.raises(EngineError, match="'gone' does not exist"):
+    with pytest.raises(EngineError, match="'gone' was not found"):
         find({"DOCKER_CONTEXT": "gone"}, Sockets({DEFAULT_SOCKET: docker()}))
 
 

@@ -11,7 +11,7 @@ from ci.matrix.loading import load
 
 SLURM = '[[slurm]]\nversion = "22.05"\nsuite = "bookworm"'
 PYXIS = '[[pyxis]]\nversion = "0.19.0"'
-FAILURE = '[[known-failure]]\ntests = ["test_x"]\nreason = "it hangs"'
+FAILURE = '[[known-failure]]\ntests = ["test_x"]\nreason = "it hangs"\nsays = "DUE TO TIME LIMIT"'
 
 FAULTS: list[tuple[dict[str, str], str]] = [
     # Unquoted versions (case 111): TOML has lost the zero of 0.20, the message has not
@@ -57,7 +57,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         "pyxis[0].version: expected text in quotes, found the date 2024-11-01",
     ),
     # Versions that are none, or not the name of a release
-    ({"pyxis": '[[pyxis]]\nversion = "latest"'}, "pyxis[0].version: 'latest' is no version"),
+    ({"pyxis": '[[pyxis]]\nversion = "latest"'}, "pyxis[0].version: 'latest' is not a version"),
     ({"pyxis": '[[pyxis]]\nversion = ""'}, "pyxis[0].version: must not be empty"),
     (
         {"pyxis": '[[pyxis]]\nversion = "0.20"'},
@@ -121,10 +121,10 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         {"groups": "[groups.smoke]\ncells = [{}]"},
         'groups.smoke.cells[0]: expected a selection such as { slurm = "22.05" }, found an empty one',
     ),
-    ({"extra": "[[exclude]]\nreason = 'x'"}, "exclude: no cell is left; they are taken out by exclude[0] (x)"),
+    ({"extra": "[[exclude]]\nreason = 'x'"}, "exclude: no cell is left; they are excluded by exclude[0] (x)"),
     (
         {"extra": "[[exclude]]\nenroot = '>=0'\nreason = 'x'\n[[exclude]]\nruntime = 'embedded'\nreason = 'y'"},
-        "exclude: no cell is left; they are taken out by exclude[1] (y), exclude[0] (x)",
+        "exclude: no cell is left; they are excluded by exclude[1] (y), exclude[0] (x)",
     ),
     (
         {"pyxis": PYXIS + '\nrequires-enroot = ">=5"'},
@@ -141,11 +141,11 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"extra": "[[exclude]]\nruntime = 'embedded'\nenroot = '3.4.1'\nreason = 'x'"},
-        "exclude[0]: the exclusion matches nothing: no cell is like that",
+        "exclude[0]: the exclusion matches nothing: there is no such cell",
     ),
     (
         {"extra": "[[exclude]]\nenroot = '3.4.1'\nreason = 'x'\n" * 2},
-        "exclude[1]: the exclusion matches nothing: all that it matches is taken out by exclude[0]",
+        "exclude[1]: the exclusion matches nothing: all that it matches is excluded by exclude[0]",
     ),
     ({"extra": "[[exclude]]\nenroot = '3.4.1'"}, "exclude[0]: the key 'reason' is missing"),
     ({"extra": "[[exclude]]\nenroot = '3.4.1'\nreason = ' '"}, "exclude[0].reason: must not be empty"),
@@ -170,11 +170,11 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"extra": FAILURE + "\nruntime = 'legacy'\npyxis = '0.19.0'"},
-        "known-failure[0]: the known failure matches no cell: no cell is like that",
+        "known-failure[0]: the known failure matches no cell: there is no such cell",
     ),
     (
         {"extra": FAILURE + "\nenroot = '3.4.1'\n[[exclude]]\nenroot = '3.4.1'\nreason = 'x'"},
-        "known-failure[0]: the known failure matches no cell: all that it matches is taken out by exclude[0]",
+        "known-failure[0]: the known failure matches no cell: all that it matches is excluded by exclude[0]",
     ),
     ({"extra": "[[known-failure]]\nreason = 'x'"}, "known-failure[0].tests: names no tests"),
     ({"extra": "[[known-failure]]\ntests = []\nreason = 'x'"}, "known-failure[0].tests: names no tests"),
@@ -183,9 +183,28 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         "known-failure[0].tests: expected a list of texts, found the text 'x'",
     ),
     ({"extra": "[[known-failure]]\ntests = ['x']"}, "known-failure[0]: the key 'reason' is missing"),
+    (
+        {"extra": "[[known-failure]]\ntests = ['x']\nreason = 'y'"},
+        "known-failure[0]: the key 'says' is missing",
+    ),
+    ({"extra": "[[known-failure]]\ntests = ['x']\nsays = ''"}, "known-failure[0].says: must not be empty"),
+    (
+        {"extra": FAILURE + "\nsuite = 'sid'"},
+        "known-failure[0].suite: no [[slurm]] row is installed from sid (known: bookworm, trixie)",
+    ),
+    (
+        {"extra": FAILURE + "\nsuite = ['bookworm', 'trixi']"},
+        "known-failure[0].suite: no [[slurm]] row is installed from trixi; did you mean 'trixie'?",
+    ),
+    ({"extra": FAILURE + "\nsuite = []"}, "known-failure[0].suite: names no suite"),
+    ({"extra": FAILURE + "\nsuite = 12"}, "known-failure[0].suite: expected text in quotes, found the number 12"),
+    (
+        {"extra": "[[exclude]]\nsuite = 'trixie'\nslurm = '22.05'\nreason = 'x'"},
+        "exclude[0]: the exclusion matches nothing: there is no such cell",
+    ),
     # Duplicates
-    ({"pyxis": f"{PYXIS}\n{PYXIS}"}, "pyxis[1].version: duplicate row: 0.19.0 stands in pyxis[0] already"),
-    ({"slurm": f"{SLURM}\n{SLURM}"}, "slurm[1].version: duplicate row: 22.05 stands in slurm[0] already"),
+    ({"pyxis": f"{PYXIS}\n{PYXIS}"}, "pyxis[1].version: duplicate row: 0.19.0 is in pyxis[0] already"),
+    ({"slurm": f"{SLURM}\n{SLURM}"}, "slurm[1].version: duplicate row: 22.05 is in slurm[0] already"),
     (
         {"slurm": f"{SLURM}\n{SLURM.replace('22', '23')}"},
         "slurm[1].suite: bookworm is the suite of slurm[0] already, and a suite ships one Slurm",
@@ -206,14 +225,14 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"groups": "[groups.smoke]\ncells = [{ runtime = 'embedded' }]", "embedded": ""},
-        "groups.smoke.cells[0]: selects no cell: no cell is like that",
+        "groups.smoke.cells[0]: selects no cell: there is no such cell",
     ),
     (
         {
             "extra": "[[exclude]]\nslurm = '24.11'\nreason = 'x'",
             "groups": "[groups.smoke]\ncells = [{ slurm = '24.11' }]",
         },
-        "groups.smoke.cells[0]: selects no cell: all that it matches is taken out by exclude[0]",
+        "groups.smoke.cells[0]: selects no cell: all that it matches is excluded by exclude[0]",
     ),
     (
         {"defaults": "[defaults]\ngroup = 'smok'"},
@@ -224,7 +243,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     # Specifiers, names, types
     (
         {"pyxis": PYXIS + '\nrequires-enroot = "=>4"'},
-        "pyxis[0].requires-enroot: '=>4' is no version specifier; for example \">=3.5\"",
+        "pyxis[0].requires-enroot: '=>4' is not a version specifier; for example \">=3.5\"",
     ),
     (
         {"pyxis": PYXIS + "\nrequires-enroot = 4"},
@@ -232,7 +251,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"groups": "[groups.smoke]\ncells = [{ slurm = 'old' }]"},
-        "groups.smoke.cells[0].slurm: 'old' is no version specifier",
+        "groups.smoke.cells[0].slurm: 'old' is not a version specifier",
     ),
     (
         {"groups": "[groups.smoke]\ncells = 'every'"},
@@ -272,18 +291,18 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     ({"subject": ""}, "subject: there is nothing to test"),
     ({"subject": "[subject]"}, "subject: the key 'requirement' is missing"),
-    ({"subject": "[subject]\nrequirement = 'slurm sdk'"}, "subject.requirement: 'slurm sdk' is no requirement"),
+    ({"subject": "[subject]\nrequirement = 'slurm sdk'"}, "subject.requirement: 'slurm sdk' is not a requirement"),
     (
         {"subject": "[subject]\nrequirement = 'x'\nconstraints = ['y<5']"},
         "subject.constraints: a constraint needs a reason",
     ),
     (
         {"subject": "[subject]\nrequirement = 'x'\nconstraints = ['y<<5']\nreason = 'z'"},
-        "subject.constraints[0]: 'y<<5' is no requirement",
+        "subject.constraints[0]: 'y<<5' is not a requirement",
     ),
     (
         {"extra": "[suite-environment]\nhost = 'SLURM HOST'"},
-        "suite-environment.host: 'SLURM HOST' can't be the name of an environment variable",
+        "suite-environment.host: 'SLURM HOST' is not a valid name of an environment variable",
     ),
     (
         {"extra": "[suite-environment]\nhost = 'X'\nport = 'X'"},

@@ -19,6 +19,7 @@ PACKAGES = Packages(requirements=("a", "b>=1"), constraints=("c<2",))
         replace(PACKAGES, constraints=("c<3",)),
         replace(PACKAGES, requirements=("a", "b>=1", "c<2"), constraints=()),
         replace(PACKAGES, checkout=Path("/checkout")),
+        replace(PACKAGES, python="3.13"),
     ],
 )
 def test_whoever_needs_other_packages_gets_another_one(other: Packages) -> None:
