@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 import secrets
-import signal
-import sys
 
 import asyncssh
 import docker
@@ -258,19 +256,3 @@ def test_pip_on_every_node_finds_wheels_made_here_and_asks_no_index(
     assert started.end() == 0, started.output
     assert "No matching distribution found for six" in started.output
     nothing_left()
-
-
-def test_sigterm_ends_nox_only_when_the_environment_is_down_and_the_result_is_written(
-    run: str, suite: Suite, tmp_path: Path, nothing_left: Callable[[], None]
-) -> None:
-    path = suite("import time\n\ndef test_passes():\n    pass\n\ndef test_sleeps():\n    time.sleep(600)\n")
-    command = [sys.executable, "-m", "nox", "--session", f"suite({LEGACY})", "--", str(path), "-v"]
-    results = tmp_path / "results"
-    started = Process(command, {"PYXIS_MATRIX_RUN": run, "PYXIS_MATRIX_RESULTS": str(results)})
-    started.wait_for_output("test_sleeps")
-    started.terminate()
-    assert started.end() == -signal.SIGTERM, started.output
-    nothing_left()
-    result = result_in(results / run / LEGACY / "tests")
-    assert result.outcome is Outcome.INTERRUPTED
-    assert result.tests[0].outcome is TestState.PASSED
