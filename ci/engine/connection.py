@@ -31,6 +31,8 @@ LABEL = "pyxis-matrix"
 LABEL_RUN = f"{LABEL}.run"
 LABEL_CELL = f"{LABEL}.cell"
 LABEL_ROLE = f"{LABEL}.role"
+LABEL_NAME = f"{LABEL}.name"
+"""A name that somebody chose for an object: an image's own, or the second host name of a registry."""
 LABEL_ORIGIN = f"{LABEL}.origin"
 """Of a base image: where it comes from, and when."""
 
@@ -235,6 +237,10 @@ class Engine:
         """Remove the local images whose names start with ``prefix``: those that were pushed to a run's registry."""
         return untag(self.api, prefix)
 
+    def untag_exactly(self, name: str) -> None:
+        """Remove one name of a local image."""
+        _gone(name, lambda: self.api.images.remove(name))
+
 
 def names_below(api: docker.DockerClient, prefix: str) -> list[str]:
     """Return the names of local images that start with ``prefix``."""
@@ -276,8 +282,14 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
         # Only a running registry has a port; images were pushed only to one that ran.
         if container.labels.get(LABEL_ROLE) == "registry":
             ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
-            removed += [tag for port in ports for tag in untag(api, f"localhost:{port}/")]
+            hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
+            removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
         removed += _gone(container.name or container.id or "", lambda it=container: it.remove(force=True, v=True))
+    for image in api.api.images(filters=query):  # as in `names_below`
+        # Images that are built upon it inherit the label, and have names of their own.
+        name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
+        if name in (image.get("RepoTags") or ()):
+            removed += _gone(name, lambda it=name: api.images.remove(it))
     for network in api.networks.list(filters=query):
         removed += _gone(network.name or "", network.remove)
     for volume in api.volumes.list(filters=query):

@@ -175,7 +175,7 @@ class SuiteEnvironment:
 
     FACTS = (
         *("host", "port", "user", "password", "private-key", "known-hosts", "home"),
-        *("registry", "job-image", "cell", "environment-file"),
+        *("registry", "registry-name", "job-image", "container", "results", "cell", "environment-file"),
     )
 
     def render(self, facts: Mapping[str, str | None]) -> dict[str, str]:

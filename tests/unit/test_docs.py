@@ -163,7 +163,7 @@ def test_options_that_are_shown_exist(page: Path) -> None:
 
 def test_every_option_of_a_session_is_described() -> None:
     described = flags_in("\n".join(first_cells(ROOT / "docs/settings.md")))
-    assert described == declared(Scope.IMAGES, Scope.CLUSTER, Scope.NOX)
+    assert described == declared(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE, Scope.NOX)
 
 
 def test_every_command_is_described() -> None:
