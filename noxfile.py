@@ -55,6 +55,7 @@ except PyxisMatrixError as problem:
 
 Session = Callable[..., None]
 PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
+HELPED: list[str] = []  # the session that has shown its help: one is enough for all cells
 
 
 def each(*chosen: Cell) -> Callable[[Session], Session]:
@@ -87,6 +88,13 @@ def tests(session: nox.Session) -> None:
 def component(session: nox.Session) -> None:
     """Run the component tests: real programs and a real container engine, no real enroot and Pyxis."""
     run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
+
+
+@nox.session(default=False)
+def mutations(session: nox.Session) -> None:
+    """Break product and cluster on purpose, and show which suite turns red (`-- CELL`, `-- --only NAME`)."""
+    needs_the_sdk(session)
+    run(session, venv_with(session, "run", "test"), "python", "-m", "tests.mutations", *session.posargs)
 
 
 @nox.session(default=False)
@@ -236,6 +244,9 @@ def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
     with one_message(session):
         asked, rest = options.split(session.posargs)
     if {"-h", "--help"} & set(rest):
+        if HELPED:
+            session.skip("help was shown already")
+        HELPED.append(session.name)
         sys.stdout.write(options.nox_help())
         sys.stdout.flush()
         run(session, venv_with(session, "run", "test"), "python", "-m", "pytest", "--help")

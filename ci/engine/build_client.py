@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
+import shlex
 import subprocess
 import sys
 
@@ -34,6 +35,22 @@ class BuildClient:
     buildx: bool
     environment: Mapping[str, str] = field(default_factory=dict)
     """Its environment variables: they make it build with BuildKit, and point it to the engine that was found."""
+
+    def link_into(self, folder: Path) -> Path:
+        """Put the client into a folder of its own, to be first on PATH, and return its path there.
+
+        Podman is there as ``docker``, too: who looks for that name must not find the client of another engine.
+        """
+        folder.mkdir(exist_ok=True)
+        client = folder / self.kind
+        client.unlink(missing_ok=True)
+        client.symlink_to(self.path)
+        if self.kind == "podman":
+            # No link: under another name Podman does not say that it is Podman.
+            docker = folder / "docker"
+            docker.write_text(f'#!/bin/sh\nexec {shlex.quote(str(client))} "$@"\n', encoding="utf-8")
+            docker.chmod(0o755)
+        return client
 
 
 def find_build_client(
@@ -80,7 +97,10 @@ def examine(path: Path, probe: Probe) -> BuildClient | str:
     if status != 0 or number is None:
         return "does not print its version"
     if "podman" in text.lower():  # also Debian's podman-docker, which is called docker
-        return BuildClient(path=path, kind="podman", version=version, buildx=False)
+        # Real enroot does not ask a registry for images in OCI's format, which Podman makes unless told otherwise.
+        return BuildClient(
+            path=path, kind="podman", version=version, buildx=False, environment={"BUILDAH_FORMAT": "docker"}
+        )
     buildx = probe((str(path), "buildx", "version"))[0] == 0
     if number >= _NEEDS_BUILDX and not buildx:
         return f"version {version} without its buildx plugin"

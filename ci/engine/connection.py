@@ -7,6 +7,8 @@ killed run can always be removed, and objects of others are never touched.
 from collections.abc import Mapping
 from dataclasses import dataclass
 import io
+import os
+from pathlib import Path
 import tarfile
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from ci.terminal import console
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
+    from docker.models.images import Image
 
 LABEL = "pyxis-matrix"
 LABEL_RUN = f"{LABEL}.run"
@@ -73,13 +76,65 @@ class Engine:
         """The architecture whose code this engine runs natively."""
         return Arch.parse(str(self.api.version()["Arch"]))
 
-    def image_exists(self, tag: str) -> bool:
+    def local_name(self, name: str) -> str:
+        """Return the name that the engine's API wants for a local image.
+
+        Podman's API takes a name without a host for one of Docker Hub; what is made here has the host ``localhost``.
+        """
+        host, slash, _ = name.partition("/")
+        has_host = slash and (host == "localhost" or "." in host or ":" in host)
+        return name if self.found.kind == "docker" or has_host else f"localhost/{name}"
+
+    def image(self, name: str) -> "Image":
+        """Return a local image; docker-py's ``ImageNotFound`` if there is none of that name."""
+        return self.api.images.get(self.local_name(name))
+
+    def image_exists(self, name: str) -> bool:
         """Tell whether the engine has an image of that name."""
         try:
-            self.api.images.get(tag)
+            self.image(name)
         except ImageNotFound:
             return False
         return True
+
+    def import_root(self, archive: Path, name: str, changes: list[str]) -> str:
+        """Make an image of a root that is packed as a tar archive, and return the engine's answer.
+
+        :param changes: instructions of a Containerfile.
+        """
+        # The tag is part of the repository's name: Podman ignores a tag that is given by itself.
+        return str(self.api.api.import_image(src=str(archive), repository=self.local_name(name), changes=changes))
+
+    def push(self, reference: str) -> None:
+        """Push an image to a registry on loopback, which speaks plain http; ``LaunchError`` if that fails."""
+        if self.found.kind == "podman":
+            # Its API wants https even there. It can be told otherwise, but not by docker-py. Images that are not in
+            # Docker's format are not what real enroot asks a registry for.
+            command = [str(self.build_client.path), "push", "--tls-verify=false", "--format=v2s2", reference]
+            done = console.call(command, env={**os.environ, **self.build_client.environment})
+            done.check(LaunchError, f"pushing {reference} failed")
+            return
+        repository, _, tag = reference.rpartition(":")
+        for line in self.api.images.push(repository, tag=tag, stream=True, decode=True):
+            if "error" in line:
+                raise LaunchError(f"pushing {reference} failed", why=str(line["error"]))
+
+    def with_whole_proc(self, host_config: dict[str, Any]) -> dict[str, Any]:
+        """Return a container's ``HostConfig`` with no path of /proc masked, which docker-py can't ask for."""
+        if self.found.kind == "podman":
+            return {**host_config, "SecurityOpt": [*(host_config.get("SecurityOpt") or ()), "unmask=ALL"]}
+        # The same as --security-opt systempaths=unconfined of the docker client.
+        return {**host_config, "MaskedPaths": [], "ReadonlyPaths": []}
+
+    def check_gpus(self) -> None:
+        """Refuse GPUs where the engine would start a container without them and say nothing."""
+        if self.found.kind == "podman":
+            raise EngineError(
+                "Podman does not pass on GPUs here",
+                where=f"{self.found.url} (Podman {self.found.version})",
+                why="its Docker API ignores a request for GPUs",
+                next_step="leave --gpus out, or use Docker",
+            )
 
     def pull(self, reference: str, platform: str) -> bool:
         """Pull an image; False if the registry does not answer or does not have it."""

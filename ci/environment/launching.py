@@ -249,7 +249,7 @@ def _describe(
         job_reference=pushed.reference if pushed else None,
         subject=plan.subject,
         subject_python=_NODE_PYTHON,
-        engine_client=str(_client_alone_on_path(engine, state)),
+        engine_client=str(engine.build_client.link_into(state / "bin")),
         engine_environment=dict(engine.build_client.environment),
         observed=cluster.observe(engine, started.cluster, cell),
         artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
@@ -264,16 +264,6 @@ def _warn_about(pushed: registry.Pushed) -> None:
             f"this engine pushed {pushed.reference} as {pushed.media_type}; real enroot gets 404 for that from a "
             "self-hosted registry (NVIDIA/enroot PR 273). Turn the engine's containerd image store off."
         )
-
-
-def _client_alone_on_path(engine: Engine, state: Path) -> Path:
-    """Link the client that can build into a folder that holds nothing else, to be put first on PATH."""
-    folder = state / "bin"
-    folder.mkdir(exist_ok=True)
-    client = folder / engine.build_client.kind
-    client.unlink(missing_ok=True)
-    client.symlink_to(engine.build_client.path)
-    return client
 
 
 def _logs(engine: Engine, nodes: cluster.Cluster, served: registry.Registry | None) -> dict[str, str]:

@@ -118,10 +118,8 @@ def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pu
     version = tag.rsplit(":", 1)[1]
     target = f"{registry.address}/{repository}"
     try:
-        engine.api.images.get(tag).tag(target, version)
-        for line in engine.api.images.push(target, tag=version, stream=True, decode=True):
-            if "error" in line:
-                raise LaunchError(f"pushing {target}:{version} failed", why=str(line["error"]))
+        engine.image(tag).tag(target, version)
+        engine.push(f"{target}:{version}")
     except (APIError, RequestException) as error:
         raise explain(error, f"pushing {target}") from error
     stored = RegistryClient(registry.address).manifest(repository, version, ", ".join(MANIFESTS)).headers

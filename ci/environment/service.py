@@ -107,6 +107,8 @@ def start(place: Place, service: Service) -> "Container":
     :raises LaunchError, DiskFullError: if the engine refuses for another reason.
     """
     engine = place.engine
+    if service.rights.device_requests:
+        engine.check_gpus()
     try:
         # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
         with signals.shielded():
@@ -134,10 +136,9 @@ def _create(place: Place, service: Service) -> "Container":
         extra_hosts=dict(service.hosts) or None,
     )
     if rights.whole_proc:
-        # The same as --security-opt systempaths=unconfined of the docker client.
-        host_config |= {"MaskedPaths": [], "ReadonlyPaths": []}
+        host_config = place.engine.with_whole_proc(host_config)
     created = api.create_container(
-        service.image,
+        place.engine.local_name(service.image),
         name=service.name,
         hostname=service.hostname,
         labels={**place.labels(service.role), **service.labels},

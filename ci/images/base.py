@@ -27,7 +27,7 @@ def pull(engine: Engine, content: Content) -> bool:
     """Pull an image and give it the planned name; False if no registry has it."""
     if not engine.pull(content.pulled, content.plan.arch.platform):
         return False
-    engine.api.images.get(content.pulled).tag(*content.tag.rsplit(":", 1))
+    engine.api.images.get(content.pulled).tag(*engine.local_name(content.tag).rsplit(":", 1))
     return True
 
 
@@ -35,7 +35,9 @@ def origin(attributes: dict[str, Any]) -> str:
     """Return an image's origin from the engine's description of it; empty for one that is built on another image."""
     labelled = (attributes.get("Config") or {}).get("Labels") or {}
     digests: list[str] = attributes.get("RepoDigests") or []
-    return labelled.get(LABEL_ORIGIN) or (f"pulled {digests[0]}" if digests else "")
+    # Podman has the digest under our own name, too.
+    foreign = next((it for it in digests if not it.startswith("localhost/")), "")
+    return labelled.get(LABEL_ORIGIN) or (f"pulled {foreign}" if foreign else "")
 
 
 def make(engine: Engine, content: Content, *, log: Path) -> None:
@@ -79,11 +81,10 @@ def _sum(lines: list[str]) -> str:
 
 
 def _import(engine: Engine, archive: Path, name: str, made: str) -> None:
-    repository, tag = name.rsplit(":", 1)
     changes = [f"LABEL {LABEL}=1", f'LABEL {LABEL_ORIGIN}="{made}"', 'CMD ["/bin/bash"]']
     try:
-        answer = engine.api.api.import_image(src=str(archive), repository=repository, tag=tag, changes=changes)
+        answer = engine.import_root(archive, name, changes)
     except (APIError, RequestException) as error:
         raise explain(error, f"importing {name}") from error
     if not engine.image_exists(name):
-        raise BuildError(f"importing {name} into the engine failed", why=str(answer))
+        raise BuildError(f"importing {name} into the engine failed", why=answer)

@@ -177,7 +177,7 @@ class Builder:
                     content = next((it for it in ways if it.pulled and base.pull(self._engine, it)), built)
                     if content is built:
                         self._make(built)
-        image = self._engine.api.images.get(content.tag)
+        image = self._engine.image(content.tag)
         self._check_architecture(content, str(image.attrs["Architecture"]))
         return Built(
             content=content,

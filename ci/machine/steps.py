@@ -4,12 +4,17 @@ Pure: facts in, steps out. Gathering the facts and taking the steps is the busin
 library only, as all that plans is: ``--dry-run`` says the steps on a machine that has no packages yet.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 import shlex
 
 from ci.engine.distribution import Distro
 from ci.errors import EngineError, EngineMissingError
+
+_WITHOUT_ENGINE = {"lint", "types", "tests"}
+"""Sessions of the noxfile that need nothing but Python."""
 
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")
 
@@ -64,6 +69,18 @@ class Facts:
     debian_keyring: bool
     apparmor_parser_missing: bool
     """AppArmor is on and its parser is not there; Docker then can't start any container."""
+
+
+def needs_engine(command: Sequence[str]) -> bool:
+    """Tell whether a command may need a container engine: all do but nox with sessions that start nothing.
+
+    Plain ``nox`` runs such sessions only. In doubt the answer is yes.
+    """
+    if not command or Path(command[0]).name != "nox":
+        return True
+    arguments = list(command[1 : command.index("--")] if "--" in command else command[1:])
+    sessions = arguments[1:] if arguments[:1] in (["-s"], ["--session"], ["--sessions"]) else arguments
+    return not _WITHOUT_ENGINE.issuperset(sessions)
 
 
 def plan(facts: Facts) -> list[SetupStep]:

@@ -36,7 +36,7 @@ _SEVERITY = (
 )
 
 RERUNS_PROPERTY = "reruns"
-"""A test that tries again by itself says how often under this name, with pytest's ``record_property``."""
+"""A test that tries again by itself says how often under this name, among pytest's ``user_properties``."""
 
 
 @dataclass(frozen=True, kw_only=True)

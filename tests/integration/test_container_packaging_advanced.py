@@ -17,7 +17,12 @@ from ci.environment_file import EnvironmentFile
 from tests.integration.advanced import tasks
 from tests.integration.advanced.image import SdkImage
 from tests.integration.advanced.jobs import SdkJobs, result_of, sdk_cluster
-from tests.integration.advanced.stalling_registry import processes, stalling_registry, wait_until_gone, work_folders
+from tests.integration.advanced.stalling_registry import (
+    settled_processes,
+    stalling_registry,
+    wait_until_gone,
+    work_folders,
+)
 from tests.integration.advanced.workflows import give_key, write_slurmfile
 from tests.support.cluster import JOB_LIMIT, Node, Shell
 from tests.support.enroot import enroot_form
@@ -263,7 +268,7 @@ def test_cancel_while_importing(
         packaging = {"type": "container", "image": f"localhost:{registry.port}/{repository}:1", "push": False}
         job = sdk_jobs.submit(tasks.look, packaging)
         registry.wait_until_asked(job)
-        importing = processes(login_node, repository, user)
+        importing = settled_processes(login_node, repository, user)
         folders = work_folders(importing)
         assert folders, f"the import works nowhere; this test looks in the wrong place: {importing}"
         assert job.cancel()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import os
 from pathlib import Path
 import sys
+from typing import TypeGuard
 
 import pytest
 
@@ -51,6 +52,35 @@ MADE = venv.PythonFacts(
     foreign=False,
 )
 TO_MAKE = replace(MADE, ready=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ("nox", False),
+        ("nox -s tests", False),
+        ("nox -s lint types tests", False),
+        ("/x/bin/nox --session lint -- -x pyxis_basic", False),
+        ("nox -s tests component", True),
+        ("nox -s pyxis_basic", True),
+        ("nox -t smoke -s pyxis_basic", True),
+        ("nox -l", True),
+        ("python -m ci up x", True),
+        ("", True),
+    ],
+)
+def test_an_engine_is_supplied_only_for_what_may_start_something(words: str, *, needed: bool) -> None:
+    assert steps.needs_engine(words.split()) is needed
+
+
+def test_the_sessions_that_need_no_engine_are_those_of_plain_nox() -> None:
+    tree = ast.parse((BOOTSTRAP.parents[1] / "noxfile.py").read_text(encoding="utf-8"))
+    default = next(ast.literal_eval(it.value) for it in ast.walk(tree) if is_default_sessions(it))
+    assert not steps.needs_engine(["nox", "-s", *default])
+
+
+def is_default_sessions(node: ast.AST) -> TypeGuard[ast.Assign]:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "nox.options.sessions"
 
 
 def installed(planned: list[SetupStep]) -> list[str]:
@@ -229,7 +259,7 @@ def test_error_becomes_a_message_and_its_exit_code(
     facts = replace(BARE, root=False)
     monkeypatch.setattr(setup, "look", lambda _env: Machine(facts=facts, engine=None, client=None))
     with pytest.raises(SystemExit) as ended:
-        setup.run(["nox"])
+        setup.run(["nox", "-s", "pyxis_basic"])
     assert ended.value.code == 20
     assert "bootstrap: error: no container engine found" in capsys.readouterr().err
 

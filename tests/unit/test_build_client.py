@@ -104,7 +104,8 @@ def test_podman_under_the_name_of_docker_is_recognised() -> None:
 def test_client_is_of_the_kind_of_the_engine() -> None:
     clients = Clients({OLD: version("20.10.24"), PODMAN: "podman version 4.3.1\n"})
     client = find(clients, PODMAN_ENGINE)
-    assert (client.path, client.environment) == (Path(PODMAN), {"CONTAINER_HOST": "unix:///p.sock"})
+    assert client.path == Path(PODMAN)
+    assert client.environment == {"BUILDAH_FORMAT": "docker", "CONTAINER_HOST": "unix:///p.sock"}
     with pytest.raises(EngineError, match="a client of podman, not of docker"):
         find(Clients({PODMAN: "podman version 4.3.1\n"}), DOCKER_ENGINE)
 

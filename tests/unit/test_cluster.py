@@ -1,6 +1,7 @@
 """The cluster's configuration per Slurm version, the conditions of "usable", and how they are asked."""
 
 from collections.abc import Mapping
+from pathlib import Path
 import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -8,14 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 import jinja2
 import pytest
 
+from ci.engine.build_client import BuildClient
 from ci.engine.connection import Answer, Engine
+from ci.engine.finding import EngineKind, FoundEngine
 from ci.environment import cluster, configuration, usable
 from ci.environment.cluster import Cluster, Node
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place, Service, start_error
 from ci.environment.ssh import KeyPair
 from ci.environment.usable import Check
-from ci.errors import LaunchError, PortTakenError
+from ci.errors import EngineError, LaunchError, PortTakenError
 from ci.matrix import loading
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
@@ -234,29 +237,33 @@ def test_another_refusal_is_not_taken_for_a_port() -> None:
 # -- what a node may do ---------------------------------------------------------------------------------------------
 
 
-def started(plan: EnvironmentPlan) -> dict[str, Any]:
+def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any]:
     """Start a cell's node in an engine that only remembers how; return what it was asked for."""
     asked: dict[str, Any] = {}
 
-    def create_container(_image: str, **options: object) -> dict[str, str]:
-        asked.update(options)
+    def create_container(image: str, **options: object) -> dict[str, str]:
+        asked.update(options, image=image)
         return {"Id": "1"}
 
     api = SimpleNamespace(
-        api=SimpleNamespace(create_host_config=lambda **options: options, create_container=create_container),
+        api=SimpleNamespace(
+            create_host_config=lambda security_opt, **options: {**options, "SecurityOpt": security_opt},
+            create_endpoint_config=lambda aliases: aliases,
+            create_container=create_container,
+        ),
         volumes=SimpleNamespace(create=lambda *_given, **_options: None),
-        containers=SimpleNamespace(get=lambda _id: SimpleNamespace(start=lambda: None)),
+        containers=SimpleNamespace(
+            get=lambda _id: SimpleNamespace(start=lambda: None, put_archive=lambda _path, _archive: None)
+        ),
     )
-    engine = SimpleNamespace(
-        api=api,
-        put=lambda *_given: None,
-        remove=None,
-        remove_volume=None,
-        aliases=lambda network, name: {network: name},
+    engine = Engine(
+        api=cast("Any", api),
+        found=FoundEngine(url="unix:///e.sock", source="", version="4.3.1", kind=kind),
+        build_client=BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="4.3.1", buildx=False),
     )
     key = KeyPair(private=b"", public=b"")
     place = Place(
-        engine=cast("Engine", engine),
+        engine=engine,
         stack=cast("ExitStack", SimpleNamespace(callback=lambda *_given: None)),
         run="run",
         cell=plan.cell.id,
@@ -280,6 +287,20 @@ def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
     assert asked["devices"] == (["/dev/fuse"] if containers else None)
     assert asked["port_bindings"] == {"22/tcp": ("127.0.0.1", 0)}
     assert ("MaskedPaths" in asked) is containers
+
+
+def test_podman_is_asked_in_its_own_words_for_an_unmasked_proc_and_for_an_image_of_this_machine(rows: Matrix) -> None:
+    cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
+    docker, podman = (started(planned(rows, cell), kind) for kind in ("docker", "podman"))
+    assert (docker["image"], podman["image"]) == ("image", "localhost/image")
+    assert podman["host_config"]["SecurityOpt"] == [*docker["host_config"]["SecurityOpt"], "unmask=ALL"]
+    assert "MaskedPaths" not in podman["host_config"]
+
+
+def test_podman_refuses_gpus_instead_of_starting_without_them(rows: Matrix) -> None:
+    cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
+    with pytest.raises(EngineError, match="does not pass on GPUs"):
+        started(planned(rows, cell, gpus=1), "podman")
 
 
 def test_gpus_are_asked_for_only_where_somebody_wants_them(rows: Matrix) -> None:

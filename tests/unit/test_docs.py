@@ -28,6 +28,7 @@ OF_OTHERS = {
     *("--container-env", "--container-image", "--container-mounts", "--export"),  # srun's, some of them Pyxis'
     *("--headless", "--hide-scrollbars", "--no-sandbox", "--screenshot", "--window-size"),  # chromium's
     *("--dry-run", "--help", "--update", "--write"),  # of ci/bootstrap, all, test_legacy_untouched.py, sysctl
+    "--only",  # of the session mutations
     "--node",  # the slip that run-a-cell.md shows
 }
 # Between nox and its children, and nothing for a person to set.

@@ -92,7 +92,7 @@ def store() -> Store:
 
 def engine_with(store: Store, kind: EngineKind = "docker") -> Engine:
     client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1", buildx=True, environment={"X": "1"})
-    found = SimpleNamespace(environment={"DOCKER_HOST": "unix:///e.sock"})
+    found = SimpleNamespace(environment={"DOCKER_HOST": "unix:///e.sock"}, kind=kind)
     return Engine(api=cast("Any", SimpleNamespace(images=store)), found=cast("Any", found), build_client=client)
 
 
@@ -267,6 +267,26 @@ def test_the_origin_of_a_made_base_stands_in_its_label() -> None:
     made = "made 2026-11-25 from http://deb.debian.org/debian trixie, 80 packages, sha256 ab"
     assert origin({"Config": {"Labels": {"pyxis-matrix.origin": made}}, "RepoDigests": []}) == made
     assert origin({"Config": {"Labels": None}, "RepoDigests": []}) == ""
+
+
+def test_the_origin_of_a_pulled_base_is_where_it_was_pulled_from_and_not_its_local_name() -> None:
+    digests = [f"localhost/pyxis-matrix/base@{DIGEST}", f"docker.io/library/debian@{DIGEST}"]
+    assert origin({"RepoDigests": digests}) == f"pulled docker.io/library/debian@{DIGEST}"
+
+
+@pytest.mark.parametrize(
+    ("name", "podmans"),
+    [
+        ("pyxis-matrix/base:1", "localhost/pyxis-matrix/base:1"),
+        ("base:1", "localhost/base:1"),
+        ("localhost:5000/test/it:1", "localhost:5000/test/it:1"),
+        ("localhost/it:1", "localhost/it:1"),
+        ("registry.example/it:1", "registry.example/it:1"),
+    ],
+)
+def test_podman_has_local_images_under_localhost(name: str, podmans: str) -> None:
+    assert engine_with(Store(), "podman").local_name(name) == podmans
+    assert engine_with(Store(), "docker").local_name(name) == name
 
 
 def test_the_packages_of_a_root_are_read_from_its_archive(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ import nox
 from nox import registry, tasks
 import pytest
 
+from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.python import venvs
+from tests.mutations.suites import suites_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Ctrl-C reaches a child only so long before nox kills it (wntrblm/nox#369); taking an environment down takes seconds.
@@ -87,6 +89,13 @@ def test_a_container_suite_is_run_by_the_tool_with_its_plugin(run_session: Calla
         *("python", "-m", "pytest", "-p", "tests.integration.conftest_container_packaging"),
         "tests/integration/conformance",
     )
+
+
+@pytest.mark.parametrize("name", ["pyxis_basic", "pyxis_conformance", "registry", "legacy_integration"])
+def test_the_mutations_run_a_suite_as_its_session_does(run_session: Callable[..., Ran], name: str) -> None:
+    ((words, _),) = run_session(name)
+    cell = loading.load().cell(CELLS.get(name, CONTAINER_CELL))
+    assert words[words.index("--") + 4 :] == suites_of(cell)[name]
 
 
 def test_a_suite_of_somebodys_own_is_run_in_its_folder_with_its_packages(

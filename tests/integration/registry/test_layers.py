@@ -171,13 +171,12 @@ def test_a_closed_folder_that_its_own_layer_fills(
         return marked.image.plus(Layer.in_order(entries))
 
     open_, closed = image(0o755), image(0o555)
-    look = "stat -c %a /data; cat /data/file"
     if since(cell, enroot="4.0.1"):
-        assert seen(cluster_shell, registry_client, marked, closed, look) == ["555", "x"]
+        assert seen(cluster_shell, registry_client, marked, closed, "cat /data/file") == ["x"]
     else:
         pushed = push(registry_client, f"layers/{marked.marker}", "closed", closed)
         refused(cluster_shell, pushed.reference, NOT_IMPORTED)
-        assert seen(cluster_shell, registry_client, marked, open_, look) == ["755", "x"]
+        assert seen(cluster_shell, registry_client, marked, open_, "cat /data/file") == ["x"]
 
 
 def test_many_layers(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
