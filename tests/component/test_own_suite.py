@@ -143,9 +143,20 @@ def test_ends_the_session():
 def test_an_interrupted_suite_on_the_login_node_keeps_what_was_seen(
     suite: Suite, on_login: OnLogin, nothing_left: Callable[[], None]
 ) -> None:
-    path = suite("import time\n\ndef test_passes():\n    pass\n\ndef test_sleeps():\n    time.sleep(600)\n")
-    started, folder = on_login(path, program=("pytest", "tests", "-v"))
-    started.wait_for_output("test_sleeps")
+    path = suite(
+        """
+import time
+
+def test_passes():
+    pass
+
+def test_sleeps():
+    print("AT WORK", flush=True)
+    time.sleep(600)
+"""
+    )
+    started, folder = on_login(path, program=("pytest", "tests", "-s"))
+    started.wait_for_output("AT WORK")
     started.terminate()
     assert started.end() == 143, started.output
     result = result_in(folder)
