@@ -16,15 +16,17 @@ import nox
 # Plain `nox` does not put this folder on sys.path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ci import options
+from ci import inputs, options
 from ci.artefacts import sources
 from ci.errors import PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import mentioned, mentioned_legacy, selected
 from ci.matrix.cells import Cell, Runtime
+from ci.option_values import RunsOn
 from ci.options import Scope
 from ci.python import venvs
+from ci.terminal import signals
 
 nox.needs_version = ">=2025.5.1"
 nox.options.sessions = ["lint", "types", "tests"]
@@ -38,7 +40,9 @@ CODE = ("ci", "tests", "noxfile.py")
 ARGV = sys.argv[1:]
 # All cells of one nox call belong to one run.
 os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
-# nox does not pass SIGTERM on to its children; ours ask the kernel to signal them when this process ends.
+# nox itself neither passes SIGTERM on to its children nor waits for them.
+signals.pass_on_termination()
+# Where this process is killed, our children have the kernel signal them.
 os.environ["PYXIS_MATRIX_PARENT"] = str(os.getpid())
 
 try:
@@ -51,6 +55,7 @@ except PyxisMatrixError as problem:
 
 Session = Callable[..., None]
 PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
+HELPED: list[str] = []  # the session that has shown its help: one is enough for all cells
 
 
 def each(*chosen: Cell) -> Callable[[Session], Session]:
@@ -83,6 +88,13 @@ def tests(session: nox.Session) -> None:
 def component(session: nox.Session) -> None:
     """Run the component tests: real programs and a real container engine, no real enroot and Pyxis."""
     run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
+
+
+@nox.session(default=False)
+def mutations(session: nox.Session) -> None:
+    """Break product and cluster on purpose, and show which suite turns red (`-- CELL`, `-- --only NAME`)."""
+    needs_the_sdk(session)
+    run(session, venv_with(session, "run", "test"), "python", "-m", "tests.mutations", *session.posargs)
 
 
 @nox.session(default=False)
@@ -143,46 +155,83 @@ def pyxis_upstream(session: nox.Session, cell: str) -> None:
 @nox.session(default=False)
 @each(*LEGACY_CELLS)
 def legacy_integration(session: nox.Session, cell: str) -> None:
-    """Run plain Slurm jobs over SSH; `-- --suite PATH` runs a suite of your own instead."""
+    """Run plain Slurm jobs over SSH, through the subject."""
     asked, rest = asked_of(session)
     if asked.suite_cell and not asked.suite:
         session.error("--cell says where to run the suite that --suite names, and there is none")
     if asked.suite:
-        own = replace(asked, name=asked.suite.stem, plain=True)
-        run_suite(session, asked.suite_cell or cell, own, str(asked.suite), *rest)
+        own_suite(session, asked.suite_cell or cell, asked, rest)
     else:
         needs_the_sdk(session)
         legacy = [str(file) for file in sorted(Path("tests/integration").glob("test_legacy_*.py"))]
-        run_suite(session, cell, asked, *legacy, *rest)
+        run_suite(session, cell, asked, "python", "-m", "pytest", *legacy, *rest)
+
+
+@nox.session(default=False)
+@each(*CONTAINER_CELLS, *LEGACY_CELLS)
+def suite(session: nox.Session, cell: str) -> None:
+    """Run a suite of your own: `-- PATH`, on this machine or, with `--on login`, on the login node."""
+    asked, rest = asked_of(session)
+    if asked.suite or asked.suite_cell:
+        session.error("the suite's PATH stands first behind --, and its cell in the brackets of suite(CELL)")
+    if not rest or rest[0].startswith("-"):
+        session.error(f"the suite is missing; its PATH stands first behind --: nox -s 'suite({cell})' -- PATH")
+    path = Path(rest[0]).expanduser().absolute()
+    own_suite(session, cell, replace(asked, suite=path), rest[1:])
+
+
+def own_suite(session: nox.Session, cell: str, asked: options.Options, rest: list[str]) -> None:
+    """Run a suite of somebody's own on a cell: pytest, or a shell command, in the suite's own folder."""
+    with one_message(session):
+        found = inputs.own_suite(asked.suite or Path(), pytest=not asked.shell_command)
+    program = ["pytest", found.tests, *rest]
+    if asked.shell_command:
+        if rest:
+            session.error(f"--command runs in place of pytest; nobody would read {' '.join(rest)}")
+        program = ["/bin/sh", "-c", asked.shell_command]
+    own = replace(asked, name=found.name, plain=True, pytest=not asked.shell_command)
+    possible(session, cell, own)
+    run_suite(session, cell, own, *program)
 
 
 def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> None:
-    """Run a container suite on a cell. A cell whose files or hardware are missing is skipped, or is an error."""
+    """Run a container suite on a cell."""
     asked, rest = asked_of(session)
     if asked.suite or asked.suite_cell:
-        session.error(
-            "--suite and --cell belong to legacy_integration; this session runs its own suite on its own cell"
-        )
-    chosen = MATRIX.cell(cell)
-    if chosen.arch is Arch.host():
-        with one_message(session):
+        session.error("this session runs its own suite on its own cell; for yours: nox -s 'suite(CELL)' -- PATH")
+    possible(session, cell, asked)
+    tests_here = [f"tests/integration/{it}" for it in tests_of_suite]
+    run_suite(session, cell, asked, "python", "-m", "pytest", *PLUGIN, *tests_here, *rest)
+
+
+def possible(session: nox.Session, cell: str, asked: options.Options) -> None:
+    """Skip a cell whose files or hardware are missing; it is an error if somebody asked for this very cell."""
+    with one_message(session):
+        chosen = MATRIX.cell(cell)
+        if chosen.arch is Arch.host():
             reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror))
-    else:
-        reason = f"{cell} needs {chosen.arch} hardware, and this is {Arch.host()}; run it on such a machine"
+        else:
+            reason = f"{cell} needs {chosen.arch} hardware, and this is {Arch.host()}; run it on such a machine"
     if reason and (asked.strict or (os.environ.get("CI") == "true" and selected(chosen, ARGV, os.environ))):
         session.error(reason)
     if reason:
         session.skip(reason)
-    run_suite(session, cell, asked, *PLUGIN, *(f"tests/integration/{it}" for it in tests_of_suite), *rest)
 
 
-def run_suite(session: nox.Session, cell: str, asked: options.Options, *arguments: str) -> None:
-    """Run pytest against a cell's environment, with the subject installed beside it."""
+def run_suite(session: nox.Session, cell: str, asked: options.Options, *program: str) -> None:
+    """Run a program against a cell's environment, with the subject installed beside it."""
+    if asked.on is not RunsOn.HOST and not asked.suite:
+        session.error("--on says where a suite of your own runs: nox -s 'suite(CELL)' -- PATH --on login")
     with one_message(session):  # before anything is installed
         asked.check(MATRIX.cell(cell))
-    venv = venv_with(session, "run", "test", checkout=asked.subject)
-    words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
-    run(session, venv, "python", "-m", "ci", "run", cell, *words, "--", "python", "-m", "pytest", *arguments)
+        if asked.subject:
+            inputs.check_project(asked.subject)
+            inputs.check_open_to_jobs(asked.subject)
+        if asked.registry_name:
+            inputs.check_registry_name(asked.registry_name)
+    venv = venv_with(session, "run", "test", checkout=asked.subject, beside=asked.beside)
+    words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND, Scope.SUITE)
+    run(session, venv, "python", "-m", "ci", "run", cell, *words, "--", *program)
 
 
 def command(session: nox.Session, *words: str) -> None:
@@ -195,6 +244,9 @@ def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
     with one_message(session):
         asked, rest = options.split(session.posargs)
     if {"-h", "--help"} & set(rest):
+        if HELPED:
+            session.skip("help was shown already")
+        HELPED.append(session.name)
         sys.stdout.write(options.nox_help())
         sys.stdout.flush()
         run(session, venv_with(session, "run", "test"), "python", "-m", "pytest", "--help")
@@ -207,7 +259,7 @@ def needs_the_sdk(session: nox.Session) -> None:
     if MATRIX.subject.name != "slurm-sdk":
         session.error(
             f"this suite runs tasks through slurm-sdk, and the subject is {MATRIX.subject.requirement}. What fits any "
-            "subject: pyxis_conformance, registry; and your own: nox -s legacy_integration -- --suite PATH"
+            "subject: pyxis_conformance, registry; and your own: nox -s suite -- PATH"
         )
 
 
@@ -220,11 +272,17 @@ def one_message(session: nox.Session) -> Iterator[None]:
         session.error(str(problem))
 
 
-def venv_with(session: nox.Session, *groups: str, checkout: Path | None = None, subject: bool = True) -> Path:
-    """Return the virtual environment with these dependency groups and the subject: its release, or a checkout."""
+def venv_with(
+    session: nox.Session,
+    *groups: str,
+    checkout: Path | None = None,
+    subject: bool = True,
+    beside: tuple[str, ...] = (),
+) -> Path:
+    """Return the virtual environment with these dependency groups, more packages, and the subject or its checkout."""
     release = [MATRIX.subject.requirement] if subject and not checkout else []
     packages = venvs.Packages(
-        requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release),
+        requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release, *beside),
         constraints=MATRIX.subject.constraints if subject else (),
         checkout=checkout,
         python=session.python if isinstance(session.python, str) else sys.executable,  # --force-python

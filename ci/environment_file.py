@@ -49,6 +49,8 @@ class EnvironmentFile:
     second_user: str
     registry: str | None = None
     """``localhost:PORT``: the same address on the host and on every node. None for the legacy cluster."""
+    registry_name: str | None = None
+    """``NAME:PORT``: its second name, where one was asked for."""
     accounting: bool = False
     """Whether sacct works: slurmdbd records jobs."""
     gpus: int = 0

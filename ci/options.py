@@ -10,12 +10,12 @@ import difflib
 from enum import StrEnum
 import os
 from pathlib import Path
-import re
 from typing import TYPE_CHECKING, Any, Self
 
-from ci import paths
+from ci import option_values, paths
 from ci.errors import SelectionError
 from ci.matrix.cells import Cell, Runtime
+from ci.option_values import RunsOn
 
 if TYPE_CHECKING:
     from dataclasses import Field
@@ -24,10 +24,8 @@ RUN_VARIABLE = "PYXIS_MATRIX_RUN"
 """Environment variable with the id of the run that a session belongs to."""
 
 _KEY = "option"
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
 _MOST_NODES = 16
-_MOST_PORT = 65535
 # Words less similar than this are not taken for a typing mistake; pytest's --strict-config is 0.7 like our --strict.
 _NEAR = 0.8
 
@@ -39,6 +37,7 @@ class Scope(StrEnum):
     CLUSTER = "options of the cluster"
     RESULT = "options of the result"
     COMMAND = "options of the command"
+    SUITE = "options of a suite of your own"
     NOX = "options of a nox session"
 
 
@@ -55,31 +54,6 @@ class _Declaration:
     """The option is refused for cells of other runtimes."""
 
 
-def _whole(least: int, most: int | None, what: str) -> Callable[[str], int]:
-    """Return a reader of whole numbers between two bounds, both included."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"{value} is not {what}")
-        return value
-
-    return number
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _run_id(text: str) -> str:
-    if not _RUN_ID.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a run id: up to 60 of letters, digits, '.', '_' and '-'")
-    return text
-
-
-_port = _whole(0, _MOST_PORT, "a port")
-
-
 def _declare(scope: Scope, help: str, **more: Any) -> dict[str, _Declaration]:  # noqa: A002, ANN401 - as argparse has it
     """Return the metadata of a field that is an option."""
     return {_KEY: _Declaration(scope=scope, help=help, **more)}
@@ -91,12 +65,14 @@ class Options:
 
     subject: Path | None = field(
         default=None,
-        metadata=_declare(Scope.IMAGES, "a checkout to test in place of the release", metavar="PATH", read=_folder),
+        metadata=_declare(
+            Scope.IMAGES, "a checkout to test in place of the release", metavar="PATH", read=option_values.folder
+        ),
     )
     mirror: Path | None = field(
         default=None,
         metadata=_declare(
-            Scope.IMAGES, "folder with upstream's releases (air-gapped sites)", metavar="DIR", read=_folder
+            Scope.IMAGES, "folder with upstream's releases (air-gapped sites)", metavar="DIR", read=option_values.folder
         ),
     )
     accounting: bool = field(
@@ -108,7 +84,7 @@ class Options:
             Scope.CLUSTER,
             f"number of Slurm nodes, 1 to {_MOST_NODES} (default: that of matrix.toml)",
             metavar="N",
-            read=_whole(1, _MOST_NODES, f"between 1 and {_MOST_NODES}"),
+            read=option_values.whole(1, _MOST_NODES, f"between 1 and {_MOST_NODES}"),
         ),
     )
     gpus: int = field(
@@ -117,7 +93,7 @@ class Options:
             Scope.CLUSTER,
             "pass the engine's first N GPUs to each node",
             metavar="N",
-            read=_whole(0, None, "a number of GPUs"),
+            read=option_values.whole(0, None, "a number of GPUs"),
             runtimes=_CONTAINERS,
         ),
     )
@@ -127,13 +103,71 @@ class Options:
             Scope.CLUSTER,
             "a fixed port for the registry (default: a free one)",
             metavar="PORT",
-            read=_port,
+            read=option_values.port,
             runtimes=_CONTAINERS,
         ),
     )
     ssh_port: int = field(
         default=0,
-        metadata=_declare(Scope.CLUSTER, "a fixed port for SSH (default: a free one)", metavar="PORT", read=_port),
+        metadata=_declare(
+            Scope.CLUSTER, "a fixed port for SSH (default: a free one)", metavar="PORT", read=option_values.port
+        ),
+    )
+    user: str = field(
+        default="",
+        metadata=_declare(
+            Scope.CLUSTER,
+            "name of the job user (default: tester); made on the nodes, or slurm, which is there",
+            metavar="NAME",
+            read=option_values.user,
+        ),
+    )
+    password: str = field(
+        default="",
+        metadata=_declare(
+            Scope.CLUSTER,
+            "the job user's password (default: none, or a new one)",
+            metavar="TEXT",
+            read=option_values.password,
+        ),
+    )
+    container_name: str = field(
+        default="",
+        metadata=_declare(
+            Scope.CLUSTER,
+            "name of the login node's container (default: made of run and cell)",
+            metavar="NAME",
+            read=option_values.container,
+        ),
+    )
+    registry_name: str = field(
+        default="",
+        metadata=_declare(
+            Scope.CLUSTER,
+            "a second host name of the registry; on this machine it has to lead to 127.0.0.1 already",
+            metavar="NAME",
+            read=option_values.host,
+            runtimes=_CONTAINERS,
+        ),
+    )
+    base_image: tuple[str, ...] = field(
+        default=(),
+        metadata=_declare(
+            Scope.CLUSTER,
+            "a name that the job image has on the engine meanwhile, for a Dockerfile's FROM (repeatable)",
+            metavar="NAME",
+            read=option_values.image,
+            runtimes=_CONTAINERS,
+        ),
+    )
+    node_package: tuple[str, ...] = field(
+        default=(),
+        metadata=_declare(
+            Scope.CLUSTER,
+            "a package that pip finds on the nodes, beside the subject, from wheels made here (repeatable)",
+            metavar="PACKAGE",
+            read=option_values.requirement,
+        ),
     )
     keep: bool = field(
         default=False, metadata=_declare(Scope.CLUSTER, "leave the environment up and say how to enter it")
@@ -141,12 +175,15 @@ class Options:
     run: str = field(
         default_factory=lambda: os.environ.get(RUN_VARIABLE) or paths.new_run_id(),
         metadata=_declare(
-            Scope.RESULT, f"id of the run (default: ${RUN_VARIABLE}, else a new one)", metavar="ID", read=_run_id
+            Scope.RESULT,
+            f"id of the run (default: ${RUN_VARIABLE}, else a new one)",
+            metavar="ID",
+            read=option_values.run_id,
         ),
     )
     results: Path = field(
         default_factory=paths.results_dir,
-        metadata=_declare(Scope.RESULT, "where results go", metavar="DIR", read=_folder),
+        metadata=_declare(Scope.RESULT, "where results go", metavar="DIR", read=option_values.folder),
     )
     name: str = field(
         default="command", metadata=_declare(Scope.COMMAND, "name of the result folder", metavar="NAME", flag="--as")
@@ -165,19 +202,49 @@ class Options:
     suite: Path | None = field(
         default=None,
         metadata=_declare(
-            Scope.NOX, "run this suite of your own (legacy_integration only)", metavar="PATH", read=_folder
+            Scope.SUITE, "the suite, run in its project's folder", metavar="PATH", read=option_values.folder
+        ),
+    )
+    on: RunsOn = field(
+        default=RunsOn.HOST,
+        metadata=_declare(
+            Scope.SUITE,
+            "where the suite runs: host, or login (the login node, as the job user)",
+            metavar="host|login",
+            read=option_values.runs_on,
+        ),
+    )
+    beside: tuple[str, ...] = field(
+        default=(),
+        metadata=_declare(
+            Scope.SUITE,
+            "a package to install beside the suite, pytest's plugins too (repeatable)",
+            metavar="PACKAGE",
+            read=option_values.requirement,
+            flag="--with",
+        ),
+    )
+    shell_command: str = field(
+        default="",
+        metadata=_declare(
+            Scope.NOX,
+            "run this shell command in the suite's folder in place of pytest; its exit code decides (suite only)",
+            metavar="COMMAND",
+            flag="--command",
         ),
     )
     suite_cell: str = field(
         default="",
-        metadata=_declare(Scope.NOX, "the cell to run your own suite on", metavar="CELL", flag="--cell"),
+        metadata=_declare(
+            Scope.NOX, "the cell to run --suite on (legacy_integration only)", metavar="CELL", flag="--cell"
+        ),
     )
     strict: bool = field(default=False, metadata=_declare(Scope.NOX, "a cell that would be skipped is an error"))
 
     @classmethod
     def of(cls, parsed: argparse.Namespace) -> Self:
         """Return what a parser made by `add_to` has read; options that it does not have keep their defaults."""
-        given = vars(parsed)
+        given: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in vars(parsed).items()}
         return cls(**{it.name: given[it.name] for it in fields(cls) if it.name in given})
 
     def folder(self, cell: Cell) -> Path:
@@ -189,8 +256,10 @@ class Options:
         words: list[str] = []
         for it, declared in _declared(scopes):
             value = getattr(self, it.name)
-            if value != it.default:
-                words += [_flag(it), str(value)] if declared.metavar else [_flag(it)]
+            if value == it.default:
+                continue
+            for each in value if isinstance(value, tuple) else (value,):
+                words += _words(_flag(it), str(each)) if declared.metavar else [_flag(it)]
         return words
 
     def check(self, cell: Cell) -> None:
@@ -198,6 +267,12 @@ class Options:
 
         :raises SelectionError: for such options; the text names them.
         """
+        if self.on is RunsOn.LOGIN and not self.suite:
+            raise SelectionError(
+                "--on login has no suite to run",
+                why="what runs on the login node is copied there first",
+                next_step='nox -s "suite(CELL)" -- PATH --on login',
+            )
         wrong = [
             _flag(it)
             for it, declared in _declared(tuple(Scope))
@@ -216,12 +291,14 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
     for scope in scopes:
         group = parser.add_argument_group(scope.value)
         for it, declared in _declared((scope,)):
-            default = it.default if it.default_factory is MISSING else it.default_factory()
+            default: Any = it.default if it.default_factory is MISSING else it.default_factory()
             if declared.metavar:
                 group.add_argument(
                     _flag(it),
                     dest=it.name,
-                    default=default,
+                    action="append" if isinstance(default, tuple) else "store",
+                    # A default that is text is read like a value; one that is empty would be refused.
+                    default=default or argparse.SUPPRESS if isinstance(default, str | tuple) else default,
                     type=declared.read,
                     metavar=declared.metavar,
                     help=declared.help,
@@ -230,7 +307,7 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
                 group.add_argument(_flag(it), dest=it.name, action="store_true", help=declared.help)
 
 
-_BEHIND_NOX = (Scope.IMAGES, Scope.CLUSTER, Scope.NOX)
+_BEHIND_NOX = (Scope.IMAGES, Scope.CLUSTER, Scope.SUITE, Scope.NOX)
 
 
 def split(posargs: Sequence[str]) -> tuple[Options, list[str]]:
@@ -282,3 +359,8 @@ def _declared(scopes: Collection[Scope]) -> "list[tuple[Field[Any], _Declaration
 def _flag(it: "Field[Any]") -> str:
     declared: _Declaration = it.metadata[_KEY]
     return declared.flag or f"--{it.name.replace('_', '-')}"
+
+
+def _words(flag: str, value: str) -> list[str]:
+    # As a word of its own, a value that begins with a dash would be read as an option.
+    return [f"{flag}={value}"] if value.startswith("-") else [flag, value]

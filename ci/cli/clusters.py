@@ -79,7 +79,18 @@ def down(asked: argparse.Namespace) -> int:
 def say_how_to_enter(plan: EnvironmentPlan) -> None:
     """Print how to enter an environment that stays up, and how to take it down."""
     run = plan.options.run
+    file = environment_file.load(launching.state_dir(run, plan.cell.id) / launching.ENVIRONMENT_FILE)
+    login = file.login
     console.say(f"{plan.cell.id} is up (run {run})")
+    console.say(
+        f"  over SSH:      ssh -p {login.port} -i {login.private_key} -o UserKnownHostsFile={login.known_hosts} "
+        f"{login.user}@{login.host}"
+    )
+    if login.password:  # made for this run, or chosen by whoever reads this
+        console.say(f"  password:      {login.password}")
+    if file.registry:
+        names = " and ".join(filter(None, (file.registry, file.registry_name)))
+        console.say(f"  registry:      {names} (http), on this machine and on the nodes")
     console.say(f"  enter it:      python -m ci shell {run}")
     console.say(f"  its logs:      python -m ci logs {run}")
     console.say(f"  take it down:  python -m ci down {run}")
@@ -106,6 +117,6 @@ def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
 def _down(engine: Engine, folder: Path, file: EnvironmentFile) -> None:
     with console.step(f"taking down {file.cell} (run {file.run})"):
         engine.reap({LABEL_RUN: file.run, LABEL_CELL: file.cell})
-        if file.registry:
-            engine.untag(f"{file.registry}/")
+        for registry in filter(None, (file.registry, file.registry_name)):
+            engine.untag(f"{registry}/")
         launching.forget(file.run, folder.name)

@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     run = _verb(verbs, "run", commands.run, "start a cell, run the command behind `--` against it, take it down")
     run.usage = "python -m ci run CELL [options] -- COMMAND"
     run.add_argument("cell", metavar="CELL")
-    add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
+    add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND, Scope.SUITE)
 
     up = _verb(verbs, "up", clusters.up, "start a cell and leave it up")
     up.add_argument("cell", metavar="CELL")

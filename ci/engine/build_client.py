@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 from ci.engine.distribution import Distro, install_advice
-from ci.engine.finding import FoundEngine, Kind, version_number
+from ci.engine.finding import EngineKind, FoundEngine, version_number
 from ci.errors import EngineError
 
 Probe = Callable[[tuple[str, ...]], tuple[int, str]]
@@ -30,7 +30,7 @@ class BuildClient:
     """A client that can build with BuildKit (or Podman's own builder)."""
 
     path: Path
-    kind: Kind
+    kind: EngineKind
     version: str
     buildx: bool
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def find_build_client(
     env: Mapping[str, str] | None = None,
     *,
     engine: FoundEngine | None = None,
-    kind: Kind | None = None,
+    kind: EngineKind | None = None,
     platform: str = sys.platform,
     probe: Probe | None = None,
     executables: Callable[[str, str], Iterable[Path]] | None = None,

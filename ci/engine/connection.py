@@ -32,6 +32,8 @@ LABEL = "pyxis-matrix"
 LABEL_RUN = f"{LABEL}.run"
 LABEL_CELL = f"{LABEL}.cell"
 LABEL_ROLE = f"{LABEL}.role"
+LABEL_NAME = f"{LABEL}.name"
+"""A name that somebody chose for an object: an image's own, or the second host name of a registry."""
 LABEL_ORIGIN = f"{LABEL}.origin"
 """Of a base image: where it comes from, and when."""
 
@@ -76,13 +78,13 @@ class Engine:
         return Arch.parse(str(self.api.version()["Arch"]))
 
     def local_name(self, name: str) -> str:
-        """Return the name that the engine's API wants for a local image.
+        """Return the name under which the engine's API knows an image; those that this project makes have two.
 
-        Podman's API takes a name without a host for one of Docker Hub; what is made here has the host ``localhost``.
+        Podman's client puts what it builds under the host ``localhost``, and finds it without. Podman's API takes a
+        name without a host for one of Docker Hub.
         """
-        host, slash, _ = name.partition("/")
-        has_host = slash and (host == "localhost" or "." in host or ":" in host)
-        return name if self.found.kind == "docker" or has_host else f"localhost/{name}"
+        made_here = name.startswith(f"{LABEL}/")
+        return f"localhost/{name}" if made_here and self.found.kind == "podman" else name
 
     def image(self, name: str) -> "Image":
         """Return a local image; docker-py's ``ImageNotFound`` if there is none of that name."""
@@ -236,6 +238,10 @@ class Engine:
         """Remove the local images whose names start with ``prefix``: those that were pushed to a run's registry."""
         return untag(self.api, prefix)
 
+    def untag_exactly(self, name: str) -> None:
+        """Remove one name of a local image."""
+        _gone(name, lambda: self.api.images.remove(name))
+
 
 def names_below(
     api: docker.DockerClient, prefix: str, kinds: tuple[str, ...] = ("RepoTags", "RepoDigests")
@@ -279,8 +285,15 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
         # Only a running registry has a port; images were pushed only to one that ran.
         if container.labels.get(LABEL_ROLE) == "registry":
             ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
-            removed += [tag for port in ports for tag in untag(api, f"localhost:{port}/")]
+            hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
+            removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
         removed += _gone(container.name or container.id or "", lambda it=container: _kill_and_remove(it))
+    for image in api.api.images(filters=query):  # as in `names_below`
+        # Images that are built upon it inherit the label, and have names of their own.
+        name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
+        # Podman says the whole name.
+        if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()):
+            removed += _gone(name, lambda it=name: api.images.remove(it))
     for network in api.networks.list(filters=query):
         removed += _gone(network.name or "", network.remove)
     for volume in api.volumes.list(filters=query):

@@ -22,11 +22,11 @@ from urllib.parse import SplitResult, urlsplit
 from ci.engine.distribution import Distro, install_advice
 from ci.errors import EngineError, EngineMissingError
 
-Kind = Literal["docker", "podman"]
+EngineKind = Literal["docker", "podman"]
 ReadText = Callable[[Path], str | None]
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
-MINIMUM: Mapping[Kind, tuple[int, int]] = {"docker": (20, 10), "podman": (4, 0)}
+MINIMUM: Mapping[EngineKind, tuple[int, int]] = {"docker": (20, 10), "podman": (4, 0)}
 """Docker 20.10 is the first with cgroup v2 and a full BuildKit; Podman 4.0 the first with netavark's networks."""
 
 _TIMEOUT_S = 10.0
@@ -65,7 +65,7 @@ class FoundEngine:
     url: str
     source: str
     version: str
-    kind: Kind
+    kind: EngineKind
     data_root: Path | None = None
     """Its folder for images and containers, as a path on the engine's machine."""
     tls: Path | None = None
@@ -216,7 +216,7 @@ def _split(url: str) -> SplitResult | None:
 def engine_from(candidate: Candidate, reply: Reply) -> FoundEngine:
     """Make the ``FoundEngine`` of an engine's answer; ``EngineError`` if it is too old."""
     components = [str(part.get("Name", "")) for part in reply.version.get("Components") or []]
-    kind: Kind = "podman" if any("podman" in name.lower() for name in components) else "docker"
+    kind: EngineKind = "podman" if any("podman" in name.lower() for name in components) else "docker"
     version = str(reply.version.get("Version", ""))
     number = version_number(version)
     minimum = MINIMUM[kind]

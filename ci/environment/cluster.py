@@ -9,18 +9,21 @@ from docker.types import DeviceRequest, Mount
 from packaging.version import Version
 
 from ci.engine.connection import Engine, InsideFile
-from ci.environment import service
+from ci.environment import service, users
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Rights, Service
 from ci.environment.ssh import KeyPair, new_key
+from ci.images.subject import Wheelhouse
 from ci.matrix.cells import Cell, Runtime
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-USERS = ("tester", "tester2")
 SSH_PORT = 22
+WHEELS = "/home/.wheels"
+"""Where every node finds the wheels that were made for pip (the home is shared)."""
+_PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 _ENROOT_DATA = "/var/lib/enroot-data"
 _SLURMD_MAKES_NAMESPACES = Version("24.11")
 _DAEMON_LOGS = (
@@ -42,13 +45,13 @@ class Secrets:
     """The job users' password; empty if there is no login by password."""
 
     @classmethod
-    def new(cls, *, password: bool) -> "Secrets":
-        """Make new keys, and a password if one is wanted."""
+    def new(cls, *, password: bool, chosen: str = "") -> "Secrets":
+        """Make new keys, and a password if one is wanted: ``chosen``, or a new one."""
         return cls(
             munge_key=secrets.token_bytes(128),  # munge's usual length
             host_key=new_key("host"),
             user_key=new_key("user"),
-            password=secrets.token_urlsafe(16) if password else "",
+            password=chosen or (secrets.token_urlsafe(16) if password else ""),
         )
 
 
@@ -90,8 +93,9 @@ def planned_node(plan: EnvironmentPlan, index: int, *, image: str, keys: Secrets
     role = "controller" if first else "compute"
     hostname = plan.names.hostnames[index]
     environment = {"NODE_ROLE": role, "NODE_NAME": hostname, "JOB_PASSWORD": keys.password}
+    environment |= users.variables(plan.options)
     if registry_port is not None:
-        environment["REGISTRY_PORT"] = str(registry_port)
+        environment |= {"REGISTRY_PORT": str(registry_port), "REGISTRY_HOST": plan.names.registry_hostname}
     mounts = [Mount("/home", plan.names.home_volume)]
     if plan.cell.runtime is not Runtime.LEGACY:
         mounts.append(Mount(_ENROOT_DATA, plan.names.data_volumes[index]))
@@ -102,6 +106,7 @@ def planned_node(plan: EnvironmentPlan, index: int, *, image: str, keys: Secrets
         name=plan.names.nodes[index],
         hostname=hostname,
         environment=environment,
+        hosts={plan.options.registry_name: "127.0.0.1"} if plan.options.registry_name else {},
         files=_files(plan, keys, first=first),
         mounts=tuple(mounts),
         ports={SSH_PORT: plan.options.ssh_port} if first else {},
@@ -137,11 +142,31 @@ def with_gpus(rights: Rights, count: int) -> Rights:
 def _files(plan: EnvironmentPlan, keys: Secrets, *, first: bool) -> Mapping[str, InsideFile]:
     files = {path: InsideFile(content=content) for path, content in configuration(plan).items()}
     files["/etc/munge/munge.key"] = InsideFile(content=keys.munge_key, mode=0o400)
+    files |= users.files(plan.options, keys.password)
+    if plan.images.node_wheels:
+        files["/etc/pip.conf"] = InsideFile(content=_PIP_CONF.encode())
     if first:
         files["/etc/ssh/ssh_host_ed25519_key"] = InsideFile(content=keys.host_key.private, mode=0o600)
-        for user in USERS:
+        for user in users.logins(plan.options):
             files[f"/etc/ssh/authorized_keys.d/{user}"] = InsideFile(content=keys.user_key.public)
     return files
+
+
+def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str) -> None:
+    """Copy wheels to where pip on the nodes looks for them, and have a pip there where they hold one.
+
+    :param python: major and minor version of the nodes' Python.
+    """
+    wheels = {f"{WHEELS}/{it.relative_to(house.path).as_posix()}": it for it in sorted(house.path.rglob("*.whl"))}
+    engine.put(cluster.login.container, {path: InsideFile(content=it.read_bytes()) for path, it in wheels.items()})
+    for pip in (path for path, it in wheels.items() if it.name.startswith("pip-")):
+        files = {
+            # pip runs from its wheel; Debian's Python looks for packages here.
+            f"/usr/local/lib/python{python}/dist-packages/pip.pth": InsideFile(content=f"{pip}\n".encode()),
+            "/usr/local/bin/pip": InsideFile(content=b'#!/bin/sh\nexec python3 -m pip "$@"\n', mode=0o755),
+        }
+        for node in cluster.nodes:
+            engine.put(node.container, files)
 
 
 def last_words(engine: Engine, node: Node) -> str:

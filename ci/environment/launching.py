@@ -12,7 +12,7 @@ from requests.exceptions import RequestException
 
 from ci import environment_file, paths
 from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, explain
-from ci.environment import accounting, cluster, reaper, registry, ssh, usable
+from ci.environment import accounting, base_images, cluster, reaper, registry, ssh, usable, users
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.registry_client import V2S2
 from ci.environment.service import Place
@@ -20,6 +20,7 @@ from ci.environment.usable import READY_SECONDS
 from ci.environment_file import EnvironmentFile, Login
 from ci.errors import LaunchError
 from ci.images.building import BuiltCell
+from ci.inputs import check_registry_name
 from ci.matrix.cells import Cell, Runtime
 from ci.terminal import console, signals
 from ci.terminal.console import Timings
@@ -162,31 +163,52 @@ def _launch(
 
 def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) -> _Started:
     """Start network, registry, accounting and nodes; each needs the ones before it."""
-    engine, logs = place.engine, plan.options.folder(plan.cell) / _LOGS_FOLDER
+    engine, options = place.engine, plan.options
+    logs = options.folder(plan.cell) / _LOGS_FOLDER
+    _check_names(engine, plan, images)
     at = time.monotonic()
-    keys = cluster.Secrets.new(password=plan.options.plain)
+    keys = cluster.Secrets.new(password=options.plain, chosen=options.password)
     served: registry.Registry | None = None
     place.create_network()
     if images.registry:
-        wanted = registry.planned(images.registry.tag, plan.names.registry, port=plan.options.registry_port)
+        wanted = registry.planned(
+            images.registry.tag,
+            plan.names.registry,
+            hostname=plan.names.registry_hostname,
+            port=options.registry_port,
+            second_name=options.registry_name,
+        )
         served = registry.start(place, wanted)
-        place.stack.callback(engine.untag, f"{served.address}/")
+        for host in {"localhost", options.registry_name or "localhost"}:
+            place.stack.callback(engine.untag, f"{host}:{served.port}/")
+    if images.job:
+        base_images.name_job_image(place, images.job.tag, options.base_image)
     if images.accounting:
         database = accounting.start(place, plan, image=images.accounting.tag, munge_key=keys.munge_key)
         place.stack.callback(_save_logs, lambda: accounting.logs(engine, database), logs)
     nodes = cluster.start(place, plan, image=images.node.tag, keys=keys, registry_port=served.port if served else None)
     place.stack.callback(_save_logs, lambda: _logs(engine, nodes, served), logs)
-    login = _login(usable.wait_for_port(engine, nodes), keys, state)
+    login = _login(usable.wait_for_port(engine, nodes), users.job_user(options), keys, state)
+    if images.node_wheels:
+        cluster.put_wheels(engine, nodes, images.node_wheels, images.observed.python)
     return _Started(cluster=nodes, registry=served, login=login, at=at)
 
 
-def _login(port: int, keys: cluster.Secrets, state: Path) -> Login:
+def _check_names(engine: Engine, plan: EnvironmentPlan, images: BuiltCell) -> None:
+    """Refuse names that were asked for and are taken, before anything is started."""
+    users.check(engine, images.node.tag, plan.options)
+    base_images.check(engine, plan.options.base_image)
+    if plan.options.registry_name:
+        check_registry_name(plan.options.registry_name)
+
+
+def _login(port: int, user: str, keys: cluster.Secrets, state: Path) -> Login:
     home = state / "home"
     ssh.write_home(home, user_key=keys.user_key, host_key=keys.host_key, port=port)
     return Login(
         host="127.0.0.1",
         port=port,
-        user=cluster.USERS[0],
+        user=user,
         password=keys.password,
         private_key=str(home / ".ssh" / "id_ed25519"),
         known_hosts=str(home / ".ssh" / "known_hosts"),
@@ -216,8 +238,11 @@ def _describe(
         nodes=plan.names.hostnames,
         containers=plan.names.nodes,
         login=started.login,
-        second_user=cluster.USERS[1],
+        second_user=users.USERS[1],
         registry=started.registry.address if started.registry else None,
+        registry_name=f"{options.registry_name}:{started.registry.port}"
+        if options.registry_name and started.registry
+        else None,
         accounting=images.accounting is not None,
         gpus=options.gpus,
         job_image=images.job.tag if images.job else None,

@@ -3,10 +3,16 @@
 from dataclasses import dataclass, replace
 
 from ci.images import plan
-from ci.images.plan import CellImages, debian_mirror
+from ci.images.plan import CellImages, Wheels, debian_mirror
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix, SuiteEnvironment
+from ci.option_values import RunsOn
 from ci.options import Options
+
+_PYTEST = ("pytest>=8", "pytest-reportlog>=0.4", "pytest-rerunfailures>=15", "pytest-xdist>=3.6")
+"""What runs a suite on the login node: the same as on the host (the group `test` in pyproject.toml)."""
+_PIP = ("pip", "setuptools", "wheel")
+"""What pip looks for when it builds a package on a node."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +22,8 @@ class Names:
     prefix: str
     network: str
     registry: str
+    registry_hostname: str
+    """Its name in the network; never the one that the nodes have for their own loopback."""
     accounting: str
     nodes: tuple[str, ...]
     hostnames: tuple[str, ...]
@@ -53,32 +61,43 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         nodes=options.nodes or matrix.defaults.nodes,
         accounting=options.accounting or cell.slurm.accounting,
     )
+    images = plan.images_of(
+        cell, matrix.subject, settled.subject, accounting=settled.accounting, debian_mirror=debian_mirror()
+    )
     return EnvironmentPlan(
         cell=cell,
         options=settled,
-        images=plan.images_of(
-            cell,
-            matrix.subject,
-            settled.subject,
-            accounting=settled.accounting,
-            debian_mirror=debian_mirror(),
-        ),
-        names=names(settled.run, cell, settled.nodes),
+        images=replace(images, node_wheels=_node_wheels(images, matrix, settled)),
+        names=names(settled, cell),
         subject=str(settled.subject) if settled.subject else matrix.subject.requirement,
         suite_environment=matrix.suite_environment,
     )
 
 
-def names(run: str, cell: Cell, nodes: int) -> Names:
-    """Return the names for ``run``, ``cell`` and a number of nodes; runs have different names."""
-    prefix = f"{plan.REPOSITORY}-{run}-{cell.id}"
-    hostnames = tuple(f"n{number}" for number in range(1, nodes + 1))
+def _node_wheels(images: CellImages, matrix: Matrix, options: Options) -> Wheels | None:
+    """Return the wheels that the nodes hold: for a suite that runs there, and for packages that were asked for."""
+    wanted = [*options.node_package, *(_PIP if options.node_package else ())]
+    if options.on is RunsOn.LOGIN:
+        wanted += [*_PYTEST, *options.beside]
+    if not wanted:
+        return None
+    return Wheels(
+        subject=matrix.subject, checkout=options.subject, python=images.slurm, editable=True, beside=tuple(wanted)
+    )
+
+
+def names(options: Options, cell: Cell) -> Names:
+    """Return the names of what runs for a cell; runs have different names, except for one that was chosen."""
+    prefix = f"{plan.REPOSITORY}-{options.run}-{cell.id}"
+    hostnames = tuple(f"n{number}" for number in range(1, options.nodes + 1))
+    containers = [f"{prefix}-{hostname}" for hostname in hostnames]
     return Names(
         prefix=prefix,
         network=prefix,
         registry=f"{prefix}-registry",
+        registry_hostname="image-registry" if options.registry_name == "registry" else "registry",
         accounting=f"{prefix}-slurmdbd",
-        nodes=tuple(f"{prefix}-{hostname}" for hostname in hostnames),
+        nodes=(options.container_name or containers[0], *containers[1:]),
         hostnames=hostnames,
         home_volume=f"{prefix}-home",
         data_volumes=tuple(f"{prefix}-{hostname}-data" for hostname in hostnames),

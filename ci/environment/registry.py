@@ -14,7 +14,7 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import Engine, InsideFile, explain, names_below
+from ci.engine.connection import LABEL_NAME, Engine, InsideFile, explain, names_below
 from ci.environment import service
 from ci.environment.registry_client import MANIFESTS, RegistryClient
 from ci.environment.service import Place, Service
@@ -54,8 +54,11 @@ class Pushed:
     media_type: str
 
 
-def planned(image: str, name: str, *, hostname: str = "registry", port: int = 0) -> Service:
-    """Return the service of a registry; with ``port`` 0 the engine chooses a free port."""
+def planned(image: str, name: str, *, hostname: str = "registry", port: int = 0, second_name: str = "") -> Service:
+    """Return the service of a registry; with ``port`` 0 the engine chooses a free port.
+
+    :param second_name: a host name under which images are pushed to it, too.
+    """
     config = (paths.CONTAINERS / "registry" / "config.yml").read_bytes()
     return Service(
         role="registry",
@@ -64,6 +67,7 @@ def planned(image: str, name: str, *, hostname: str = "registry", port: int = 0)
         hostname=hostname,
         files={_CONFIG: InsideFile(content=config)},
         ports={PORT: port},
+        labels={LABEL_NAME: second_name} if second_name else {},
     )
 
 

@@ -36,7 +36,7 @@ class UnexpectedAnswerError(LaunchError):
     """The registry answered with an unexpected status."""
 
 
-class Answer(NamedTuple):
+class RegistryAnswer(NamedTuple):
     """What a registry answered."""
 
     status: int
@@ -85,7 +85,7 @@ class RegistryClient:
         answer = self._expect({200, 404}, "GET", f"{repository}/tags/list")
         return sorted(json.loads(answer.body).get("tags") or [])
 
-    def manifest(self, repository: str, reference: str, accept: str) -> Answer:
+    def manifest(self, repository: str, reference: str, accept: str) -> RegistryAnswer:
         """Return the manifest of a tag or a digest; ``accept`` has the media types that are wanted, with commas."""
         return self._expect({200}, "GET", f"{repository}/manifests/{reference}", headers={"Accept": accept})
 
@@ -108,7 +108,7 @@ class RegistryClient:
         kind = {"Content-Type": media_type}
         self._expect({201}, "PUT", f"{repository}/manifests/{reference}", data=content, headers=kind)
 
-    def _expect(self, statuses: set[int], method: str, path: str, **more: object) -> Answer:
+    def _expect(self, statuses: set[int], method: str, path: str, **more: object) -> RegistryAnswer:
         answer = self._ask(method, path, **more)
         if answer.status not in statuses:
             raise UnexpectedAnswerError(
@@ -118,7 +118,7 @@ class RegistryClient:
             )
         return answer
 
-    def _ask(self, method: str, path: str, **more: object) -> Answer:
+    def _ask(self, method: str, path: str, **more: object) -> RegistryAnswer:
         """Send one request; ``path`` is relative to the API's root, or a full address."""
         scheme = "https" if self.ca_bundle else "http"
         with requests.Session() as session:
@@ -128,4 +128,4 @@ class RegistryClient:
             session.verify = str(self.ca_bundle) if self.ca_bundle else True
             url = urljoin(f"{scheme}://{self.address}/v2/", path)
             found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
-            return Answer(status=found.status_code, headers=found.headers, body=found.content)
+            return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)

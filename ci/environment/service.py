@@ -12,7 +12,7 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci.engine.connection import Engine, InsideFile, explain, labels
-from ci.errors import EngineError, PortTakenError, PyxisMatrixError
+from ci.errors import EngineError, LaunchError, PortTakenError, PyxisMatrixError
 from ci.terminal import signals
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class Service:
     hostname: str
     """It is also its name in the network."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Addresses by host name, for its /etc/hosts."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Beside those that every object has."""
     files: Mapping[str, InsideFile] = field(default_factory=dict)
     """Copied into it before it starts, by path."""
     mounts: "tuple[Mount, ...]" = ()
@@ -129,6 +133,7 @@ def _create(place: Place, service: Service) -> "Container":
         security_opt=list(rights.security_options) or None,
         devices=list(rights.devices) or None,
         device_requests=list(rights.device_requests) or None,
+        extra_hosts=dict(service.hosts) or None,
     )
     if rights.whole_proc:
         host_config = place.engine.with_whole_proc(host_config)
@@ -136,7 +141,7 @@ def _create(place: Place, service: Service) -> "Container":
         place.engine.local_name(service.image),
         name=service.name,
         hostname=service.hostname,
-        labels=place.labels(service.role),
+        labels={**place.labels(service.role), **service.labels},
         environment=dict(service.environment),
         ports=[(inside, "tcp") for inside in service.ports],
         host_config=host_config,
@@ -155,6 +160,13 @@ def start_error(error: Exception, service: Service) -> PyxisMatrixError:
             where=f"127.0.0.1:{port}, wanted for the {service.role} {service.hostname}",
             why=text,
             next_step=f"find the process with `ss -tlnp 'sport = :{port}'`, or leave the port out to get a free one",
+        )
+    if "is already in use by container" in text:
+        return LaunchError(
+            f"there is a container {service.name} already",
+            where=f"the engine, starting the {service.role} {service.hostname}",
+            why=text,
+            next_step=f"docker container rm {service.name}, if it is yours to remove; or another --container-name",
         )
     if _NO_GPU in text:
         return EngineError(

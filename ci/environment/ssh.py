@@ -1,8 +1,8 @@
 """SSH keys of a run, and commands over SSH. The host key is known in advance."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 import threading
@@ -16,6 +16,9 @@ from ci.errors import LaunchError
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 10.0
+# What a command is left to end by itself once it was interrupted.
+_GRACE_SECONDS = 15.0
+_CHUNK = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,42 @@ class Connection:
         status = result.returncode if result.returncode is not None else 255
         return RemoteAnswer(command=command, status=status, stdout=str(result.stdout), stderr=str(result.stderr))
 
+    def attach(self, command: str, write: Callable[[str], None]) -> int:
+        """Run a command of any duration and hand on what it writes, as it comes; return its exit code.
+
+        It is minus the signal's number where a signal ended it. When the wait is interrupted, the command gets SIGINT
+        and some time to end by itself, before the exception goes on.
+
+        :raises LaunchError: where the connection ends before the command does.
+        """
+        started: list[asyncssh.SSHClientProcess[str]] = []
+        future = asyncio.run_coroutine_threadsafe(self._attached(command, write, started), self._loop)
+        try:
+            code = future.result()
+        except (OSError, asyncssh.Error) as error:
+            raise _session_ended(command, str(error)) from error
+        except BaseException:
+            if started:
+                self._loop.call_soon_threadsafe(started[0].send_signal, "INT")
+            with suppress(TimeoutError, OSError, asyncssh.Error):
+                future.result(_GRACE_SECONDS)
+            raise
+        if code is None:
+            raise _session_ended(command, "the connection was closed")
+        return code
+
+    async def _attached(
+        self, command: str, write: Callable[[str], None], started: "list[asyncssh.SSHClientProcess[str]]"
+    ) -> int | None:
+        process = await self._connection.create_process(
+            command, stdin=asyncssh.DEVNULL, stderr=asyncssh.STDOUT, encoding="utf-8", errors="replace"
+        )
+        started.append(process)
+        while text := await process.stdout.read(_CHUNK):
+            write(text)
+        await process.wait_closed()
+        return process.returncode
+
     def close(self) -> None:
         """Close the connection and wait until it is."""
         self._wait(_closed(self._connection), "closing", 5.0)
@@ -89,6 +128,15 @@ class Connection:
         except TimeoutError as error:
             future.cancel()
             raise LaunchError(f"no answer within {limit:g} s", where=doing, next_step="python -m ci logs") from error
+
+
+def _session_ended(command: str, why: str) -> LaunchError:
+    return LaunchError(
+        "the job user's session on the login node ended before its command did",
+        where=command,
+        why=f"{why}; a test that ends all processes of the user (pkill -u) ends the suite itself",
+        next_step="sshd's log and the container's log in the result folder say more",
+    )
 
 
 @contextmanager

@@ -17,11 +17,11 @@ from ci.artefacts.sources import Fetched, Sources
 from ci.engine.connection import LABEL, Engine
 from ci.errors import BuildError, EngineError
 from ci.images import base, subject
-from ci.images.checkout import check_open_to_jobs
 from ci.images.content import Content, ContextFile
 from ci.images.observing import Observed, check_slurm, observe
 from ci.images.plan import CellImages, ImagePlan, Wheels
 from ci.images.subject import Wheelhouse
+from ci.inputs import check_open_to_jobs
 from ci.matrix.arch import Arch
 from ci.terminal import console
 
@@ -68,6 +68,8 @@ class BuiltCell:
     """The versions inside its Slurm."""
     artefacts: tuple[Fetched, ...]
     """The release files that went into them."""
+    node_wheels: Wheelhouse | None = None
+    """What pip finds on the nodes."""
 
 
 class Builder:
@@ -99,6 +101,8 @@ class Builder:
         artefacts = tuple(self._fetch(artefact) for artefact in planned.artefacts)
         observed = observe(self._engine, self.ensure(planned.slurm).identity)
         check_slurm(observed, planned.slurm.name, cell.slurm.version)
+        # Before the other images: packages that no index has end it here.
+        node_wheels = self._wheelhouse(planned.node_wheels, cell.arch) if planned.node_wheels else None
         for image in planned.all():
             self.ensure(image)
         return BuiltCell(
@@ -108,6 +112,7 @@ class Builder:
             accounting=self.ensure(planned.accounting) if planned.accounting else None,
             observed=observed,
             artefacts=artefacts,
+            node_wheels=node_wheels,
         )
 
     def ensure(self, wanted: ImagePlan) -> Built:
@@ -151,8 +156,9 @@ class Builder:
             python = observe(self._engine, self.ensure(wheels.python).identity).python
         limits = wheels.subject.constraints
         if wheels.checkout is None:
-            return subject.wheelhouse([wheels.subject.requirement], limits, python=python, arch=arch)
-        house = subject.checkout_wheelhouse(wheels.checkout, limits, python=python, arch=arch)
+            wanted = [wheels.subject.requirement, *wheels.beside]
+            return subject.wheelhouse(wanted, limits, python=python, arch=arch)
+        house = subject.checkout_wheelhouse(wheels.checkout, limits, beside=wheels.beside, python=python, arch=arch)
         if wheels.editable and house.checkout:
             check_open_to_jobs(house.checkout)
         return house

@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 import re
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from packaging.metadata import Metadata
 
 from ci.errors import SubjectError
 from ci.images.wheels import BUILD_EPOCH
+from ci.inputs import check_project
 from ci.paths import REPOSITORY, make_directory
 from ci.python import uv
 from ci.terminal.console import call
@@ -46,13 +46,7 @@ def build_checkout(checkout: Path, cache: Path, *, log: Path | None = None) -> B
     Build requirements come from the user's package index. Raises ``SubjectError`` where it does not build.
     """
     checkout = checkout.expanduser().resolve()
-    if not any((checkout / name).is_file() for name in ("pyproject.toml", "setup.py")):
-        raise SubjectError(
-            "The subject's checkout is no Python project.",
-            where=str(checkout),
-            why="it has neither pyproject.toml nor setup.py" if checkout.is_dir() else "there is no such directory",
-            next_step="name the project's own folder with --subject PATH",
-        )
+    check_project(checkout)
     store = make_directory(cache / "checkouts", SubjectError)
     folder = store / state_of(checkout)
     with FileLock(f"{folder}.lock"):
@@ -75,27 +69,10 @@ def build_checkout(checkout: Path, cache: Path, *, log: Path | None = None) -> B
     return _read(checkout, folder)
 
 
-def check_open_to_jobs(checkout: Path) -> None:
-    """Refuse a checkout that jobs on the nodes could not read: Python would only say that there is no such module."""
-    others = stat.S_IROTH | stat.S_IXOTH
-    why = ""
-    if checkout.is_relative_to("/root"):
-        why = "nodes see it under its own path, and /root is closed to others there"
-    elif checkout.stat().st_mode & others != others:
-        why = "others than its owner may not read it"
-    if why:
-        raise SubjectError(
-            "jobs on the nodes could not read the subject's checkout",
-            where=str(checkout),
-            why=f"jobs run as an ordinary user, and {why}",
-            next_step="chmod -R o+rX the checkout, and have it elsewhere than below /root",
-        )
-
-
 def state_of(checkout: Path) -> str:
     """Return a sha256 over the path and content of a checkout, and over its commit: versions may be made from it."""
     digest = hashlib.sha256(f"{checkout}\0{_git(checkout, 'rev-parse', 'HEAD') or ''}\0".encode())
-    for name in sorted(_files(checkout)):
+    for name in sorted(files_of(checkout)):
         file = checkout / name
         if file.is_file():
             content = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -103,7 +80,7 @@ def state_of(checkout: Path) -> str:
     return digest.hexdigest()
 
 
-def _files(checkout: Path) -> list[str]:
+def files_of(checkout: Path) -> list[str]:
     """Return the files that belong to the source tree, relative to it."""
     listed = _git(checkout, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     if listed:

@@ -38,6 +38,8 @@ class Wheels:
     """Major and minor version, or the image that has it."""
     editable: bool
     """Whether a checkout is installed as editable: the nodes use it in place, under its own path."""
+    beside: tuple[str, ...] = ()
+    """More requirements, resolved together with the package's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,8 @@ class CellImages:
     job: ImagePlan | None
     """What test images are built from."""
     accounting: ImagePlan | None
+    node_wheels: Wheels | None = None
+    """Wheels that the nodes hold for pip; no image contains them."""
 
     @property
     def artefacts(self) -> tuple[Artefact, ...]:

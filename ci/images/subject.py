@@ -74,18 +74,20 @@ def checkout_wheelhouse(
     checkout: Path,
     constraints: Iterable[str] = (),
     *,
+    beside: Iterable[str] = (),
     python: str,
     arch: Arch,
     cache: Path | None = None,
-    log: Path | None = None,
 ) -> Wheelhouse:
     """Return a wheelhouse for a checkout: its own wheel, its editable wheel, and what it requires.
 
     What it requires is kept apart in the cache, so that an edit costs a build of the checkout and no download.
+
+    :param beside: more requirements, resolved together with those of the checkout.
     """
-    built = build_checkout(checkout, cache or paths.cache_dir(), log=log)
+    built = build_checkout(checkout, cache or paths.cache_dir())
     check_pure(built.wheel, str(built.checkout), Target(python=python, arch=arch))
-    others = wheelhouse(built.requires, constraints, python=python, arch=arch, cache=cache, log=log)
+    others = wheelhouse((*built.requires, *beside), constraints, python=python, arch=arch, cache=cache)
 
     def fill(draft: Path) -> None:
         shutil.copytree(others.path, draft, copy_function=_link, ignore=lambda *_: [_MANIFEST])

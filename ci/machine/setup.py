@@ -19,7 +19,7 @@ from ci.engine.distribution import Distro
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine, find_engine, read_text
 from ci.errors import EngineError
 from ci.machine import taking, venv
-from ci.machine.steps import Facts, Kind, Step, plan
+from ci.machine.steps import Facts, SetupStep, StepKind, needs_engine, plan
 from ci.machine.taking import one_at_a_time, reported, say
 
 _DAEMON_LOG = Path("/var/log/pyxis-matrix-dockerd.log")
@@ -45,8 +45,10 @@ def run(arguments: list[str]) -> int:
     """Return an exit status; does not return where a command was given and could be started."""
     options = venv.parse(arguments)
     command, env, folder = options.command, dict(os.environ), venv.place(os.environ)
-    with reported(), one_at_a_time(waiting=not options.dry_run):
-        machine = prepare(env, dry_run=options.dry_run)
+    engine: FoundEngine | None = None
+    if needs_engine(command):
+        with reported(), one_at_a_time(waiting=not options.dry_run):
+            engine = prepare(env, dry_run=options.dry_run).engine
     if options.dry_run:
         if command:
             say(f"would run: {shlex.join(command)}")
@@ -54,7 +56,7 @@ def run(arguments: list[str]) -> int:
     if not command:
         say(f"set up; next: ci/bootstrap nox -s pyxis_basic, or put {folder / 'bin'} on PATH")
         return 0
-    return _hand_over(command, command_environment(env, folder, machine.engine))
+    return _hand_over(command, command_environment(env, folder, engine))
 
 
 def prepare(env: Mapping[str, str], *, dry_run: bool) -> Machine:
@@ -118,13 +120,13 @@ def command_environment(env: Mapping[str, str], folder: Path, engine: FoundEngin
     return result
 
 
-def _take(step: Step, env: Mapping[str, str]) -> None:
+def _take(step: SetupStep, env: Mapping[str, str]) -> None:
     match step.kind:
-        case Kind.RUN | Kind.TRY:
+        case StepKind.RUN | StepKind.TRY:
             taking.run(step, env)
-        case Kind.DAEMON:
+        case StepKind.DAEMON:
             _start_daemon(step.command, env)
-        case Kind.WAIT:
+        case StepKind.WAIT:
             _wait_for_engine(env)
 
 

@@ -4,17 +4,22 @@ Pure: facts in, steps out. Gathering the facts and taking the steps is the busin
 library only, as all that plans is: ``--dry-run`` says the steps on a machine that has no packages yet.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 import shlex
 
 from ci.engine.distribution import Distro
 from ci.errors import EngineError, EngineMissingError
 
+_WITHOUT_ENGINE = {"lint", "types", "tests"}
+"""Sessions of the noxfile that need nothing but Python."""
+
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")
 
 
-class Kind(StrEnum):
+class StepKind(StrEnum):
     """How a step is taken."""
 
     RUN = "run"
@@ -28,10 +33,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class SetupStep:
     """One thing that bootstrap is about to do."""
 
-    kind: Kind
+    kind: StepKind
     title: str
     """Completes the sentence "about to …"."""
     command: tuple[str, ...] = ()
@@ -66,7 +71,19 @@ class Facts:
     """AppArmor is on and its parser is not there; Docker then can't start any container."""
 
 
-def plan(facts: Facts) -> list[Step]:
+def needs_engine(command: Sequence[str]) -> bool:
+    """Tell whether a command may need a container engine: all do but nox with sessions that start nothing.
+
+    Plain ``nox`` runs such sessions only. In doubt the answer is yes.
+    """
+    if not command or Path(command[0]).name != "nox":
+        return True
+    arguments = list(command[1 : command.index("--")] if "--" in command else command[1:])
+    sessions = arguments[1:] if arguments[:1] in (["-s"], ["--session"], ["--sessions"]) else arguments
+    return not _WITHOUT_ENGINE.issuperset(sessions)
+
+
+def plan(facts: Facts) -> list[SetupStep]:
     """Return what has to be done, in order; nothing where all is there.
 
     Raises ``EngineError`` where the engine can't be supplied by installing one from the distribution as root; it says
@@ -81,21 +98,21 @@ def plan(facts: Facts) -> list[Step]:
     if not facts.engine:
         return steps
     if facts.systemd:
-        start = Step(kind=Kind.RUN, title="start the engine", command=("systemctl", "start", "docker"))
+        start = SetupStep(kind=StepKind.RUN, title="start the engine", command=("systemctl", "start", "docker"))
     else:
         title = "start the engine in the background (no systemd here)"
-        start = Step(kind=Kind.DAEMON, title=title, command=(facts.dockerd or "/usr/sbin/dockerd",))
-    return [*steps, start, Step(kind=Kind.WAIT, title="wait until the engine answers")]
+        start = SetupStep(kind=StepKind.DAEMON, title=title, command=(facts.dockerd or "/usr/sbin/dockerd",))
+    return [*steps, start, SetupStep(kind=StepKind.WAIT, title="wait until the engine answers")]
 
 
-def install(packages: tuple[str, ...], distro: Distro) -> list[Step]:
+def install(packages: tuple[str, ...], distro: Distro) -> list[SetupStep]:
     """Return the steps that install packages of Debian or Ubuntu; none for no packages."""
     if not packages:
         return []
     return [
-        Step(kind=Kind.TRY, title="refresh the package lists", command=(*_APT, "update")),
-        Step(
-            kind=Kind.RUN,
+        SetupStep(kind=StepKind.TRY, title="refresh the package lists", command=(*_APT, "update")),
+        SetupStep(
+            kind=StepKind.RUN,
             title=f"install {', '.join(packages)} from {distro.name}",
             command=(*_APT, "install", "--yes", "--no-install-recommends", *packages),
         ),

@@ -8,7 +8,7 @@ import sys
 import time
 
 from ci.errors import BootstrapError, PyxisMatrixError
-from ci.machine.steps import Kind, Step
+from ci.machine.steps import SetupStep, StepKind
 from ci.terminal import signals
 from ci.terminal.processes import Command, run_logged
 
@@ -51,11 +51,11 @@ def one_at_a_time(*, waiting: bool) -> Iterator[None]:
         yield
 
 
-def run(step: Step, env: Mapping[str, str]) -> None:
+def run(step: SetupStep, env: Mapping[str, str]) -> None:
     """Run a step's command; its output is kept back, and its last lines are shown if it fails."""
     command = Command(words=step.command, env={**env, "DEBIAN_FRONTEND": "noninteractive"}, grace=_GRACE_S)
     done = run_logged(command, log=None, split=False, clock=time.monotonic, watch=lambda _file: None)
-    if step.kind is Kind.TRY and not done.ok:
+    if step.kind is StepKind.TRY and not done.ok:
         say(f"  went on without: exit code {done.exit_code}; it said last:\n{done.tail()}")
         return
     done.check(

@@ -18,7 +18,7 @@ from ci.engine.distribution import Distro, install_advice
 from ci.engine.finding import read_text
 from ci.errors import BootstrapError
 from ci.machine import taking
-from ci.machine.steps import Kind, Step, install
+from ci.machine.steps import SetupStep, StepKind, install
 from ci.machine.taking import ROOT, one_at_a_time, reported, say
 
 REQUIREMENTS = (
@@ -44,7 +44,7 @@ environment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class PythonFacts:
     """What was found of Python on this machine."""
 
     distro: Distro
@@ -95,14 +95,14 @@ def parse(arguments: list[str]) -> Namespace:
     return options
 
 
-def look(env: Mapping[str, str]) -> Facts:
+def look(env: Mapping[str, str]) -> PythonFacts:
     """Gather the facts; nothing is changed."""
     distro, venv = Distro.of_this_machine(), place(env)
     stamp = read_text(venv / STAMP)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     # Never the Python of an environment: that may be about to go.
     base = Path(sys.base_prefix) / "bin" / version
-    return Facts(
+    return PythonFacts(
         distro=distro,
         root=os.geteuid() == 0,
         python=str(base) if sys.prefix != sys.base_prefix and base.exists() else sys.executable,
@@ -114,7 +114,7 @@ def look(env: Mapping[str, str]) -> Facts:
     )
 
 
-def plan(facts: Facts) -> list[Step]:
+def plan(facts: PythonFacts) -> list[SetupStep]:
     """Return what has to be done, in order; nothing where the environment is there and up to date.
 
     Raises ``BootstrapError`` where it can't be made, with the commands to run instead.
@@ -139,12 +139,12 @@ def plan(facts: Facts) -> list[Step]:
     pip = (python, "-m", "pip", "install", "--disable-pip-version-check", *REQUIREMENTS)
     return [
         *install(packages, facts.distro),
-        Step(
-            kind=Kind.RUN,
+        SetupStep(
+            kind=StepKind.RUN,
             title="make the virtual environment",
             command=(facts.python, "-m", "venv", str(facts.venv)),
         ),
-        Step(kind=Kind.RUN, title=f"install {', '.join(REQUIREMENTS)} into it", command=pip),
+        SetupStep(kind=StepKind.RUN, title=f"install {', '.join(REQUIREMENTS)} into it", command=pip),
     ]
 
 
@@ -166,7 +166,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in env.items() if key != "PYTHONHOME"} | {"PATH": path}
 
 
-def _make(facts: Facts, steps: list[Step], env: Mapping[str, str]) -> None:
+def _make(facts: PythonFacts, steps: list[SetupStep], env: Mapping[str, str]) -> None:
     stamp = facts.venv / STAMP
     try:
         # Marked before it is filled: what an interruption leaves behind is recognised as ours, and incomplete.

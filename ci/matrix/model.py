@@ -60,6 +60,8 @@ class Selector:
     slurm: frozenset[Version] | None = None
     enroot: frozenset[Version] | None = None
     pyxis: frozenset[Version] | None = None
+    suites: frozenset[str] | None = None
+    """Debian suites that the cell's Slurm is installed from."""
     arch: Arch | Literal["host"] | None = None
     runtime: Runtime | None = None
 
@@ -73,6 +75,7 @@ class Selector:
             (self.slurm is None or cell.slurm.parsed in self.slurm)
             and (self.enroot is None or cell.enroot in self.enroot)
             and (self.pyxis is None or cell.pyxis in self.pyxis)
+            and (self.suites is None or cell.slurm.suite in self.suites)
             and arch in (None, cell.arch)
             and self.runtime in (None, cell.runtime)
         )
@@ -110,8 +113,8 @@ class KnownFailure:
     """Names with ``*`` and ``?``; brackets stand for themselves, as pytest's parameters have them."""
     selector: Selector
     reason: str
-    says: str = ""
-    """Words in the output of this fault; a failure without them is a different one."""
+    says: str
+    """Words in the output of this fault, and only of it; a failure without them is a different one."""
     issue: str | None = None
     where: str = ""
 
@@ -122,6 +125,10 @@ class KnownFailure:
             ``test_y``. A pattern without ``[`` also covers all parameters of a test.
         """
         return self.selector.matches(cell) and any(self._covers(pattern, test_name) for pattern in self.tests)
+
+    def is_about(self, test_name: str) -> bool:
+        """Whether it names the test, on whatever cell and with whatever parameter."""
+        return any(self._covers(pattern.partition("[")[0], test_name) for pattern in self.tests)
 
     @staticmethod
     def _covers(pattern: str, test_name: str) -> bool:
@@ -168,7 +175,7 @@ class SuiteEnvironment:
 
     FACTS = (
         *("host", "port", "user", "password", "private-key", "known-hosts", "home"),
-        *("registry", "job-image", "cell", "environment-file"),
+        *("registry", "registry-name", "job-image", "container", "results", "cell", "environment-file"),
     )
 
     def render(self, facts: Mapping[str, str | None]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
-from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector
+from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector, SlurmRow
 from ci.matrix.tables import Table, did_you_mean, expected, kind
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def read_known_failure(table: Table, axes: Axes) -> KnownFailure:
         table.fault("tests", 'names no tests; for example tests = ["test_mounts*"]')
     selector = _selector(table, axes, host=False)
     reason, issue = table.text("reason"), _issue(table)
-    says = table.text("says") if table.has("says") else ""
+    says = table.text("says")
     table.finish()
     return KnownFailure(tests=tests, selector=selector, reason=reason, says=says, issue=issue, where=table.path)
 
@@ -163,9 +163,25 @@ def _selector(table: Table, axes: Axes, *, host: bool) -> Selector:
         slurm=chosen["slurm"],
         enroot=chosen["enroot"],
         pyxis=chosen["pyxis"],
+        suites=_suites(table, axes),
         arch="host" if arch == "host" else read_arch(table, "arch", arch) if arch else None,
         runtime=Runtime(runtime) if runtime else None,
     )
+
+
+def _suites(table: Table, axes: Axes) -> frozenset[str] | None:
+    """Read the Debian suites: one, or a list of them."""
+    if not table.has("suite"):
+        return None
+    several = isinstance(table.values["suite"], list)
+    known = [row.slurm.suite for row in axes.rows["slurm"] if isinstance(row, SlurmRow)]
+    names = table.texts("suite") if several else (table.text("suite"),)
+    for name in names:
+        if name and name not in known and axes.sound:
+            table.fault("suite", f"no [[slurm]] row is installed from {name}{did_you_mean(name, known)}")
+    if several and not names:
+        table.fault("suite", 'names no suite; for example suite = "bookworm"')
+    return frozenset(names)
 
 
 def _issue(table: Table) -> str | None:

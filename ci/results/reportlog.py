@@ -7,7 +7,7 @@ is kept however pytest ends, and what is missing at the end of the log tells tha
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 import signal
 from typing import Any
 
@@ -36,7 +36,7 @@ _SEVERITY = (
 )
 
 RERUNS_PROPERTY = "reruns"
-"""A test that tries again by itself says how often under this name, with pytest's ``record_property``."""
+"""A test that tries again by itself says how often under this name, among pytest's ``user_properties``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +119,8 @@ class _Report(msgspec.Struct, kw_only=True):
         return text.strip()
 
 
-def options(path: Path) -> tuple[str, ...]:
-    """Return the options with which pytest writes its log to ``path``; a log of an earlier session is removed."""
-    path.unlink(missing_ok=True)
+def options(path: PurePath) -> tuple[str, ...]:
+    """Return the options with which pytest writes its log to ``path``, which must not hold an earlier session's."""
     # Named as a plugin, too: where it is not installed, pytest says so instead of "unrecognized arguments".
     return ("-p", "pytest_reportlog", f"--report-log={path}")
 

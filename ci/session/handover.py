@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ci import environment_file, paths
+from ci.environment.cluster import SSH_PORT
 from ci.environment.launching import Environment
 
 
@@ -42,7 +43,27 @@ def facts(launched: Environment) -> dict[str, str | None]:
         "known-hosts": file.login.known_hosts,
         "home": file.login.home,
         "registry": file.registry,
+        "registry-name": file.registry_name,
         "job-image": file.job_reference,
+        "container": file.containers[0],
+        "results": file.results,
         "cell": file.cell,
         "environment-file": str(launched.path),
     }
+
+
+def login_facts(launched: Environment, results: PurePosixPath) -> dict[str, str | None]:
+    """Return what a suite on the login node is told: the same facts as far as they hold there.
+
+    :param results: the folder there whose files come back.
+    """
+    file = launched.file
+    # No key and no file of this machine; and whoever stands on the node has no engine that knows its container.
+    absent = dict.fromkeys(("private-key", "known-hosts", "container", "environment-file"))
+    there = {
+        "host": file.nodes[0],
+        "port": str(SSH_PORT),
+        "home": f"/home/{file.login.user}",
+        "results": str(results),
+    }
+    return {**facts(launched), **absent, **there}

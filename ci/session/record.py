@@ -6,9 +6,12 @@ from datetime import datetime
 import shlex
 import time
 
+from ci.engine.connection import Engine
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.images.building import Builder
+from ci.images.building import Builder, BuiltCell
+from ci.inputs import OwnSuite
+from ci.options import Scope
 from ci.results import reportlog, store
 from ci.results.outcomes import Outcome
 from ci.results.store import Result
@@ -21,10 +24,14 @@ class Record:
 
     plan: EnvironmentPlan
     command: Sequence[str] = ()
+    suite: OwnSuite | None = None
+    """A suite of somebody's own, whose command it is."""
     started: datetime = field(default_factory=store.utc_now)
     begin: float = field(default_factory=time.monotonic)
     timings: Timings = field(default_factory=Timings)
+    engine: Engine | None = None
     builder: Builder | None = None
+    images: BuiltCell | None = None
     environment: Environment | None = None
     command_started: bool = False
 
@@ -56,13 +63,19 @@ class Record:
     def _again(self) -> str:
         """Return the command that does this again, as a person types it."""
         options, cell = self.plan.options, self.plan.cell.id
+        if self.suite and options.suite:
+            words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
+            where = words.index("--suite")
+            words = [str(options.suite), *words[:where], *words[where + 2 :]]
+            # Behind `pytest TESTS`, or `/bin/sh -c COMMAND`.
+            words += self.command[2:] if options.pytest else ["--command", self.command[2]]
+            return f'nox -s "suite({cell})" -- {shlex.join(words)}'
         if options.pytest and not options.plain:
             return f'nox -s "{options.name}({cell})"'
-        if options.pytest:  # python -m pytest PATH, from a session with --suite
-            return f"nox -s legacy_integration -- --suite {shlex.quote(self.command[3])} --cell {cell}"
         if not self.command:
             return f"nox -s ci -- up {cell}"
-        return f"nox -s ci -- run {cell} -- {shlex.join(self.command)}"
+        words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)
+        return f"nox -s ci -- run {shlex.join([cell, *words])} -- {shlex.join(self.command)}"
 
     def _images(self) -> tuple[store.ImageRecord, ...]:
         return tuple(

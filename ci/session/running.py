@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 import os
+from pathlib import Path, PurePath
 
 from docker.errors import DockerException
 from requests.exceptions import RequestException
@@ -15,11 +16,14 @@ from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import PyxisMatrixError
 from ci.images.building import Builder
+from ci.inputs import own_suite
+from ci.option_values import RunsOn
 from ci.results import reportlog, store
 from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.session.checks import check_host
 from ci.session.handover import additions
+from ci.session.on_login import LoginRun
 from ci.session.record import Record
 from ci.terminal import console, signals
 
@@ -32,8 +36,10 @@ def run(plan: EnvironmentPlan, command: Sequence[str]) -> tuple[int, Result]:
 
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
     """
-    folder = paths.make_directory(plan.options.folder(plan.cell))
-    record = Record(plan=plan, command=command)
+    asked = plan.options
+    suite = own_suite(asked.suite, pytest=asked.pytest) if asked.suite else None
+    folder = paths.make_directory(asked.folder(plan.cell))
+    record = Record(plan=plan, command=command, suite=suite)
 
     def keep(outcome: Outcome, exit_code: int, reason: str = "") -> Result:
         result = record.result(outcome, exit_code, reason)
@@ -83,30 +89,48 @@ def _run(record: Record) -> int:
     with _opened(record) as launched:
         if not record.command:
             return 0
-        record.command_started = True
-        # At the end, so that they override the same options in the command.
         folder = options.folder(record.plan.cell)
-        report = [
-            *reportlog.options(folder / store.REPORT_LOG_FILE),
-            *(f"--junitxml={folder / store.JUNIT_FILE}", "-o", "junit_logging=all"),
-        ]
+        (folder / store.REPORT_LOG_FILE).unlink(missing_ok=True)
+        if options.on is RunsOn.LOGIN:
+            return _on_login(record, launched, folder)
+        record.command_started = True
         with record.timings.measure("tests"):
             return console.attach(
-                [*record.command, *(report if options.pytest else ())],
+                [*record.command, *(_reports(folder) if options.pytest else ())],
+                cwd=record.suite.project if record.suite else None,
                 env={**os.environ, **additions(launched, os.environ)},
                 grace=_GRACE_SECONDS,
             ).exit_code
+
+
+def _on_login(record: Record, launched: Environment, folder: Path) -> int:
+    """Run the suite on the login node; return its exit code."""
+    house = record.images.node_wheels if record.images else None
+    if record.suite is None or record.engine is None or house is None:
+        raise LookupError("a suite on the login node has a suite, and wheels that were made for it")
+    login = LoginRun(record.engine, launched, record.suite)
+    login.prepare(house)
+    record.command_started = True
+    with record.timings.measure("tests"):
+        reports = _reports(login.results) if record.plan.options.pytest else ()
+        return login.run([*record.command, *reports], folder)
+
+
+def _reports(folder: PurePath) -> tuple[str, ...]:
+    """Return the options with which pytest reports into a folder; they stand last, so that they hold."""
+    junit = (f"--junitxml={folder / store.JUNIT_FILE}", "-o", "junit_logging=all")
+    return (*reportlog.options(folder / store.REPORT_LOG_FILE), *junit)
 
 
 @contextmanager
 def _opened(record: Record) -> Iterator[Environment]:
     plan = record.plan
     logs = paths.make_directory(plan.options.folder(plan.cell)) / store.LOGS_FOLDER
-    engine = connect()
+    engine = record.engine = connect()
     check_host(engine, plan.cell)
     record.builder = Builder(engine, Sources.from_environment(plan.options.mirror), logs=logs)
     with console.step(f"images of {plan.cell.id}", phase="images", timings=record.timings):
-        images = record.builder.build(plan.images)
+        images = record.images = record.builder.build(plan.images)
     with launching.launch(engine, plan, images, timings=record.timings) as launched:
         record.environment = launched
         yield launched

@@ -175,13 +175,18 @@ class Console:
             return run_logged(wanted, log=log, split=split, clock=self._clock, watch=watch)
 
     def attach(
-        self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, grace: float = 5.0
+        self,
+        command: Sequence[str | Path],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        grace: float = 5.0,
     ) -> Completed:
         """Run a command that reads and writes the terminal itself; nothing of its output is kept.
 
         As `call`, but when the wait is interrupted it first has ``grace`` seconds to finish by itself after SIGINT.
         """
-        wanted = self._announced(command, cwd=None, env=env, grace=grace)
+        wanted = self._announced(command, cwd=cwd, env=env, grace=grace)
         with self._aside():
             return run_attached(wanted, clock=self._clock)
 

@@ -3,10 +3,12 @@
 One that the process was started to ignore stays ignored: `nohup` and a shell's `&` are asked for.
 """
 
+import atexit
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import ctypes
 import os
+from pathlib import Path
 import signal
 import sys
 import threading
@@ -72,6 +74,39 @@ def follow_parent(environ: Mapping[str, str] = os.environ) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if parent != str(os.getppid()):  # it ended just now
             raise Interrupted(signal.SIGTERM)
+
+
+def pass_on_termination() -> None:
+    """On SIGTERM, hand it on to the child processes and go on as after Ctrl-C (Linux only).
+
+    For nox, which by itself ends at once, while the environment is still being taken down and the result is not yet
+    written. After Ctrl-C it waits for both. In the end this process dies of SIGTERM, as it would have otherwise.
+    """
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return
+
+    def first(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        for child in _children():
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
+        atexit.register(_die_of, number)
+        raise Interrupted(number)
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, first)
+
+
+def _children() -> list[int]:
+    return [int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+
+
+def _die_of(number: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(signal.Signals(number))
 
 
 @contextmanager

@@ -264,8 +264,7 @@ def test_local_registry(local_registry: str, registry_client: RegistryClient, ev
     assert re.fullmatch(r"localhost:\d+", local_registry)
     assert registry_client.ping() == http.HTTPStatus.OK
     for node in every_node:
-        done = node.run(f"curl --silent --show-error --fail --noproxy '*' http://{local_registry}/v2/")
-        assert done.status == 0, str(done)
+        node.run(f"curl --silent --show-error --fail --noproxy '*' http://{local_registry}/v2/")
 
 
 @pytest.mark.container_packaging

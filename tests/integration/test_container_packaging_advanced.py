@@ -17,7 +17,12 @@ from ci.environment_file import EnvironmentFile
 from tests.integration.advanced import tasks
 from tests.integration.advanced.image import SdkImage
 from tests.integration.advanced.jobs import SdkJobs, result_of, sdk_cluster
-from tests.integration.advanced.stalling_registry import processes, stalling_registry, wait_until_gone, work_folders
+from tests.integration.advanced.stalling_registry import (
+    settled_processes,
+    stalling_registry,
+    wait_until_gone,
+    work_folders,
+)
 from tests.integration.advanced.workflows import give_key, write_slurmfile
 from tests.support.cluster import JOB_LIMIT, Node, Shell
 from tests.support.enroot import enroot_form
@@ -263,15 +268,16 @@ def test_cancel_while_importing(
         packaging = {"type": "container", "image": f"localhost:{registry.port}/{repository}:1", "push": False}
         job = sdk_jobs.submit(tasks.look, packaging)
         registry.wait_until_asked(job)
-        importing = processes(login_node, repository, user)
+        importing = settled_processes(login_node, repository, user)
         folders = work_folders(importing)
         assert folders, f"the import works nowhere; this test looks in the wrong place: {importing}"
         assert job.cancel()
         assert not job.wait(timeout=JOB_LIMIT, poll_interval=0.5)
         assert job.get_status()["JobState"] == "CANCELLED"
         wait_until_gone(login_node, repository, user)
-        login_node.run(f"find /var/lib/enroot-data -name '*{registry.digest}*' -delete")
-    assert not login_node.run(f"ls --directory {shlex.join(folders)}").stdout
-    files = login_node.run(f"find /run/pyxis /run/enroot -name '*{job.id}.*' -o -name '*{repository}*'")
+        login_node.run(f"find /var/lib/enroot-data -ignore_readdir_race -name '*{registry.digest}*' -delete")
+    left = login_node.run(f"for folder in {shlex.join(folders)}; do test ! -e $folder || echo $folder; done")
+    assert not left.stdout, str(left)
+    files = login_node.run(f"find /run -ignore_readdir_race -name '*{job.id}.*' -o -name '*{repository}*'")
     assert not files.stdout, str(files)
     assert container_of(job) not in login_node.run("enroot list", user=user).stdout

@@ -18,7 +18,7 @@ JOB_LIMIT = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A node's own container, entered through the engine as root."""
+    """A node's own container, entered through the engine as root. Checked calls fail the test, as those of `Shell`."""
 
     name: str
     client: str
@@ -34,7 +34,13 @@ class Node:
         )
 
     def run(self, command: str, *, user: str = "root") -> RemoteAnswer:
-        """Run a command line on the node, in no job."""
+        """Run a command line on the node, in no job, and expect it to succeed."""
+        done = self.run_unchecked(command, user=user)
+        assert done.status == 0, str(done)
+        return done
+
+    def run_unchecked(self, command: str, *, user: str = "root") -> RemoteAnswer:
+        """Run a command line on the node, in no job, whatever comes of it."""
         done = subprocess.run(
             [self.client, "exec", "--user", user, self.name, "/bin/bash", "-c", command],
             env={**os.environ, **dict(self.variables)},
@@ -48,7 +54,10 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Shell:
-    """The login node as a user sees it. Checked calls fail the test with command, status and output."""
+    """The login node as a user sees it. Checked calls fail the test with command, status and output.
+
+    Steps and batch jobs run on this very node unless their options say otherwise: what they leave is looked for here.
+    """
 
     connection: Connection
     environment: EnvironmentFile
@@ -75,17 +84,29 @@ class Shell:
         """Run a job step, whatever comes of it. The arguments are words, not shell text."""
         chosen = self.image if image is None else image
         option = [f"--container-image={chosen}"] if chosen else []
-        return self.run_unchecked(shlex.join(["srun", *option, *arguments]), limit=limit)
+        return self.run_unchecked(shlex.join(["srun", self.here, *option, *arguments]), limit=limit)
 
-    def sbatch(self, script: str, *options: str, limit: float = JOB_LIMIT) -> tuple[int, str]:
-        """Run a batch script to its end; return its job's exit code and what it wrote."""
+    def sbatch(self, script: str, *options: str, limit: float = JOB_LIMIT) -> str:
+        """Run a batch script to its end, expect its job to succeed, and return what it wrote."""
+        status, output = self.sbatch_unchecked(script, *options, limit=limit)
+        assert status == 0, f"the job's exit code is {status}\n{output}"
+        return output
+
+    def sbatch_unchecked(self, script: str, *options: str, limit: float = JOB_LIMIT) -> tuple[int, str]:
+        """Run a batch script to its end, whatever comes of it; return its job's exit code and what it wrote."""
+        words = shlex.join(["sbatch", "--wait", self.here, *options])
         done = self.run(
-            f"cd && out=$(mktemp) && sbatch --wait --output=$out {shlex.join(options)} <<'END_OF_SCRIPT'\n{script}\n"
+            f"cd && out=$(mktemp) && {words} --output=$out <<'END_OF_SCRIPT'\n{script}\n"
             'END_OF_SCRIPT\nstatus=$?; cat "$out"; rm -f "$out"; echo "status=$status"',
             limit=limit,
         )
         output, _, status = done.stdout.rpartition("status=")
         return int(status), output
+
+    @property
+    def here(self) -> str:
+        """The option that has Slurm use this node, with others where more are asked for."""
+        return f"--nodelist={self.environment.nodes[0]}"
 
     @property
     def image(self) -> str:

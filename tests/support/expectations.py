@@ -62,6 +62,11 @@ def differs(cell: Cell, answer_of: str) -> bool:
     return cell.runtime is Runtime.EMBEDDED
 
 
+def no_such_image(cell: Cell) -> str:
+    """Return what is said of an image that the registry does not have."""
+    return "manifest unknown" if differs(cell, "words of a registry that refuses") else "error code: 404 Not Found"
+
+
 @cache
 def differences() -> dict[str, tuple[str, ...]]:
     """Return the rows of the embedded runtime's table: what is asked, and the tests that ask it."""

@@ -12,6 +12,9 @@ from tests.support.enroot import LISTING_FAILED
 from tests.support.expectations import holds
 
 KNOWN = pytest.StashKey[KnownFailure]()
+"""The entry by which the test is expected to fail on this cell."""
+ABOUT = pytest.StashKey[tuple[KnownFailure, ...]]()
+"""All entries that name the test, on whatever cell: none of their words may be said where it passes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,12 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     rows = loading.load()
     cell = rows.cell(environment_file.current().cell)
-    known = rows.known_failures(cell)
     if holds(cell, enroot="<4.0"):
         for item in items:
             item.add_marker(pytest.mark.flaky(reruns=4, only_rerun=[LISTING_FAILED]))
     for item in items:
-        for failure in known:
+        item.stash[ABOUT] = tuple(failure for failure in rows.failures if failure.is_about(item.nodeid))
+        for failure in item.stash[ABOUT]:
             if failure.matches(cell, item.nodeid):
                 reason = f"{failure.reason} ({failure.issue})" if failure.issue else failure.reason
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
@@ -39,16 +42,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a known failure red that is another failure: in a fixture, or without the words that the entry names."""
+    """Turn two things red: a known failure that is another failure, and words that a passing test says too.
+
+    Another failure is one in a fixture, or one without the words that the entry names. Words that are also said where
+    the test passes recognise nothing.
+    """
     report = yield
-    failure = item.stash.get(KNOWN, None)
-    if failure and report.outcome == "skipped" and call.excinfo and hasattr(report, "wasxfail"):
-        said = "\n".join([str(call.excinfo.value), *(text for _, text in report.sections)])
-        if report.when != "call" or failure.says not in said:
+    if report.when == "call" and report.outcome == "passed":
+        for failure in item.stash.get(ABOUT, ()):
+            if failure.says in _said(report):
+                report.outcome = "failed"
+                report.longrepr = (
+                    f"it passes and says {failure.says!r}, by which {failure.where} in matrix.toml ({failure.reason}) "
+                    "recognises its failure: these words are no sign of it, find better ones"
+                )
+    failure_here = item.stash.get(KNOWN, None)
+    if failure_here and report.outcome == "skipped" and call.excinfo and hasattr(report, "wasxfail"):
+        said = f"{call.excinfo.value}\n{_said(report)}"
+        if report.when != "call" or failure_here.says not in said:
             del report.wasxfail
             report.outcome = "failed"
             report.longrepr = (
-                f"this is not the known failure of {failure.where} in matrix.toml ({failure.reason}): "
-                f"it has to fail in the test itself and say {failure.says!r}\n\n{call.excinfo.getrepr()}"
+                f"this is not the known failure of {failure_here.where} in matrix.toml ({failure_here.reason}): "
+                f"it has to fail in the test itself and say {failure_here.says!r}\n\n{call.excinfo.getrepr()}"
             )
     return report
+
+
+def _said(report: pytest.TestReport) -> str:
+    """Return what was written during the test itself; its fixtures may have to do with other things."""
+    return "\n".join(text for title, text in report.sections if title.endswith(" call"))

@@ -16,6 +16,8 @@ class Entry:
     tests: tuple[str, ...]
     """Ids, with ``*`` and ``?``."""
     reason: str
+    says: str
+    """What bats writes then; a failure without these words is another one."""
     pyxis: SpecifierSet
     enroot: SpecifierSet
     slurm: SpecifierSet
@@ -23,6 +25,15 @@ class Entry:
     def matches(self, test: str) -> bool:
         """Tell whether a test is among them."""
         return any(matches(test, pattern) for pattern in self.tests)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondTry:
+    """Tests whose failure says nothing of Pyxis if it has certain words: they are tried again."""
+
+    tests: tuple[str, ...]
+    says: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +45,7 @@ class Rules:
     """What bats may say when it skips a test, and what is missing then."""
     alone: tuple[str, ...]
     """Tests that nothing else may run beside."""
-    in_a_hurry: tuple[str, ...]
-    """Tests that give another step a few seconds to start."""
+    second_tries: tuple[SecondTry, ...]
 
     def entry(self, test: str) -> Entry | None:
         """Return the entry that names a test."""
@@ -43,11 +53,13 @@ class Rules:
 
     def is_alone(self, test: str) -> bool:
         """Tell whether nothing else may run beside a test."""
-        return any(matches(test, pattern) for pattern in (*self.alone, *self.in_a_hurry))
+        return any(matches(test, pattern) for pattern in self.alone)
 
-    def attempts(self, test: str) -> int:
-        """Return how often a test is tried before its failure counts."""
-        return 3 if any(matches(test, pattern) for pattern in self.in_a_hurry) and not self.entry(test) else 1
+    def is_tried_again(self, test: str, answer: str) -> bool:
+        """Tell whether a failure with this answer of bats says nothing of Pyxis."""
+        return self.entry(test) is None and any(
+            it.says in answer and any(matches(test, pattern) for pattern in it.tests) for it in self.second_tries
+        )
 
 
 def load(path: Path, *, pyxis: Version, enroot: Version, slurm: Version) -> Rules:
@@ -57,6 +69,7 @@ def load(path: Path, *, pyxis: Version, enroot: Version, slurm: Version) -> Rule
         Entry(
             tests=tuple(row["tests"]),
             reason=row["reason"],
+            says=row["says"],
             pyxis=SpecifierSet(row.get("pyxis", "")),
             enroot=SpecifierSet(row.get("enroot", "")),
             slurm=SpecifierSet(row.get("slurm", "")),
@@ -69,7 +82,9 @@ def load(path: Path, *, pyxis: Version, enroot: Version, slurm: Version) -> Rule
         ),
         skips=data["skips"],
         alone=tuple(data["alone"]["tests"]),
-        in_a_hurry=tuple(data["in-a-hurry"]["tests"]),
+        second_tries=tuple(
+            SecondTry(tests=tuple(row["tests"]), says=row["says"], reason=row["reason"]) for row in data["second-try"]
+        ),
     )
 
 

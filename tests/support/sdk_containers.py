@@ -31,7 +31,8 @@ def remove_containers(nodes: list[Node], user: str, names: list[str]) -> None:
     pattern = f"pyxis_({'|'.join(names)})(_[0-9]+)?"
     for node in nodes:
         node.run(
-            f"enroot list | sed 's/ .*//' | grep --line-regexp --extended-regexp '{pattern}'"
+            # With awk and not grep, which fails where it finds nothing.
+            f"set -o pipefail; enroot list | awk '$1 ~ /^{pattern}$/ {{ print $1 }}'"
             " | xargs --no-run-if-empty --max-args=1 enroot remove --force",
             user=user,
         )

@@ -11,6 +11,13 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 LIMIT = 400
+# The rooms whose modules may be imported, where it is not the module's own alone.
+_ROOMS = {
+    # The two files of the design's advanced and basic suites stand beside the suites' own folders.
+    "tests.integration": ("tests.integration.advanced",),
+    # The program that breaks the product on purpose has unit tests as all code has.
+    "tests.unit": ("tests.unit", "tests.mutations"),
+}
 
 
 def rooms() -> Iterator[tuple[str, Path]]:
@@ -34,8 +41,7 @@ def imported(path: Path) -> set[str]:
 
 def may_import(room: str, module: str) -> bool:
     """Tell whether a module of a room may import another module of the tests."""
-    # The two files of the design's advanced and basic suites stand beside the suites' own folders.
-    own = ("tests.support", "tests.integration.advanced") if room == "tests.integration" else ("tests.support", room)
+    own = ("tests.support", *_ROOMS.get(room, (room,)))
     legacy = room == "tests.integration" and module.startswith("tests.integration.legacy_")
     return legacy or any(f"{module}.".startswith(f"{it}.") or it.startswith(f"{module}.") for it in own)
 
@@ -44,7 +50,10 @@ def may_import(room: str, module: str) -> bool:
     ("room", "module", "expected"),
     [
         ("tests.unit", "tests.support.oci.layers", True),
+        ("tests.unit", "tests.mutations.judging", True),
         ("tests.unit", "tests.integration.upstream.hub", False),
+        ("tests.integration", "tests.mutations.judging", False),
+        ("tests.mutations", "tests.integration.registry.support", False),
         ("tests.component", "tests.unit.conftest", False),
         ("tests.support", "tests.integration.advanced.jobs", False),
         ("tests.integration.registry", "tests.integration.registry.support", True),

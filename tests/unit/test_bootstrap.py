@@ -5,6 +5,7 @@ from dataclasses import replace
 import os
 from pathlib import Path
 import sys
+from typing import TypeGuard
 
 import pytest
 
@@ -13,7 +14,7 @@ from ci.engine.finding import DEFAULT_SOCKET, FoundEngine
 from ci.errors import BootstrapError, DiskFullError, EngineError, EngineMissingError
 from ci.machine import setup, steps, taking, venv
 from ci.machine.setup import Machine, command_environment, prepare
-from ci.machine.steps import Facts, Kind, Step
+from ci.machine.steps import Facts, SetupStep, StepKind
 from ci.machine.venv import REQUIREMENTS, STAMP, fingerprint
 from ci.terminal.processes import Completed
 
@@ -40,7 +41,7 @@ READY = Facts(
     apparmor_parser_missing=False,
 )
 BARE = replace(READY, engine=MISSING, client=NO_CLIENT, dockerd=None, mmdebstrap=False)
-MADE = venv.Facts(
+MADE = venv.PythonFacts(
     distro=BOOKWORM,
     root=True,
     python="/usr/bin/python3",
@@ -53,13 +54,42 @@ MADE = venv.Facts(
 TO_MAKE = replace(MADE, ready=False)
 
 
-def installed(planned: list[Step]) -> list[str]:
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ("nox", False),
+        ("nox -s tests", False),
+        ("nox -s lint types tests", False),
+        ("/x/bin/nox --session lint -- -x pyxis_basic", False),
+        ("nox -s tests component", True),
+        ("nox -s pyxis_basic", True),
+        ("nox -t smoke -s pyxis_basic", True),
+        ("nox -l", True),
+        ("python -m ci up x", True),
+        ("", True),
+    ],
+)
+def test_an_engine_is_supplied_only_for_what_may_start_something(words: str, *, needed: bool) -> None:
+    assert steps.needs_engine(words.split()) is needed
+
+
+def test_the_sessions_that_need_no_engine_are_those_of_plain_nox() -> None:
+    tree = ast.parse((BOOTSTRAP.parents[1] / "noxfile.py").read_text(encoding="utf-8"))
+    default = next(ast.literal_eval(it.value) for it in ast.walk(tree) if is_default_sessions(it))
+    assert not steps.needs_engine(["nox", "-s", *default])
+
+
+def is_default_sessions(node: ast.AST) -> TypeGuard[ast.Assign]:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "nox.options.sessions"
+
+
+def installed(planned: list[SetupStep]) -> list[str]:
     """Return the packages that the plan installs."""
     commands = [step.command for step in planned if "install" in step.command]
     return [word for command in commands if command[0] == "apt-get" for word in command[6:]]
 
 
-def kinds(planned: list[Step]) -> list[Kind]:
+def kinds(planned: list[SetupStep]) -> list[StepKind]:
     return [step.kind for step in planned]
 
 
@@ -78,7 +108,7 @@ def test_nothing_to_do_on_a_machine_that_has_all() -> None:
 )
 def test_bare_machine_gets_everything_in_order(distro: Distro, engine_packages: list[str]) -> None:
     planned = steps.plan(replace(BARE, distro=distro))
-    assert kinds(planned) == [Kind.TRY, Kind.RUN, Kind.DAEMON, Kind.WAIT]
+    assert kinds(planned) == [StepKind.TRY, StepKind.RUN, StepKind.DAEMON, StepKind.WAIT]
     assert installed(planned) == [*engine_packages, "ca-certificates", "mmdebstrap"]
     assert planned[0].command[-1] == "update"
     assert "--no-install-recommends" in planned[1].command
@@ -94,25 +124,25 @@ def test_the_environment_is_made_with_what_the_noxfile_needs() -> None:
 
 def test_root_gets_the_part_of_python_that_debian_packages_apart() -> None:
     planned = venv.plan(replace(TO_MAKE, ensurepip=False))
-    assert kinds(planned) == [Kind.TRY, Kind.RUN, Kind.RUN, Kind.RUN]
+    assert kinds(planned) == [StepKind.TRY, StepKind.RUN, StepKind.RUN, StepKind.RUN]
     assert installed(planned) == ["python3.11-venv"]
 
 
 def test_systemd_starts_the_engine_where_it_runs() -> None:
     planned = steps.plan(replace(READY, engine=MISSING, systemd=True))
-    assert kinds(planned) == [Kind.RUN, Kind.WAIT]
+    assert kinds(planned) == [StepKind.RUN, StepKind.WAIT]
     assert planned[0].command == ("systemctl", "start", "docker")
 
 
 def test_installed_engine_is_only_started() -> None:
     planned = steps.plan(replace(READY, engine=MISSING))
-    assert kinds(planned) == [Kind.DAEMON, Kind.WAIT]
+    assert kinds(planned) == [StepKind.DAEMON, StepKind.WAIT]
 
 
 def test_engine_without_a_client_that_builds_gets_the_client_only() -> None:
     planned = steps.plan(replace(READY, distro=TRIXIE, client=NO_CLIENT))
     assert installed(planned) == ["docker-cli", "docker-buildx"]
-    assert kinds(planned) == [Kind.TRY, Kind.RUN]
+    assert kinds(planned) == [StepKind.TRY, StepKind.RUN]
 
 
 def test_client_of_podman_for_an_engine_of_podman() -> None:
@@ -175,8 +205,8 @@ def test_folder_of_somebody_else_is_left_alone() -> None:
 
 
 def test_announcement_shows_the_commands_as_they_can_be_pasted() -> None:
-    assert str(Step(kind=Kind.RUN, title="do it", command=("a", "b c"))) == "do it\n    $ a 'b c'"
-    assert str(Step(kind=Kind.WAIT, title="wait")) == "wait"
+    assert str(SetupStep(kind=StepKind.RUN, title="do it", command=("a", "b c"))) == "do it\n    $ a 'b c'"
+    assert str(SetupStep(kind=StepKind.WAIT, title="wait")) == "wait"
 
 
 def test_command_finds_the_environment_first_and_keeps_the_default_engine() -> None:
@@ -212,7 +242,7 @@ def test_steps_are_announced_before_they_are_taken_and_the_machine_is_looked_at_
              client=None)]  # fmt: skip
     announced: list[bool] = []
 
-    def take(step: Step, _env: object) -> None:
+    def take(step: SetupStep, _env: object) -> None:
         announced.append(step.title in capsys.readouterr().err)
 
     monkeypatch.setattr(setup, "look", lambda _env: looks.pop(0))
@@ -229,7 +259,7 @@ def test_error_becomes_a_message_and_its_exit_code(
     facts = replace(BARE, root=False)
     monkeypatch.setattr(setup, "look", lambda _env: Machine(facts=facts, engine=None, client=None))
     with pytest.raises(SystemExit) as ended:
-        setup.run(["nox"])
+        setup.run(["nox", "-s", "pyxis_basic"])
     assert ended.value.code == 20
     assert "bootstrap: error: no container engine found" in capsys.readouterr().err
 
@@ -265,7 +295,7 @@ def second_part(monkeypatch: pytest.MonkeyPatch) -> Started:
     ],
 )
 def test_the_rest_runs_inside_the_environment_or_is_planned_without_it(
-    monkeypatch: pytest.MonkeyPatch, second_part: Started, facts: venv.Facts, arguments: list[str], python: str
+    monkeypatch: pytest.MonkeyPatch, second_part: Started, facts: venv.PythonFacts, arguments: list[str], python: str
 ) -> None:
     monkeypatch.setattr(venv, "look", lambda _env: facts)
     monkeypatch.setattr(taking, "run", lambda *_arguments: pytest.fail("a step was taken"))
@@ -332,10 +362,10 @@ def test_a_step_that_fails_shows_what_its_command_said_last(
     done = Completed(command=("apt-get", "update"), exit_code=100, output=output)
     monkeypatch.setattr(taking, "run_logged", lambda *_arguments, **_options: done)
     with pytest.raises(error) as caught:
-        taking.run(Step(kind=Kind.RUN, title="refresh", command=done.command), {})
+        taking.run(SetupStep(kind=StepKind.RUN, title="refresh", command=done.command), {})
     assert "failed to refresh" in str(caught.value)
     assert output in str(caught.value)
-    taking.run(Step(kind=Kind.TRY, title="refresh", command=done.command), {})
+    taking.run(SetupStep(kind=StepKind.TRY, title="refresh", command=done.command), {})
     assert output in capsys.readouterr().err
 
 

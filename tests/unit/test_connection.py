@@ -9,7 +9,7 @@ import pytest
 
 from ci.engine.build_client import BuildClient
 from ci.engine.connection import Engine, untag
-from ci.engine.finding import FoundEngine, Kind
+from ci.engine.finding import EngineKind, FoundEngine
 from ci.errors import LaunchError
 from ci.terminal import console
 from ci.terminal.processes import Completed
@@ -64,7 +64,7 @@ def client_of(images: Images) -> Any:  # noqa: ANN401 - docker-py's client is un
     return SimpleNamespace(api=SimpleNamespace(images=images.listed, import_image=images.import_image), images=images)
 
 
-def engine(images: Images, kind: Kind) -> Engine:
+def engine(images: Images, kind: EngineKind) -> Engine:
     path = Path("/usr/bin") / kind
     return Engine(
         api=client_of(images),
@@ -77,22 +77,21 @@ def engine(images: Images, kind: Kind) -> Engine:
     ("name", "podmans"),
     [
         ("pyxis-matrix/base:1", "localhost/pyxis-matrix/base:1"),
-        ("base:1", "localhost/base:1"),
+        ("python:3.11-slim", "python:3.11-slim"),
         ("localhost:5000/test/it:1", "localhost:5000/test/it:1"),
-        ("localhost/it:1", "localhost/it:1"),
         ("registry.example/it:1", "registry.example/it:1"),
     ],
 )
-def test_podman_has_local_images_under_localhost(name: str, podmans: str) -> None:
+def test_podman_has_the_images_of_this_project_under_localhost(name: str, podmans: str) -> None:
     assert engine(Images(), "podman").local_name(name) == podmans
     assert engine(Images(), "docker").local_name(name) == name
 
 
-@pytest.mark.parametrize(("kind", "name"), [("docker", "it:1"), ("podman", "localhost/it:1")])
-def test_a_root_is_imported_under_its_whole_name(kind: Kind, name: str) -> None:
+@pytest.mark.parametrize(("kind", "name"), [("docker", "pyxis-matrix/it:1"), ("podman", "localhost/pyxis-matrix/it:1")])
+def test_a_root_is_imported_under_its_whole_name(kind: EngineKind, name: str) -> None:
     """Podman ignores a tag that is given by itself."""
     images = Images()
-    assert engine(images, kind).import_root(Path("/root.tar"), "it:1", ["LABEL a=1"]) == "sha256:1"
+    assert engine(images, kind).import_root(Path("/root.tar"), "pyxis-matrix/it:1", ["LABEL a=1"]) == "sha256:1"
     assert images.asked == {"src": "/root.tar", "repository": name, "changes": ["LABEL a=1"]}
 
 

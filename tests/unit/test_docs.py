@@ -28,6 +28,7 @@ OF_OTHERS = {
     *("--container-env", "--container-image", "--container-mounts", "--export"),  # srun's, some of them Pyxis'
     *("--headless", "--hide-scrollbars", "--no-sandbox", "--screenshot", "--window-size"),  # chromium's
     *("--dry-run", "--help", "--update", "--write"),  # of ci/bootstrap, all, test_legacy_untouched.py, sysctl
+    "--only",  # of the session mutations
     "--node",  # the slip that run-a-cell.md shows
 }
 # Between nox and its children, and nothing for a person to set.
@@ -162,7 +163,7 @@ def test_options_that_are_shown_exist(page: Path) -> None:
 
 def test_every_option_of_a_session_is_described() -> None:
     described = flags_in("\n".join(first_cells(ROOT / "docs/settings.md")))
-    assert described == declared(Scope.IMAGES, Scope.CLUSTER, Scope.NOX)
+    assert described == declared(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE, Scope.NOX)
 
 
 def test_every_command_is_described() -> None:

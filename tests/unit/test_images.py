@@ -18,7 +18,7 @@ from ci.artefacts.pins import ImagePin
 from ci.artefacts.sources import Sources
 from ci.engine.build_client import BuildClient
 from ci.engine.connection import Engine, explain
-from ci.engine.finding import Kind
+from ci.engine.finding import EngineKind
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
 from ci.images import building as module
 from ci.images.base import origin, packages
@@ -90,13 +90,13 @@ def store() -> Store:
     return Store()
 
 
-def engine_with(store: Store, kind: Kind = "docker") -> Engine:
+def engine_with(store: Store, kind: EngineKind = "docker") -> Engine:
     client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1", buildx=True, environment={"X": "1"})
     found = SimpleNamespace(environment={"DOCKER_HOST": "unix:///e.sock"}, kind=kind)
     return Engine(api=cast("Any", SimpleNamespace(images=store)), found=cast("Any", found), build_client=client)
 
 
-def command(environ: Mapping[str, str], kind: Kind = "docker") -> list[str]:
+def command(environ: Mapping[str, str], kind: EngineKind = "docker") -> list[str]:
     """Return how ``CHILD`` would be built."""
     builder = Builder(engine_with(Store(), kind), WHERE, logs=Path("/logs"), environ=environ)
     return builder._build_command(content(CHILD), Path("/context"))  # noqa: SLF001 - the one pure part

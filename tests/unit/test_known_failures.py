@@ -2,6 +2,7 @@
 
 import pytest
 
+from ci.matrix import loading
 from ci.matrix.model import KnownFailure, Selector
 from tests.support import known_failures as plugin
 
@@ -27,11 +28,20 @@ def test_in_a_fixture(broken):
 
 def test_not_at_all():
     pass
+
+def test_elsewhere_and_passing():
+    print("URL returned 404 Not Found, asking for another format")
+
+def test_elsewhere_and_silent():
+    print("all is well")
+
+def test_elsewhere_and_failing():
+    raise OSError("404 Not Found")
 """
 
 
 class Marking:
-    """Marks every test as a known failure, as the plugin does with those of matrix.toml."""
+    """Marks tests as known failures, here or elsewhere, as the plugin does with those of matrix.toml."""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Mark them."""
@@ -39,10 +49,39 @@ class Marking:
             tests=("*",), selector=Selector(), reason="OCI", says="404 Not Found", where="known-failure[0]"
         )
         for item in items:
+            item.stash[plugin.ABOUT] = (failure,)
+            if "elsewhere" in item.name:
+                continue
             item.add_marker(pytest.mark.xfail(reason=failure.reason, strict=True))
             item.stash[plugin.KNOWN] = failure
 
     pytest_runtest_makereport = staticmethod(plugin.pytest_runtest_makereport)
+
+
+PROGRESS = (
+    "pyxis: importing docker image: localhost:5000#team/img:1",
+    "pyxis: imported docker image: localhost:5000#team/img:1",
+    "pyxis: creating container filesystem: pyxis_1.0",
+    "pyxis: exported container pyxis_1.0 to /home/tester/saved.sqsh",
+    "embedded: imported docker image: localhost:5000#team/img:1",
+    "[INFO] Querying registry for permission grant",
+    "[INFO] Authenticating with user: first",
+    "[INFO] Using credentials from file: /home/tester/.credentials",
+    "[INFO] Fetching image manifest list",
+    "[INFO] Fetching image manifest",
+    "[INFO] Downloading 2 missing layers...",
+    "[INFO] Extracting image layers...",
+    "[INFO] Converting whiteouts...",
+    "[INFO] Creating squashfs filesystem...",
+    # What any failure may come with.
+    "pyxis: failed to import docker image",
+    "cat: can't open '/kept': No such file or directory",
+)
+
+
+@pytest.mark.parametrize("failure", loading.load().failures, ids=lambda failure: failure.where)
+def test_no_entry_takes_progress_for_a_fault(failure: KnownFailure) -> None:
+    assert [line for line in PROGRESS if failure.says in line] == []
 
 
 def test_only_the_known_failure_is_excused(pytester: pytest.Pytester) -> None:
@@ -59,4 +98,14 @@ def test_only_the_known_failure_is_excused(pytester: pytest.Pytester) -> None:
         "test_otherwise": ("call", "failed", False),
         "test_in_a_fixture": ("setup", "failed", False),
         "test_not_at_all": ("call", "failed", False),
+        # Elsewhere means: on a cell of which the entry does not speak.
+        "test_elsewhere_and_passing": ("call", "failed", False),
+        "test_elsewhere_and_silent": ("call", "passed", False),
+        "test_elsewhere_and_failing": ("call", "failed", False),
     }
+    (why,) = [
+        str(report.longrepr)
+        for report in done.getreports("pytest_runtest_logreport")
+        if report.nodeid.endswith("passing") and report.outcome == "failed"
+    ]
+    assert "these words are no sign of it" in why

@@ -11,7 +11,7 @@ from ci.matrix.loading import load
 
 SLURM = '[[slurm]]\nversion = "22.05"\nsuite = "bookworm"'
 PYXIS = '[[pyxis]]\nversion = "0.19.0"'
-FAILURE = '[[known-failure]]\ntests = ["test_x"]\nreason = "it hangs"'
+FAILURE = '[[known-failure]]\ntests = ["test_x"]\nreason = "it hangs"\nsays = "DUE TO TIME LIMIT"'
 
 FAULTS: list[tuple[dict[str, str], str]] = [
     # Unquoted versions (case 111): TOML has lost the zero of 0.20, the message has not
@@ -183,6 +183,25 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         "known-failure[0].tests: expected a list of texts, found the text 'x'",
     ),
     ({"extra": "[[known-failure]]\ntests = ['x']"}, "known-failure[0]: the key 'reason' is missing"),
+    (
+        {"extra": "[[known-failure]]\ntests = ['x']\nreason = 'y'"},
+        "known-failure[0]: the key 'says' is missing",
+    ),
+    ({"extra": "[[known-failure]]\ntests = ['x']\nsays = ''"}, "known-failure[0].says: must not be empty"),
+    (
+        {"extra": FAILURE + "\nsuite = 'sid'"},
+        "known-failure[0].suite: no [[slurm]] row is installed from sid (known: bookworm, trixie)",
+    ),
+    (
+        {"extra": FAILURE + "\nsuite = ['bookworm', 'trixi']"},
+        "known-failure[0].suite: no [[slurm]] row is installed from trixi; did you mean 'trixie'?",
+    ),
+    ({"extra": FAILURE + "\nsuite = []"}, "known-failure[0].suite: names no suite"),
+    ({"extra": FAILURE + "\nsuite = 12"}, "known-failure[0].suite: expected text in quotes, found the number 12"),
+    (
+        {"extra": "[[exclude]]\nsuite = 'trixie'\nslurm = '22.05'\nreason = 'x'"},
+        "exclude[0]: the exclusion matches nothing: there is no such cell",
+    ),
     # Duplicates
     ({"pyxis": f"{PYXIS}\n{PYXIS}"}, "pyxis[1].version: duplicate row: 0.19.0 is in pyxis[0] already"),
     ({"slurm": f"{SLURM}\n{SLURM}"}, "slurm[1].version: duplicate row: 22.05 is in slurm[0] already"),

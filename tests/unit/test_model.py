@@ -20,7 +20,14 @@ def row(axis: str, version: str, *more: str) -> str:
 
 def failing(tests: str, *selection: str) -> str:
     return "\n".join(
-        ["[[known-failure]]", f"tests = {tests}", *selection, 'reason = "it hangs"', 'issue = "NVIDIA/pyxis#175"']
+        [
+            "[[known-failure]]",
+            f"tests = {tests}",
+            *selection,
+            'says = "TIME LIMIT"',
+            'reason = "it hangs"',
+            'issue = "NVIDIA/pyxis#175"',
+        ]
     )
 
 
@@ -229,6 +236,8 @@ EXCLUDE = '[[exclude]]\n{}\nreason = "no image"\nissue = "NVIDIA/pyxis#1"'
         ('slurm = "newest"\nruntime = "embedded"', 2),
         ('arch = "arm64"', 8 + 2 + 2),
         ('runtime = "legacy"\nslurm = "24.11"', 2),
+        ('suite = "trixie"', 8 + 2 + 2),
+        ('suite = ["bookworm", "trixie"]\nenroot = "3.4.1"', 8),
         ('pyxis = "edges"\nenroot = "oldest"\nslurm = "22.05"\narch = "x86_64"', 2),
     ],
 )
@@ -274,6 +283,13 @@ def test_an_excluded_cell_that_is_asked_for_says_why(load_matrix: Loader) -> Non
 def test_the_tests_of_a_known_failure(load_matrix: Loader, pattern: str, name: str, known: bool) -> None:  # noqa: FBT001 (a table's column)
     (failure,) = load_matrix(extra=failing(f'["nothing", "{pattern}"]')).failures
     assert failure.matches(load().cell(REAL), name) is known
+
+
+def test_what_a_known_failure_is_about_is_told_without_parameters(load_matrix: Loader) -> None:
+    (failure,) = load_matrix(extra=failing('["test_format[oci-*]"]')).failures
+    assert failure.is_about("tests/integration/registry/test_formats.py::test_format[docker]")
+    assert failure.is_about("test_format")
+    assert not failure.is_about("test_format_of_another[oci-index]")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 import inspect
 from pathlib import Path
+import socket
 import sys
 from types import ModuleType
 from typing import Any, NoReturn
@@ -14,14 +15,18 @@ import nox
 from nox import registry, tasks
 import pytest
 
+from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.python import venvs
+from tests.mutations.suites import suites_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Ctrl-C reaches a child only so long before nox kills it (wntrblm/nox#369); taking an environment down takes seconds.
 LEAST_SECONDS = 30
 CELLS = {"legacy_integration": f"slurm22.05-legacy-{Arch.host()}"}
 CONTAINER_CELL = f"slurm22.05-embedded-{Arch.host()}"
+# A session that needs an argument to start anything.
+ARGUMENTS = {"suite": (str(ROOT / "tests/unit"),)}
 # These start nothing that would have to be taken down.
 HARMLESS = {"ruff", "mypy", "lint-imports"}
 
@@ -67,7 +72,7 @@ def run_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
 
 def test_what_may_have_an_environment_up_is_given_the_time_to_take_it_down(run_session: Callable[..., Ran]) -> None:
     for name in registry.get():
-        started = run_session(name)
+        started = run_session(name, *ARGUMENTS.get(name, ()))
         assert started, f"{name} starts nothing; this test looks in the wrong place"
         for words, options in started:
             if Path(words[0]).name not in HARMLESS:
@@ -84,6 +89,64 @@ def test_a_container_suite_is_run_by_the_tool_with_its_plugin(run_session: Calla
         *("python", "-m", "pytest", "-p", "tests.integration.conftest_container_packaging"),
         "tests/integration/conformance",
     )
+
+
+@pytest.mark.parametrize("name", ["pyxis_basic", "pyxis_conformance", "registry", "legacy_integration"])
+def test_the_mutations_run_a_suite_as_its_session_does(run_session: Callable[..., Ran], name: str) -> None:
+    ((words, _),) = run_session(name)
+    cell = loading.load().cell(CELLS.get(name, CONTAINER_CELL))
+    assert words[words.index("--") + 4 :] == suites_of(cell)[name]
+
+
+def test_a_suite_of_somebodys_own_is_run_in_its_folder_with_its_packages(
+    run_session: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[venvs.Packages] = []
+
+    def shared(_folder: Path, _name: str, packages: venvs.Packages) -> Path:
+        asked.append(packages)
+        return tmp_path
+
+    monkeypatch.setattr(venvs, "shared", shared)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "test_x.py").touch()
+    ((words, _),) = run_session("suite", str(theirs), "--on", "login", "--with", "numpy", "-k", "x", "--user", "alice")
+    own = words[words.index(CONTAINER_CELL) + 1 : words.index("--")]
+    assert own[:2] == ("--user", "alice")
+    assert own[-6:] == ("--suite", str(theirs), "--on", "login", "--with", "numpy")
+    assert {"--plain", "--pytest", "theirs"} <= set(own)
+    assert words[words.index("--") + 1 :] == ("pytest", ".", "-k", "x")
+    assert "numpy" in asked[0].requirements
+
+    ((words, _),) = run_session("suite", str(theirs), "--command", "make it && true")
+    assert "--pytest" not in words
+    assert words[words.index("--") + 1 :] == ("/bin/sh", "-c", "make it && true")
+
+
+def test_bad_input_of_ones_own_suite_is_refused_before_anything_is_installed(
+    run_session: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(venvs, "shared", lambda *_given: pytest.fail("it installs"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_given: [(2, 1, 6, "", ("10.0.0.7", 0))])
+    good, closed = str(ROOT / "tests/unit"), tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "pyproject.toml").touch()
+    for words, problem in {
+        (): "the suite is missing; its PATH stands first",
+        ("-k", "x"): "the suite is missing; its PATH stands first",
+        (str(tmp_path / "absent"),): "there is no such file",
+        (str(ROOT / "docs"),): "it holds no test_",
+        (good, "--suite", good): "PATH stands first behind --",
+        (good, "--command", "make", "-x"): "nobody would read -x",
+        (good, "--subject", str(tmp_path)): "no Python project",
+        (good, "--subject", str(closed)): "others than its owner may not read it",
+        (good, "--registry-name", "registry"): "leads to 10.0.0.7",
+    }.items():
+        with pytest.raises(RefusedError, match=problem):
+            run_session("suite", *words)
+    with pytest.raises(RefusedError, match="--on says where a suite of your own runs"):
+        run_session("pyxis_basic", "--on", "login")
 
 
 def test_what_a_suite_starts_finds_the_packages_of_its_environment(run_session: Callable[..., Ran]) -> None:

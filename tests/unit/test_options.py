@@ -14,6 +14,7 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import GROUP_VARIABLE
 from ci.matrix.cells import Cell
+from ci.option_values import RunsOn
 from ci.options import Options, Scope
 
 HANDED_ON = (Scope.IMAGES, Scope.CLUSTER)
@@ -34,7 +35,19 @@ def test_own_options_come_back_as_arguments_and_the_rest_goes_to_pytest() -> Non
 
 EVERYTHING = (
     *("--nodes", "2", "--gpus", "1", "--subject", "/src/sdk", "--mirror", "/m", "--accounting"),
-    *("--registry-port", "1", "--ssh-port", "2", "--keep"),
+    *(
+        "--registry-port",
+        "1",
+        "--ssh-port",
+        "2",
+        "--user",
+        "alice",
+        "--password=-a:b \"'$\\é",
+        "--container-name",
+        "theirs",
+    ),
+    *("--registry-name", "registry", "--base-image", "python:3.11-slim", "--base-image", "reg.io/a/b_c"),
+    *("--node-package", "numpy", "--node-package", "six<2", "--keep"),
 )
 
 
@@ -84,13 +97,22 @@ def test_a_slip_is_refused_with_what_was_perhaps_meant(word: str, meant: str) ->
         options.split([word, "3"])
 
 
-@pytest.mark.parametrize("words", [["--gpus", "1"], ["--registry-port", "5000"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--gpus", "1"], ["--registry-port", "5000"], ["--registry-name", "registry"], ["--base-image", "python:3.11"]],
+)
 def test_a_legacy_cell_takes_no_option_of_containers(words: list[str]) -> None:
     rows = loading.load()
     asked, _ = options.split(words)
     asked.check(rows.cell("slurm22.05-embedded-amd64"))
     with pytest.raises(SelectionError, match=f"{words[0]} does not fit slurm22.05-legacy-amd64"):
         asked.check(rows.cell("slurm22.05-legacy-amd64"))
+
+
+def test_the_login_node_needs_a_suite_to_run(cell: Cell) -> None:
+    with pytest.raises(SelectionError, match="--on login has no suite"):
+        Options(on=RunsOn.LOGIN).check(cell)
+    Options(on=RunsOn.LOGIN, suite=Path("/theirs")).check(cell)
 
 
 def test_a_result_folder_is_named_after_run_cell_and_suite(cell: Cell) -> None:
@@ -110,6 +132,16 @@ def test_a_result_folder_is_named_after_run_cell_and_suite(cell: Cell) -> None:
         (["--ssh-port", "-1"], "is not a port"),
         (["--ssh-port", "ssh"], "invalid"),
         (["--subject"], "expected one argument"),
+        (["--user", "Alice"], "is not a user name"),
+        (["--user", "a;b"], "is not a user name"),
+        (["--password", ""], "1 to 255 printable characters"),
+        (["--password", "a\nb"], "1 to 255 printable characters"),
+        (["--container-name", "a/b"], "is not a container name"),
+        (["--registry-name", "registry:20002"], "is not a host name"),
+        (["--base-image", "Python"], "is not an image name"),
+        (["--node-package", "./folder"], "is not a requirement"),
+        (["--with", "numpy=1"], "is not a requirement"),
+        (["--on", "node"], "neither host nor login"),
     ],
 )
 def test_nonsense_is_refused_with_the_options_name(

@@ -246,7 +246,7 @@ def test_planning_touches_nothing(rows: Matrix, tmp_path: Path, monkeypatch: pyt
 
 
 def every_name(run: str, cell: Cell, nodes: int) -> list[str]:
-    found = names(run, cell, nodes)
+    found = names(Options(run=run, nodes=nodes), cell)
     return [found.network, found.registry, *found.nodes, found.home_volume, *found.data_volumes]
 
 
@@ -273,4 +273,4 @@ def test_tags_of_all_cells_are_valid(rows: Matrix) -> None:
 
 
 def test_host_names_are_short_and_the_first_comes_first() -> None:
-    assert names("run", REAL, 3).hostnames == ("n1", "n2", "n3")
+    assert names(Options(nodes=3), REAL).hostnames == ("n1", "n2", "n3")

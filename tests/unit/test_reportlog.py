@@ -228,11 +228,9 @@ def test_lines_of_other_plugins_and_warnings_are_passed_over(tmp_path: Path) -> 
     assert len(told(tmp_path, warning, {"$report_type": "Weather"}, *passed())) == 1
 
 
-def test_a_log_of_an_earlier_session_is_removed_before_the_next(tmp_path: Path) -> None:
-    log(tmp_path, *passed(), END)
+def test_pytest_is_told_where_to_write(tmp_path: Path) -> None:
     asked = reportlog.options(tmp_path / "reportlog.jsonl")
     assert asked == ("-p", "pytest_reportlog", f"--report-log={tmp_path / 'reportlog.jsonl'}")
-    assert not list(tmp_path.iterdir())
 
 
 # -- the suite's outcome --------------------------------------------------------------------------------------------

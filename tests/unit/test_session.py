@@ -20,7 +20,7 @@ from ci.engine.host import Obstacle
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError
+from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError, SelectionError
 from ci.matrix import loading
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
@@ -98,6 +98,9 @@ class Run(Protocol):
 
     called: list[str]
 
+    cwd: Path | None
+    """Where the last command was started."""
+
     def __call__(
         self,
         act: Callable[[], int],
@@ -123,8 +126,8 @@ def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.Mon
     ) -> tuple[int, Result]:
         plan = changed(planned, **options)
 
-        def call(command: list[str], **_more: object) -> Completed:
-            runner.called = command
+        def call(command: list[str], *, cwd: Path | None, **_more: object) -> Completed:
+            runner.called, runner.cwd = command, cwd
             if tests is None:
                 return Completed(command=tuple(command), exit_code=act(), output="")
             with (folder_of(plan) / store.REPORT_LOG_FILE).open("w", encoding="utf-8") as log:
@@ -245,9 +248,9 @@ def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPla
         (
             {"plain": True},
             ["python", "-m", "pytest", "/their suite", "-x"],
-            f"nox -s legacy_integration -- --suite '/their suite' --cell {LEGACY}",
+            f"nox -s ci -- run {LEGACY} --nodes 1 --as suite --plain --pytest -- python -m pytest '/their suite' -x",
         ),
-        ({"pytest": False}, ["make", "check it"], f"nox -s ci -- run {LEGACY} -- make 'check it'"),
+        ({"pytest": False}, ["make", "check it"], f"nox -s ci -- run {LEGACY} --nodes 1 --as suite -- make 'check it'"),
     ],
     ids=["suite of the project", "suite of somebody else", "command"],
 )
@@ -256,6 +259,36 @@ def test_the_result_says_how_to_run_it_again(
 ) -> None:
     _, result = run(lambda: 0, PASSED, command=command, **options)
     assert result.again == again
+
+
+def test_a_suite_of_somebodys_own_runs_in_its_projects_folder_and_says_how_to_run_it_again(
+    run: Run, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "their project" / "tests"
+    theirs.mkdir(parents=True)
+    (theirs / "test_x.py").touch()
+    (theirs.parent / "pyproject.toml").touch()
+    options: dict[str, Any] = {"plain": True, "suite": theirs, "user": "alice", "beside": ("numpy", "six<2")}
+    _, result = run(lambda: 0, PASSED, command=["pytest", "tests", "-k", "a b"], **options)
+    assert run.cwd == theirs.parent
+    words = f"'{theirs}' --nodes 1 --user alice --with numpy --with 'six<2' -k 'a b'"
+    assert result.again == f'nox -s "suite({LEGACY})" -- {words}'
+
+    _, result = run(lambda: 0, command=["/bin/sh", "-c", "make it"], **options, pytest=False)
+    assert result.again.endswith("--command 'make it'")
+
+
+def test_a_suite_that_is_none_starts_nothing(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(SelectionError, match="the folder is empty"):
+        run(lambda: pytest.fail("it runs"), suite=tmp_path)
+
+
+def test_a_log_of_an_earlier_session_is_not_taken_for_this_ones(run: Run, planned: EnvironmentPlan) -> None:
+    log = folder_of(planned) / store.REPORT_LOG_FILE
+    log.parent.mkdir(parents=True)
+    log.write_text(BEGIN + PASSED + END, encoding="utf-8")
+    _, result = run(lambda: 4)
+    assert (result.outcome, result.tests) == (Outcome.ERROR, ())
 
 
 # -- what a command finds -------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ import pytest
 
 from ci.errors import DiskFullError, SubjectError
 from ci.images import wheels
-from ci.images.checkout import check_open_to_jobs
 from ci.images.subject import Wheelhouse, wheelhouse
 from ci.images.wheels import Target
+from ci.inputs import check_open_to_jobs
 from ci.matrix.arch import Arch
 from ci.python import uv
 from ci.terminal.processes import Completed

@@ -65,11 +65,11 @@ def make_image(registry_client: RegistryClient, tiny_image: TinyImage) -> MakeIm
 
 
 @pytest.fixture
-def container_name(cluster_shell: Shell) -> Iterator[str]:
-    """Return a name for a container; what has been made under it is removed afterwards."""
+def container_name(steps: Steps) -> Iterator[str]:
+    """Return a name for a container; what has been made under it, or a name that begins so, is removed afterwards."""
     name = f"conformance-{uuid.uuid4().hex[:12]}"
     yield name
-    cluster_shell.run_unchecked(f"enroot list | grep -F {name} | xargs -r enroot remove --force")
+    steps.remove_containers(name)
 
 
 @pytest.fixture

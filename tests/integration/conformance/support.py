@@ -20,6 +20,11 @@ PATIENCE = 120.0
 
 _RAN = "the-command-ran"
 
+NOT_IMPORTED = "failed to import docker image"
+"""What Pyxis says of every import that failed."""
+NOT_STARTED = "container start failed"
+"""What Pyxis says of every container that was there and did not start."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
@@ -49,27 +54,29 @@ class Steps:
     ) -> tuple[list[str], str]:
         """Do as `inside`; return the lines of standard output, and standard error, where Pyxis has its say."""
         done = self.srun(image.reference, script, *options, variables=variables)
-        assert done.status == 0, str(done)
         return proven(done, image), done.stderr
 
     def failing(
         self, image: TinyImage, script: str, *options: str, variables: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
         """Run a script in the image that has to fail there; return its status and all it said."""
-        done = self.srun(image.reference, script, *options, variables=variables)
+        done = self.srun_unchecked(image.reference, script, *options, variables=variables)
         assert done.status != 0, str(done)
         proven(done, image)
         return done.status, done.stdout + done.stderr
 
-    def refused(self, image: str, *options: str, variables: Mapping[str, str] | None = None) -> str:
-        """Start a step that has to be refused: it fails and its command is never run. Return what was said.
+    def refused(self, image: str, says: str, *options: str, variables: Mapping[str, str] | None = None) -> str:
+        """Start a step that has to be refused: it fails, says why, and its command is never run. Return what was said.
 
-        ``image`` is the argument of ``--container-image``; empty for none.
+        ``image`` is the argument of ``--container-image``; empty for none. ``says`` are words of Slurm, Pyxis or enroot
+        for this very reason: a step that fails for another one is not refused.
         """
         done = self._run(image, ["sh", "-c", f"echo {_RAN}"], options, variables)
         assert done.status != 0, str(done)
         assert _RAN not in done.stdout, str(done)
-        return done.stdout + done.stderr
+        said = done.stdout + done.stderr
+        assert says in said, f"it does not say {says!r}: {done}"
+        return said
 
     def on_the_host(self, script: str, *options: str, variables: Mapping[str, str] | None = None) -> list[str]:
         """Run a script in a step that has no container, and return its lines; fail if it ran in an image."""
@@ -79,6 +86,14 @@ class Steps:
         return done.stdout.splitlines()
 
     def srun(self, image: str, script: str, *options: str, variables: Mapping[str, str] | None = None) -> RemoteAnswer:
+        """Run a script that first shows the image's marker, and expect it to succeed."""
+        done = self.srun_unchecked(image, script, *options, variables=variables)
+        assert done.status == 0, str(done)
+        return done
+
+    def srun_unchecked(
+        self, image: str, script: str, *options: str, variables: Mapping[str, str] | None = None
+    ) -> RemoteAnswer:
         """Run a script that first shows the image's marker, whatever comes of it."""
         return self._run(image, ["sh", "-c", f"cat {IMAGE_MARKER} && {{ {script}\n}}"], options, variables)
 
@@ -86,7 +101,7 @@ class Steps:
         self, image: str, command: list[str], options: tuple[str, ...], variables: Mapping[str, str] | None
     ) -> RemoteAnswer:
         container = [f"--container-image={image}"] if image else []
-        words = shlex.join(["srun", *container, *options, *command])
+        words = shlex.join(["srun", self.shell.here, *container, *options, *command])
         done = self.shell.run_unchecked(f"{assignments(variables)}{words}", limit=PATIENCE)
         # Else a step that has to be refused would seem to be. The plugin of the suites runs such a test again.
         assert LISTING_FAILED not in done.stderr, str(done)
@@ -103,13 +118,34 @@ class Steps:
         # Whoever has no such file does not get as far as being ready.
         proof = f"test -e {IMAGE_MARKER} && " if image else ""
         command = ["sh", "-c", f"{proof}{{ {script}\n}}"]
-        words = shlex.join(["srun", "--unbuffered", f"--job-name={name}", *container, *options, *command])
+        words = shlex.join(
+            ["srun", "--unbuffered", self.shell.here, f"--job-name={name}", *container, *options, *command]
+        )
         self.shell.run(f"{assignments(variables)}nohup {words} > {output} 2>&1 < /dev/null &")
         try:
             self.wait_for_text(output, ready)
             yield Background(name=name, output=output)
         finally:
             self.shell.run(f"scancel --name={name}; rm -f {output}")
+
+    def containers(self) -> list[str]:
+        """Return the names of the user's containers on the node where the steps run."""
+        return self.shell.run("enroot list").stdout.splitlines()
+
+    def remove_containers(self, part: str) -> None:
+        """Remove all containers on the node that have ``part`` in their names."""
+        for name in self.containers():
+            if part in name:
+                self.shell.run(f"enroot remove --force {shlex.quote(name)}")
+
+    def wait_for_removal(self, part: str) -> None:
+        """Wait until no container on the node has ``part`` in its name."""
+
+        def probe() -> bool | NotYet:
+            left = [name for name in self.containers() if part in name]
+            return True if not left else NotYet(f"still there: {left}")
+
+        wait_for(f"removal of the container {part}", probe, limit=PATIENCE, poll=0.3)
 
     def wait_for_text(self, file: str, text: str) -> str:
         """Wait until a file on the login node has ``text`` in it; return its content."""

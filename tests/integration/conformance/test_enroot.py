@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from ci.environment.ssh import RemoteAnswer
+from ci.environment_file import EnvironmentFile
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.support.cluster import Node, Shell
+from tests.support.cluster import Node, Shell, shell
 from tests.support.expectations import since
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
@@ -109,6 +111,29 @@ def test_remove_of_a_closed_folder(cluster_shell: Shell, container: str, cell: C
     assert (gone, done.status == 0) == ((True, True) if since(cell, enroot="4.1.1") else (False, False)), str(done)
 
 
+def test_a_cache_of_two_users(cluster_shell: Shell, environment: EnvironmentFile, tiny_image: TinyImage) -> None:
+    """What one user has fetched is closed to another one of another group, whose import fails; apart, both succeed."""
+    cache = cluster_shell.run("mktemp --directory /tmp/cache-XXXXXXXXXX").stdout.strip()
+    cluster_shell.run(f"chmod 1777 {cache}")
+
+    def fetch(who: Shell, folder: str) -> RemoteAnswer:
+        return who.run_unchecked(
+            f"cd $(mktemp --directory) && ENROOT_CACHE_PATH={folder} enroot import --output image.sqsh"
+            f" 'docker://{tiny_image.reference}' && unsquashfs -cat image.sqsh {IMAGE_MARKER.lstrip('/')}"
+        )
+
+    with shell(environment, environment.second_user) as second:
+        groups = [set(who.run("id --groups").stdout.split()) for who in (cluster_shell, second)]
+        assert groups[0].isdisjoint(groups[1])
+        first = fetch(cluster_shell, cache)
+        assert first.stdout == f"{tiny_image.marker}\n", str(first)
+        shared = fetch(second, cache)
+        assert shared.status != 0, str(shared)
+        own = fetch(second, second.run("mktemp --directory").stdout.strip())
+        assert own.stdout == f"{tiny_image.marker}\n", str(own)
+    cluster_shell.run(f"rm -rf {cache}")
+
+
 def test_the_time_zone_is_a_file_of_the_images_own(steps: Steps, plain: TinyImage, cell: Cell) -> None:
     script = "echo mine > /etc/mine && mv /etc/mine /etc/localtime && cat /etc/localtime"
     options = ("--container-writable", "--container-remap-root")
@@ -122,7 +147,7 @@ def test_the_time_zone_is_a_file_of_the_images_own(steps: Steps, plain: TinyImag
 def test_a_user_with_a_great_number(login_node: Node, plain: TinyImage, cell: Cell) -> None:
     image = f"/tmp/great-{plain.marker}.sqsh"
     as_great = f"setpriv --reuid={_GREAT_UID} --regid={_GREAT_UID} --clear-groups env HOME=/tmp"
-    done = login_node.run(
+    done = login_node.run_unchecked(
         f"install -m 0644 {plain.reference} {image}\n"
         # Known to this command alone: in a mount namespace of its own.
         "unshare --mount bash -e -c '"

@@ -54,7 +54,7 @@ def test_its_log(steps: Steps, image: TinyImage, cell: Cell) -> None:
     if since(cell, pyxis="0.20"):
         assert "said-by-the-entrypoint" in steps.outcome(image, "true", *options)[1]
     else:
-        assert "unrecognized option '--container-entrypoint-log'" in steps.refused(image.reference, *options)
+        steps.refused(image.reference, "unrecognized option '--container-entrypoint-log'", *options)
 
 
 def test_an_unusual_entrypoint_is_no_matter_by_default(steps: Steps, unusual: TinyImage) -> None:
@@ -62,10 +62,13 @@ def test_an_unusual_entrypoint_is_no_matter_by_default(steps: Steps, unusual: Ti
 
 
 def test_an_unusual_entrypoint_fails_with_advice(steps: Steps, unusual: TinyImage) -> None:
-    said = steps.refused(unusual.reference, "--container-entrypoint")
-    assert "try using --no-container-entrypoint" in said
+    steps.refused(unusual.reference, "try using --no-container-entrypoint", "--container-entrypoint")
 
 
 def test_both_wishes_at_once_are_refused(steps: Steps, image: TinyImage) -> None:
-    said = steps.refused(image.reference, "--container-entrypoint", "--no-container-entrypoint")
-    assert "both --container-entrypoint and --no-container-entrypoint were specified" in said
+    steps.refused(
+        image.reference,
+        "both --container-entrypoint and --no-container-entrypoint were specified",
+        "--container-entrypoint",
+        "--no-container-entrypoint",
+    )

@@ -47,7 +47,8 @@ def test_a_value_with_spaces_and_quotes_arrives_whole(steps: Steps, image_with_v
 
 @pytest.mark.parametrize("names", ["", "V,", ",V", "V,,W"])
 def test_malformed_lists_are_refused(steps: Steps, image_with_v: TinyImage, names: str) -> None:
-    steps.refused(image_with_v.reference, f"--container-env={names}")
+    says = f"--container-env: invalid format: {names}" if names else "--container-env: argument required"
+    steps.refused(image_with_v.reference, says, f"--container-env={names}")
 
 
 def test_the_locale_stays_outside_unless_asked_for(steps: Steps, plain: TinyImage) -> None:
@@ -116,5 +117,5 @@ def test_options_by_variable(
 
 def test_a_name_by_variable(steps: Steps, plain: TinyImage, container_name: str, cell: Cell) -> None:
     steps.inside(plain, "true", variables={"PYXIS_CONTAINER_NAME": container_name})
-    kept = f"pyxis_{container_name}" in steps.shell.run("enroot list").stdout.split()
+    kept = f"pyxis_{container_name}" in steps.containers()
     assert kept is since(cell, pyxis="0.21")

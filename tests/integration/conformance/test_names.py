@@ -1,9 +1,14 @@
 """``--container-name``: what lives on under a name, and what the flags behind it insist on."""
 
+from dataclasses import replace
+
 import pytest
 
+from ci.environment.registry_client import RegistryClient
 from tests.integration.conformance.conftest import MakeImage
-from tests.integration.conformance.support import Steps
+from tests.integration.conformance.support import PATIENCE, Steps
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
@@ -31,7 +36,7 @@ def test_an_unnamed_container_keeps_nothing(steps: Steps, plain: TinyImage) -> N
 
 def test_names_are_global_whatever_job_made_them(steps: Steps, plain: TinyImage, container_name: str) -> None:
     job = steps.inside(plain, "echo $SLURM_JOB_ID", f"--container-name={container_name}")[0]
-    names = steps.shell.run("enroot list").stdout.split()
+    names = steps.containers()
     assert f"pyxis_{container_name}" in names
     assert f"pyxis_{job}_{container_name}" not in names
 
@@ -40,7 +45,7 @@ def test_a_removed_container_is_imported_anew(steps: Steps, plain: TinyImage, co
     name = f"--container-name={container_name}"
     steps.inside(plain, "touch /mine", name, "--container-writable")
     steps.shell.run(f"enroot remove --force pyxis_{container_name}")
-    assert "does not exist, and --container-image is not set" in steps.refused("", name)
+    steps.refused("", "does not exist, and --container-image is not set", name)
     assert steps.inside(plain, "test -e /mine || echo absent", name) == ["absent"]
 
 
@@ -52,6 +57,18 @@ def test_an_existing_container_wins_over_another_image(
     assert done.stdout == f"{plain.marker}\n"
 
 
+def test_a_named_container_outlives_a_new_push_of_its_tag(
+    steps: Steps, make_image: MakeImage, registry_client: RegistryClient, container_name: str
+) -> None:
+    old, new = make_image(), make_image()
+    name = f"--container-name={container_name}"
+    steps.inside(old, "true", name)
+    push(registry_client, old.pushed.repository, old.pushed.tag, new.image)
+    # By its name it is still the old one, and without a name the reference is asked for anew.
+    steps.inside(old, "true", name)
+    steps.inside(replace(new, reference=old.reference), "true")
+
+
 def test_a_running_container_is_joined(steps: Steps, plain: TinyImage, container_name: str, folder: str) -> None:
     name = f"--container-name={container_name}"
     with steps.running(plain.reference, "touch /tmp/private; echo ready; sleep 600", name):
@@ -61,6 +78,25 @@ def test_a_running_container_is_joined(steps: Steps, plain: TinyImage, container
     # /tmp is a tmpfs of the running container's own: whoever sees the file is in its mount namespace.
     assert lines == ["private", "no-mount"]
     assert "ignoring --container-mounts when attaching to a running container" in said
+
+
+def test_array_tasks_of_one_name_share_the_mounts_of_the_first(
+    steps: Steps, plain: TinyImage, container_name: str, folder: str
+) -> None:
+    """On one node the later task joins the running container, and reads what was mounted for the other one."""
+    steps.shell.run(f"mkdir {folder}/0 {folder}/1; for task in 0 1; do echo data-of-$task > {folder}/$task/file; done")
+    srun = f"srun --container-image={plain.reference} --container-name={container_name}"
+    script = f"""#!/bin/sh
+wait_for() {{ for i in $(seq 600); do test -e $1 && return; sleep 0.2; done; exit 3; }}
+if [ $SLURM_ARRAY_TASK_ID = 0 ]; then
+    {srun} --container-mounts={folder}/0:/m sh -c 'touch /m/ready; until test -e /m/done; do sleep 0.2; done'
+else
+    wait_for {folder}/0/ready
+    {srun} --container-mounts={folder}/1:/m cat {IMAGE_MARKER} /m/file > {folder}/read
+    touch {folder}/0/done
+fi"""
+    steps.shell.sbatch(script, "--array=0-1", "--chdir=/tmp", limit=2 * PATIENCE)
+    assert steps.shell.run(f"cat {folder}/read").stdout.splitlines() == [plain.marker, "data-of-0"]
 
 
 def test_no_exec_starts_beside_the_running_one(
@@ -82,24 +118,31 @@ def test_exec_joins_a_running_container(steps: Steps, plain: TinyImage, containe
 
 def test_exec_refuses_a_stopped_container(steps: Steps, plain: TinyImage, container_name: str) -> None:
     steps.inside(plain, "true", f"--container-name={container_name}")
-    said = steps.refused(plain.reference, f"--container-name={container_name}:exec")
-    assert "the container is not running" in said
+    steps.refused(plain.reference, "the container is not running", f"--container-name={container_name}:exec")
 
 
 def test_create_refuses_an_existing_container(steps: Steps, plain: TinyImage, container_name: str) -> None:
     name = f"--container-name={container_name}:create"
     steps.inside(plain, "true", name)
-    assert "the container already exists" in steps.refused(plain.reference, name)
+    steps.refused(plain.reference, "the container already exists", name)
 
 
-@pytest.mark.parametrize("name", ["", ":exec", "name:attach", "/tmp/name", "a" * 300])
-def test_malformed_names_are_refused(steps: Steps, plain: TinyImage, name: str) -> None:
-    steps.refused(plain.reference, f"--container-name={name}")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("", "--container-name: argument required"),
+        (":exec", "--container-name: empty name"),
+        ("name:attach", "flag must be"),
+        ("/tmp/name", "Invalid argument: pyxis_/tmp/name"),
+        ("a" * 300, "failed to create container filesystem"),
+    ],
+)
+def test_malformed_names_are_refused(steps: Steps, plain: TinyImage, name: str, says: str) -> None:
+    steps.refused(plain.reference, says, f"--container-name={name}")
 
 
 def test_an_unknown_name_without_an_image_is_refused(steps: Steps, container_name: str) -> None:
-    said = steps.refused("", f"--container-name={container_name}")
-    assert "does not exist, and --container-image is not set" in said
+    steps.refused("", "does not exist, and --container-image is not set", f"--container-name={container_name}")
 
 
 def test_writable(steps: Steps, plain: TinyImage) -> None:

@@ -33,8 +33,7 @@ def client(steps: Steps, folder: str) -> ClientSide:
 def test_a_plugin_for_another_slurm_is_refused(steps: Steps, client: ClientSide) -> None:
     plugin = client.place(changed(client.installed(), "plugin_version", slurm_version(20, 11, 7)))
     client.use(f"required {plugin}")
-    said = steps.refused("", variables=client.variables)
-    assert "Incompatible plugin version" in said or "incompatible" in said.lower(), said
+    steps.refused("", "Incompatible", variables=client.variables)
 
 
 def test_the_same_plugin_unchanged_is_loaded(steps: Steps, client: ClientSide) -> None:

@@ -61,9 +61,9 @@ def test_onto_a_folder(steps: Steps, savable: TinyImage, folder: str, cell: Cell
     steps.shell.run(f"mkdir {folder}/precious; touch {folder}/precious/file")
     option = f"--container-save={folder}/precious/"
     if since(cell, pyxis="0.21"):
-        assert "--container-save: target is a directory" in steps.refused(savable.reference, option)
+        steps.refused(savable.reference, "--container-save: target is a directory", option)
     else:
-        steps.srun(savable.reference, "true", option)
+        steps.srun_unchecked(savable.reference, "true", option)
     # Before, nothing but enroot stood in the way; and until 4.0.0 its `export --force` removed the folder.
     kept = since(cell, pyxis="0.21") or since(cell, enroot="4.0.0")
     assert (steps.shell.run_unchecked(f"test -f {folder}/precious/file").status == 0) is kept
@@ -73,5 +73,13 @@ def test_a_container_with_a_mount_can_be_saved(steps: Steps, savable: TinyImage,
     # The folder that enroot makes to mount something on is closed to everybody, and its export has to step over it.
     saved = f"{folder}/saved.sqsh"
     options = ("--container-writable", f"--container-save={saved}", f"--container-mounts={folder}:/made-for-the-mount")
-    steps.inside(savable, "echo kept > /kept", *options)
+    _, said = steps.outcome(savable, "echo kept > /kept", *options)
+    if steps.shell.run_unchecked(f"test -e {saved}").status == 1:
+        assert "failed to export container" in said
+        closed = f"{folder}/closed"
+        look = f"mkdir {closed} && chmod 000 {closed} && find {closed} -perm 0000 -prune -empty"
+        assert steps.shell.run_unchecked(look).status == 0, (
+            "the step succeeded without a saved file: find(1) fails at a folder of mode 000"
+        )
+        pytest.fail(f"the step succeeded without a saved file: {said}")
     assert steps.srun(saved, "cat /kept").stdout.splitlines() == [savable.marker, "kept"]

@@ -52,7 +52,7 @@ def test_munged_refuses_a_key_that_is_missing_open_or_somebody_elses(
     login_node: Node, root_folder: str, prepare: str, complaint: str
 ) -> None:
     options = " ".join(f"--{name}-file={root_folder}/{name}" for name in ("key", "pid", "seed", "log"))
-    done = login_node.run(
+    done = login_node.run_unchecked(
         f"cd {root_folder} && {prepare} && {_AS_MUNGE} munged --foreground --socket={root_folder}/socket {options}"
     )
     assert done.status != 0, str(done)
@@ -89,7 +89,9 @@ def test_a_plugin_that_later_slurms_lack(login_node: Node, root_folder: str, cel
         return said if "fatal" in said or "Running as primary controller" in said else NotYet(said)
 
     said = wait_for("a controller that starts or gives up", probe, limit=PATIENCE)
-    login_node.run(f"kill {started.stdout.strip()}")
+    # One that gave up is gone; one that has not writes its state before it goes.
+    pid = started.stdout.strip()
+    login_node.run_unchecked(f"kill {pid}; timeout 60 tail --pid={pid} --follow /dev/null")
     if since(cell, slurm="23.11"):
         assert "fatal" in said, said
         assert "cons_res" in said, said

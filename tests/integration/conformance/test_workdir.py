@@ -35,8 +35,11 @@ def test_up_from_the_root_is_the_root(steps: Steps, plain: TinyImage) -> None:
 
 
 def test_a_missing_one_is_refused_and_named(steps: Steps, plain: TinyImage) -> None:
-    said = steps.refused(plain.reference, "--container-workdir=/is/not/there")
-    assert "couldn't chdir to /is/not/there: No such file or directory" in said
+    steps.refused(
+        plain.reference,
+        "couldn't chdir to /is/not/there: No such file or directory",
+        "--container-workdir=/is/not/there",
+    )
 
 
 def test_the_hosts_working_directory_does_not_count(steps: Steps, plain: TinyImage, folder: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+import re
 import secrets
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ from ci.environment.registry_client import Auth, RegistryClient
 from ci.environment.service import Place
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
+from ci.matrix.cells import Cell
 from tests.support.cluster import Node, Shell
+from tests.support.expectations import differs
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import Image, Pushed, push
 
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 # For a job of this suite the node's file asks this variable instead; for every other job its answer is still yes.
 PLAIN_HTTP = "PYXIS_MATRIX_PLAIN_HTTP"
 HTTPS_ONLY = {PLAIN_HTTP: "no"}
+
+NOT_IMPORTED = "failed to import docker image"
+"""What Pyxis says of every import that failed."""
 
 # Everything that needs a token lies in one repository: a token opens exactly the one that it names.
 TOKEN_REPOSITORY = "guarded/img"  # noqa: S105 - a repository's name
@@ -51,6 +57,21 @@ class OwnRegistry:
     def node_address(self) -> str:
         """Where jobs pull from."""
         return f"{self.name}:{registry.PORT}"
+
+    def wrong_passwords(self, image: Pushed) -> list[str]:
+        """Return the users that the registry turned away from an image for their passwords, by its own log."""
+        asked = rf'uri="?/v2/{image.repository}/manifests/{image.tag}"? '
+        refusal = re.compile(rf'error authenticating user \\"([^"\\]*)\\".* http.request.{asked}')
+        return sorted({match[1] for line in self._log() if (match := refusal.search(line))})
+
+    def statuses(self, image: Pushed) -> set[int]:
+        """Return the statuses with which the registry answered the jobs that asked for an image, by its own log."""
+        request = re.compile(rf'"(?:HEAD|GET) /v2/{image.repository}/manifests/{image.tag} HTTP/[^"]*" (\d+) ')
+        lines = [line for line in self._log() if "python-requests" not in line]  # which is this process
+        return {int(match[1]) for line in lines if (match := request.search(line))}
+
+    def _log(self) -> list[str]:
+        return self.container.logs().decode(errors="replace").splitlines()
 
     def push(self, repository: str, tag: str, *images: Image, **how: Any) -> Pushed:  # noqa: ANN401 - see ``push``
         """Push images and return them under the address that the nodes know."""
@@ -148,16 +169,16 @@ class Registries:
 # -- jobs -----------------------------------------------------------------------------------------------------------
 
 
-def srun(
+def srun_unchecked(
     shell: Shell,
     reference: str,
     variables: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
     files: tuple[str, ...] = (IMAGE_MARKER,),
 ) -> RemoteAnswer:
-    """Run a job step that reads files of the image, with these variables in the job's environment."""
+    """Run a job step that reads files of the image, with these variables in the job's environment; see what comes."""
     words = ["env", *(f"{name}={value}" for name, value in (variables or {}).items())]
-    words += ["srun", f"--container-image={reference}", *options, "cat", *files]
+    words += ["srun", shell.here, f"--container-image={reference}", *options, "cat", *files]
     return shell.run_unchecked(shlex.join(words))
 
 
@@ -168,20 +189,32 @@ def runs(
 
     ``content`` is the image's marker, and what ``more_files`` hold, a line each.
     """
-    done = srun(shell, reference, variables, files=(IMAGE_MARKER, *more_files))
+    done = srun_unchecked(shell, reference, variables, files=(IMAGE_MARKER, *more_files))
     assert (done.status, done.stdout) == (0, f"{content}\n"), str(done)
     return done
 
 
 def refused(
-    shell: Shell, reference: str, variables: Mapping[str, str] | None = None, options: tuple[str, ...] = ()
+    shell: Shell, reference: str, says: str, variables: Mapping[str, str] | None = None, options: tuple[str, ...] = ()
 ) -> str:
-    """Expect that the import failed and that nothing ran in its place; return what the user was told."""
-    done = srun(shell, reference, variables, options)
+    """Expect that the import failed, that nothing ran in its place, and that the user is told why; return all of it.
+
+    ``says`` are words of Pyxis or enroot for this very reason. Where they have none (it is curl or tar that speaks),
+    `NOT_IMPORTED` is what is said, and the test shows by a second step that the image runs without the reason.
+    """
+    done = srun_unchecked(shell, reference, variables, options)
     assert done.status != 0, str(done)
     assert done.stdout == "", str(done)
-    assert "failed to import docker image" in done.stderr, str(done)
+    assert NOT_IMPORTED in done.stderr, str(done)
+    assert says in done.stderr, f"it does not say {says!r}: {done}"
     return done.stderr
+
+
+def asks_as(cell: Cell, user: str = "") -> str:
+    """Return what is said when a registry turns a user away; one without a name is anonymous."""
+    if differs(cell, "words of a registry that refuses"):
+        return "unauthorized"
+    return f"Authenticating with user: {user or '<anonymous>'}"
 
 
 def let_jobs_choose_https(environment: EnvironmentFile) -> None:
@@ -194,8 +227,7 @@ def let_jobs_choose_https(environment: EnvironmentFile) -> None:
     script = f"s#^ENROOT_ALLOW_HTTP.*#ENROOT_ALLOW_HTTP {value}#"
     for index in range(len(environment.containers)):
         command = f'f=$(grep -rl ^ENROOT_ALLOW_HTTP /etc/enroot) && test -n "$f" && sed -i {shlex.quote(script)} $f'
-        done = Node.of(environment, index).run(command)
-        assert done.status == 0, str(done)
+        Node.of(environment, index).run(command)
 
 
 def user_files(shell: Shell, files: Mapping[str, str]) -> str:

@@ -1,9 +1,11 @@
 """Forms of credentials that the embedded runtime reads otherwise than enroot: the table in its README, tried."""
 
+import http
+
 import pytest
 
 from ci.matrix.cells import Cell
-from tests.integration.registry.support import LoginRegistry, Marked, refused, runs, user_files
+from tests.integration.registry.support import LoginRegistry, Marked, asks_as, refused, runs, user_files
 from tests.support.cluster import Shell
 from tests.support.expectations import differs
 
@@ -25,7 +27,8 @@ def test_credentials_on_several_lines_or_in_another_order(
     if differs(cell, "credentials on several lines, or with the password first"):
         runs(cluster_shell, pushed.reference, marked.marker, variables)
     else:
-        refused(cluster_shell, pushed.reference, variables)
+        refused(cluster_shell, pushed.reference, asks_as(cell), variables)
+        assert login_registry.registry.statuses(pushed) == {http.HTTPStatus.UNAUTHORIZED}
 
 
 def test_a_password_that_a_command_prints(
@@ -35,6 +38,7 @@ def test_a_password_that_a_command_prints(
     line = f"machine {login_registry.registry.name} login {login_registry.user} "
     variables = known(cluster_shell, f"{line}password $(echo {login_registry.password})\n")
     if differs(cell, "`$(COMMAND)` as a password"):
-        refused(cluster_shell, pushed.reference, variables)
+        refused(cluster_shell, pushed.reference, asks_as(cell, login_registry.user), variables)
+        assert login_registry.registry.wrong_passwords(pushed) == [login_registry.user]
     else:
         runs(cluster_shell, pushed.reference, marked.marker, variables)

@@ -3,13 +3,14 @@
 With enroot's folders in the wrong place (on the engine's overlay) simple images run and exactly these don't.
 """
 
+from dataclasses import replace
 import shlex
 
 import pytest
 
 from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
-from tests.integration.registry.support import Marked
+from tests.integration.registry.support import NOT_IMPORTED, Marked, refused
 from tests.support.cluster import Shell
 from tests.support.expectations import since
 from tests.support.markers import IMAGE_MARKER
@@ -30,6 +31,21 @@ def seen(shell: Shell, registry: RegistryClient, marked: Marked, image: Image, s
     """Push an image, run a script in it and return the words that it wrote."""
     pushed = push(registry, f"layers/{marked.marker}", "1", image)
     done = shell.srun("sh", "-c", f"cat {IMAGE_MARKER} && {script}", image=pushed.reference)
+    marker, _, rest = done.stdout.partition("\n")
+    assert marker == marked.marker
+    return rest.split()
+
+
+def runs_but_for(
+    shell: Shell, registry: RegistryClient, marked: Marked, image: Image, what: str, script: str
+) -> list[str]:
+    """Do as `seen`; where only the last layer keeps the image from being imported, fail for ``what`` is in it."""
+    pushed = push(registry, f"layers/{marked.marker}", "1", image)
+    done = shell.srun_unchecked("sh", "-c", f"cat {IMAGE_MARKER} && {script}", image=pushed.reference)
+    if NOT_IMPORTED in done.stderr:
+        seen(shell, registry, marked, replace(image, layers=image.layers[:-1]), "true")
+        pytest.fail(f"all that keeps it from being imported is {what}: {done}")
+    assert done.status == 0, str(done)
     marker, _, rest = done.stdout.partition("\n")
     assert marker == marked.marker
     return rest.split()
@@ -77,7 +93,9 @@ def test_opaque_directory_loaded_without_an_import(
     )
     if since(cell, enroot="4.0.0"):
         assert done.status == 0, str(done)
-        assert done.stdout.splitlines() == [marked.marker, "./folder/new=above", "./gone=below", "./kept=below"]
+        found = done.stdout.splitlines()
+        assert "./folder/inner=below" not in found, f"the opaque folder shows what lies below it: {found}"
+        assert found == [marked.marker, "./folder/new=above", "./gone=below", "./kept=below"]
     else:
         assert "Usage: enroot" in done.stdout + done.stderr, str(done)
 
@@ -122,7 +140,8 @@ def test_file_in_place_of_a_directory_and_the_reverse(
 
 def test_whiteout_of_what_never_was(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
     image = marked.image.plus(Layer.of({"/never/was": Whiteout()}))
-    assert seen(cluster_shell, registry_client, marked, image, "ls -A /never; echo end") == ["end"]
+    what, script = "a whiteout of what never was", "ls -A /never; echo end"
+    assert runs_but_for(cluster_shell, registry_client, marked, image, what, script) == ["end"]
 
 
 def test_modes_and_links(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
@@ -140,6 +159,24 @@ def test_modes_and_links(cluster_shell: Shell, registry_client: RegistryClient, 
         "/data/link; cd /data; stat -c %a program secret folder; readlink link",
     )
     assert found == ["ran", "755", "640", "711", "program"]
+
+
+def test_a_closed_folder_that_its_own_layer_fills(
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, cell: Cell
+) -> None:
+    """Until 4.0.0 a folder has its mode once the archive goes on elsewhere, and what comes later can't be written."""
+
+    def image(mode: int) -> Image:
+        entries = (("/data", Directory(mode=mode)), ("/elsewhere", "x"), ("/data/file", "x"))
+        return marked.image.plus(Layer.in_order(entries))
+
+    open_, closed = image(0o755), image(0o555)
+    if since(cell, enroot="4.0.1"):
+        assert seen(cluster_shell, registry_client, marked, closed, "cat /data/file") == ["x"]
+    else:
+        pushed = push(registry_client, f"layers/{marked.marker}", "closed", closed)
+        refused(cluster_shell, pushed.reference, NOT_IMPORTED)
+        assert seen(cluster_shell, registry_client, marked, open_, "cat /data/file") == ["x"]
 
 
 def test_many_layers(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from cryptography import x509
 import pytest
 
-from tests.integration.registry.support import HTTPS_ONLY, Marked, TlsRegistry, refused, runs, user_files
+from tests.integration.registry.support import HTTPS_ONLY, NOT_IMPORTED, Marked, TlsRegistry, refused, runs, user_files
 from tests.integration.registry.tls import new_authority
 from tests.support.cluster import Shell
 
@@ -27,7 +27,10 @@ def test_certificate_of_a_known_authority(cluster_shell: Shell, tls_registry: Tl
 @pytest.mark.usefixtures("https_on_request")
 def test_certificate_of_an_unknown_authority(cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked) -> None:
     pushed = tls_registry.registry.push("team/img", marked.marker, marked.image)
-    assert "certificate" in refused(cluster_shell, pushed.reference, HTTPS_ONLY)
+    refused(cluster_shell, pushed.reference, NOT_IMPORTED, HTTPS_ONLY)
+    # Nothing else is missing: with the authority's certificate it runs.
+    folder = user_files(cluster_shell, {"ca.pem": tls_registry.trust})
+    runs(cluster_shell, pushed.reference, marked.marker, {**HTTPS_ONLY, "SSL_CERT_FILE": f"{folder}/ca.pem"})
 
 
 @pytest.mark.usefixtures("https_on_request")
@@ -37,9 +40,10 @@ def test_certificate_of_another_authority_of_the_same_name(
     pushed = tls_registry.registry.push("team/img", marked.marker, marked.image)
     other = replace(tls_registry, authority=new_authority())
     assert _subject(other) == _subject(tls_registry)
-    folder = user_files(cluster_shell, {"ca.pem": other.trust})
-    trusting = {**HTTPS_ONLY, "SSL_CERT_FILE": f"{folder}/ca.pem"}
-    assert "certificate" in refused(cluster_shell, pushed.reference, trusting)
+    folder = user_files(cluster_shell, {"other.pem": other.trust, "ca.pem": tls_registry.trust})
+    trusting = {**HTTPS_ONLY, "SSL_CERT_FILE": f"{folder}/other.pem"}
+    refused(cluster_shell, pushed.reference, NOT_IMPORTED, trusting)
+    runs(cluster_shell, pushed.reference, marked.marker, {**HTTPS_ONLY, "SSL_CERT_FILE": f"{folder}/ca.pem"})
 
 
 @pytest.mark.usefixtures("https_on_request")
@@ -51,7 +55,8 @@ def test_certificate_of_another_host(cluster_shell: Shell, tls_registry: TlsRegi
     own.container.reload()
     ((_, network),) = own.container.attrs["NetworkSettings"]["Networks"].items()
     by_address = pushed.reference.replace(own.name, network["IPAddress"], 1)
-    assert "certificate" in refused(cluster_shell, by_address, trusting)
+    refused(cluster_shell, by_address, NOT_IMPORTED, trusting)
+    runs(cluster_shell, pushed.reference, marked.marker, trusting)
 
 
 def test_https_while_plain_http_is_allowed(cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked) -> None:

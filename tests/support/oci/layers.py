@@ -3,7 +3,7 @@
 For example ``Layer.of({"/etc/motd": "hello", "/opt/tool": File(content=b"...", mode=0o755), "/tmp/old": Whiteout()})``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -66,9 +66,14 @@ class Layer:
     @classmethod
     def of(cls, entries: Mapping[str, Entry], compression: Compression = Compression.GZIP) -> "Layer":
         """Make a layer of paths and what is there; the same entries always give the same bytes."""
+        return cls.in_order(sorted(_with_parents(entries).items()), compression)
+
+    @classmethod
+    def in_order(cls, entries: Iterable[tuple[str, Entry]], compression: Compression = Compression.GZIP) -> "Layer":
+        """Make a layer of just these paths, in this order."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for path, entry in sorted(_with_parents(entries).items()):
+            for path, entry in entries:
                 for member, content in _members(path, entry):
                     archive.addfile(member, io.BytesIO(content))
         return cls(tar=buffer.getvalue(), compression=compression)

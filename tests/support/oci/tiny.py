@@ -33,7 +33,6 @@ def new_marker() -> str:
 def busybox_layer(node: Node) -> Layer:
     """Return a layer with a static busybox, taken from the node, and a link for each of its applets."""
     answer = node.run("base64 --wrap=0 /bin/busybox")
-    assert answer.status == 0, str(answer)
     applets = node.run("/bin/busybox --list").stdout.split()
     assert "sh" in applets, "the node's busybox has no shell"
     links: dict[str, Entry] = {f"/bin/{applet}": Symlink("busybox") for applet in applets if applet != "busybox"}

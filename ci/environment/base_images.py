@@ -1,0 +1,50 @@
+"""The job image under names that somebody's Dockerfiles begin with (``FROM python:3.11-slim``).
+
+An image of its own, with labels, so that one that a killed run leaves is found again and removed: it must not be taken
+for the real one later.
+"""
+
+import io
+
+from docker.errors import APIError, BuildError
+from requests.exceptions import RequestException
+
+from ci.engine.connection import LABEL_NAME, Engine, explain
+from ci.environment.service import Place
+from ci.errors import SelectionError
+from ci.terminal import signals
+
+_ROLE = "base-image"
+# Debian's pip wants to be told that there is nobody else's Python to spoil; that of the images it stands for does not.
+_CONTAINERFILE = "FROM {}\nENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore\n"
+
+
+def check(engine: Engine, names: tuple[str, ...]) -> None:
+    """Refuse names that the engine has images under already.
+
+    :raises SelectionError: naming the first of them.
+    """
+    for name in names:
+        if engine.image_exists(name):
+            raise SelectionError(
+                f"this engine has an image {name} already",
+                where="--base-image",
+                why="it is somebody's own; a Dockerfile that begins with it finds it as it is",
+                next_step=f"leave --base-image {name} out, or: docker image rm {name}",
+            )
+
+
+def name_job_image(place: Place, job_image: str, names: tuple[str, ...]) -> None:
+    """Give the job image more names, for as long as the environment is up."""
+    for name in names:
+        try:
+            with signals.shielded():  # made and on the stack, or neither
+                place.stack.callback(place.engine.untag_exactly, name)
+                place.engine.api.images.build(
+                    fileobj=io.BytesIO(_CONTAINERFILE.format(job_image).encode()),
+                    tag=name,
+                    labels={**place.labels(_ROLE), LABEL_NAME: name},
+                    rm=True,
+                )
+        except (APIError, BuildError, RequestException) as error:
+            raise explain(error, f"naming the job image {name}") from error

@@ -1,0 +1,127 @@
+"""What a person names of this machine: a checkout, a suite, a host name. Refused here, before anything is installed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import socket
+import stat
+
+from ci.errors import SelectionError, SubjectError
+
+_PROJECT_FILES = ("pyproject.toml", "setup.py")
+_ROOT_FILES = (*_PROJECT_FILES, "pytest.ini", ".pytest.ini", "setup.cfg", "tox.ini")
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSuite:
+    """A suite of somebody's own."""
+
+    path: Path
+    """The file or folder with its tests."""
+    project: Path
+    """The folder that it is run in: that of its project, else its own."""
+
+    @property
+    def name(self) -> str:
+        """What its results are filed under."""
+        return self.path.stem or "suite"
+
+    @property
+    def tests(self) -> str:
+        """The tests as pytest is told of them in the project's folder."""
+        return self.path.relative_to(self.project).as_posix()
+
+
+def check_project(checkout: Path) -> None:
+    """Refuse a folder that is no Python project."""
+    if not any((checkout / name).is_file() for name in _PROJECT_FILES):
+        raise SubjectError(
+            "The subject's checkout is no Python project.",
+            where=str(checkout),
+            why="it has neither pyproject.toml nor setup.py" if checkout.is_dir() else "there is no such directory",
+            next_step="name the project's own folder with --subject PATH",
+        )
+
+
+def check_open_to_jobs(checkout: Path) -> None:
+    """Refuse a checkout that jobs on the nodes could not read: Python would only say that there is no such module."""
+    others = stat.S_IROTH | stat.S_IXOTH
+    why = ""
+    if checkout.is_relative_to("/root"):
+        why = "nodes see it under its own path, and /root is closed to others there"
+    elif checkout.stat().st_mode & others != others:
+        why = "others than its owner may not read it"
+    if why:
+        raise SubjectError(
+            "jobs on the nodes could not read the subject's checkout",
+            where=str(checkout),
+            why=f"jobs run as an ordinary user, and {why}",
+            next_step="chmod -R o+rX the checkout, and have it elsewhere than below /root",
+        )
+
+
+def own_suite(path: Path, *, pytest: bool = True) -> OwnSuite:
+    """Return the suite at a path of this machine.
+
+    :param pytest: whether pytest runs it, which needs tests; a command of its own needs a folder only.
+    :raises SelectionError: where there is no suite.
+    """
+    why = ""
+    if not path.exists():
+        why = "there is no such file or directory"
+    elif path.is_dir() and not any(path.iterdir()):
+        why = "the folder is empty"
+    elif pytest and not _has_tests(path):
+        why = "it holds no test_*.py and no *_test.py, and no configuration of pytest names other files"
+    if why:
+        raise SelectionError(
+            "the suite was not found",
+            where=str(path),
+            why=why,
+            next_step="name the file or the folder with the tests; for a suite without pytest, add --command COMMAND",
+        )
+    resolved = path.resolve()
+    own = resolved if resolved.is_dir() else resolved.parent
+    project = next((it for it in (own, *own.parents) if any((it / name).is_file() for name in _ROOT_FILES)), own)
+    return OwnSuite(path=resolved, project=project)
+
+
+def check_registry_name(name: str) -> None:
+    """Refuse a second name of the registry that does not lead to this machine's loopback.
+
+    The engine looks the name up on this machine when it pushes, and does without TLS on loopback only. Both would have
+    to be changed on the machine itself (/etc/hosts, daemon.json), which this project never does.
+
+    :raises SelectionError: where the name is unknown, or leads elsewhere.
+    """
+    try:
+        found = sorted({str(it[4][0]) for it in socket.getaddrinfo(name, None, socket.AF_INET)})
+    except OSError as error:
+        found, why = [], f"{error.strerror}"
+    else:
+        why = f"it leads to {', '.join(found)}"
+    if found != [_LOOPBACK]:
+        raise SelectionError(
+            f"the registry can't have the name {name} on this machine",
+            where="--registry-name",
+            why=f"{why}; the engine pushes without TLS to {_LOOPBACK} only, and looks names up as this machine does",
+            next_step=f"use localhost:PORT (REGISTRY_URL), or have '{_LOOPBACK} {name}' in this machine's /etc/hosts",
+        )
+
+
+def _has_tests(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix == ".py"
+    return any(_is_test(name) for name in _file_names(path)) or any((path / name).is_file() for name in _ROOT_FILES)
+
+
+def _is_test(name: str) -> bool:
+    return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))
+
+
+def _file_names(folder: Path) -> Iterator[str]:
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from files

@@ -1,0 +1,81 @@
+"""How the values of options are read; argparse turns what they raise into its own messages."""
+
+import argparse
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+import re
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+_LONGEST_PASSWORD = 255
+_MOST_PORT = 65535
+
+
+class RunsOn(StrEnum):
+    """Where a suite of somebody's own runs."""
+
+    HOST = "host"
+    """On this machine: it reaches the cluster over SSH."""
+    LOGIN = "login"
+    """On the login node, as the job user: it calls sbatch and srun itself."""
+
+
+def whole(least: int, most: int | None, what: str) -> Callable[[str], int]:
+    """Return a reader of whole numbers between two bounds, both included."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"{value} is not {what}")
+        return value
+
+    return number
+
+
+def folder(text: str) -> Path:
+    """Return a path of this machine, taken from where the person is."""
+    return Path(text).expanduser().absolute()
+
+
+def _matching(pattern: str, what: str) -> Callable[[str], str]:
+    """Return a reader of words that match a pattern from begin to end."""
+
+    def word(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return text
+
+    return word
+
+
+def password(text: str) -> str:
+    """Return a password: whatever can be typed, special characters included."""
+    if not text or len(text) > _LONGEST_PASSWORD or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"a password has 1 to {_LONGEST_PASSWORD} printable characters")
+    return text
+
+
+def requirement(text: str) -> str:
+    """Return a requirement (PEP 508)."""
+    try:
+        return str(Requirement(text))
+    except InvalidRequirement as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a requirement: {str(error).splitlines()[0]}") from error
+
+
+def runs_on(text: str) -> RunsOn:
+    """Return where a suite runs."""
+    if text not in set(RunsOn):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {' nor '.join(RunsOn)}")
+    return RunsOn(text)
+
+
+port = whole(0, _MOST_PORT, "a port")
+run_id = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", "a run id: up to 60 of letters, digits, '.', '_' and '-'")
+user = _matching(r"[a-z_][a-z0-9_-]{0,31}", "a user name: up to 32 of small letters, digits, '_' and '-'")
+container = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,62}", "a container name: 2 to 63 of letters, digits, '.', '_', '-'")
+host = _matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", "a host name (without a port)")
+image = _matching(
+    r"[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?", "an image name such as python:3.11-slim"
+)

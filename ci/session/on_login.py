@@ -1,0 +1,167 @@
+"""A suite on the login node, as the job user: what most tools need, for they call sbatch and srun themselves.
+
+The suite's project is copied into the user's home, which all nodes share; its packages come from wheels that were made
+on this machine; its results and whatever it wrote in its folder come back.
+"""
+
+from collections.abc import Iterator, Sequence
+import io
+from pathlib import Path, PurePosixPath
+import shlex
+import sys
+import tarfile
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+from docker.errors import APIError
+from requests.exceptions import RequestException
+
+from ci.engine.connection import Engine, explain
+from ci.environment import ssh
+from ci.environment.cluster import WHEELS
+from ci.environment.launching import Environment
+from ci.environment.plan import EnvironmentPlan
+from ci.errors import SubjectError
+from ci.images.checkout import files_of
+from ci.images.subject import Wheelhouse
+from ci.inputs import OwnSuite
+from ci.results import store
+from ci.session.handover import login_facts
+from ci.terminal import console, signals
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+_INSTALL_SECONDS = 600.0
+# What a suite writes beside its results is kept up to this; a core dump is not.
+_MOST_BYTES = 10 * 1024**2
+_CACHES = {"__pycache__", ".pytest_cache"}
+
+
+class LoginRun:
+    """A suite on the login node of an environment that is up."""
+
+    def __init__(self, engine: Engine, launched: Environment, suite: OwnSuite) -> None:
+        """Say what runs where; nothing is copied yet."""
+        self._engine = engine
+        self._launched = launched
+        self._suite = suite
+        self._login = launched.file.login
+        self._home = PurePosixPath("/home") / self._login.user
+        # Whatever the suite is called: these two are not in its way.
+        self._folder = self._home / "suite" / suite.project.name
+        self._venv = self._home / ".suite-venv"
+        self.results = self._home / ".suite-results"
+        """Where pytest reports to, and the suite puts what it wants to keep."""
+
+    @property
+    def _container(self) -> "Container":
+        return self._launched.cluster.login.container
+
+    def prepare(self, house: Wheelhouse) -> None:
+        """Copy the suite and install its packages; before that the node has nothing of it.
+
+        :raises SubjectError: where pip does not install the wheels.
+        """
+        plan = self._launched.plan
+        with console.step("copying the suite to the login node"), ssh.connect(self._login) as shell:
+            uid, gid = (int(it) for it in shell.run("id -u; id -g").stdout.split())
+            project = self._suite.project
+            self._container.put_archive("/", _archive(project, files_of(project), self._folder, (uid, gid)))
+            shell.run(f"mkdir -p {shlex.quote(str(self.results))}")
+        with console.step("installing its packages there"), ssh.connect(self._login) as shell:
+            wanted = shlex.join(_requirements(plan, house))
+            pip = f"{self._venv}/bin/python -m pip install --quiet --disable-pip-version-check --no-index"
+            answer = shell.run(
+                f"python3 -m venv {self._venv} && {pip} --find-links {WHEELS} {wanted}", limit=_INSTALL_SECONDS
+            )
+            if answer.status:
+                raise SubjectError(
+                    "the suite's packages were not installed on the login node",
+                    where=self._launched.file.cell,
+                    why=str(answer),
+                    next_step="the wheels were resolved together; does a --with PACKAGE need a program of its own?",
+                )
+
+    def run(self, words: Sequence[str], results: Path) -> int:
+        """Run a command in the suite's folder, show what it writes, and bring back what it left.
+
+        :raises LaunchError: where the user's session ended before the command did.
+        """
+        started = time.time()
+        try:
+            with ssh.connect(self._login) as shell:
+                console.say(f"{self._login.user}@{self._launched.file.nodes[0]}:{self._folder}$ {shlex.join(words)}")
+                return shell.attach(self._command(words), _show)
+        finally:
+            with signals.shielded():
+                self._fetch(results, started)
+
+    def _command(self, words: Sequence[str]) -> str:
+        facts = login_facts(self._launched, self.results)
+        told = self._launched.plan.suite_environment.render(facts)
+        if sys.stdout.isatty():
+            told["PY_COLORS"] = "1"
+        exports = "".join(f"export {name}={shlex.quote(value)}; " for name, value in told.items())
+        path = f"export VIRTUAL_ENV={self._venv} PATH={self._venv}/bin:$PATH; "
+        return f"cd {shlex.quote(str(self._folder))} && {path}{exports}exec {shlex.join(words)}"
+
+    def _fetch(self, results: Path, started: float) -> None:
+        """Bring back results, and what the suite wrote in its folder; a dead node still has its files."""
+        kept = results / store.LOGS_FOLDER / "suite"
+        for source, target, since in ((self.results, results, 0.0), (self._folder, kept, started)):
+            try:
+                chunks, _ = self._container.get_archive(str(source))
+                _unpack(chunks, target, since)
+            except (APIError, RequestException, OSError, tarfile.TarError) as error:
+                console.warn(f"{source} did not come back from the login node: {explain(error, 'copying').why}")
+
+
+def _requirements(plan: EnvironmentPlan, house: Wheelhouse) -> list[str]:
+    wheels = plan.images.node_wheels
+    if wheels is None:
+        raise LookupError("a suite on the login node has wheels planned")
+    subject = f"{WHEELS}/{house.editable.relative_to(house.path)}" if house.editable else wheels.subject.requirement
+    return [subject, *wheels.beside]
+
+
+def _archive(project: Path, files: Sequence[str], target: PurePosixPath, owner: tuple[int, int]) -> bytes:
+    """Return a tar archive of a project's files, below ``target``, belonging to ``owner`` (ids of user and group)."""
+
+    def owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        (entry.uid, entry.gid), entry.uname, entry.gname = owner, "", ""
+        return entry
+
+    names = [name for name in files if (project / name).is_file()]
+    # The home is there already; what is below it is made.
+    folders = {target.parent, target} | {target / it for name in names for it in PurePosixPath(name).parents}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
+        for folder in sorted(folders):
+            entry = tarfile.TarInfo(str(folder).lstrip("/"))
+            entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, int(time.time())
+            archive.addfile(owned(entry))
+        for name in names:
+            archive.add(project / name, str(target / name).lstrip("/"), recursive=False, filter=owned)
+    return buffer.getvalue()
+
+
+def _unpack(chunks: Iterator[bytes], target: Path, since: float) -> None:
+    """Unpack the regular files of an archive that are newer than a moment; the archive's own top folder is left out."""
+    with tempfile.TemporaryFile() as file:
+        for chunk in chunks:
+            file.write(chunk)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as archive:
+            for entry in archive:
+                inside = PurePosixPath(*PurePosixPath(entry.name).parts[1:])
+                wanted = entry.isfile() and entry.mtime >= int(since) and not _CACHES & set(inside.parts)
+                if wanted and (not since or entry.size <= _MOST_BYTES):
+                    entry.name = str(inside)
+                    archive.extract(entry, target, filter="data")
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

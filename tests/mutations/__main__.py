@@ -1,0 +1,167 @@
+"""Breaks product and cluster on purpose and shows which suite turns red: ``nox -s mutations -- [CELL] [--only NAME]``.
+
+For each mutation a cell is launched, something of it is broken, every suite is run against it up to its first failing
+test, and all is taken down. It ends with status 1 where a mutation turned no suite red, or turned it red for another
+reason than its own, and where the control row is not green.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from ci import paths
+from ci.engine.connection import explain
+from ci.environment.launching import Environment
+from ci.environment.plan import plan_environment
+from ci.errors import LaunchError, PyxisMatrixError, SelectionError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Matrix
+from ci.options import Options, Scope, add_to
+from ci.results import reportlog, store
+from ci.session import running
+from ci.session.handover import additions
+from ci.terminal import console, signals
+from tests.mutations.judging import Row, Verdict, judge, table
+from tests.mutations.mutations import MUTATIONS, Mutation
+from tests.mutations.suites import suites_of
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the mutations; return an exit code."""
+    parser = argparse.ArgumentParser(
+        prog="nox -s mutations --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cell", nargs="?", metavar="CELL", help="where (default: the embedded cell of the group smoke)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="only this mutation; may be given more than once"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of the mutations")
+    add_to(parser, Scope.IMAGES, Scope.RESULT)
+    asked = parser.parse_args(arguments)
+    try:
+        with signals.handled():
+            signals.follow_parent()
+            return _run(asked)
+    except PyxisMatrixError as error:
+        return _failed(error)
+    except (DockerException, RequestException) as error:
+        return _failed(explain(error, "what the mutations asked of it"))
+    except OSError as error:
+        return _failed(paths.refused(error))
+    except signals.Interrupted as stop:
+        console.fail(str(stop))
+        return stop.exit_code
+
+
+def _failed(error: PyxisMatrixError) -> int:
+    console.fail(error)
+    return error.exit_code
+
+
+def _run(asked: argparse.Namespace) -> int:
+    matrix = loading.load()
+    cell = matrix.cell(asked.cell, Arch.host()) if asked.cell else _usual(matrix)
+    chosen = select(cell, asked.only)
+    if asked.list:
+        sys.stdout.write("".join(f"{mutation.name}\n" for mutation in chosen))
+        return 0
+    options = Options.of(asked)
+    suites = suites_of(cell)
+    rows: list[Row] = []
+    for mutation in chosen:
+        with console.step(f"mutation: {mutation.name}"):
+            rows.append(_row(mutation, cell, matrix, options))
+        for verdict in rows[-1].verdicts:
+            console.say(f"{verdict.suite}: {verdict}")
+        if rows[-1].problem:
+            console.warn(f"{mutation.name}: {rows[-1].problem}")
+    text = table(rows, list(suites))
+    (paths.make_directory(options.results / options.run / cell.id) / "mutations.md").write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return 1 if any(row.problem for row in rows) else 0
+
+
+def _usual(matrix: Matrix) -> Cell:
+    return next(cell for cell in matrix.cells("smoke", Arch.host()) if cell.runtime is Runtime.EMBEDDED)
+
+
+def select(cell: Cell, only: Sequence[str]) -> tuple[Mutation, ...]:
+    """Return the mutations that are asked for, of those that fit a cell; all of them where none is named."""
+    fitting = {mutation.name: mutation for mutation in MUTATIONS if mutation.fits(cell)}
+    if unknown := [name for name in only if name not in fitting]:
+        raise SelectionError(
+            f"no mutation of {cell.id} is called {' or '.join(unknown)}",
+            why=f"there are: {', '.join(fitting)}",
+            next_step="nox -s mutations -- --list",
+        )
+    return tuple(mutation for name, mutation in fitting.items() if not only or name in only)
+
+
+def _row(mutation: Mutation, cell: Cell, matrix: Matrix, options: Options) -> Row:
+    """Launch the cell, break it, and run the suites against it."""
+    name = f"mutation-{mutation.name.replace(' ', '-')}"
+    plan = plan_environment(cell, matrix, replace(options, name=name))
+    with running.opened(plan) as launched:
+        _break(mutation, launched)
+        return Row(
+            mutation=mutation,
+            verdicts=tuple(
+                _verdict(mutation, suite, files, launched)
+                for suite, files in suites_of(cell).items()
+                if mutation.concerns(suite)
+            ),
+        )
+
+
+def _break(mutation: Mutation, launched: Environment) -> None:
+    for name in launched.plan.names.nodes if mutation.nodes else ():
+        _inside(launched, name, mutation.nodes)
+    if mutation.registry:
+        _inside(launched, launched.plan.names.registry, mutation.registry)
+    if mutation.environment:
+        mutation.environment(launched)
+
+
+def _inside(launched: Environment, container: str, script: str) -> None:
+    """Run a script by root's shell in a container; it has to succeed, for else nothing is broken."""
+    done = subprocess.run(
+        [launched.file.engine_client, "exec", "--user", "root", container, "/bin/sh", "-e", "-c", script],
+        env={**os.environ, **launched.file.engine_environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LaunchError(
+            "a mutation could not be made", where=f"{container}: {script}", why=f"{done.stdout}{done.stderr}"
+        )
+
+
+def _verdict(mutation: Mutation, suite: str, files: Sequence[str], launched: Environment) -> Verdict:
+    """Run a suite up to its first failing test."""
+    folder = paths.make_directory(launched.plan.options.folder(launched.plan.cell))
+    log = folder / f"{suite}-{store.REPORT_LOG_FILE}"
+    command = [sys.executable, "-m", "pytest", "-x", *(("-p", mutation.plugin) if mutation.plugin else ())]
+    with console.step(suite):
+        done = console.call(
+            [*command, *files, *reportlog.options(log)],
+            env={**os.environ, **additions(launched, os.environ)},
+            log=Path(folder) / f"{suite}.log",
+        )
+    if mutation.log:
+        mutation.log(log)
+    return judge(mutation, suite, log, done.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

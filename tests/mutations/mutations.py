@@ -1,0 +1,273 @@
+"""What is broken on purpose, and the words that whoever notices it has to say.
+
+Each mutation is one lie or one outage of the product (plugin, enroot, Slurm, registry, pytest's report) in an
+environment that was usable a moment ago. A suite that stays green on it proves less than its name says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import json
+from pathlib import Path
+
+from ci.environment.launching import Environment
+from ci.matrix.cells import Cell, Runtime
+from ci.results.outcomes import Outcome
+from tests.mutations import images
+
+CONTROL = "nothing changed"
+"""Name of the row in which nothing is broken: where that is not green, red proves nothing."""
+
+_CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
+_REAL_SRUN = "/usr/local/lib/real/srun"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """One thing that is broken once the environment is usable; all parts that are given are done, in this order."""
+
+    name: str
+    says: str
+    """A regular expression: what a red suite has to say (first failing test, or why there is none), or it is red for
+    another reason."""
+    nodes: str = ""
+    """What root's shell does on every node."""
+    registry: str = ""
+    """What root's shell does in the registry's container."""
+    environment: Callable[[Environment], None] | None = None
+    """What is done from the host."""
+    plugin: str = ""
+    """A pytest plugin that the suite is run with."""
+    log: Callable[[Path], None] | None = None
+    """What happens to pytest's report log before it is read."""
+    outcomes: frozenset[Outcome] = frozenset({Outcome.FAILED, Outcome.ERROR})
+    """What the suite may come to, to have noticed it."""
+    runtimes: frozenset[Runtime] = _CONTAINERS
+    suites: frozenset[str] = frozenset()
+    """The suites that it is for, where it is not for all."""
+
+    def fits(self, cell: Cell) -> bool:
+        """Whether the cell has what is broken here."""
+        return cell.runtime in self.runtimes
+
+    def concerns(self, suite: str) -> bool:
+        """Whether a suite is run on it."""
+        return not self.suites or suite in self.suites
+
+
+def _instead_of_srun(script: str) -> str:
+    """Return what puts a bash script in the place of srun; ``$srun`` is the real one."""
+    return (
+        f"mkdir -p {Path(_REAL_SRUN).parent} && srun=$(command -v srun) && mv $srun {_REAL_SRUN}\n"
+        f"cat > $srun <<'END_OF_SRUN'\n#!/bin/bash\nsrun={_REAL_SRUN}\n{script}\nEND_OF_SRUN\nchmod 755 $srun"
+    )
+
+
+def _srun_with(rewritten: str) -> str:
+    """Return what has srun's words rewritten, one by one, by the arms of a bash ``case``."""
+    return _instead_of_srun(
+        f'words=()\nfor word; do case $word in {rewritten} *) words+=("$word");; esac; done\nexec $srun "${{words[@]}}"'
+    )
+
+
+def _without_hooks(*hooks: str) -> str:
+    """Return what takes hooks from the SPANK plugin.
+
+    Slurm looks a hook up by its name. Under another name of the same length it is not found, and a plugin need not have
+    it: nothing is said, and the plugin goes on taking its options.
+    """
+    names = "|".join(hooks)
+    return (
+        "plugin=$(sed -n 's/^required *//p' /etc/slurm/plugstack.conf.d/*.conf) && test -f \"$plugin\" &&\n"
+        f"LC_ALL=C sed -i -E 's/slurm_spank_({names})/xlurm_spank_\\1/g' \"$plugin\""
+    )
+
+
+def _removed(log: Path) -> None:
+    log.unlink()
+
+
+def _cut(log: Path) -> None:
+    content = log.read_bytes()
+    log.write_bytes(content[: len(content) // 2])
+
+
+def _passed_only(log: Path) -> None:
+    """Keep of a log what a pytest that ended in its first test would have written, up to a whole line."""
+    kept = []
+    for line in log.read_bytes().splitlines(keepends=True):
+        kept.append(line)
+        if json.loads(line).get("when") == "teardown":
+            break
+    log.write_bytes(b"".join(kept))
+
+
+# The container is set up in these, and taken down in those.
+_STARTING = ("user_init", "task_init", "task_post_fork")
+_ENDING = ("task_exit", "exit")
+
+_OUTAGES = (
+    Mutation(
+        name="plugin not loaded",
+        nodes="for file in /etc/slurm/plugstack.conf.d/*.conf; do : > $file; done",
+        says="unrecognized option",
+    ),
+    Mutation(
+        name="munge dead",
+        nodes="rm /run/munge/munge.socket.2",  # killing it would end the whole node: its entry script sees to that
+        says="[Mm]unge",
+        runtimes=frozenset(Runtime),
+    ),
+    Mutation(
+        name="controller down",
+        nodes="kill -STOP $(pidof slurmctld)",
+        says="Unable to contact slurm controller|Socket timed out|no answer within|has not ended",
+        runtimes=frozenset(Runtime),
+    ),
+    Mutation(
+        name="slurmd down",
+        nodes="kill -STOP $(pidof slurmd)",
+        says="Socket timed out|NODE_FAIL|has not ended",
+        runtimes=frozenset(Runtime),
+    ),
+    Mutation(
+        name="prolog fails",
+        nodes="echo Prolog=/bin/false >> /etc/slurm/slurm.conf && scontrol reconfigure",
+        says="[Pp]rolog|has not ended",
+        runtimes=frozenset(Runtime),
+    ),
+    Mutation(
+        name="home not writable",
+        nodes="chown -R root:root /home && chmod -R a-w /home",
+        says="Permission denied",
+        runtimes=frozenset(Runtime),
+    ),
+    Mutation(
+        name="data folder full",
+        nodes=(
+            "for folder in cache data tmp; do\n"
+            "    mount -t tmpfs -o mode=1777,size=64k full /var/lib/enroot-data/$folder\ndone"
+        ),
+        says="No space left on device",
+    ),
+    Mutation(
+        name="registry empty",
+        registry="rm -rf /var/lib/registry/docker",
+        says="MANIFEST_UNKNOWN|manifest unknown|404",
+    ),
+)
+
+_LIES = (
+    Mutation(
+        name="plugin takes its options and does nothing",
+        nodes=_without_hooks(*_STARTING, *_ENDING),
+        says="No such file or directory|did not run inside|No module named",
+    ),
+    Mutation(
+        name="plugin does nothing and the node has the marker",
+        nodes=f"{_without_hooks(*_STARTING, *_ENDING)}\necho 'pyxis-matrix job image' > /etc/pyxis-matrix-image",
+        says="the node itself has the marker|did not run inside|No such file or directory|No module named",
+    ),
+    Mutation(
+        name="plugin leaves its containers behind",
+        nodes=_without_hooks(*_ENDING),
+        says="pyxis_|left",
+    ),
+    Mutation(
+        name="enroot is true",
+        nodes="ln -sf /bin/true $(command -v enroot)",
+        says="enroot|did not run inside|No such file",
+    ),
+    Mutation(
+        name="srun drops its exit status",
+        nodes=_instead_of_srun('$srun "$@"\nexit 0'),
+        says="assert 0 |exit status 0",
+    ),
+    Mutation(
+        name="srun drops standard output",
+        nodes=_instead_of_srun('exec $srun "$@" > /dev/null'),
+        says="did not run inside|''|IndexError",
+    ),
+    Mutation(
+        name="srun runs one image whatever is asked for",
+        nodes=_srun_with('--container-image=*) words+=("--container-image=$(cat /etc/one-image)");;'),
+        environment=images.name_one,
+        says="did not run inside|No such file",
+    ),
+    Mutation(
+        name="images without their marker",
+        environment=images.without_marker,
+        plugin="tests.mutations.plugins.no_marker",
+        says="No such file or directory|did not run inside",
+    ),
+)
+
+# An option that is taken and has no effect. What is asked for by sbatch goes past srun's words, and stays as it is.
+_DROPPED = tuple(
+    Mutation(
+        name=f"srun drops {option}",
+        nodes=_srun_with(f"{option}|{option}=*);;"),
+        says=option,
+        suites=frozenset({"pyxis_conformance"}),
+    )
+    for option in (
+        "--container-mounts",
+        "--container-workdir",
+        "--container-name",
+        "--container-save",
+        "--container-mount-home",
+        "--no-container-mount-home",
+        "--container-remap-root",
+        "--no-container-remap-root",
+        "--container-entrypoint",
+        "--no-container-entrypoint",
+        "--container-writable",
+        "--container-readonly",
+        "--container-env",
+    )
+)
+
+# What stands between a suite and its result. One suite is enough: they all go the same way.
+_ERROR = frozenset({Outcome.ERROR})
+_ONE = frozenset({"pyxis_basic", "legacy_integration"})
+_RESULTS = (
+    Mutation(
+        name="report log removed",
+        log=_removed,
+        says="never began",
+        outcomes=_ERROR,
+        suites=_ONE,
+        runtimes=frozenset(Runtime),
+    ),
+    Mutation(
+        name="report log cut",
+        log=_cut,
+        says="did not finish|is invalid",
+        outcomes=_ERROR,
+        suites=_ONE,
+        runtimes=frozenset(Runtime),
+    ),
+    Mutation(
+        name="report log ends after the first test",
+        log=_passed_only,
+        says="did not finish",
+        outcomes=_ERROR,
+        suites=_ONE,
+        runtimes=frozenset(Runtime),
+    ),
+    Mutation(
+        name="pytest killed",
+        plugin="tests.mutations.plugins.killed",
+        says="did not finish.*SIGKILL",
+        outcomes=_ERROR,
+        suites=_ONE,
+        runtimes=frozenset(Runtime),
+    ),
+)
+
+MUTATIONS = (
+    Mutation(name=CONTROL, says="", runtimes=frozenset(Runtime)),
+    *_OUTAGES,
+    *_LIES,
+    *_DROPPED,
+    *_RESULTS,
+)

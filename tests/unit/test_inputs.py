@@ -1,0 +1,68 @@
+"""What a person names of this machine: suites and host names; checkouts are in test_subject.py."""
+
+from pathlib import Path
+import socket
+
+import pytest
+
+from ci import inputs
+from ci.errors import SelectionError
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a project with a suite two folders down."""
+    tests = tmp_path / "project/tests/integration"
+    tests.mkdir(parents=True)
+    (tests / "test_jobs.py").touch()
+    (tmp_path / "project/pyproject.toml").touch()
+    return tmp_path / "project"
+
+
+def test_a_suite_is_run_in_the_folder_of_its_project(project: Path) -> None:
+    found = inputs.own_suite(project / "tests/integration")
+    assert (found.project, found.tests, found.name) == (project, "tests/integration", "integration")
+    assert inputs.own_suite(project / "tests/integration/test_jobs.py").tests == "tests/integration/test_jobs.py"
+    assert inputs.own_suite(project).tests == "."
+
+
+def test_a_suite_without_a_project_is_run_in_its_own_folder(project: Path) -> None:
+    (project / "pyproject.toml").unlink()
+    tests = project / "tests/integration"
+    assert inputs.own_suite(tests).project == tests
+    assert inputs.own_suite(tests / "test_jobs.py").project == tests
+
+
+def test_what_is_no_suite_is_refused_with_the_reason(project: Path) -> None:
+    empty, other = project / "empty", project / "other"
+    for folder in (empty, other):
+        folder.mkdir()
+    (other / "notes.txt").touch()
+    for path, why in {
+        project / "absent": "no such file or directory",
+        empty: "the folder is empty",
+        other: r"it holds no test_\*\.py",
+        other / "notes.txt": r"it holds no test_\*\.py",
+    }.items():
+        with pytest.raises(SelectionError, match=why):
+            inputs.own_suite(path)
+    assert inputs.own_suite(other, pytest=False).path == other  # a command of its own may be anything
+
+
+def test_a_second_name_of_the_registry_leads_to_loopback_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"here": ["127.0.0.1"], "both": ["127.0.0.1", "10.0.0.7"], "debian": ["127.0.1.1"]}
+
+    def getaddrinfo(name: str, *_more: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        if name not in answers:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(2, 1, 6, "", (address, 0)) for address in answers[name]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    inputs.check_registry_name("here")
+    for name, why in {
+        "both": r"leads to 10\.0\.0\.7, 127\.0\.0\.1",
+        "debian": r"leads to 127\.0\.1\.1",
+        "registry": "Name or service not known",
+    }.items():
+        with pytest.raises(SelectionError, match=why):
+            inputs.check_registry_name(name)

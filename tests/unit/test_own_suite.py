@@ -1,0 +1,156 @@
+"""What a suite of somebody's own asks of an environment: users, names, wheels; and how it gets to the login node."""
+
+from dataclasses import replace
+import io
+from pathlib import Path, PurePosixPath
+import tarfile
+
+import pytest
+
+from ci.environment import users
+from ci.environment.cluster import Cluster
+from ci.environment.launching import Environment
+from ci.environment.plan import EnvironmentPlan, plan_environment
+from ci.environment_file import EnvironmentFile, Login
+from ci.images.subject import Wheelhouse
+from ci.matrix import loading
+from ci.matrix.model import SuiteEnvironment
+from ci.option_values import RunsOn
+from ci.options import Options
+from ci.session import on_login
+from ci.session.handover import facts, login_facts
+
+CELL = "slurm22.05-embedded-amd64"
+
+
+def planned(**options: object) -> EnvironmentPlan:
+    rows = loading.load()
+    return plan_environment(rows.cell(CELL), rows, Options(**options))  # type: ignore[arg-type]
+
+
+def test_the_user_of_the_image_needs_nothing_to_be_made() -> None:
+    for options in (Options(), Options(user="tester", password="x")):  # noqa: S106 - made up
+        assert users.files(options, "x") == {}
+        assert users.variables(options) == {}
+        assert users.logins(options) == ("tester", "tester2")
+
+
+def test_another_user_is_made_by_the_entry_scripts_own_hook_and_may_enter() -> None:
+    asked = Options(user="alice")
+    made = users.files(asked, "pass:word")
+    assert users.variables(asked) == {"JOB_USER": "alice"}
+    assert users.logins(asked) == ("tester", "tester2", "alice")
+    secret = made["/etc/pyxis-matrix/job-user"]
+    assert (secret.content, secret.mode) == (b"alice:pass:word\n", 0o600)
+    assert made["/etc/ssh/sshd_config.d/06-job-user.conf"].content == b"AllowUsers alice\n"
+    assert b"pass:word" not in made["/usr/local/lib/node-entrypoint.d/05-job-user.sh"].content
+    assert "/etc/pyxis-matrix/job-user" not in users.files(asked, "")
+
+
+def test_names_that_were_chosen_stand_in_the_plan() -> None:
+    plain, chosen = planned(nodes=2), planned(nodes=2, container_name="theirs", registry_name="registry")
+    assert chosen.names.nodes == ("theirs", plain.names.nodes[1].replace(plain.options.run, chosen.options.run))
+    # On the nodes `registry` is their own loopback then, and the forwarder must not lead to itself.
+    assert (plain.names.registry_hostname, chosen.names.registry_hostname) == ("registry", "image-registry")
+    assert planned(registry_name="other").names.registry_hostname == "registry"
+
+
+def test_nodes_hold_wheels_only_for_who_asks() -> None:
+    assert planned().images.node_wheels is None
+    assert planned(beside=("numpy",)).images.node_wheels is None  # installed on this machine
+    login = planned(on=RunsOn.LOGIN, suite=Path("/theirs"), beside=("numpy",)).images.node_wheels
+    assert login
+    assert "numpy" in login.beside
+    assert any(it.startswith("pytest>=") for it in login.beside)
+    asked = planned(node_package=("numpy",)).images.node_wheels
+    assert asked
+    assert asked.beside == ("numpy", "pip", "setuptools", "wheel")
+
+
+def test_a_checkout_is_installed_on_the_login_node_from_its_editable_wheel(tmp_path: Path) -> None:
+    plan = planned(on=RunsOn.LOGIN, suite=Path("/theirs"))
+    house = Wheelhouse(path=tmp_path, requirements=(), fingerprint="", wheels=(), size=0)
+    assert on_login._requirements(plan, house)[0] == "slurm-sdk==0.4.6"  # noqa: SLF001
+    editable = replace(house, editable=tmp_path / "editable/x.whl")
+    assert on_login._requirements(plan, editable)[0] == "/home/.wheels/editable/x.whl"  # noqa: SLF001
+
+
+def test_the_suites_files_belong_to_the_job_user(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "tests/test_x.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = ["pyproject.toml", "tests/test_x.py", "tests/was-removed.py"]
+    packed = on_login._archive(tmp_path, names, PurePosixPath("/home/alice/suite/theirs"), (1002, 1003))  # noqa: SLF001
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        entries = archive.getmembers()
+    root = "home/alice/suite"
+    folders = [root, f"{root}/theirs", f"{root}/theirs/tests"]
+    assert [entry.name for entry in entries if entry.isdir()] == folders
+    files = {entry.name for entry in entries if entry.isfile()}
+    assert files == {f"{root}/theirs/pyproject.toml", f"{root}/theirs/tests/test_x.py"}
+    assert {(entry.uid, entry.gid) for entry in entries} == {(1002, 1003)}
+
+
+def archive_of(*entries: tuple[str, int, int]) -> bytes:
+    """Return an archive as the engine gives it: name, age and size of each file, below a top folder."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, when, size in entries:
+            entry = tarfile.TarInfo(f"theirs/{name}")
+            entry.mtime, entry.size = when, size
+            archive.addfile(entry, io.BytesIO(b"x" * size))
+    return buffer.getvalue()
+
+
+def test_what_the_suite_wrote_comes_back_and_its_own_files_do_not(tmp_path: Path) -> None:
+    packed = archive_of(
+        ("test_x.py", 100, 1),
+        ("slurm-1.out", 200, 1),
+        ("sub/log.txt", 201, 1),
+        ("core", 200, 11 * 1024**2),
+        ("__pycache__/x.pyc", 200, 1),
+    )
+    on_login._unpack(iter([packed[:700], packed[700:]]), tmp_path, 200.5)  # noqa: SLF001
+    assert sorted(it.relative_to(tmp_path).as_posix() for it in tmp_path.rglob("*") if it.is_file()) == [
+        "slurm-1.out",
+        "sub/log.txt",
+    ]
+
+
+def test_an_archive_can_not_write_elsewhere(tmp_path: Path) -> None:
+    target = tmp_path / "results"
+    target.mkdir()
+    with pytest.raises(tarfile.FilterError):
+        on_login._unpack(iter([archive_of(("../../out", 1, 1))]), target, 0)  # noqa: SLF001
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_facts_of_the_host_that_do_not_hold_on_the_login_node_are_not_told(tmp_path: Path) -> None:
+    login = Login(
+        host="127.0.0.1", port=4711, user="alice", password="", private_key="/k", known_hosts="/h", home="/s/home"
+    )
+    file = EnvironmentFile(
+        run="r",
+        cell=CELL,
+        suite="theirs",
+        runtime="embedded",
+        arch="amd64",
+        slurm="22.05",
+        nodes=("n1",),
+        containers=("theirs",),
+        login=login,
+        second_user="tester2",
+        registry="localhost:5000",
+        registry_name="registry:5000",
+        engine_client="/bin/docker",
+        results=str(tmp_path),
+    )
+    launched = Environment(plan=planned(), file=file, path=tmp_path / "environment.json", cluster=Cluster(nodes=()))
+    here, there = facts(launched), login_facts(launched, PurePosixPath("/home/alice/.suite-results"))
+    assert here.keys() == there.keys() == set(SuiteEnvironment.FACTS)
+    assert (here["container"], here["registry-name"], here["results"]) == ("theirs", "registry:5000", str(tmp_path))
+    assert {name for name, value in there.items() if value is None and here[name]} == {
+        *("private-key", "known-hosts", "container", "environment-file")
+    }
+    assert (there["host"], there["port"], there["home"]) == ("n1", "22", "/home/alice")
+    assert there["results"] == "/home/alice/.suite-results"
