@@ -5,6 +5,7 @@ killed run can always be removed, and objects of others are never touched.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 import io
 import os
@@ -77,13 +78,13 @@ class Engine:
         return Arch.parse(str(self.api.version()["Arch"]))
 
     def local_name(self, name: str) -> str:
-        """Return the name that the engine's API wants for a local image.
+        """Return the name under which the engine's API knows an image; those that this project makes have two.
 
-        Podman's API takes a name without a host for one of Docker Hub; what is made here has the host ``localhost``.
+        Podman's client puts what it builds under the host ``localhost``, and finds it without. Podman's API takes a
+        name without a host for one of Docker Hub.
         """
-        host, slash, _ = name.partition("/")
-        has_host = slash and (host == "localhost" or "." in host or ":" in host)
-        return name if self.found.kind == "docker" or has_host else f"localhost/{name}"
+        made_here = name.startswith(f"{LABEL}/")
+        return f"localhost/{name}" if made_here and self.found.kind == "podman" else name
 
     def image(self, name: str) -> "Image":
         """Return a local image; docker-py's ``ImageNotFound`` if there is none of that name."""
@@ -219,7 +220,7 @@ class Engine:
 
     def remove(self, container: "Container") -> None:
         """Kill and remove a container with its anonymous volumes."""
-        _gone(container.name or "", lambda: container.remove(force=True, v=True))
+        _gone(container.name or "", lambda: _kill_and_remove(container))
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume."""
@@ -242,22 +243,24 @@ class Engine:
         _gone(name, lambda: self.api.images.remove(name))
 
 
-def names_below(api: docker.DockerClient, prefix: str) -> list[str]:
-    """Return the names of local images that start with ``prefix``."""
+def names_below(
+    api: docker.DockerClient, prefix: str, kinds: tuple[str, ...] = ("RepoTags", "RepoDigests")
+) -> list[str]:
+    """Return the names of local images that start with ``prefix``, those with a tag before those with a digest."""
     # The plain list: docker-py's objects would look up each image again, and others may remove some meanwhile.
     images: list[dict[str, Any]] = api.api.images()
-    # Digests too: an image whose tag was moved to a newer one has only its digest.
-    names: list[str] = [
-        name for key in ("RepoTags", "RepoDigests") for image in images for name in image.get(key) or ()
-    ]
+    names: list[str] = [name for kind in kinds for image in images for name in image.get(kind) or ()]
     return [name for name in names if name.startswith(prefix)]
 
 
 def untag(api: docker.DockerClient, prefix: str) -> list[str]:
     """Remove the local images whose names start with ``prefix``; return the names."""
     removed = []
-    for tag in names_below(api, prefix):
-        removed += _gone(tag, lambda it=tag: api.images.remove(it, noprune=False))
+    # Digests too: an image whose tag was moved to a newer one has only its digest. They are asked for when the tags are
+    # gone: Podman's go with them, and it takes one of an image that has other names for the whole image.
+    for kind in ("RepoTags", "RepoDigests"):
+        for name in names_below(api, prefix, (kind,)):
+            removed += _gone(name, lambda it=name: api.images.remove(it, noprune=False))
     return removed
 
 
@@ -284,11 +287,12 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
             ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
             hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
             removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
-        removed += _gone(container.name or container.id or "", lambda it=container: it.remove(force=True, v=True))
+        removed += _gone(container.name or container.id or "", lambda it=container: _kill_and_remove(it))
     for image in api.api.images(filters=query):  # as in `names_below`
         # Images that are built upon it inherit the label, and have names of their own.
         name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
-        if name in (image.get("RepoTags") or ()):
+        # Podman says the whole name.
+        if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()):
             removed += _gone(name, lambda it=name: api.images.remove(it))
     for network in api.networks.list(filters=query):
         removed += _gone(network.name or "", network.remove)
@@ -317,6 +321,13 @@ def explain(error: Exception, doing: str) -> PyxisMatrixError:
     if disk_is_full(text):
         return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
     return LaunchError(f"the engine refused: {doing}", why=text, next_step="docker info")
+
+
+def _kill_and_remove(container: "Container") -> None:
+    # Removing it by force is enough for Docker; Podman first asks it to end, and waits ten seconds for that.
+    with suppress(APIError):  # it does not run
+        container.kill()
+    container.remove(force=True, v=True)
 
 
 def _gone(name: str, remove: Any) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped

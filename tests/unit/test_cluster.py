@@ -270,7 +270,7 @@ def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any
         network="network",
     )
     keys = cluster.Secrets(munge_key=b"", host_key=key, user_key=key)
-    cluster.start(place, plan, image="image", keys=keys, registry_port=None)
+    cluster.start(place, plan, image="pyxis-matrix/image", keys=keys, registry_port=None)
     return asked
 
 
@@ -292,7 +292,7 @@ def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
 def test_podman_is_asked_in_its_own_words_for_an_unmasked_proc_and_for_an_image_of_this_machine(rows: Matrix) -> None:
     cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
     docker, podman = (started(planned(rows, cell), kind) for kind in ("docker", "podman"))
-    assert (docker["image"], podman["image"]) == ("image", "localhost/image")
+    assert (docker["image"], podman["image"]) == ("pyxis-matrix/image", "localhost/pyxis-matrix/image")
     assert podman["host_config"]["SecurityOpt"] == [*docker["host_config"]["SecurityOpt"], "unmask=ALL"]
     assert "MaskedPaths" not in podman["host_config"]
 

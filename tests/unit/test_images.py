@@ -274,21 +274,6 @@ def test_the_origin_of_a_pulled_base_is_where_it_was_pulled_from_and_not_its_loc
     assert origin({"RepoDigests": digests}) == f"pulled docker.io/library/debian@{DIGEST}"
 
 
-@pytest.mark.parametrize(
-    ("name", "podmans"),
-    [
-        ("pyxis-matrix/base:1", "localhost/pyxis-matrix/base:1"),
-        ("base:1", "localhost/base:1"),
-        ("localhost:5000/test/it:1", "localhost:5000/test/it:1"),
-        ("localhost/it:1", "localhost/it:1"),
-        ("registry.example/it:1", "registry.example/it:1"),
-    ],
-)
-def test_podman_has_local_images_under_localhost(name: str, podmans: str) -> None:
-    assert engine_with(Store(), "podman").local_name(name) == podmans
-    assert engine_with(Store(), "docker").local_name(name) == name
-
-
 def test_the_packages_of_a_root_are_read_from_its_archive(tmp_path: Path) -> None:
     zlib, apt = "Package: zlib1g\nStatus: ok\nVersion: 1:1.3\n", "Package: apt\nVersion: 3.0\nConffiles:\n /x 1\n"
     status = f"{zlib}\n{apt}"

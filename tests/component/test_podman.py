@@ -1,0 +1,123 @@
+"""Podman as engine: it starts a cluster, its client builds and pushes an image, and a job runs in that."""
+
+from collections.abc import Iterator
+import os
+from pathlib import Path
+import shutil
+import subprocess
+
+import pytest
+
+from ci.artefacts.sources import Sources
+from ci.engine.connection import Engine, connect
+from ci.environment import launching
+from ci.environment.launching import Environment
+from ci.environment.plan import plan_environment
+from ci.environment.registry_client import V2S2, RegistryClient
+from ci.images.building import Builder
+from ci.matrix.arch import Arch
+from ci.matrix.model import Matrix
+from ci.options import Options
+from ci.terminal.console import Timings
+from tests.component.conftest import SUITE, new_run
+from tests.component.weather import left_behind, until
+from tests.support.cluster import Node, shell
+from tests.support.enroot import enroot_form
+from tests.support.markers import TEST_MARKER
+
+EMBEDDED = f"slurm22.05-embedded-{Arch.host()}"
+_ROOT = 0
+# Podman gives containers as many open files as there can be. Where root itself is held down (in a sandbox, in a
+# container) that is refused: "error setting rlimit type 7: operation not permitted".
+_SETTINGS = """\
+[containers]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+"""
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Return this machine's Podman, with its images, behind a socket of the tests' own."""
+    program = shutil.which("podman")
+    if program is None:
+        pytest.skip("Podman is not installed: apt-get install podman (it runs beside Docker)")
+    if os.getuid() != _ROOT:
+        pytest.skip("these tests are for Podman with root's rights: run them as root")
+    folder = tmp_path_factory.mktemp("podman")
+    socket = folder / "podman.sock"
+    settings = folder / "containers.conf"
+    settings.write_text(_SETTINGS, encoding="utf-8")
+    environ = {**os.environ, "CONTAINERS_CONF": str(settings)}
+    command = [program, "system", "service", "--time=0", f"unix://{socket}"]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as service:
+        try:
+            until("Podman's socket", socket.exists)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("DOCKER_HOST", f"unix://{socket}")
+                found = connect()
+            assert found.found.kind == "podman"
+            yield found
+        finally:
+            service.terminate()
+
+
+@pytest.fixture(scope="module")
+def podmans(podman: Engine, rows: Matrix, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """Return a container cell of two nodes that Podman started; nothing but images may be left of it."""
+    folder, run = tmp_path_factory.mktemp("run"), new_run()
+    plan = plan_environment(rows.cell(EMBEDDED), rows, Options(run=run, name=SUITE, results=folder, nodes=2))
+    images = Builder(podman, Sources.from_environment(), logs=folder).build(plan.images)
+    with launching.launch(podman, plan, images, timings=Timings()) as up:
+        yield up
+    assert left_behind(podman.api, run) == []
+    # What was pushed lost the name that it was pushed under, and nothing else.
+    assert images.job
+    assert podman.image(images.job.tag).tags == [podman.local_name(images.job.tag)]
+
+
+def client(up: Environment, name: str, *words: str) -> str:
+    """Run a program of the folder that suites have first on PATH; return what it wrote."""
+    file = up.file
+    done = subprocess.run(
+        [Path(file.engine_client).with_name(name), *words],
+        env={**os.environ, **file.engine_environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["podman", "docker"])
+def test_jobs_on_all_nodes_run_in_an_image_that_the_client_built_and_pushed(
+    podmans: Environment, tmp_path: Path, name: str
+) -> None:
+    """Also for a subject that calls ``docker``, whatever else has that name on this machine."""
+    file = podmans.file
+    assert "podman version" in client(podmans, name, "--version")
+    reference = f"{file.registry}/test/{name}:1"
+    text = f"built by {name} in {file.run}"
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {file.job_image}\nRUN echo '{text}' > {TEST_MARKER}\n", encoding="utf-8"
+    )
+    client(podmans, name, "build", "--tag", reference, "--platform", Arch(file.arch).platform, str(tmp_path))
+    client(podmans, name, "push", "--tls-verify=false", reference)
+    with shell(file) as login:
+        done = login.srun("--nodes=2", "cat", TEST_MARKER, image=enroot_form(reference))
+    assert done.stdout.splitlines() == [text, text]
+
+
+def test_images_are_pushed_in_the_format_that_real_enroot_asks_for(podmans: Environment) -> None:
+    file = podmans.file
+    assert file.registry
+    assert file.job_reference
+    repository, tag = file.job_reference.removeprefix(f"{file.registry}/").split(":")
+    assert RegistryClient(file.registry).manifest(repository, tag, V2S2).headers["Content-Type"] == V2S2
+
+
+def test_no_path_of_proc_is_masked_on_a_node(podmans: Environment) -> None:
+    """A masked /proc can't be mounted again in a user namespace, and that is how containers start."""
+    done = Node.of(podmans.file).run("grep -c ' /proc/' /proc/self/mountinfo", user=podmans.file.login.user)
+    assert done.stdout.strip() == "0", str(done)

@@ -1,0 +1,167 @@
+"""What is asked of Docker and of Podman, where the two want to be asked in different words."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from docker.errors import APIError
+import pytest
+
+from ci.engine.build_client import BuildClient
+from ci.engine.connection import Engine, untag
+from ci.engine.finding import EngineKind, FoundEngine
+from ci.errors import LaunchError
+from ci.terminal import console
+from ci.terminal.processes import Completed
+
+REFERENCE = "localhost:5000/test/it:1"
+
+
+class Images:
+    """The images of an engine, by their names; it remembers what it was asked for."""
+
+    def __init__(self, *images: dict[str, list[str] | None], digests_go_with_tags: bool = False) -> None:
+        """Have these images.
+
+        :param digests_go_with_tags: as in Podman, where a digest that outlives its tag can't be.
+        """
+        self.images = list(images)
+        self.digests_go_with_tags = digests_go_with_tags
+        self.removed: list[str] = []
+        self.asked: dict[str, str] = {}
+        self.answers = [{"status": "Pushed"}]
+
+    def listed(self) -> list[dict[str, list[str] | None]]:
+        """Return them as the API lists them."""
+        return [{key: list(names) if names else None for key, names in image.items()} for image in self.images]
+
+    def remove(self, name: str, *, noprune: bool) -> None:
+        """Take a name away."""
+        assert not noprune
+        self.removed.append(name)
+        for image in self.images:
+            for names in image.values():
+                if names and name in names:
+                    names.remove(name)
+            if self.digests_go_with_tags:
+                repository = name.rpartition(":")[0]
+                image["RepoDigests"] = [it for it in image["RepoDigests"] or () if not it.startswith(repository)]
+
+    def push(self, repository: str, *, tag: str, stream: bool, decode: bool) -> list[dict[str, str]]:
+        """Say how a push went."""
+        assert stream
+        assert decode
+        self.asked = {"repository": repository, "tag": tag}
+        return self.answers
+
+    def import_image(self, **asked: Any) -> str:  # noqa: ANN401 - as docker-py
+        """Remember what was asked."""
+        self.asked = asked
+        return "sha256:1"
+
+
+def client_of(images: Images) -> Any:  # noqa: ANN401 - docker-py's client is untyped
+    return SimpleNamespace(api=SimpleNamespace(images=images.listed, import_image=images.import_image), images=images)
+
+
+def engine(images: Images, kind: EngineKind) -> Engine:
+    path = Path("/usr/bin") / kind
+    return Engine(
+        api=client_of(images),
+        found=FoundEngine(url="unix:///e.sock", source="", version="4.3.1", kind=kind),
+        build_client=BuildClient(path=path, kind=kind, version="4.3.1", buildx=False, environment={"ONE": "1"}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "podmans"),
+    [
+        ("pyxis-matrix/base:1", "localhost/pyxis-matrix/base:1"),
+        ("python:3.11-slim", "python:3.11-slim"),
+        ("localhost:5000/test/it:1", "localhost:5000/test/it:1"),
+        ("registry.example/it:1", "registry.example/it:1"),
+    ],
+)
+def test_podman_has_the_images_of_this_project_under_localhost(name: str, podmans: str) -> None:
+    assert engine(Images(), "podman").local_name(name) == podmans
+    assert engine(Images(), "docker").local_name(name) == name
+
+
+@pytest.mark.parametrize(("kind", "name"), [("docker", "pyxis-matrix/it:1"), ("podman", "localhost/pyxis-matrix/it:1")])
+def test_a_root_is_imported_under_its_whole_name(kind: EngineKind, name: str) -> None:
+    """Podman ignores a tag that is given by itself."""
+    images = Images()
+    assert engine(images, kind).import_root(Path("/root.tar"), "pyxis-matrix/it:1", ["LABEL a=1"]) == "sha256:1"
+    assert images.asked == {"src": "/root.tar", "repository": name, "changes": ["LABEL a=1"]}
+
+
+# -- pushing --------------------------------------------------------------------------------------------------------
+
+
+def test_docker_pushes_through_its_api() -> None:
+    images = Images()
+    engine(images, "docker").push(REFERENCE)
+    assert images.asked == {"repository": "localhost:5000/test/it", "tag": "1"}
+    images.answers = [{"status": "Preparing"}, {"error": "denied"}]
+    with pytest.raises(LaunchError, match="denied"):
+        engine(images, "docker").push(REFERENCE)
+
+
+def test_podman_pushes_with_its_client_over_plain_http_in_dockers_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[list[str], dict[str, str]]] = []
+    code = 0
+
+    def call(command: list[str], *, env: dict[str, str]) -> Completed:
+        called.append((command, env))
+        return Completed(command=tuple(command), exit_code=code, output="denied")
+
+    monkeypatch.setattr(console, "call", call)
+    images = Images()
+    engine(images, "podman").push(REFERENCE)
+    ((command, env),) = called
+    assert command == ["/usr/bin/podman", "push", "--tls-verify=false", "--format=v2s2", REFERENCE]
+    assert env["ONE"] == "1"
+    assert images.asked == {}
+    code = 125
+    with pytest.raises(LaunchError, match="denied"):
+        engine(images, "podman").push(REFERENCE)
+
+
+# -- taking names away ----------------------------------------------------------------------------------------------
+
+
+def pushed() -> dict[str, list[str] | None]:
+    """Return an image that was pushed from a name of its own."""
+    return {
+        "RepoTags": ["pyxis-matrix/job:1", REFERENCE],
+        "RepoDigests": ["pyxis-matrix/job@sha256:1", "localhost:5000/test/it@sha256:1"],
+    }
+
+
+def test_docker_loses_tags_and_digests_of_what_was_pushed() -> None:
+    moved: dict[str, list[str] | None] = {"RepoTags": None, "RepoDigests": ["localhost:5000/test/it@sha256:2"]}
+    names = [REFERENCE, "localhost:5000/test/it@sha256:1", "localhost:5000/test/it@sha256:2"]
+    images = Images(pushed(), moved)
+    assert untag(client_of(images), "localhost:5000/") == names
+    assert images.removed == names
+
+
+def test_podman_is_not_asked_to_remove_a_digest_which_is_the_whole_image() -> None:
+    images = Images(pushed(), digests_go_with_tags=True)
+    assert untag(client_of(images), "localhost:5000/") == [REFERENCE]
+    assert images.removed == [REFERENCE]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_container_is_killed_before_it_is_removed(*, running: bool) -> None:
+    """Podman would wait ten seconds for it to end by itself."""
+    done: list[str] = []
+
+    def kill() -> None:
+        if not running:
+            raise APIError("409", explanation="it is not running")
+        done.append("killed")
+
+    container = SimpleNamespace(name="n1", kill=kill, remove=lambda force, v: done.append(f"removed {force} {v}"))
+    engine(Images(), "podman").remove(cast("Any", container))
+    assert done == [*(["killed"] if running else []), "removed True True"]
