@@ -59,9 +59,12 @@ class OwnRegistry:
         return f"{self.name}:{registry.PORT}"
 
     def wrong_passwords(self, image: Pushed) -> list[str]:
-        """Return the users that the registry turned away from an image for their passwords, by its own log."""
+        """Return the users that the registry turned away from an image for their passwords, by its own log.
+
+        Who has no name is none of them: skopeo logs in as nobody where it knows nobody.
+        """
         asked = rf'uri="?/v2/{image.repository}/manifests/{image.tag}"? '
-        refusal = re.compile(rf'error authenticating user \\"([^"\\]*)\\".* http.request.{asked}')
+        refusal = re.compile(rf'error authenticating user \\"([^"\\]+)\\".* http.request.{asked}')
         return sorted({match[1] for line in self._log() if (match := refusal.search(line))})
 
     def statuses(self, image: Pushed) -> set[int]:
