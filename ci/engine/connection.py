@@ -286,39 +286,29 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
         return (filters or {}).items() <= (labels or {}).items()
 
     removed = []
-    for container in api.containers.list(all=True, filters=query, ignore_removed=True):
-        if wanted(container.labels):
-            removed += _pushed_to(api, container)
-            removed += _gone(container.name or container.id or "", lambda it=container: _kill_and_remove(it))
-    for image in api.api.images(filters=query):  # as in `names_below`
-        if wanted(image.get("Labels")):
-            removed += _removed_name(api, image)
-    for network in api.networks.list(filters=query):
-        if wanted(network.attrs.get("Labels")):
-            removed += _gone(network.name or "", network.remove)
-    for volume in api.volumes.list(filters=query):
-        if wanted(volume.attrs.get("Labels")):
-            removed += _gone(volume.name, lambda it=volume: it.remove(force=True))
+    containers = api.containers.list(all=True, filters=query, ignore_removed=True)
+    for container in (it for it in containers if wanted(it.labels)):
+        # Only a running registry has a port; images were pushed only to one that ran.
+        if container.labels.get(LABEL_ROLE) == "registry":
+            ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
+            hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
+            removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
+        removed += _gone(container.name or container.id or "", lambda it=container: _kill_and_remove(it))
+    images = api.api.images(filters=query)  # as in `names_below`
+    for name in (_own_name(it) for it in images if wanted(it.get("Labels"))):
+        removed += _gone(name, lambda it=name: api.images.remove(it)) if name else []
+    for network in (it for it in api.networks.list(filters=query) if wanted(it.attrs.get("Labels"))):
+        removed += _gone(network.name or "", network.remove)
+    for volume in (it for it in api.volumes.list(filters=query) if wanted(it.attrs.get("Labels"))):
+        removed += _gone(volume.name, lambda it=volume: it.remove(force=True))
     return removed
 
 
-def _pushed_to(api: docker.DockerClient, container: "Container") -> list[str]:
-    """Take the names away that images have in a registry, if the container is one."""
-    if container.labels.get(LABEL_ROLE) != "registry":
-        return []
-    # Only a running registry has a port; images were pushed only to one that ran.
-    ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
-    hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
-    return [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
-
-
-def _removed_name(api: docker.DockerClient, image: Mapping[str, Any]) -> list[str]:
-    """Take the name away that an image says of itself, if it has that; what is built upon it inherits the label."""
+def _own_name(image: Mapping[str, Any]) -> str:
+    """Return the name that a run gave to an image; empty for one that is built upon such, and inherits the label."""
     name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
-    # Podman lists the whole name.
-    if not {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()):
-        return []
-    return _gone(name, lambda: api.images.remove(name))
+    # Podman says the whole name.
+    return name if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()) else ""
 
 
 def connect() -> Engine:

@@ -64,18 +64,17 @@ class LoginRun:
 
         :raises SubjectError: where pip does not install the wheels.
         """
-        plan = self._launched.plan
-        with console.step("copying the suite to the login node"), ssh.connect(self._login) as shell:
-            uid, gid = (int(it) for it in shell.run("id -u; id -g").stdout.split())
-            project = self._suite.project
-            self._container.put_archive("/", _archive(project, files_of(project), self._folder, (uid, gid)))
-            shell.run(f"mkdir -p {shlex.quote(str(self.results))}")
-        with console.step("installing its packages there"), ssh.connect(self._login) as shell:
-            wanted = shlex.join(_requirements(plan, house))
-            pip = f"{self._venv}/bin/python -m pip install --quiet --disable-pip-version-check --no-index"
-            answer = shell.run(
-                f"python3 -m venv {self._venv} && {pip} --find-links {WHEELS} {wanted}", limit=_INSTALL_SECONDS
-            )
+        project, wanted = self._suite.project, shlex.join(_requirements(self._launched.plan, house))
+        with ssh.connect(self._login) as shell:
+            with console.step("copying the suite to the login node"):
+                uid, gid = (int(it) for it in shell.run("id -u; id -g").stdout.split())
+                self._container.put_archive("/", _archive(project, files_of(project), self._folder, (uid, gid)))
+                shell.run(f"mkdir -p {self.results}")
+            with console.step("installing its packages there"):
+                pip = f"{self._venv}/bin/python -m pip install --quiet --disable-pip-version-check --no-index"
+                answer = shell.run(
+                    f"python3 -m venv {self._venv} && {pip} --find-links {WHEELS} {wanted}", limit=_INSTALL_SECONDS
+                )
             if answer.status:
                 raise SubjectError(
                     "the suite's packages were not installed on the login node",

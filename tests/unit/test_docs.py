@@ -120,7 +120,6 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken_links(page, r"(?<!!)\[[^\]]+\]\((?!https?:)([^)\s]+)\)") == []
 
 
-@pytest.mark.xfail(strict=True, reason="docs/report.png is not made yet; remove this mark with it")
 def test_pictures_are_there() -> None:
     assert [link for page in PAGES for link in broken_links(page, r"!\[[^\]]+\]\(([^)\s]+)\)")] == []
 

@@ -22,7 +22,7 @@ _REMOVE_CONTAINERS = (
     "set -o pipefail; enroot list | awk '/^pyxis_/' | xargs --no-run-if-empty --max-args=1 enroot remove --force"
 )
 
-TRIES = 3
+TRIES = 5
 """How often a test is tried whose failures have the words of a second try."""
 
 LIST = Path(__file__).with_name("not_applicable.toml")

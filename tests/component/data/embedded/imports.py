@@ -1,8 +1,8 @@
 """Import two images with common layers from many processes at once, on a node, and look at each result.
 
-    python3 imports.py ROUNDS    16 imports a round; every second round starts with an empty cache
-
-The registry is a server of this script's own, which has nothing but these images. Prints what failed; status 1 then.
+`python3 imports.py ROUNDS` makes 16 imports a round; every second round starts with an empty cache. The registry is a
+server of this script's own, which has nothing but these images. Half a file is seen by chance only, so the cause is
+looked for as well: a file of the cache that another import wrote anew, in its place. Prints what failed; status 1 then.
 """
 
 import gzip
@@ -84,6 +84,17 @@ class Registry(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def shared(cache: Path) -> dict[Path, tuple[int, int]]:
+    """Return the cache's files with what a new content changes; folders of a single import's own are left out."""
+    found = {}
+    for folder, folders, names in os.walk(cache):
+        folders[:] = [name for name in folders if not name.startswith(".partial.")]
+        for path in (Path(folder, name) for name in names):
+            status = path.stat()
+            found[path] = (status.st_ino, status.st_mtime_ns)
+    return found
+
+
 def main() -> int:
     rounds, failures = int(sys.argv[1]), 0
     common = [layer({f"common/{number}": os.urandom(200_000)}) for number in range(3)]
@@ -93,10 +104,12 @@ def main() -> int:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     folder = Path("/var/lib/enroot-data/tmp/imports")
     cache = Path(f"/var/lib/enroot-data/cache/user-{os.getuid()}")
+    rewritten: set[Path] = set()
     for number in range(rounds):
         folder.mkdir()
         if number % 2 == 0:
             shutil.rmtree(cache, ignore_errors=True)
+        before = shared(cache)
         running = []
         for index in range(AT_ONCE):
             name = ("one", "two")[index % 2]
@@ -110,9 +123,13 @@ def main() -> int:
             if started.returncode != 0 or content.stdout.decode() != name:
                 failures += 1
                 sys.stdout.write(f"round {number}, image {name}: status {started.returncode}: {said}\n")
+        after = shared(cache)
+        rewritten |= {path for path in before if after.get(path) != before[path]}
         shutil.rmtree(folder)
-    sys.stdout.write(f"{rounds * AT_ONCE} imports, {failures} failed\n")
-    return 1 if failures else 0
+    for path in sorted(rewritten):
+        sys.stdout.write(f"written anew in its place: {path}\n")
+    sys.stdout.write(f"{rounds * AT_ONCE} imports, {failures} failed, {len(rewritten)} files written anew\n")
+    return 1 if failures or rewritten else 0
 
 
 if __name__ == "__main__":
