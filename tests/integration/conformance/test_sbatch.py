@@ -36,11 +36,10 @@ def test_a_bare_hash_in_the_script_ends_the_reference(
     status, output = steps.shell.sbatch_unchecked(script, f"--export=ALL,{proxies}", limit=PATIENCE)
     assert status != 0, output
     assert "it-ran" not in output
-    asked = (
-        f"{host}:{port}"
-        if differs(cell, "words of a registry that refuses")
-        else f"{DOCKER_HUB}library/{host}/manifests/{port} "
-    )
+    if differs(cell, "words of a registry that refuses"):
+        asked = f"docker.io/library/{host}:{port}"
+    else:
+        asked = f"{DOCKER_HUB}library/{host}/manifests/{port} "
     assert asked in output, output
 
 
