@@ -205,11 +205,12 @@ _LIES = (
     ),
 )
 
-# An option that is taken and has no effect. What is asked for by sbatch goes past srun's words, and stays as it is.
+# An option that is taken and has no effect; an empty value goes through, for it is refused before anything happens. What
+# is asked for by sbatch goes past the words of srun, and stays as it is.
 _DROPPED = tuple(
     Mutation(
         name=f"srun drops {option}",
-        nodes=_srun_with(f"{option}|{option}=*);;"),
+        nodes=_srun_with(f"{option}|{option}=?*);;"),
         says=option,
         suites=frozenset({"pyxis_conformance"}),
     )
