@@ -205,8 +205,8 @@ _LIES = (
     ),
 )
 
-# An option that is taken and has no effect; an empty value goes through, for it is refused before anything happens. What
-# is asked for by sbatch goes past the words of srun, and stays as it is.
+# An option that is taken and has no effect; an empty value goes through, for it is refused before anything happens.
+# What is asked for by sbatch goes past the words of srun, and stays as it is.
 _DROPPED = tuple(
     Mutation(
         name=f"srun drops {option}",
