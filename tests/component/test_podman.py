@@ -29,10 +29,15 @@ EMBEDDED = f"slurm22.05-embedded-{Arch.host()}"
 _ALIAS = "pyxis-matrix-component-base:1"
 """A name as in somebody's Dockerfile: without a host, so Podman takes it for one of Docker Hub."""
 _ROOT = 0
-# Podman gives containers as many open files as there can be. Where root itself is held down (in a sandbox, in a
-# container) that is refused: "error setting rlimit type 7: operation not permitted".
+# The capabilities are those of Debian's package, which are fewer than Podman's own. Podman gives containers as many
+# open files as there can be; where root itself is held down (in a sandbox, in a container) that is refused: "error
+# setting rlimit type 7: operation not permitted".
 _SETTINGS = """\
 [containers]
+default_capabilities = [
+  "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID",
+  "SYS_CHROOT",
+]
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 """
 
