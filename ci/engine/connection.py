@@ -278,27 +278,37 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
     With a registry, the local names of what was pushed to it are removed, too. It is safe to call this twice, and while
     another process removes the same objects.
     """
-    wanted = [f"{LABEL}=1", *(f"{key}={value}" for key, value in (filters or {}).items())]
-    query: dict[str, Any] = {"label": wanted}
+    # One label is asked for, and the others are looked at here: of several, one is enough for Podman's volumes, and too
+    # much for its images.
+    query: dict[str, Any] = {"label": f"{LABEL}=1"}
+
+    def wanted(labels: Mapping[str, str] | None) -> bool:
+        return (filters or {}).items() <= (labels or {}).items()
+
     removed = []
-    for container in api.containers.list(all=True, filters=query, ignore_removed=True):
+    containers = api.containers.list(all=True, filters=query, ignore_removed=True)
+    for container in (it for it in containers if wanted(it.labels)):
         # Only a running registry has a port; images were pushed only to one that ran.
         if container.labels.get(LABEL_ROLE) == "registry":
             ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
             hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
             removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
         removed += _gone(container.name or container.id or "", lambda it=container: _kill_and_remove(it))
-    for image in api.api.images(filters=query):  # as in `names_below`
-        # Images that are built upon it inherit the label, and have names of their own.
-        name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
-        # Podman says the whole name.
-        if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()):
-            removed += _gone(name, lambda it=name: api.images.remove(it))
-    for network in api.networks.list(filters=query):
+    images = api.api.images(filters=query)  # as in `names_below`
+    for name in (_own_name(it) for it in images if wanted(it.get("Labels"))):
+        removed += _gone(name, lambda it=name: api.images.remove(it)) if name else []
+    for network in (it for it in api.networks.list(filters=query) if wanted(it.attrs.get("Labels"))):
         removed += _gone(network.name or "", network.remove)
-    for volume in api.volumes.list(filters=query):
+    for volume in (it for it in api.volumes.list(filters=query) if wanted(it.attrs.get("Labels"))):
         removed += _gone(volume.name, lambda it=volume: it.remove(force=True))
     return removed
+
+
+def _own_name(image: Mapping[str, Any]) -> str:
+    """Return the name that a run gave to an image; empty for one that is built upon such, and inherits the label."""
+    name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
+    # Podman says the whole name.
+    return name if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()) else ""
 
 
 def connect() -> Engine:

@@ -118,12 +118,13 @@ def planned_node(plan: EnvironmentPlan, index: int, *, image: str, keys: Secrets
 def _rights(cell: Cell) -> Rights:
     """Return what a node needs beyond the engine's defaults; it was measured, and is much less than --privileged.
 
-    enroot needs mounts, user namespaces, FUSE, and a /proc without masked paths. slurmd 24.11 and later makes a
+    enroot needs mounts, user namespaces, FUSE, a /proc without masked paths, and a device node for each file that a
+    layer removes (MKNOD: Docker gives it to every container, Podman does not). slurmd 24.11 and later makes a
     namespace in which it reads the user's environment (``sbatch --export=ALL,NAME=VALUE``).
     """
     if cell.runtime is not Runtime.LEGACY:
         return Rights(
-            capabilities=("SYS_ADMIN",),
+            capabilities=("SYS_ADMIN", "MKNOD"),
             security_options=("seccomp=unconfined", "apparmor=unconfined"),
             devices=("/dev/fuse",),
             whole_proc=True,

@@ -60,7 +60,8 @@ def shared(folder: Path, name: str, packages: Packages) -> Path:
 
     :raises PyxisMatrixError: where it can't be made.
     """
-    venv = make_directory(folder, PyxisMatrixError) / f"{name}-{packages.key}"
+    # Absolute, because it goes on the PATH of programs that run in other folders; nox gives its own folder as ".nox".
+    venv = make_directory(folder.absolute(), PyxisMatrixError) / f"{name}-{packages.key}"
     with _locked(venv.with_name(f".{venv.name}.lock")):
         if not ((venv / _COMPLETE).is_file() and os.access(venv / "bin/python", os.X_OK)):
             shutil.rmtree(venv, ignore_errors=True)

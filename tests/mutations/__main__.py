@@ -75,7 +75,7 @@ def _run(asked: argparse.Namespace) -> int:
         sys.stdout.write("".join(f"{mutation.name}\n" for mutation in chosen))
         return 0
     options = Options.of(asked)
-    suites = suites_of(cell)
+    suites = list(suites_of(cell))
     rows: list[Row] = []
     for mutation in chosen:
         with console.step(f"mutation: {mutation.name}"):
@@ -84,9 +84,9 @@ def _run(asked: argparse.Namespace) -> int:
             console.say(f"{verdict.suite}: {verdict}")
         if rows[-1].problem:
             console.warn(f"{mutation.name}: {rows[-1].problem}")
-    text = table(rows, list(suites))
-    (paths.make_directory(options.results / options.run / cell.id) / "mutations.md").write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
+        # Again with each row, so that an interruption costs only the one that it met.
+        (options.results / options.run / cell.id / "mutations.md").write_text(table(rows, suites), encoding="utf-8")
+    sys.stdout.write(table(rows, suites))
     sys.stdout.flush()
     return 1 if any(row.problem for row in rows) else 0
 

@@ -11,7 +11,7 @@ from ci.results import reportlog
 from ci.results.outcomes import Outcome
 from tests.mutations.mutations import CONTROL, Mutation
 
-_LONGEST = 110
+_LONGEST = 160
 
 
 class Colour(StrEnum):
@@ -31,6 +31,7 @@ class Verdict:
     test: str = ""
     """The first failing one; empty where the session itself is what is wrong."""
     why: str = ""
+    """The line that has the mutation's words; the first line where none has."""
 
     def __str__(self) -> str:
         """Return it as it stands in the table."""
@@ -66,12 +67,14 @@ def judge(mutation: Mutation, suite: str, log: Path, exit_code: int) -> Verdict:
         return Verdict(suite=suite, colour=Colour.GREEN)
     first = next((test for test in seen.tests if test.bad), None)
     if first and not seen.problem:
-        name, why, said = first.name, first.message, "\n".join([first.name, first.message, *_sections(log, first.name)])
+        name, said = first.name, [first.message, *_sections(log, first.name)]
     else:
-        name, why = "", seen.reason(exit_code) or outcome.value
-        said = why
-    recognised = outcome in mutation.outcomes and re.search(mutation.says, said, re.DOTALL)
-    return Verdict(suite=suite, colour=Colour.RED if recognised else Colour.OTHER, test=name, why=_short(why))
+        name, said = "", [seen.reason(exit_code) or outcome.value]
+    lines = [line.strip() for text in said for line in text.splitlines() if line.strip()]
+    recognised = next((line for line in lines if re.search(mutation.says, line)), None)
+    if recognised is None or outcome not in mutation.outcomes:
+        return Verdict(suite=suite, colour=Colour.OTHER, test=name, why=_short(next(iter(lines), "")))
+    return Verdict(suite=suite, colour=Colour.RED, test=name, why=_short(recognised))
 
 
 def _sections(log: Path, test: str) -> Iterable[str]:
@@ -83,8 +86,7 @@ def _sections(log: Path, test: str) -> Iterable[str]:
 
 
 def _short(text: str) -> str:
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def table(rows: Sequence[Row], suites: Sequence[str]) -> str:

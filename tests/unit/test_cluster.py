@@ -283,7 +283,8 @@ def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
     asked = started(planned(rows, cell))["host_config"]
     containers = runtime is not Runtime.LEGACY
     assert "privileged" not in asked
-    assert asked["cap_add"] == (["SYS_ADMIN"] if containers or slurm != "22.05" else None)
+    needs_mounts = ["SYS_ADMIN"] if slurm != "22.05" else None
+    assert asked["cap_add"] == (["SYS_ADMIN", "MKNOD"] if containers else needs_mounts)
     assert asked["devices"] == (["/dev/fuse"] if containers else None)
     assert asked["port_bindings"] == {"22/tcp": ("127.0.0.1", 0)}
     assert ("MaskedPaths" in asked) is containers

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ci.python import venvs
 from ci.python.venvs import Packages
 
 PACKAGES = Packages(requirements=("a", "b>=1"), constraints=("c<2",))
@@ -41,3 +42,10 @@ def test_only_an_edit_of_what_a_checkout_requires_asks_for_another_one(
     before = packages.key
     (tmp_path / file).write_text("two", encoding="utf-8")
     assert (packages.key != before) is changes
+
+
+def test_one_in_a_relative_folder_is_found_from_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(venvs, "_make", lambda venv, _packages: venv.mkdir())
+    made = venvs.shared(Path(".nox"), "run", PACKAGES)
+    assert made == tmp_path / ".nox" / f"run-{PACKAGES.key}"
