@@ -28,6 +28,14 @@ OF_OTHERS = {
     *("--container-env", "--container-image", "--container-mounts", "--export"),  # srun's, some of them Pyxis'
     *("--headless", "--hide-scrollbars", "--no-sandbox", "--screenshot", "--window-size"),  # chromium's
     *("--dry-run", "--help", "--update", "--write"),  # of ci/bootstrap, all, test_legacy_untouched.py, sysctl
+    *(
+        "--add-subgids",
+        "--add-subuids",
+        "--now",
+        "--time",
+        "--tls-verify",
+        "--user",
+    ),  # usermod's, systemctl's, Podman's
     "--only",  # of the session mutations
     "--node",  # the slip that run-a-cell.md shows
 }
