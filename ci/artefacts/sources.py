@@ -1,4 +1,4 @@
-"""Release files of enroot and Pyxis: which ones a cell needs, and where they come from.
+"""Release files of Slurm, enroot and Pyxis: which ones a cell needs, and where they come from.
 
 Each file is looked for in the user's mirror directory, then in the cache, then upstream. Its relative path is the
 same in all three: the path of upstream's address.
@@ -16,7 +16,7 @@ from ci import paths
 from ci.artefacts.download import Downloaded, DownloadError, downloaded, probe, sha256_of, unreachable
 from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums, save_pins
 from ci.errors import ArtefactError, ChecksumError
-from ci.matrix.cells import Cell
+from ci.matrix.cells import Cell, SlurmSource, SlurmVersion
 
 UPSTREAM = "https://github.com/"
 MIRROR_VARIABLE = "PYXIS_MATRIX_MIRROR"
@@ -99,8 +99,18 @@ class PinsWritten:
     """Downloading failed (path → why), and there is no earlier checksum."""
 
 
-def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
-    """Return the release files that a cell is built from; none for a cell without enroot and Pyxis."""
+def slurm_artefact(slurm: SlurmVersion) -> Artefact | None:
+    """Return the source archive of a Slurm release; None for one that comes from packages.
+
+    SchedMD's tags end with the number of the packaging, which has been 1 ever since.
+    """
+    if slurm.source is not SlurmSource.ARCHIVE:
+        return None
+    return Artefact(path=f"SchedMD/slurm/archive/refs/tags/slurm-{slurm.version.replace('.', '-')}-1.tar.gz")
+
+
+def runtime_artefacts(cell: Cell) -> tuple[Artefact, ...]:
+    """Return the release files of a cell's enroot and Pyxis; none for a cell without them."""
     artefacts = []
     if cell.enroot is not None:
         folder = f"NVIDIA/enroot/releases/download/v{cell.enroot}"
@@ -108,6 +118,12 @@ def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
     if cell.pyxis is not None:
         artefacts.append(f"NVIDIA/pyxis/archive/refs/tags/v{cell.pyxis}.tar.gz")
     return tuple(Artefact(path=path) for path in artefacts)
+
+
+def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
+    """Return the release files that a cell is built from."""
+    slurm = slurm_artefact(cell.slurm)
+    return (*([slurm] if slurm else []), *runtime_artefacts(cell))
 
 
 def fetch(artefact: Artefact, sources: Sources) -> Fetched:

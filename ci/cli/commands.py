@@ -23,7 +23,8 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
 from ci.matrix.cells import Cell
-from ci.matrix.model import Matrix
+from ci.matrix.model import Group, Matrix
+from ci.matrix.pairs import pairs_of
 from ci.options import Options
 from ci.results import report as reports
 from ci.results import store
@@ -38,13 +39,29 @@ def cells(asked: argparse.Namespace) -> int:
         for left_out in rows.excluded():
             _print(f"{left_out.cell.id}\t{left_out.reason}" + (f"\t{left_out.issue}" if left_out.issue else ""))
         return 0
-    chosen = rows.cells(asked.group or default_group(rows, os.environ), Arch.host())
-    if asked.json:
+    name = asked.group or default_group(rows, os.environ)
+    chosen = rows.cells(name, Arch.host())
+    if asked.explain:
+        _explain(rows, rows.group(name), chosen)
+    elif asked.json:
         _print(json.dumps([cell.as_json() for cell in chosen], indent=2))
     else:
         for cell in chosen:
             _print(cell.id)
     return 0
+
+
+def _explain(rows: Matrix, group: Group, chosen: tuple[Cell, ...]) -> None:
+    """Print why each cell is in the group, and how many pairs of values the group covers."""
+    reasons = group.members(rows.without_groups(), Arch.host())
+    for cell in chosen:
+        _print(f"{cell.id}\t{reasons[cell]}")
+    candidates = [cell for cell in rows.without_groups() if group.selects(cell, Arch.host())]
+    every, covered = (frozenset().union(*map(pairs_of, those)) for those in (candidates, chosen))
+    console.say(
+        f"{len(chosen)} of {len(candidates)} cells, "
+        f"in which {len(covered)} of {len(every)} pairs of values of two axes meet"
+    )
 
 
 def images(asked: argparse.Namespace) -> int:

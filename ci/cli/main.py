@@ -27,8 +27,8 @@ _LISTS = ("cells", "report", "logs")
 _DESCRIPTION = """\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
 
-A cell is one combination, named like slurm22.05-enroot3.4.1-pyxis0.19.0-amd64; `cells` lists them. `up` starts one and
-leaves it to you, `run` starts one for a command, `down` clears up. Suites are run with nox: nox -s pyxis_basic.
+A cell is one combination, named like slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64; `cells` lists them. `up` starts
+one and leaves it to you, `run` starts one for a command, `down` clears up. Suites are run with nox: nox -s pyxis_basic.
 """
 
 
@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     cells = _verb(verbs, "cells", commands.cells, "list the cells of a group")
     cells.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
     cells.add_argument("--json", action="store_true", help="for CI: everything about each cell, on stdout")
+    cells.add_argument("--explain", action="store_true", help="say why each cell is in the group")
     cells.add_argument("--excluded", action="store_true", help="list what the matrix leaves out, with the reasons")
 
     images = _verb(verbs, "images", commands.images, "build the images of cells")

@@ -100,7 +100,7 @@ class Builder:
             )
         artefacts = tuple(self._fetch(artefact) for artefact in planned.artefacts)
         observed = observe(self._engine, self.ensure(planned.slurm).identity)
-        check_slurm(observed, planned.slurm.name, cell.slurm.version)
+        check_slurm(observed, planned.slurm.name, cell.slurm)
         # Before the other images: packages that no index has end it here.
         node_wheels = self._wheelhouse(planned.node_wheels, cell.arch) if planned.node_wheels else None
         for image in planned.all():

@@ -47,7 +47,7 @@ class Content:
         """The hash of everything that goes in (12 hex digits), computed once."""
         plan = self.plan
         digest = hashlib.sha256(f"{_RECIPE} {plan.folder} {plan.variant} {plan.arch}\n".encode())
-        for name, content in _files(plan.folder):
+        for name, content in _files(plan):
             digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
         if self.pulled:
             digest.update(f"pulled {self.pulled}\n".encode())
@@ -67,7 +67,8 @@ class Content:
     def write(self, folder: Path) -> None:
         """Write the build context into a new folder."""
         shutil.copytree(paths.CONTAINERS / self.plan.folder, folder)
-        shutil.copytree(paths.CONTAINERS / _SHARED, folder / _SHARED)
+        for name in (_SHARED, *self.plan.beside):
+            shutil.copytree(paths.CONTAINERS / name, folder / name)
         for extra in self.context:
             target = folder / extra.target
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,15 +80,15 @@ class Content:
                 shutil.copyfile(extra.source, target)
 
 
-def _files(folder: str) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of all files of a folder and of the shared one, in a fixed order.
+def _files(plan: ImagePlan) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of all files of an image's folder and of those beside it, in a fixed order.
 
     A ``*`` after the name stands for the execute bit, the only part of a mode that git keeps.
     """
-    for part in (folder, _SHARED):
+    for part in (plan.folder, _SHARED, *plan.beside):
         root = paths.CONTAINERS / part
         for file in sorted(root.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 mark = "*" if file.stat().st_mode & 0o100 else ""
                 name = file.relative_to(root).as_posix()
-                yield (name if part == folder else f"{_SHARED}/{name}") + mark, file.read_bytes()
+                yield (name if part == plan.folder else f"{part}/{name}") + mark, file.read_bytes()

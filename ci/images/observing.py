@@ -8,8 +8,10 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import paths
+from ci.artefacts.sources import slurm_artefact
 from ci.engine.connection import LABEL, Engine, explain
 from ci.errors import BuildError
+from ci.matrix.cells import SlurmVersion
 
 _SCRIPT = 'slurmctld -V; python3 -c "import sys; print(*sys.version_info[:2], sep=chr(46))"'
 
@@ -58,15 +60,24 @@ def slurm_matches(observed: str, wanted: str) -> bool:
     return observed == wanted or observed.startswith((f"{wanted}.", f"{wanted}-"))
 
 
-def check_slurm(observed: Observed, image: str, wanted: str) -> None:
-    """Refuse an image with another Slurm than the cell's id says, because Debian's suite has changed.
+def check_slurm(observed: Observed, image: str, wanted: SlurmVersion) -> None:
+    """Refuse an image with another Slurm than the cell's id says.
 
     :param image: its name, for the message.
     """
-    if not slurm_matches(observed.slurm, wanted):
+    if slurm_matches(observed.slurm, wanted.version):
+        return
+    archive = slurm_artefact(wanted)
+    if archive:
         raise BuildError(
             f"the image {image} has Slurm {observed.slurm}, not {wanted}",
-            where="matrix.toml, [[slurm]]",
-            why="Debian's suite has another version of Slurm now",
-            next_step=f"change the row's version to {'.'.join(observed.slurm.split('.')[:2])}",
+            where=archive.path,
+            why="the archive is not that of this release",
+            next_step="put the right archive into the mirror, or correct the row's version in matrix.toml",
         )
+    raise BuildError(
+        f"the image {image} has Slurm {observed.slurm}, not {wanted}",
+        where="matrix.toml, [[slurm]]",
+        why="the operating system ships another version of Slurm now",
+        next_step=f"change the row's version to {'.'.join(observed.slurm.split('.')[:2])}",
+    )

@@ -10,10 +10,10 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ci.artefacts.sources import Artefact, artefacts_for
+from ci.artefacts.sources import Artefact, runtime_artefacts, slurm_artefact
 from ci.errors import ArtefactError
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
 from ci.matrix.model import Subject
 
 REPOSITORY = "pyxis-matrix"
@@ -21,9 +21,9 @@ REPOSITORY = "pyxis-matrix"
 DEBIAN_MIRROR_VARIABLE = "PYXIS_MATRIX_DEBIAN_MIRROR"
 DEFAULT_DEBIAN_MIRROR = "http://deb.debian.org/debian"
 
-# The Debian suite of job image and registry on all cells. So one job image serves all, and on nodes of other suites the
-# os-release inside differs from the node's.
-JOB_SUITE = "bookworm"
+# What job image and registry run on, on all cells. So one job image serves all, and on nodes of another operating
+# system the os-release inside differs from the node's.
+JOB_OS = OperatingSystem(name="debian12", suite="bookworm")
 JOB_PYTHON = "3.11"  # the Python of a stable suite does not change
 
 
@@ -54,6 +54,8 @@ class ImagePlan:
     """By the name of the build argument that takes the parent's tag."""
     artefacts: tuple[Artefact, ...] = ()
     wheels: Wheels | None = None
+    beside: tuple[str, ...] = ()
+    """More folders below ``containers/`` that its build finds, each under its own name."""
     pulled_as: str = ""
     """An image that can be pulled instead, such as ``debian:bookworm-slim``; empty if there is none."""
 
@@ -104,7 +106,7 @@ def images_of(
 
     :param debian_mirror: where Debian's packages come from.
     """
-    slurm_image = slurm(cell.slurm.suite, cell.arch, debian_mirror)
+    slurm_image = slurm(cell.slurm, base(cell.os, cell.arch, debian_mirror))
     installed = Wheels(subject=subject, checkout=checkout, python=slurm_image, editable=True)
     containers = cell.runtime is not Runtime.LEGACY
     return CellImages(
@@ -132,27 +134,45 @@ def debian_mirror(environ: Mapping[str, str] = os.environ) -> str:
     return mirror
 
 
-def base(suite: str, arch: Arch, mirror: str) -> ImagePlan:
-    """Plan the bare Debian of a suite; ``mirror`` is where its packages come from.
+def base(system: OperatingSystem, arch: Arch, mirror: str) -> ImagePlan:
+    """Plan the bare operating system; ``mirror`` is where its packages come from.
 
     If the user named another mirror than Debian's own, the image is always made from it, never pulled.
     """
     return ImagePlan(
         folder="base",
-        variant=f"{suite}-{arch}",
+        variant=f"{system}-{arch}",
         arch=arch,
-        build_args={"SUITE": suite, "DEBIAN_MIRROR": mirror},
-        pulled_as=f"debian:{suite}-slim" if mirror == DEFAULT_DEBIAN_MIRROR else "",
+        build_args={"SUITE": system.suite, "DEBIAN_MIRROR": mirror},
+        pulled_as=f"debian:{system.suite}-slim" if mirror == DEFAULT_DEBIAN_MIRROR else "",
     )
 
 
-def slurm(suite: str, arch: Arch, mirror: str) -> ImagePlan:
-    """Plan the legacy node: Slurm, munge, sshd and Python; the Slurm layer of every other node of the suite."""
+def slurm(version: SlurmVersion, system: ImagePlan) -> ImagePlan:
+    """Plan a plain node: Slurm, munge, sshd and Python; the Slurm layer of every cell of this Slurm and system.
+
+    :param system: the bare operating system.
+    """
+    archive = slurm_artefact(version)
+    if archive is None:
+        return ImagePlan(
+            folder="slurm-integration", variant=system.variant, arch=system.arch, parents={"BASE_IMAGE": system}
+        )
+    variant = f"{version}-{system.variant}"
+    compiled = ImagePlan(
+        folder="slurm-build",
+        variant=variant,
+        arch=system.arch,
+        build_args={"SLURM_ARCHIVE": archive.name, "SLURM_VERSION": version.version},
+        parents={"BASE_IMAGE": system},
+        artefacts=(archive,),
+    )
     return ImagePlan(
-        folder="slurm-integration",
-        variant=f"{suite}-{arch}",
-        arch=arch,
-        parents={"BASE_IMAGE": base(suite, arch, mirror)},
+        folder="slurm-archive",
+        variant=variant,
+        arch=system.arch,
+        parents={"BASE_IMAGE": system, "SLURM_BUILD": compiled},
+        beside=("slurm-integration",),
     )
 
 
@@ -167,10 +187,10 @@ def registry(arch: Arch, mirror: str) -> ImagePlan:
     """Plan the registry: ``registry:2``, or the same program from Debian's package."""
     return ImagePlan(
         folder="registry",
-        variant=f"{JOB_SUITE}-{arch}",
+        variant=f"{JOB_OS}-{arch}",
         arch=arch,
         pulled_as="registry:2",
-        parents={"BASE_IMAGE": base(JOB_SUITE, arch, mirror)},
+        parents={"BASE_IMAGE": base(JOB_OS, arch, mirror)},
     )
 
 
@@ -192,7 +212,7 @@ def runtime(cell: Cell, slurm_image: ImagePlan) -> ImagePlan:
                     "ENROOT_ARCH": cell.arch.value,
                 },
                 parents={"SLURM_IMAGE": slurm_image},
-                artefacts=artefacts_for(cell),
+                artefacts=runtime_artefacts(cell),
             )
 
 
@@ -211,8 +231,8 @@ def job(arch: Arch, mirror: str, wheels: Wheels) -> ImagePlan:
     """Plan the image that test images are built from: Debian, ``python`` and the subject."""
     return ImagePlan(
         folder="job",
-        variant=f"{JOB_SUITE}-{arch}",
+        variant=f"{JOB_OS}-{arch}",
         arch=arch,
-        parents={"BASE_IMAGE": base(JOB_SUITE, arch, mirror)},
+        parents={"BASE_IMAGE": base(JOB_OS, arch, mirror)},
         wheels=wheels,
     )

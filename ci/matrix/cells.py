@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from ci.matrix.arch import Arch
 
 
@@ -23,18 +26,42 @@ class Runtime(StrEnum):
     """No containers: plain Slurm over SSH, for the session ``legacy_integration``."""
 
 
+class SlurmSource(StrEnum):
+    """Where a Slurm comes from."""
+
+    PACKAGES = "packages"
+    """The operating system's own packages; the version is a series."""
+    ARCHIVE = "archive"
+    """Compiled from the source archive of a release of SchedMD's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingSystem:
+    """What a cell's nodes run on."""
+
+    name: str
+    """For example ``debian12``."""
+    suite: str
+    """Debian's code name, for example ``bookworm``; its packages and base image are found by it."""
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+
 @dataclass(frozen=True, kw_only=True)
 class SlurmVersion:
-    """A Slurm release series and the Debian suite that ships it."""
+    """A Slurm release, or the series of one that an operating system ships."""
 
     version: str
-    """As Slurm writes it, ``YY.MM``; kept as text because PEP 440 would turn 22.05 into 22.5."""
-    suite: str
-    """Debian code name, for example ``bookworm``."""
+    """As Slurm writes it, ``YY.MM`` or ``YY.MM.N``; kept as text because PEP 440 would turn 22.05 into 22.5."""
+    source: SlurmSource = SlurmSource.PACKAGES
     accounting: bool = False
     """Whether its cells record their jobs (slurmdbd), so that sacct works."""
+    supported_until: date | None = None
+    """The last day of SchedMD's support; None if it is not known."""
 
-    @property
+    @cached_property
     def parsed(self) -> Version:
         """The version for comparisons."""
         return Version(self.version)
@@ -46,9 +73,10 @@ class SlurmVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One combination of Slurm, container runtime and architecture. Equal by value; `groups` does not count."""
+    """One combination of the axes. Equal by value; `groups` does not count."""
 
     slurm: SlurmVersion
+    os: OperatingSystem
     runtime: Runtime
     enroot: Version | None = None
     pyxis: Version | None = None
@@ -66,7 +94,7 @@ class Cell:
     def id(self) -> str:
         """The cell's only name: in nox sessions, image tags, container names, result folders and CI jobs."""
         middle = self.runtime.value if self.enroot is None else f"enroot{self.enroot}-pyxis{self.pyxis}"
-        return f"slurm{self.slurm}-{middle}-{self.arch.value}"
+        return f"slurm{self.slurm}-{middle}-{self.os}-{self.arch.value}"
 
     def version(self, axis: str) -> Version | None:
         """Return the version on the axis ``slurm``, ``enroot`` or ``pyxis``; None where it does not apply."""
@@ -79,14 +107,15 @@ class Cell:
             "slurm": self.slurm.version,
             "enroot": str(self.enroot) if self.enroot else None,
             "pyxis": str(self.pyxis) if self.pyxis else None,
+            "os": self.os.name,
             "arch": self.arch.value,
         }
 
     @property
     def tags(self) -> tuple[str, ...]:
         """What selects the cell with ``nox -t``: its groups, then one tag per axis, for example ``pyxis0.19.0``."""
-        versions = [f"{axis}{value}" for axis, value in self.axes.items() if value and axis != "arch"]
-        axes = [*versions, self.runtime.value, self.slurm.suite, self.arch.value]
+        versions = [f"{axis}{value}" for axis, value in self.axes.items() if value and axis not in {"os", "arch"}]
+        axes = [*versions, self.runtime.value, self.os.name, self.arch.value]
         return tuple(dict.fromkeys([*self.groups, *axes]))
 
     def as_json(self) -> dict[str, object]:
@@ -95,7 +124,7 @@ class Cell:
             "id": self.id,
             "axes": self.axes,
             "runtime": self.runtime.value,
-            "suite": self.slurm.suite,
+            "os": self.os.name,
             "arch": self.arch.value,
             "tags": list(self.tags),
         }

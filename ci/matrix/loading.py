@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 import re
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from ci.matrix.cells import SlurmVersion
+from ci.matrix.cells import OperatingSystem, SlurmSource, SlurmVersion
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
 from ci.matrix.selections import (
     Axes,
@@ -17,6 +18,7 @@ from ci.matrix.selections import (
     read_exclusion,
     read_groups,
     read_known_failure,
+    read_os,
     read_specifier,
     read_version,
 )
@@ -35,9 +37,11 @@ __all__ = ["DEFAULT_PATH", "SUITES", "Matrix", "load"]
 DEFAULT_PATH = MATRIX_FILE
 SCHEMA = 1
 SUITES = ("bookworm", "trixie", "forky", "sid")
-"""Debian suites that a Slurm row may name; older ones have no Python 3.11."""
+"""Debian suites that an operating system may have; older ones have no Python 3.11."""
 
 _SERIES = re.compile(r"\d\d\.\d\d")
+_SLURM_RELEASE = re.compile(r"\d\d\.\d\d\.\d+")
+_OS_NAME = re.compile(r"[a-z]+[0-9]*")
 _RELEASE = re.compile(r"\d+\.\d+\.\d+.*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -63,9 +67,16 @@ def _read(root: Table) -> Matrix:
     if root.integer("schema", SCHEMA, least=1) != SCHEMA or "schema" not in root.values:
         root.fault("schema", f"must be {SCHEMA}, which is all that this version reads")
     before = len(faults.lines)
-    slurm, enroot, pyxis = _slurm_rows(root), _rows(root, "enroot"), _rows(root, "pyxis")
+    systems = _systems(root)
+    slurm = _slurm_rows(root, systems)
+    enroot, pyxis = _rows(root, "enroot", systems), _rows(root, "pyxis", systems)
     arches = _arches(root)
-    axes = Axes(rows={"slurm": slurm, "enroot": enroot, "pyxis": pyxis}, sound=len(faults.lines) == before)
+    axes = Axes(
+        rows={"slurm": slurm, "enroot": enroot, "pyxis": pyxis},
+        systems=tuple(system.name for system in systems),
+        supported=_supported(slurm),
+        sound=len(faults.lines) == before,
+    )
     embedded = _embedded(root, axes)
     exclusions = tuple(read_exclusion(row, axes) for row in root.rows("exclude"))
     failures = tuple(read_known_failure(row, axes) for row in root.rows("known-failure"))
@@ -75,6 +86,7 @@ def _read(root: Table) -> Matrix:
         slurm=slurm,
         enroot=enroot,
         pyxis=pyxis,
+        systems=systems,
         arches=arches,
         embedded=embedded,
         exclusions=exclusions,
@@ -91,30 +103,70 @@ def _read(root: Table) -> Matrix:
     return matrix
 
 
-def _slurm_rows(root: Table) -> tuple[SlurmRow, ...]:
-    rows = []
+def _systems(root: Table) -> tuple[OperatingSystem, ...]:
+    found: dict[str, OperatingSystem] = {}
     suites: dict[str, str] = {}
-    for table in _distinct(root, "slurm"):
-        row = _row(table, "slurm")
-        suite = table.text("suite")
+    if root.values.get("os", []) == []:
+        root.fault("os", "the axis is empty, so nothing can be run; add an [[os]] row with name and suite")
+    for table in root.rows("os"):
+        name, suite = table.text("name"), table.text("suite")
+        if name and not _OS_NAME.fullmatch(name):
+            table.fault(
+                "name", f'an operating system is named in small letters and digits, such as "debian12", not {name!r}'
+            )
+        elif name in found:
+            table.fault("name", f"duplicate row: {name} is there already")
         if suite and suite not in SUITES:
             table.fault("suite", f"unknown Debian suite {suite!r}{did_you_mean(suite, SUITES)}")
         elif suite in suites:
-            table.fault("suite", f"{suite} is the suite of {suites[suite]} already, and a suite ships one Slurm")
+            table.fault("suite", f"duplicate: {suite} is the suite of {suites[suite]} already")
         if suite:
             suites.setdefault(suite, table.path)
+        table.finish()
+        if name:
+            found.setdefault(name, OperatingSystem(name=name, suite=suite))
+    return tuple(found.values())
+
+
+def _slurm_rows(root: Table, systems: tuple[OperatingSystem, ...]) -> tuple[SlurmRow, ...]:
+    rows = []
+    shipped: dict[str, str] = {}
+    for table in _distinct(root, "slurm"):
+        text = table.text("from")
+        source = SlurmSource(text) if text in list(SlurmSource) else SlurmSource.PACKAGES
+        if text and text != source:
+            table.fault("from", f"unknown source {text!r}{did_you_mean(text, list(SlurmSource))}")
+        row = _row(table, "slurm", systems, source if text == source else None)
         accounting = table.boolean("accounting", default=False)
+        until = table.date("supported-until")
+        if source is SlurmSource.PACKAGES and row and text == source:
+            _check_shipped(table, row, shipped)
         table.finish()
         if row:
-            slurm = SlurmVersion(version=row.name, suite=suite, accounting=accounting)
+            slurm = SlurmVersion(version=row.name, source=source, accounting=accounting, supported_until=until)
             rows.append(SlurmRow(**vars(row), slurm=slurm))
     return tuple(rows)
 
 
-def _rows(root: Table, axis: str) -> tuple[Row, ...]:
+def _supported(rows: tuple[SlurmRow, ...]) -> frozenset[Version]:
+    today = datetime.now(UTC).date()
+    return frozenset(row.version for row in rows if row.slurm.supported_until and row.slurm.supported_until >= today)
+
+
+def _check_shipped(table: Table, row: Row, shipped: dict[str, str]) -> None:
+    """Note packages of no operating system, and of one that ships another Slurm already."""
+    if "requires-os" not in table.values:
+        table.fault("requires-os", 'missing: which system ships these packages? For example requires-os = "debian12"')
+    for name in row.requires_os:
+        if name in shipped:
+            table.fault("requires-os", f"{name} is that of {shipped[name]} already, and a system ships one Slurm")
+        shipped.setdefault(name, table.path)
+
+
+def _rows(root: Table, axis: str, systems: tuple[OperatingSystem, ...]) -> tuple[Row, ...]:
     rows = []
     for table in _distinct(root, axis):
-        row = _row(table, axis)
+        row = _row(table, axis, systems)
         table.finish()
         rows += [row] if row else []
     return tuple(rows)
@@ -136,22 +188,34 @@ def _distinct(root: Table, axis: str) -> list[Table]:
     return tables
 
 
-def _row(table: Table, axis: str) -> Row | None:
+def _row(
+    table: Table, axis: str, systems: tuple[OperatingSystem, ...], source: SlurmSource | None = None
+) -> Row | None:
     text = table.text("version")
     version = read_version(text)
     if text and version is None:
         table.fault("version", f"{text!r} is not a version")
-    elif text and axis == "slurm" and not _SERIES.fullmatch(text):
-        table.fault("version", f'a Slurm series is written YY.MM, for example "22.05", not {text!r}')
+    elif text and source is SlurmSource.PACKAGES and not _SERIES.fullmatch(text):
+        table.fault("version", f'packages have a Slurm series, written YY.MM, for example "22.05", not {text!r}')
+    elif text and source is SlurmSource.ARCHIVE and not _SLURM_RELEASE.fullmatch(text):
+        table.fault("version", f'a release of Slurm is written YY.MM.N, for example "25.11.7", not {text!r}')
     elif text and axis != "slurm" and not (_RELEASE.fullmatch(text) and str(version) == text):
         table.fault(
             "version", f'write the version in full, as the release is named, for example "0.20.0", not {text!r}'
         )
     specifiers = [(axis_, read_specifier(table, f"requires-{axis_}")) for axis_ in VERSION_AXES if axis_ != axis]
+    names = tuple(system.name for system in systems)
+    chosen = read_os(table, "requires-os", names)
     if version is None:
         return None
-    requires = tuple((other, specifier) for other, specifier in specifiers if specifier is not None)
-    return Row(axis=axis, name=text, version=version, requires=requires, where=table.path)
+    return Row(
+        axis=axis,
+        name=text,
+        version=version,
+        requires=tuple((other, specifier) for other, specifier in specifiers if specifier is not None),
+        requires_os=tuple(name for name in names if chosen and name in chosen),
+        where=table.path,
+    )
 
 
 def _arches(root: Table) -> tuple[Arch, ...]:

@@ -10,10 +10,11 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from ci.errors import SelectionError
-from ci.matrix.cells import Cell, Runtime, SlurmVersion
+from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmSource, SlurmVersion
+from ci.matrix.pairs import cover
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from packaging.specifiers import SpecifierSet
@@ -26,7 +27,7 @@ VERSION_AXES = ("slurm", "enroot", "pyxis")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One version of one axis, and its limits on the other two axes."""
+    """One version of one axis, and its limits on the other axes."""
 
     axis: str
     name: str
@@ -34,6 +35,8 @@ class Row:
     version: Version
     requires: tuple[tuple[str, SpecifierSet], ...] = ()
     """Pairs of axis and specifier."""
+    requires_os: tuple[str, ...] = ()
+    """The operating systems that it is for; empty if it is for all."""
     where: str = ""
     """Key path in matrix.toml."""
 
@@ -43,6 +46,8 @@ class Row:
             version = cell.version(axis)
             if version is not None and not specifier.contains(version, prereleases=True):
                 return f"{self.axis} {self.name} requires {axis} {specifier}"
+        if self.requires_os and cell.os.name not in self.requires_os:
+            return f"{self.axis} {self.name} requires os {' or '.join(self.requires_os)}"
         return ""
 
 
@@ -60,10 +65,12 @@ class Selector:
     slurm: frozenset[Version] | None = None
     enroot: frozenset[Version] | None = None
     pyxis: frozenset[Version] | None = None
-    suites: frozenset[str] | None = None
-    """Debian suites that the cell's Slurm is installed from."""
+    os: frozenset[str] | None = None
+    """Names of operating systems."""
     arch: Arch | Literal["host"] | None = None
     runtime: Runtime | None = None
+    by_date: bool = False
+    """Whether what it matches depends on the day, and may be nothing."""
 
     def matches(self, cell: Cell, host: Arch | None = None) -> bool:
         """Whether the cell is in the set. A set that names an enroot version has no cell without enroot.
@@ -75,7 +82,7 @@ class Selector:
             (self.slurm is None or cell.slurm.parsed in self.slurm)
             and (self.enroot is None or cell.enroot in self.enroot)
             and (self.pyxis is None or cell.pyxis in self.pyxis)
-            and (self.suites is None or cell.slurm.suite in self.suites)
+            and (self.os is None or cell.os.name in self.os)
             and arch in (None, cell.arch)
             and self.runtime in (None, cell.runtime)
         )
@@ -143,12 +150,25 @@ class Group:
 
     name: str
     selectors: tuple[Selector, ...]
+    covers_pairs: bool = False
+    """Whether it takes only as many of the selected cells as it needs for every pair of values to meet."""
     description: str = ""
     where: str = ""
 
-    def holds(self, cell: Cell, host: Arch | None) -> bool:
-        """Whether the cell is in the group when run from this host."""
+    def selects(self, cell: Cell, host: Arch | None) -> bool:
+        """Whether a selector matches the cell when run from this host."""
         return any(selector.matches(cell, host) for selector in self.selectors)
+
+    def members(self, cells: Sequence[Cell], host: Arch | None) -> dict[Cell, str]:
+        """Return the cells of the group, each with the reason why it is in."""
+        if self.covers_pairs:
+            covered = cover([cell for cell in cells if self.selects(cell, host)])
+            return {cell: "first with " + ", ".join(" + ".join(pair) for pair in new) for cell, new in covered.items()}
+        entries = {
+            cell: [f"{self.where}.cells[{at}]" for at, it in enumerate(self.selectors) if it.matches(cell, host)]
+            for cell in cells
+        }
+        return {cell: "selected by " + ", ".join(places) for cell, places in entries.items() if places}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +219,7 @@ class Matrix:
     slurm: tuple[SlurmRow, ...]
     enroot: tuple[Row, ...]
     pyxis: tuple[Row, ...]
+    systems: tuple[OperatingSystem, ...]
     arches: tuple[Arch, ...]
     embedded: frozenset[Version]
     """Slurm versions that get a cell of the embedded runtime."""
@@ -220,7 +241,7 @@ class Matrix:
             cell for cell in self.all_cells(host) if chosen.name in cell.groups and cell.runtime is not Runtime.LEGACY
         )
         if not found:
-            left_out = [out for out in self.excluded() if chosen.holds(out.cell, host)]
+            left_out = [out for out in self.excluded() if chosen.selects(out.cell, host)]
             raise self._nothing(f"the group {chosen.name!r} selects no cell", host, left_out)
         return found
 
@@ -230,7 +251,7 @@ class Matrix:
         :param host: decides which groups ``arch = "host"`` puts it in; without it the cell counts as native.
         :raises SelectionError: if there is none; the text says why it was excluded, or names similar ids.
         """
-        by_id = {cell.id: cell for cell in self.all_cells(host)}
+        by_id = self._by_id(host)
         if name in by_id:
             return by_id[name]
         for out in self.excluded():
@@ -271,21 +292,51 @@ class Matrix:
 
     def all_cells(self, host: Arch | None) -> tuple[Cell, ...]:
         """Return every cell that is not excluded, legacy ones included, with its groups filled in."""
+        return tuple(self._by_id(host).values())
+
+    def _by_id(self, host: Arch | None) -> Mapping[str, Cell]:
+        if host not in self._grouped:
+            self._grouped[host] = {cell.id: cell for cell in self._with_groups(host)}
+        return self._grouped[host]
+
+    @cached_property
+    def _grouped(self) -> dict[Arch | None, Mapping[str, Cell]]:
+        return {}
+
+    def _with_groups(self, host: Arch | None) -> tuple[Cell, ...]:
+        cells = self.without_groups()
+        members = {group.name: group.members(cells, host) for group in self.groups}
         return tuple(
-            replace(cell, groups=tuple(group.name for group in self.groups if group.holds(cell, host)))
-            for cell, verdict in self._judged
-            if verdict is None
+            replace(cell, groups=tuple(name for name, those in members.items() if cell in those)) for cell in cells
         )
 
+    def without_groups(self) -> tuple[Cell, ...]:
+        """Return every cell that is not excluded; to find out which groups they are in takes longer."""
+        return tuple(cell for cell, verdict in self._judged if verdict is None)
+
     def possible_cells(self) -> Iterator[Cell]:
-        """Yield every combination of rows, excluded or not, without groups."""
+        """Yield every combination of rows, excluded or not, without groups.
+
+        A Slurm is combined with the operating systems that its row names: no other ships it, or compiles it. A compiled
+        one has no legacy cell, because the legacy container is made of packages.
+        """
         for row in self.slurm:
-            plain = [Runtime.LEGACY, *([Runtime.EMBEDDED] if row.version in self.embedded else [])]
-            for runtime, arch in product(plain, self.arches):
-                yield Cell(slurm=row.slurm, runtime=runtime, arch=arch)
-            for enroot, pyxis, arch in product(self.enroot, self.pyxis, self.arches):
+            packages = row.slurm.source is SlurmSource.PACKAGES
+            plain = [
+                *([Runtime.LEGACY] if packages else []),
+                *([Runtime.EMBEDDED] if row.version in self.embedded else []),
+            ]
+            systems = [system for system in self.systems if system.name in row.requires_os or not row.requires_os]
+            for system, runtime, arch in product(systems, plain, self.arches):
+                yield Cell(slurm=row.slurm, os=system, runtime=runtime, arch=arch)
+            for system, enroot, pyxis, arch in product(systems, self.enroot, self.pyxis, self.arches):
                 yield Cell(
-                    slurm=row.slurm, runtime=Runtime.NVIDIA, enroot=enroot.version, pyxis=pyxis.version, arch=arch
+                    slurm=row.slurm,
+                    os=system,
+                    runtime=Runtime.NVIDIA,
+                    enroot=enroot.version,
+                    pyxis=pyxis.version,
+                    arch=arch,
                 )
 
     @cached_property

@@ -11,15 +11,19 @@ from packaging.version import InvalidVersion, Version
 
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
-from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector, SlurmRow
+from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector
 from ci.matrix.tables import Table, did_you_mean, expected, kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ci.matrix.model import Excluded, Matrix
     from ci.matrix.tables import Faults
 
+SUPPORTED = "supported"
+"""In place of a Slurm version: every release that SchedMD supports today."""
+
+_NEWEST = re.compile(r"newest-([1-9]\d*)")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _ISSUE = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+")
 
@@ -29,6 +33,10 @@ class Axes:
     """The rows that selections choose from."""
 
     rows: Mapping[str, tuple[Row, ...]]
+    systems: tuple[str, ...]
+    """Names of the operating systems."""
+    supported: frozenset[Version]
+    """The Slurm releases that SchedMD supports today."""
     sound: bool
     """Whether all rows are valid; if not, a choice without a row is not reported as well."""
 
@@ -73,8 +81,12 @@ def read_choice(table: Table, axis: str, axes: Axes) -> frozenset[Version] | Non
     text = table.text(axis)
     versions = sorted(row.version for row in axes.rows[axis])
     words = {"oldest": versions[:1], "newest": versions[-1:], "edges": [*versions[:1], *versions[-1:]]}
+    if axis == "slurm":
+        words[SUPPORTED] = sorted(axes.supported)
     if not text or text in words:
         return frozenset(words.get(text, []))
+    if several := _NEWEST.fullmatch(text):
+        return frozenset(versions[-int(several[1]) :])
     plain = read_version(text)
     specifier = SpecifierSet(f"=={plain}") if plain else read_specifier(table, axis)
     if specifier is None:
@@ -83,6 +95,20 @@ def read_choice(table: Table, axis: str, axes: Axes) -> frozenset[Version] | Non
     if not found and axes.sound:
         table.fault(axis, f"no [[{axis}]] row is {text} (rows: {axes.names(axis)})")
     return found
+
+
+def read_os(table: Table, key: str, systems: Sequence[str]) -> frozenset[str] | None:
+    """Return the operating systems that a name or a list of them selects; None if the key is absent."""
+    if not table.has(key):
+        return None
+    several = isinstance(table.values[key], list)
+    names = table.texts(key) if several else (table.text(key),)
+    for name in names:
+        if name and name not in systems and systems:
+            table.fault(key, f"no [[os]] row is {name}{did_you_mean(name, systems)}")
+    if several and not names:
+        table.fault(key, f'names no operating system; for example {key} = ["debian12"]')
+    return frozenset(name for name in names if name)
 
 
 def read_exclusion(table: Table, axes: Axes) -> Exclusion:
@@ -133,9 +159,14 @@ def _group(name: str, table: Table, axes: Axes) -> Group:
         table.fault("cells", 'the group is empty; list selections such as { slurm = "22.05" }, or write "all"')
     else:
         selectors = [_member(table, f"cells[{index}]", item, axes) for index, item in enumerate(value)]
+    covers = table.text("cover", "")
+    if covers not in {"", "pairs"}:
+        table.fault("cover", f'all that it can be is "pairs", not {covers!r}')
     description = table.text("description", "")
     table.finish()
-    return Group(name=name, selectors=tuple(selectors), description=description, where=table.path)
+    return Group(
+        name=name, selectors=tuple(selectors), covers_pairs=bool(covers), description=description, where=table.path
+    )
 
 
 def _member(table: Table, key: str, item: object, axes: Axes) -> Selector:
@@ -163,25 +194,11 @@ def _selector(table: Table, axes: Axes, *, host: bool) -> Selector:
         slurm=chosen["slurm"],
         enroot=chosen["enroot"],
         pyxis=chosen["pyxis"],
-        suites=_suites(table, axes),
+        os=read_os(table, "os", axes.systems),
         arch="host" if arch == "host" else read_arch(table, "arch", arch) if arch else None,
         runtime=Runtime(runtime) if runtime else None,
+        by_date=table.values.get("slurm") == SUPPORTED,
     )
-
-
-def _suites(table: Table, axes: Axes) -> frozenset[str] | None:
-    """Read the Debian suites: one, or a list of them."""
-    if not table.has("suite"):
-        return None
-    several = isinstance(table.values["suite"], list)
-    known = [row.slurm.suite for row in axes.rows["slurm"] if isinstance(row, SlurmRow)]
-    names = table.texts("suite") if several else (table.text("suite"),)
-    for name in names:
-        if name and name not in known and axes.sound:
-            table.fault("suite", f"no [[slurm]] row is installed from {name}{did_you_mean(name, known)}")
-    if several and not names:
-        table.fault("suite", 'names no suite; for example suite = "bookworm"')
-    return frozenset(names)
 
 
 def _issue(table: Table) -> str | None:
@@ -193,7 +210,7 @@ def _issue(table: Table) -> str | None:
 
 def check_effect(matrix: Matrix, faults: Faults) -> None:
     """Note rows, exclusions, known failures and group entries that select nothing: they are mistakes or out of date."""
-    cells, excluded = matrix.all_cells(None), matrix.excluded()
+    cells, excluded = matrix.without_groups(), matrix.excluded()
     if all(cell.runtime is Runtime.LEGACY for cell in cells):
         reasons = ", ".join(dict.fromkeys(f"{out.where} ({out.reason})" for out in excluded))
         faults.add("exclude", f"no cell is left; they are excluded by {reasons}")
@@ -207,7 +224,7 @@ def check_effect(matrix: Matrix, faults: Faults) -> None:
             faults.add(failure.where, f"the known failure matches no cell: {_why_not(failure.selector, excluded)}")
     for group in matrix.groups:
         for index, selector in enumerate(group.selectors):
-            if not any(selector.matches(cell) for cell in cells):
+            if not selector.by_date and not any(selector.matches(cell) for cell in cells):
                 faults.add(f"{group.where}.cells[{index}]", f"selects no cell: {_why_not(selector, excluded)}")
 
 
@@ -215,8 +232,9 @@ def _check_rows(matrix: Matrix, faults: Faults) -> None:
     """Note rows that fit no other row because of requires-..."""
     exclusions = {exclusion.where for exclusion in matrix.exclusions}
     refused = {out.cell: out.reason for out in matrix.excluded() if out.where not in exclusions}
+    possible = list(matrix.possible_cells())
     for row in (*matrix.slurm, *matrix.enroot, *matrix.pyxis):
-        own = [cell for cell in matrix.possible_cells() if cell.version(row.axis) == row.version]
+        own = [cell for cell in possible if cell.version(row.axis) == row.version]
         real = [cell for cell in own if cell.runtime is Runtime.NVIDIA]
         if all(cell in refused for cell in real):
             reasons = dict.fromkeys(refused[cell] for cell in real)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+import datetime as dt
 import difflib
 import re
 import tomllib
@@ -151,6 +152,16 @@ class Table:
         if not isinstance(value, bool):
             self.fault(key, expected("true or false", value))
             return default
+        return value
+
+    def date(self, key: str) -> dt.date | None:
+        """Return a date; None where it is absent."""
+        if not self.has(key):
+            return None
+        value = self.values[key]
+        if isinstance(value, dt.datetime) or not isinstance(value, dt.date):
+            self.fault(key, expected("a date without quotes, such as 2026-11-30", value))
+            return None
         return value
 
     def table(self, key: str) -> Table | None:

@@ -36,8 +36,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     id: str
     runtime: str
     axes: Mapping[str, str | None] = msgspec.field(default_factory=dict)
-    suite: str = ""
-    """Debian's suite."""
+    os: str = ""
     arch: str = ""
     tags: tuple[str, ...] = ()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 DATA = Path(__file__).parent / "data/embedded"
-EMBEDDED = f"slurm22.05-embedded-{Arch.host()}"
+EMBEDDED = f"slurm22.05-embedded-debian12-{Arch.host()}"
 ROUNDS = int(os.environ.get("PYXIS_MATRIX_IMPORT_ROUNDS", "4"))
 """Sixteen imports each; a larger number is for looking harder than a gate has time for."""
 

@@ -29,7 +29,7 @@ from tests.support.proof import open_gpu
 PlanWith = Callable[[int], EnvironmentPlan]
 LaunchWith = Callable[[int], AbstractContextManager[Environment]]
 
-EMBEDDED = f"slurm22.05-embedded-{Arch.host()}"
+EMBEDDED = f"slurm22.05-embedded-debian12-{Arch.host()}"
 
 
 @pytest.fixture(scope="module")

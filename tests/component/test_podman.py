@@ -25,7 +25,7 @@ from tests.support.cluster import Node, shell
 from tests.support.enroot import enroot_form
 from tests.support.markers import TEST_MARKER
 
-EMBEDDED = f"slurm22.05-embedded-{Arch.host()}"
+EMBEDDED = f"slurm22.05-embedded-debian12-{Arch.host()}"
 _ALIAS = "pyxis-matrix-component-base:1"
 """A name as in somebody's Dockerfile: without a host, so Podman takes it for one of Docker Hub."""
 _ROOT = 0

@@ -17,10 +17,11 @@ from ci.artefacts.pins import Pin, load_pins, save_pins
 from ci.artefacts.sources import Artefact, Sources, artefacts_for, fetch, missing, write_pins
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, Runtime, SlurmVersion
+from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
 
 CELL = Cell(
-    slurm=SlurmVersion(version="22.05", suite="bookworm"),
+    slurm=SlurmVersion(version="22.05"),
+    os=OperatingSystem(name="debian12", suite="bookworm"),
     runtime=Runtime.NVIDIA,
     enroot=Version("3.4.1"),
     pyxis=Version("0.19.0"),

@@ -25,7 +25,7 @@ def failed(process: Process, exit_code: int) -> str:
 def test_bad_input_is_one_message_and_makes_nothing(tmp_path: Path) -> None:
     """In a process of its own; every other kind of bad input is a unit test of the command line."""
     process = Process.ci("run", "slurm22.05-embeded-amd64", "--", "true", PYXIS_MATRIX_RESULTS=str(tmp_path))
-    assert "slurm22.05-embedded-amd64" in failed(process, 11)
+    assert "slurm22.05-embedded-debian12-amd64" in failed(process, 11)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -43,7 +43,7 @@ def test_no_engine_is_one_message(command: list[str], tmp_path: Path) -> None:
 
 
 def test_a_cell_of_another_architecture_is_refused_before_anything_is_built(run: str, tmp_path: Path) -> None:
-    foreign = f"slurm22.05-embedded-{FOREIGN}"
+    foreign = f"slurm22.05-embedded-debian12-{FOREIGN}"
     output = failed(Process.ci("run", foreign, "--run", run, "--results", str(tmp_path), "--", "true"), 20)
     assert f"run it on a machine with {FOREIGN} hardware" in output
     assert "docker build" not in output

@@ -16,7 +16,7 @@ from ci.engine.connection import LABEL_RUN
 from ci.matrix.arch import Arch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LEGACY = f"slurm22.05-legacy-{Arch.host()}"
+LEGACY = f"slurm22.05-legacy-debian12-{Arch.host()}"
 """The smallest cell: no registry, no container runtime; it is up in two seconds."""
 
 # Nothing here is measured; these only keep a test that went wrong from waiting for ever.

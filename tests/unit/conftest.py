@@ -14,7 +14,9 @@ from ci.matrix.loading import Matrix, load
 
 SECTIONS = {
     "head": 'schema = 1\narch = ["amd64", "arm64"]',
-    "slurm": '[[slurm]]\nversion = "22.05"\nsuite = "bookworm"\n[[slurm]]\nversion = "24.11"\nsuite = "trixie"',
+    "os": '[[os]]\nname = "debian12"\nsuite = "bookworm"\n[[os]]\nname = "debian13"\nsuite = "trixie"',
+    "slurm": '[[slurm]]\nversion = "22.05"\nfrom = "packages"\nrequires-os = "debian12"\n'
+    '[[slurm]]\nversion = "24.11"\nfrom = "packages"\nrequires-os = "debian13"',
     "enroot": '[[enroot]]\nversion = "3.4.1"\n[[enroot]]\nversion = "4.1.2"',
     "pyxis": '[[pyxis]]\nversion = "0.19.0"\n[[pyxis]]\nversion = "0.24.0"',
     "embedded": "[embedded]",

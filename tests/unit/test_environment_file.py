@@ -14,7 +14,7 @@ from ci.errors import LaunchError
 LOGIN = Login(host="127.0.0.1", port=4711, user="tester", password="", private_key="/k", known_hosts="/h", home="/home")
 FILE = EnvironmentFile(
     run="run",
-    cell="slurm22.05-legacy-amd64",
+    cell="slurm22.05-legacy-debian12-amd64",
     suite="suite",
     runtime="legacy",
     arch="amd64",

@@ -4,15 +4,18 @@ from packaging.version import Version
 import pytest
 
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, Runtime, SlurmVersion
+from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
 from tests.support.expectations import answer, holds, not_promised, since
 
-_SLURM = SlurmVersion(version="22.05", suite="bookworm")
-_EMBEDDED = Cell(slurm=_SLURM, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)
+_SLURM = SlurmVersion(version="22.05")
+_OS = OperatingSystem(name="debian12", suite="bookworm")
+_EMBEDDED = Cell(slurm=_SLURM, os=_OS, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)
 
 
 def _cell(enroot: str, pyxis: str) -> Cell:
-    return Cell(slurm=_SLURM, runtime=Runtime.NVIDIA, enroot=Version(enroot), pyxis=Version(pyxis), arch=Arch.AMD64)
+    return Cell(
+        slurm=_SLURM, os=_OS, runtime=Runtime.NVIDIA, enroot=Version(enroot), pyxis=Version(pyxis), arch=Arch.AMD64
+    )
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,13 @@ from ci.images.plan import (
     slurm,
 )
 from ci.matrix.arch import Arch
+from ci.matrix.cells import OperatingSystem, SlurmSource, SlurmVersion
 from ci.terminal import console
 from ci.terminal.processes import Completed
 
 MIRROR = DEFAULT_DEBIAN_MIRROR
+DEBIAN12 = OperatingSystem(name="debian12", suite="bookworm")
+DEBIAN13 = OperatingSystem(name="debian13", suite="trixie")
 WHERE = Sources(cache=Path("/cache"))
 PARENT = ImagePlan(folder="registry", variant="parent", arch=Arch.AMD64)
 CHILD = ImagePlan(
@@ -195,7 +198,7 @@ def builder(store: Store, tmp_path: Path) -> Builder:
 
 
 def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store, called: list[list[str]]) -> None:
-    wanted = slurm("bookworm", Arch.AMD64, MIRROR)
+    wanted = slurm(SlurmVersion(version="22.05"), base(DEBIAN12, Arch.AMD64, MIRROR))
     for member in wanted.family():
         store.tags[content(member).tag] = "amd64"
     assert not builder.ensure(wanted).built
@@ -204,7 +207,7 @@ def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store
 
 
 def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
-    wanted = slurm("bookworm", Arch.AMD64, MIRROR)
+    wanted = slurm(SlurmVersion(version="22.05"), base(DEBIAN12, Arch.AMD64, MIRROR))
     store.tags[content(wanted.parents["BASE_IMAGE"]).tag] = "amd64"
     assert builder.ensure(wanted).built
     assert builder.ensure(wanted).built  # still said of this run, though it was built once
@@ -215,7 +218,7 @@ def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: l
 def test_a_cached_image_of_another_architecture_is_refused(
     builder: Builder, store: Store, called: list[list[str]]
 ) -> None:
-    wanted = base("bookworm", Arch.AMD64, MIRROR)
+    wanted = base(DEBIAN12, Arch.AMD64, MIRROR)
     store.tags[content(wanted).tag] = "arm64"
     with pytest.raises(BuildError) as caught:
         builder.ensure(wanted)
@@ -225,12 +228,12 @@ def test_a_cached_image_of_another_architecture_is_refused(
 
 
 def test_tags_carry_the_architecture() -> None:
-    assert content(base("bookworm", Arch.AMD64, MIRROR)).tag != content(base("bookworm", Arch.ARM64, MIRROR)).tag
+    assert content(base(DEBIAN12, Arch.AMD64, MIRROR)).tag != content(base(DEBIAN12, Arch.ARM64, MIRROR)).tag
 
 
 def test_the_base_is_pulled_where_a_registry_answers(builder: Builder, store: Store, called: list[list[str]]) -> None:
     store.reachable = True
-    pulled = builder.ensure(base("trixie", Arch.AMD64, MIRROR))
+    pulled = builder.ensure(base(DEBIAN13, Arch.AMD64, MIRROR))
     assert pulled.built
     assert pulled.origin == f"pulled debian@{DIGEST}"
     assert store.pulled == ["debian:trixie-slim"]
@@ -241,12 +244,12 @@ def test_a_pinned_base_is_pulled_by_its_digest(store: Store, tmp_path: Path) -> 
     store.reachable = True
     pin = ImagePin(reference="debian:trixie-slim", digest=DIGEST, date=date(2026, 11, 25))
     where = replace(WHERE, image_pins={pin.reference: pin})
-    Builder(engine_with(store), where, logs=tmp_path).ensure(base("trixie", Arch.AMD64, MIRROR))
+    Builder(engine_with(store), where, logs=tmp_path).ensure(base(DEBIAN13, Arch.AMD64, MIRROR))
     assert store.pulled == [f"debian@{DIGEST}"]
 
 
 def test_a_pulled_image_and_a_made_one_have_different_names(store: Store) -> None:
-    wanted = base("trixie", Arch.AMD64, MIRROR)
+    wanted = base(DEBIAN13, Arch.AMD64, MIRROR)
     pulled = Content(plan=wanted, parents={}, pulled="debian:trixie-slim")
     by_digest = Content(plan=wanted, parents={}, pulled=f"debian@{DIGEST}")
     assert len({pulled.tag, by_digest.tag, content(wanted).tag}) == 3
@@ -257,7 +260,7 @@ def test_a_made_base_that_is_there_is_used_also_where_a_registry_answers_by_now(
     builder: Builder, store: Store, called: list[list[str]]
 ) -> None:
     store.reachable = True
-    wanted = base("trixie", Arch.AMD64, MIRROR)
+    wanted = base(DEBIAN13, Arch.AMD64, MIRROR)
     store.tags[content(wanted).tag] = "amd64"
     assert not builder.ensure(wanted).built
     assert (store.pulled, called) == ([], [])
@@ -291,7 +294,7 @@ def test_whoever_names_a_mirror_of_debian_gets_a_base_from_there(
     store.reachable = True
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(ArtefactError) as caught:
-        builder.ensure(base("trixie", Arch.AMD64, "http://mirror/debian"))
+        builder.ensure(base(DEBIAN13, Arch.AMD64, "http://mirror/debian"))
     assert store.pulled == []
     assert "apt-get install mmdebstrap" in caught.value.next_step
 
@@ -323,9 +326,18 @@ def test_slurm_of_a_series(observed: str, wanted: str, *, same: bool) -> None:
 
 def test_a_suite_that_has_moved_on_is_refused_with_the_row_to_change() -> None:
     with pytest.raises(BuildError) as caught:
-        check_slurm(Observed(slurm="26.11.1", python="3.13"), "slurm-integration sid-amd64", "26.05")
+        check_slurm(
+            Observed(slurm="26.11.1", python="3.13"), "slurm-integration sid-amd64", SlurmVersion(version="26.05")
+        )
     assert "Slurm 26.11.1, not 26.05" in caught.value.what
     assert caught.value.next_step.endswith("26.11")
+
+
+def test_an_archive_of_another_release_is_refused_with_the_file() -> None:
+    wanted = SlurmVersion(version="25.11.7", source=SlurmSource.ARCHIVE)
+    with pytest.raises(BuildError) as caught:
+        check_slurm(Observed(slurm="25.11.6", python="3.11"), "slurm-archive 25.11.7-debian12-amd64", wanted)
+    assert caught.value.where == "SchedMD/slurm/archive/refs/tags/slurm-25-11-7-1.tar.gz"
 
 
 # -- what the engine says -------------------------------------------------------------------------------------------

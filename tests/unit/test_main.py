@@ -23,7 +23,7 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.session import running
 
-CELL = f"slurm22.05-legacy-{Arch.host()}"
+CELL = f"slurm22.05-legacy-debian12-{Arch.host()}"
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +141,7 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("words", "exit_code", "part"),
     [
-        (["run", "slurm22.05-embeded-amd64", "--", "true"], 11, "slurm22.05-embedded-amd64"),
+        (["run", "slurm22.05-embeded-amd64", "--", "true"], 11, "slurm22.05-embedded-debian12-amd64"),
         (["up", "smoke"], 11, "smoke"),
         (["run", CELL], 11, "there is no command to run"),
         (["run", CELL, "--"], 11, "there is no command to run"),

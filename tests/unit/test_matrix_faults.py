@@ -9,7 +9,9 @@ import pytest
 from ci.errors import MatrixError
 from ci.matrix.loading import load
 
-SLURM = '[[slurm]]\nversion = "22.05"\nsuite = "bookworm"'
+SLURM = '[[slurm]]\nversion = "22.05"\nfrom = "packages"\nrequires-os = "debian12"'
+ARCHIVE = '[[slurm]]\nversion = "25.11.7"\nfrom = "archive"'
+OS = '[[os]]\nname = "debian12"\nsuite = "bookworm"'
 PYXIS = '[[pyxis]]\nversion = "0.19.0"'
 FAILURE = '[[known-failure]]\ntests = ["test_x"]\nreason = "it hangs"\nsays = "DUE TO TIME LIMIT"'
 
@@ -24,7 +26,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         'pyxis[0].version: expected text in quotes, found the number 1; quote it: version = "1"',
     ),
     (
-        {"slurm": '[[slurm]]\nversion = 22.05\nsuite = "sid"'},
+        {"slurm": '[[slurm]]\nversion = 22.05\nfrom = "packages"'},
         'slurm[0].version: expected text in quotes, found the number 22.05; quote it: version = "22.05"',
     ),
     (
@@ -65,17 +67,50 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     ({"pyxis": '[[pyxis]]\nversion = "v0.20.0"'}, "pyxis[0].version: write the version in full"),
     (
-        {"slurm": '[[slurm]]\nversion = "22.05.8"\nsuite = "sid"'},
-        "slurm[0].version: a Slurm series is written YY.MM, for example \"22.05\", not '22.05.8'",
+        {"slurm": SLURM.replace("22.05", "22.05.8")},
+        "slurm[0].version: packages have a Slurm series, written YY.MM, for example \"22.05\", not '22.05.8'",
     ),
-    ({"slurm": '[[slurm]]\nversion = "22.5"\nsuite = "sid"'}, "slurm[0].version: a Slurm series is written YY.MM"),
+    ({"slurm": SLURM.replace("22.05", "22.5")}, "slurm[0].version: packages have a Slurm series, written YY.MM"),
+    (
+        {"slurm": ARCHIVE.replace("25.11.7", "25.11")},
+        "slurm[0].version: a release of Slurm is written YY.MM.N, for example \"25.11.7\", not '25.11'",
+    ),
+    ({"slurm": ARCHIVE.replace("25.11.7", "25-11-7-1")}, "slurm[0].version: '25-11-7-1' is not a version"),
+    # Where a Slurm comes from, and the operating systems
+    (
+        {"slurm": SLURM.replace("packages", "source")},
+        "slurm[0].from: unknown source 'source' (known: packages, archive)",
+    ),
+    ({"slurm": '[[slurm]]\nversion = "25.11.7"'}, "slurm[0]: the key 'from' is missing"),
+    (
+        {"slurm": '[[slurm]]\nversion = "22.05"\nfrom = "packages"'},
+        "slurm[0].requires-os: missing: which system ships these packages?",
+    ),
+    ({"slurm": SLURM.replace("debian12", "debian21")}, "slurm[0].requires-os: no [[os]] row is debian21; did you mean"),
+    ({"pyxis": PYXIS + "\nrequires-os = []"}, "pyxis[0].requires-os: names no operating system"),
+    (
+        {"slurm": ARCHIVE + '\nsupported-until = "2027-05-31"'},
+        "slurm[0].supported-until: expected a date without quotes, such as 2026-11-30, found the text '2027-05-31'",
+    ),
+    ({"os": ""}, "os: the axis is empty, so nothing can be run; add an [[os]] row with name and suite"),
+    (
+        {"os": '[[os]]\nname = "Debian 12"\nsuite = "bookworm"'},
+        "os[0].name: an operating system is named in small letters and digits",
+    ),
+    ({"os": OS + "\n" + OS.replace("bookworm", "sid")}, "os[1].name: duplicate row: debian12 is there already"),
+    ({"os": OS + "\n" + OS.replace("12", "21")}, "os[1].suite: duplicate: bookworm is the suite of os[0] already"),
+    (
+        {"os": OS.replace("bookworm", "bokworm")},
+        "os[0].suite: unknown Debian suite 'bokworm'; did you mean 'bookworm'?",
+    ),
+    ({"groups": "[groups.smoke]\ncells = 'all'\ncover = 'triples'"}, "groups.smoke.cover: all that it can be is"),
     ({"pyxis": "[[pyxis]]"}, "pyxis[0]: the key 'version' is missing"),
     # Unknown keys at every level (case 112)
     (
         {"head": 'schema = 1\narch = ["amd64"]\nenroots = ["3.5.0"]'},
-        "enroots: unknown key 'enroots'; did you mean 'enroot'? (known: schema, slurm, enroot, pyxis, arch, embedded,",
+        "enroots: unknown key 'enroots'; did you mean 'enroot'? (known: schema, os, slurm, enroot, pyxis, arch,",
     ),
-    ({"slurm": SLURM + '\nsuit = "sid"'}, "slurm[0].suit: unknown key 'suit'; did you mean 'suite'?"),
+    ({"slurm": SLURM + '\nform = "sid"'}, "slurm[0].form: unknown key 'form'; did you mean 'from'?"),
     (
         {"pyxis": PYXIS + '\nrequire-enroot = ">=4"'},
         "pyxis[0].require-enroot: unknown key 'require-enroot'; did you mean 'requires-enroot'?",
@@ -189,17 +224,17 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     ({"extra": "[[known-failure]]\ntests = ['x']\nsays = ''"}, "known-failure[0].says: must not be empty"),
     (
-        {"extra": FAILURE + "\nsuite = 'sid'"},
-        "known-failure[0].suite: no [[slurm]] row is installed from sid (known: bookworm, trixie)",
+        {"extra": FAILURE + "\nos = 'sid'"},
+        "known-failure[0].os: no [[os]] row is sid (known: debian12, debian13)",
     ),
     (
-        {"extra": FAILURE + "\nsuite = ['bookworm', 'trixi']"},
-        "known-failure[0].suite: no [[slurm]] row is installed from trixi; did you mean 'trixie'?",
+        {"extra": FAILURE + "\nos = ['debian12', 'debain13']"},
+        "known-failure[0].os: no [[os]] row is debain13; did you mean 'debian13'?",
     ),
-    ({"extra": FAILURE + "\nsuite = []"}, "known-failure[0].suite: names no suite"),
-    ({"extra": FAILURE + "\nsuite = 12"}, "known-failure[0].suite: expected text in quotes, found the number 12"),
+    ({"extra": FAILURE + "\nos = []"}, "known-failure[0].os: names no operating system"),
+    ({"extra": FAILURE + "\nos = 12"}, "known-failure[0].os: expected text in quotes, found the number 12"),
     (
-        {"extra": "[[exclude]]\nsuite = 'trixie'\nslurm = '22.05'\nreason = 'x'"},
+        {"extra": "[[exclude]]\nos = 'debian13'\nslurm = '22.05'\nreason = 'x'"},
         "exclude[0]: the exclusion matches nothing: there is no such cell",
     ),
     # Duplicates
@@ -207,7 +242,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ({"slurm": f"{SLURM}\n{SLURM}"}, "slurm[1].version: duplicate row: 22.05 is in slurm[0] already"),
     (
         {"slurm": f"{SLURM}\n{SLURM.replace('22', '23')}"},
-        "slurm[1].suite: bookworm is the suite of slurm[0] already, and a suite ships one Slurm",
+        "slurm[1].requires-os: debian12 is that of slurm[0] already, and a system ships one Slurm",
     ),
     (
         {"head": 'schema = 1\narch = ["amd64", "x86_64"]'},
@@ -215,10 +250,6 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     # Names that are not known
     ({"head": 'schema = 1\narch = ["amd46"]'}, "arch[0]: unknown architecture 'amd46' (known: amd64, x86_64"),
-    (
-        {"slurm": '[[slurm]]\nversion = "22.05"\nsuite = "bokworm"'},
-        "slurm[0].suite: unknown Debian suite 'bokworm'; did you mean 'bookworm'?",
-    ),
     (
         {"groups": "[groups.smoke]\ncells = [{ slurm = '23.02' }]"},
         "groups.smoke.cells[0].slurm: no [[slurm]] row is 23.02 (rows: 22.05, 24.11)",
@@ -282,7 +313,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         "defaults.nodes: expected a whole number, found the number 1.0",
     ),
     (
-        {"slurm": "[[slurm]]\nversion = '22.05'\nsuite = 'bookworm'\naccounting = 'yes'"},
+        {"slurm": SLURM + "\naccounting = 'yes'"},
         "slurm[0].accounting: expected true or false, found the text 'yes'",
     ),
     (

@@ -6,11 +6,12 @@ import pytest
 
 from ci.errors import SelectionError
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Runtime
+from ci.matrix.cells import Runtime, SlurmSource
 from ci.matrix.loading import Matrix, load
 from ci.matrix.model import SuiteEnvironment
 
-REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
+REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
+PACKAGES = ('from = "packages"',)
 Loader = Callable[..., Matrix]
 
 
@@ -40,7 +41,7 @@ def matrix() -> Matrix:
 
 
 @pytest.mark.parametrize(
-    ("group", "count"), [("smoke", 2), ("reference", 2), ("embedded", 6), ("edges", 20), ("full", 126), (None, 2)]
+    ("group", "count"), [("smoke", 2), ("reference", 2), ("embedded", 6), ("edges", 20), ("full", 1900), (None, 2)]
 )
 @pytest.mark.parametrize("host", Arch)
 def test_size_of_the_groups(matrix: Matrix, group: str | None, count: int, host: Arch) -> None:
@@ -50,28 +51,27 @@ def test_size_of_the_groups(matrix: Matrix, group: str | None, count: int, host:
 
 def test_full_is_the_product_of_the_axes_and_the_embedded_runtime(matrix: Matrix) -> None:
     full = matrix.cells("full", Arch.AMD64)
-    assert {cell.slurm.version: cell.slurm.suite for cell in full} == {
-        "22.05": "bookworm",
-        "24.11": "trixie",
-        "26.05": "sid",
-    }
+    packages = {cell.slurm.version: cell.os.name for cell in full if cell.slurm.source is SlurmSource.PACKAGES}
+    assert packages == {"22.05": "debian12", "24.11": "debian13", "26.05": "sid"}
+    compiled = {(cell.slurm.version, cell.os.name) for cell in full if cell.slurm.source is SlurmSource.ARCHIVE}
+    assert len(compiled) == 8 * 2
     real = [cell for cell in full if cell.runtime is Runtime.NVIDIA]
-    assert len(real) == 3 * 4 * 5 * 2
-    assert {str(cell.enroot) for cell in real} == {"3.4.1", "3.5.0", "4.0.1", "4.1.2"}
-    assert {str(cell.pyxis) for cell in real} == {"0.18.0", "0.19.0", "0.20.0", "0.21.0", "0.24.0"}
+    assert len(real) == (3 + 8 * 2) * 7 * 7 * 2
+    assert {str(cell.enroot) for cell in real} == {"3.4.1", "3.5.0", "4.0.0", "4.0.1", "4.1.0", "4.1.1", "4.1.2"}
+    assert {str(cell.pyxis) for cell in real} == {f"0.{minor}.0" for minor in range(18, 25)}
 
 
 def test_the_reference_cells(matrix: Matrix) -> None:
     assert [cell.id for cell in matrix.cells("reference", Arch.AMD64)] == [
         REAL,
-        "slurm24.11-enroot4.1.2-pyxis0.24.0-amd64",
+        "slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64",
     ]
 
 
 def test_edges_are_the_corners(matrix: Matrix) -> None:
     edges = matrix.cells("edges", Arch.AMD64)
     real = [cell for cell in edges if cell.runtime is Runtime.NVIDIA]
-    assert {cell.slurm.version for cell in edges} == {"22.05", "26.05"}
+    assert {cell.slurm.version for cell in edges} == {"22.05", "26.05.3"}
     assert {str(cell.enroot) for cell in real} == {"3.4.1", "4.1.2"}
     assert {str(cell.pyxis) for cell in real} == {"0.18.0", "0.24.0"}
     assert len(real) == 2**4
@@ -80,10 +80,10 @@ def test_edges_are_the_corners(matrix: Matrix) -> None:
 
 def test_the_order_is_that_of_the_rows_and_stable(matrix: Matrix) -> None:
     assert [cell.id for cell in matrix.cells("full", Arch.AMD64)][:5] == [
-        "slurm22.05-embedded-amd64",
-        "slurm22.05-embedded-arm64",
-        "slurm22.05-enroot3.4.1-pyxis0.18.0-amd64",
-        "slurm22.05-enroot3.4.1-pyxis0.18.0-arm64",
+        "slurm22.05-embedded-debian12-amd64",
+        "slurm22.05-embedded-debian12-arm64",
+        "slurm22.05-enroot3.4.1-pyxis0.18.0-debian12-amd64",
+        "slurm22.05-enroot3.4.1-pyxis0.18.0-debian12-arm64",
         REAL,
     ]
     assert matrix.cells("full", Arch.AMD64) == load().cells("full", Arch.AMD64)
@@ -102,7 +102,7 @@ def test_groups_of_a_cell_depend_on_the_host(matrix: Matrix) -> None:
 
 def test_legacy_cells_are_in_groups_and_not_among_their_container_cells(matrix: Matrix) -> None:
     legacy = [cell for cell in matrix.all_cells(Arch.ARM64) if cell.runtime is Runtime.LEGACY]
-    assert [cell.id for cell in legacy if "smoke" in cell.groups] == ["slurm22.05-legacy-arm64"]
+    assert [cell.id for cell in legacy if "smoke" in cell.groups] == ["slurm22.05-legacy-debian12-arm64"]
     assert not [cell for cell in matrix.cells("full", Arch.ARM64) if cell.runtime is Runtime.LEGACY]
 
 
@@ -123,9 +123,10 @@ def test_nothing_is_excluded_without_a_documented_reason(matrix: Matrix) -> None
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("slurm22.05-enroot3.4.1-pyxis0.19.1-amd64", f"did you mean {REAL}"),
-        ("slurm22.5-embedded-amd64", "did you mean slurm22.05-embedded-amd64"),
-        ("slurm22.05-embedded-x86_64", "did you mean slurm22.05-embedded-"),
+        ("slurm22.05-enroot3.4.1-pyxis0.19.1-debian12-amd64", f"did you mean {REAL}"),
+        ("slurm22.5-embedded-debian12-amd64", "did you mean slurm22.05-embedded-debian12-amd64"),
+        ("slurm22.05-embedded-amd64", "slurm22.05-embedded-debian12-amd64"),
+        ("slurm22.05-embedded-debian12-x86_64", "did you mean slurm22.05-embedded-"),
         ("", "there is no cell ''"),
         ("nonsense", "there is no cell 'nonsense'"),
     ],
@@ -148,7 +149,7 @@ def test_an_unknown_group(matrix: Matrix, name: str, guess: str) -> None:
     with pytest.raises(SelectionError) as caught:
         matrix.cells(name, Arch.AMD64)
     assert caught.value.what == f"there is no group {name!r}; did you mean {guess!r}?"
-    assert caught.value.why == "the groups are smoke, reference, embedded, edges, full"
+    assert caught.value.why == "the groups are smoke, reference, embedded, edges, supported, sites, pairs, full"
 
 
 def test_a_group_that_is_empty_on_this_host(load_matrix: Loader) -> None:
@@ -166,7 +167,7 @@ def test_a_group_that_is_excluded_on_this_host_says_why(load_matrix: Loader) -> 
     )
     with pytest.raises(SelectionError) as caught:
         matrix.cells(None, Arch.ARM64)
-    assert caught.value.why == "slurm22.05-embedded-arm64 is excluded: no image"
+    assert caught.value.why == "slurm22.05-embedded-debian12-arm64 is excluded: no image"
 
 
 def test_a_group_without_a_container_cell(load_matrix: Loader) -> None:
@@ -200,9 +201,9 @@ def test_a_group_without_a_container_cell(load_matrix: Loader) -> None:
         ),
         (
             {
-                "slurm": row("slurm", "22.05", 'suite = "bookworm"', 'requires-enroot = "~=3.4"')
+                "slurm": row("slurm", "22.05", *PACKAGES, 'requires-os = "debian12"', 'requires-enroot = "~=3.4"')
                 + "\n"
-                + row("slurm", "24.11", 'suite = "trixie"')
+                + row("slurm", "24.11", *PACKAGES, 'requires-os = "debian13"')
             },
             "slurm 22.05 requires enroot ~=3.4",
             4,
@@ -236,8 +237,8 @@ EXCLUDE = '[[exclude]]\n{}\nreason = "no image"\nissue = "NVIDIA/pyxis#1"'
         ('slurm = "newest"\nruntime = "embedded"', 2),
         ('arch = "arm64"', 8 + 2 + 2),
         ('runtime = "legacy"\nslurm = "24.11"', 2),
-        ('suite = "trixie"', 8 + 2 + 2),
-        ('suite = ["bookworm", "trixie"]\nenroot = "3.4.1"', 8),
+        ('os = "debian13"', 8 + 2 + 2),
+        ('os = ["debian12", "debian13"]\nenroot = "3.4.1"', 8),
         ('pyxis = "edges"\nenroot = "oldest"\nslurm = "22.05"\narch = "x86_64"', 2),
     ],
 )
@@ -296,16 +297,16 @@ def test_what_a_known_failure_is_about_is_told_without_parameters(load_matrix: L
     ("selection", "ids"),
     [
         (
-            'pyxis = "0.21.0"\nslurm = ">=25.11"\narch = "amd64"\nenroot = "3.4.1"',
-            ["slurm26.05-enroot3.4.1-pyxis0.21.0-amd64"],
+            'pyxis = "0.21.0"\nslurm = ">=25.11"\nos = "sid"\narch = "amd64"\nenroot = "3.4.1"',
+            ["slurm26.05-enroot3.4.1-pyxis0.21.0-sid-amd64"],
         ),
         (
-            'runtime = "embedded"\narch = "amd64"\nslurm = "<25"',
-            ["slurm22.05-embedded-amd64", "slurm24.11-embedded-amd64"],
+            'runtime = "embedded"\narch = "amd64"\nslurm = "<24"\nos = "debian12"',
+            [f"slurm{slurm}-embedded-debian12-amd64" for slurm in ("22.05", "23.02.8", "23.11.11")],
         ),
         (
             'enroot = "4.1.2"\npyxis = "newest"\nslurm = "22.05"\narch = "arm64"',
-            ["slurm22.05-enroot4.1.2-pyxis0.24.0-arm64"],
+            ["slurm22.05-enroot4.1.2-pyxis0.24.0-debian12-arm64"],
         ),
     ],
 )

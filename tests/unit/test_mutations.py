@@ -16,8 +16,8 @@ from tests.mutations.mutations import CONTROL, MUTATIONS, Mutation
 from tests.mutations.suites import suites_of
 
 MATRIX = loading.load()
-EMBEDDED = MATRIX.cell(f"slurm22.05-embedded-{Arch.host()}")
-LEGACY = MATRIX.cell(f"slurm22.05-legacy-{Arch.host()}")
+EMBEDDED = MATRIX.cell(f"slurm22.05-embedded-debian12-{Arch.host()}")
+LEGACY = MATRIX.cell(f"slurm22.05-legacy-debian12-{Arch.host()}")
 BROKEN = Mutation(name="broken", says="unrecognized option")
 
 

@@ -23,8 +23,8 @@ from tests.mutations.suites import suites_of
 ROOT = Path(__file__).resolve().parents[2]
 # Ctrl-C reaches a child only so long before nox kills it (wntrblm/nox#369); taking an environment down takes seconds.
 LEAST_SECONDS = 30
-CELLS = {"legacy_integration": f"slurm22.05-legacy-{Arch.host()}"}
-CONTAINER_CELL = f"slurm22.05-embedded-{Arch.host()}"
+CELLS = {"legacy_integration": f"slurm22.05-legacy-debian12-{Arch.host()}"}
+CONTAINER_CELL = f"slurm22.05-embedded-debian12-{Arch.host()}"
 # A session that needs an argument to start anything.
 ARGUMENTS = {"suite": (str(ROOT / "tests/unit"),)}
 # These start nothing that would have to be taken down.

@@ -104,9 +104,9 @@ def test_a_slip_is_refused_with_what_was_perhaps_meant(word: str, meant: str) ->
 def test_a_legacy_cell_takes_no_option_of_containers(words: list[str]) -> None:
     rows = loading.load()
     asked, _ = options.split(words)
-    asked.check(rows.cell("slurm22.05-embedded-amd64"))
-    with pytest.raises(SelectionError, match=f"{words[0]} does not fit slurm22.05-legacy-amd64"):
-        asked.check(rows.cell("slurm22.05-legacy-amd64"))
+    asked.check(rows.cell("slurm22.05-embedded-debian12-amd64"))
+    with pytest.raises(SelectionError, match=f"{words[0]} does not fit slurm22.05-legacy-debian12-amd64"):
+        asked.check(rows.cell("slurm22.05-legacy-debian12-amd64"))
 
 
 def test_the_login_node_needs_a_suite_to_run(cell: Cell) -> None:

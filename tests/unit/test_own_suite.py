@@ -20,7 +20,7 @@ from ci.options import Options
 from ci.session import on_login
 from ci.session.handover import facts, login_facts
 
-CELL = "slurm22.05-embedded-amd64"
+CELL = "slurm22.05-embedded-debian12-amd64"
 
 
 def planned(**options: object) -> EnvironmentPlan:

@@ -17,10 +17,10 @@ from ci.results.report import Format
 from ci.results.store import ArtefactRecord, CellRecord, ImageRecord, Result
 from ci.terminal.console import Console
 
-REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-amd64"
-OTHER = "slurm24.11-enroot4.1.2-pyxis0.24.0-amd64"
-EMBEDDED = "slurm22.05-embedded-amd64"
-LEGACY = "slurm22.05-legacy-amd64"
+REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
+OTHER = "slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64"
+EMBEDDED = "slurm22.05-embedded-debian12-amd64"
+LEGACY = "slurm22.05-legacy-debian12-amd64"
 
 
 def a_test(name: str, state: str = "passed", message: str = "", reruns: int = 0) -> TestOutcome:

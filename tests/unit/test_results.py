@@ -19,7 +19,9 @@ from ci.results.store import ArtefactRecord, CellRecord, ImageRecord, Result
 
 RESULT = Result(
     run="r1",
-    cell=CellRecord(id="slurm22.05-embedded-amd64", runtime="embedded", axes={"slurm": "22.05", "enroot": None}),
+    cell=CellRecord(
+        id="slurm22.05-embedded-debian12-amd64", runtime="embedded", axes={"slurm": "22.05", "enroot": None}
+    ),
     suite="pyxis_basic",
     outcome=Outcome.FAILED,
     exit_code=1,
@@ -72,7 +74,7 @@ def test_output_that_was_no_text_does_not_keep_a_result_from_being_written(tmp_p
 
 
 def test_a_cell_is_recorded_as_the_matrix_has_it() -> None:
-    cell = loading.load().cell("slurm22.05-embedded-amd64")
+    cell = loading.load().cell("slurm22.05-embedded-debian12-amd64")
     assert msgspec.json.decode(msgspec.json.encode(CellRecord.of(cell))) == cell.as_json()
 
 

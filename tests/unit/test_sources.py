@@ -12,10 +12,18 @@ from ci.artefacts.pins import Pin
 from ci.artefacts.sources import Artefact, Sources, artefacts_for, fetch, missing
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, Runtime, SlurmVersion
+from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
 
-BOOKWORM = SlurmVersion(version="22.05", suite="bookworm")
-CELL = Cell(slurm=BOOKWORM, runtime=Runtime.NVIDIA, enroot=Version("3.4.1"), pyxis=Version("0.19.0"), arch=Arch.AMD64)
+DEBIAN12 = OperatingSystem(name="debian12", suite="bookworm")
+PACKAGES = SlurmVersion(version="22.05")
+CELL = Cell(
+    slurm=PACKAGES,
+    os=DEBIAN12,
+    runtime=Runtime.NVIDIA,
+    enroot=Version("3.4.1"),
+    pyxis=Version("0.19.0"),
+    arch=Arch.AMD64,
+)
 PYXIS = Artefact(path="NVIDIA/pyxis/archive/refs/tags/v0.19.0.tar.gz")
 CONTENT = b"content"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -38,14 +46,19 @@ def test_a_cell_needs_both_enroot_packages_and_the_source_of_pyxis() -> None:
 
 def test_the_architecture_is_spelled_as_upstream_spells_it() -> None:
     arm = Cell(
-        slurm=BOOKWORM, runtime=Runtime.NVIDIA, enroot=Version("4.1.2"), pyxis=Version("0.24.0"), arch=Arch.ARM64
+        slurm=PACKAGES,
+        os=DEBIAN12,
+        runtime=Runtime.NVIDIA,
+        enroot=Version("4.1.2"),
+        pyxis=Version("0.24.0"),
+        arch=Arch.ARM64,
     )
 
     assert artefacts_for(arm)[0].name == "enroot_4.1.2-1_arm64.deb"
 
 
 def test_an_embedded_cell_needs_nothing_and_lacks_nothing(sources: Sources) -> None:
-    embedded = Cell(slurm=BOOKWORM, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)
+    embedded = Cell(slurm=PACKAGES, os=DEBIAN12, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)
 
     assert artefacts_for(embedded) == ()
     assert missing(embedded, sources) is None
