@@ -17,8 +17,9 @@ from ci.errors import DiskFullError, ResultsError, disk_is_full
 from ci.matrix.cells import Cell
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 
-SCHEMA = 2
-"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted."""
+SCHEMA = 3
+"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted. 3: ``fingerprint`` and
+``reused_from``."""
 RESULT_FILE = "result.json"
 REPORT_LOG_FILE = "reportlog.jsonl"
 """What pytest said of its tests while they ran; results are made from it."""
@@ -101,6 +102,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tests: tuple[TestOutcome, ...] = ()
     again: str = ""
     """The command that runs it again."""
+    fingerprint: str = ""
+    """The identity of all that decides the result; empty where it is not known. Equal ones ought to end alike."""
+    reused_from: str = ""
+    """The id of the run whose result this is: nothing was changed since, so nothing was run; empty where it was run."""
     schema: int = SCHEMA
 
     @property
