@@ -139,12 +139,21 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
         store.load(path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\x00", "[" * 100_000, '{"schema": 1e999}'])
 def test_what_is_no_result_is_an_error_not_a_traceback(tmp_path: Path, content: str) -> None:
     path = tmp_path / "result.json"
     path.write_text(content)
     with pytest.raises(ResultsError):
         store.load(path)
+
+
+def test_a_file_that_is_too_large_for_a_result_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    with path.open("wb") as file:
+        file.truncate(65 << 20)
+    with pytest.raises(ResultsError, match="too large") as caught:
+        store.load(path)
+    assert str(path) in str(caught.value)
 
 
 def test_a_run_is_loaded_in_order_and_its_broken_results_are_named(tmp_path: Path) -> None:
