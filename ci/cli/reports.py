@@ -10,7 +10,7 @@ from ci import paths
 from ci.errors import MatrixError, ResultsError
 from ci.matrix import loading
 from ci.matrix.model import Matrix
-from ci.results import compat, finding, markdown, report, store, writing
+from ci.results import compat, finding, markdown, page, report, store, writing
 from ci.results.compat import Compat
 from ci.results.history import DEFAULT_LENGTH
 from ci.results.merging import Merged
@@ -70,6 +70,8 @@ def show(asked: argparse.Namespace) -> int:
     match format_:
         case Format.MARKDOWN:
             sys.stdout.write(markdown.as_markdown(merged.compat))
+        case Format.HTML:
+            sys.stdout.write(page.as_html(merged))
         case Format.JSON:
             sys.stdout.write(compat.as_json(merged.compat))
     return 0
@@ -85,7 +87,7 @@ def _write(asked: argparse.Namespace, roots: Sequence[Path]) -> int:
     merged = writing.merge(_asked(asked, roots, folder, previous))
     writing.write(merged, folder)
     console.say(f"{sentence(merged.compat.verdicts)}")
-    console.say(f"report: {folder / writing.MARKDOWN_FILE}")
+    console.say(f"report: {folder / writing.PAGE_FILE}")
     _warn(merged)
     if problems := merged.compat.problems:
         raise ResultsError(

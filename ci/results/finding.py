@@ -21,6 +21,7 @@ from ci.results.store import Result
 _DEEPEST = 8
 """Folders below the one that was named; a run's own have two, and CI puts some around them."""
 _LARGEST_LOG = 256 << 20
+_MOST_LOGS = 40
 _LINKED = (store.RESULT_FILE, store.JUNIT_FILE, store.REPORT_LOG_FILE)
 
 
@@ -36,9 +37,7 @@ class Found:
     @property
     def files(self) -> tuple[str, ...]:
         """What of its folder may be shown: regular files of ours, and the logs."""
-        found = [name for name in _LINKED if _is_plain(self.folder / name)]
-        logs = self.folder / store.LOGS_FOLDER
-        return (*found, *([f"{store.LOGS_FOLDER}/"] if logs.is_dir() and not logs.is_symlink() else []))
+        return (*(name for name in _LINKED if _is_plain(self.folder / name)), *_logs(self.folder))
 
     def link(self, base: Path) -> str:
         """Return the folder as a URL relative to ``base``, with a slash at its end."""
@@ -135,6 +134,18 @@ def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[s
             problems.append(Problem(where=name, what=f"folders more than {_DEEPEST} deep are not looked into"))
         folders[:] = [] if deep else sorted(it for it in folders if it != store.LOGS_FOLDER)
         yield folder, files
+
+
+def _logs(folder: Path) -> list[str]:
+    """Return the log files of a suite by name: a page on the web can't list a folder. Many of them are that folder."""
+    logs = folder / store.LOGS_FOLDER
+    try:
+        found = sorted(it.name for it in os.scandir(logs) if not it.is_symlink()) if not logs.is_symlink() else []
+    except OSError:
+        return []
+    if len(found) > _MOST_LOGS:
+        return [f"{store.LOGS_FOLDER}/"]
+    return [f"{store.LOGS_FOLDER}/{name}{'/' if (logs / name).is_dir() else ''}" for name in found]
 
 
 def _is_plain(path: Path) -> bool:

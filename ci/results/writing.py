@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ci.errors import ResultsError
 from ci.matrix.model import Matrix
-from ci.results import compat, files, finding, history, junit, markdown
+from ci.results import compat, files, finding, history, junit, markdown, page
 from ci.results.compat import COMPAT_FILE, Compat
 from ci.results.merging import Merged, Merging
 
@@ -71,7 +71,8 @@ def write(merged: Merged, folder: Path) -> None:
 
     :raises ResultsError: if that fails; ``DiskFullError`` if there is no room.
     """
-    with files.replaced(folder / MARKDOWN_FILE, "the report") as file:
-        file.write(markdown.as_markdown(merged.compat).encode(errors="replace"))
+    for name, text in ((PAGE_FILE, page.as_html(merged)), (MARKDOWN_FILE, markdown.as_markdown(merged.compat))):
+        with files.replaced(folder / name, "the report") as file:
+            file.write(text.encode(errors="replace"))
     junit.write(merged, folder / junit.JUNIT_FILE)
     compat.write(merged.compat, folder / COMPAT_FILE)  # last: the next report begins where this one was whole

@@ -35,7 +35,7 @@ def found(*roots: Path) -> tuple[list[Found], list[str], list[Unfinished]]:
 def test_what_a_run_left_is_found_with_its_files(results: Path) -> None:
     ((good,), problems, unfinished) = found(results)
     assert (good.result.cell_id, problems, unfinished) == (REAL.id, [], [])
-    assert good.files == ("result.json", "logs/")
+    assert good.files == ("result.json", "logs/slurmctld.log")
     assert good.link(results / "report") == f"../{GOOD.run}/{REAL.id}/pyxis_basic/"
 
 
@@ -97,7 +97,7 @@ def test_a_huge_junit_file_beside_a_result_is_not_read(results: Path) -> None:
         file.truncate(100 << 20)
     ((good,), problems, _) = found(results)
     assert problems == []
-    assert good.files == ("result.json", "junit.xml", "logs/")
+    assert good.files == ("result.json", "junit.xml", "logs/slurmctld.log")
 
 
 def test_where_a_result_says_it_is_from_does_not_decide_where_its_links_lead(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
 
 REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
-FILES = ["compat.json", "compat.md", "junit.xml"]
+FILES = ["compat.json", "compat.md", "junit.xml", "report.html"]
 
 
 @pytest.fixture
