@@ -16,7 +16,7 @@ import nox
 # Plain `nox` does not put this folder on sys.path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ci import inputs, options
+from ci import inputs, options, paths
 from ci.artefacts import sources
 from ci.errors import PyxisMatrixError
 from ci.matrix import loading
@@ -107,6 +107,12 @@ def images(session: nox.Session) -> None:
 def pins(session: nox.Session) -> None:
     """Write upstream's checksums into containers/pins.toml."""
     command(session, "pins")
+
+
+@nox.session(default=False)
+def report(session: nox.Session) -> None:
+    """Merge results of runs, shards and machines into one report (`-- results/RUN OTHER`; default: all in results/)."""
+    command(session, "report", "--output", str(paths.results_dir() / "report"))
 
 
 @nox.session(default=False)

@@ -27,7 +27,6 @@ from ci.matrix.model import Group, Matrix
 from ci.matrix.pairs import pairs_of
 from ci.options import Options
 from ci.results import report as reports
-from ci.results import store
 from ci.session import running
 from ci.terminal import console
 
@@ -111,13 +110,6 @@ def run(asked: argparse.Namespace) -> int:
     if options.keep:
         say_how_to_enter(plan)
     return code
-
-
-def report(asked: argparse.Namespace) -> int:
-    """Show a run's results."""
-    folder = paths.results_dir() / asked.run if asked.run else store.latest_run(paths.results_dir())
-    reports.report(folder, format=reports.Format(asked.format), stream=sys.stdout)
-    return 0
 
 
 def pins(asked: argparse.Namespace) -> int:

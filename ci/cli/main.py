@@ -10,7 +10,7 @@ try:
     from requests.exceptions import RequestException
 
     from ci import paths
-    from ci.cli import clusters, commands, doctor
+    from ci.cli import clusters, commands, doctor, reports
     from ci.engine.connection import explain
     from ci.errors import PyxisMatrixError
     from ci.matrix.asked import GROUP_VARIABLE
@@ -71,9 +71,7 @@ def parser() -> argparse.ArgumentParser:
     down.add_argument("which", nargs="?", metavar="CELL|RUN")
     down.add_argument("--all", action="store_true", help="everything with this project's label")
 
-    report = _verb(verbs, "report", commands.report, "show the results of a run")
-    report.add_argument("run", nargs="?", help="a run id (default: the latest)")
-    report.add_argument("--format", choices=("text", "md", "html"), default="text")
+    reports.add_to(_verb(verbs, "report", reports.show, "show the results of runs, or merge them into a report"))
 
     _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
     pins = _verb(verbs, "pins", commands.pins, "record upstream's checksums in containers/pins.toml")

@@ -1,4 +1,4 @@
-"""A run's results for people: a summary for the terminal, a Markdown table, a self-contained HTML page.
+"""A run's results as text: the summary at the end of a session, and what ``report`` prints.
 
 Cells on the embedded runtime stand apart and are never counted in what is said about compatibility; neither are legacy
 cells, which have no container runtime at all.
@@ -10,20 +10,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
-from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import LOGS_FOLDER, Result, load_run
-from ci.terminal.console import Console
-
-PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
-"""Phases in the order of a run; a phase that is not listed here is shown behind them."""
+from ci.results.store import LOGS_FOLDER, Result
+from ci.results.words import COUNTED, PHASES, counted, first_line, reruns
 
 _STYLES = {
     Outcome.PASSED: ("✓", "green"),
@@ -34,14 +29,6 @@ _STYLES = {
 }
 # A cell is as good as its worst suite.
 _WORST_FIRST = (Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.SKIPPED, Outcome.PASSED)
-_COUNTED = {  # for one, for several
-    TestState.PASSED: ("passed", "passed"),
-    TestState.FAILED: ("failed", "failed"),
-    TestState.ERROR: ("error", "errors"),
-    TestState.INTERRUPTED: ("interrupted", "interrupted"),
-    TestState.SKIPPED: ("skipped", "skipped"),
-    TestState.XFAILED: ("known failure", "known failures"),
-}
 # Remarks begin with what has to be looked at.
 _REMARKED = (
     TestState.FAILED,
@@ -53,12 +40,11 @@ _REMARKED = (
 )
 _NAMED = 3
 """As many tests are named that share a reason."""
-_SECTIONS = (
-    ("nvidia", "real cells", "Real enroot and Pyxis", ""),
-    ("embedded", "embedded", "Embedded runtime", "not a compatibility verdict"),
-    ("legacy", "legacy", "Legacy, plain Slurm", "no containers"),
+_RUNTIMES = (
+    ("nvidia", "real cells", ""),
+    ("embedded", "embedded", "not a compatibility verdict"),
+    ("legacy", "legacy", "no containers"),
 )
-_VERSIONS_FIRST = ("slurm", "enroot", "pyxis", "arch", "kernel")
 
 
 class Format(StrEnum):
@@ -67,16 +53,7 @@ class Format(StrEnum):
     TEXT = "text"
     MARKDOWN = "md"
     HTML = "html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """The cells of one runtime: rows are cells, columns are suites."""
-
-    title: str
-    remark: str
-    suites: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Result | None, ...]], ...]
+    JSON = "json"
 
 
 def verdict(results: Sequence[Result]) -> str:
@@ -87,7 +64,7 @@ def verdict(results: Sequence[Result]) -> str:
 def verdicts(results: Sequence[Result]) -> list[str]:
     """Return what `verdict` says, per runtime; the first one speaks of real cells, also where there are none."""
     parts = []
-    for runtime, label, _, remark in _SECTIONS:
+    for runtime, label, remark in _RUNTIMES:
         outcomes = Counter(_cell_outcomes([result for result in results if result.runtime == runtime]))
         counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome if outcomes[outcome])
         if counts or runtime == "nvidia":
@@ -118,84 +95,10 @@ def as_text(results: Sequence[Result], *, root: Path | None = None) -> str:
     return "".join(f"{line.plain.rstrip()}\n" for line in _lines(results, root))
 
 
-def as_markdown(results: Sequence[Result]) -> str:
-    """Return the dated table as GitHub-flavoured Markdown; links are relative to the folder of the run."""
-    lines = [f"# Container jobs on Slurm: {_date(results)}", "", f"{verdict(results)}.", ""]
-    for section in sections(results):
-        remark = f" ({section.remark})" if section.remark else ""
-        lines += [f"## {section.title}{remark}", ""]
-        lines.append("| " + " | ".join(["cell", *section.suites, "versions observed"]) + " |")
-        lines.append("|---" * (len(section.suites) + 2) + "|")
-        for cell, row in section.rows:
-            found = [_markdown_entry(result) for result in row]
-            lines.append("| " + " | ".join([f"`{cell}`", *found, _markdown(versions(row))]) + " |")
-        lines.append("")
-    notes = [
-        f"- `{result.cell_id}` {result.suite}: {_markdown(text)}" for result in results for text in remarks(result)
-    ]
-    return "\n".join(lines + (["## Remarks", "", *notes, ""] if notes else []))
-
-
-def as_html(results: Sequence[Result]) -> str:
-    """Return the dated table as one page that needs no other file; links are relative to the folder of the run."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
-        results=results,
-        date=_date(results),
-        verdicts=verdicts(results),
-        worst_first=sorted(results, key=lambda result: _WORST_FIRST.index(result.outcome)),
-        sections=sections(results),
-        phases=phases,
-        sign=lambda result: _STYLES[result.outcome][0],
-        counts=counts,
-        gist=gist,
-        versions=versions,
-        remarks=remarks,
-        logs=logs_link,
-    )
-
-
-def report(folder: Path, *, format: Format, stream: TextIO, console: Console | None = None) -> None:  # noqa: A002 - the option's own name
-    """Write a run's report to ``stream``; invalid results are warned about.
-
-    :raises ResultsError: if there is no such run.
-    """
-    results, problems = load_run(folder)
-    for problem in problems:
-        (console or Console()).warn(str(problem))
-    match format:
-        case Format.TEXT:
-            show(results, stream=stream, root=folder)
-        case Format.MARKDOWN:
-            stream.write(as_markdown(results))
-        case Format.HTML:
-            stream.write(as_html(results))
-
-
 def counts(result: Result) -> str:
     """Return the tests by outcome, and the tries beyond the first: "3 passed, 1 failed, 2 reruns"."""
-    found = [_counted(result.count(state), state) for state in _COUNTED]
-    return ", ".join(filter(None, [*found, _reruns(result.reruns)])) or "no tests"
-
-
-def gist(result: Result) -> str:
-    """Return what stands beside the outcome in a table: the tests or, where none ran, the reason."""
-    return (_first_line(result.reason) if not result.tests else "") or counts(result)
-
-
-def versions(row: Sequence[Result | None]) -> str:
-    """Return the versions seen inside a cell, the telling ones first."""
-    seen: dict[str, str] = {}
-    for result in row:
-        seen |= result.versions if result else {}
-    order = [name for name in _VERSIONS_FIRST if name in seen] + sorted(set(seen) - set(_VERSIONS_FIRST))
-    return ", ".join(f"{name} {seen[name]}" for name in order)
+    found = [counted(result.count(state), state) for state in COUNTED]
+    return ", ".join(filter(None, [*found, reruns(result.reruns)])) or "no tests"
 
 
 def phases(results: Sequence[Result]) -> list[str]:
@@ -213,38 +116,19 @@ def remarks(result: Result) -> list[str]:
     groups: dict[tuple[TestState, str], list[TestOutcome]] = {}
     for test in sorted(result.tests, key=lambda test: _REMARKED.index(test.outcome)):
         if test.outcome is not TestState.PASSED:
-            groups.setdefault((test.outcome, _first_line(test.message) or "no reason given"), []).append(test)
+            groups.setdefault((test.outcome, first_line(test.message) or "no reason given"), []).append(test)
     for (state, reason), tests in groups.items():
         if state in {TestState.SKIPPED, TestState.XFAILED}:
-            found.append(f"{_counted(len(tests), state)}: {reason}")
+            found.append(f"{counted(len(tests), state)}: {reason}")
         elif len(tests) == 1:
             found.append(f"{state}: {_tried(tests[0])}: {reason}")
         else:
-            found.append(f"{_counted(len(tests), state)}: {reason} ({_named_tests(tests)})")
+            found.append(f"{counted(len(tests), state)}: {reason} ({_named_tests(tests)})")
     return found + [
-        f"{_reruns(test.reruns)}: {test.name} passed; before, it failed: {_first_line(test.message) or 'no message'}"
+        f"{reruns(test.reruns)}: {test.name} passed; before, it failed: {first_line(test.message) or 'no message'}"
         for test in result.tests
         if test.reruns and test.outcome is TestState.PASSED
     ]
-
-
-def logs_link(result: Result) -> str:
-    """Return where the logs of a suite are, as a URL relative to the folder of the run; empty if it never began."""
-    return "" if _never_began(result) else quote(f"{result.cell_id}/{result.suite}/{LOGS_FOLDER}/")
-
-
-def sections(results: Sequence[Result]) -> list[Section]:
-    """Return the tables, one per runtime that occurs; suites in the order in which they were begun."""
-    found = []
-    for runtime, _, title, remark in _SECTIONS:
-        of_runtime = [result for result in results if result.runtime == runtime]
-        by_place = {(result.cell_id, result.suite): result for result in of_runtime}
-        suites = tuple(dict.fromkeys(it.suite for it in sorted(of_runtime, key=lambda it: it.started)))
-        cells = dict.fromkeys(result.cell_id for result in of_runtime)
-        rows = tuple((cell, tuple(by_place.get((cell, suite)) for suite in suites)) for cell in cells)
-        if rows:
-            found.append(Section(title=title, remark=remark, suites=suites, rows=rows))
-    return found
 
 
 # -- terminal -------------------------------------------------------------------------------------------------------
@@ -329,18 +213,6 @@ def _cell_outcomes(results: Sequence[Result]) -> list[Outcome]:
     return [next(outcome for outcome in _WORST_FIRST if outcome in found) for found in by_cell.values()]
 
 
-def _date(results: Sequence[Result]) -> str:
-    return f"{max(result.started for result in results):%Y-%m-%d %H:%M} UTC" if results else "no results"
-
-
-def _counted(number: int, state: TestState) -> str:
-    return f"{number} {_COUNTED[state][number > 1]}" if number else ""
-
-
-def _reruns(number: int) -> str:
-    return f"{number} rerun{'s' if number > 1 else ''}" if number else ""
-
-
 def _named_tests(tests: Sequence[TestOutcome]) -> str:
     """Return the names of the first few tests; the file once if it is the same for all."""
     files = {test.name.partition("::")[0] for test in tests}
@@ -351,23 +223,8 @@ def _named_tests(tests: Sequence[TestOutcome]) -> str:
 
 
 def _tried(test: TestOutcome) -> str:
-    return f"{test.name} (after {_reruns(test.reruns)})" if test.reruns else test.name
+    return f"{test.name} (after {reruns(test.reruns)})" if test.reruns else test.name
 
 
 def _never_began(result: Result) -> bool:
     return result.outcome is Outcome.SKIPPED and not result.tests
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
-
-
-def _markdown(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _markdown_entry(result: Result | None) -> str:
-    if result is None:
-        return "not run"
-    link = f" ([logs]({logs_link(result)}))" if logs_link(result) else ""
-    return f"{_STYLES[result.outcome][0]} {result.outcome}: {_markdown(gist(result))}{link}"

@@ -8,23 +8,26 @@ never seen half.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-import tempfile
 from typing import Annotated, Self
 
 import msgspec
 
-from ci.errors import DiskFullError, ResultsError, disk_is_full
+from ci.errors import ResultsError
 from ci.matrix.cells import Cell
+from ci.results import files
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 
-SCHEMA = 2
-"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted."""
+SCHEMA = 3
+"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted. 3: ``fingerprint`` and
+``reused_from``."""
 RESULT_FILE = "result.json"
 REPORT_LOG_FILE = "reportlog.jsonl"
 """What pytest said of its tests while they ran; results are made from it."""
 JUNIT_FILE = "junit.xml"
 """For other tools, which know this format; nothing here reads it."""
 LOGS_FOLDER = "logs"
+_LARGEST = 64 << 20
+"""Bytes of a result; a suite of ten thousand tests has a tenth of it."""
 
 # A time without a zone would be another moment on each machine.
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -100,6 +103,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tests: tuple[TestOutcome, ...] = ()
     again: str = ""
     """The command that runs it again."""
+    fingerprint: str = ""
+    """The identity of all that decides the result; empty where it is not known. Equal ones ought to end alike."""
+    reused_from: str = ""
+    """The id of the run whose result this is: nothing was changed since, so nothing was run; empty where it was run."""
     schema: int = SCHEMA
 
     @property
@@ -145,25 +152,8 @@ def write(result: Result, path: Path) -> None:
     :raises ResultsError: if writing fails for another reason.
     """
     content = msgspec.json.encode(_plain(msgspec.to_builtins(result)), order="sorted")
-    draft = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            draft = file.name
-            file.write(msgspec.json.format(content, indent=2) + b"\n")
-        Path(draft).chmod(0o644)  # temporary files are private, results are not
-        Path(draft).replace(path)
-    except OSError as error:
-        if draft:
-            Path(draft).unlink(missing_ok=True)
-        full = disk_is_full(error)
-        kind = DiskFullError if full else ResultsError
-        raise kind(
-            "failed to write the result",
-            where=str(path),
-            why=str(error),
-            next_step="make room and run the cell again" if full else "check who may write there",
-        ) from error
+    with files.replaced(path, "the result") as file:
+        file.write(msgspec.json.format(content, indent=2) + b"\n")
 
 
 def load(path: Path) -> Result:
@@ -172,13 +162,17 @@ def load(path: Path) -> Result:
     :raises ResultsError: if it is missing, invalid, or of a newer schema; the text names file and key.
     """
     try:
+        if (size := path.stat().st_size) > _LARGEST:
+            raise ResultsError(
+                "a result is too large to be read", where=str(path), why=f"{size} bytes; the limit is {_LARGEST}"
+            )
         content = path.read_bytes()
         schema = msgspec.json.decode(content, type=_Head).schema
         if schema <= SCHEMA:
             return msgspec.json.decode(content, type=Result)
     except OSError as error:
         raise ResultsError("failed to read a result", where=str(path), why=str(error)) from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ResultsError("a result is invalid", where=str(path), why=str(error)) from error
     raise ResultsError(
         "a result is of a newer schema",

@@ -14,7 +14,7 @@ from docker.errors import APIError, NotFound
 import pytest
 from requests.exceptions import ConnectionError as EngineGone
 
-from ci.cli import clusters, commands, doctor
+from ci.cli import clusters, commands, doctor, reports
 from ci.cli.main import main, parser
 from ci.environment import launching
 from ci.environment.plan import EnvironmentPlan
@@ -38,7 +38,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 HANDLERS: dict[str, tuple[object, str]] = {
     "cells": (commands, "cells"),
-    "report": (commands, "report"),
+    "report": (reports, "show"),
     "doctor": (doctor, "examine"),
 }
 

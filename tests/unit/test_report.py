@@ -1,21 +1,17 @@
 """`ci.results.report`: what people read, and that the embedded runtime is never taken for the real one."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 import io
 from pathlib import Path
 import re
-from xml.etree import ElementTree as ET
 
 from msgspec.structs import replace
 import pytest
 from rich.console import Console as RichConsole
 
-from ci.errors import ResultsError
-from ci.results import report, store
+from ci.results import report
 from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.report import Format
 from ci.results.store import ArtefactRecord, CellRecord, ImageRecord, Result
-from ci.terminal.console import Console
 
 REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 OTHER = "slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64"
@@ -124,11 +120,6 @@ def test_a_second_try_is_said_also_where_the_suite_passed() -> None:
     assert "2 passed, 1 known failure, 2 reruns · images" in text
     assert "  1 rerun: t::b passed; before, it failed: failed to list the image\n" in text
     assert text.count("\n  ") == 1 + 3, "nothing is said of the suite that passed at once"
-    assert "2 passed, 1 known failure, 2 reruns" in report.as_markdown([RERUN])
-    assert "1 rerun: t::b passed; before, it failed: failed to list the image" in report.as_markdown([RERUN])
-    page = [" ".join("".join(element.itertext()).split()) for element in html(RERUN).iter()]
-    assert "2 passed, 1 known failure, 2 reruns" in page
-    assert "1 rerun: t::b passed; before, it failed: failed to list the image" in page
 
 
 def test_a_test_that_failed_at_every_try_says_how_many() -> None:
@@ -191,120 +182,3 @@ def test_show_writes_plain_text_where_there_is_no_terminal() -> None:
     out = io.StringIO()
     report.show(ALL, stream=out)
     assert out.getvalue() == report.as_text(ALL)
-
-
-# -- Markdown -------------------------------------------------------------------------------------------------------
-
-
-def test_markdown_is_dated_and_has_a_table_per_runtime() -> None:
-    text = report.as_markdown(ALL)
-    assert text.startswith("# Container jobs on Slurm: 2026-01-02 03:04 UTC\n")
-    assert "## Embedded runtime (not a compatibility verdict)" in text
-    real, rest = text.split("## Embedded runtime")
-    assert EMBEDDED not in real
-    assert f"| `{EMBEDDED}` |" in rest
-    assert f"[logs]({REAL}/pyxis_basic/logs/)" in real
-    assert "- skipped: enroot 4.1.2 not found; pass --mirror DIR | not run |" in real
-    assert "slurm 22.05.8, pyxis 0.19.0, kernel 6.1.0" in real
-
-
-def test_markdown_tables_have_as_many_cells_in_every_row() -> None:
-    odd = result(REAL, "skipped", reason="a|b\nc")
-    for text in (report.as_markdown(ALL), report.as_markdown([odd])):
-        blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-        assert blocks
-        for block in blocks:
-            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
-
-
-# -- HTML -----------------------------------------------------------------------------------------------------------
-
-
-def html(*of: Result) -> ET.Element:
-    """Parse the page: it is well-formed XML but for its void elements and boolean attributes."""
-    text = re.sub(r"<!doctype html>|<meta [^>]*>", "", report.as_html(of))
-    return ET.fromstring(text)  # noqa: S314 - our own page
-
-
-def test_the_page_needs_no_other_file_and_runs_no_script() -> None:
-    page = html(*ALL)
-    names = {element.tag for element in page.iter()}
-    assert not names & {"script", "link", "img", "iframe"}
-    assert not re.search(r"url\(|@import|https?:", report.as_html(ALL))
-
-
-def test_the_page_says_each_outcome_in_words() -> None:
-    page = html(*ALL)
-    links = [" ".join("".join(a.itertext()).split()) for a in page.iter("a") if "outcome" in a.get("class", "")]
-    assert links == ["✓ passed", "✗ failed", "- skipped", "✓ passed", "✓ passed"]
-
-
-def test_every_link_of_the_page_leads_somewhere() -> None:
-    page = html(*ALL)
-    ids = {element.get("id") for element in page.iter() if element.get("id")}
-    links = [a.get("href", "") for a in page.iter("a")]
-    assert [link for link in links if link.startswith("#") and link[1:] not in ids] == []
-    logs = {link for link in links if not link.startswith("#")}
-    assert logs == {f"{each.cell_id}/{each.suite}/logs/" for each in ALL if each is not SKIPPED}
-
-
-def test_the_page_keeps_the_embedded_runtime_apart() -> None:
-    page = html(*ALL)
-    tables = [" ".join(table.itertext()) for table in page.iter("table")][:3]
-    assert [REAL in table for table in tables] == [True, False, False]
-    assert [EMBEDDED in table for table in tables] == [False, True, False]
-    titles = [" ".join("".join(title.itertext()).split()) for title in page.iter("h2")]
-    assert "Embedded runtime not a compatibility verdict" in titles
-
-
-def test_the_page_begins_with_real_cells_and_its_details_with_what_went_wrong() -> None:
-    page = html(*ALL)
-    assert [p.text for p in page.iter("p") if p.get("class") == "verdict"] == ["Real cells: 1 failed, 1 skipped"]
-    details = [section.get("id", "").rpartition("/")[2] for section in page.iter("section")]
-    assert details == ["pyxis_conformance", "pyxis_basic", "pyxis_basic", "pyxis_basic", "legacy_integration"]
-
-
-def test_suites_stand_in_the_order_in_which_they_were_begun() -> None:
-    later = replace(PASSED, suite="a_later_suite", started=PASSED.started + timedelta(seconds=1))
-    (section,) = report.sections([later, PASSED])
-    assert section.suites == ("pyxis_basic", "a_later_suite")
-    assert section.rows == ((REAL, (PASSED, later)),)
-
-
-def test_text_from_tests_can_not_break_the_page() -> None:
-    nasty = result(REAL, "failed", a_test("t::x", "failed", '<script>alert(1)</script> & "quotes"'))
-    page = html(nasty)
-    assert not list(page.iter("script"))
-    assert any("<script>alert(1)</script>" in "".join(item.itertext()) for item in page.iter("li"))
-
-
-def test_a_page_without_results_says_so() -> None:
-    assert "This run has no results." in "".join(html().itertext())
-
-
-# -- from the folder of a run ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("wanted", "words"), [("text", "✓ passed"), ("md", "# Container jobs"), ("html", "<!doctype")])
-def test_a_run_is_reported_from_its_folder(tmp_path: Path, wanted: str, words: str) -> None:
-    store.write(PASSED, tmp_path / REAL / "pyxis_basic" / "result.json")
-    out, messages = io.StringIO(), io.StringIO()
-    report.report(tmp_path, format=Format(wanted), stream=out, console=Console(stream=messages, environ={}))
-    assert out.getvalue().startswith(words)
-    assert messages.getvalue() == ""
-
-
-def test_a_result_that_can_not_be_read_is_named_and_the_rest_reported(tmp_path: Path) -> None:
-    store.write(PASSED, tmp_path / REAL / "pyxis_basic" / "result.json")
-    broken = tmp_path / OTHER / "pyxis_basic" / "result.json"
-    broken.parent.mkdir(parents=True)
-    broken.write_text("{")
-    out, messages = io.StringIO(), io.StringIO()
-    report.report(tmp_path, format=Format.TEXT, stream=out, console=Console(stream=messages, environ={}))
-    assert REAL in out.getvalue()
-    assert str(broken) in messages.getvalue()
-
-
-def test_a_run_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="run not found"):
-        report.report(tmp_path / "nope", format=Format.TEXT, stream=io.StringIO())

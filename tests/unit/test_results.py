@@ -56,7 +56,7 @@ def test_the_same_result_gives_the_same_bytes_in_sorted_order(tmp_path: Path) ->
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     data = json.loads((tmp_path / "a").read_text())
     assert list(data) == sorted(data)
-    assert data["schema"] == 2
+    assert data["schema"] == 3
     assert data["started"] == "2026-01-02T03:04:05Z"
 
 
@@ -98,7 +98,7 @@ def test_a_write_that_fails_keeps_the_old_result(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema": 99}, "schema 99, and this version of pyxis-matrix knows 2"),
+        ({"schema": 99}, "schema 99, and this version of pyxis-matrix knows 3"),
         ({"schema": 99, "suite": 3, "more": 1}, "of a newer schema"),
         ({"schema": "1"}, "Expected `int`, got `str` - at `$.schema`"),
         ({"suite": 3}, "Expected `str`, got `int` - at `$.suite`"),
@@ -141,12 +141,21 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
         store.load(path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\x00", "[" * 100_000, '{"schema": 1e999}'])
 def test_what_is_no_result_is_an_error_not_a_traceback(tmp_path: Path, content: str) -> None:
     path = tmp_path / "result.json"
     path.write_text(content)
     with pytest.raises(ResultsError):
         store.load(path)
+
+
+def test_a_file_that_is_too_large_for_a_result_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    with path.open("wb") as file:
+        file.truncate(65 << 20)
+    with pytest.raises(ResultsError, match="too large") as caught:
+        store.load(path)
+    assert str(path) in str(caught.value)
 
 
 def test_a_run_is_loaded_in_order_and_its_broken_results_are_named(tmp_path: Path) -> None:

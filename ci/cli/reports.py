@@ -1,0 +1,136 @@
+"""The command ``report``: shows results, and merges those of many runs, shards and machines into a folder."""
+
+import argparse
+from collections.abc import Sequence
+import os
+from pathlib import Path
+import sys
+
+from ci import paths
+from ci.errors import MatrixError, ResultsError
+from ci.matrix import loading
+from ci.matrix.model import Matrix
+from ci.results import compat, finding, markdown, page, report, store, writing
+from ci.results.compat import Compat
+from ci.results.history import DEFAULT_LENGTH
+from ci.results.merging import Merged
+from ci.results.report import Format
+from ci.results.words import sentence
+from ci.results.writing import Asked
+from ci.terminal import console
+
+FOLDER = "report"
+"""Within the folder of results: where a report goes unless ``--output`` says otherwise."""
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    parser.add_argument(
+        "results",
+        nargs="*",
+        metavar="RESULTS",
+        help="run ids or folders (default: the latest run; for a report in files: all of the results folder)",
+    )
+    parser.add_argument("--format", choices=[it.value for it in Format], default="text", help="what to print")
+    files = parser.add_argument_group("a report in files (what nox -s report makes)")
+    files.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help=f"write report.html, compat.json, compat.md and junit.xml there (nox -s report: results/{FOLDER})",
+    )
+    files.add_argument(
+        "--previous",
+        type=Path,
+        metavar="PATH",
+        help="the report before, for changes and history: its folder or compat.json (default: in --output)",
+    )
+    files.add_argument(
+        "--history",
+        type=int,
+        default=DEFAULT_LENGTH,
+        metavar="N",
+        help=f"keep N outcomes of each suite on each cell (default: {DEFAULT_LENGTH})",
+    )
+
+
+def show(asked: argparse.Namespace) -> int:
+    """Print a report, or write one into a folder."""
+    results = paths.results_dir()
+    if asked.output:
+        return _write(asked, finding.places(asked.results or [str(results)], results))
+    roots = finding.places(asked.results, results) if asked.results else (store.latest_run(results),)
+    format_ = Format(asked.format)
+    if format_ is Format.TEXT:
+        report.show(_newest(roots), stream=sys.stdout, root=roots[0] if len(roots) == 1 else None)
+        return 0
+    base = Path(os.path.commonpath(roots))
+    merged = writing.merge(_asked(asked, roots, base, _given(asked.previous)))
+    _warn(merged)
+    match format_:
+        case Format.MARKDOWN:
+            sys.stdout.write(markdown.as_markdown(merged.compat))
+        case Format.HTML:
+            sys.stdout.write(page.as_html(merged))
+        case Format.JSON:
+            sys.stdout.write(compat.as_json(merged.compat))
+    return 0
+
+
+def _write(asked: argparse.Namespace, roots: Sequence[Path]) -> int:
+    folder = paths.make_directory(asked.output.absolute()).resolve()
+    previous = _given(asked.previous)
+    if previous is None:
+        previous, problem = writing.previous(folder)
+        if problem:
+            console.warn(str(problem))
+    merged = writing.merge(_asked(asked, roots, folder, previous))
+    writing.write(merged, folder)
+    console.say(f"{sentence(merged.compat.verdicts)}")
+    console.say(f"report: {folder / writing.PAGE_FILE}")
+    _warn(merged)
+    if problems := merged.compat.problems:
+        raise ResultsError(
+            f"{len(problems)} of the results could not be read; the report has all the others",
+            where=str(folder),
+            next_step="they are named above and in the report; take them away, or run their cells again",
+        )
+    return 0
+
+
+def _asked(asked: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> Asked:
+    return Asked(roots=roots, base=base, previous=previous, rows=_rows(), length=max(asked.history, 1))
+
+
+def _given(path: Path | None) -> Compat | None:
+    if path is None:
+        return None
+    return compat.load(path / compat.COMPAT_FILE if path.is_dir() else path)
+
+
+def _rows() -> Matrix | None:
+    try:
+        return loading.load()
+    except MatrixError as error:
+        console.warn(f"the report does not say why cells are missing: {error.what}")
+        return None
+
+
+def _newest(roots: Sequence[Path]) -> list[store.Result]:
+    newest: dict[tuple[str, str], store.Result] = {}
+    for item in finding.find(roots):
+        match item:
+            case finding.Found(result=result):
+                key = (result.cell_id, result.suite)
+                if key not in newest or newest[key].started < result.started:
+                    newest[key] = result
+            case compat.Problem():
+                console.warn(f"{item.where}: {item.what}")
+    return [newest[key] for key in sorted(newest)]
+
+
+def _warn(merged: Merged) -> None:
+    for problem in merged.compat.problems:
+        console.warn(f"{problem.where}: {problem.what}")
+    for it in merged.compat.unfinished:
+        console.warn(f"{it.cell} {it.suite} of run {it.run} has no result: it is running, or it was killed")

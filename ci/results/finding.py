@@ -1,0 +1,171 @@
+"""Finds results in folders that anybody may have made: runs, shards, folders of runs, unpacked artefacts of CI.
+
+What is in them is not trusted. Links are not followed, only regular files are read, sizes and depths are limited, and
+what can't be read is named and never stops the rest.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import stat
+from urllib.parse import quote
+
+import msgspec
+
+from ci.errors import ResultsError
+from ci.results import store
+from ci.results.compat import Problem, Unfinished
+from ci.results.store import Result
+
+_DEEPEST = 8
+"""Folders below the one that was named; a run's own have two, and CI puts some around them."""
+_LARGEST_LOG = 256 << 20
+_MOST_LOGS = 40
+_LINKED = (store.RESULT_FILE, store.JUNIT_FILE, store.REPORT_LOG_FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A result, and the folder that it was read from."""
+
+    result: Result
+    folder: Path
+    root: Path
+    """The folder that was named, and that holds this one."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What of its folder may be shown: regular files of ours, and the logs."""
+        return (*(name for name in _LINKED if _is_plain(self.folder / name)), *_logs(self.folder))
+
+    def link(self, base: Path) -> str:
+        """Return the folder as a URL relative to ``base``, with a slash at its end."""
+        return quote(f"{Path(os.path.relpath(self.folder, base)).as_posix()}/")
+
+
+class _Place(msgspec.Struct):
+    """What is read of pytest's log for a suite that has no result yet."""
+
+    kind: str = msgspec.field(name="$report_type", default="")
+    when: str | None = None
+
+
+def places(names: Sequence[str], results: Path) -> tuple[Path, ...]:
+    """Return the folders that are meant: paths, or ids of runs in the folder ``results``.
+
+    :raises ResultsError: if there is no such folder; all of them are named at once.
+    """
+    found, missing = [], []
+    for name in names:
+        path = next((path for path in (Path(name), results / name) if name and path.is_dir()), None)
+        if path is None:
+            missing.append(name)
+        else:
+            found.append(path.resolve())
+    if missing:
+        raise ResultsError(
+            f"run not found: {', '.join(map(repr, missing))}",
+            why="it is neither a folder nor the id of a run in " + str(results),
+            next_step=f"`ls {results}` shows the runs that are there",
+        )
+    # A folder inside another one that was named is read once.
+    return tuple(
+        dict.fromkeys(it for it in found if not any(it.is_relative_to(other) and it != other for other in found))
+    )
+
+
+def find(roots: Sequence[Path]) -> Iterator[Found | Unfinished | Problem]:
+    """Yield what is found below folders, as it is found."""
+    for root in roots:
+        yield from _below(root)
+
+
+def signature(roots: Sequence[Path]) -> str:
+    """Return a text that changes when a result, or the log of a suite that runs, does."""
+    seen = []
+    for root in roots:
+        for folder, names in _folders(root, []):
+            for name in {store.RESULT_FILE, store.REPORT_LOG_FILE} & set(names):
+                try:
+                    status = (folder / name).lstat()
+                except OSError:
+                    continue
+                seen.append((str(folder), name, status.st_mtime_ns, status.st_size))
+    return f"{hash(tuple(sorted(seen))):x}"
+
+
+def _below(root: Path) -> Iterator[Found | Unfinished | Problem]:
+    problems: list[Problem] = []
+    for folder, names in _folders(root, problems):
+        if store.RESULT_FILE in names:
+            path = folder / store.RESULT_FILE
+            if not _is_plain(path):
+                yield Problem(where=str(path), what="it is no regular file; links are not followed")
+                continue
+            try:
+                result = store.load(path)
+            except ResultsError as error:
+                yield Problem(where=str(path), what=": ".join(filter(None, (error.what, error.why))))
+            else:
+                yield Found(result=result, folder=folder, root=root)
+        elif store.REPORT_LOG_FILE in names and folder != root:
+            yield Unfinished(
+                cell=folder.parent.name,
+                suite=folder.name,
+                run=folder.parent.parent.name,
+                tests=_ended(folder / store.REPORT_LOG_FILE),
+            )
+    yield from problems
+
+
+def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder and the names of its files, in order; logs are left out."""
+
+    def failed(error: OSError) -> None:
+        problems.append(Problem(where=str(error.filename), what=f"failed to read a folder: {error.strerror}"))
+
+    for name, folders, files in os.walk(root, onerror=failed):
+        folder = Path(name)
+        links = [folder / inner for inner in sorted(folders) if (folder / inner).is_symlink()]
+        problems += [Problem(where=str(link), what="a link to a folder; it is not followed") for link in links]
+        deep = len(folder.relative_to(root).parts) >= _DEEPEST
+        if deep and folders:
+            problems.append(Problem(where=name, what=f"folders more than {_DEEPEST} deep are not looked into"))
+        folders[:] = [] if deep else sorted(it for it in folders if it != store.LOGS_FOLDER)
+        yield folder, files
+
+
+def _logs(folder: Path) -> list[str]:
+    """Return the log files of a suite by name: a page on the web can't list a folder. Many of them are that folder."""
+    logs = folder / store.LOGS_FOLDER
+    try:
+        found = sorted(it.name for it in os.scandir(logs) if not it.is_symlink()) if not logs.is_symlink() else []
+    except OSError:
+        return []
+    if len(found) > _MOST_LOGS:
+        return [f"{store.LOGS_FOLDER}/"]
+    return [f"{store.LOGS_FOLDER}/{name}{'/' if (logs / name).is_dir() else ''}" for name in found]
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _ended(log: Path) -> int:
+    """Return how many tests pytest's log says have ended; line by line, because logs are long."""
+    if not _is_plain(log):
+        return 0
+    ended = 0
+    with log.open("rb") as file:
+        for line in file:
+            try:
+                ended += msgspec.json.decode(line, type=_Place).when == "teardown"
+            except (msgspec.MsgspecError, RecursionError):
+                continue
+            if file.tell() > _LARGEST_LOG:
+                break
+    return ended

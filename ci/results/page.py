@@ -1,0 +1,129 @@
+"""``report.html``: the report as one page that needs no other file and no network.
+
+The grid and the lists are in the page's text, made by the template. What the details of a cell need lies in it as JSON,
+a piece per cell, and is read only when the cell is opened: so a page of thousands of cells opens like one of ten.
+"""
+
+import base64
+from collections import Counter
+import hashlib
+from pathlib import Path
+import re
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ci.results import grid, overview
+from ci.results.compat import Compat, State
+from ci.results.grid import Position
+from ci.results.merging import Merged
+from ci.results.page_data import PageData, as_json, slug
+from ci.results.words import SIGNS, sentence, told
+
+_ASSETS = Path(__file__).parent / "assets"
+_ISSUE = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)")
+
+
+def as_html(merged: Merged, *, live: str = "") -> str:
+    """Return the page.
+
+    :param live: a text that stands for this state of the results, where a server tells the page of newer ones.
+    """
+    compat = merged.compat
+    css, js = _asset("report.css"), _asset("report.js")
+    data = PageData(merged)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            compat=compat,
+            live=live,
+            css=Markup(css),  # noqa: S704 - our own files
+            js=Markup(js),  # noqa: S704
+            policy=_policy(css, js),
+            signs={state.value: sign for state, sign in SIGNS.items()},
+            sentence=sentence,
+            told=told,
+            issue_address=issue_address,
+            tables=grid.tables(compat),
+            boxes=data.boxes,
+            gaps=data.gaps,
+            shown_runs=[run for run in compat.runs if run.shown],
+            change_counts=_change_counts(compat),
+            changed_cells=sum(bool(it) for it in data.changed.values()),
+            flaky_cells=sum(any(suite.flaky for suite in cell.suites) for cell in compat.cells),
+            states=_states(compat),
+            choices=_choices(compat),
+            causes=overview.causes(compat),
+            known=overview.known_failures(compat),
+            phases=overview.phases(compat),
+            index=as_json(data.index()),
+            details=list(data.details()),  # before what they share is told
+            shared=as_json(data.shared()),
+        )
+    )
+
+
+def issue_address(text: str) -> str:
+    """Return where an upstream issue is to be read; nothing for text that names none."""
+    if found := _ISSUE.fullmatch(text):
+        return f"https://github.com/{found[1]}/issues/{found[2]}"
+    return text if re.fullmatch(r"https?://[^\s\"'<>]+", text) else ""
+
+
+def _states(compat: Compat) -> list[str]:
+    """Return the states to filter by: those of cells, and those that only a single suite is in."""
+    found = {suite.state for _, suite in compat.results()} | {cell.state for cell in compat.cells}
+    return [state.value for state in State if state in found or (state is State.NOT_RUN and compat.gaps)]
+
+
+def _change_counts(compat: Compat) -> list[tuple[str, int]]:
+    counts = Counter(change.kind.value for change in compat.changes.items) if compat.changes else Counter()
+    return list(counts.items())
+
+
+def _choices(compat: Compat) -> list[tuple[str, list[str]]]:
+    """Return the filters that have something to choose from."""
+    places = [Position.of(cell) for cell in compat.cells]
+    found = [
+        ("Suite", list(dict.fromkeys(suite.suite for _, suite in compat.results()))),
+        ("Slurm", sorted({it.slurm for it in places}, key=grid.natural)),
+        ("OS", sorted({it.os for it in places})),
+        ("enroot", sorted({it.enroot for it in places}, key=grid.natural)),
+        ("Pyxis", sorted({it.pyxis for it in places}, key=grid.natural)),
+        ("Arch", sorted({it.arch for it in places})),
+    ]
+    trimmed = [(name, [value for value in values if value]) for name, values in found]
+    return [(name, values) for name, values in trimmed if len(values) > 1]
+
+
+def _policy(css: str, js: str) -> str:
+    """Return what the page may do: run its own script and style, and ask the server that it came from."""
+
+    def sha(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; script-src {sha(js)}; style-src {sha(css)}; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["slug"] = slug
+    environment.filters["urlencode"] = lambda pairs: "&".join(
+        f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs.items()
+    )
+    return environment

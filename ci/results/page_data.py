@@ -1,0 +1,199 @@
+"""What the page's script reads: an index of all cells for the filters, and the details of each cell, piece by piece."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+import re
+from typing import Any
+
+from markupsafe import Markup
+import msgspec
+
+from ci.results import grid
+from ci.results.compat import RED, CellReport, Change, Compat, Gap, State, SuiteReport
+from ci.results.grid import Position
+from ci.results.merging import Merged
+from ci.results.words import PHASES, SIGNS, counted_tests, first_line, told
+
+_LONGEST_SEARCH = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxText:
+    """What a box of the grid says beside its state."""
+
+    number: int
+    """Its place in the page's index."""
+    more: str
+    spoken: str = ""
+    """For those who do not see where in the table it stands, or its marks."""
+    marks: str = ""
+    key: str = ""
+
+
+@dataclass
+class _Shared:
+    """Lists that many results have in common, each once."""
+
+    at: dict[Any, int] = field(default_factory=dict)
+
+    def place(self, item: object) -> int:
+        return self.at.setdefault(item, len(self.at))
+
+
+class PageData:
+    """What the page's script reads."""
+
+    def __init__(self, merged: Merged) -> None:
+        """Take a report; `details` come before `shared`, which holds what they refer to."""
+        self._merged, self._compat = merged, merged.compat
+        self._names, self._files, self._fingerprints = _Shared(), _Shared(), _Shared()
+        self._runs = _Shared()
+        self._suites = list(dict.fromkeys(suite.suite for _, suite in self._compat.results()))
+        every_change = self._compat.changes.items if self._compat.changes else ()
+        self._changes = {(change.cell, change.suite): change for change in every_change}
+        self.changed: dict[str, Change] = {}
+        for change in every_change:
+            self.changed.setdefault(change.cell, change)  # the worst comes first
+        known = {cell.id for cell in self._compat.cells}
+        self.changed = {cell: change for cell, change in self.changed.items() if cell in known}
+        self.boxes = {cell.id: self._box(number, cell) for number, cell in enumerate(self._compat.cells)}
+        every = [*self._compat.gaps, *_small_gaps(self._compat)]
+        self.gaps = {
+            gap: BoxText(number=number, more="left out" if gap.reason.startswith("matrix.toml") else "", key=_key(gap))
+            for number, gap in enumerate(every)
+        }
+
+    def index(self) -> dict[str, Any]:
+        """Return what the grid's filters need of each cell."""
+        states = {state: number for number, state in enumerate(State)}
+        suites = {suite: number for number, suite in enumerate(self._suites)}
+        return {
+            "states": [[state.value, slug(state.value), SIGNS[state]] for state in State],
+            "suites": self._suites,
+            "cells": [
+                [
+                    cell.id,
+                    states[cell.state],
+                    {suites[suite.suite]: states[suite.state] for suite in cell.suites},
+                    _place(Position.of(cell)),
+                    int(cell.id in self.changed),
+                    int(any(suite.flaky for suite in cell.suites)),
+                    _searched(cell),
+                    cell.runtime,
+                ]
+                for cell in self._compat.cells
+            ],
+            "gaps": [
+                [it.key, [gap.arch, gap.slurm, gap.os, gap.enroot, gap.pyxis], gap.reason, gap.issue, gap.id]
+                for gap, it in self.gaps.items()
+            ],
+        }
+
+    def details(self) -> Iterable[Markup]:
+        """Yield the details of each cell."""
+        for cell in self._compat.cells:
+            yield as_json(
+                {
+                    "id": cell.id,
+                    "runtime": cell.runtime,
+                    "state": cell.state,
+                    "versions": cell.versions,
+                    "suites": [self._suite(cell.id, suite) for suite in cell.suites],
+                }
+            )
+
+    def shared(self) -> dict[str, Any]:
+        """Return what details refer to; complete only when all of them were made."""
+        return {
+            "images": self._compat.images,
+            "artefacts": self._compat.artefacts,
+            "names": list(self._names.at),
+            "files": list(self._files.at),
+            "runs": list(self._runs.at),
+            "fingerprints": list(self._fingerprints.at),
+            "phases": PHASES,
+        }
+
+    def _suite(self, cell: str, suite: SuiteReport) -> dict[str, Any]:
+        passed, change = self._merged.passed[cell, suite.suite], self._changes.get((cell, suite.suite))
+        states = {state: number for number, state in enumerate(State)}
+        plain: dict[str, Any] = msgspec.to_builtins(suite)
+        for name in ("history", "versions", "counts", "outcome"):  # said elsewhere, in fewer letters
+            plain.pop(name, None)
+        return plain | {
+            "tests_told": counted_tests(suite),
+            "change": [change.kind, told(change)] if change else None,
+            "files": self._files.place(suite.files),
+            "passed": [self._names.place(passed.names), passed.seconds],
+            "history": [
+                [
+                    self._runs.place(past.run),
+                    int(past.started.timestamp()),
+                    states[past.state],
+                    past.seconds,
+                    self._fingerprints.place(past.fingerprint),
+                    past.reused_from,
+                ]
+                for past in suite.history
+            ],
+        }
+
+    def _box(self, number: int, cell: CellReport) -> BoxText:
+        marks, spoken = [], [f", {cell.id}"]
+        if change := self.changed.get(cell.id):
+            marks.append("changed")
+            spoken.append(f", {change.kind} since the report before")
+        if any(suite.flaky for suite in cell.suites):
+            spoken.append(", flaky")
+        return BoxText(number=number, more=_more(cell), spoken="".join(spoken), marks=" ".join(marks))
+
+
+def _more(cell: CellReport) -> str:
+    """Return the second line of a box."""
+    red = [suite.suite for suite in cell.suites if suite.state in RED]
+    if red:
+        return red[0] if len(red) == 1 else f"{len(red)} of {len(cell.suites)} suites"
+    if cell.state in {State.NOT_RUN, State.PARTLY}:
+        left = [suite.suite for suite in cell.suites if suite.state is State.NOT_RUN]
+        return (
+            f"not {left[0]}" if len(left) == 1 and len(cell.suites) > 1 else f"{len(left)} of {len(cell.suites)} suites"
+        )
+    tests = sum(sum(suite.counts.values()) for suite in cell.suites)
+    flaky = ", flaky" if any(suite.flaky for suite in cell.suites) else ""
+    return f"{tests} test{'s' if tests != 1 else ''}{flaky}"
+
+
+def _searched(cell: CellReport) -> str:
+    """Return what the search finds a cell by, beside its id."""
+    words = [
+        *(f"{name} {version}" for name, version in cell.versions.items()),
+        *(test.name for suite in cell.suites for test in suite.tests),
+        *(first_line(test.message) for suite in cell.suites for test in suite.tests),
+        *(suite.reason for suite in cell.suites),
+    ]
+    return " ".join(dict.fromkeys(filter(None, words)))[:_LONGEST_SEARCH].lower()
+
+
+def _place(position: Position) -> list[str]:
+    return [position.arch, position.slurm, position.os, position.enroot, position.pyxis]
+
+
+def _key(gap: Gap) -> str:
+    return gap.id or "/".join(filter(None, (gap.slurm, gap.os, gap.enroot, gap.pyxis, gap.arch)))
+
+
+def _small_gaps(compat: Compat) -> list[Gap]:
+    known = set(compat.gaps)
+    found = [box.gap for table in grid.tables(compat) for row in table.rows for box in row.boxes if box.gap]
+    return [gap for gap in found if gap not in known]
+
+
+def as_json(data: object) -> Markup:
+    """Return data as JSON that can stand in a script element: no ``<`` in it ends that, or begins a comment."""
+    text = msgspec.json.encode(data).decode()
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
+
+
+def slug(text: str) -> str:
+    """Return text as a part of a class name."""
+    return re.sub(r"[^a-z]+", "-", text.lower())

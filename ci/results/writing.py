@@ -1,0 +1,78 @@
+"""A report's folder: reading what lies there, and writing all files of a report."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ci.errors import ResultsError
+from ci.matrix.model import Matrix
+from ci.results import compat, files, finding, history, junit, markdown, page
+from ci.results.compat import COMPAT_FILE, Compat
+from ci.results.merging import Merged, Merging
+
+MARKDOWN_FILE = "compat.md"
+PAGE_FILE = "report.html"
+UNREADABLE_FILE = "compat-unreadable.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a report is made of."""
+
+    roots: Sequence[Path]
+    base: Path
+    """The folder of the report; links are relative to it."""
+    previous: Compat | None = None
+    rows: Matrix | None = None
+    length: int = history.DEFAULT_LENGTH
+
+
+def merge(asked: Asked, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Merged:
+    """Read all results and merge them.
+
+    :raises ResultsError: if there are none.
+    """
+    merging = Merging(base=asked.base)
+    for item in finding.find(asked.roots):
+        merging.add(item)
+    if not merging.newest and not merging.unfinished:
+        raise ResultsError(
+            "no results found",
+            where=", ".join(map(str, asked.roots)),
+            why="; ".join(f"{it.where}: {it.what}" for it in merging.problems[:5]),
+            next_step="run a suite: `nox -s pyxis_basic`, or name the folder of a run",
+        )
+    return merging.merged(previous=asked.previous, rows=asked.rows, length=asked.length, now=now())
+
+
+def previous(folder: Path) -> tuple[Compat | None, ResultsError | None]:
+    """Return the report that lies in a folder, if there is one; one that can't be read is put aside, and why is told.
+
+    :raises ResultsError: if it can't be put aside.
+    """
+    path = folder / COMPAT_FILE
+    if not path.exists():
+        return None, None
+    try:
+        return compat.load(path), None
+    except ResultsError as error:
+        aside = folder / UNREADABLE_FILE
+        try:
+            path.replace(aside)
+        except OSError as refused:
+            raise ResultsError("failed to put a report aside", where=str(path), why=str(refused)) from refused
+        error.next_step = f"it was kept as {aside}"
+        return None, error
+
+
+def write(merged: Merged, folder: Path) -> None:
+    """Write all files of a report, each in one stroke.
+
+    :raises ResultsError: if that fails; ``DiskFullError`` if there is no room.
+    """
+    for name, text in ((PAGE_FILE, page.as_html(merged)), (MARKDOWN_FILE, markdown.as_markdown(merged.compat))):
+        with files.replaced(folder / name, "the report") as file:
+            file.write(text.encode(errors="replace"))
+    junit.write(merged, folder / junit.JUNIT_FILE)
+    compat.write(merged.compat, folder / COMPAT_FILE)  # last: the next report begins where this one was whole

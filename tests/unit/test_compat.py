@@ -1,0 +1,219 @@
+"""`compat.json` and its companions: the schema that is promised, and files that other programs read.
+
+``python -m tests.unit.test_compat`` writes ``docs/compat.schema.json`` anew.
+"""
+
+from datetime import UTC, datetime, timedelta
+import json
+from pathlib import Path
+import re
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import msgspec
+import pytest
+
+from ci.errors import ResultsError
+from ci.results import compat, junit, markdown, store, writing
+from ci.results.compat import Compat
+from ci.results.merging import Merged
+from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.writing import Asked
+from tests.support import results as made
+from tests.support.results import Axes, Story, cell, result
+
+SCHEMA_FILE = Path(__file__).resolve().parents[2] / "docs/compat.schema.json"
+HOSTILE = '</script><script>alert(1)</script> ](javascript:x) | `\x00\x1b[31m\ud800 & "'
+REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
+
+
+def schema_text() -> str:
+    return json.dumps(compat.schema(), indent=2) + "\n"
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
+    """Return a report of a week, with all that a report can have; made of two reports before it."""
+    folder = tmp_path_factory.mktemp("week")
+    cells = [*Axes().cells(), cell("22.05", "debian12", kind="embedded")]
+    story, previous = Story(cells), None
+    for night in range(3):
+        made.write(folder / "results", *story.night(night, share=0.7))
+        asked = Asked(roots=(folder / "results",), base=folder / "report", previous=previous)
+        merged = writing.merge(asked, now=lambda: datetime(2026, 12, 1, tzinfo=UTC))
+        previous = merged.compat
+    (folder / "results/foreign").mkdir()
+    (folder / "results/foreign/result.json").write_text('{"schema": 99}')
+    (folder / "results/run/cell/suite").mkdir(parents=True)
+    (folder / "results/run/cell/suite/reportlog.jsonl").write_text("")
+    return writing.merge(Asked(roots=(folder / "results",), base=folder / "report", previous=previous))
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Merged:
+    """Return a report of results that try to break out of it."""
+    odd = made.cell(HOSTILE, HOSTILE, HOSTILE, HOSTILE, arch=HOSTILE)
+    tests = [TestOutcome(name=HOSTILE, outcome=state, message=HOSTILE, reruns=1) for state in TestState]
+    bad = result(odd, HOSTILE, Outcome.FAILED, tests=tests, run=HOSTILE, reason=HOSTILE)
+    folder = tmp_path / "results/r/c/s"
+    store.write(bad, folder / "result.json")
+    return writing.merge(Asked(roots=(tmp_path / "results",), base=tmp_path))
+
+
+# -- compat.json ----------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_in_the_docs_is_the_one_of_the_types() -> None:
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), "python -m tests.unit.test_compat writes it anew"
+
+
+def test_a_report_is_as_the_schema_promises(merged: Merged) -> None:
+    jsonschema.Draft202012Validator.check_schema(compat.schema())
+    data = json.loads(compat.as_json(merged.compat))
+    jsonschema.validate(data, json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+    assert {"cells", "gaps", "changes", "problems", "unfinished"} & data.keys() >= {"cells", "changes", "problems"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema": 2}, {"cells": [{"id": "x"}]}, {"made": 3}, {"verdicts": [{"runtime": "x", "counts": {"a": "b"}}]}],
+)
+def test_the_schema_refuses_what_is_no_report(merged: Merged, change: dict[str, Any]) -> None:
+    data = json.loads(compat.as_json(merged.compat)) | change
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, compat.schema())
+
+
+def test_a_report_survives_being_written_and_read(tmp_path: Path, merged: Merged) -> None:
+    compat.write(merged.compat, tmp_path / "compat.json")
+    assert compat.load(tmp_path / "compat.json") == merged.compat
+    assert [path.name for path in tmp_path.iterdir()] == ["compat.json"]
+
+
+def test_keys_of_a_newer_version_with_the_same_schema_are_ignored(tmp_path: Path, merged: Merged) -> None:
+    data = json.loads(compat.as_json(merged.compat)) | {"more": 1}
+    (tmp_path / "compat.json").write_text(json.dumps(data))
+    assert compat.load(tmp_path / "compat.json") == merged.compat
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "invalid"),
+        ("{", "invalid"),
+        ("[" * 100_000, "invalid"),
+        ('{"schema": 9}', "schema 9, and this version of pyxis-matrix knows 1"),
+        ('{"schema": 1}', "missing required field `made`"),
+    ],
+)
+def test_what_is_no_report_is_an_error_and_is_kept(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "compat.json").write_text(content)
+    found, problem = writing.previous(tmp_path)
+    assert found is None
+    assert words in str(problem)
+    assert (tmp_path / "compat-unreadable.json").read_text() == content
+    assert "compat-unreadable.json" in str(problem)
+
+
+def test_a_folder_without_a_report_has_no_previous_one(tmp_path: Path) -> None:
+    assert writing.previous(tmp_path) == (None, None)
+    with pytest.raises(ResultsError, match="failed to read a report"):
+        compat.load(tmp_path / "compat.json")
+
+
+def test_a_clock_out_of_its_mind_does_not_stop_a_report() -> None:
+    late = datetime.max.replace(tzinfo=UTC) - timedelta(hours=1)
+    far = late.replace(tzinfo=None).replace(tzinfo=compat.utc(late).tzinfo)
+    assert compat.utc(far) == late.replace(microsecond=0)
+    west = datetime.max.replace(tzinfo=UTC).astimezone(UTC)
+    assert compat.utc(west).year == 9999
+
+
+# -- JUnit ----------------------------------------------------------------------------------------------------------
+
+
+def parsed(merged: Merged, folder: Path) -> ET.Element:
+    junit.write(merged, folder / "junit.xml")
+    return ET.parse(folder / "junit.xml").getroot()  # noqa: S314 - our own file
+
+
+def test_one_junit_file_has_every_test_of_every_suite(tmp_path: Path, merged: Merged) -> None:
+    root = parsed(merged, tmp_path)
+    counts = sum(sum(suite.counts.values()) for _, suite in merged.compat.results())
+    whole = [case for case in root.iter("testcase") if case.get("name") == "the suite as a whole"]
+    assert len(list(root.iter("testcase"))) == counts + len(whole) == int(root.get("tests", 0))
+    for kind in ("failure", "error", "skipped"):
+        plural = kind if kind == "skipped" else f"{kind}s"
+        assert len(list(root.iter(kind))) == int(root.get(plural, -1))
+        for suite in root:
+            assert len(list(suite.iter(kind))) == int(suite.get(plural, -1))
+    names = [(suite.get("name"), case.get("classname")) for suite in root for case in suite.iter("testcase")]
+    assert all(name == classname for name, classname in names)
+
+
+def test_a_suite_that_is_red_without_a_test_that_is_has_one_in_junit(tmp_path: Path) -> None:
+    made.write(tmp_path, result(REAL, outcome=Outcome.ERROR, tests=[], reason="no cluster"))
+    made.write(tmp_path, result(REAL, "registry", Outcome.SKIPPED, tests=[], reason="no mirror"))
+    root = parsed(writing.merge(Asked(roots=(tmp_path,), base=tmp_path)), tmp_path / "out")
+    assert [(it.tag, it.get("message")) for it in root.iter() if it.tag in {"error", "skipped"}] == [
+        ("error", "no cluster"),
+        ("skipped", "no mirror"),
+    ]
+
+
+def test_hostile_text_is_text_in_junit(tmp_path: Path, hostile: Merged) -> None:
+    root = parsed(hostile, tmp_path)
+    assert not list(root.iter("script"))
+    assert next(root.iter("testcase")).get("name", "").startswith("</script><script>")
+    assert "\x00" not in (tmp_path / "junit.xml").read_text()
+
+
+# -- Markdown -------------------------------------------------------------------------------------------------------
+
+
+def test_markdown_begins_with_the_verdict_and_has_a_grid_per_architecture(merged: Merged) -> None:
+    text = markdown.as_markdown(merged.compat)
+    assert text.startswith("# Container jobs on Slurm\n\n**real cells: ")
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert titles[1:4] == [
+        "Real enroot and Pyxis, amd64",
+        "Real enroot and Pyxis, arm64",
+        "Embedded runtime (not a compatibility verdict)",
+    ]
+    assert titles[0].startswith("Changed since 2026-12-01")
+    assert {"What went wrong", "Known failures", "Could not be read", "No result yet (running, or killed)"} <= set(
+        titles
+    )
+    assert "NVIDIA/enroot\\#273" in text
+
+
+def tables_of(text: str) -> list[str]:
+    return re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+
+
+def test_markdown_tables_have_as_many_cells_in_every_row(merged: Merged, hostile: Merged) -> None:
+    for report in (merged, hostile):
+        blocks = tables_of(markdown.as_markdown(report.compat))
+        assert blocks
+        for block in blocks:
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+
+
+def test_hostile_text_is_text_in_markdown(hostile: Merged) -> None:
+    outside_code = re.sub(r"`[^`\n]*`", "", markdown.as_markdown(hostile.compat))
+    assert not re.search(r"<(?!br>|---)", outside_code)
+    assert not re.search(r"(?<!\\)\]\(javascript", outside_code)
+
+
+def test_long_lists_are_counted_beyond_a_limit(tmp_path: Path) -> None:
+    cells = made.many(201)
+    made.write(tmp_path, *(result(it, outcome=Outcome.FAILED) for it in cells))
+    report = writing.merge(Asked(roots=(tmp_path,), base=tmp_path)).compat
+    assert "- and 1 more\n" in markdown.as_markdown(report)
+    assert isinstance(msgspec.to_builtins(report), dict)
+    assert isinstance(report, Compat)
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")
