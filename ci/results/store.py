@@ -101,6 +101,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tests: tuple[TestOutcome, ...] = ()
     again: str = ""
     """The command that runs it again."""
+    fingerprint: str = ""
+    """The hash of all that decides the outcome; empty if it was not taken."""
+    reused_from: str = ""
+    """The run whose result this is, because nothing has changed since; empty for one that ran."""
     schema: int = SCHEMA
 
     @property
@@ -146,12 +150,17 @@ def write(result: Result, path: Path) -> None:
     :raises ResultsError: if writing fails for another reason.
     """
     content = msgspec.json.encode(_plain(msgspec.to_builtins(result)), order="sorted")
+    replace_file(path, msgspec.json.format(content, indent=2) + b"\n")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file of results in one stroke, and make its folder; raises as `write` does."""
     draft = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
             draft = file.name
-            file.write(msgspec.json.format(content, indent=2) + b"\n")
+            file.write(content)
         Path(draft).chmod(0o644)  # temporary files are private, results are not
         Path(draft).replace(path)
     except OSError as error:
