@@ -20,6 +20,7 @@ from ci.group.running import How, run_group
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
+from ci.matrix.model import Matrix
 from ci.matrix.suites import suite
 from ci.options import Options
 from ci.results import planned, store
@@ -30,16 +31,17 @@ from ci.terminal import console, signals
 
 def matrix(asked: argparse.Namespace) -> int:
     """Run suites on the cells of a group, and show one summary; return the exit code of the worst."""
-    plan = _plan(asked)
+    rows = loading.load()
+    plan = _plan(asked, rows)
     folder = paths.make_directory(plan.options.results / plan.options.run)
-    how = How(jobs=asked.jobs, fail_fast=asked.fail_fast)
+    how = How(jobs=asked.jobs, fail_fast=asked.fail_fast, reuse=asked.reuse)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         with lock:
             if not plan.resumed:
                 planned.write(plan.recorded(), folder)
             try:
-                run_group(connect(), plan, how)
+                run_group(connect(), rows, plan, how)
             finally:
                 with signals.shielded():
                     code = _summary(plan)
@@ -64,8 +66,8 @@ def cell(asked: argparse.Namespace) -> int:
     return ending.exit_code(run_suites(plan, orders))
 
 
-def _plan(asked: argparse.Namespace) -> GroupPlan:
-    rows, options = loading.load(), Options.of(asked)
+def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
+    options = Options.of(asked)
     where = Sources.from_environment(options.mirror)
     wanted = planning.Asked(cells=asked.cells, group=asked.group, suites=asked.suites or (), words=asked.command)
     if asked.resume:
