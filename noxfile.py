@@ -22,7 +22,8 @@ from ci.errors import PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import mentioned, mentioned_legacy, selected
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell
+from ci.matrix.suites import SUITES
 from ci.option_values import RunsOn
 from ci.options import Scope
 from ci.python import venvs
@@ -54,7 +55,6 @@ except PyxisMatrixError as problem:
     sys.exit(problem.exit_code)
 
 Session = Callable[..., None]
-PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
 HELPED: list[str] = []  # the session that has shown its help: one is enough for all cells
 
 
@@ -93,7 +93,7 @@ def component(session: nox.Session) -> None:
 @nox.session(default=False)
 def mutations(session: nox.Session) -> None:
     """Break product and cluster on purpose, and show which suite turns red (`-- CELL`, `-- --only NAME`)."""
-    needs_the_sdk(session)
+    refuse_another_subject(session, "pyxis_basic")
     run(session, venv_with(session, "run", "test"), "python", "-m", "tests.mutations", *session.posargs)
 
 
@@ -101,6 +101,15 @@ def mutations(session: nox.Session) -> None:
 def images(session: nox.Session) -> None:
     """Build the images of a group or of cells (`-- --group edges`, `-- CELL`)."""
     command(session, "images")
+
+
+@nox.session(default=False)
+def matrix(session: nox.Session) -> None:
+    """Run suites on all cells of a group, several at a time (`-- --group edges --jobs 2`)."""
+    with one_message(session):
+        checkout = options.checkout_in(session.posargs)
+    venv = venv_with(session, "run", "test", checkout=checkout)
+    run(session, venv, "python", "-m", "ci", "matrix", *session.posargs)
 
 
 @nox.session(default=False)
@@ -125,37 +134,35 @@ def ci(session: nox.Session) -> None:
 @each(*CONTAINER_CELLS)
 def pyxis_basic(session: nox.Session, cell: str) -> None:
     """Build, push and run container tasks through Slurm: the main job."""
-    needs_the_sdk(session)
-    container_suite(session, cell, "test_container_packaging_basic.py", "conftest_container_packaging.py")
+    container_suite(session, cell)
 
 
 @nox.session(default=False)
 @each(*CONTAINER_CELLS)
 def pyxis_advanced(session: nox.Session, cell: str) -> None:
     """Run arrays, mounts, workflows, failures and several nodes through the subject."""
-    needs_the_sdk(session)
-    container_suite(session, cell, "test_container_packaging_advanced.py", "advanced")
+    container_suite(session, cell)
 
 
 @nox.session(default=False)
 @each(*CONTAINER_CELLS)
 def pyxis_conformance(session: nox.Session, cell: str) -> None:
     """Check what this version of Pyxis and enroot does, option by option, with plain srun and sbatch."""
-    container_suite(session, cell, "conformance")
+    container_suite(session, cell)
 
 
 @nox.session(default=False)
 @each(*CONTAINER_CELLS)
 def registry(session: nox.Session, cell: str) -> None:
     """Pull from registries of every kind: http, TLS, passwords; all image formats and forms of reference."""
-    container_suite(session, cell, "registry")
+    container_suite(session, cell)
 
 
 @nox.session(default=False)
-@each(*(cell for cell in CONTAINER_CELLS if cell.runtime is Runtime.NVIDIA))
+@each(*(cell for cell in CONTAINER_CELLS if cell.runtime in SUITES["pyxis_upstream"].runtimes))
 def pyxis_upstream(session: nox.Session, cell: str) -> None:
     """Run Pyxis' own test suite, of the cell's release, inside the cluster."""
-    container_suite(session, cell, "upstream")
+    container_suite(session, cell)
 
 
 @nox.session(default=False)
@@ -168,9 +175,8 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
     if asked.suite:
         own_suite(session, asked.suite_cell or cell, asked, rest)
     else:
-        needs_the_sdk(session)
-        legacy = [str(file) for file in sorted(Path("tests/integration").glob("test_legacy_*.py"))]
-        run_suite(session, cell, asked, "python", "-m", "pytest", *legacy, *rest)
+        refuse_another_subject(session, asked.name)
+        run_suite(session, cell, asked, "python", "-m", "pytest", *SUITES[asked.name].words(), *rest)
 
 
 @nox.session(default=False)
@@ -200,14 +206,14 @@ def own_suite(session: nox.Session, cell: str, asked: options.Options, rest: lis
     run_suite(session, cell, own, *program)
 
 
-def container_suite(session: nox.Session, cell: str, *tests_of_suite: str) -> None:
-    """Run a container suite on a cell."""
+def container_suite(session: nox.Session, cell: str) -> None:
+    """Run the container suite of the session's name on a cell."""
     asked, rest = asked_of(session)
+    refuse_another_subject(session, asked.name)
     if asked.suite or asked.suite_cell:
         session.error("this session runs its own suite on its own cell; for yours: nox -s 'suite(CELL)' -- PATH")
     possible(session, cell, asked)
-    tests_here = [f"tests/integration/{it}" for it in tests_of_suite]
-    run_suite(session, cell, asked, "python", "-m", "pytest", *PLUGIN, *tests_here, *rest)
+    run_suite(session, cell, asked, "python", "-m", "pytest", *SUITES[asked.name].words(), *rest)
 
 
 def possible(session: nox.Session, cell: str, asked: options.Options) -> None:
@@ -260,13 +266,12 @@ def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
     return replace(asked, name=session.name.partition("(")[0], pytest=True), rest
 
 
-def needs_the_sdk(session: nox.Session) -> None:
-    """Refuse, before anything is built, to run a suite of slurm-sdk with another subject."""
-    if MATRIX.subject.name != "slurm-sdk":
-        session.error(
-            f"this suite runs tasks through slurm-sdk, and the subject is {MATRIX.subject.requirement}. What fits any "
-            "subject: pyxis_conformance, registry; and your own: nox -s suite -- PATH"
-        )
+def refuse_another_subject(session: nox.Session, *names: str) -> None:
+    """Refuse, before anything is built, to run suites with a subject that they can't use."""
+    for name in names:
+        if why := SUITES[name].refuses(MATRIX.subject):
+            fitting = ", ".join(it.name for it in SUITES.values() if not it.subject)
+            session.error(f"{name}: {why}. What fits any subject: {fitting}; and your own: nox -s suite -- PATH")
 
 
 @contextmanager

@@ -63,6 +63,12 @@ class SelectionError(PyxisMatrixError):
     exit_code = 11
 
 
+class NotRunError(PyxisMatrixError):
+    """Nothing failed, but a cell that was asked for could not run here."""
+
+    exit_code = 12
+
+
 class EngineError(PyxisMatrixError):
     """No usable container engine: missing, too old, not reachable, or no permission on its socket."""
 

@@ -5,6 +5,7 @@ The command lines of ``python -m ci`` and of nox' sessions (after ``--``) are bo
 
 import argparse
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 import difflib
 from enum import StrEnum
@@ -320,6 +321,15 @@ def split(posargs: Sequence[str]) -> tuple[Options, list[str]]:
     words = [word for word in rest if word != "--"]
     _refuse_slips(words, [_flag(it) for it, _ in _declared(_BEHIND_NOX)])
     return Options.of(parsed), words
+
+
+def checkout_in(words: Sequence[str]) -> Path | None:
+    """Return the checkout that ``--subject`` names among the arguments of a command, if any."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    add_to(parser, Scope.IMAGES)
+    with suppress(argparse.ArgumentError):  # the command itself says what is wrong
+        return Options.of(parser.parse_known_args(list(words))[0]).subject
+    return None
 
 
 def nox_help() -> str:

@@ -10,10 +10,11 @@ try:
     from requests.exceptions import RequestException
 
     from ci import paths
-    from ci.cli import clusters, commands, doctor, reports
+    from ci.cli import clusters, commands, doctor, groups, reports
     from ci.engine.connection import explain
     from ci.errors import PyxisMatrixError
     from ci.matrix.asked import GROUP_VARIABLE
+    from ci.option_values import run_id, whole
     from ci.options import Scope, add_to
     from ci.terminal import console, signals
 except ModuleNotFoundError as missing:
@@ -56,6 +57,19 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("cell", metavar="CELL")
     add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND, Scope.SUITE)
 
+    matrix = _verb(verbs, "matrix", groups.matrix, "run suites on all cells of a group, several at a time")
+    matrix.usage = "python -m ci matrix [CELL ...] [options] [-- pytest's options]"
+    matrix.add_argument("cells", nargs="*", metavar="CELL", help="cells to run (default: those of the group)")
+    _add_group_options(matrix)
+    add_to(matrix, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+
+    # The process of one cell of a group; it has no line in the list of commands.
+    one = verbs.add_parser("cell")
+    one.set_defaults(handler=groups.cell)
+    one.add_argument("cell")
+    one.add_argument("--suite", dest="suites", action="append", required=True)
+    add_to(one, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+
     up = _verb(verbs, "up", clusters.up, "start a cell and leave it up")
     up.add_argument("cell", metavar="CELL")
     add_to(up, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
@@ -77,6 +91,28 @@ def parser() -> argparse.ArgumentParser:
     pins = _verb(verbs, "pins", commands.pins, "record upstream's checksums in containers/pins.toml")
     pins.add_argument("--group", default="full", help="the cells whose artefacts are recorded (default: full)")
     return top
+
+
+def _add_group_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("options of a group")
+    group.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+    group.add_argument(
+        "--suite",
+        dest="suites",
+        action="append",
+        metavar="SUITE",
+        help="a suite to run (repeatable; default: all that apply, without pyxis_upstream)",
+    )
+    group.add_argument(
+        "--jobs",
+        type=whole(1, None, "a number of cells"),
+        default=0,
+        metavar="N",
+        help="cells at a time (default: by cores and memory; never more than fit)",
+    )
+    group.add_argument("--fail-fast", action="store_true", help="end the run when a cell fails")
+    group.add_argument("--reuse", action="store_true", help="take an earlier result that passed if nothing has changed")
+    group.add_argument("--resume", type=run_id, metavar="RUN", help="go on with a run that was broken off")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

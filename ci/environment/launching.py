@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import shutil
 import time
@@ -44,6 +44,19 @@ class Environment:
     cluster: cluster.Cluster
     ready: dict[str, float] = field(default_factory=dict)
     """Seconds until each condition of "usable" held, counted from the start of the first container."""
+    check: Callable[[], None] = lambda: None
+    """Raises ``LaunchError`` if it is usable no more."""
+    save_logs: Callable[[Path], None] = lambda _folder: None
+    """Saves what the daemons have written so far into a folder."""
+
+    def handed_to(self, plan: EnvironmentPlan) -> "Environment":
+        """Return this environment as the next suite finds it; its file then names that suite and its results.
+
+        :param plan: the same but for the suite's name.
+        """
+        file = replace(self.file, suite=plan.options.name, results=str(plan.options.folder(plan.cell)))
+        environment_file.save(self.path, file)
+        return replace(self, plan=plan, file=file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +171,19 @@ def _launch(
     file = _describe(engine, plan, images, started, pushed, state)
     path = state / ENVIRONMENT_FILE
     environment_file.save(path, file)
-    return Environment(plan=plan, file=file, path=path, cluster=started.cluster, ready=ready)
+    return Environment(
+        plan=plan,
+        file=file,
+        path=path,
+        cluster=started.cluster,
+        ready=ready,
+        check=lambda: _check_again(engine, wanted, started.login, ready_seconds),
+        save_logs=lambda folder: _save_logs(lambda: _logs(engine, started.cluster, started.registry), folder),
+    )
+
+
+def _check_again(engine: Engine, wanted: tuple[usable.Check, ...], login: Login, limit: float) -> None:
+    usable.wait_until_usable(engine, wanted, login, started=time.monotonic(), limit=limit)
 
 
 def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) -> _Started:

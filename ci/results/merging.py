@@ -253,7 +253,7 @@ def worst(states: Iterable[State]) -> State:
 
 def os_of(record: CellRecord) -> str:
     """Return the operating system of a cell's nodes."""
-    return record.axes.get("os") or record.suite
+    return record.axes.get("os") or record.os
 
 
 def cut(text: str) -> str:

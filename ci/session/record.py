@@ -34,6 +34,8 @@ class Record:
     images: BuiltCell | None = None
     environment: Environment | None = None
     command_started: bool = False
+    fingerprint: str = ""
+    """Of all that decides what the suite comes to; see `ci.group.fingerprint`."""
 
     def result(self, outcome: Outcome, exit_code: int, reason: str) -> Result:
         """Return the result as far as it is known now."""
@@ -57,6 +59,7 @@ class Record:
             timings=self.timings.as_dict(),
             ready=self.environment.ready if self.environment else {},
             again=self._again(),
+            fingerprint=self.fingerprint,
             tests=reportlog.read(log).tests if self.command_started and options.pytest else (),
         )
 

@@ -1,6 +1,6 @@
 """One suite on one cell: plan, build, launch, the command, its result. What ``python -m ci run`` and ``up`` do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 import os
 from pathlib import Path, PurePath
@@ -38,20 +38,33 @@ def run(plan: EnvironmentPlan, command: Sequence[str]) -> tuple[int, Result]:
     """
     asked = plan.options
     suite = own_suite(asked.suite, pytest=asked.pytest) if asked.suite else None
-    folder = paths.make_directory(asked.folder(plan.cell))
     record = Record(plan=plan, command=command, suite=suite)
+
+    def act() -> int:
+        with signals.handled():
+            return _run(record)
+
+    return recorded(record, act)
+
+
+def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
+    """Run what has an exit code; return that and the result made of it, which is also written.
+
+    Errors of the project's own kinds are written into the result and raised again; so are interruptions.
+    """
+    plan = record.plan
+    folder = paths.make_directory(plan.options.folder(plan.cell))
 
     def keep(outcome: Outcome, exit_code: int, reason: str = "") -> Result:
         result = record.result(outcome, exit_code, reason)
         # A cluster that was only started (`up`) proves nothing, and must not be "passed" in a report.
-        if command or outcome is not Outcome.PASSED:
+        if record.command or outcome is not Outcome.PASSED:
             with signals.shielded():
                 store.write(result, folder / store.RESULT_FILE)
         return result
 
     try:
-        with signals.handled():
-            exit_code = _run(record)
+        exit_code = act()
     except PyxisMatrixError as error:
         keep(Outcome.ERROR, error.exit_code, str(error))
         raise
@@ -79,28 +92,31 @@ def run(plan: EnvironmentPlan, command: Sequence[str]) -> tuple[int, Result]:
 @contextmanager
 def opened(plan: EnvironmentPlan) -> Iterator[Environment]:
     """Build a planned environment and have it up for the block; for callers that write results themselves."""
-    with _opened(Record(plan=plan)) as launched:
+    with environment_of(Record(plan=plan)) as launched:
         yield launched
 
 
 def _run(record: Record) -> int:
     """Return the command's exit code; 0 if there is no command."""
+    with environment_of(record) as launched:
+        return against(record, launched) if record.command else 0
+
+
+def against(record: Record, launched: Environment) -> int:
+    """Run a record's command against an environment that is up; return its exit code."""
     options = record.plan.options
-    with _opened(record) as launched:
-        if not record.command:
-            return 0
-        folder = options.folder(record.plan.cell)
-        (folder / store.REPORT_LOG_FILE).unlink(missing_ok=True)
-        if options.on is RunsOn.LOGIN:
-            return _on_login(record, launched, folder)
-        record.command_started = True
-        with record.timings.measure("tests"):
-            return console.attach(
-                [*record.command, *(_reports(folder) if options.pytest else ())],
-                cwd=record.suite.project if record.suite else None,
-                env={**os.environ, **additions(launched, os.environ)},
-                grace=_GRACE_SECONDS,
-            ).exit_code
+    folder = paths.make_directory(options.folder(record.plan.cell))
+    (folder / store.REPORT_LOG_FILE).unlink(missing_ok=True)
+    if options.on is RunsOn.LOGIN:
+        return _on_login(record, launched, folder)
+    record.command_started = True
+    with record.timings.measure("tests"):
+        return console.attach(
+            [*record.command, *(_reports(folder) if options.pytest else ())],
+            cwd=record.suite.project if record.suite else None,
+            env={**os.environ, **additions(launched, os.environ)},
+            grace=_GRACE_SECONDS,
+        ).exit_code
 
 
 def _on_login(record: Record, launched: Environment, folder: Path) -> int:
@@ -123,7 +139,8 @@ def _reports(folder: PurePath) -> tuple[str, ...]:
 
 
 @contextmanager
-def _opened(record: Record) -> Iterator[Environment]:
+def environment_of(record: Record) -> Iterator[Environment]:
+    """Build a record's plan and have its environment up for the block; the record learns all that becomes known."""
     plan = record.plan
     logs = paths.make_directory(plan.options.folder(plan.cell)) / store.LOGS_FOLDER
     engine = record.engine = connect()

@@ -40,9 +40,12 @@ class Mode(StrEnum):
 class Timings:
     """Seconds per phase; a phase that comes twice adds up. Safe to use from several threads."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start empty."""
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, begun: Callable[[str], None] = lambda _phase: None
+    ) -> None:
+        """Start empty; ``begun`` is told of each phase as it begins."""
         self._clock = clock
+        self.begun = begun
         self._seconds: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -54,6 +57,7 @@ class Timings:
     @contextmanager
     def measure(self, phase: str) -> Iterator[None]:
         """Add the time of the block to a phase, without showing anything."""
+        self.begun(phase)
         started = self._clock()
         try:
             yield
@@ -135,6 +139,8 @@ class Console:
         """
         step = Step(title=" ".join(title.split()), depth=_DEPTH.get(), started=self._clock())
         token = _DEPTH.set(step.depth + 1)
+        if timings is not None:
+            timings.begun(phase or title)
         self._begin(step)
         ending = "failed"
         try:

@@ -48,7 +48,7 @@ def cell(slurm: str, os: str, enroot: str = "", pyxis: str = "", *, arch: str = 
         id=f"slurm{slurm}-{middle}-{os}-{arch}",
         runtime=kind or "nvidia",
         axes={"slurm": slurm, "os": os, "enroot": enroot or None, "pyxis": pyxis or None, "arch": arch},
-        suite=os,
+        os=os,
         arch=arch,
     )
 
@@ -83,7 +83,7 @@ def result(  # noqa: PLR0913 - each has a default
         started=started,
         seconds=seconds,
         reason=reason,
-        versions=axes | {"kernel": "6.1.0-44-amd64", "os": of.suite},
+        versions=axes | {"kernel": "6.1.0-44-amd64", "os": of.os},
         subject={"requirement": "slurm-sdk==0.4.6"},
         nodes=("n1", "n2"),
         images=tuple(

@@ -236,13 +236,6 @@ def test_a_place_without_a_result_says_why(merge: Merge, load_matrix: Callable[.
     assert {gap.reason for gap in report.gaps if gap.slurm == "1.1"} == {"no such cell in matrix.toml"}
 
 
-def test_a_result_of_before_there_was_an_os_has_its_suite_for_one(merge: Merge) -> None:
-    axes = {"slurm": "22.05", "enroot": "3.4.1", "pyxis": "0.19.0", "arch": "amd64"}
-    old = CellRecord(id="old", runtime="nvidia", axes=axes, suite="bookworm", arch="amd64")
-    (table,) = grid.tables(merge(result(old)))
-    assert [(row.slurm, row.os) for row in table.rows] == [("22.05", "bookworm")]
-
-
 def test_results_without_axes_have_their_place_too(merge: Merge) -> None:
     odd = CellRecord(id="odd", runtime="nvidia")
     (table, strange) = grid.tables(merge(result(odd), result(CellRecord(id="x", runtime="martian"))))

@@ -137,7 +137,7 @@ def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.Mon
                 log.write(END)
             return Completed(command=tuple(command), exit_code=exit_code, output="")
 
-        monkeypatch.setattr(running, "_opened", opened)
+        monkeypatch.setattr(running, "environment_of", opened)
         monkeypatch.setattr("ci.terminal.console.attach", call)
         return running.run(plan, command)
 

@@ -1,0 +1,99 @@
+"""Commands over a group of cells: `matrix`, and `cell`, which is the process of one of them."""
+
+import argparse
+from contextlib import suppress
+from dataclasses import replace
+import os
+import sys
+
+from filelock import FileLock, Timeout
+
+from ci import paths
+from ci.artefacts import sources
+from ci.artefacts.sources import Sources
+from ci.engine.connection import connect
+from ci.environment.plan import plan_environment
+from ci.errors import SelectionError
+from ci.group import ending, planning
+from ci.group.planning import GroupPlan
+from ci.group.running import How, run_group
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.asked import default_group
+from ci.matrix.model import Matrix
+from ci.matrix.suites import suite
+from ci.options import Options
+from ci.results import planned, store
+from ci.results import report as reports
+from ci.session.several import Order, run_suites
+from ci.terminal import console, signals
+
+
+def matrix(asked: argparse.Namespace) -> int:
+    """Run suites on the cells of a group, and show one summary; return the exit code of the worst."""
+    rows = loading.load()
+    plan = _plan(asked, rows)
+    folder = paths.make_directory(plan.options.results / plan.options.run)
+    how = How(jobs=asked.jobs, fail_fast=asked.fail_fast, reuse=asked.reuse)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        with lock:
+            if not plan.resumed:
+                planned.write(plan.recorded(), folder)
+            try:
+                run_group(connect(), rows, plan, how)
+            finally:
+                with signals.shielded():
+                    code = _summary(plan)
+    except Timeout as error:
+        raise SelectionError(
+            f"the run {plan.options.run} is at work already",
+            where=str(folder),
+            why="another process runs it, and two would overwrite each other's results",
+            next_step="wait for its end, or leave PYXIS_MATRIX_RUN and --run out to begin a run of its own",
+        ) from error
+    return code
+
+
+def cell(asked: argparse.Namespace) -> int:
+    """Run suites on one cell, one after another in one environment."""
+    rows, options = loading.load(), Options.of(asked)
+    plan = plan_environment(rows.cell(asked.cell, Arch.host()), rows, options)
+    orders = []
+    for text in asked.suites:
+        name, _, fingerprint = text.partition(":")
+        orders.append(Order(suite=suite(name), fingerprint=fingerprint, words=tuple(asked.command)))
+    return ending.exit_code(run_suites(plan, orders))
+
+
+def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
+    options = Options.of(asked)
+    where = Sources.from_environment(options.mirror)
+    wanted = planning.Asked(cells=asked.cells, group=asked.group, suites=asked.suites or (), words=asked.command)
+    if asked.resume:
+        options = replace(options, run=asked.resume)
+        earlier = planned.load(options.results / options.run)
+        return planning.resumed(earlier, wanted, rows, options, lambda cell: sources.missing(cell, where))
+    if not (asked.cells or asked.group):
+        wanted = replace(wanted, group=default_group(rows, os.environ))
+    return planning.plan_group(wanted, rows, options, lambda cell: sources.missing(cell, where))
+
+
+def _summary(plan: GroupPlan) -> int:
+    """Show what the run came to so far; return its exit code."""
+    folder = plan.options.results / plan.options.run
+    results, problems = store.load_run(folder)
+    for problem in problems:
+        console.warn(str(problem))
+    with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
+        reports.show(results, stream=sys.stderr, root=folder)
+    for each in plan.cells:
+        for name, why in each.not_applicable.items():
+            console.say(f"not applicable: {name} on {each.cell.id}: {why}")
+    if plan.left_out:
+        console.say(f"left out: {len(plan.left_out)} cells of another architecture; they need a machine of their own")
+    there = {(it.cell_id, it.suite) for it in results}
+    wanted = {(it.cell.id, suite.name) for it in plan.cells for suite in it.suites}
+    if missing := len(wanted - there):
+        console.say(f"not begun: {missing} suites; go on with --resume {plan.options.run}")
+    return ending.exit_code(results)

@@ -1,0 +1,135 @@
+"""The processes of cells: each cell has one of its own, so that one that breaks can't hurt another.
+
+They are started by the main thread, which lives as long as the run: a child is signalled when the thread that started
+it ends (see `ci.terminal.signals.follow_parent`). Each is in a session of its own, so that Ctrl-C reaches it through
+here, once.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from ci import paths
+from ci.terminal.signals import PARENT_VARIABLE
+
+OUTPUT_FILE = "output.log"
+"""What a cell's process wrote, pytest's output included; in the cell's folder."""
+
+PATIENCE = 50.0
+"""Seconds that a cell has to take its environment down; a little less than nox gives to this process."""
+
+_TICK = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What is started for a cell."""
+
+    cell: str
+    words: tuple[str, ...]
+    """Arguments of ``python -m ci``."""
+    output: Path
+
+
+@dataclass(kw_only=True)
+class Child:
+    """A cell's process."""
+
+    command: Command
+    process: "subprocess.Popen[bytes]"
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def cell(self) -> str:
+        """The cell's id."""
+        return self.command.cell
+
+    def send(self, number: int) -> None:
+        """Send a signal, if it has not ended."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who is told how the cells are doing; the main thread calls these."""
+
+    began: Callable[[str], None] = lambda _cell: None
+    ended: Callable[[str, int], bool] = lambda _cell, _exit_code: True
+    """Told of a cell's end, and its exit code; returns whether to go on with further cells."""
+    tick: Callable[[], None] = lambda: None
+    """Called again and again while cells run."""
+
+
+def start(command: Command) -> Child:
+    """Start a cell's process."""
+    paths.make_directory(command.output.parent)
+    environ = {name: value for name, value in os.environ.items() if name not in {"GITHUB_ACTIONS", "GITLAB_CI"}}
+    with command.output.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ci", *command.words],
+            cwd=paths.REPOSITORY,
+            # Its output is a file, and nobody's CI job.
+            env={**environ, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Child(command=command, process=process)
+
+
+def run_all(
+    commands: Sequence[Command],
+    *,
+    jobs: int,
+    watch: Watch,
+    starting: Callable[[Command], Child] = start,
+) -> tuple[str, ...]:
+    """Run the commands, ``jobs`` at a time; return the cells that were not begun because ``watch`` would not go on.
+
+    Whatever ends this, a signal above all, ends the processes as well: each is asked to, and takes its environment
+    down.
+    """
+    waiting = list(commands)
+    running: list[Child] = []
+    try:
+        while running or waiting:
+            while waiting and len(running) < jobs:
+                running.append(starting(waiting.pop(0)))
+                watch.began(running[-1].cell)
+            time.sleep(_TICK)
+            watch.tick()
+            for child in [it for it in running if it.process.poll() is not None]:
+                running.remove(child)
+                if not watch.ended(child.cell, child.process.returncode):
+                    left = tuple(it.cell for it in waiting)
+                    _end(running, signal.SIGINT, watch)
+                    return left
+    except BaseException as stop:
+        _end(running, getattr(stop, "number", signal.SIGTERM), watch)
+        raise
+    return ()
+
+
+def _end(children: Iterable[Child], number: int, watch: Watch) -> None:
+    """Ask the processes to end, wait until they have taken their environments down, and kill what does not."""
+    left = list(children)
+    for child in left:
+        child.send(number)
+    end = time.monotonic() + PATIENCE
+    while left:
+        if time.monotonic() > end:
+            for child in left:
+                child.send(signal.SIGKILL)  # its environment's reaper takes down what it leaves
+        for child in [it for it in left if it.process.poll() is not None]:
+            left.remove(child)
+            watch.ended(child.cell, child.process.returncode)
+        watch.tick()
+        time.sleep(_TICK)

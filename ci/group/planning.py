@@ -1,0 +1,238 @@
+"""What is run of a group: which suites on which cells, and why not the others. Pure, but for a look at the files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+import hashlib
+import json
+from pathlib import Path
+import shlex
+
+from ci.environment.plan import EnvironmentPlan, plan_environment
+from ci.errors import SelectionError
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Matrix
+from ci.matrix.suites import SUITES, Suite, suite
+from ci.options import Options, Scope
+from ci.results import store
+from ci.results.planned import PlannedCell, RunPlan
+
+OPTIONS = (Scope.IMAGES, Scope.CLUSTER)
+"""What a group is run with; that is written down, so that the run can go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellPlan:
+    """A cell of a group."""
+
+    environment: EnvironmentPlan
+    suites: tuple[Suite, ...]
+    not_applicable: dict[str, str] = field(default_factory=dict)
+    """Reasons by the name of the suite."""
+    not_run: str = ""
+    """Why it can't run here; empty if it can."""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell."""
+        return self.environment.cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupPlan:
+    """All that is run."""
+
+    options: Options
+    cells: tuple[CellPlan, ...]
+    left_out: dict[str, str]
+    """Cells that are for another machine, and why."""
+    suites: tuple[str, ...] = ()
+    """Suites that were asked for; empty for all that apply."""
+    words: tuple[str, ...] = ()
+    """More arguments for pytest."""
+    matrix: str
+    """The hash of what matrix.toml says."""
+    resumed: bool = False
+    """Whether it goes on with a run that has results already."""
+
+    def recorded(self) -> RunPlan:
+        """Return what is written of it."""
+        return RunPlan(
+            run=self.options.run,
+            started=store.utc_now(),
+            matrix=self.matrix,
+            cells=tuple(
+                PlannedCell(
+                    id=it.cell.id,
+                    suites=tuple(suite.name for suite in it.suites),
+                    not_applicable=it.not_applicable,
+                    not_run=it.not_run,
+                )
+                for it in self.cells
+            ),
+            suites=self.suites,
+            left_out=self.left_out,
+            options=tuple(self.options.words(*OPTIONS)),
+            words=self.words,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the command line asks of a group."""
+
+    cells: Sequence[str] = ()
+    """Ids; none for those of the group."""
+    group: str | None = None
+    suites: Sequence[str] = ()
+    """Names; none for those that apply."""
+    words: Sequence[str] = ()
+    """More arguments for pytest."""
+
+
+def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable[[Cell], str | None]) -> GroupPlan:
+    """Plan what is run.
+
+    :param missing: tells which files of a cell are missing, if any.
+    :raises SelectionError: for unknown names, options that can't hold for a group, and where nothing is left to run.
+    """
+    host = Arch.host()
+    chosen, left_out = _cells(asked, matrix, host)
+    _check_options(options, len(chosen))
+    wanted = [suite(name) for name in dict.fromkeys(asked.suites)]
+    plans = []
+    for cell in chosen:
+        considered = wanted or [it for it in SUITES.values() if it.default]
+        unfit = {it.name: it.unfit(cell, matrix.subject) for it in considered}
+        applying = tuple(SUITES[name] for name, why in unfit.items() if not why)
+        foreign = cell.arch is not host
+        not_run = f"it needs {cell.arch} hardware, and this is {host}" if foreign else missing(cell) or ""
+        plans.append(
+            CellPlan(
+                environment=plan_environment(cell, matrix, options),
+                suites=applying,
+                not_applicable={name: why for name, why in unfit.items() if why} if wanted else {},
+                not_run=not_run if applying else "",
+            )
+        )
+    if not any(plan.suites for plan in plans):
+        names = ", ".join(asked.suites) or "no suite"
+        raise SelectionError(
+            f"there is nothing to run: {names} applies to none of the {len(plans)} cells",
+            why="; ".join(dict.fromkeys(why for plan in plans for why in plan.not_applicable.values())),
+            next_step=f"the suites are {', '.join(SUITES)}",
+        )
+    return GroupPlan(
+        options=options,
+        cells=tuple(plans),
+        left_out=left_out,
+        suites=tuple(asked.suites),
+        words=tuple(asked.words),
+        matrix=matrix_hash(matrix),
+    )
+
+
+def resumed(
+    earlier: RunPlan, asked: Asked, matrix: Matrix, options: Options, missing: Callable[[Cell], str | None]
+) -> GroupPlan:
+    """Plan how an earlier run goes on: the same cells and suites.
+
+    :param options: as given again.
+    :raises SelectionError: where the matrix, or what is asked for, is not that of the run.
+    """
+    if asked.cells or asked.group or asked.suites:
+        raise SelectionError(
+            "--resume goes on with the cells and suites of the run",
+            why="others are named as well",
+            next_step="leave cells, --group and --suite out, or leave --resume out to begin another run",
+        )
+    if matrix_hash(matrix) != earlier.matrix:
+        known = {cell.id for cell in matrix.all_cells(Arch.host())}
+        gone = [cell.id for cell in earlier.cells if cell.id not in known]
+        raise SelectionError(
+            f"the run {earlier.run} was begun with another matrix",
+            where=str(matrix.path),
+            why=f"it has no cell {', '.join(gone)} any more"
+            if gone
+            else "its rows, known failures, subject or defaults are others now",
+            next_step="begin another run; with --reuse it takes what has not changed from this one",
+        )
+    if (tuple(options.words(*OPTIONS)), tuple(asked.words)) != (earlier.options, earlier.words):
+        behind = ["--", *earlier.words] if earlier.words else []
+        raise SelectionError(
+            f"the run {earlier.run} was begun with other options",
+            why="all results of a run have to be of the same kind",
+            next_step=f"nox -s matrix -- {shlex.join(['--resume', earlier.run, *earlier.options, *behind])}",
+        )
+    same = Asked(cells=[cell.id for cell in earlier.cells], suites=earlier.suites, words=earlier.words)
+    plan = plan_group(same, matrix, options, missing)
+    return replace(plan, left_out=dict(earlier.left_out), resumed=True)
+
+
+def matrix_hash(matrix: Matrix) -> str:
+    """Return the hash of what matrix.toml says; comments, and where the file is, don't count."""
+    return hash_of(replace(matrix, path=Path()))
+
+
+def hash_of(value: object) -> str:
+    """Return the hash of a value made of dataclasses, mappings, sequences, sets and what ``str`` tells apart."""
+    return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value):
+        return {it.name: _plain(getattr(value, it.name)) for it in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(str(item) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _check_options(options: Options, cells: int) -> None:
+    """Refuse what can't hold for a group."""
+    if options.keep:
+        raise SelectionError(
+            "--keep does not go with a group",
+            why="it would leave one environment up for each cell",
+            next_step="python -m ci up CELL",
+        )
+    single = {
+        "--registry-port": options.registry_port,
+        "--ssh-port": options.ssh_port,
+        "--container-name": options.container_name,
+        "--base-image": options.base_image,
+    }
+    if cells > 1 and (given := [name for name, value in single.items() if value]):
+        raise SelectionError(
+            f"{' and '.join(given)} can be given for one cell only",
+            why=f"it is one port or name of this machine, and {cells} cells run side by side",
+            next_step="leave it out, or name one cell",
+        )
+
+
+def _cells(asked: Asked, matrix: Matrix, host: Arch) -> tuple[tuple[Cell, ...], dict[str, str]]:
+    """Return the cells to run, and those of the group that another machine has to run."""
+    if asked.cells and asked.group:
+        raise SelectionError(
+            "cells are named, and a group as well", why="one of the two says what to run", next_step="leave one out"
+        )
+    if asked.cells:
+        return tuple(matrix.cell(name, host) for name in dict.fromkeys(asked.cells)), {}
+    group = matrix.group(asked.group)
+    members = [cell for cell in matrix.all_cells(host) if group.name in cell.groups]
+    # Legacy cells are in groups for the session legacy_integration; `cells` refuses a group without any other.
+    matrix.cells(group.name, host)
+    if asked.suites and not any(Runtime.LEGACY in suite(name).runtimes for name in asked.suites):
+        members = [cell for cell in members if cell.runtime is not Runtime.LEGACY]
+    here = tuple(cell for cell in members if cell.arch is host)
+    others = {it.id: f"it needs {it.arch} hardware, and this is {host}" for it in members if it.arch is not host}
+    if not here:
+        raise SelectionError(
+            f"no cell of the group {group.name!r} can run on this machine",
+            why=f"it has {len(others)} cells of another architecture, and this is {host}",
+            next_step="python -m ci cells --group full",
+        )
+    return here, others

@@ -1,0 +1,81 @@
+"""What ran once and need not run again: earlier results with the same fingerprint."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from ci.errors import ResultsError
+from ci.group.fingerprint import Ingredients
+from ci.results import store
+from ci.results.files import replaced
+from ci.results.outcomes import Outcome
+from ci.results.store import Result
+
+FINGERPRINTS_FILE = "fingerprints.json"
+"""In the run's folder: the ingredients of each fingerprint, by cell and suite; tells what has changed since."""
+
+Fingerprints = Mapping[str, Mapping[str, Ingredients]]
+
+
+def earlier(results: Path, cell_id: str, suite: str, *, but: str) -> list[Result]:
+    """Return the earlier results of a suite on a cell that say how it ended, the newest first.
+
+    :param but: a run that does not count as earlier.
+    """
+    return sorted(_finished(results, cell_id, suite, but), key=lambda it: it.started, reverse=True)
+
+
+def unchanged(results: list[Result], fingerprint: str) -> Result | None:
+    """Return the newest result of this fingerprint if it passed.
+
+    An older one that passed is not taken where a newer one with the same fingerprint did not: that suite is flaky.
+    """
+    newest = next((it for it in results if it.fingerprint == fingerprint), None)
+    return newest if newest and newest.outcome is Outcome.PASSED else None
+
+
+def taken(result: Result, run: str) -> Result:
+    """Return an earlier result as that of this run; it took no time, and says where it is from."""
+    source = result.reused_from or result.run
+    return msgspec.structs.replace(
+        result,
+        run=run,
+        reused_from=source,
+        reason=f"unchanged since {source}",
+        started=store.utc_now(),
+        seconds=0.0,
+        timings={},
+    )
+
+
+def changed(folder: Path, cell_id: str, suite: str, now: Ingredients) -> list[str]:
+    """Return which ingredients are others than in an earlier run; none if that is not known.
+
+    :param folder: of the earlier run.
+    """
+    try:
+        content = (folder / FINGERPRINTS_FILE).read_bytes()
+        before = msgspec.json.decode(content, type=dict[str, dict[str, dict[str, str]]])[cell_id][suite]
+    except (OSError, msgspec.MsgspecError, KeyError):
+        return []
+    return [name for name, value in now.items() if before.get(name) != value]
+
+
+def write(folder: Path, fingerprints: Fingerprints) -> None:
+    """Write the ingredients of a run's fingerprints."""
+    content = msgspec.json.encode(fingerprints, order="sorted")
+    with replaced(folder / FINGERPRINTS_FILE, "the fingerprints") as file:
+        file.write(msgspec.json.format(content, indent=1) + b"\n")
+
+
+def _finished(results: Path, cell_id: str, suite: str, but: str) -> Iterator[Result]:
+    for path in results.glob(f"*/{cell_id}/{suite}/{store.RESULT_FILE}"):
+        if path.parents[2].name == but:
+            continue
+        try:
+            found = store.load(path)
+        except ResultsError:  # of another version, or broken: it proves nothing
+            continue
+        if found.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR} and found.fingerprint:
+            yield found

@@ -1,0 +1,216 @@
+"""A run of a group: plan, images, then each cell once, side by side, and one summary."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+import signal
+
+from ci.artefacts.sources import Sources
+from ci.engine.connection import Engine
+from ci.errors import NotRunError, PyxisMatrixError
+from ci.group import capacity, children, fingerprint, images, reuse
+from ci.group.children import Command
+from ci.group.fingerprint import Ingredients
+from ci.group.planning import OPTIONS, CellPlan, GroupPlan
+from ci.images.building import Builder
+from ci.matrix.model import Matrix
+from ci.options import Scope
+from ci.results import store
+from ci.results.outcomes import Outcome
+from ci.results.store import Result
+from ci.terminal import console
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How a group is run; nothing of it changes an outcome."""
+
+    jobs: int = 0
+    fail_fast: bool = False
+    reuse: bool = False
+
+
+def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None:
+    """Run what is planned; the results are in the run's folder.
+
+    :raises signals.Interrupted: at a signal, when all environments are down.
+    """
+    run = _Run(plan)
+    for cell in plan.cells:
+        if cell.not_run:
+            run.not_run(cell)
+    possible = [cell for cell in plan.cells if cell.suites and not cell.not_run]
+    builder = Builder(engine, Sources.from_environment(plan.options.mirror), logs=run.folder / "images")
+    with console.step("images of all cells"):
+        problems = images.build_all(builder, [cell.environment for cell in possible])
+    for cell in possible:
+        if problem := problems.get(cell.cell.id):
+            run.broken(cell, problem)
+    ready = [cell for cell in possible if cell.cell.id not in problems]
+    shared = fingerprint.Shared.of(engine)
+    run.know(
+        {
+            cell.cell.id: {
+                suite.name: fingerprint.ingredients(
+                    cell.environment,
+                    suite,
+                    plan.words,
+                    matrix=matrix,
+                    images=fingerprint.images_of(cell.environment, builder),
+                    shared=shared,
+                )
+                for suite in cell.suites
+            }
+            for cell in ready
+        }
+    )
+    todo = [cell for cell in ready if run.settle(cell, reuse_earlier=how.reuse)]
+    if not todo:
+        return
+    nodes = max(cell.environment.options.nodes for cell in todo)
+    machine = capacity.of_machine(engine)
+    capacity.warn_if_fewer(machine, how.jobs, cells=len(todo), nodes=nodes)
+    jobs = machine.jobs(how.jobs, cells=len(todo), nodes=nodes)
+    children.run_all([run.command(cell) for cell in todo], jobs=jobs, watch=run.watch(todo, how))
+
+
+class _Run:
+    """What the steps of a run share."""
+
+    def __init__(self, plan: GroupPlan) -> None:
+        self._plan = plan
+        self.folder = plan.options.results / plan.options.run
+        self._ingredients: Mapping[str, Mapping[str, Ingredients]] = {}
+        self._todo: dict[str, list[str]] = {}
+
+    def know(self, ingredients: Mapping[str, Mapping[str, Ingredients]]) -> None:
+        """Learn what decides the outcome of each suite on each cell, and write it down."""
+        self._ingredients = ingredients
+        with suppress(PyxisMatrixError):  # it only tells later runs what has changed since
+            reuse.write(self.folder, ingredients)
+
+    def settle(self, cell: CellPlan, *, reuse_earlier: bool) -> list[str]:
+        """Return the suites of a cell that have to run, and say why others need not."""
+        self._todo[cell.cell.id] = [
+            suite.name
+            for suite in cell.suites
+            if not (self._is_done(cell, suite.name) or (reuse_earlier and self._is_reused(cell, suite.name)))
+        ]
+        return self._todo[cell.cell.id]
+
+    def command(self, cell: CellPlan) -> Command:
+        """Return the command that runs a cell."""
+        orders = [f"{name}:{self._fingerprint(cell, name)}" for name in self._todo[cell.cell.id]]
+        suites = [word for order in orders for word in ("--suite", order)]
+        words = cell.environment.options.words(*OPTIONS, Scope.RESULT)
+        return Command(
+            cell=cell.cell.id,
+            words=("cell", cell.cell.id, *words, *suites, "--", *self._plan.words),
+            output=self.folder / cell.cell.id / children.OUTPUT_FILE,
+        )
+
+    def not_run(self, cell: CellPlan) -> None:
+        """Write that a cell can't run here."""
+        console.warn(f"{cell.cell.id} is not run: {cell.not_run}")
+        for suite in cell.suites:
+            self._write(cell, suite.name, Outcome.SKIPPED, NotRunError(cell.not_run))
+
+    def broken(self, cell: CellPlan, problem: PyxisMatrixError) -> None:
+        """Write that a cell came to nothing; what the run that goes on had of it stays."""
+        console.fail(f"{cell.cell.id}: {problem}")
+        for suite in cell.suites:
+            if not self._is_done(cell, suite.name, whatever_changed=True):
+                self._write(cell, suite.name, Outcome.ERROR, problem)
+
+    def watch(self, cells: Sequence[CellPlan], how: How) -> children.Watch:
+        """Return what is to happen as cells begin and end."""
+        by_id = {cell.cell.id: cell for cell in cells}
+
+        def ended(name: str, exit_code: int) -> bool:
+            self._without_a_word(by_id[name], exit_code)
+            console.say(f"{name}: ended with {exit_code}")
+            return not (how.fail_fast and exit_code)
+
+        def began(name: str) -> None:
+            for suite in self._todo[name]:  # of an earlier attempt
+                self._path(by_id[name], suite).unlink(missing_ok=True)
+            console.say(f"{name}: begun")
+
+        return children.Watch(began=began, ended=ended)
+
+    def _is_done(self, cell: CellPlan, suite: str, *, whatever_changed: bool = False) -> bool:
+        """Tell whether the run that goes on has a final result of a suite."""
+        path = self._path(cell, suite)
+        if not self._plan.resumed or not path.is_file():
+            return False
+        try:
+            found = store.load(path)
+        except PyxisMatrixError as error:
+            console.warn(f"{error}\n  {suite} runs again on {cell.cell.id}")
+            return False
+        if found.outcome not in {Outcome.PASSED, Outcome.FAILED}:
+            return False
+        if whatever_changed or found.fingerprint == self._fingerprint(cell, suite):
+            return True
+        console.say(f"{cell.cell.id} {suite} runs again: {self._changes(cell, suite, found.run)}")
+        return False
+
+    def _is_reused(self, cell: CellPlan, suite: str) -> bool:
+        """Take an earlier result if there is one; otherwise say why not."""
+        run = self._plan.options.run
+        before = reuse.earlier(self._plan.options.results, cell.cell.id, suite, but=run)
+        found = reuse.unchanged(before, self._fingerprint(cell, suite))
+        if found:
+            taken = reuse.taken(found, run)
+            store.write(taken, self._path(cell, suite))
+            console.say(f"{cell.cell.id} {suite}: {taken.outcome}, {taken.reason}")
+            return True
+        if before:
+            console.say(
+                f"{cell.cell.id} {suite} runs: {self._changes(cell, suite, before[0].reused_from or before[0].run)}"
+            )
+        return False
+
+    def _changes(self, cell: CellPlan, suite: str, run: str) -> str:
+        now = self._ingredients[cell.cell.id][suite]
+        names = reuse.changed(self._plan.options.results / run, cell.cell.id, suite, now)
+        return (
+            f"{', '.join(names)} changed since {run}"
+            if names
+            else f"it did not pass in {run}, or something has changed"
+        )
+
+    def _fingerprint(self, cell: CellPlan, suite: str) -> str:
+        return fingerprint.fingerprint(self._ingredients[cell.cell.id][suite])
+
+    def _without_a_word(self, cell: CellPlan, exit_code: int) -> None:
+        """Write what is to be said of suites whose process left no result."""
+        output = self.folder / cell.cell.id / children.OUTPUT_FILE
+        ended = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with {exit_code}"
+        problem = PyxisMatrixError(f"the process of the cell {ended} and left no result", where=str(output))
+        for name in self._todo[cell.cell.id]:
+            if not self._path(cell, name).is_file():
+                self._write(cell, name, Outcome.ERROR, problem)
+
+    def _path(self, cell: CellPlan, suite: str) -> Path:
+        return self.folder / cell.cell.id / suite / store.RESULT_FILE
+
+    def _write(self, cell: CellPlan, suite: str, outcome: Outcome, problem: PyxisMatrixError) -> None:
+        environment = cell.environment
+        result = Result(
+            run=environment.options.run,
+            cell=store.CellRecord.of(cell.cell),
+            suite=suite,
+            outcome=outcome,
+            exit_code=problem.exit_code,
+            reason=str(problem),
+            started=store.utc_now(),
+            seconds=0.0,
+            subject={"requirement": environment.subject},
+            again=f'nox -s "{suite}({cell.cell.id})"',
+        )
+        try:
+            store.write(result, self._path(cell, suite))
+        except PyxisMatrixError as error:
+            console.warn(str(error))

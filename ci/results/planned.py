@@ -1,0 +1,84 @@
+"""What a run of a group means to do: ``results/RUN/matrix.json``; tells what is missing of one that was broken off."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from ci.errors import ResultsError
+from ci.results.files import replaced
+
+SCHEMA = 1
+PLAN_FILE = "matrix.json"
+
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class PlannedCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A cell of the run."""
+
+    id: str
+    suites: tuple[str, ...]
+    """In the order in which they run."""
+    not_applicable: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Suites that were asked for and are not for this cell, and why."""
+    not_run: str = ""
+    """Why the cell can't run on this machine; empty if it can."""
+
+
+class RunPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A run of a group."""
+
+    run: str
+    started: _Moment
+    matrix: str
+    """The hash of what matrix.toml says; a run goes on only with the same."""
+    cells: tuple[PlannedCell, ...]
+    suites: tuple[str, ...] = ()
+    """Suites that were asked for; empty for all that apply."""
+    left_out: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Cells of the group that are for another machine, and why."""
+    options: tuple[str, ...] = ()
+    """Options of images and of the cluster, as on the command line."""
+    words: tuple[str, ...] = ()
+    """More arguments for pytest."""
+    schema: int = SCHEMA
+
+
+class _Head(msgspec.Struct):
+    schema: int
+
+
+def write(plan: RunPlan, folder: Path) -> None:
+    """Write a run's plan into its folder.
+
+    :raises ResultsError, DiskFullError: if that fails.
+    """
+    content = msgspec.json.format(msgspec.json.encode(plan, order="sorted"), indent=2) + b"\n"
+    with replaced(folder / PLAN_FILE, "the plan") as file:
+        file.write(content)
+
+
+def load(folder: Path) -> RunPlan:
+    """Read the plan of the run in this folder.
+
+    :raises ResultsError: if there is none, or an invalid one.
+    """
+    path = folder / PLAN_FILE
+    try:
+        content = path.read_bytes()
+        if msgspec.json.decode(content, type=_Head).schema == SCHEMA:
+            return msgspec.json.decode(content, type=RunPlan)
+        why = f"its schema is not {SCHEMA}"
+    except FileNotFoundError:
+        why = "the file is missing: the run is unknown here, or was no run of a group"
+    except (OSError, msgspec.MsgspecError) as error:
+        why = str(error)
+    raise ResultsError(
+        f"there is no run {folder.name} to go on with",
+        where=str(path),
+        why=why,
+        next_step=f"`ls {folder.parent}` shows the runs that are there; without --resume a new one begins",
+    )

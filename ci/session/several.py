@@ -1,0 +1,181 @@
+"""Several suites on one cell, one after another in one environment. Each has the result that it has on its own."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+import sys
+
+from docker.errors import DockerException
+import msgspec
+from requests.exceptions import RequestException
+
+from ci import paths
+from ci.engine.connection import explain
+from ci.environment.launching import Environment
+from ci.environment.plan import EnvironmentPlan
+from ci.errors import LaunchError, PyxisMatrixError
+from ci.matrix.suites import Suite
+from ci.results import progress, store
+from ci.results.store import Result
+from ci.session import running
+from ci.session.record import Record
+from ci.terminal import console, signals
+from ci.terminal.console import Timings
+
+ENVIRONMENT = "environment"
+"""Where the logs of what the suites of a cell share are kept, beside the suites' own folders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A suite to run."""
+
+    suite: Suite
+    fingerprint: str = ""
+    words: tuple[str, ...] = ()
+    """More arguments for pytest; they stand last, so that they hold."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line."""
+        return (sys.executable, "-m", "pytest", *self.suite.words(), "-n", str(self.suite.workers), *self.words)
+
+
+def run_suites(plan: EnvironmentPlan, orders: Sequence[Order]) -> list[Result]:
+    """Start a planned environment, run suites in it, take it down; return their results, which are also written.
+
+    A suite that fails does not keep the next from running; an environment that is no longer usable does. What breaks is
+    in the results, and is not raised.
+
+    :raises signals.Interrupted: at a signal; what was running or had still to run then has a result that says so.
+    """
+    shared = Record(plan=replace(plan, options=replace(plan.options, name=ENVIRONMENT)))
+    log = progress.Log(plan.options.results / plan.options.run / plan.cell.id / progress.PROGRESS_FILE)
+    shared.timings = Timings(begun=log.add)
+    session = _Session(shared, log)
+    rest = list(orders)
+    try:
+        with signals.handled(), _errors_of_ours(), running.environment_of(shared) as launched:
+            while rest:
+                if session.results:
+                    _check(launched, session.results[-1].suite)
+                session.run(rest.pop(0), launched)
+    except (PyxisMatrixError, signals.Interrupted) as problem:
+        for order in rest:
+            session.fail(order, problem)
+        if isinstance(problem, signals.Interrupted) or not rest:
+            raise
+    finally:
+        session.add_teardown()
+    return session.results
+
+
+class _Session:
+    """The suites of one environment, and what they came to."""
+
+    def __init__(self, shared: Record, log: progress.Log) -> None:
+        self._shared = shared
+        self._log = log
+        self.results: list[Result] = []
+
+    def run(self, order: Order, launched: Environment) -> None:
+        """Run a suite; its own failure is in its result, and is raised only if that could not be written."""
+        record = self._record(order)
+        folder = record.plan.options.folder(record.plan.cell)
+        record.environment = launched
+
+        def act() -> int:
+            try:
+                return running.against(record, launched.handed_to(record.plan))
+            finally:
+                with signals.shielded():
+                    launched.save_logs(folder / store.LOGS_FOLDER)
+
+        self._recorded(record, act)
+
+    def fail(self, order: Order, problem: BaseException) -> None:
+        """Write the result of a suite that ``problem`` kept from running."""
+
+        def act() -> int:
+            raise problem
+
+        with suppress(signals.Interrupted):
+            self._recorded(self._record(order), act)
+
+    def add_teardown(self) -> None:
+        """Add the seconds of taking the environment down to the last result, so that all together tell the whole."""
+        seconds = self._shared.timings.as_dict().get("teardown")
+        if not self.results or seconds is None:
+            return
+        last = self.results[-1]
+        timings = {**last.timings, "teardown": seconds}
+        self.results[-1] = msgspec.structs.replace(last, timings=timings, seconds=last.seconds + seconds)
+        path = self._folder(last.suite) / store.RESULT_FILE
+        with signals.shielded(), suppress(PyxisMatrixError):  # it has a result; only these seconds would be lost
+            store.write(self.results[-1], path)
+
+    def _recorded(self, record: Record, act: Callable[[], int]) -> None:
+        name = record.plan.options.name
+        path = self._folder(name) / store.RESULT_FILE
+        path.unlink(missing_ok=True)  # of an earlier attempt
+        try:
+            running.recorded(record, act)
+        except (PyxisMatrixError, signals.Interrupted) as problem:
+            if not path.is_file() or isinstance(problem, signals.Interrupted):
+                raise
+        finally:
+            if path.is_file():
+                self.results.append(store.load(path))
+                self._log.add(progress.ENDED, name, self.results[-1].outcome)
+
+    def _record(self, order: Order) -> Record:
+        """Return a suite's record; what all suites share took the first one's time."""
+        name, shared = order.suite.name, self._shared
+        plan = replace(shared.plan, options=replace(shared.plan.options, name=name, pytest=True, plain=False))
+        record = Record(
+            plan=plan,
+            command=order.command,
+            engine=shared.engine,
+            builder=shared.builder,
+            images=shared.images,
+            environment=shared.environment,
+            fingerprint=order.fingerprint,
+            timings=Timings(begun=lambda phase: self._log.add(phase, name)),
+        )
+        if not self.results:
+            record.started, record.begin = shared.started, shared.begin
+            for phase, seconds in shared.timings.as_dict().items():
+                record.timings.add(phase, seconds)
+        return record
+
+    def _folder(self, name: str) -> Path:
+        return replace(self._shared.plan.options, name=name).folder(self._shared.plan.cell)
+
+
+def _check(launched: Environment, earlier: str) -> None:
+    """Refuse an environment that the earlier suite has left unusable.
+
+    :raises LaunchError: so that it is not the next suite which turns red.
+    """
+    try:
+        with console.step("checking that it is still usable"):
+            launched.check()
+    except LaunchError as error:
+        raise LaunchError(
+            f"after {earlier} the environment was no longer usable: {error.what}",
+            where=error.where,
+            why=error.why,
+            next_step=f"the daemons' logs are beside the result of {earlier}",
+        ) from error
+
+
+@contextmanager
+def _errors_of_ours() -> Iterator[None]:
+    """Turn what the engine and the system refuse into errors of ours."""
+    try:
+        yield
+    except (DockerException, RequestException) as error:  # some of them are OSErrors, too
+        raise explain(error, "what this session asked of it") from error
+    except OSError as error:
+        raise paths.refused(error) from error

@@ -1,0 +1,117 @@
+"""A run of a group on real cells, side by side: interrupted in the middle, gone on with, killed, and begun twice.
+
+The cells are legacy ones: they are up in two seconds. What they run is a part of their own suite.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+import signal
+
+import docker
+import pytest
+
+from ci.environment import launching
+from ci.errors import SelectionError
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Runtime
+from ci.matrix.model import Matrix
+from ci.results import progress, store
+from ci.results.outcomes import Outcome
+from ci.results.store import Result
+from tests.component.weather import Process, left_behind, until
+
+SUITE = "legacy_integration"
+WORDS = ("--", "-k", "test_legacy_cancel")
+
+
+@dataclass
+class Runs:
+    """Starts runs of a group, and looks at what they left."""
+
+    id: str
+    results: Path
+    cells: list[str]
+    api: docker.DockerClient
+
+    def start(self, *words: str, jobs: int = 2, fresh: bool = True) -> Process:
+        """Start a run; a fresh one, or one that only says what to go on with."""
+        cells = [*self.cells, "--run", self.id] if fresh else []
+        return Process.ci("matrix", *cells, "--results", str(self.results), "--jobs", str(jobs), *words, *WORDS)
+
+    def at_work(self, cell: str) -> bool:
+        """Tell whether a cell's tests are running."""
+        events = progress.read(self.results / self.id / cell / progress.PROGRESS_FILE)
+        return bool(events) and events[-1].phase == progress.TESTS
+
+    def found(self) -> dict[str, Result]:
+        """Return the results by cell."""
+        return {it.cell_id: it for it in store.load_run(self.results / self.id)[0]}
+
+    def nothing_is_left(self) -> bool:
+        """Tell whether the engine has no object and this machine no key of the run."""
+        return not left_behind(self.api, self.id) and not any(
+            launching.state_dir(self.id, cell).exists() for cell in self.cells
+        )
+
+
+@pytest.fixture
+def runs(rows: Matrix, run: str, tmp_path: Path, api: docker.DockerClient) -> Runs:
+    host = Arch.host()
+    cells = [it.id for it in rows.all_cells(host) if it.runtime is Runtime.LEGACY and it.arch is host]
+    return Runs(id=run, results=tmp_path, cells=cells[:2], api=api)
+
+
+@pytest.mark.parametrize(
+    ("send", "exit_code"),
+    [
+        pytest.param(Process.press_ctrl_c, 128 + signal.SIGINT, id="ctrl-c"),
+        pytest.param(Process.terminate, 128 + signal.SIGTERM, id="sigterm"),
+    ],
+)
+def test_a_run_that_is_interrupted_leaves_nothing_and_goes_on_later(
+    runs: Runs, send: Callable[[Process], None], exit_code: int
+) -> None:
+    process = runs.start()
+    until("both cells at work", lambda: all(map(runs.at_work, runs.cells)) or process.process.poll() is not None)
+    second = runs.start()
+    assert second.end() == SelectionError.exit_code, second.output
+    assert f"the run {runs.id} is at work already" in second.output
+
+    send(process)
+    assert process.end() == exit_code, process.output
+    assert "Traceback" not in process.output
+    assert runs.nothing_is_left()
+    assert {it.outcome for it in runs.found().values()} == {Outcome.INTERRUPTED}, process.output
+    assert runs.found().keys() == set(runs.cells)
+
+    on = runs.start("--resume", runs.id, fresh=False)
+    assert on.end() == 0, on.output
+    assert {name: it.outcome for name, it in runs.found().items()} == dict.fromkeys(runs.cells, Outcome.PASSED)
+    assert all(it.tests for it in runs.found().values())
+    assert runs.nothing_is_left()
+
+
+def test_what_a_broken_off_run_has_is_not_run_again(runs: Runs) -> None:
+    first, second = runs.cells
+    process = runs.start(jobs=1)
+    until("the second cell at work", lambda: runs.at_work(second) or process.process.poll() is not None)
+    process.press_ctrl_c()
+    assert process.end() == 128 + signal.SIGINT, process.output
+    before = runs.found()
+    assert {name: it.outcome for name, it in before.items()} == {first: Outcome.PASSED, second: Outcome.INTERRUPTED}
+
+    on = runs.start("--resume", runs.id, fresh=False)
+    assert on.end() == 0, on.output
+    after = runs.found()
+    assert after[first] == before[first]
+    assert after[second].outcome is Outcome.PASSED
+
+
+def test_behind_a_killed_run_all_cells_are_cleared(runs: Runs) -> None:
+    process = runs.start()
+    until("both cells at work", lambda: all(map(runs.at_work, runs.cells)) or process.process.poll() is not None)
+    process.kill()
+    assert process.end() == -signal.SIGKILL
+    until("clearing up behind it", runs.nothing_is_left)
+    assert {it.outcome for it in runs.found().values()} == {Outcome.INTERRUPTED}
