@@ -209,7 +209,7 @@ def possible(session: nox.Session, cell: str, asked: options.Options) -> None:
     with one_message(session):
         chosen = MATRIX.cell(cell)
         if chosen.arch is Arch.host():
-            reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror))
+            reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror, strict=asked.strict))
         else:
             reason = f"{cell} needs {chosen.arch} hardware, and this is {Arch.host()}; run it on such a machine"
     if reason and (asked.strict or (os.environ.get("CI") == "true" and selected(chosen, ARGV, os.environ))):

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ci.artefacts.sources import Artefact, artefacts_for
+from ci.artefacts.releases import Artefact, artefacts_for
 from ci.errors import ArtefactError
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
