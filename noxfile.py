@@ -110,6 +110,12 @@ def pins(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bump(session: nox.Session) -> None:
+    """Add new releases of Slurm, enroot and Pyxis to matrix.toml and the pins (`-- --check`: only say them)."""
+    command(session, "bump")
+
+
+@nox.session(default=False)
 def ci(session: nox.Session) -> None:
     """Run `python -m ci` with its packages installed (`-- up CELL`, `-- down --all`, `-- report`, `-- --help`)."""
     command(session)

@@ -40,7 +40,12 @@ class Artefact:
 
 
 def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
-    """Return the release files that a cell is built from; none for a cell without enroot and Pyxis."""
+    """Return the release files that a cell is built from."""
+    return runtime_artefacts(cell)
+
+
+def runtime_artefacts(cell: Cell) -> tuple[Artefact, ...]:
+    """Return the release files of a cell's enroot and Pyxis; none for a cell without them."""
     enroot = enroot_packages(cell.enroot, cell.arch) if cell.enroot else ()
     pyxis = (pyxis_source(cell.pyxis),) if cell.pyxis else ()
     return (*enroot, *pyxis)
