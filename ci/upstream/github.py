@@ -132,9 +132,16 @@ def ask_over_https(url: str) -> Answer:
     try:
         answer = requests.get(url, headers=headers, timeout=_TIMEOUT, verify=os.environ.get("SSL_CERT_FILE") or True)
     except requests.RequestException as problem:
-        raise _unusable(url, str(problem)) from problem
+        raise _unusable(url, _cause(problem)) from problem
     named = {name.lower(): value for name, value in answer.headers.items()}
     return Answer(status=answer.status_code, headers=named, body=answer.content)
+
+
+def _cause(problem: requests.RequestException) -> str:
+    """Return what failed, without the objects that it failed in."""
+    inner = getattr(problem.args[0], "reason", problem) if problem.args else problem
+    text = str(inner)
+    return text.rpartition("): ")[2] if text.startswith("HTTPSConnection") else text or type(problem).__name__
 
 
 def _wait(answer: Answer) -> float | None:

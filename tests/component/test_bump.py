@@ -105,6 +105,8 @@ def test_an_api_that_cannot_be_reached_is_named() -> None:
         look(loading.load(), Api(base="https://127.0.0.1:9/"))
 
     assert caught.value.where.startswith("https://127.0.0.1:9/repos/SchedMD/slurm/tags")
+    assert "Connection refused" in caught.value.why
+    assert "HTTPSConnection" not in caught.value.why
 
 
 def _bump(upstream: GitHub, sources: Sources, matrix: Path, pins: Path) -> Taken:
