@@ -77,7 +77,7 @@ def github(folder: Path) -> Iterator[GitHub]:
     authority.cert_pem.write_to_path(bundle)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = _Server(("127.0.0.1", 0), _Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     port = server.server_address[1]
     stand_in = GitHub(address=f"https://127.0.0.1:{port}/", other=f"https://localhost:{port}/", bundle=bundle)
@@ -90,6 +90,11 @@ def github(folder: Path) -> Iterator[GitHub]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet about clients that do not trust the authority, or go away."""
 
 
 class _Handler(BaseHTTPRequestHandler):

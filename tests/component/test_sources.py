@@ -6,11 +6,12 @@ import gzip
 import hashlib
 from pathlib import Path
 import socket
+import subprocess
 
 import pytest
 
 from ci.artefacts import download
-from ci.artefacts.identity import of_file
+from ci.artefacts.identity import of_file, of_tag_archive
 from ci.artefacts.pins import Pin
 from ci.artefacts.releases import Artefact, artefacts_for
 from ci.artefacts.sources import Sources, fetch, missing
@@ -154,6 +155,26 @@ def test_an_archive_that_is_removed_everywhere_names_release_and_addresses(upstr
     assert f"upstream {upstream.address}slurm-25-11-7-1.tar.gz: HTTP 404 Not Found" in text
     assert f"upstream {upstream.other}page/slurm-25.11.7.tar.bz2: HTTP 404 Not Found" in text
     assert "--mirror DIR" in text
+
+
+def test_what_git_itself_makes_of_a_tag_is_known_by_its_commit(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        identity = ("-c", "user.name=n", "-c", "user.email=n@example.org")
+        command = ["git", *identity, "-C", str(tmp_path), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    (tmp_path / "Makefile").write_text("all:\n", encoding="utf-8")
+    git("add", "Makefile")
+    git("commit", "--quiet", "--message", "one")
+    git("tag", "--annotate", "--message", "a release", "v1")
+    file = tmp_path / "v1.tar.gz"
+    git("archive", "--format=tar.gz", "--prefix=project-1/", f"--output={file}", "v1")
+
+    found = of_tag_archive(file)
+
+    assert found.commit == git("rev-parse", "v1^{commit}")
+    assert found.sha256 == hashlib.sha256(gzip.decompress(file.read_bytes())).hexdigest()
 
 
 # -- what goes wrong on the way -------------------------------------------------------------------------------------
