@@ -125,6 +125,12 @@ def report(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bump(session: nox.Session) -> None:
+    """Add new releases of Slurm, enroot and Pyxis to matrix.toml and the pins (`-- --check`: only say them)."""
+    command(session, "bump")
+
+
+@nox.session(default=False)
 def ci(session: nox.Session) -> None:
     """Run `python -m ci` with its packages installed (`-- up CELL`, `-- down --all`, `-- report`, `-- --help`)."""
     command(session)
@@ -221,7 +227,7 @@ def possible(session: nox.Session, cell: str, asked: options.Options) -> None:
     with one_message(session):
         chosen = MATRIX.cell(cell)
         if chosen.arch is Arch.host():
-            reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror))
+            reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror, strict=asked.strict))
         else:
             reason = f"{cell} needs {chosen.arch} hardware, and this is {Arch.host()}; run it on such a machine"
     if reason and (asked.strict or (os.environ.get("CI") == "true" and selected(chosen, ARGV, os.environ))):

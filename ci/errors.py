@@ -115,6 +115,12 @@ class BootstrapError(PyxisMatrixError):
     exit_code = 26
 
 
+class UpstreamError(PyxisMatrixError):
+    """Upstream could not be asked for its releases: no answer, too many requests, or no such repository."""
+
+    exit_code = 27
+
+
 class LaunchError(PyxisMatrixError):
     """An environment did not become ready; the text has its state, last log lines and a hint."""
 
@@ -125,6 +131,12 @@ class PortTakenError(LaunchError):
     """A port that the user chose is in use by another process."""
 
     exit_code = 31
+
+
+class NewReleaseError(PyxisMatrixError):
+    """Upstream has releases that the matrix has not, and ``bump --check`` was asked to tell."""
+
+    exit_code = 50
 
 
 class ResultsError(PyxisMatrixError):

@@ -76,6 +76,10 @@ class Options:
             Scope.IMAGES, "folder with upstream's releases (air-gapped sites)", metavar="DIR", read=option_values.folder
         ),
     )
+    strict: bool = field(
+        default=False,
+        metadata=_declare(Scope.IMAGES, "refuse what would be skipped, and release files without a known checksum"),
+    )
     accounting: bool = field(
         default=False, metadata=_declare(Scope.IMAGES, "record jobs (slurmdbd, MariaDB), so that sacct works")
     )
@@ -240,7 +244,6 @@ class Options:
             Scope.NOX, "the cell to run --suite on (legacy_integration only)", metavar="CELL", flag="--cell"
         ),
     )
-    strict: bool = field(default=False, metadata=_declare(Scope.NOX, "a cell that would be skipped is an error"))
 
     @classmethod
     def of(cls, parsed: argparse.Namespace) -> Self:

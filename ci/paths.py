@@ -3,7 +3,7 @@
 The noxfile imports this module, in nox' own environment.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 import os
@@ -21,6 +21,7 @@ PINS_FILE = CONTAINERS / "pins.toml"
 
 CACHE_VARIABLE = "PYXIS_MATRIX_CACHE"
 RESULTS_VARIABLE = "PYXIS_MATRIX_RESULTS"
+FIRST_SEEN_VARIABLE = "PYXIS_MATRIX_FIRST_SEEN"
 
 
 def results_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -33,12 +34,25 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
     ``PYXIS_MATRIX_CACHE`` is taken as it is; otherwise it is ``pyxis-matrix`` in the user's own cache folder.
     """
-    if chosen := directory_from(environ, CACHE_VARIABLE):
-        return chosen
-    with _home_is_known():
-        found = platformdirs.user_cache_path("pyxis-matrix")
+    return directory_from(environ, CACHE_VARIABLE) or _own(platformdirs.user_cache_path, CACHE_VARIABLE)
+
+
+def first_seen_file(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the user's list of release files as they were first seen, whether or not it exists.
+
+    ``PYXIS_MATRIX_FIRST_SEEN`` is taken as it is; otherwise it lies in the user's configuration and not in the cache,
+    because it has to outlive the files that it lists.
+    """
+    chosen = directory_from(environ, FIRST_SEEN_VARIABLE)
+    return chosen or _own(platformdirs.user_config_path, FIRST_SEEN_VARIABLE) / "first-seen.toml"
+
+
+def _own(find: Callable[[str], Path], variable: str) -> Path:
+    """Return this project's folder among the user's own."""
+    with _home_is_known(variable):
+        found = find("pyxis-matrix")
         if not found.is_absolute():  # older ones leave "~" as it is where there is no home
-            raise RuntimeError(f"the cache folder would be {found}")
+            raise RuntimeError(f"the folder would be {found}")
         return found
 
 
@@ -47,7 +61,7 @@ def directory_from(environ: Mapping[str, str], variable: str) -> Path | None:
     text = environ.get(variable, "").strip()
     if not text:
         return None
-    with _home_is_known():
+    with _home_is_known(variable):
         return Path(text).expanduser().absolute()
 
 
@@ -88,12 +102,12 @@ def refused(
 
 
 @contextmanager
-def _home_is_known() -> Iterator[None]:
+def _home_is_known(variable: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as problem:
         raise PyxisMatrixError(
             "The user's home folder was not found, so there is no place for the cache.",
             why=str(problem),
-            next_step=f"set {CACHE_VARIABLE} to a folder that may be written",
+            next_step=f"set {variable} to a path that may be written",
         ) from problem

@@ -1,10 +1,10 @@
 """Lists of checksums: containers/pins.toml for upstream's release files, and the SHA256SUMS of a mirror.
 
-pins.toml is written only by ``nox -s pins``.
+pins.toml is written only by ``nox -s pins`` and ``nox -s bump``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 import os
 from pathlib import Path
@@ -12,24 +12,30 @@ import re
 import tomllib
 from typing import TypeVar
 
+from ci.artefacts.identity import Identity
 from ci.errors import ArtefactError, ChecksumError
 
 T = TypeVar("T")
 
 _HEADER = """\
-# Written by `nox -s pins`; edits by hand are lost.
+# Written by `nox -s pins` and `nox -s bump`; edits by hand are lost.
 #
-# One entry per release file ([[artefact]]) and per image that is pulled ([[image]]), as upstream served it that day.
-# A release file that is not listed here, or that differs from what is listed, is refused. An image is pulled by its
-# digest, or by its tag where none is listed; results name the digest. Files that a mirror or the cache holds are never
-# recorded: a mirror may carry files of its own making, and answers for them with its own SHA256SUMS.
+# One entry per source archive of a tag ([[archive]]), per other release file ([[artefact]]) and per image that is
+# pulled ([[image]]), with the day on which it was recorded. A file that differs from its entry is refused. A release
+# file without an entry is taken as it is first seen, and compared ever after; with --strict it is refused. An image is
+# pulled by its digest, or by its tag where none is listed; results name the digest. Files that a mirror or the cache
+# holds are never recorded: a mirror may carry files of its own making, and answers for them with its own SHA256SUMS.
 #
-# GitHub makes the archives of tags (…/archive/refs/tags/…) on demand and does not promise the same bytes for ever. When
-# only such a checksum differs, compare the content with the tag, then write the pins anew.
+# GitHub compresses the archives of tags on demand and does not promise the same bytes for ever, so for these checksum
+# and size are those of the uncompressed tar. Anyone with a clone of the repository can compute them:
+#   git archive --format=tar --prefix=pyxis-0.24.0/ v0.24.0 | sha256sum
+#   git archive --format=tar --prefix=slurm-slurm-25-11-7-1/ slurm-25-11-7-1 | sha256sum
+# The commit is that of the tag; git writes it into the tar, too, where `git get-tar-commit-id` finds it.
 """
-_ALLOW = "allow writing there, then run `nox -s pins` again"
+_ALLOW = "allow writing there, then try again"
 _SUMS_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -44,6 +50,13 @@ class Pin:
     """In bytes."""
     date: date
     """The day on which the checksum was first recorded."""
+    commit: str = ""
+    """For an archive of a tag: the tag's commit. Checksum and size are then those of the uncompressed tar."""
+
+    @property
+    def identity(self) -> Identity:
+        """What the file has to be."""
+        return Identity(sha256=self.sha256, size=self.size, commit=self.commit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +77,7 @@ class ImagePin:
 
 def load_pins(file: Path) -> dict[str, Pin]:
     """Return the pins by path; none if the file is missing. ``ArtefactError`` if it is invalid."""
-    return {pin.path: pin for pin in _rows(file, "artefact", _pin)}
+    return {pin.path: pin for pin in (*_rows(file, "artefact", _pin), *_rows(file, "archive", _archive_pin))}
 
 
 def load_image_pins(file: Path) -> dict[str, ImagePin]:
@@ -83,34 +96,49 @@ def _rows(file: Path, kind: str, read: Callable[[Mapping[str, object]], T]) -> l
             "the file of pinned checksums is invalid",
             where=str(file),
             why=f"{type(problem).__name__}: {problem}",
-            next_step="restore the file from git; `nox -s pins` writes it",
+            next_step="restore the file; pins.toml is in git, and `nox -s pins` writes it",
         ) from problem
 
 
-def render_pins(pins: Iterable[Pin], images: Iterable[ImagePin] = ()) -> str:
+def render_pins(pins: Iterable[Pin], images: Iterable[ImagePin] = (), header: str = _HEADER) -> str:
     """Return the text of pins.toml: sorted by path and reference, so that a change shows as a small diff."""
-    entries = [
-        f'\n[[artefact]]\npath = "{pin.path}"\nsha256 = "{pin.sha256}"\nsize = {pin.size}\ndate = {pin.date}\n'
-        for pin in sorted(pins, key=lambda pin: pin.path)
-    ]
+    ordered = sorted(pins, key=lambda pin: (not pin.commit, pin.path))
+    entries = [f"\n{_archive_entry(pin) if pin.commit else _entry(pin)}" for pin in ordered]
     entries += [
         f'\n[[image]]\nreference = "{pin.reference}"\ndigest = "{pin.digest}"\ndate = {pin.date}\n'
         for pin in sorted(images, key=lambda pin: pin.reference)
     ]
-    return _HEADER + "".join(entries)
+    return header + "".join(entries)
 
 
-def save_pins(file: Path, pins: Iterable[Pin], images: Iterable[ImagePin] = ()) -> None:
+def _entry(pin: Pin) -> str:
+    return f'[[artefact]]\npath = "{pin.path}"\nsha256 = "{pin.sha256}"\nsize = {pin.size}\ndate = {pin.date}\n'
+
+
+def _archive_entry(pin: Pin) -> str:
+    content = f'tar-sha256 = "{pin.sha256}"\ntar-size = {pin.size}\n'
+    return f'[[archive]]\npath = "{pin.path}"\ncommit = "{pin.commit}"\n{content}date = {pin.date}\n'
+
+
+def save_pins(file: Path, pins: Iterable[Pin], images: Iterable[ImagePin] = (), header: str = _HEADER) -> None:
     """Write pins.toml atomically; ``ArtefactError`` if that fails."""
+    replace_text(file, render_pins(pins, images, header), "writing the pins failed")
+
+
+def replace_text(file: Path, text: str, what: str) -> None:
+    """Write a file anew, so that it is the old one or the new one at every moment.
+
+    :param what: what failed, for the ``ArtefactError`` if it does.
+    """
     # A name per process, so that two runs do not write into the same temporary file.
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        draft.write_text(render_pins(pins, images), encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(file)
     except OSError as problem:
         draft.unlink(missing_ok=True)
         why = problem.strerror or str(problem)
-        raise ArtefactError("writing the pins failed", where=str(file), why=why, next_step=_ALLOW) from problem
+        raise ArtefactError(what, where=str(file), why=why, next_step=_ALLOW) from problem
 
 
 def write_image_pins(file: Path, references: Iterable[str], digest_of: Callable[[str], str | None]) -> list[str]:
@@ -168,7 +196,18 @@ def _image_pin(row: Mapping[str, object]) -> ImagePin:
 
 
 def _pin(row: Mapping[str, object]) -> Pin:
-    path, sha256, size, day = row["path"], row["sha256"], row["size"], row["date"]
+    return _checked(row, row["sha256"], row["size"])
+
+
+def _archive_pin(row: Mapping[str, object]) -> Pin:
+    commit = row["commit"]
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise ValueError(f"no commit of 40 lower-case hex digits for {row['path']}: {commit!r}")
+    return replace(_checked(row, row["tar-sha256"], row["tar-size"]), commit=commit)
+
+
+def _checked(row: Mapping[str, object], sha256: object, size: object) -> Pin:
+    path, day = row["path"], row["date"]
     if not isinstance(path, str) or not isinstance(size, int) or not isinstance(day, date):
         raise TypeError(f"an entry has a value of the wrong type: {dict(row)}")
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):

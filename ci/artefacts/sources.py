@@ -1,72 +1,80 @@
-"""Release files of Slurm, enroot and Pyxis: which ones a cell needs, and where they come from.
+"""Where release files come from: the user's mirror directory, then the cache, then upstream.
 
-Each file is looked for in the user's mirror directory, then in the cache, then upstream. Its relative path is the
-same in all three: the path of upstream's address.
+A file's relative path is the same in all three: the path of upstream's address. What it has to be says
+``containers/pins.toml`` or, where that says nothing, the user's lock file (`ci.artefacts.first_seen`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 import os
 from pathlib import Path
 from typing import Literal
 
 from ci import paths
-from ci.artefacts.download import Downloaded, DownloadError, downloaded, probe, sha256_of, unreachable
-from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums, save_pins
+from ci.artefacts import first_seen
+from ci.artefacts.download import DownloadError, Tell, downloaded, probe, tell_on_stderr, unreachable
+from ci.artefacts.identity import Identity, NotAnArchiveError, of_file, of_tag_archive, sha256_of
+from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums
+from ci.artefacts.releases import UPSTREAM, Artefact, artefacts_for
 from ci.errors import ArtefactError, ChecksumError
-from ci.matrix.cells import Cell, SlurmSource, SlurmVersion
+from ci.matrix.cells import Cell
 
-UPSTREAM = "https://github.com/"
 MIRROR_VARIABLE = "PYXIS_MATRIX_MIRROR"
 SUMS_FILE = "SHA256SUMS"
 PIN_COMMAND = "nox -s pins"
 
 Source = Literal["mirror", "cache", "upstream"]
-Authority = Literal["pins.toml", "SHA256SUMS"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artefact:
-    """A release file of upstream."""
-
-    path: str
-    """Relative to upstream's base address, to a mirror and to the cache."""
-
-    @property
-    def name(self) -> str:
-        """The file's own name."""
-        return self.path.rpartition("/")[2]
+Authority = Literal["pins.toml", "SHA256SUMS", "first seen"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """An artefact on this machine, and what its checksum was compared with."""
+    """An artefact on this machine, and why it is trusted."""
 
     artefact: Artefact
+    """What was asked for."""
     path: Path
     """The file; it must not be changed, because it may be the mirror's."""
     source: Source
+    served: str
+    """The relative path that the source has it under; not the artefact's own if another file was taken in its place."""
     sha256: str
+    content: str
+    """For an archive of a tag the sha256 of the tar inside, which no compression changes; else that of the file."""
+    commit: str = ""
+    """The commit that an archive of a tag was made from."""
     verified_against: Authority | None
-    """The list that has this checksum; ``None`` for a mirror's file that is in no list."""
+    """The list that vouches for it; ``None`` for a mirror's file that is in no list."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where artefacts are looked for, and their pinned checksums."""
+    """Where artefacts are looked for, and what they have to be."""
 
     cache: Path
     mirror: Path | None = None
     upstream: str = UPSTREAM
     pins: Mapping[str, Pin] = field(default_factory=dict)
     image_pins: Mapping[str, ImagePin] = field(default_factory=dict)
+    first_seen: Path | None = None
+    """The lock file of what was taken at first sight; ``None`` takes only what somebody vouches for (``--strict``)."""
+    tell: Tell = field(default=tell_on_stderr, compare=False)
+    """Is told of waits, and of what is taken at first sight."""
 
     @classmethod
-    def from_environment(cls, mirror: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Sources":
+    def from_environment(
+        cls,
+        mirror: Path | None = None,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        strict: bool = False,
+        tell: Tell = tell_on_stderr,
+    ) -> "Sources":
         """Return the sources that the option ``mirror`` and the environment name; the option wins over the variable.
 
+        :param strict: take only what somebody vouches for.
         :raises ArtefactError: if the mirror that is named is not a folder.
         """
         named = mirror or paths.directory_from(environ, MIRROR_VARIABLE)
@@ -82,68 +90,47 @@ class Sources:
             mirror=named,
             pins=load_pins(paths.PINS_FILE),
             image_pins=load_image_pins(paths.PINS_FILE),
+            first_seen=None if strict else paths.first_seen_file(environ),
+            tell=tell,
         )
 
+    def address(self, artefact: Artefact) -> str:
+        """Return the address that upstream serves a file at."""
+        return (artefact.base or self.upstream) + artefact.path
 
-@dataclass(frozen=True, kw_only=True)
-class PinsWritten:
-    """What ``write_pins`` did with each path."""
-
-    added: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    """The file of upstream differs from the one that was pinned."""
-    unchanged: list[str] = field(default_factory=list)
-    kept: dict[str, str] = field(default_factory=dict)
-    """Downloading failed (path → why); the earlier checksum is kept."""
-    unpinned: dict[str, str] = field(default_factory=dict)
-    """Downloading failed (path → why), and there is no earlier checksum."""
-
-
-def slurm_artefact(slurm: SlurmVersion) -> Artefact | None:
-    """Return the source archive of a Slurm release; None for one that comes from packages.
-
-    SchedMD's tags end with the number of the packaging, which has been 1 ever since.
-    """
-    if slurm.source is not SlurmSource.ARCHIVE:
-        return None
-    return Artefact(path=f"SchedMD/slurm/archive/refs/tags/slurm-{slurm.version.replace('.', '-')}-1.tar.gz")
-
-
-def runtime_artefacts(cell: Cell) -> tuple[Artefact, ...]:
-    """Return the release files of a cell's enroot and Pyxis; none for a cell without them."""
-    artefacts = []
-    if cell.enroot is not None:
-        folder = f"NVIDIA/enroot/releases/download/v{cell.enroot}"
-        artefacts += [f"{folder}/{package}_{cell.enroot}-1_{cell.arch}.deb" for package in ("enroot", "enroot+caps")]
-    if cell.pyxis is not None:
-        artefacts.append(f"NVIDIA/pyxis/archive/refs/tags/v{cell.pyxis}.tar.gz")
-    return tuple(Artefact(path=path) for path in artefacts)
-
-
-def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
-    """Return the release files that a cell is built from."""
-    slurm = slurm_artefact(cell.slurm)
-    return (*([slurm] if slurm else []), *runtime_artefacts(cell))
+    def expected(self, artefact: Artefact) -> tuple[Pin, Authority] | None:
+        """Return what a file has to be, and who says so; ``None`` if nobody does."""
+        if pin := self.pins.get(artefact.path):
+            return pin, "pins.toml"
+        seen = load_pins(self.first_seen).get(artefact.path) if self.first_seen else None
+        return (seen, "first seen") if seen else None
 
 
 def fetch(artefact: Artefact, sources: Sources) -> Fetched:
-    """Return an artefact from the first source that has it.
+    """Return an artefact, or what is taken in its place, from the first source that has it.
 
-    Raises ``ArtefactError`` if no source has it, and ``ChecksumError`` if the file of the mirror or of upstream has the
-    wrong checksum. A file in the cache with the wrong checksum is ignored and downloaded again.
+    Raises ``ArtefactError`` if no source has it, and ``ChecksumError`` if the file of the mirror or of upstream is not
+    what it has to be. A file in the cache that is not is ignored and downloaded again.
     """
-    if (found := _from_mirror(artefact, sources)) or (found := _from_cache(artefact, sources)):
-        return found
-    if (pin := sources.pins.get(artefact.path)) is None:
-        raise _not_found(artefact, sources, _upstream_problem(artefact, sources) or "not asked")
-    try:
-        with _download(artefact, sources) as arrived:
-            if arrived.sha256 != pin.sha256:
-                raise _wrong_download(artefact, sources, arrived, pin)
-            target = _into_cache(arrived, artefact, sources)
-    except DownloadError as problem:
-        raise _not_found(artefact, sources, str(problem)) from problem
-    return Fetched(artefact=artefact, path=target, source="upstream", sha256=pin.sha256, verified_against="pins.toml")
+    for find in (_from_mirror, _from_cache):
+        for candidate in artefact.places:
+            if found := find(candidate, sources):
+                return replace(found, artefact=artefact)
+    problems: dict[Artefact, str] = {}
+    for candidate in artefact.places:
+        if why := _untrusted(candidate, sources):
+            problems[candidate] = _upstream_problem(candidate, sources) or why
+            continue
+        try:
+            return replace(_from_upstream(candidate, sources), artefact=artefact)
+        except DownloadError as problem:
+            problems[candidate] = str(problem)
+    raise ArtefactError(
+        f"{artefact.name} was not found.",
+        where=f"{artefact.path} ({artefact.release})" if artefact.release else artefact.path,
+        why="; ".join(_looked(sources, problems)),
+        next_step=_remedy(sources, problems),
+    )
 
 
 def missing(cell: Cell, sources: Sources) -> str | None:
@@ -151,59 +138,75 @@ def missing(cell: Cell, sources: Sources) -> str | None:
 
     It is called before every session, so it only looks at files and asks upstream for headers; it downloads nothing.
     """
-    lacking: list[tuple[Artefact, str]] = []
-    for artefact in artefacts_for(cell):
-        if _in_mirror(artefact, sources) or _from_cache(artefact, sources):
-            continue
-        if problem := _upstream_problem(artefact, sources):
-            lacking.append((artefact, problem))
+    lacking = [
+        (artefact, problems) for artefact in artefacts_for(cell) if (problems := _missing_one(artefact, sources))
+    ]
     if not lacking:
         return None
-    artefact, problem = lacking[0]
+    artefact, problems = lacking[0]
     more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
-    looked = "; ".join(_looked(artefact, sources, problem))
-    return f"{artefact.path}{more} not found: {looked}. Next: {_remedy(artefact, sources, problem)}"
+    looked = "; ".join(_looked(sources, problems))
+    return f"{artefact.path}{more} not found: {looked}. Next: {_remedy(sources, problems)}"
 
 
-def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_FILE) -> PinsWritten:
-    """Record the checksums of the cells' artefacts as upstream serves them now.
+def identify(artefact: Artefact, file: Path, *, pin: Pin | None = None) -> Identity:
+    """Return what a file is, in the terms in which this artefact is pinned.
 
-    Only what upstream serves is recorded, never files of a mirror or of the cache. If a download fails, the earlier
-    checksum is kept. The downloaded files go into the cache.
+    :raises NotAnArchiveError: if it should be the archive of a tag and is not.
     """
-    pins = load_pins(path)
-    written = PinsWritten()
-    for artefact in sorted({each for cell in cells for each in artefacts_for(cell)}, key=lambda each: each.path):
-        old = pins.get(artefact.path)
+    if not artefact.is_tag_archive:
+        return of_file(file)
+    return of_tag_archive(file, largest=pin.size) if pin else of_tag_archive(file)
+
+
+@contextmanager
+def from_upstream(artefact: Artefact, sources: Sources) -> Iterator[Path]:
+    """Download a file to beside its place in the cache; the caller checks it and hands it to `into_cache`.
+
+    :raises DownloadError: if upstream does not have it or can't be reached.
+    """
+    # If the server does not answer at all, wait for it only once, and not once per file.
+    if down := unreachable(artefact.base or sources.upstream):
+        raise DownloadError(down)
+    folder = (sources.cache / artefact.path).parent
+    with downloaded(sources.address(artefact), folder, sources.tell) as arrived:
+        yield arrived
+
+
+def into_cache(arrived: Path, artefact: Artefact, sources: Sources) -> Path:
+    """Put a download that was checked into the cache, and return its path there."""
+    # It was downloaded into the same folder, so the rename is atomic, also when two runs fetch it at once.
+    return arrived.replace(sources.cache / artefact.path)
+
+
+def new_pin(artefact: Artefact, identity: Identity) -> Pin:
+    """Return the entry of a file that is recorded today."""
+    day = datetime.now(UTC).date()
+    return Pin(path=artefact.path, sha256=identity.sha256, size=identity.size, commit=identity.commit, date=day)
+
+
+def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
+    known = sources.expected(artefact)
+    with from_upstream(artefact, sources) as arrived:
         try:
-            new = _pin_from_upstream(artefact, sources)
-        except DownloadError as problem:
-            (written.kept if old else written.unpinned)[artefact.path] = str(problem)
-            continue
-        if old and old.sha256 == new.sha256:
-            written.unchanged.append(artefact.path)
-            continue
-        (written.changed if old else written.added).append(artefact.path)
-        pins[artefact.path] = new
-    save_pins(path, pins.values(), load_image_pins(path).values())
-    return written
-
-
-def _pin_from_upstream(artefact: Artefact, sources: Sources) -> Pin:
-    with _download(artefact, sources) as arrived:
-        _into_cache(arrived, artefact, sources)
-    return Pin(path=artefact.path, sha256=arrived.sha256, size=arrived.size, date=datetime.now(UTC).date())
-
-
-def _in_mirror(artefact: Artefact, sources: Sources) -> bool:
-    return sources.mirror is not None and (sources.mirror / artefact.path).is_file()
+            identity = identify(artefact, arrived, pin=known[0] if known else None)
+        except NotAnArchiveError as problem:
+            raise _wrong_download(artefact, sources, str(problem), known) from problem
+        if known is None and sources.first_seen:
+            known = first_seen.remember(sources.first_seen, new_pin(artefact, identity)), "first seen"
+            sources.tell(f"{artefact.name}: nothing vouches for it; recorded as first seen in {sources.first_seen}")
+        if known is None or known[0].identity != identity:
+            raise _wrong_download(artefact, sources, f"it is {identity}", known)
+        sha256 = sha256_of(arrived)
+        target = into_cache(arrived, artefact, sources)
+    return _fetched(artefact, target, "upstream", sha256, identity, known[1])
 
 
 def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
     """Return the mirror's file, or ``None`` if it has none. The file is used in place and never changed."""
-    if sources.mirror is None or not _in_mirror(artefact, sources):
+    file = _mirror_file(artefact, sources)
+    if file is None or sources.mirror is None:
         return None
-    file = sources.mirror / artefact.path
     sha256 = sha256_of(file)
     listed = load_sums(sources.mirror / SUMS_FILE).get(artefact.path)
     if listed not in (None, sha256):
@@ -214,86 +217,126 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
             next_step="copy the file into the mirror again, or correct the list; the file was left as it is",
         )
     authority: Authority | None = "SHA256SUMS" if listed else None
-    # A mirror may hold files of its own making, so a checksum that differs from the pinned one is not an error.
-    if authority is None and (pin := sources.pins.get(artefact.path)) and pin.sha256 == sha256:
-        authority = "pins.toml"
-    return Fetched(artefact=artefact, path=file, source="mirror", sha256=sha256, verified_against=authority)
+    try:
+        identity = identify(artefact, file)
+    except NotAnArchiveError:
+        identity = Identity(sha256=sha256, size=file.stat().st_size)
+    # A mirror may hold files of its own making, so one that differs from what is pinned is not an error.
+    if authority is None and (known := sources.expected(artefact)) and known[0].identity == identity:
+        authority = known[1]
+    if authority is None and sources.first_seen is None:
+        raise ArtefactError(
+            f"nothing vouches for {artefact.name} in the mirror",
+            where=str(file),
+            why=f"--strict takes only what {SUMS_FILE} of the mirror or pins.toml lists",
+            next_step=f"run sha256sum in the mirror and keep its output there as {SUMS_FILE}, or leave --strict out",
+        )
+    return _fetched(artefact, file, "mirror", sha256, identity, authority)
 
 
 def _from_cache(artefact: Artefact, sources: Sources) -> Fetched | None:
-    """Return the cache's file, or ``None`` if it has none with the pinned checksum."""
-    if _cache_problem(artefact, sources):
+    """Return the cache's file, or ``None`` if it has none that is what it has to be."""
+    known = sources.expected(artefact)
+    if known is None or _cache_problem(artefact, sources):
         return None
-    file, sha256 = sources.cache / artefact.path, sources.pins[artefact.path].sha256
-    return Fetched(artefact=artefact, path=file, source="cache", sha256=sha256, verified_against="pins.toml")
+    file = sources.cache / artefact.path
+    return _fetched(artefact, file, "cache", sha256_of(file), known[0].identity, known[1])
+
+
+def _fetched(
+    artefact: Artefact, path: Path, source: Source, sha256: str, identity: Identity, authority: Authority | None
+) -> Fetched:
+    return Fetched(
+        artefact=artefact,
+        path=path,
+        source=source,
+        served=artefact.path,
+        sha256=sha256,
+        content=identity.sha256,
+        commit=identity.commit,
+        verified_against=authority,
+    )
+
+
+def _missing_one(artefact: Artefact, sources: Sources) -> dict[Artefact, str]:
+    """Return for each address why it does not serve; nothing if the artefact is available."""
+    problems: dict[Artefact, str] = {}
+    if any(_mirror_file(it, sources) or _from_cache(it, sources) for it in artefact.places):
+        return problems
+    for candidate in artefact.places:
+        problem = _upstream_problem(candidate, sources) or _untrusted(candidate, sources)
+        if problem is None:
+            return {}
+        problems[candidate] = problem
+    return problems
+
+
+def _mirror_file(artefact: Artefact, sources: Sources) -> Path | None:
+    file = sources.mirror / artefact.path if sources.mirror else None
+    return file if file and file.is_file() else None
 
 
 def _cache_problem(artefact: Artefact, sources: Sources) -> str | None:
     """Return why the cache's file can't be used; ``None`` if it can."""
-    file, pin = sources.cache / artefact.path, sources.pins.get(artefact.path)
+    file, known = sources.cache / artefact.path, sources.expected(artefact)
     if not file.is_file():
         return "not found"
-    if pin is None:
-        return "found, but no checksum is pinned for it"
-    sha256 = sha256_of(file)
-    return None if sha256 == pin.sha256 else f"found, but its sha256 is {sha256} and {pin.sha256} is pinned"
+    if known is None:
+        return "found, but no checksum is recorded for it"
+    try:
+        identity = identify(artefact, file, pin=known[0])
+    except NotAnArchiveError as problem:
+        return f"found, but {problem}"
+    return None if identity == known[0].identity else f"found, but it is {identity}, and not {known[0].identity}"
+
+
+def _untrusted(artefact: Artefact, sources: Sources) -> str | None:
+    """Return why a file of upstream is refused unseen; ``None`` if it is not."""
+    if sources.first_seen or sources.expected(artefact):
+        return None
+    return f"has it, but no checksum is pinned for it, and --strict takes nothing unseen ({PIN_COMMAND} pins it)"
 
 
 def _upstream_problem(artefact: Artefact, sources: Sources) -> str | None:
-    """Return why upstream's file can't be used; ``None`` if it can. Downloads nothing."""
-    problem = unreachable(sources.upstream) or probe(sources.upstream + artefact.path)
-    if problem is None and artefact.path not in sources.pins:
-        return f"has it, but no checksum is pinned for it ({PIN_COMMAND} pins it)"
-    return problem
+    """Return why upstream does not have a file; ``None`` if it does. Downloads nothing."""
+    return unreachable(artefact.base or sources.upstream) or probe(sources.address(artefact))
 
 
-@contextmanager
-def _download(artefact: Artefact, sources: Sources) -> Iterator[Downloaded]:
-    # If the server does not answer at all, wait for it only once, and not once per file.
-    if down := unreachable(sources.upstream):
-        raise DownloadError(down)
-    with downloaded(sources.upstream + artefact.path, (sources.cache / artefact.path).parent) as arrived:
-        yield arrived
-
-
-def _into_cache(arrived: Downloaded, artefact: Artefact, sources: Sources) -> Path:
-    # It was downloaded into the same folder, so the rename is atomic, also when two runs fetch it at once.
-    return arrived.path.replace(sources.cache / artefact.path)
-
-
-def _not_found(artefact: Artefact, sources: Sources, upstream: str) -> ArtefactError:
-    return ArtefactError(
-        f"{artefact.name} was not found.",
-        where=artefact.path,
-        why="; ".join(_looked(artefact, sources, upstream)),
-        next_step=_remedy(artefact, sources, upstream),
-    )
-
-
-def _wrong_download(artefact: Artefact, sources: Sources, arrived: Downloaded, pin: Pin) -> ChecksumError:
-    why = f"its sha256 is {arrived.sha256} ({arrived.size} bytes), pinned on {pin.date} was {pin.sha256} ({pin.size})"
-    if "/archive/" in artefact.path:
-        why += "; archives of tags are made on demand, and their compression may change while their content does not"
+def _wrong_download(
+    artefact: Artefact, sources: Sources, found: str, known: tuple[Pin, Authority] | None
+) -> ChecksumError:
+    what = f"{artefact.name} from upstream is not the file that it should be."
+    if known is None:
+        return ChecksumError(
+            what, where=sources.address(artefact), why=found, next_step="find out what upstream serves"
+        )
+    pin, authority = known
+    if authority == "first seen":
+        step = f"only then remove its entry from {sources.first_seen}"
+    else:
+        step = f"only then let `{PIN_COMMAND}` record it anew"
     return ChecksumError(
-        f"{artefact.name} from upstream is not the file that was pinned.",
-        where=sources.upstream + artefact.path,
-        why=why,
-        next_step=f"find out what changed before you trust it; then `{PIN_COMMAND}` records the new checksum",
+        what,
+        where=sources.address(artefact),
+        why=f"{found}; on {pin.date} it was {pin.identity} ({authority})",
+        next_step=f"find out what changed before you trust it; {step}",
     )
 
 
-def _looked(artefact: Artefact, sources: Sources, upstream: str) -> list[str]:
+def _looked(sources: Sources, problems: Mapping[Artefact, str]) -> list[str]:
     """Return for each source why its file was not used."""
-    mirror = "none was named" if sources.mirror is None else f"{sources.mirror}: not found"
+    caches = [f"{_cache_problem(it, sources)}" for it in problems]
     return [
-        f"mirror {mirror}",
-        f"cache {sources.cache}: {_cache_problem(artefact, sources)}",
-        f"upstream {sources.upstream}: {upstream}",
+        "mirror none was named" if sources.mirror is None else f"mirror {sources.mirror}: not found",
+        f"cache {sources.cache}: {', '.join(dict.fromkeys(caches))}",
+        *(f"upstream {sources.address(it)}: {problem}" for it, problem in problems.items()),
     ]
 
 
-def _remedy(artefact: Artefact, sources: Sources, upstream: str) -> str:
-    if PIN_COMMAND in upstream:
+def _remedy(sources: Sources, problems: Mapping[Artefact, str]) -> str:
+    if any(PIN_COMMAND in problem for problem in problems.values()):
         return f"record upstream's checksums with `{PIN_COMMAND}`, and commit containers/pins.toml"
     place = "it" if sources.mirror else f"a directory, named with --mirror DIR or {MIRROR_VARIABLE}"
-    return f"fetch {UPSTREAM}{artefact.path} elsewhere and put it under that same path below {place}"
+    either = " or ".join(f"{it.base or UPSTREAM}{it.path}" for it in problems)
+    under = " or ".join(it.path for it in problems) if len(problems) > 1 else "that same path"
+    return f"fetch {either} elsewhere and put it under {under} below {place}"

@@ -11,8 +11,8 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from ci import paths
+from ci.artefacts import pinning, sources
 from ci.artefacts import pins as pins_file
-from ci.artefacts import sources
 from ci.artefacts.sources import Sources
 from ci.cli.clusters import say_how_to_enter
 from ci.engine.connection import connect
@@ -75,7 +75,7 @@ def images(asked: argparse.Namespace) -> int:
         if left := len(group) - len(chosen):
             console.say(f"{left} cells of another architecture are left out; they need a machine of their own")
     options = Options.of(asked)
-    where = Sources.from_environment(options.mirror)
+    where = Sources.from_environment(options.mirror, strict=options.strict, tell=console.warn)
     builder = Builder(connect(), where, logs=options.results / options.run / "images")
     lacking: list[str] = []
     for cell in chosen:
@@ -116,7 +116,7 @@ def pins(asked: argparse.Namespace) -> int:
     """Record the checksums of artefacts as upstream serves them now."""
     rows = loading.load()
     cells = rows.cells(asked.group, Arch.host())
-    written = sources.write_pins(cells, Sources.from_environment())
+    written = pinning.write_pins(cells, Sources.from_environment(tell=console.warn))
     for label in ("added", "changed", "unchanged"):
         console.say(f"{label}: {len(getattr(written, label))}")
     _pin_images(rows, cells)

@@ -10,7 +10,7 @@ try:
     from requests.exceptions import RequestException
 
     from ci import paths
-    from ci.cli import clusters, commands, doctor, groups, reports
+    from ci.cli import bumping, clusters, commands, doctor, groups, reports
     from ci.engine.connection import explain
     from ci.errors import PyxisMatrixError
     from ci.matrix.asked import GROUP_VARIABLE
@@ -88,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
     reports.add_to(_verb(verbs, "report", reports.show, "show the results of runs, or merge them into a report"))
 
     _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
+    bump = _verb(verbs, "bump", bumping.bump, "look for new releases of Slurm, enroot and Pyxis, and add their rows")
+    bump.add_argument("--check", action="store_true", help="change nothing; the exit code is 50 if there is news")
     pins = _verb(verbs, "pins", commands.pins, "record upstream's checksums in containers/pins.toml")
     pins.add_argument("--group", default="full", help="the cells whose artefacts are recorded (default: full)")
     return top

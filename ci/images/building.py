@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from ci import paths
 from ci.artefacts import sources
+from ci.artefacts.releases import Artefact
 from ci.artefacts.sources import Fetched, Sources
 from ci.engine.connection import LABEL, Engine
 from ci.errors import BuildError, EngineError
@@ -135,14 +136,14 @@ class Builder:
         """Collect what goes into an image whose parents exist."""
         fetched = [self._fetch(artefact) for artefact in plan.artefacts]
         context = [
-            ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.sha256) for it in fetched
+            ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.content) for it in fetched
         ]
         if plan.wheels:
             context += wheel_context(self._wheelhouse(plan.wheels, plan.arch), editable=plan.wheels.editable)
         parents = {name: self._made(parent).tag for name, parent in plan.parents.items()}
         return Content(plan=plan, parents=parents, context=tuple(context))
 
-    def _fetch(self, artefact: sources.Artefact) -> Fetched:
+    def _fetch(self, artefact: Artefact) -> Fetched:
         for fetched in self.fetched:
             if fetched.artefact == artefact:
                 return fetched

@@ -8,7 +8,7 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import paths
-from ci.artefacts.sources import slurm_artefact
+from ci.artefacts.releases import slurm_artefact
 from ci.engine.connection import LABEL, Engine, explain
 from ci.errors import BuildError
 from ci.matrix.cells import SlurmVersion

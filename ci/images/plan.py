@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ci.artefacts.sources import Artefact, runtime_artefacts, slurm_artefact
+from ci.artefacts.releases import Artefact, runtime_artefacts, slurm_artefact
 from ci.errors import ArtefactError
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
@@ -163,7 +163,7 @@ def slurm(version: SlurmVersion, system: ImagePlan) -> ImagePlan:
         folder="slurm-build",
         variant=variant,
         arch=system.arch,
-        build_args={"SLURM_ARCHIVE": archive.name, "SLURM_VERSION": version.version},
+        build_args={"SLURM_VERSION": version.version},
         parents={"BASE_IMAGE": system},
         artefacts=(archive,),
     )

@@ -17,7 +17,7 @@ from filelock import FileLock
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ci import paths
-from ci.artefacts.download import sha256_of
+from ci.artefacts.identity import sha256_of
 from ci.errors import SubjectError
 from ci.images.checkout import build_checkout
 from ci.images.wheels import Target, check_pure, collect

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from rich.console import Console as RichConsole
@@ -113,6 +113,8 @@ def remarks(result: Result) -> list[str]:
     Tests that failed for the same reason share a line, so that two causes do not look like forty.
     """
     found = [f"{result.outcome}: {result.reason}"] if result.reason else []
+    if seen := [PurePosixPath(it.path).name for it in result.artefacts if it.verified_against == "first seen"]:
+        found.append(f"first seen here, and vouched for by nobody: {', '.join(seen)}")
     groups: dict[tuple[TestState, str], list[TestOutcome]] = {}
     for test in sorted(result.tests, key=lambda test: _REMARKED.index(test.outcome)):
         if test.outcome is not TestState.PASSED:

@@ -74,7 +74,9 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where it was taken from: the mirror, the cache or upstream."""
     sha256: str
     verified_against: str
-    """What its checksum was compared with; empty if with nothing."""
+    """What its checksum was compared with; empty if with nothing. "first seen": with what was first downloaded here."""
+    commit: str = ""
+    """For the source archive of a tag: the commit that stands in it."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

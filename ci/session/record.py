@@ -97,10 +97,11 @@ class Record:
     def _artefacts(self) -> tuple[store.ArtefactRecord, ...]:
         return tuple(
             store.ArtefactRecord(
-                path=it.artefact.path,
+                path=it.served,
                 source=it.source,
                 sha256=it.sha256,
                 verified_against=it.verified_against or "",
+                commit=it.commit,
             )
             for it in (self.builder.fetched if self.builder else ())
         )

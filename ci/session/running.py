@@ -145,7 +145,8 @@ def environment_of(record: Record) -> Iterator[Environment]:
     logs = paths.make_directory(plan.options.folder(plan.cell)) / store.LOGS_FOLDER
     engine = record.engine = connect()
     check_host(engine, plan.cell)
-    record.builder = Builder(engine, Sources.from_environment(plan.options.mirror), logs=logs)
+    where = Sources.from_environment(plan.options.mirror, strict=plan.options.strict, tell=console.warn)
+    record.builder = Builder(engine, where, logs=logs)
     with console.step(f"images of {plan.cell.id}", phase="images", timings=record.timings):
         images = record.images = record.builder.build(plan.images)
     with launching.launch(engine, plan, images, timings=record.timings) as launched:

@@ -2,7 +2,8 @@
 # Compiles Slurm from a source archive, and installs it below DESTDIR.
 #
 # usage: build-slurm.sh ARCHIVE VERSION DESTDIR OPTION...
-#   ARCHIVE is the source archive of a release or of a checkout; it holds one folder. The options are configure's.
+#   ARCHIVE is the source archive of a release or of a checkout, packed in any way that tar knows; it holds one folder. The
+#   options are configure's.
 #
 # Beside Slurm, DESTDIR gets usr/share/slurm-build/packages: the Debian packages whose libraries the programs need.
 set -euo pipefail
@@ -14,7 +15,7 @@ fail() { printf 'build-slurm: %s\n' "$*" >&2; exit 1; }
 
 source_folder=/usr/src/slurm
 mkdir -p "$source_folder"
-tar --extract --gzip --file "$archive" --directory "$source_folder" --strip-components 1 --no-same-owner
+tar --extract --file "$archive" --directory "$source_folder" --strip-components 1 --no-same-owner
 [[ -s $source_folder/META && -x $source_folder/configure ]] || fail "$archive is no source archive of Slurm: it has no META or configure"
 grep -Eq '^[[:space:]]*Name:[[:space:]]*slurm[[:space:]]*$' "$source_folder/META" || fail "$archive is no source archive of Slurm: META names another project"
 found=$(sed -n 's/^[[:space:]]*Version:[[:space:]]*//p' "$source_folder/META")

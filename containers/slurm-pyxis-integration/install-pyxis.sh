@@ -11,7 +11,7 @@ set -euo pipefail
 version=$1 folder=$2 destination=$3
 
 source_folder=$(mktemp -d)
-tar --extract --gzip --file "$folder/v${version}.tar.gz" --directory "$source_folder" --strip-components 1
+tar --extract --file "$folder/v${version}.tar.gz" --directory "$source_folder" --strip-components 1
 make --directory "$source_folder" --jobs "$(nproc)" install prefix=/usr DESTDIR="$destination"
 rm -rf "$source_folder"
 

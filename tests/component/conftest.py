@@ -7,6 +7,9 @@ builds nothing. Each uses a run id of its own and looks at nothing else, so they
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from datetime import date
+import gzip
+import hashlib
 from pathlib import Path
 import secrets
 
@@ -14,6 +17,8 @@ import docker
 import pytest
 
 from ci import paths
+from ci.artefacts import download
+from ci.artefacts.pins import Pin
 from ci.artefacts.sources import Sources
 from ci.engine.connection import LABEL_RUN, Engine, connect
 from ci.environment import launching
@@ -26,7 +31,9 @@ from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.terminal.console import Timings
+from tests.component.github_stand_in import CAPS, DEB, ENROOT, PYXIS, TAR, GitHub, github
 from tests.component.weather import LEGACY, left_behind
+from tests.support.tag_archives import COMMIT
 
 Launch = Callable[..., AbstractContextManager[Environment]]
 
@@ -124,3 +131,42 @@ def stack() -> Iterator[ExitStack]:
     """Return a stack that is closed at the end of the test."""
     with ExitStack() as opened:
         yield opened
+
+
+# -- a stand-in for GitHub ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def upstream(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[GitHub]:
+    """Serve a real cell's files until the test ends, with nothing remembered from the test before."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    download.probe.cache_clear()
+    download.unreachable.cache_clear()
+    with github(tmp_path) as served:
+        monkeypatch.setenv("SSL_CERT_FILE", str(served.bundle))
+        served.publish(ENROOT.path, DEB)
+        served.publish(CAPS.path, DEB + b"caps")
+        served.publish(PYXIS.path, gzip.compress(TAR))
+        yield served
+
+
+@pytest.fixture
+def told() -> list[str]:
+    """Collect what the person who waits is told."""
+    return []
+
+
+@pytest.fixture
+def sources(upstream: GitHub, told: list[str], tmp_path: Path) -> Sources:
+    """Return an empty cache and pins as they are committed: of the archives of tags only."""
+    sha256 = hashlib.sha256(TAR).hexdigest()
+    pin = Pin(path=PYXIS.path, sha256=sha256, size=len(TAR), commit=COMMIT, date=date(2026, 11, 25))
+    return Sources(
+        cache=tmp_path / "cache",
+        upstream=upstream.address,
+        pins={PYXIS.path: pin},
+        first_seen=tmp_path / "config" / "first-seen.toml",
+        tell=told.append,
+    )

@@ -9,7 +9,8 @@ import pytest
 
 from ci import paths
 from ci.artefacts import sources
-from ci.artefacts.sources import Sources, artefacts_for
+from ci.artefacts.releases import artefacts_for
+from ci.artefacts.sources import Sources
 from ci.cli.main import main
 from ci.engine.connection import Engine
 from ci.errors import ArtefactError, BuildError, ChecksumError, DiskFullError, LaunchError
@@ -111,7 +112,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], Sou
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     there = replace(
-        Sources.from_environment(mirror), cache=tmp_path / "artefacts", upstream="http://127.0.0.1:9/", mirror=mirror
+        Sources.from_environment(mirror), cache=tmp_path / "artefacts", upstream="https://127.0.0.1:9/", mirror=mirror
     )
     monkeypatch.setattr(Sources, "from_environment", lambda *_given, **_more: there)
     return lambda: there

@@ -27,6 +27,7 @@ OF_OTHERS = {
     *("--all", "--filter", "--privileged", "--progress", "--provenance"),  # docker's
     *("--container-env", "--container-image", "--container-mounts", "--export"),  # srun's, some of them Pyxis'
     *("--headless", "--hide-scrollbars", "--no-sandbox", "--screenshot", "--window-size"),  # chromium's
+    *("--format", "--prefix"),  # those of git archive
     *("--dry-run", "--help", "--update", "--write"),  # of ci/bootstrap, all, test_legacy_untouched.py, sysctl
     *(
         "--add-subgids",

@@ -34,7 +34,7 @@ def test_own_options_come_back_as_arguments_and_the_rest_goes_to_pytest() -> Non
 
 
 EVERYTHING = (
-    *("--nodes", "2", "--gpus", "1", "--subject", "/src/sdk", "--mirror", "/m", "--accounting"),
+    *("--nodes", "2", "--gpus", "1", "--subject", "/src/sdk", "--mirror", "/m", "--strict", "--accounting"),
     *(
         "--registry-port",
         "1",
@@ -78,8 +78,8 @@ def test_folders_are_taken_from_where_the_person_is() -> None:
 
 
 def test_the_options_of_nox_itself_are_not_handed_on() -> None:
-    asked, rest = options.split(["--suite", "/suites/mine", "--cell", "x", "--strict", "--", "-x"])
-    assert (asked.suite, asked.suite_cell, asked.strict) == (Path("/suites/mine"), "x", True)
+    asked, rest = options.split(["--suite", "/suites/mine", "--cell", "x", "--", "-x"])
+    assert (asked.suite, asked.suite_cell) == (Path("/suites/mine"), "x")
     assert (asked.words(*HANDED_ON), rest) == ([], ["-x"])
 
 

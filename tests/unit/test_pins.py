@@ -21,20 +21,27 @@ from ci.errors import ArtefactError, ChecksumError
 
 A = Pin(path="o/a.deb", sha256="a" * 64, size=1, date=date(2026, 11, 25))
 B = Pin(path="o/b+caps.deb", sha256="b" * 64, size=2, date=date(2026, 1, 2))
+C = Pin(path="o/archive/refs/tags/v1.tar.gz", sha256="c" * 64, size=3, date=date(2026, 1, 2), commit="d" * 40)
 
 
 def test_pins_survive_being_written_and_read(tmp_path: Path) -> None:
     file = tmp_path / "pins.toml"
 
-    save_pins(file, [B, A])
+    save_pins(file, [B, C, A])
 
-    assert load_pins(file) == {"o/a.deb": A, "o/b+caps.deb": B}
+    assert load_pins(file) == {"o/a.deb": A, "o/b+caps.deb": B, C.path: C}
     assert [entry.name for entry in tmp_path.iterdir()] == ["pins.toml"], "no draft is left behind"
 
 
 def test_the_text_is_the_same_in_whatever_order_pins_come() -> None:
     assert render_pins([A, B]) == render_pins([B, A])
     assert [row["path"] for row in tomllib.loads(render_pins([B, A]))["artefact"]] == ["o/a.deb", "o/b+caps.deb"]
+
+
+def test_the_sum_of_a_tags_archive_is_written_as_that_of_its_tar() -> None:
+    (row,) = tomllib.loads(render_pins([C]))["archive"]
+
+    assert (row["tar-sha256"], row["tar-size"], row["commit"]) == (C.sha256, C.size, C.commit)
 
 
 def test_the_header_says_who_writes_the_file() -> None:
@@ -60,6 +67,8 @@ def test_a_file_that_is_not_there_has_no_pins(tmp_path: Path) -> None:
         ("[[artefact]]\npath = 'x'\nsha256 = 'ABC'\nsize = 1\ndate = 2026-11-25", "64 lower-case hex digits for x"),
         ("[[artefact]]\npath = 1\nsha256 = 'ABC'\nsize = 1\ndate = 2026-11-25", "wrong type"),
         (f"[[artefact]]\npath = 'x'\nsha256 = '{'a' * 64}'\nsize = 1\ndate = 'today'", "wrong type"),
+        (f"[[archive]]\npath = 'x'\nsha256 = '{'a' * 64}'\nsize = 1\ndate = 2026-11-25", "commit"),
+        ("[[archive]]\npath = 'x'\ncommit = 'v1'", "40 lower-case hex digits for x: 'v1'"),
     ],
 )
 def test_a_damaged_file_is_reported_with_its_name_and_the_cause(tmp_path: Path, text: str, cause: str) -> None:

@@ -1,21 +1,29 @@
 """Which release files a cell needs, and the order in which they are looked for."""
 
+from dataclasses import replace
 from datetime import date
+import gzip
 import hashlib
 from pathlib import Path
+from typing import NoReturn
 
 from packaging.version import Version
 import pytest
 
+from ci import paths
+from ci.artefacts import first_seen
 from ci.artefacts import sources as module
-from ci.artefacts.pins import Pin
-from ci.artefacts.sources import Artefact, Sources, artefacts_for, fetch, missing
+from ci.artefacts.download import DownloadError
+from ci.artefacts.pins import Pin, load_pins
+from ci.artefacts.releases import Artefact, artefacts_for, slurm_source
+from ci.artefacts.sources import Sources, fetch, missing
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
+from tests.support.tag_archives import COMMIT, tag_tar
 
-DEBIAN12 = OperatingSystem(name="debian12", suite="bookworm")
 PACKAGES = SlurmVersion(version="22.05")
+DEBIAN12 = OperatingSystem(name="debian12", suite="bookworm")
 CELL = Cell(
     slurm=PACKAGES,
     os=DEBIAN12,
@@ -24,16 +32,22 @@ CELL = Cell(
     pyxis=Version("0.19.0"),
     arch=Arch.AMD64,
 )
-PYXIS = Artefact(path="NVIDIA/pyxis/archive/refs/tags/v0.19.0.tar.gz")
+ENROOT, CAPS, PYXIS = artefacts_for(CELL)
 CONTENT = b"content"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+TAR = tag_tar()
+TAR_SHA256 = hashlib.sha256(TAR).hexdigest()
 
 
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
     """Empty places, and an upstream that does not answer."""
     monkeypatch.setattr(module, "unreachable", lambda _base: "the name does not resolve")
-    return Sources(cache=tmp_path / "cache", mirror=tmp_path / "mirror", pins={PYXIS.path: _pin(PYXIS, SHA256)})
+    return Sources(
+        cache=tmp_path / "cache",
+        mirror=tmp_path / "mirror",
+        pins={ENROOT.path: _pin(ENROOT, SHA256), PYXIS.path: _tar_pin(PYXIS, TAR)},
+    )
 
 
 def test_a_cell_needs_both_enroot_packages_and_the_source_of_pyxis() -> None:
@@ -65,30 +79,30 @@ def test_an_embedded_cell_needs_nothing_and_lacks_nothing(sources: Sources) -> N
 
 
 def test_the_mirror_comes_before_the_cache(sources: Sources) -> None:
-    _put(sources.mirror, PYXIS, b"the mirror's own")
-    _put(sources.cache, PYXIS, CONTENT)
+    _put(sources.mirror, ENROOT, b"the mirror's own")
+    _put(sources.cache, ENROOT, CONTENT)
 
-    found = fetch(PYXIS, sources)
+    found = fetch(ENROOT, _trusting(sources))
 
-    assert (found.source, found.path) == ("mirror", sources.mirror and sources.mirror / PYXIS.path)
+    assert (found.source, found.path) == ("mirror", sources.mirror and sources.mirror / ENROOT.path)
 
 
 def test_a_mirror_file_is_held_against_the_mirrors_own_list(sources: Sources) -> None:
-    _put(sources.mirror, PYXIS, b"own build")
+    _put(sources.mirror, ENROOT, b"own build")
     own = hashlib.sha256(b"own build").hexdigest()
-    _put(sources.mirror, Artefact(path="SHA256SUMS"), f"{own}  {PYXIS.path}\n".encode())
+    _put(sources.mirror, Artefact(path="SHA256SUMS"), f"{own}  {ENROOT.path}\n".encode())
 
-    found = fetch(PYXIS, sources)
+    found = fetch(ENROOT, sources)
 
     assert (found.sha256, found.verified_against) == (own, "SHA256SUMS")
 
 
 def test_a_mirror_file_unlike_its_list_is_refused_and_left_alone(sources: Sources) -> None:
-    file = _put(sources.mirror, PYXIS, CONTENT)
-    _put(sources.mirror, Artefact(path="SHA256SUMS"), f"{'0' * 64}  {PYXIS.path}\n".encode())
+    file = _put(sources.mirror, ENROOT, CONTENT)
+    _put(sources.mirror, Artefact(path="SHA256SUMS"), f"{'0' * 64}  {ENROOT.path}\n".encode())
 
     with pytest.raises(ChecksumError) as caught:
-        fetch(PYXIS, sources)
+        fetch(ENROOT, sources)
 
     assert all(part in str(caught.value) for part in (SHA256, "0" * 64, str(file)))
     assert file.read_bytes() == CONTENT
@@ -98,39 +112,112 @@ def test_a_mirror_file_unlike_its_list_is_refused_and_left_alone(sources: Source
 def test_without_a_list_the_result_says_what_vouches_for_a_mirror_file(
     sources: Sources, content: bytes, authority: str | None
 ) -> None:
-    _put(sources.mirror, PYXIS, content)
+    _put(sources.mirror, ENROOT, content)
 
-    assert fetch(PYXIS, sources).verified_against == authority
+    assert fetch(ENROOT, _trusting(sources)).verified_against == authority
 
 
 def test_a_cache_entry_with_the_pinned_content_is_used(sources: Sources) -> None:
-    file = _put(sources.cache, PYXIS, CONTENT)
+    file = _put(sources.cache, ENROOT, CONTENT)
 
-    found = fetch(PYXIS, sources)
+    found = fetch(ENROOT, sources)
 
     assert (found.source, found.path, found.verified_against) == ("cache", file, "pins.toml")
 
 
 @pytest.mark.parametrize("pinned", [True, False])
 def test_a_cache_entry_that_nothing_vouches_for_is_not_used(sources: Sources, *, pinned: bool) -> None:
-    _put(sources.cache, PYXIS, b"damaged")
-    places = Sources(cache=sources.cache, mirror=sources.mirror, pins=sources.pins if pinned else {})
+    _put(sources.cache, ENROOT, b"damaged")
+    places = replace(sources, pins=sources.pins if pinned else {})
 
-    with pytest.raises(ArtefactError, match="found, but its sha256 is" if pinned else "found, but no checksum"):
-        fetch(PYXIS, places)
+    with pytest.raises(
+        ArtefactError, match="found, but it is sha256" if pinned else "found, but no checksum is recorded"
+    ):
+        fetch(ENROOT, places)
+
+
+@pytest.mark.parametrize("level", [1, 9])
+@pytest.mark.parametrize("place", ["mirror", "cache"])
+def test_a_tags_archive_is_the_pinned_one_whatever_its_compression(sources: Sources, place: str, level: int) -> None:
+    packed = gzip.compress(TAR, compresslevel=level)
+    _put(sources.mirror if place == "mirror" else sources.cache, PYXIS, packed)
+
+    found = fetch(PYXIS, sources)
+
+    assert (found.source, found.verified_against, found.commit) == (place, "pins.toml", COMMIT)
+    assert (found.sha256, found.content) == (hashlib.sha256(packed).hexdigest(), TAR_SHA256)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(tag_tar(commit="0" * 40)), gzip.compress(tag_tar(README=b"hallo\n")), b"no archive"],
+    ids=["another commit", "another content", "no archive"],
+)
+def test_an_archive_of_something_else_is_vouched_for_by_nobody(sources: Sources, content: bytes) -> None:
+    _put(sources.mirror, PYXIS, content)
+
+    assert fetch(PYXIS, _trusting(sources)).verified_against is None
+    with pytest.raises(ArtefactError, match="nothing vouches for"):
+        fetch(PYXIS, sources)
+
+
+def test_the_commit_counts_as_well_as_the_tar(sources: Sources) -> None:
+    _put(sources.cache, PYXIS, gzip.compress(TAR))
+    other = replace(sources, pins={PYXIS.path: replace(sources.pins[PYXIS.path], commit="0" * 40)})
+
+    with pytest.raises(ArtefactError, match=f"a tar of commit {COMMIT}.*and not a tar of commit 0000"):
+        fetch(PYXIS, other)
+
+
+def test_strict_takes_a_mirror_file_that_its_list_has(sources: Sources) -> None:
+    _put(sources.mirror, CAPS, CONTENT)
+    with pytest.raises(ArtefactError, match="nothing vouches for") as caught:
+        fetch(CAPS, sources)
+    assert "SHA256SUMS" in caught.value.next_step
+
+    _put(sources.mirror, Artefact(path="SHA256SUMS"), f"{SHA256}  {CAPS.path}\n".encode())
+    assert fetch(CAPS, sources).verified_against == "SHA256SUMS"
+
+
+def test_the_page_of_slurms_archives_serves_in_place_of_the_tag(sources: Sources) -> None:
+    slurm = slurm_source("25.11.7")
+    assert slurm.path == "SchedMD/slurm/archive/refs/tags/slurm-25-11-7-1.tar.gz"
+    (page,) = slurm.instead
+    assert sources.address(page) == "https://download.schedmd.com/slurm/slurm-25.11.7.tar.bz2"
+    file = _put(sources.mirror, page, b"bzip2")
+
+    found = fetch(slurm, _trusting(sources))
+
+    assert (found.artefact, found.path, found.served) == (slurm, file, page.path)
+
+
+def test_a_slurm_that_is_nowhere_names_release_and_addresses(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "unreachable", lambda _base: None)
+    monkeypatch.setattr(module, "probe", lambda _url: "HTTP 404 Not Found")
+    monkeypatch.setattr(module, "downloaded", _not_there)
+
+    with pytest.raises(ArtefactError) as caught:
+        fetch(slurm_source("25.11.7"), _trusting(sources))
+
+    text = str(caught.value)
+    assert "slurm-25-11-7-1.tar.gz (Slurm 25.11.7)" in text
+    for address in (
+        "https://github.com/SchedMD/slurm/archive/refs/tags/slurm-25-11-7-1.tar.gz",
+        "https://download.schedmd.com/slurm/slurm-25.11.7.tar.bz2",
+    ):
+        assert f"upstream {address}: HTTP 404 Not Found" in text
+        assert address in caught.value.next_step
 
 
 def test_what_no_place_has_is_reported_with_all_places_and_the_remedy(sources: Sources) -> None:
-    unpinned = artefacts_for(CELL)[0]
-
     with pytest.raises(ArtefactError) as caught:
-        fetch(unpinned, sources)
+        fetch(CAPS, _trusting(sources))
 
     text = str(caught.value)
     assert f"mirror {sources.mirror}: not found" in text
     assert f"cache {sources.cache}: not found" in text
-    assert "upstream https://github.com/: the name does not resolve" in text
-    assert f"fetch https://github.com/{unpinned.path} elsewhere" in text
+    assert f"upstream https://github.com/{CAPS.path}: the name does not resolve" in text
+    assert f"fetch https://github.com/{CAPS.path} elsewhere" in text
 
 
 def test_missing_says_in_one_line_what_is_lacking_and_what_helps(sources: Sources) -> None:
@@ -146,22 +233,21 @@ def test_missing_says_in_one_line_what_is_lacking_and_what_helps(sources: Source
 def test_nothing_is_missing_when_mirror_and_cache_have_it_together(sources: Sources) -> None:
     for artefact in artefacts_for(CELL)[:2]:
         _put(sources.mirror, artefact, b"any")
-    _put(sources.cache, PYXIS, CONTENT)
+    _put(sources.cache, PYXIS, gzip.compress(TAR))
 
     assert missing(CELL, sources) is None
 
 
-def test_an_upstream_file_without_a_pin_is_missing_until_it_is_pinned(
-    sources: Sources, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strict_misses_an_upstream_file_until_it_is_pinned(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "unreachable", lambda _base: None)
     monkeypatch.setattr(module, "probe", lambda _url: None)
 
     reason = missing(CELL, sources)
 
     assert reason is not None
-    assert "(and 1 more)" in reason, "the third one is pinned"
+    assert reason.startswith(f"{CAPS.path} not found"), "the others are pinned"
     assert reason.endswith("record upstream's checksums with `nox -s pins`, and commit containers/pins.toml")
+    assert missing(CELL, _trusting(sources)) is None
 
 
 def test_places_come_from_the_environment_and_the_option_wins(tmp_path: Path) -> None:
@@ -173,6 +259,36 @@ def test_places_come_from_the_environment_and_the_option_wins(tmp_path: Path) ->
     assert Sources.from_environment(environ=environ).cache == tmp_path / "c" / "artefacts"
     assert Sources.from_environment(tmp_path / "option", environ).mirror == tmp_path / "option"
     assert Sources.from_environment(environ={"HOME": "/h"}).mirror is None
+
+
+def test_what_is_first_seen_outlives_the_cache_and_strict_has_none_of_it(tmp_path: Path) -> None:
+    environ = {"PYXIS_MATRIX_CACHE": str(tmp_path / "c"), "PYXIS_MATRIX_FIRST_SEEN": str(tmp_path / "seen.toml")}
+
+    assert Sources.from_environment(environ=environ).first_seen == tmp_path / "seen.toml"
+    assert Sources.from_environment(environ=environ, strict=True).first_seen is None
+    by_itself = Sources.from_environment(environ={}).first_seen
+    assert by_itself is not None
+    assert by_itself.name == "first-seen.toml"
+    assert not by_itself.is_relative_to(paths.cache_dir({}))
+
+
+def test_two_sessions_that_see_a_file_first_agree_on_the_faster_one(tmp_path: Path) -> None:
+    lock = tmp_path / "config" / "seen.toml"
+
+    first = first_seen.remember(lock, _pin(CAPS, SHA256))
+    second = first_seen.remember(lock, _pin(CAPS, "0" * 64))
+
+    assert first == second == load_pins(lock)[CAPS.path]
+    assert lock.read_text(encoding="utf-8").startswith("# Release files that containers/pins.toml does not list")
+
+
+def test_a_lock_file_that_cannot_be_written_names_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "config").touch()
+
+    with pytest.raises(ArtefactError) as caught:
+        first_seen.remember(tmp_path / "config" / "seen.toml", _pin(CAPS, SHA256))
+
+    assert str(tmp_path / "config") in str(caught.value)
 
 
 @pytest.mark.parametrize(("named", "why"), [("nowhere", "no such folder"), ("file", "not a folder")])
@@ -196,3 +312,17 @@ def _put(place: Path | None, artefact: Artefact, content: bytes) -> Path:
 
 def _pin(artefact: Artefact, sha256: str) -> Pin:
     return Pin(path=artefact.path, sha256=sha256, size=len(CONTENT), date=date(2026, 11, 25))
+
+
+def _tar_pin(artefact: Artefact, tar: bytes) -> Pin:
+    sha256 = hashlib.sha256(tar).hexdigest()
+    return Pin(path=artefact.path, sha256=sha256, size=len(tar), date=date(2026, 11, 25), commit=COMMIT)
+
+
+def _trusting(sources: Sources) -> Sources:
+    """Return sources that take at first sight what nobody vouches for."""
+    return replace(sources, first_seen=sources.cache.parent / "first-seen.toml")
+
+
+def _not_there(*_arguments: object) -> NoReturn:
+    raise DownloadError("HTTP 404 Not Found")

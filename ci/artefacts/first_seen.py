@@ -1,0 +1,50 @@
+"""The user's lock file: release files that nothing vouched for, as they were when they first came over https.
+
+Like ssh's known_hosts: the first sight is trusted, and whatever differs from it later is refused.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import fcntl
+from pathlib import Path
+
+from ci.artefacts.pins import Pin, load_pins, save_pins
+from ci.errors import ArtefactError
+from ci.paths import make_directory
+
+_HEADER = """\
+# Release files that containers/pins.toml does not list, as pyxis-matrix first downloaded them. A download that differs
+# from its entry is refused. Remove an entry only after you have found out why the file has changed. In [[archive]],
+# checksum and size are those of the uncompressed tar.
+"""
+
+
+def remember(lock: Path, pin: Pin) -> Pin:
+    """Record a file that is seen for the first time, and return its entry.
+
+    That is an older one if another session was faster; the caller compares.
+
+    :raises ArtefactError: if the lock file is invalid or can't be written.
+    """
+    with _alone(lock):
+        entries = load_pins(lock)
+        if pin.path not in entries:
+            entries[pin.path] = pin
+            save_pins(lock, entries.values(), header=_HEADER)
+        return entries[pin.path]
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Keep other sessions from writing meanwhile."""
+    make_directory(lock.parent, ArtefactError)
+    # Not filelock: nox' own environment need not have it. The kernel lets go when the file is closed, even by a kill.
+    beside = lock.with_name(f".{lock.name}.lock")
+    try:
+        with beside.open("w", encoding="utf-8") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+    except OSError as problem:
+        why = problem.strerror or str(problem)
+        step = "allow writing there, or choose another file with PYXIS_MATRIX_FIRST_SEEN"
+        raise ArtefactError("writing the lock file failed", where=str(lock), why=why, next_step=step) from problem

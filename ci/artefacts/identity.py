@@ -1,0 +1,104 @@
+"""What a release file is: its checksum, or that of the tar inside it and the commit that git wrote there.
+
+Archives of tags are made on demand, and their compression may change while their content does not. So they are known by
+their content, whatever it is compressed with.
+"""
+
+import bz2
+from dataclasses import dataclass
+import gzip
+import hashlib
+import lzma
+from pathlib import Path
+import re
+from typing import IO, cast
+import zlib
+
+from ci.errors import ArtefactError
+
+_CHUNK = 1 << 20
+_READERS: dict[bytes, type[gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+"""Readers by the first bytes of what they read."""
+_LARGEST = 1 << 30
+"""The most bytes that are unpacked where the size is not known; Slurm has 45 MB."""
+_BLOCK = 512
+# git writes the commit into the pax header in front of all files; `git get-tar-commit-id` reads it from the same place.
+_COMMIT = re.compile(rb"52 comment=([0-9a-f]{40})\n")
+
+
+class NotAnArchiveError(Exception):
+    """A file is not the archive that it should be; the text is the cause in a few words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What makes a file this one and no other."""
+
+    sha256: str
+    size: int
+    """In bytes."""
+    commit: str = ""
+    """The commit that a tag's archive was made from. Where it is set, checksum and size are those of the tar inside."""
+
+    def __str__(self) -> str:
+        """Return it as a message says it."""
+        if self.commit:
+            return f"a tar of commit {self.commit} with sha256 {self.sha256} ({self.size} bytes)"
+        return f"sha256 {self.sha256} ({self.size} bytes)"
+
+
+def sha256_of(file: Path) -> str:
+    """Return the sha256 of a file's content in lower-case hex; ``ArtefactError`` if reading fails."""
+    return of_file(file).sha256
+
+
+def of_file(file: Path) -> Identity:
+    """Return what a file is, byte for byte; ``ArtefactError`` if reading fails."""
+    try:
+        with file.open("rb") as stream:
+            return Identity(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), size=stream.tell())
+    except OSError as problem:
+        raise _unreadable(file, problem) from problem
+
+
+def of_tag_archive(file: Path, *, largest: int = _LARGEST) -> Identity:
+    """Return what a tag's archive contains, whether it is compressed with gzip, bzip2, xz or not at all.
+
+    :param largest: the most bytes that are unpacked; more are refused, so that a small file can't unpack without end.
+    :raises NotAnArchiveError: if it is damaged, too large, or was not made by git.
+    :raises ArtefactError: if reading fails.
+    """
+    digest, size, head = hashlib.sha256(), 0, b""
+    try:
+        with _unpacked(file) as stream:
+            while chunk := stream.read(_CHUNK):
+                head = head or chunk[: 2 * _BLOCK]
+                digest.update(chunk)
+                if (size := size + len(chunk)) > largest:
+                    raise NotAnArchiveError(f"it unpacks to more than {largest} bytes")
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as problem:
+        raise NotAnArchiveError(f"it is damaged or cut off: {problem}") from problem
+    except OSError as problem:
+        if problem.errno is None:  # bz2 has no error of its own
+            raise NotAnArchiveError(f"it is damaged or cut off: {problem}") from problem
+        raise _unreadable(file, problem) from problem
+    found = _COMMIT.match(head, _BLOCK)
+    if not found:
+        raise NotAnArchiveError("it is no tar that git has made: no commit stands in its header")
+    return Identity(sha256=digest.hexdigest(), size=size, commit=found[1].decode())
+
+
+def _unpacked(file: Path) -> IO[bytes]:
+    with file.open("rb") as stream:
+        head = stream.read(6)
+    reader = next((reader for magic, reader in _READERS.items() if head.startswith(magic)), None)
+    return cast("IO[bytes]", reader(file)) if reader else file.open("rb")
+
+
+def _unreadable(file: Path, problem: OSError) -> ArtefactError:
+    why = problem.strerror or str(problem)
+    return ArtefactError("reading a file failed", where=str(file), why=why, next_step=f"ls -l {file}")

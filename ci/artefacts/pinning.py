@@ -1,0 +1,65 @@
+"""Records upstream's checksums in containers/pins.toml."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ci import paths
+from ci.artefacts.download import DownloadError
+from ci.artefacts.identity import NotAnArchiveError
+from ci.artefacts.pins import Pin, load_image_pins, load_pins, save_pins
+from ci.artefacts.releases import Artefact, artefacts_for
+from ci.artefacts.sources import Sources, from_upstream, identify, into_cache, new_pin
+from ci.matrix.cells import Cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinsWritten:
+    """What ``write_pins`` did with each path."""
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    """The file of upstream differs from the one that was pinned."""
+    unchanged: list[str] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+    """Downloading failed (path → why); the earlier checksum is kept."""
+    unpinned: dict[str, str] = field(default_factory=dict)
+    """Downloading failed (path → why), and there is no earlier checksum."""
+
+
+def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_FILE) -> PinsWritten:
+    """Record the checksums of the cells' artefacts as upstream serves them now.
+
+    Only what upstream serves is recorded, never files of a mirror or of the cache. If a download fails, the earlier
+    checksum is kept. The downloaded files go into the cache.
+    """
+    pins = load_pins(path)
+    written = PinsWritten()
+    for artefact in sorted({each for cell in cells for each in artefacts_for(cell)}, key=lambda each: each.path):
+        old = pins.get(artefact.path)
+        try:
+            new = pin_from_upstream(artefact, sources)
+        except DownloadError as problem:
+            (written.kept if old else written.unpinned)[artefact.path] = str(problem)
+            continue
+        if old and old.identity == new.identity:
+            written.unchanged.append(artefact.path)
+            continue
+        (written.changed if old else written.added).append(artefact.path)
+        pins[artefact.path] = new
+    save_pins(path, pins.values(), load_image_pins(path).values())
+    return written
+
+
+def pin_from_upstream(artefact: Artefact, sources: Sources) -> Pin:
+    """Download a file, keep it in the cache, and return what it is.
+
+    :raises DownloadError: if upstream does not have it, or has something else in its place.
+    """
+    with from_upstream(artefact, sources) as arrived:
+        try:
+            identity = identify(artefact, arrived)
+        except NotAnArchiveError as problem:
+            raise DownloadError(str(problem)) from problem
+        into_cache(arrived, artefact, sources)
+    return new_pin(artefact, identity)

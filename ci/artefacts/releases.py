@@ -1,0 +1,88 @@
+"""Which release files a cell needs, and the addresses that have them."""
+
+from dataclasses import dataclass, field
+
+from packaging.version import Version
+
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, SlurmSource, SlurmVersion
+
+UPSTREAM = "https://github.com/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """A release file of upstream."""
+
+    path: str
+    """Relative to the base address, to a mirror and to the cache."""
+    base: str = field(default="", compare=False)
+    """The base address; empty for that of most files, `UPSTREAM`."""
+    release: str = field(default="", compare=False)
+    """What it is a release of, for messages: ``Pyxis 0.19.0``."""
+    instead: tuple["Artefact", ...] = field(default=(), compare=False)
+    """Other files with the same software, in the order in which they are tried when no place has this one."""
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def is_tag_archive(self) -> bool:
+        """Whether the host makes it on demand from a tag, so that only its content lasts, not its compression."""
+        return "/archive/refs/tags/" in self.path
+
+    @property
+    def places(self) -> tuple["Artefact", ...]:
+        """The file itself, then those that are tried in its place."""
+        return (self, *self.instead)
+
+
+def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
+    """Return the release files that a cell is built from."""
+    slurm = slurm_artefact(cell.slurm)
+    return (*([slurm] if slurm else []), *runtime_artefacts(cell))
+
+
+def slurm_artefact(slurm: SlurmVersion) -> Artefact | None:
+    """Return the source archive of a cell's Slurm; None for one that comes from packages."""
+    return slurm_source(slurm.version) if slurm.source is SlurmSource.ARCHIVE else None
+
+
+def runtime_artefacts(cell: Cell) -> tuple[Artefact, ...]:
+    """Return the release files of a cell's enroot and Pyxis; none for a cell without them."""
+    enroot = enroot_packages(cell.enroot, cell.arch) if cell.enroot else ()
+    pyxis = (pyxis_source(cell.pyxis),) if cell.pyxis else ()
+    return (*enroot, *pyxis)
+
+
+def enroot_packages(version: Version, arch: Arch) -> tuple[Artefact, ...]:
+    """Return the Debian packages of an enroot release."""
+    folder = f"NVIDIA/enroot/releases/download/v{version}"
+    return tuple(
+        Artefact(path=f"{folder}/{package}_{version}-1_{arch}.deb", release=f"enroot {version}")
+        for package in ("enroot", "enroot+caps")
+    )
+
+
+def pyxis_source(version: Version) -> Artefact:
+    """Return the source archive of a Pyxis release."""
+    return Artefact(path=f"NVIDIA/pyxis/archive/refs/tags/v{version}.tar.gz", release=f"Pyxis {version}")
+
+
+def slurm_tag(version: str) -> str:
+    """Return the tag of a Slurm release: ``slurm-25-11-7-1`` for 25.11.7."""
+    return f"slurm-{version.replace('.', '-')}-1"
+
+
+def slurm_source(version: str) -> Artefact:
+    """Return the source archive of a Slurm release, such as 25.11.7.
+
+    SchedMD's download page has an archive of its own, which is removed when a security fix replaces the release; the
+    tag stays. A mirror may hold either.
+    """
+    release = f"Slurm {version}"
+    page = Artefact(path=f"download.schedmd.com/slurm/slurm-{version}.tar.bz2", base="https://", release=release)
+    path = f"SchedMD/slurm/archive/refs/tags/{slurm_tag(version)}.tar.gz"
+    return Artefact(path=path, release=release, instead=(page,))

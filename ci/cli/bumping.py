@@ -1,0 +1,39 @@
+"""New releases of upstream: the command says them, or takes them into the matrix."""
+
+import argparse
+
+from ci.artefacts.sources import Sources
+from ci.errors import ArtefactError, NewReleaseError
+from ci.matrix import loading
+from ci.terminal import console
+from ci.upstream.bump import take
+from ci.upstream.github import GitHub
+from ci.upstream.news import look
+
+
+def bump(asked: argparse.Namespace) -> int:
+    """Look for new releases of Slurm, enroot and Pyxis, and add their rows and pins; with ``--check`` only say them."""
+    news = look(loading.load(), GitHub())
+    for new in news:
+        console.say(str(new))
+    if not news:
+        console.say("nothing new: the matrix has the newest release of each series")
+        return 0
+    if asked.check:
+        raise NewReleaseError(
+            f"upstream has {len(news)} releases that the matrix has not",
+            why="; ".join(f"{new.axis} {new.published.version}" for new in news),
+            next_step="nox -s bump adds their rows to matrix.toml, and their checksums to containers/pins.toml",
+        )
+    taken = take(news, Sources.from_environment(tell=console.warn))
+    for new in taken.added:
+        again = "" if new.same_series else "; look at its limits: it is a new series"
+        console.say(f"added: {new.axis} {new.published.version}{again}")
+    if taken.left:
+        raise ArtefactError(
+            f"{len(taken.left)} new releases were not added",
+            why="; ".join(f"{new.axis} {new.published.version}: {why}" for new, why in taken.left.items()),
+            next_step="run it again where upstream is reachable; or the release lacks a file, and has to wait for it",
+        )
+    console.say("next: git diff; nox -s tests; then the suites on the new cells")
+    return 0
