@@ -36,8 +36,10 @@ class EnvironmentPlan:
     """All that is needed to build a cell's images and to launch it."""
 
     cell: Cell
+    asked: Options
+    """As given: what a command that does this again has to say."""
     options: Options
-    """As given, with the defaults of matrix.toml filled in."""
+    """With the defaults of matrix.toml filled in."""
     images: CellImages
     names: Names
     subject: str
@@ -66,6 +68,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
     )
     return EnvironmentPlan(
         cell=cell,
+        asked=options,
         options=settled,
         images=replace(
             images,
