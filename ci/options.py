@@ -169,7 +169,7 @@ class Options:
         default=(),
         metadata=_declare(
             Scope.CLUSTER,
-            "a package that pip finds on the nodes, beside the subject, from wheels made here (repeatable)",
+            "a package that pip finds on the nodes and in base images, beside the subject (repeatable)",
             metavar="PACKAGE",
             read=option_values.requirement,
         ),

@@ -1,10 +1,12 @@
 """The job image under names that somebody's Dockerfiles begin with (``FROM python:3.11-slim``).
 
 An image of its own, with labels, so that one that a killed run leaves is found again and removed: it must not be taken
-for the real one later.
+for the real one later. It can hold wheels, so that ``RUN pip install`` needs no index.
 """
 
-import io
+from pathlib import Path
+import shutil
+import tempfile
 
 from docker.errors import APIError, BuildError
 from requests.exceptions import RequestException
@@ -12,11 +14,15 @@ from requests.exceptions import RequestException
 from ci.engine.connection import LABEL_NAME, Engine, explain
 from ci.environment.service import Place
 from ci.errors import SelectionError
+from ci.images.subject import Wheelhouse
 from ci.terminal import signals
 
 _ROLE = "base-image"
 # Debian's pip wants to be told that there is nobody else's Python to spoil; that of the images it stands for does not.
 _CONTAINERFILE = "FROM {}\nENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore\n"
+_WHEELS = "/opt/wheels"
+# In the image's environment, so that it holds for a build, for any user, and in a job; a pip.conf may be in the way.
+_WITH_WHEELS = f"COPY wheels {_WHEELS}\nENV PIP_NO_INDEX=1 PIP_FIND_LINKS={_WHEELS}\n"
 
 
 def check(engine: Engine, names: tuple[str, ...]) -> None:
@@ -34,17 +40,35 @@ def check(engine: Engine, names: tuple[str, ...]) -> None:
             )
 
 
-def name_job_image(place: Place, job_image: str, names: tuple[str, ...]) -> None:
-    """Give the job image more names, for as long as the environment is up."""
-    for name in names:
-        try:
-            with signals.shielded():  # made and on the stack, or neither
-                place.stack.callback(place.engine.untag_exactly, name)
-                place.engine.api.images.build(
-                    fileobj=io.BytesIO(_CONTAINERFILE.format(job_image).encode()),
-                    tag=name,
-                    labels={**place.labels(_ROLE), LABEL_NAME: name},
-                    rm=True,
-                )
-        except (APIError, BuildError, RequestException) as error:
-            raise explain(error, f"naming the job image {name}") from error
+def name_job_image(place: Place, job_image: str, names: tuple[str, ...], wheels: Wheelhouse | None) -> None:
+    """Give the job image more names, for as long as the environment is up.
+
+    :param wheels: what pip finds in an image of these names, in place of an index.
+    """
+    if not names:
+        return
+    with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
+        context = Path(folder)
+        (context / "Dockerfile").write_text(
+            _CONTAINERFILE.format(job_image) + (_WITH_WHEELS if wheels else ""), encoding="utf-8"
+        )
+        if wheels:
+            (context / "wheels").mkdir()
+            for wheel in wheels.wheels:
+                shutil.copyfile(wheels.path / wheel, context / "wheels" / wheel)
+        for name in names:
+            _build(place, context, name)
+
+
+def _build(place: Place, context: Path, name: str) -> None:
+    try:
+        with signals.shielded():  # made and on the stack, or neither
+            place.stack.callback(place.engine.untag_exactly, name)
+            place.engine.api.images.build(
+                path=str(context),
+                tag=name,
+                labels={**place.labels(_ROLE), LABEL_NAME: name},
+                rm=True,
+            )
+    except (APIError, BuildError, RequestException) as error:
+        raise explain(error, f"naming the job image {name}") from error

@@ -207,7 +207,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
         for host in {"localhost", options.registry_name or "localhost"}:
             place.stack.callback(engine.untag, f"{host}:{served.port}/")
     if images.job:
-        base_images.name_job_image(place, images.job.tag, options.base_image)
+        base_images.name_job_image(place, images.job.tag, options.base_image, images.base_wheels)
     if images.accounting:
         database = accounting.start(place, plan, image=images.accounting.tag, munge_key=keys.munge_key)
         place.stack.callback(_save_logs, lambda: accounting.logs(engine, database), logs)

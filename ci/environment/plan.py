@@ -36,8 +36,10 @@ class EnvironmentPlan:
     """All that is needed to build a cell's images and to launch it."""
 
     cell: Cell
+    asked: Options
+    """As given: what a command that does this again has to say."""
     options: Options
-    """As given, with the defaults of matrix.toml filled in."""
+    """With the defaults of matrix.toml filled in."""
     images: CellImages
     names: Names
     subject: str
@@ -66,8 +68,13 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
     )
     return EnvironmentPlan(
         cell=cell,
+        asked=options,
         options=settled,
-        images=replace(images, node_wheels=_node_wheels(images, matrix, settled)),
+        images=replace(
+            images,
+            node_wheels=_node_wheels(images, matrix, settled),
+            base_wheels=_base_wheels(matrix, settled),
+        ),
         names=names(settled, cell),
         subject=str(settled.subject) if settled.subject else matrix.subject.requirement,
         suite_environment=matrix.suite_environment,
@@ -76,7 +83,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
 
 def _node_wheels(images: CellImages, matrix: Matrix, options: Options) -> Wheels | None:
     """Return the wheels that the nodes hold: for a suite that runs there, and for packages that were asked for."""
-    wanted = [*options.node_package, *(_PIP if options.node_package else ())]
+    wanted = _packages_and_pip(options)
     if options.on is RunsOn.LOGIN:
         wanted += [*_PYTEST, *options.beside]
     if not wanted:
@@ -84,6 +91,24 @@ def _node_wheels(images: CellImages, matrix: Matrix, options: Options) -> Wheels
     return Wheels(
         subject=matrix.subject, checkout=options.subject, python=images.slurm, editable=True, beside=tuple(wanted)
     )
+
+
+def _base_wheels(matrix: Matrix, options: Options) -> Wheels | None:
+    """Return the wheels of the images that stand for somebody's base image: the packages of the nodes."""
+    wanted = _packages_and_pip(options)
+    if not wanted or not options.base_image:
+        return None
+    return Wheels(
+        subject=matrix.subject,
+        checkout=options.subject,
+        python=plan.JOB_PYTHON,
+        editable=False,
+        beside=tuple(wanted),
+    )
+
+
+def _packages_and_pip(options: Options) -> list[str]:
+    return [*options.node_package, *(_PIP if options.node_package else ())]
 
 
 def names(options: Options, cell: Cell) -> Names:

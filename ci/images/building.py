@@ -71,6 +71,8 @@ class BuiltCell:
     """The release files that went into them."""
     node_wheels: Wheelhouse | None = None
     """What pip finds on the nodes."""
+    base_wheels: Wheelhouse | None = None
+    """What pip finds in an image that is built from one of ``--base-image``."""
 
 
 class Builder:
@@ -103,7 +105,10 @@ class Builder:
         observed = observe(self._engine, self.ensure(planned.slurm).identity)
         check_slurm(observed, planned.slurm.name, cell.slurm)
         # Before the other images: packages that no index has end it here.
-        node_wheels = self._wheelhouse(planned.node_wheels, cell.arch) if planned.node_wheels else None
+        node_wheels, base_wheels = (
+            self._wheelhouse(wheels, cell.arch) if wheels else None
+            for wheels in (planned.node_wheels, planned.base_wheels)
+        )
         for image in planned.all():
             self.ensure(image)
         return BuiltCell(
@@ -114,6 +119,7 @@ class Builder:
             observed=observed,
             artefacts=artefacts,
             node_wheels=node_wheels,
+            base_wheels=base_wheels,
         )
 
     def ensure(self, wanted: ImagePlan) -> Built:

@@ -88,6 +88,8 @@ class CellImages:
     accounting: ImagePlan | None
     node_wheels: Wheels | None = None
     """Wheels that the nodes hold for pip; no image contains them."""
+    base_wheels: Wheels | None = None
+    """Wheels that the job image holds for pip where it stands for somebody's base image."""
 
     @property
     def artefacts(self) -> tuple[Artefact, ...]:

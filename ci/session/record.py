@@ -65,7 +65,7 @@ class Record:
 
     def _again(self) -> str:
         """Return the command that does this again, as a person types it."""
-        options, cell = self.plan.options, self.plan.cell.id
+        options, cell = self.plan.asked, self.plan.cell.id
         if self.suite and options.suite:
             words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
             where = words.index("--suite")
@@ -74,7 +74,8 @@ class Record:
             words += self.command[2:] if options.pytest else ["--command", self.command[2]]
             return f'nox -s "suite({cell})" -- {shlex.join(words)}'
         if options.pytest and not options.plain:
-            return f'nox -s "{options.name}({cell})"'
+            words = options.words(Scope.IMAGES, Scope.CLUSTER)
+            return f'nox -s "{options.name}({cell})"' + (f" -- {shlex.join(words)}" if words else "")
         if not self.command:
             return f"nox -s ci -- up {cell}"
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)

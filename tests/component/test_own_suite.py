@@ -183,7 +183,7 @@ def test_a_base_image_of_another_name_goes_with_its_run_and_one_that_exists_is_r
         stack = ExitStack()
         place = Place(engine=engine, stack=stack, run=run, cell=LEGACY, network="none")
         base_images.check(engine, (name,))
-        base_images.name_job_image(place, images.node.tag, (name,))
+        base_images.name_job_image(place, images.node.tag, (name,), None)
         engine.api.images.get(name).tag(*built_upon.split(":"))  # stands for an image of the suite's own
         with pytest.raises(SelectionError, match=f"this engine has an image {name} already"):
             base_images.check(engine, (name,))

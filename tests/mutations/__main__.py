@@ -2,11 +2,11 @@
 
 For each mutation a cell is launched, something of it is broken, every suite is run against it up to its first failing
 test, and all is taken down. It ends with status 1 where a mutation turned no suite red, or turned it red for another
-reason than its own, and where the control row is not green.
+reason than its own, and where the control row is not green. Calls with the same ``--run`` fill one table.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 import os
 from pathlib import Path
@@ -30,6 +30,7 @@ from ci.results import reportlog, store
 from ci.session import running
 from ci.session.handover import additions
 from ci.terminal import console, signals
+from tests.mutations import keeping
 from tests.mutations.judging import Row, Verdict, judge, table
 from tests.mutations.mutations import MUTATIONS, Mutation
 from tests.mutations.suites import suites_of
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("cell", nargs="?", metavar="CELL", help="where (default: the embedded cell of the group smoke)")
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="only this mutation; may be given more than once"
+    )
+    parser.add_argument(
+        "--suite", action="append", default=[], metavar="NAME", help="only this suite; may be given more than once"
     )
     parser.add_argument("--list", action="store_true", help="print the names of the mutations")
     add_to(parser, Scope.IMAGES, Scope.RESULT)
@@ -75,18 +79,23 @@ def _run(asked: argparse.Namespace) -> int:
         sys.stdout.write("".join(f"{mutation.name}\n" for mutation in chosen))
         return 0
     options = Options.of(asked)
-    suites = list(suites_of(cell))
-    rows: list[Row] = []
+    suites = select_suites(cell, asked.suite)
+    folder = options.results / options.run / cell.id
+    rows = keeping.load(folder / "mutations.json")
     for mutation in chosen:
+        if not any(mutation.concerns(suite) for suite in suites):
+            continue
         with console.step(f"mutation: {mutation.name}"):
-            rows.append(_row(mutation, cell, matrix, options))
-        for verdict in rows[-1].verdicts:
+            row = _row(mutation, cell, matrix, options, suites)
+        for verdict in row.verdicts:
             console.say(f"{verdict.suite}: {verdict}")
-        if rows[-1].problem:
-            console.warn(f"{mutation.name}: {rows[-1].problem}")
+        if row.problem:
+            console.warn(f"{mutation.name}: {row.problem}")
+        rows = keeping.joined(rows, row)
         # Again with each row, so that an interruption costs only the one that it met.
-        (options.results / options.run / cell.id / "mutations.md").write_text(table(rows, suites), encoding="utf-8")
-    sys.stdout.write(table(rows, suites))
+        keeping.save(folder / "mutations.json", rows)
+        (folder / "mutations.md").write_text(table(rows, list(suites_of(cell))), encoding="utf-8")
+    sys.stdout.write(table(rows, list(suites_of(cell))))
     sys.stdout.flush()
     return 1 if any(row.problem for row in rows) else 0
 
@@ -107,7 +116,19 @@ def select(cell: Cell, only: Sequence[str]) -> tuple[Mutation, ...]:
     return tuple(mutation for name, mutation in fitting.items() if not only or name in only)
 
 
-def _row(mutation: Mutation, cell: Cell, matrix: Matrix, options: Options) -> Row:
+def select_suites(cell: Cell, only: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the suites that are asked for, with pytest's arguments; all of a cell's where none is named."""
+    suites = suites_of(cell)
+    if unknown := [name for name in only if name not in suites]:
+        raise SelectionError(
+            f"no suite of {cell.id} that has to notice mutations is called {' or '.join(unknown)}",
+            why=f"there are: {', '.join(suites)}",
+            next_step=f"nox -s mutations -- {cell.id} --suite {next(iter(suites))}",
+        )
+    return {name: words for name, words in suites.items() if not only or name in only}
+
+
+def _row(mutation: Mutation, cell: Cell, matrix: Matrix, options: Options, suites: Mapping[str, Sequence[str]]) -> Row:
     """Launch the cell, break it, and run the suites against it."""
     name = f"mutation-{mutation.name.replace(' ', '-')}"
     plan = plan_environment(cell, matrix, replace(options, name=name))
@@ -117,7 +138,7 @@ def _row(mutation: Mutation, cell: Cell, matrix: Matrix, options: Options) -> Ro
             mutation=mutation,
             verdicts=tuple(
                 _verdict(mutation, suite, files, launched)
-                for suite, files in suites_of(cell).items()
+                for suite, files in suites.items()
                 if mutation.concerns(suite)
             ),
         )

@@ -18,6 +18,8 @@ CONTROL = "nothing changed"
 """Name of the row in which nothing is broken: where that is not green, red proves nothing."""
 
 _CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
+_REAL = frozenset({Runtime.NVIDIA})
+_REAL_ENROOT = "/usr/local/lib/real/enroot"
 _REAL_SRUN = "/usr/local/lib/real/srun"
 # How a proof fails that a job ran in its image: by the marker of another, or by none, in the words of cat and Python.
 _NO_MARKER = "did not run inside|/etc/pyxis-matrix-image: No such file|No such file or directory: '/etc/pyxis-matrix-"
@@ -180,6 +182,24 @@ _LIES = (
         name="enroot is true",
         nodes="ln -sf /bin/true $(command -v enroot)",
         says="container start failed",
+    ),
+    Mutation(
+        name="another enroot",
+        nodes=(
+            f"mkdir -p {Path(_REAL_ENROOT).parent} && enroot=$(command -v enroot) && mv $enroot {_REAL_ENROOT}\n"
+            f'printf \'#!/bin/sh\\ntest "$1" = version && echo 9.9.9 || exec {_REAL_ENROOT} "$@"\\n\' > $enroot\n'
+            "chmod 755 $enroot"
+        ),
+        says="another enroot than the cell's id says",
+        runtimes=_REAL,
+        suites=frozenset({"pyxis_conformance"}),
+    ),
+    Mutation(
+        name="another Pyxis",
+        nodes="echo 'pyxis: version v9.9.9' >> /var/log/slurm/slurmd.log",
+        says="another Pyxis than the cell's id says",
+        runtimes=_REAL,
+        suites=frozenset({"pyxis_conformance"}),
     ),
     Mutation(
         name="srun drops its exit status",

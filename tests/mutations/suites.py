@@ -3,7 +3,7 @@
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.suites import SUITES
 
-_CONTAINER_SUITES = ("pyxis_basic", "pyxis_conformance", "registry")
+_CONTAINER_SUITES = ("pyxis_basic", "pyxis_advanced", "pyxis_conformance", "registry")
 
 
 def suites_of(cell: Cell) -> dict[str, tuple[str, ...]]:

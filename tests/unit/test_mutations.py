@@ -10,7 +10,8 @@ import pytest
 from ci.errors import SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from tests.mutations.__main__ import select
+from tests.mutations import keeping
+from tests.mutations.__main__ import select, select_suites
 from tests.mutations.judging import Colour, Row, Verdict, judge, table
 from tests.mutations.mutations import CONTROL, MUTATIONS, Mutation
 from tests.mutations.suites import suites_of
@@ -115,6 +116,22 @@ def test_the_table_shows_every_suite_of_every_row() -> None:
     ]
 
 
+def test_calls_of_one_run_fill_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "mutations.json"
+    assert keeping.load(path) == []
+    control, plugin = (
+        Row(mutation=mutation, verdicts=(Verdict(suite="one", colour=Colour.OTHER, test="a::b", why="c"),))
+        for mutation in MUTATIONS[:2]
+    )
+    for new in (plugin, control):
+        keeping.save(path, keeping.joined(keeping.load(path), new))
+    assert keeping.load(path) == [control, plugin]
+    again = Row(mutation=MUTATIONS[1], verdicts=tuple(Verdict(suite=it, colour=Colour.RED) for it in ("two", "one")))
+    keeping.save(path, keeping.joined(keeping.load(path), again))
+    (_, changed) = keeping.load(path)
+    assert {it.suite: it.colour for it in changed.verdicts} == {"one": Colour.RED, "two": Colour.RED}
+
+
 def test_the_list_is_sound() -> None:
     names = [mutation.name for mutation in MUTATIONS]
     assert len(set(names)) == len(names)
@@ -139,6 +156,12 @@ def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(SelectionError, match=f"no mutation of {EMBEDDED.id} is called munge lost"):
         select(EMBEDDED, ["munge dead", "munge lost"])
     assert [mutation.name for mutation in select(EMBEDDED, ["munge dead"])] == ["munge dead"]
+
+
+def test_an_unknown_suite_is_refused() -> None:
+    with pytest.raises(SelectionError, match="is called legacy_integration"):
+        select_suites(EMBEDDED, ["registry", "legacy_integration"])
+    assert list(select_suites(EMBEDDED, ["registry"])) == ["registry"]
 
 
 def test_every_suite_has_its_files() -> None:

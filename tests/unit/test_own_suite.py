@@ -12,6 +12,7 @@ from ci.environment.cluster import Cluster
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login
+from ci.images.plan import JOB_PYTHON
 from ci.images.subject import Wheelhouse
 from ci.matrix import loading
 from ci.matrix.model import SuiteEnvironment
@@ -65,6 +66,15 @@ def test_nodes_hold_wheels_only_for_who_asks() -> None:
     asked = planned(node_package=("numpy",)).images.node_wheels
     assert asked
     assert asked.beside == ("numpy", "pip", "setuptools", "wheel")
+
+
+def test_base_images_hold_wheels_of_the_nodes_packages_for_their_own_python() -> None:
+    assert planned(base_image=("python:3.11-slim",)).images.base_wheels is None
+    assert planned(node_package=("numpy",)).images.base_wheels is None
+    wheels = planned(base_image=("python:3.11-slim",), node_package=("numpy",)).images.base_wheels
+    assert wheels
+    assert (wheels.python, wheels.editable) == (JOB_PYTHON, False)
+    assert wheels.beside == ("numpy", "pip", "setuptools", "wheel")
 
 
 def test_a_checkout_is_installed_on_the_login_node_from_its_editable_wheel(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def planned(rows: Matrix, tmp_path: Path) -> EnvironmentPlan:
 
 def changed(planned: EnvironmentPlan, **options: object) -> EnvironmentPlan:
     """Return the plan with other options."""
-    return replace(planned, options=replace(planned.options, **options))  # type: ignore[arg-type]
+    asked, settled = (replace(it, **options) for it in (planned.asked, planned.options))  # type: ignore[arg-type]
+    return replace(planned, asked=asked, options=settled)
 
 
 @pytest.fixture
@@ -245,14 +246,15 @@ def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPla
     ("options", "command", "again"),
     [
         ({}, ["python", "-m", "pytest", "x"], f'nox -s "suite({LEGACY})"'),
+        ({"nodes": 2}, ["python", "-m", "pytest", "x"], f'nox -s "suite({LEGACY})" -- --nodes 2'),
         (
             {"plain": True},
             ["python", "-m", "pytest", "/their suite", "-x"],
-            f"nox -s ci -- run {LEGACY} --nodes 1 --as suite --plain --pytest -- python -m pytest '/their suite' -x",
+            f"nox -s ci -- run {LEGACY} --as suite --plain --pytest -- python -m pytest '/their suite' -x",
         ),
-        ({"pytest": False}, ["make", "check it"], f"nox -s ci -- run {LEGACY} --nodes 1 --as suite -- make 'check it'"),
+        ({"pytest": False}, ["make", "check it"], f"nox -s ci -- run {LEGACY} --as suite -- make 'check it'"),
     ],
-    ids=["suite of the project", "suite of somebody else", "command"],
+    ids=["suite of the project", "with options", "suite of somebody else", "command"],
 )
 def test_the_result_says_how_to_run_it_again(
     run: Run, options: dict[str, object], command: list[str], again: str
@@ -271,7 +273,7 @@ def test_a_suite_of_somebodys_own_runs_in_its_projects_folder_and_says_how_to_ru
     options: dict[str, Any] = {"plain": True, "suite": theirs, "user": "alice", "beside": ("numpy", "six<2")}
     _, result = run(lambda: 0, PASSED, command=["pytest", "tests", "-k", "a b"], **options)
     assert run.cwd == theirs.parent
-    words = f"'{theirs}' --nodes 1 --user alice --with numpy --with 'six<2' -k 'a b'"
+    words = f"'{theirs}' --user alice --with numpy --with 'six<2' -k 'a b'"
     assert result.again == f'nox -s "suite({LEGACY})" -- {words}'
 
     _, result = run(lambda: 0, command=["/bin/sh", "-c", "make it"], **options, pytest=False)

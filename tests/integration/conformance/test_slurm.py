@@ -69,17 +69,19 @@ def test_a_plugin_that_later_slurms_lack(login_node: Node, root_folder: str, cel
     # A controller of its own, which knows no node of the cluster.
     changes = [
         "s|^SelectType=.*|SelectType=select/cons_res|",
-        "s|^NodeName=.*|NodeName=nobody NodeAddr=127.0.0.2 CPUs=1|",
-        "s|^PartitionName=.*|PartitionName=none Nodes=nobody|",
+        "/^NodeName=/d",
+        "/^PartitionName=/d",
         f"s|^StateSaveLocation=.*|StateSaveLocation={root_folder}/state|",
         f"s|^SlurmctldPidFile=.*|SlurmctldPidFile={root_folder}/pid|",
         f"s|^SlurmctldLogFile=.*|SlurmctldLogFile={root_folder}/log|",
     ]
+    own = "NodeName=nobody NodeAddr=127.0.0.2 CPUs=1\\nPartitionName=none Nodes=nobody\\n"
     free_port = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
     sed = " ".join(f"-e '{change}'" for change in changes)
     started = login_node.run(
         f"cd {root_folder}; install --directory --owner=slurm state; touch log; chown slurm log\n"
         f"sed {sed} /etc/slurm/slurm.conf > {root_folder}/slurm.conf\n"
+        f"printf '{own}' >> {root_folder}/slurm.conf\n"
         f'echo SlurmctldPort=$(python3 -c "{free_port}") >> {root_folder}/slurm.conf\n'
         f"nohup slurmctld -D -f {root_folder}/slurm.conf > {root_folder}/out 2>&1 < /dev/null & echo $!"
     )

@@ -1,0 +1,35 @@
+"""Versions: what every node has is what the cell is called after, so that a result is of no other version."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from ci.matrix.cells import Cell
+from tests.support.cluster import Node, Shell
+
+pytestmark = pytest.mark.container_packaging
+
+# slurmd loads the plugin as it starts, and Pyxis says so there: the last line is of the one that is loaded.
+_PYXIS = r"sed -n 's/.*pyxis: version v//p' /var/log/slurm/slurmd.log | tail -n 1"
+
+
+def _of_each(nodes: Sequence[Node], command: str) -> set[str]:
+    return {node.run(command).stdout.strip() for node in nodes}
+
+
+def test_slurm_is_of_the_cells_series(cluster_shell: Shell, every_node: list[Node], cell: Cell) -> None:
+    (controller,) = (
+        line.split()[-1]
+        for line in cluster_shell.run("scontrol show config").stdout.splitlines()
+        if line.startswith("SLURM_VERSION")
+    )
+    assert controller == cell.slurm.version or controller.startswith(f"{cell.slurm.version}.")
+    assert _of_each(every_node, "slurmd -V") == {f"slurm {controller}"}
+    assert _of_each(every_node, "srun -V") == {f"slurm {controller}"}
+
+
+def test_enroot_and_pyxis_are_the_cells(every_node: list[Node], cell: Cell) -> None:
+    if cell.enroot is None:
+        pytest.skip("the embedded runtime has no version of enroot or Pyxis: run it on a real cell")
+    assert _of_each(every_node, "enroot version") == {str(cell.enroot)}, "another enroot than the cell's id says"
+    assert _of_each(every_node, _PYXIS) == {str(cell.pyxis)}, "another Pyxis than the cell's id says"
