@@ -104,6 +104,12 @@ def images(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def plan(session: nox.Session) -> None:
+    """Plan the jobs of a fleet of machines (`-- --group edges --shards 6 --format github`)."""
+    command(session, "plan")
+
+
+@nox.session(default=False)
 def pins(session: nox.Session) -> None:
     """Write upstream's checksums into containers/pins.toml."""
     command(session, "pins")

@@ -1,0 +1,1 @@
+"""The jobs of a fleet of machines: which cells run where, and what a CI service or a Slurm site is told of it. Pure."""
