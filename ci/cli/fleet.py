@@ -7,7 +7,8 @@ import sys
 
 from ci import option_values, paths
 from ci.errors import ResultsError
-from ci.fleet import earlier, formats, planning
+from ci.fleet import earlier, formats, planning, revision
+from ci.fleet.affected import affected
 from ci.fleet.formats import Format
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -35,6 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_SHARDS,
         metavar="N",
         help="number of machines to share the work (default: one per architecture)",
+    )
+    parser.add_argument(
+        "--changed-since",
+        metavar="REV",
+        help="only cells that what has changed since a revision of git can affect, uncommitted changes included",
     )
     parser.add_argument(
         "--format", choices=[form.value for form in Format], default="text", help="for whom to write it (default: text)"
@@ -69,19 +75,20 @@ def plan(asked: argparse.Namespace) -> int:
         cells = tuple(dict.fromkeys(rows.cell(name, host) for name in asked.cells))
     else:
         cells = planning.cells_of(rows, group, host, asked.arch)
-    made = planning.plan_fleet(
-        cells,
-        rows,
-        planning.Asked(
-            suites=planning.suites_of(asked.suite),
-            group=group,
-            shards=asked.shards,
-            options=options,
-            image_cache=os.environ.get(IMAGE_CACHE_VARIABLE, ""),
-            runners=formats.runners(form) | dict(asked.runner),
-        ),
-        earlier.seconds_of(asked.earlier or [options.results]),
+    wanted = planning.Asked(
+        suites=planning.suites_of(asked.suite),
+        group=group,
+        shards=asked.shards,
+        options=options,
+        image_cache=os.environ.get(IMAGE_CACHE_VARIABLE, ""),
+        since=asked.changed_since or "",
+        runners=formats.runners(form) | dict(asked.runner),
     )
+    reasons = None
+    if asked.changed_since:
+        change = revision.changes_since(asked.changed_since)
+        reasons = affected(cells, wanted.suites, rows, options, change)
+    made = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(asked.earlier or [options.results]), reasons)
     _write(formats.render(made, form), asked.output, append=form is Format.GITHUB)
     return 0
 

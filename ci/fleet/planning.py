@@ -88,7 +88,7 @@ def plan_fleet(
     return FleetPlan(
         run=asked.options.run,
         group=asked.group,
-        suites=tuple(suite.name for suite in asked.suites),
+        suites=tuple(suite.name for suite in asked.suites if any(suite.name in job.suites for job in jobs)),
         shards=_shards(jobs, asked, shrunk=reasons is not None),
         images=_images(runnable, matrix, asked) if asked.image_cache else (),
         image_cache=asked.image_cache,
@@ -113,19 +113,24 @@ def _shards(jobs: Sequence[Job], asked: Asked, *, shrunk: bool) -> tuple[Shard, 
     wanted = arches if asked.shards is None else asked.shards
     # Nobody knows beforehand how many cells a change affects.
     wanted = min(wanted, len(jobs)) if shrunk else wanted
-    named = (word for suite in asked.suites for word in ("--suite", suite.name))
-    options = (*named, *asked.options.words(*_HANDED_ON))
     return tuple(
         Shard(
             arch=its[0].cell.arch,
             session="matrix",
             cells=tuple(job.cell for job in its),
-            options=options,
+            options=_arguments(its, asked),
             number=number,
             jobs=its,
         )
         for number, its in enumerate(balance(jobs, wanted), start=1)
     )
+
+
+def _arguments(jobs: Sequence[Job], asked: Asked) -> tuple[str, ...]:
+    """Return the options of a shard: the suites that any of its cells runs, and what was asked for beside them."""
+    needed = {name for job in jobs for name in job.suites}
+    named = (word for suite in asked.suites if suite.name in needed for word in ("--suite", suite.name))
+    return (*named, *asked.options.words(*_HANDED_ON))
 
 
 def _images(cells: Sequence[Cell], matrix: Matrix, asked: Asked) -> tuple[Batch, ...]:
