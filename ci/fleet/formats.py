@@ -3,7 +3,7 @@
 from enum import StrEnum
 import json
 
-from ci.fleet import github, gitlab
+from ci.fleet import github, gitlab, slurm
 from ci.fleet.model import Batch, FleetPlan, Job, Shard
 from ci.matrix.arch import Arch
 
@@ -19,6 +19,7 @@ class Format(StrEnum):
     JSON = "json"
     GITHUB = "github"
     GITLAB = "gitlab"
+    SBATCH = "sbatch"
 
 
 def runners(form: Format) -> dict[Arch, str]:
@@ -40,6 +41,8 @@ def render(plan: FleetPlan, form: Format) -> str:
             return github.outputs(plan)
         case Format.GITLAB:
             return gitlab.pipeline(plan)
+        case Format.SBATCH:
+            return slurm.script(plan)
 
 
 def as_json(plan: FleetPlan) -> str:
@@ -99,7 +102,7 @@ def as_text(plan: FleetPlan) -> str:
         lines += [line for job in shard.jobs for line in _job(job)]
         lines.append(f"  $ {shard.command}")
     if not plan.shards:
-        lines += ["", f"nothing to run: no cell can be affected by what has changed since {plan.since}"]
+        lines += ["", plan.nothing]
     if plan.left_out:
         lines += ["", "left out:", *(f"  {out.cell.id}: {out.reason}" for out in plan.left_out)]
     return "\n".join(lines) + "\n"

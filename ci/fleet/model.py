@@ -89,6 +89,11 @@ class FleetPlan:
         return tuple(job for shard in self.shards for job in shard.jobs)
 
     @property
+    def nothing(self) -> str:
+        """What is said where no cell has a job."""
+        return f"nothing to run: no cell can be affected by what has changed since {self.since}"
+
+    @property
     def measured(self) -> int:
         """How many jobs have earlier results for each of their suites."""
         return sum(job.measured for job in self.jobs)

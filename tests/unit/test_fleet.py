@@ -252,6 +252,27 @@ def test_gitlab_has_a_job_even_if_there_is_nothing_to_do(plan: Planner) -> None:
     assert [name for name, job in pipeline.items() if "script" in job] == ["nothing to run"]
 
 
+def test_slurm_gets_an_array_job(plan: Planner) -> None:
+    made = plan("registry", shards=2)
+    script = render(made, Format.SBATCH)
+    assert "#SBATCH --array=1-2\n" in script
+    for shard in made.shards:
+        assert f'"shards {shard.number}") exec ci/bootstrap {shard.command} ;;\n' in script
+    assert "images" not in script.partition("set -e")[2]
+    with_images = render(plan("registry", shards=2, image_cache="x"), Format.SBATCH)
+    assert '--array=1-2 "$@" "$0" images' in with_images
+    assert "exec ci/bootstrap nox -s images -- " in with_images
+
+
+def test_an_array_job_has_one_architecture(plan: Planner) -> None:
+    with pytest.raises(SelectionError, match=r"for amd64 and arm64[\s\S]*--arch amd64, and a second .* --run r"):
+        render(plan("registry", arch=None), Format.SBATCH)
+
+
+def test_the_script_says_that_there_is_nothing_to_do(plan: Planner) -> None:
+    assert "nothing to run" in render(plan("registry", reasons={}, since="main"), Format.SBATCH)
+
+
 # -- what earlier results say ---------------------------------------------------------------------------------------
 
 
@@ -282,6 +303,22 @@ def test_the_newest_result_of_a_suite_that_ended_counts(keep: Callable[..., Cell
     cell = keep("newest", 3, Outcome.INTERRUPTED)
     keep("error", 4, Outcome.ERROR)
     assert earlier.seconds_of([tmp_path]) == {(cell.id, "registry"): 20}
+
+
+def test_an_earlier_report_tells_seconds_too(keep: Callable[..., Cell], tmp_path: Path) -> None:
+    cell = keep("r", 10, age=5)
+
+    def time(seconds: float, age: int, **more: str) -> dict[str, object]:
+        moment = (WHEN - timedelta(days=age)).isoformat()
+        return {"outcome": "passed", "started": moment, "seconds": seconds, "run": "r", **more}
+
+    history = [time(1, 0, outcome="error"), time(0, 1, reused_from="r0"), time(30, 2), time(40, 3)]
+    report = {"schema": 1, "cells": [{"id": cell.id, "suites": [{"suite": "registry", "history": history}]}]}
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/compat.json").write_text(json.dumps(report), encoding="utf-8")
+    assert earlier.seconds_of([tmp_path]) == {(cell.id, "registry"): 30}
+    (tmp_path / "report/compat.json").write_text("{", encoding="utf-8")
+    assert earlier.seconds_of([tmp_path]) == {(cell.id, "registry"): 10}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"schema": 99}', b"[]", b'{"cell":{"id":1}}', b"\xff\xfe"])
