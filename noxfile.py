@@ -38,6 +38,11 @@ PATIENCE = 60.0
 PROJECT = nox.project.load_toml("pyproject.toml")
 DEVELOPMENT = ("run", "test", "lint")
 CODE = ("ci", "tests", "noxfile.py")
+CI_FILES = {
+    "vendor.github-workflows": ".github/workflows/ci.yml",
+    "vendor.dependabot": ".github/dependabot.yml",
+    "vendor.gitlab-ci": "ci/gitlab-ci.yml",
+}
 ARGV = sys.argv[1:]
 # All cells of one nox call belong to one run.
 os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
@@ -65,11 +70,14 @@ def each(*chosen: Cell) -> Callable[[Session], Session]:
 
 @nox.session(tags=["project"])
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and imports between folders (ruff, import-linter)."""
+    """Check style, formatting, imports between folders, and the files of CI services (ruff, import-linter, zizmor)."""
     venv = venv_with(session, *DEVELOPMENT)
     run(session, venv, "ruff", "check", *CODE)
     run(session, venv, "ruff", "format", "--check", *CODE)
     run(session, venv, "lint-imports")
+    run(session, venv, "zizmor", "--offline", "--quiet", ".github")
+    for schema, file in CI_FILES.items():
+        run(session, venv, "check-jsonschema", "--builtin-schema", schema, file)
 
 
 @nox.session(tags=["project"])
@@ -110,6 +118,12 @@ def matrix(session: nox.Session) -> None:
         checkout = options.checkout_in(session.posargs)
     venv = venv_with(session, "run", "test", checkout=checkout)
     run(session, venv, "python", "-m", "ci", "matrix", *session.posargs)
+
+
+@nox.session(default=False)
+def plan(session: nox.Session) -> None:
+    """Plan the jobs of a fleet of machines (`-- --group edges --shards 6 --format github`)."""
+    command(session, "plan")
 
 
 @nox.session(default=False)

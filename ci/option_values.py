@@ -8,6 +8,8 @@ import re
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from ci.matrix.arch import Arch
+
 _LONGEST_PASSWORD = 255
 _MOST_PORT = 65535
 
@@ -62,6 +64,22 @@ def requirement(text: str) -> str:
         return str(Requirement(text))
     except InvalidRequirement as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a requirement: {str(error).splitlines()[0]}") from error
+
+
+def arch(text: str) -> Arch:
+    """Return an architecture, by any of its names."""
+    try:
+        return Arch.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def runner(text: str) -> tuple[Arch, str]:
+    """Return an architecture and the label of the machines that take its jobs, from ``ARCH=LABEL``."""
+    name, _, label = text.partition("=")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]*", label):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ARCH=LABEL, such as arm64=ubuntu-24.04-arm")
+    return arch(name), label
 
 
 def runs_on(text: str) -> RunsOn:

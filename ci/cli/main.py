@@ -10,7 +10,7 @@ try:
     from requests.exceptions import RequestException
 
     from ci import paths
-    from ci.cli import bumping, clusters, commands, doctor, groups, reports
+    from ci.cli import bumping, clusters, commands, doctor, fleet, groups, reports
     from ci.engine.connection import explain
     from ci.errors import PyxisMatrixError
     from ci.matrix.asked import GROUP_VARIABLE
@@ -24,7 +24,7 @@ except ModuleNotFoundError as missing:
     )
 
 # Commands that only print; for them a closed stdout (`| head`) is no error.
-_LISTS = ("cells", "report", "logs")
+_LISTS = ("cells", "plan", "report", "logs")
 _DESCRIPTION = """\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
 
@@ -73,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
     up = _verb(verbs, "up", clusters.up, "start a cell and leave it up")
     up.add_argument("cell", metavar="CELL")
     add_to(up, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+
+    fleet.add_options(_verb(verbs, "plan", fleet.plan, "plan the jobs of a fleet of machines for a group of cells"))
 
     for name, handler, text in (
         ("shell", clusters.shell, "enter the login node of a cell that is up"),

@@ -4,18 +4,18 @@ import jinja2
 
 from ci import paths
 from ci.environment.plan import EnvironmentPlan
-from ci.matrix.cells import Runtime
+from ci.matrix.cells import Cell, Runtime
 
 # More than most machines have: with config_overrides Slurm counts CPUs that do not exist, so that the jobs of several
 # tests can run at the same time.
 CPUS_PER_NODE = 8
 MEMORY_MB_PER_NODE = 4096
+_COMMON = "slurm-integration"
 
 
 def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
     """Return the configuration files by their path on a node."""
-    legacy = plan.cell.runtime is Runtime.LEGACY
-    folder = "slurm-integration" if legacy else "slurm-pyxis-integration"
+    folder = _own_folder(plan.cell)
     hostnames = plan.names.hostnames
     variables: dict[str, object] = {
         "slurm": plan.cell.slurm.version,
@@ -23,16 +23,25 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
         "controller": hostnames[0],
         "nodes": [{"name": name, "cpus": CPUS_PER_NODE, "memory_mb": MEMORY_MB_PER_NODE} for name in hostnames],
         "accounting": plan.options.accounting,
-        "plugstack": not legacy,
+        "plugstack": plan.cell.runtime is not Runtime.LEGACY,
         "gpus": plan.options.gpus,
     }
     files = {
         "/etc/slurm/slurm.conf": render(f"{folder}/slurm.conf", variables),
-        "/etc/slurm/cgroup.conf": render("slurm-integration/cgroup.conf", variables),
+        "/etc/slurm/cgroup.conf": render(f"{_COMMON}/cgroup.conf", variables),
     }
     if plan.options.gpus:
         files["/etc/slurm/gres.conf"] = render(f"{folder}/gres.conf", variables)
     return files
+
+
+def templates_of(cell: Cell) -> frozenset[str]:
+    """Return the folders below ``containers/`` that a cell's configuration is rendered from."""
+    return frozenset({_COMMON, _own_folder(cell)})
+
+
+def _own_folder(cell: Cell) -> str:
+    return _COMMON if cell.runtime is Runtime.LEGACY else "slurm-pyxis-integration"
 
 
 def render(template: str, variables: dict[str, object]) -> bytes:

@@ -13,7 +13,7 @@ import shlex
 from ci.engine.distribution import Distro
 from ci.errors import EngineError, EngineMissingError
 
-_WITHOUT_ENGINE = {"lint", "types", "tests"}
+_WITHOUT_ENGINE = {"lint", "types", "tests", "plan", "report"}
 """Sessions of the noxfile that need nothing but Python."""
 
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")

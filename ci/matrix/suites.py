@@ -1,6 +1,6 @@
 """The suites of this project: what each runs, and on which cells.
 
-The sessions, the command `matrix` and the mutations read them here. These are words only: nothing imports a suite.
+The sessions, `matrix`, `plan` and the mutations read them here. These are words only: nothing imports a suite.
 """
 
 from collections.abc import Mapping

@@ -60,6 +60,7 @@ TO_MAKE = replace(MADE, ready=False)
         ("nox", False),
         ("nox -s tests", False),
         ("nox -s lint types tests", False),
+        ("nox -s plan -- --group edges", False),
         ("/x/bin/nox --session lint -- -x pyxis_basic", False),
         ("nox -s tests component", True),
         ("nox -s pyxis_basic", True),

@@ -38,6 +38,9 @@ OF_OTHERS = {
         "--user",
     ),  # usermod's, systemctl's, Podman's
     "--only",  # of the session mutations
+    *("--file", "--force-shell-executor", "--variable"),  # gitlab-ci-local's
+    *("--from", "--input", "--local-repository", "--platform"),  # uvx' and act's
+    "--partition",  # sbatch's
     "--node",  # the slip that run-a-cell.md shows
 }
 # Between nox and its children, and nothing for a person to set.

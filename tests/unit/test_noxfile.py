@@ -28,7 +28,7 @@ CONTAINER_CELL = f"slurm22.05-embedded-debian12-{Arch.host()}"
 # A session that needs an argument to start anything.
 ARGUMENTS = {"suite": (str(ROOT / "tests/unit"),)}
 # These start nothing that would have to be taken down.
-HARMLESS = {"ruff", "mypy", "lint-imports"}
+HARMLESS = {"ruff", "mypy", "lint-imports", "zizmor", "check-jsonschema"}
 
 Ran = list[tuple[tuple[Any, ...], dict[str, Any]]]
 

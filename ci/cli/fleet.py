@@ -1,0 +1,104 @@
+"""The command `plan`: the jobs of a fleet of machines."""
+
+import argparse
+import os
+from pathlib import Path
+import sys
+
+from ci import option_values, paths
+from ci.errors import ResultsError
+from ci.fleet import earlier, formats, planning, revision
+from ci.fleet.affected import affected
+from ci.fleet.formats import Format
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.asked import GROUP_VARIABLE, default_group
+from ci.options import Options, Scope, add_to
+
+IMAGE_CACHE_VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE"
+_SHARDS = option_values.whole(1, None, "a number of shards; at least one machine has to do the work")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `plan` to its parser."""
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="cells to plan for (default: those of the group)")
+    parser.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+    parser.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="SUITE",
+        help="a suite to run, by its nox session (repeatable; default: all but the longest)",
+    )
+    parser.add_argument("--arch", type=option_values.arch, metavar="ARCH", help="leave out other architectures")
+    parser.add_argument(
+        "--shards",
+        type=_SHARDS,
+        metavar="N",
+        help="number of machines to share the work (default: one per architecture)",
+    )
+    parser.add_argument(
+        "--changed-since",
+        metavar="REV",
+        help="only cells that what has changed since a revision of git can affect, uncommitted changes included",
+    )
+    parser.add_argument(
+        "--format", choices=[form.value for form in Format], default="text", help="for whom to write it (default: text)"
+    )
+    parser.add_argument(
+        "--earlier",
+        action="append",
+        type=option_values.folder,
+        metavar="DIR",
+        help="a folder with earlier results, to balance shards by (repeatable; default: that of --results)",
+    )
+    parser.add_argument(
+        "--runner",
+        action="append",
+        default=[],
+        type=option_values.runner,
+        metavar="ARCH=LABEL",
+        help="the label or tag of the machines for an architecture (repeatable)",
+    )
+    parser.add_argument(
+        "--output", type=option_values.folder, metavar="FILE", help="write there; what --format github says is appended"
+    )
+    add_to(parser, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+
+
+def plan(asked: argparse.Namespace) -> int:
+    """Plan the jobs of a fleet and write the plan."""
+    rows, host, options = loading.load(), Arch.host(), Options.of(asked)
+    form = Format(asked.format)
+    group = "" if asked.cells else asked.group or default_group(rows, os.environ)
+    if asked.cells:
+        cells = tuple(dict.fromkeys(rows.cell(name, host) for name in asked.cells))
+    else:
+        cells = planning.cells_of(rows, group, host, asked.arch)
+    wanted = planning.Asked(
+        suites=planning.suites_of(asked.suite),
+        group=group,
+        shards=asked.shards,
+        options=options,
+        image_cache=os.environ.get(IMAGE_CACHE_VARIABLE, ""),
+        since=asked.changed_since or "",
+        runners=formats.runners(form) | dict(asked.runner),
+    )
+    reasons = None
+    if asked.changed_since:
+        change = revision.changes_since(asked.changed_since)
+        reasons = affected(cells, wanted.suites, rows, options, change)
+    made = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(asked.earlier or [options.results]), reasons)
+    _write(formats.render(made, form), asked.output, append=form is Format.GITHUB)
+    return 0
+
+
+def _write(text: str, file: Path | None, *, append: bool) -> None:
+    if file is None:
+        sys.stdout.write(text)
+        return
+    try:
+        with file.open("a" if append else "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as problem:
+        raise paths.refused(problem, "writing the plan failed", ResultsError) from problem

@@ -1,0 +1,132 @@
+"""A plan as text for a person, and as JSON for a program."""
+
+from enum import StrEnum
+import json
+
+from ci.fleet import github, gitlab, slurm
+from ci.fleet.model import Batch, FleetPlan, Job, Shard
+from ci.matrix.arch import Arch
+
+SCHEMA = 1
+_NAMED = 3
+"""As many reasons are shown; the JSON has all."""
+
+
+class Format(StrEnum):
+    """What a plan can be written as."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    SBATCH = "sbatch"
+
+
+def runners(form: Format) -> dict[Arch, str]:
+    """Return the machines of each architecture where nobody names others."""
+    return {Format.GITHUB: github.RUNNERS}.get(form) or {arch: arch.value for arch in Arch}
+
+
+def render(plan: FleetPlan, form: Format) -> str:
+    """Return the plan in a format, with a line break at its end.
+
+    :raises SelectionError: for a plan that the format can't hold.
+    """
+    match form:
+        case Format.TEXT:
+            return as_text(plan)
+        case Format.JSON:
+            return as_json(plan)
+        case Format.GITHUB:
+            return github.outputs(plan)
+        case Format.GITLAB:
+            return gitlab.pipeline(plan)
+        case Format.SBATCH:
+            return slurm.script(plan)
+
+
+def as_json(plan: FleetPlan) -> str:
+    """Return everything about a plan as JSON; docs/ci.md describes the keys."""
+    content = {
+        "schema": SCHEMA,
+        "run": plan.run,
+        "group": plan.group,
+        "suites": plan.suites,
+        "since": plan.since,
+        "image_cache": plan.image_cache,
+        "images": [_batch(batch, plan) for batch in plan.images],
+        "shards": [_shard(shard, plan) for shard in plan.shards],
+        "left_out": [{"id": out.cell.id, "reason": out.reason} for out in plan.left_out],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _batch(batch: Batch, plan: FleetPlan) -> dict[str, object]:
+    return {
+        "arch": batch.arch.value,
+        "runner": plan.runners[batch.arch],
+        "command": batch.command,
+        "arguments": batch.arguments,
+        "cells": [cell.id for cell in batch.cells],
+    }
+
+
+def _shard(shard: Shard, plan: FleetPlan) -> dict[str, object]:
+    jobs = [
+        {
+            "id": job.cell.id,
+            "suites": job.suites,
+            "seconds": round(job.seconds, 1),
+            "measured": job.measured,
+            "reasons": job.reasons,
+        }
+        for job in shard.jobs
+    ]
+    more = {"number": shard.number, "seconds": round(shard.seconds, 1), "cells": jobs}
+    return _batch(shard, plan) | more
+
+
+def as_text(plan: FleetPlan) -> str:
+    """Return a plan for people."""
+    of_group = f"of the group {plan.group}" if plan.group else "that were named"
+    lines = [f"run {plan.run}: {_count(len(plan.jobs), 'cell')} {of_group}, suites {', '.join(plan.suites)}"]
+    if plan.jobs:
+        lines.append(_basis(plan))
+    if plan.images:
+        lines += ["", f"images first, into {plan.image_cache}:"]
+        lines += [f"  {batch.arch}, {_count(len(batch.cells), 'cell')}: {batch.command}" for batch in plan.images]
+    for shard in plan.shards:
+        runner = plan.runners[shard.arch]
+        where = f"on {shard.arch}" + (f" ({runner})" if runner != shard.arch else "")
+        lines += ["", f"shard {shard.number} of {len(plan.shards)}, {where}, about {_span(shard.seconds)}:"]
+        lines += [line for job in shard.jobs for line in _job(job)]
+        lines.append(f"  $ {shard.command}")
+    if not plan.shards:
+        lines += ["", plan.nothing]
+    if plan.left_out:
+        lines += ["", "left out:", *(f"  {out.cell.id}: {out.reason}" for out in plan.left_out)]
+    return "\n".join(lines) + "\n"
+
+
+def _basis(plan: FleetPlan) -> str:
+    if plan.measured == len(plan.jobs):
+        return "balanced by the seconds of earlier results"
+    if plan.measured:
+        return f"balanced by earlier results of {plan.measured} cells; for the others the median is taken (marked ~)"
+    return "balanced by the number of suites: there are no earlier results of these cells"
+
+
+def _job(job: Job) -> list[str]:
+    shown = [f"      {reason}" for reason in job.reasons[:_NAMED]]
+    if more := len(job.reasons) - _NAMED:
+        shown += [f"      (and {more} more)"] if more > 0 else []
+    return [f"  {job.cell.id}  {'' if job.measured else '~'}{_span(job.seconds)}", *shown]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,58 @@
+"""A plan as the child pipeline of ci/gitlab-ci.yml. It is written as JSON, which is YAML, too."""
+
+import json
+import shlex
+
+from ci.fleet.model import Batch, FleetPlan
+
+_KEPT = "30 days"
+_BOOTSTRAP = "ci/bootstrap"
+
+
+def pipeline(plan: FleetPlan) -> str:
+    """Return the configuration of the child pipeline: images, shards, and the report of all of them."""
+    jobs: dict[str, object] = {}
+    for number, batch in enumerate(plan.images, start=1):
+        jobs[f"images {number}/{len(plan.images)}"] = _job(batch, plan, "images")
+    for shard in plan.shards:
+        kept = {"when": "always", "paths": ["results/"], "expire_in": _KEPT}
+        jobs[f"shard {shard.number}/{len(plan.shards)}"] = _job(shard, plan, "shards") | {"artifacts": kept}
+    jobs |= {"report": _report(plan)} if plan.shards else {"nothing to run": _nothing(plan)}
+    head = {
+        "stages": ["images", "shards", "report"],
+        # Said once more here: variables of the parent that were set by hand would come before those of its file.
+        "workflow": {"rules": [{"when": "always"}]},
+        "variables": {"PYXIS_MATRIX_RUN": plan.run},
+    }
+    return json.dumps(head | jobs, indent=2) + "\n"
+
+
+def _job(batch: Batch, plan: FleetPlan, stage: str) -> dict[str, object]:
+    return {"stage": stage, "tags": [plan.runners[batch.arch]], "script": [f"{_BOOTSTRAP} {batch.command}"]}
+
+
+def _report(plan: FleetPlan) -> dict[str, object]:
+    """Return the job that makes one report of what all shards came to, also where some of them failed."""
+    return {
+        "stage": "report",
+        "tags": [plan.runners[plan.shards[0].arch]],
+        "when": "always",
+        # The report that lies in the cache is the one before: it has the history, and what has changed since is told.
+        "cache": {"key": "report-$CI_COMMIT_REF_SLUG", "paths": ["results/report/"]},
+        "script": [f"{_BOOTSTRAP} nox -s report"],
+        "artifacts": {
+            "when": "always",
+            "paths": ["results/report/"],
+            "reports": {"junit": "results/report/junit.xml"},
+            "expose_as": "compatibility report",
+            "expire_in": _KEPT,
+        },
+    }
+
+
+def _nothing(plan: FleetPlan) -> dict[str, object]:
+    return {
+        "stage": "report",
+        "tags": list(plan.runners.values())[:1],
+        "script": [f"echo {shlex.quote(plan.nothing)}"],
+    }

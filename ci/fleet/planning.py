@@ -1,0 +1,144 @@
+"""Makes the plan of a fleet from cells, suites and what earlier results say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ci.environment.plan import plan_environment
+from ci.errors import SelectionError
+from ci.fleet.balancing import Expectation, Seconds, balance
+from ci.fleet.model import Batch, FleetPlan, Job, LeftOut, Shard
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell
+from ci.matrix.model import Matrix
+from ci.matrix.suites import SUITES, Suite, suite
+from ci.options import Options, Scope
+
+_HANDED_ON = (Scope.IMAGES, Scope.CLUSTER)
+Reasons = Mapping[str, tuple[str, ...]]
+"""By cell id, why a change can affect it; a cell that it can't affect is not in here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person or a CI job asks for."""
+
+    suites: tuple[Suite, ...]
+    group: str = ""
+    shards: int | None = None
+    """None: one per architecture."""
+    options: Options
+    image_cache: str = ""
+    since: str = ""
+    runners: Mapping[Arch, str] = field(default_factory=dict)
+
+
+def cells_of(matrix: Matrix, group: str, host: Arch, arch: Arch | None = None) -> tuple[Cell, ...]:
+    """Return all cells of a group, legacy ones too.
+
+    :param arch: leaves out the cells of other architectures.
+    :raises SelectionError: for an unknown group, and where no cell is left.
+    """
+    name = matrix.group(group).name
+    found = tuple(cell for cell in matrix.all_cells(host) if name in cell.groups and arch in (None, cell.arch))
+    if not found:
+        raise SelectionError(
+            f"the group {name!r} has no cell" + (f" for {arch}" if arch else ""),
+            where=str(matrix.path),
+            next_step=f"nox -s ci -- cells --group {name} lists its cells",
+        )
+    return found
+
+
+def suites_of(names: Sequence[str]) -> tuple[Suite, ...]:
+    """Return the suites of these names, in the order in which a cell runs them; for no name, those of every group.
+
+    :raises SelectionError: for an unknown name.
+    """
+    wanted = [suite(name) for name in names] or [it for it in SUITES.values() if it.default]
+    return tuple(it for it in SUITES.values() if it in wanted)
+
+
+def plan_fleet(
+    cells: Sequence[Cell], matrix: Matrix, asked: Asked, earlier: Seconds, reasons: Reasons | None = None
+) -> FleetPlan:
+    """Plan the jobs for these cells.
+
+    :param earlier: seconds of earlier results.
+    :param reasons: given, only these cells get a job.
+    :raises SelectionError: where a number of shards is impossible, or no suite runs on any cell.
+    """
+    fitting = {cell: _fitting(cell, matrix, asked) for cell in cells}
+    runnable = [cell for cell in cells if fitting[cell]]
+    left_out = [LeftOut(cell=cell, reason=_why_no_suite(cell, matrix, asked)) for cell in cells if cell not in runnable]
+    if not runnable:
+        raise SelectionError(
+            "none of these suites runs on any of these cells",
+            why="; ".join(dict.fromkeys(out.reason for out in left_out)),
+            next_step="name other suites with --suite, or other cells",
+        )
+    if reasons is not None:
+        left_out += [
+            LeftOut(cell=cell, reason=f"nothing that it is made of has changed since {asked.since}")
+            for cell in runnable
+            if cell.id not in reasons
+        ]
+        runnable = [cell for cell in runnable if cell.id in reasons]
+    expect = Expectation(earlier)
+    jobs = [expect.job(cell, fitting[cell], (reasons or {}).get(cell.id, ())) for cell in runnable]
+    return FleetPlan(
+        run=asked.options.run,
+        group=asked.group,
+        suites=tuple(suite.name for suite in asked.suites if any(suite.name in job.suites for job in jobs)),
+        shards=_shards(jobs, asked, shrunk=reasons is not None),
+        images=_images(runnable, matrix, asked) if asked.image_cache else (),
+        image_cache=asked.image_cache,
+        since=asked.since,
+        left_out=tuple(left_out),
+        runners=asked.runners,
+    )
+
+
+def _fitting(cell: Cell, matrix: Matrix, asked: Asked) -> tuple[str, ...]:
+    return tuple(suite.name for suite in asked.suites if not suite.unfit(cell, matrix.subject))
+
+
+def _why_no_suite(cell: Cell, matrix: Matrix, asked: Asked) -> str:
+    return "; ".join(f"{suite.name}: {suite.unfit(cell, matrix.subject)}" for suite in asked.suites)
+
+
+def _shards(jobs: Sequence[Job], asked: Asked, *, shrunk: bool) -> tuple[Shard, ...]:
+    if not jobs:
+        return ()
+    arches = len({job.cell.arch for job in jobs})
+    wanted = arches if asked.shards is None else asked.shards
+    # Nobody knows beforehand how many cells a change affects.
+    wanted = min(wanted, len(jobs)) if shrunk else wanted
+    return tuple(
+        Shard(
+            arch=its[0].cell.arch,
+            session="matrix",
+            cells=tuple(job.cell for job in its),
+            options=_arguments(its, asked),
+            number=number,
+            jobs=its,
+        )
+        for number, its in enumerate(balance(jobs, wanted), start=1)
+    )
+
+
+def _arguments(jobs: Sequence[Job], asked: Asked) -> tuple[str, ...]:
+    """Return the options of a shard: the suites that any of its cells runs, and what was asked for beside them."""
+    needed = {name for job in jobs for name in job.suites}
+    named = (word for suite in asked.suites if suite.name in needed for word in ("--suite", suite.name))
+    return (*named, *asked.options.words(*_HANDED_ON))
+
+
+def _images(cells: Sequence[Cell], matrix: Matrix, asked: Asked) -> tuple[Batch, ...]:
+    """Return one job per Slurm: the cells that share its image, so that no two machines build it."""
+    by_slurm: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_slurm.setdefault(plan_environment(cell, matrix, asked.options).images.slurm.name, []).append(cell)
+    options = tuple(asked.options.words(Scope.IMAGES))
+    return tuple(
+        Batch(arch=its[0].arch, session="images", cells=tuple(its), options=options) for its in by_slurm.values()
+    )

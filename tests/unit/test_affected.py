@@ -1,0 +1,198 @@
+"""Which cells a change can affect: from the names of files, and from two matrices."""
+
+from collections.abc import Callable
+
+import pytest
+
+from ci.errors import MatrixError
+from ci.fleet.affected import MATRIX, PINS, Change, affected
+from ci.fleet.planning import suites_of
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Matrix
+from ci.matrix.suites import SUITES
+from ci.options import Options
+from ci.paths import CONTAINERS
+from tests.unit.conftest import SECTIONS, MatrixLoader
+
+ALL = {"nvidia", "embedded", "legacy"}
+CONTAINERS_ONLY = {"nvidia", "embedded"}
+Asker = Callable[..., dict[str, tuple[str, ...]]]
+
+
+@pytest.fixture
+def rows() -> Matrix:
+    return loading.load()
+
+
+def cells(matrix: Matrix) -> tuple[Cell, ...]:
+    return tuple(cell for cell in matrix.all_cells(Arch.AMD64) if cell.arch is Arch.AMD64)
+
+
+def runtimes(matrix: Matrix, *files: str, suites: tuple[str, ...] = (), options: Options | None = None) -> set[str]:
+    """Return the runtimes of the cells that a change of files can affect; always all of their cells, or none."""
+    change = Change(since="main", files=files)
+    wanted = suites_of(suites or tuple(SUITES))
+    found = affected(cells(matrix), wanted, matrix, options or Options(run="r"), change)
+    whole = {runtime: {cell.id for cell in cells(matrix) if cell.runtime is runtime} for runtime in Runtime}
+    for runtime, ids in whole.items():
+        assert not ids & found.keys() or ids <= found.keys(), runtime
+    return {runtime.value for runtime, ids in whole.items() if ids & found.keys()}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("docs/ci.md", set()),
+        ("docs/report.png", set()),
+        ("README.md", set()),
+        ("LICENSE", set()),
+        ("tests/unit/test_fleet.py", set()),
+        ("tests/component/weather.py", set()),
+        ("tests/mutations/plugins/killed.py", set()),
+        ("containers/embedded/enroot", {"embedded"}),
+        ("containers/embedded/README.md", {"embedded"}),  # a suite compares it with what the cell does
+        ("containers/slurm-pyxis-integration/install-pyxis.sh", CONTAINERS_ONLY),
+        ("containers/slurm-pyxis-integration/slurm.conf", CONTAINERS_ONLY),  # rendered for embedded cells, too
+        ("containers/slurm-integration/slurm.conf", ALL),
+        ("containers/job/Containerfile", CONTAINERS_ONLY),
+        ("containers/registry/config.yml", CONTAINERS_ONLY),
+        ("containers/base/mmdebstrap.conf", ALL),
+        ("containers/shared/apt-install", ALL),
+        ("containers/slurmdbd/Containerfile", set()),  # no cell has accounting unless asked
+        ("tests/integration/registry/tls.py", CONTAINERS_ONLY),
+        ("tests/integration/upstream/hub.py", {"nvidia"}),
+        ("tests/integration/test_legacy_jobs.py", {"legacy"}),
+        ("tests/integration/conftest_container_packaging.py", CONTAINERS_ONLY),
+        ("tests/integration/conftest.py", ALL),
+        ("tests/support/enroot.py", ALL),
+        ("tests/conftest.py", ALL),
+        ("ci/errors.py", ALL),
+        ("ci/README.md", ALL),
+        ("noxfile.py", ALL),
+        ("pyproject.toml", ALL),
+        (".github/workflows/ci.yml", ALL),
+        ("something/new", ALL),
+    ],
+)
+def test_a_file_affects_what_is_made_of_it(rows: Matrix, name: str, expected: set[str]) -> None:
+    assert runtimes(rows, name) == expected
+
+
+def test_every_folder_of_containers_affects_some_cell(rows: Matrix) -> None:
+    options = Options(run="r", accounting=True)
+    folders = [it.name for it in CONTAINERS.iterdir() if it.is_dir()]
+    change = [Change(since="main", files=(f"containers/{name}/x",)) for name in folders]
+    found = [affected(cells(rows), suites_of(tuple(SUITES)), rows, options, it) for it in change]
+    assert [name for name, ids in zip(folders, found, strict=True) if not ids] == []
+
+
+def test_what_only_other_suites_are_made_of_does_not_count(rows: Matrix) -> None:
+    name = "tests/integration/registry/tls.py"
+    assert runtimes(rows, name, suites=("pyxis_basic",)) == set()
+    assert runtimes(rows, name, suites=("pyxis_basic", "registry")) == CONTAINERS_ONLY
+    shared = "tests/integration/conftest_container_packaging.py"
+    assert runtimes(rows, shared, suites=("registry",)) == CONTAINERS_ONLY
+
+
+def test_what_an_option_brings_in_counts(rows: Matrix) -> None:
+    assert runtimes(rows, "containers/slurmdbd/Containerfile", options=Options(run="r", accounting=True)) == ALL
+
+
+def test_each_reason_is_named(rows: Matrix) -> None:
+    change = Change(since="main", files=("containers/embedded/enroot", "docs/ci.md", "tests/integration/registry/x.py"))
+    found = affected(cells(rows), suites_of([]), rows, Options(run="r"), change)
+    (embedded, *_) = (cell for cell in cells(rows) if cell.runtime is Runtime.EMBEDDED)
+    assert found[embedded.id] == (
+        "containers/embedded/enroot goes into its image or its configuration",
+        "tests/integration/registry/x.py is part of the suite registry",
+    )
+
+
+# -- two matrices ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reasons(load_matrix: MatrixLoader) -> Callable[..., dict[str, set[str]]]:
+    """Return a function that compares two matrices: it returns the runtimes and versions that each reason is for."""
+
+    def compared(after: dict[str, str], before: dict[str, str] | None = None) -> dict[str, set[str]]:
+        old, new = load_matrix(**(before or {})), load_matrix(**after)
+        change = Change(since="main", files=(MATRIX,), before=old)
+        found = affected(cells(new), suites_of(tuple(SUITES)), new, Options(run="r"), change)
+        by_reason: dict[str, set[str]] = {}
+        for name, its in found.items():
+            for reason in its:
+                by_reason.setdefault(reason.removeprefix(f"{MATRIX}: "), set()).add(name)
+        return by_reason
+
+    return compared
+
+
+def test_the_same_matrix_affects_nothing(reasons: Callable[..., dict[str, set[str]]]) -> None:
+    commented = SECTIONS["pyxis"] + " # the newest"
+    regrouped = SECTIONS["groups"] + '\n[groups.more]\ncells = [{ runtime = "embedded" }]'
+    assert reasons({"pyxis": commented, "groups": regrouped}) == {}
+
+
+def test_a_new_row_affects_its_cells_only(reasons: Callable[..., dict[str, set[str]]]) -> None:
+    found = reasons({"pyxis": SECTIONS["pyxis"] + '\n[[pyxis]]\nversion = "0.25.0"'})
+    assert found.keys() == {"the cell is new"}
+    assert len(found["the cell is new"]) == 4
+    assert all("pyxis0.25.0" in name for name in found["the cell is new"])
+
+
+def test_a_row_that_is_different_affects_its_cells_only(reasons: Callable[..., dict[str, set[str]]]) -> None:
+    first, second = SECTIONS["slurm"].split("\n[[slurm]]\n")
+    found = reasons({"slurm": f"{first}\naccounting = true\n[[slurm]]\n{second}"})
+    assert found.keys() == {"its rows are different"}
+    assert len(found["its rows are different"]) == 6
+    assert all("slurm22.05" in name for name in found["its rows are different"])
+
+
+FAILURE = '[[known-failure]]\ntests = ["test_x"]\npyxis = "0.24.0"\nsays = "{says}"\nreason = "{reason}"'
+
+
+def test_a_known_failure_affects_the_cells_that_it_is_about(reasons: Callable[..., dict[str, set[str]]]) -> None:
+    one = {"extra": FAILURE.format(says="a", reason="b")}
+    for before, after in (({}, one), (one, {}), (one, {"extra": FAILURE.format(says="other", reason="b")})):
+        found = reasons(after, before)
+        assert found.keys() == {"its known failures are different"}
+        assert all("pyxis0.24.0" in name for name in found["its known failures are different"])
+    assert reasons({"extra": FAILURE.format(says="a", reason="in other words")}, one) == {}
+
+
+@pytest.mark.parametrize(
+    ("section", "text", "reason"),
+    [
+        ("subject", '[subject]\nrequirement = "slurm-sdk==0.4.7"', "the subject is different"),
+        ("defaults", '[defaults]\ngroup = "smoke"\nnodes = 2', "the number of nodes is different"),
+        ("extra", '[suite-environment]\nhost = "H"', "the suites' environment is different"),
+    ],
+)
+def test_what_all_cells_share_affects_all(
+    reasons: Callable[..., dict[str, set[str]]], section: str, text: str, reason: str
+) -> None:
+    found = reasons({section: text})
+    assert found.keys() == {reason}
+    assert len(found[reason]) == 12
+
+
+def test_a_matrix_that_can_not_be_compared_affects_all(rows: Matrix) -> None:
+    change = Change(since="main", files=(MATRIX,), before=MatrixError("broken"))
+    found = affected(cells(rows), suites_of(tuple(SUITES)), rows, Options(run="r"), change)
+    assert len(found) == len(cells(rows))
+    assert set(found.values()) == {("matrix.toml can't be compared with that of main",)}
+
+
+def test_a_pin_affects_the_cells_that_use_it(rows: Matrix) -> None:
+    def ids(*pins: str) -> set[str]:
+        change = Change(since="main", files=(PINS,), pins=frozenset(pins))
+        return set(affected(cells(rows), suites_of(tuple(SUITES)), rows, Options(run="r"), change))
+
+    real = next(cell for cell in cells(rows) if cell.runtime is Runtime.NVIDIA)
+    found = ids(f"NVIDIA/pyxis/archive/refs/tags/v{real.pyxis}.tar.gz")
+    assert found == {cell.id for cell in cells(rows) if cell.pyxis == real.pyxis}
+    assert ids("registry:2") == {cell.id for cell in cells(rows) if cell.runtime is not Runtime.LEGACY}
+    assert ids() == set()

@@ -1,0 +1,68 @@
+"""The files of CI services: they call nox and hold nothing else, least of all a copy of the matrix."""
+
+import argparse
+from pathlib import Path
+import re
+
+import pytest
+
+from ci.cli.main import parser
+from ci.matrix import loading
+from ci.matrix.suites import SUITES
+
+ROOT = Path(__file__).resolve().parents[2]
+GITHUB = ROOT / ".github/workflows/ci.yml"
+GITLAB = ROOT / "ci/gitlab-ci.yml"
+each_file = pytest.mark.parametrize("file", [GITHUB, GITLAB], ids=lambda file: file.name)
+
+BESIDE_NOX = {".ci/run", ".github/machine", 'cat results/report/compat.md >> "$GITHUB_STEP_SUMMARY"', "exit 1"}
+VARIABLES = re.compile(r"\$\{\{.*?\}\}|\"?\$\w+\"?")
+
+
+def text_of(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def commands(file: Path) -> list[str]:
+    """Return the lines that a shell gets."""
+    of_steps = re.findall(r"^      [- ] run: (.*)$", text_of(file), re.MULTILINE)
+    return of_steps or re.findall(r"^    - (?!if: )(.*)$", text_of(file), re.MULTILINE)
+
+
+@each_file
+def test_a_file_calls_nox_and_nothing_else(file: Path) -> None:
+    found = commands(file)
+    assert any(" nox -s plan " in command for command in found)
+    assert [it for it in found if not it.startswith("ci/bootstrap nox -s ") and it not in BESIDE_NOX] == []
+
+
+@each_file
+def test_the_options_that_it_gives_to_the_plan_are_understood(file: Path) -> None:
+    given = [re.split(r" nox -s plan -- ", command)[1] for command in commands(file) if " nox -s plan " in command]
+    given += re.findall(r"['\"](--group .*?)['\"]", text_of(file))
+    assert len(given) > 1
+    for options in given:
+        words = VARIABLES.sub("", re.sub(r"(--output) \S+", r"\1 file", options)).split()
+        asked = parser().parse_args(["plan", *words], argparse.Namespace())
+        assert asked.group is None or loading.load().group(asked.group)
+        assert set(asked.suite) <= SUITES.keys()
+
+
+@each_file
+def test_no_cell_is_named(file: Path) -> None:
+    versions = {str(version) for cell in loading.load().all_cells(None) for version in (cell.enroot, cell.pyxis)}
+    assert re.findall(r"slurm\d", text_of(file)) == []
+    assert [version for version in versions - {"None"} if version in text_of(file)] == []
+
+
+def test_every_action_is_pinned_by_commit_with_its_version_beside_it() -> None:
+    used = re.findall(r"uses: (.*)$", text_of(GITHUB), re.MULTILINE)
+    assert used
+    assert [it for it in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", it)] == []
+
+
+def test_one_job_stands_for_all() -> None:
+    jobs = re.findall(r"^  ([\w-]+):$", text_of(GITHUB).partition("\njobs:\n")[2], re.MULTILINE)
+    needed = re.search(r"name: all green\n.*\n    needs: \[(.*)\]", text_of(GITHUB))
+    assert needed
+    assert set(needed[1].split(", ")) == set(jobs) - {"all-green"}
