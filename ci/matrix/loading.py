@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 import re
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,16 @@ def load(path: Path = DEFAULT_PATH) -> Matrix:
 
     :raises MatrixError: with all faults: file, line if known, key path, and what to write instead.
     """
+    try:
+        state = path.stat()
+    except OSError:
+        return _loaded(path, 0, 0)  # reading it says what is wrong
+    return _loaded(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _loaded(path: Path, _changed: int, _size: int) -> Matrix:
+    """Read a file once for as long as it stays the same; a matrix is frozen, so all can share it."""
     values, text = read_toml(path)
     faults = Faults(path=path, text=text)
     if not values:
