@@ -83,7 +83,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(tags=["project"])
 def types(session: nox.Session) -> None:
     """Check types (mypy, strict)."""
-    run(session, venv_with(session, *DEVELOPMENT), "mypy")
+    run(session, venv_with(session, *DEVELOPMENT, "browser"), "mypy")
 
 
 @nox.session(tags=["project"])
@@ -96,6 +96,13 @@ def tests(session: nox.Session) -> None:
 def component(session: nox.Session) -> None:
     """Run the component tests: real programs and a real container engine, no real enroot and Pyxis."""
     run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
+
+
+@nox.session(default=False)
+def page(session: nox.Session) -> None:
+    """Test the page of a report in a real browser (Chromium; `apt-get install chromium`)."""
+    venv = venv_with(session, "run", "test", "browser", subject=False)
+    run(session, venv, "pytest", "tests/browser", *session.posargs)
 
 
 @nox.session(default=False)

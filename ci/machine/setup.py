@@ -19,7 +19,7 @@ from ci.engine.distribution import Distro
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine, find_engine, read_text
 from ci.errors import EngineError
 from ci.machine import taking, venv
-from ci.machine.steps import Facts, SetupStep, StepKind, needs_engine, plan
+from ci.machine.steps import Facts, SetupStep, StepKind, needs_browser, needs_engine, plan, plan_browser
 from ci.machine.taking import one_at_a_time, reported, say
 
 _DAEMON_LOG = Path("/var/log/pyxis-matrix-dockerd.log")
@@ -49,6 +49,12 @@ def run(arguments: list[str]) -> int:
     if needs_engine(command):
         with reported(), one_at_a_time(waiting=not options.dry_run):
             engine = prepare(env, dry_run=options.dry_run).engine
+    if needs_browser(command):
+        with reported(), one_at_a_time(waiting=not options.dry_run):
+            for step in plan_browser(Distro.of_this_machine(), root=os.geteuid() == 0, path=env["PATH"]):
+                say(f"{'would ' if options.dry_run else ''}{step}")
+                if not options.dry_run:
+                    _take(step, env)
     if options.dry_run:
         if command:
             say(f"would run: {shlex.join(command)}")

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 import shlex
+import shutil
 
 from ci.engine.distribution import Distro
 from ci.errors import EngineError, EngineMissingError
 
-_WITHOUT_ENGINE = {"lint", "types", "tests", "plan", "report"}
-"""Sessions of the noxfile that need nothing but Python."""
+_WITHOUT_ENGINE = {"lint", "types", "tests", "plan", "report", "page"}
+"""Sessions of the noxfile that need nothing but Python, and one of them a browser."""
+_WITH_BROWSER = {"page"}
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")
 
@@ -81,6 +84,22 @@ def needs_engine(command: Sequence[str]) -> bool:
     arguments = list(command[1 : command.index("--")] if "--" in command else command[1:])
     sessions = arguments[1:] if arguments[:1] in (["-s"], ["--session"], ["--sessions"]) else arguments
     return not _WITHOUT_ENGINE.issuperset(sessions)
+
+
+def needs_browser(command: Sequence[str]) -> bool:
+    """Tell whether a command tests in a browser."""
+    own = command[: command.index("--")] if "--" in command else command
+    return bool(own) and Path(own[0]).name == "nox" and not _WITH_BROWSER.isdisjoint(own)
+
+
+def plan_browser(distro: Distro, *, root: bool, path: str) -> list[SetupStep]:
+    """Return the steps that supply a browser; none where there is one, or where only a person can get one.
+
+    Ubuntu's package of this name is a stand-in for a snap, which the tests can't steer; the session says what to do.
+    """
+    if not root or distro.id != "debian" or any(shutil.which(name, path=path) for name in _BROWSERS):
+        return []
+    return install(("chromium",), distro)
 
 
 def plan(facts: Facts) -> list[SetupStep]:

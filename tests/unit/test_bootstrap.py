@@ -62,6 +62,8 @@ TO_MAKE = replace(MADE, ready=False)
         ("nox -s lint types tests", False),
         ("nox -s plan -- --group edges", False),
         ("/x/bin/nox --session lint -- -x pyxis_basic", False),
+        ("nox -s report -- --open", False),
+        ("nox -s page", False),
         ("nox -s tests component", True),
         ("nox -s pyxis_basic", True),
         ("nox -t smoke -s pyxis_basic", True),

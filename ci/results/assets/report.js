@@ -316,7 +316,7 @@ function history_(suite) {
   const told = [...counts].map(([state, number]) => `${number} ${state}`).join(", ");
   return el("div", "", el("h4", "", `The last ${past.length} times: ${told}`),
     svg("svg", { class: "bars", role: "img", "aria-label": `Seconds of the last ${past.length} times; ${told}`, width: past.length * wide, height: 36 }, ...bars),
-    lazy("each of them", () => [table(["Run", "Begun, UTC", "", "Seconds", "Fingerprint"], suite.history.map(([run, moment, state, took, print, reused]) => [
+    lazy("each of them", () => [table(["Run", "Begun, UTC", "State", "Seconds", "Fingerprint"], suite.history.map(([run, moment, state, took, print, reused]) => [
       el("code", "", shared.runs[run]), day(moment * 1000), el("span", `t-${index.states[state][1]}`, `${index.states[state][2]} ${index.states[state][0]}${reused ? ` from ${reused}` : ""}`),
       took.toFixed(1), el("code", "", shared.fingerprints[print].slice(0, 12))]))]));
 }
