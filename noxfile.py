@@ -106,6 +106,13 @@ def page(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def scale(session: nox.Session) -> None:
+    """Measure how the report grows, with synthetic results (`-- 50 500 5000`; --without-browser)."""
+    venv = venv_with(session, "run", "test", "browser", subject=False)
+    run(session, venv, "python", "-m", "tests.scale", *session.posargs)
+
+
+@nox.session(default=False)
 def mutations(session: nox.Session) -> None:
     """Break product and cluster on purpose, and show which suite turns red (`-- CELL`, `-- --only NAME`)."""
     refuse_another_subject(session, "pyxis_basic")

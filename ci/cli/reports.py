@@ -2,25 +2,30 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 import os
 from pathlib import Path
 import sys
+import time
+import webbrowser
 
-from ci import paths
+from ci import option_values, paths
 from ci.errors import MatrixError, ResultsError
 from ci.matrix import loading
 from ci.matrix.model import Matrix
-from ci.results import compat, finding, markdown, page, report, store, writing
+from ci.results import compat, finding, markdown, page, report, serving, store, writing
 from ci.results.compat import Compat
 from ci.results.history import DEFAULT_LENGTH
 from ci.results.merging import Merged
 from ci.results.report import Format
 from ci.results.words import sentence
 from ci.results.writing import Asked
-from ci.terminal import console
+from ci.terminal import console, signals
 
 FOLDER = "report"
 """Within the folder of results: where a report goes unless ``--output`` says otherwise."""
+
+_POLL_S = 1.0
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -47,18 +52,25 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument(
         "--history",
-        type=int,
+        type=option_values.whole(1, None, "a number of outcomes"),
         default=DEFAULT_LENGTH,
         metavar="N",
         help=f"keep N outcomes of each suite on each cell (default: {DEFAULT_LENGTH})",
     )
+    files.add_argument("--open", action="store_true", help="show the page in the browser")
+    files.add_argument("--serve", action="store_true", help="serve it on loopback, and follow runs as they go")
+    files.add_argument(
+        "--port", type=option_values.port, default=0, metavar="PORT", help="of --serve (default: a free one)"
+    )
 
 
 def show(asked: argparse.Namespace) -> int:
-    """Print a report, or write one into a folder."""
+    """Print a report, or write one into a folder, and show or serve it."""
     results = paths.results_dir()
-    if asked.output:
-        return _write(asked, finding.places(asked.results or [str(results)], results))
+    if asked.output or asked.open or asked.serve:
+        folder = paths.make_directory((asked.output or results / FOLDER).absolute()).resolve()
+        roots = finding.places(asked.results or [str(results)], results)
+        return _serve(asked, roots, folder) if asked.serve else _write(asked, roots, folder)
     roots = finding.places(asked.results, results) if asked.results else (store.latest_run(results),)
     format_ = Format(asked.format)
     if format_ is Format.TEXT:
@@ -77,18 +89,14 @@ def show(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _write(asked: argparse.Namespace, roots: Sequence[Path]) -> int:
-    folder = paths.make_directory(asked.output.absolute()).resolve()
-    previous = _given(asked.previous)
-    if previous is None:
-        previous, problem = writing.previous(folder)
-        if problem:
-            console.warn(str(problem))
-    merged = writing.merge(_asked(asked, roots, folder, previous))
+def _write(asked: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
+    merged = writing.merge(_asked(asked, roots, folder, _previous(asked, folder)))
     writing.write(merged, folder)
-    console.say(f"{sentence(merged.compat.verdicts)}")
+    console.say(sentence(merged.compat.verdicts))
     console.say(f"report: {folder / writing.PAGE_FILE}")
     _warn(merged)
+    if asked.open:
+        _open((folder / writing.PAGE_FILE).as_uri())
     if problems := merged.compat.problems:
         raise ResultsError(
             f"{len(problems)} of the results could not be read; the report has all the others",
@@ -98,8 +106,50 @@ def _write(asked: argparse.Namespace, roots: Sequence[Path]) -> int:
     return 0
 
 
+def _serve(asked: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
+    """Serve the report, and make it anew whenever results have changed, until Ctrl-C; that is no failure."""
+    what = replace(_asked(asked, roots, folder, _previous(asked, folder)), may_be_empty=True)
+    served = serving.served_from(roots, folder)
+    _refresh(what, served)
+    try:
+        with serving.serving(served, asked.port) as address:
+            console.say(f"serving {address}")
+            console.say("Ctrl-C ends it")
+            if asked.open:
+                _open(address)
+            while True:
+                time.sleep(_POLL_S)
+                _refresh(what, served)
+    except signals.Interrupted:
+        return 0
+
+
+def _refresh(what: Asked, served: serving.Served) -> None:
+    state = finding.signature(what.roots)
+    if state == served.state:
+        return
+    merged = writing.merge(what)
+    if merged.compat.cells:
+        writing.write(merged, served.folder)
+    served.show(merged.compat, page.as_html(merged, live=state), state)
+
+
+def _open(address: str) -> None:
+    if not webbrowser.open(address):
+        console.warn(f"no browser was found to open; open this yourself: {address}")
+
+
+def _previous(asked: argparse.Namespace, folder: Path) -> Compat | None:
+    if asked.previous:
+        return _given(asked.previous)
+    found, problem = writing.previous(folder)
+    if problem:
+        console.warn(str(problem))
+    return found
+
+
 def _asked(asked: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> Asked:
-    return Asked(roots=roots, base=base, previous=previous, rows=_rows(), length=max(asked.history, 1))
+    return Asked(roots=roots, base=base, previous=previous, rows=_rows(), length=asked.history)
 
 
 def _given(path: Path | None) -> Compat | None:

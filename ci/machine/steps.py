@@ -14,9 +14,9 @@ import shutil
 from ci.engine.distribution import Distro
 from ci.errors import EngineError, EngineMissingError
 
-_WITHOUT_ENGINE = {"lint", "types", "tests", "plan", "report", "page"}
-"""Sessions of the noxfile that need nothing but Python, and one of them a browser."""
-_WITH_BROWSER = {"page"}
+_WITHOUT_ENGINE = {"lint", "types", "tests", "plan", "report", "page", "scale"}
+"""Sessions of the noxfile that need nothing but Python, some of them a browser, too."""
+_WITH_BROWSER = {"page", "scale"}
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")

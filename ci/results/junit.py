@@ -4,11 +4,11 @@ It is made of the results. The files that pytest wrote are not read: they may be
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 import re
-from typing import IO
-from xml.sax.saxutils import XMLGenerator
+from xml.sax.saxutils import escape, quoteattr
 
 from ci.results import files
 from ci.results.compat import RED, CellReport, Compat, State, SuiteReport, TestReport
@@ -35,92 +35,71 @@ _OF_STATES = {
 
 
 def write(merged: Merged, path: Path) -> None:
-    """Write the file, piece by piece.
+    """Write the file, suite by suite.
 
     :raises ResultsError: if that fails; ``DiskFullError`` if there is no room.
     """
     with files.replaced(path, "the JUnit file") as file:
-        _Writer(file).all(merged)
-
-
-class _Writer:
-    def __init__(self, file: IO[bytes]) -> None:
-        self._xml = XMLGenerator(file, "utf-8", short_empty_elements=True)
-
-    def all(self, merged: Merged) -> None:
-        self._xml.startDocument()
-        self._start("testsuites", {"name": "pyxis-matrix", **_totals(merged.compat)})
+        file.write(b'<?xml version="1.0" encoding="utf-8"?>\n')
+        file.write(f"<testsuites{_attributes(name='pyxis-matrix', **_totals(merged.compat))}>\n".encode())
         for cell, suite in merged.compat.results():
-            self._suite(cell, suite, merged.passed[cell.id, suite.suite])
-        self._end("testsuites")
-        self._xml.endDocument()
+            lines = _suite(cell, suite, merged.passed[cell.id, suite.suite])
+            file.write("".join(f"{line}\n" for line in lines).encode())
+        file.write(b"</testsuites>\n")
 
-    def _suite(self, cell: CellReport, suite: SuiteReport, passed: Passed) -> None:
-        cases = _cases(suite)
-        counts = Counter(_ELEMENTS.get(case.outcome, "") for case in cases)
-        self._start(
-            "testsuite",
-            {
-                "name": f"{cell.id}.{suite.suite}",
-                "tests": str(len(cases) + len(passed.names)),
-                "failures": str(counts["failure"]),
-                "errors": str(counts["error"]),
-                "skipped": str(counts["skipped"]),
-                "time": f"{suite.seconds:.3f}",
-                "timestamp": suite.started.isoformat(),
-            },
-        )
-        self._properties(cell, suite)
-        group = f"{cell.id}.{suite.suite}"
-        for name, seconds in zip(passed.names, passed.seconds, strict=True):
-            self._start("testcase", {"classname": group, "name": name, "time": f"{seconds:.3f}"})
-            self._end("testcase")
-        for case in cases:
-            self._case(group, case)
-        self._end("testsuite")
 
-    def _properties(self, cell: CellReport, suite: SuiteReport) -> None:
-        values = {
-            "cell": cell.id,
-            "suite": suite.suite,
-            "runtime": cell.runtime,
-            "run": suite.run,
-            "outcome": suite.outcome.value,
-            "again": suite.again,
-            "reused_from": suite.reused_from,
-            **{f"observed {name}": version for name, version in suite.versions.items()},
-        }
-        self._start("properties", {})
-        for name, value in values.items():
-            if value:
-                self._start("property", {"name": name, "value": value})
-                self._end("property")
-        self._end("properties")
+def _suite(cell: CellReport, suite: SuiteReport, passed: Passed) -> Iterator[str]:
+    cases = _cases(suite)
+    counts = Counter(_ELEMENTS.get(case.outcome, "") for case in cases)
+    name = f"{cell.id}.{suite.suite}"
+    about = _attributes(
+        name=name,
+        tests=len(cases) + len(passed.names),
+        failures=counts["failure"],
+        errors=counts["error"],
+        skipped=counts["skipped"],
+        time=f"{suite.seconds:.3f}",
+        timestamp=suite.started.isoformat(),
+    )
+    yield f"<testsuite{about}>"
+    yield from _properties(cell, suite)
+    group = _attributes(classname=name)
+    for test, seconds in zip(passed.names, passed.seconds, strict=True):
+        yield f'<testcase{group} name={_quoted(test)} time="{seconds:.3f}"/>'
+    for case in cases:
+        yield from _case(group, case)
+    yield "</testsuite>"
 
-    def _case(self, group: str, case: TestReport) -> None:
-        self._start("testcase", {"classname": group, "name": case.name, "time": f"{case.seconds:.3f}"})
-        if element := _ELEMENTS.get(case.outcome):
-            first = next(iter(case.message.splitlines()), "")
-            known = {"type": "known failure"} if case.outcome is TestState.XFAILED else {}
-            self._start(element, {"message": first or case.outcome.value, **known})
-            self._text(case.message)
-            self._end(element)
-        if case.reruns:
-            self._start("system-out", {})
-            again = f"after {case.reruns} reruns" if case.reruns > 1 else "after 1 rerun"
-            self._text(f"{case.outcome} {again}" + (f"; before, it failed: {case.message}" if case.message else ""))
-            self._end("system-out")
-        self._end("testcase")
 
-    def _start(self, name: str, attributes: Mapping[str, str]) -> None:
-        plain = {key: _possible(value) for key, value in attributes.items()}
-        self._xml.startElement(name, plain)  # type: ignore[arg-type]
+def _properties(cell: CellReport, suite: SuiteReport) -> Iterator[str]:
+    values = {
+        "cell": cell.id,
+        "suite": suite.suite,
+        "runtime": cell.runtime,
+        "run": suite.run,
+        "outcome": suite.outcome.value,
+        "again": suite.again,
+        "reused_from": suite.reused_from,
+        **{f"observed {name}": version for name, version in suite.versions.items()},
+    }
+    yield "<properties>"
+    for name, value in values.items():
+        if value:
+            yield f"<property{_attributes(name=name, value=value)}/>"
+    yield "</properties>"
 
-    def _end(self, name: str) -> None:
-        self._xml.endElement(name)
 
-    def _text(self, text: str) -> None:
-        self._xml.characters(_possible(text))
+def _case(group: str, case: TestReport) -> Iterator[str]:
+    yield f'<testcase{group} name={_quoted(case.name)} time="{case.seconds:.3f}">'
+    if element := _ELEMENTS.get(case.outcome):
+        first = next(iter(case.message.splitlines()), "") or case.outcome.value
+        known = {"type": "known failure"} if case.outcome is TestState.XFAILED else {}
+        yield f"<{element}{_attributes(message=first, **known)}>{_text(case.message)}</{element}>"
+    if case.reruns:
+        again = f"{case.outcome} after {case.reruns} rerun{'s' if case.reruns > 1 else ''}"
+        before = f"; before, it failed: {case.message}" if case.message else ""
+        yield f"<system-out>{_text(again + before)}</system-out>"
+    yield "</testcase>"
 
 
 def _cases(suite: SuiteReport) -> list[TestReport]:
@@ -151,5 +130,14 @@ def _totals(compat: Compat) -> dict[str, str]:
     }
 
 
-def _possible(text: str) -> str:
-    return _IMPOSSIBLE.sub("\ufffd", text)
+def _attributes(**values: object) -> str:
+    return "".join(f" {name}={_quoted(str(value))}" for name, value in values.items())
+
+
+@lru_cache(maxsize=10_000)  # the same tests run on every cell
+def _quoted(text: str) -> str:
+    return quoteattr(_IMPOSSIBLE.sub("\ufffd", text))
+
+
+def _text(text: str) -> str:
+    return escape(_IMPOSSIBLE.sub("\ufffd", text))

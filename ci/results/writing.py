@@ -26,6 +26,8 @@ class Asked:
     previous: Compat | None = None
     rows: Matrix | None = None
     length: int = history.DEFAULT_LENGTH
+    may_be_empty: bool = False
+    """Whether a report of nothing is a report: at the beginning of a run that is followed."""
 
 
 def merge(asked: Asked, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Merged:
@@ -36,7 +38,7 @@ def merge(asked: Asked, now: Callable[[], datetime] = lambda: datetime.now(UTC))
     merging = Merging(base=asked.base)
     for item in finding.find(asked.roots):
         merging.add(item)
-    if not merging.newest and not merging.unfinished:
+    if not (merging.newest or merging.unfinished or asked.may_be_empty):
         raise ResultsError(
             "no results found",
             where=", ".join(map(str, asked.roots)),

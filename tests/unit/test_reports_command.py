@@ -128,3 +128,28 @@ def test_a_matrix_that_is_broken_does_not_stop_a_report(
     monkeypatch.setattr("ci.matrix.loading.load.__defaults__", (tmp_path / "matrix.toml",))
     assert main(["report", str(results), "--output", str(tmp_path / "out")]) == 0
     assert "does not say why cells are missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("there", "said"), [(True, ""), (False, "no browser was found to open; open this yourself: file:///")]
+)
+def test_the_page_is_opened_where_there_is_a_browser(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, said: str, *, there: bool
+) -> None:
+    opened: list[str] = []
+
+    def open_(address: str) -> bool:
+        opened.append(address)
+        return there
+
+    monkeypatch.setattr("webbrowser.open", open_)
+    assert main(["report", "--open"]) == 0
+    assert opened == [(results / "report/report.html").as_uri()]
+    assert said in capsys.readouterr().err
+    assert sorted(path.name for path in (results / "report").iterdir()) == FILES
+
+
+@pytest.mark.parametrize("words", [["--history", "0"], ["--history", "x"], ["--port", "70000"]])
+def test_numbers_that_make_no_sense_are_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["report", *words])

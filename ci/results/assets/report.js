@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 const read = (id) => JSON.parse($(id).textContent);
 const form = $("filters"), detail = $("detail");
 let index, shared, boxes, byKey;
+let filtered = ""; // the filters that the grid shows; the template makes it without any
 
 // -- small things ----------------------------------------------------------------------------------------------------
 
@@ -63,16 +64,16 @@ function keepFilters(event) {
 function load() {
   index = read("index");
   shared = null;
+  filtered = "";
   byKey = new Map();
   boxes = [...document.querySelectorAll(".box")].map((box) => {
     const gap = box.dataset.g === undefined ? null : index.gaps[box.dataset.g];
     const cell = gap ? null : index.cells[box.dataset.n];
     const it = { box, gap, cell, key: gap ? gap[0] : cell[0], place: gap ? gap[1] : cell[3] };
-    it.text = `${it.key} slurm ${it.place[1]} ${it.place[2]} enroot ${it.place[3]} pyxis ${it.place[4]} ${it.place[0]} ${gap ? gap[2] : cell[6]}`.toLowerCase();
-    it.own = box.querySelector(".more").textContent;
     if (!byKey.has(it.key)) byKey.set(it.key, it);
     return it;
   });
+  count(index.cells.length);
   for (const table of document.querySelectorAll("[data-table]")) {
     table.setAttribute("role", "grid");
     table.querySelectorAll(".box").forEach((box, at) => { box.tabIndex = at ? -1 : 0; });
@@ -83,7 +84,7 @@ function load() {
   }
 }
 
-function apply() {
+function apply({ quiet = false } = {}) {
   const asked = wanted();
   const suite = asked.get("suite") || "", at = index.suites.indexOf(suite);
   const states = new Set((asked.get("state") || "").split(",").filter(Boolean));
@@ -98,6 +99,20 @@ function apply() {
     const on = chip.dataset.state ? states.has(chip.dataset.state) : flags.has(chip.dataset.flag);
     chip.setAttribute("aria-pressed", String(on));
   }
+  const filters = JSON.stringify([suite, [...states], [...flags], words, axes]);
+  if (filters !== (filtered || NONE)) filter(suite, at, states, flags, words, axes);
+  filtered = filters;
+  open(asked.get("cell"), quiet);
+}
+const NONE = JSON.stringify(["", [], [], [], ["", "", "", "", ""]]);
+
+/** What the search looks through, put together when it is first needed. */
+function searched(it) {
+  it.text ??= `${it.key} slurm ${it.place[1]} ${it.place[2]} enroot ${it.place[3]} pyxis ${it.place[4]} ${it.place[0]} ${it.gap ? it.gap[2] : it.cell[6]}`.toLowerCase();
+  return it.text;
+}
+
+function filter(suite, at, states, flags, words, axes) {
   let shown = 0;
   for (const it of boxes) {
     const number = it.gap ? index.states.findIndex((state) => state[0] === "not run")
@@ -107,24 +122,28 @@ function apply() {
       && (!states.size || states.has(state[0]))
       && (!flags.has("changed") || (it.cell && it.cell[4])) && (!flags.has("flaky") || (it.cell && it.cell[5]))
       && axes.every((value, axis) => !value || it.place[axis] === value)
-      && words.every((word) => it.text.includes(word));
+      && words.every((word) => searched(it).includes(word));
     it.box.classList.toggle("off", !on);
     shown += on && !it.gap;
-    if (on && it.cell && it.drawn !== `${at}/${number}`) draw(it, state, at < 0 ? it.own : suite, `${at}/${number}`);
+    if (on && it.cell && it.drawn !== `${at}/${number}`) draw(it, state, at < 0 ? null : suite, `${at}/${number}`);
   }
   for (const table of document.querySelectorAll("[data-table]")) fold(table);
+  count(shown);
+}
+
+function count(shown) {
   const all = index.cells.length;
   $("count").textContent = shown === all ? `${all} cell${all === 1 ? "" : "s"}` : `${shown} of ${all} cells`;
-  open(asked.get("cell"));
 }
 
 function draw(it, state, more, drawn) {
   if (it.drawn === undefined && drawn.startsWith("-1/")) { it.drawn = drawn; return; } // as the template made it
+  it.own ??= it.box.querySelector(".more").textContent;
   it.drawn = drawn;
   for (const other of index.states) it.box.classList.toggle(`s-${other[1]}`, other === state);
   it.box.querySelector(".sign").textContent = state[2];
   it.box.querySelector(".word").textContent = state[0];
-  it.box.querySelector(".more").textContent = more;
+  it.box.querySelector(".more").textContent = more ?? it.own;
 }
 
 /** Rows and columns in which nothing is shown are taken out, and a table in which nothing is. */
@@ -162,7 +181,7 @@ function fold(table) {
 // -- a cell's details ---------------------------------------------------------------------------------------------------
 
 let opened = "", before = null;
-function open(key) {
+function open(key, quiet) {
   if (key === opened) return;
   byKey.get(opened)?.box.classList.remove("open");
   const it = key ? byKey.get(key) : null;
@@ -179,7 +198,7 @@ function open(key) {
   detail.hidden = false;
   detail.scrollTop = 0;
   it?.box.classList.add("open");
-  $("detail-title").focus({ preventScroll: true });
+  if (!quiet) $("detail-title").focus({ preventScroll: true });
 }
 
 function bar(key, it) {
@@ -367,6 +386,20 @@ function roving(event) {
 
 // -- following a run ------------------------------------------------------------------------------------------------------
 
+/** What the page knows of a cell: the same text again needs no other drawing. */
+function said(key) {
+  const it = byKey.get(key);
+  return it?.cell ? $(`cell-${it.box.dataset.n}`).textContent : "";
+}
+function redraw(key) {
+  const focused = detail.contains(document.activeElement), scrolled = detail.scrollTop;
+  const unfolded = new Set([...detail.querySelectorAll("details[open] > summary")].map((it) => it.textContent));
+  opened = "";
+  open(key, !focused);
+  for (const summary of detail.querySelectorAll("summary")) if (unfolded.has(summary.textContent)) summary.parentElement.open = true;
+  requestAnimationFrame(() => { detail.scrollTop = scrolled; });
+}
+
 /** Take over what a newer page says, and keep address, position, focus and what is open. */
 async function follow() {
   try {
@@ -375,17 +408,15 @@ async function follow() {
       const text = await (await fetch(location.pathname, { cache: "no-store" })).text();
       const newer = new DOMParser().parseFromString(text, "text/html");
       const key = document.activeElement?.closest(".box") ? boxes.find((it) => it.box === document.activeElement)?.key : "";
-      const was = opened, scrolled = detail.scrollTop, place = [scrollX, scrollY];
+      const was = opened, place = [scrollX, scrollY], told = said(was);
       const sideways = [...document.querySelectorAll("main .scroll")].map((it) => it.scrollLeft);
       for (const selector of ["header", ".chips", "main", "#rest", "#data"]) document.querySelector(selector).replaceWith(document.importNode(newer.querySelector(selector), true));
       document.body.dataset.live = newer.body.dataset.live;
       document.title = newer.title;
-      opened = "";
       load();
-      const focused = detail.contains(document.activeElement);
-      apply();
-      if (was && focused) $("detail-title")?.focus({ preventScroll: true });
-      detail.scrollTop = scrolled;
+      if (was && said(was) !== told) redraw(was);
+      byKey.get(was)?.box.classList.add("open");
+      apply({ quiet: true });
       [...document.querySelectorAll("main .scroll")].forEach((it, at) => { it.scrollLeft = sideways[at] || 0; });
       if (key) byKey.get(key)?.box.focus({ preventScroll: true });
       scrollTo(...place);
@@ -416,8 +447,8 @@ form.addEventListener("click", (event) => {
 document.addEventListener("click", keepFilters);
 document.addEventListener("keydown", keys);
 document.addEventListener("focusin", roving);
-addEventListener("popstate", apply);
-addEventListener("hashchange", apply);
+addEventListener("popstate", () => apply());
+addEventListener("hashchange", () => apply());
 apply();
 if (document.body.dataset.live) setTimeout(follow, 2000);
 })();
