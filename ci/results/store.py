@@ -8,7 +8,7 @@ never seen half.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
@@ -18,14 +18,15 @@ from ci.results import files
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 
 SCHEMA = 3
-"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted. 3: ``fingerprint`` and
-``reused_from``."""
+"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted. 3: cells have an
+``os`` in place of Debian's suite; ``fingerprint`` and ``reused_from``."""
 RESULT_FILE = "result.json"
 REPORT_LOG_FILE = "reportlog.jsonl"
 """What pytest said of its tests while they ran; results are made from it."""
 JUNIT_FILE = "junit.xml"
 """For other tools, which know this format; nothing here reads it."""
 LOGS_FOLDER = "logs"
+_OS_SINCE = 3
 _LARGEST = 64 << 20
 """Bytes of a result; a suite of ten thousand tests has a tenth of it."""
 
@@ -170,6 +171,8 @@ def load(path: Path) -> Result:
             )
         content = path.read_bytes()
         schema = msgspec.json.decode(content, type=_Head).schema
+        if schema < _OS_SINCE:
+            return msgspec.convert(_with_os(msgspec.json.decode(content)), Result)
         if schema <= SCHEMA:
             return msgspec.json.decode(content, type=Result)
     except OSError as error:
@@ -182,6 +185,13 @@ def load(path: Path) -> Result:
         why=f"schema {schema}, and this version of pyxis-matrix knows {SCHEMA}",
         next_step="update pyxis-matrix",
     )
+
+
+def _with_os(old: Any) -> Any:  # noqa: ANN401 - JSON that was not checked yet
+    """Return a result of before cells had an ``os``: there, Debian's suite said it."""
+    if isinstance(old, dict) and isinstance(cell := old.get("cell"), dict) and "suite" in cell:
+        return old | {"cell": {**{key: it for key, it in cell.items() if key != "suite"}, "os": cell["suite"]}}
+    return old
 
 
 def load_run(folder: Path) -> tuple[tuple[Result, ...], tuple[ResultsError, ...]]:

@@ -66,7 +66,7 @@ def test_a_place_without_a_result_opens_with_its_reason(open_page: Open) -> None
     gap.click()
     expect(page.locator("#detail")).to_contain_text("not run")
     expect(page.locator("#detail")).to_contain_text("no result of it in these folders")
-    assert page.locator("#detail-title").inner_text().startswith(f"{LEFT_OUT.axes['slurm']}/{LEFT_OUT.suite}/")
+    assert page.locator("#detail-title").inner_text().startswith(f"{LEFT_OUT.axes['slurm']}/{LEFT_OUT.os}/")
 
 
 # -- filters ---------------------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ import pytest
 from ci.results import writing
 from ci.results.writing import Asked
 from tests.browser.conftest import Open
-from tests.scale.measuring import measure
 from tests.support import results as made
 from tests.support.results import result
+from tests.support.scale import measure
 
 CELLS = made.many(1_000)
 

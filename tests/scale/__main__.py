@@ -10,8 +10,8 @@ from pathlib import Path
 import sys
 import tempfile
 
-from tests.scale.measuring import Figures, measure
 from tests.support.results import SUITES
+from tests.support.scale import Figures, measure
 
 SIZES = (50, 500, 5_000)
 

@@ -127,8 +127,11 @@ def test_a_result_of_the_schema_before_is_read(tmp_path: Path) -> None:
     store.write(RESULT, path)
     data = json.loads(path.read_text())
     del data["tests"][0]["reruns"]
+    data["cell"]["suite"] = "bookworm"
     path.write_text(json.dumps(data | {"schema": 1}))
-    assert store.load(path).tests == (replace(RESULT.tests[0], reruns=0),)
+    old = store.load(path)
+    assert old.tests == (replace(RESULT.tests[0], reruns=0),)
+    assert old.cell.os == "bookworm"
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ function from(suite) {
   const made = el("div", "");
   const images = (suite.images || []).map((at) => shared.images[at]), artefacts = (suite.artefacts || []).map((at) => shared.artefacts[at]);
   if (artefacts.length) made.append(lazy(`${artefacts.length} artefacts`, () => [table(["Artefact", "From", "Verified against", "SHA-256"],
-    artefacts.map((it) => [el("code", "", it.path), it.source, it.verified_against || el("b", "", "nothing"), el("code", "", it.sha256)]))]));
+    artefacts.map((it) => [el("span", "", el("code", "", it.path), it.commit ? el("small", "", ` commit ${it.commit}`) : ""), it.source, it.verified_against || el("b", "", "nothing"), el("code", "", it.sha256)]))]));
   if (images.length) made.append(lazy(`${images.length} images`, () => [table(["Image", "Digest or id", "MB", "Origin"],
     images.map((it) => [el("span", "", it.name, " ", el("code", "quiet", it.tag)), el("code", "", it.digest), ((it.size || 0) / 1e6).toFixed(0), it.origin || ""]))]));
   const more = [["run", suite.run], ["nodes", (suite.nodes || []).join(", ")], ["subject", Object.values(suite.subject || {}).filter(Boolean).join(", ")],
