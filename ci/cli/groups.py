@@ -34,7 +34,7 @@ def matrix(asked: argparse.Namespace) -> int:
     rows = loading.load()
     plan = _plan(asked, rows)
     folder = paths.make_directory(plan.options.results / plan.options.run)
-    how = How(jobs=asked.jobs, fail_fast=asked.fail_fast, reuse=asked.reuse)
+    how = How(jobs=asked.jobs, fail_fast=asked.fail_fast, reuse=asked.reuse, quiet=asked.quiet)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         with lock:
