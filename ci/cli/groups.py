@@ -68,7 +68,7 @@ def cell(asked: argparse.Namespace) -> int:
 
 def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
     options = Options.of(asked)
-    where = Sources.from_environment(options.mirror)
+    where = Sources.from_environment(options.mirror, strict=options.strict)
     wanted = planning.Asked(cells=asked.cells, group=asked.group, suites=asked.suites or (), words=asked.command)
     if asked.resume:
         options = replace(options, run=asked.resume)

@@ -19,6 +19,7 @@ from ci.options import Scope
 from ci.results import store
 from ci.results.outcomes import Outcome
 from ci.results.store import Result
+from ci.session.record import suite_again
 from ci.terminal import console
 
 
@@ -42,7 +43,11 @@ def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None
         if cell.not_run:
             run.not_run(cell)
     possible = [cell for cell in plan.cells if cell.suites and not cell.not_run]
-    builder = Builder(engine, Sources.from_environment(plan.options.mirror), logs=run.folder / "images")
+    builder = Builder(
+        engine,
+        Sources.from_environment(plan.options.mirror, strict=plan.options.strict, tell=console.warn),
+        logs=run.folder / "images",
+    )
     with console.step("images of all cells"):
         problems = images.build_all(builder, [cell.environment for cell in possible])
     for cell in possible:
@@ -229,7 +234,7 @@ class _Run:
             started=store.utc_now(),
             seconds=0.0,
             subject={"requirement": environment.subject},
-            again=f'nox -s "{suite}({cell.cell.id})"',
+            again=suite_again(suite, cell.cell.id, [*environment.asked.words(*OPTIONS), *self._plan.words]),
         )
         try:
             store.write(result, self._path(cell, suite))
