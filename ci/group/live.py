@@ -73,6 +73,11 @@ class Lines:
             bad=exit_code != 0,
         )
 
+    def ending(self) -> None:
+        """Show that the cells at work are ending before their time."""
+        if at_work := _at_work(self._watcher):
+            self._say(f"ending; taken down first: {', '.join(it.id for it in at_work)}", bad=True)
+
     def tick(self) -> None:
         """Say now and then what is at work."""
         if time.monotonic() - self._said > _EVERY_SECONDS:

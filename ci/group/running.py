@@ -163,7 +163,7 @@ class _Run:
                     shown.news(name, watcher.look(name))
             shown.tick()
 
-        return children.Watch(began=began, ended=ended, tick=tick)
+        return children.Watch(began=began, ended=ended, tick=tick, ending=shown.ending)
 
     def _is_done(self, cell: CellPlan, suite: str, *, whatever_changed: bool = False) -> bool:
         """Tell whether the run that goes on has a final result of a suite."""

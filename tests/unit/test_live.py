@@ -200,6 +200,14 @@ def test_quiet_shows_only_what_went_wrong(said: list[str], watcher: Watcher, pla
     assert all("failed" in line for line in said)
 
 
+def test_whoever_ends_it_is_told_what_it_waits_for(said: list[str], watcher: Watcher, tmp_path: Path) -> None:
+    live.Lines(shown_as(tmp_path, quiet=True), watcher).ending()
+    assert said == [f"ending; taken down first: {CELL}"]
+    watcher.end(CELL)
+    live.Lines(shown_as(tmp_path), watcher).ending()
+    assert len(said) == 1, "nothing is up"
+
+
 def test_silence_is_broken_now_and_then(
     said: list[str], watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
