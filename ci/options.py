@@ -331,7 +331,8 @@ def checkout_in(words: Sequence[str]) -> Path | None:
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     add_to(parser, Scope.IMAGES)
     with suppress(argparse.ArgumentError):  # the command itself says what is wrong
-        return Options.of(parser.parse_known_args(list(words))[0]).subject
+        own = words[: words.index("--")] if "--" in words else words
+        return Options.of(parser.parse_known_args(list(own))[0]).subject
     return None
 
 

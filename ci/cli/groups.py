@@ -34,7 +34,7 @@ def matrix(asked: argparse.Namespace) -> int:
     rows = loading.load()
     plan = _plan(asked, rows)
     folder = paths.make_directory(plan.options.results / plan.options.run)
-    how = How(jobs=asked.jobs, fail_fast=asked.fail_fast, reuse=asked.reuse)
+    how = How(jobs=asked.jobs, fail_fast=asked.fail_fast, reuse=asked.reuse, quiet=asked.quiet)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         with lock:
@@ -68,7 +68,7 @@ def cell(asked: argparse.Namespace) -> int:
 
 def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
     options = Options.of(asked)
-    where = Sources.from_environment(options.mirror)
+    where = Sources.from_environment(options.mirror, strict=options.strict)
     wanted = planning.Asked(cells=asked.cells, group=asked.group, suites=asked.suites or (), words=asked.command)
     if asked.resume:
         options = replace(options, run=asked.resume)

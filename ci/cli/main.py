@@ -116,6 +116,7 @@ def _add_group_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--fail-fast", action="store_true", help="end the run when a cell fails")
     group.add_argument("--reuse", action="store_true", help="take an earlier result that passed if nothing has changed")
+    group.add_argument("--quiet", action="store_true", help="show only what went wrong, and the summary")
     group.add_argument("--resume", type=run_id, metavar="RUN", help="go on with a run that was broken off")
 
 

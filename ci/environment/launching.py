@@ -167,6 +167,8 @@ def _launch(
     if started.registry and images.job:
         with console.step("pushing the job image", phase="push", timings=timings):
             pushed = registry.push(engine, started.registry, tag=images.job.tag, repository=_JOB_REPOSITORY)
+            if not engine.image_exists(filled := _filled_registry(images)):
+                registry.keep_filled(engine, started.registry, filled)
         _warn_about(pushed)
     file = _describe(engine, plan, images, started, pushed, state)
     path = state / ENVIRONMENT_FILE
@@ -196,8 +198,9 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
     served: registry.Registry | None = None
     place.create_network()
     if images.registry:
+        filled = _filled_registry(images)
         wanted = registry.planned(
-            images.registry.tag,
+            filled if engine.image_exists(filled) else images.registry.tag,
             plan.names.registry,
             hostname=plan.names.registry_hostname,
             port=options.registry_port,
@@ -217,6 +220,13 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
     if images.node_wheels:
         cluster.put_wheels(engine, nodes, images.node_wheels, images.observed.python)
     return _Started(cluster=nodes, registry=served, login=login, at=at)
+
+
+def _filled_registry(images: BuiltCell) -> str:
+    """Return the name of the registry's image that already holds the job image."""
+    if images.registry is None or images.job is None:
+        raise LookupError("a cell with a registry has a job image")
+    return registry.filled_name(images.registry.identity, images.job.identity)
 
 
 def _check_names(engine: Engine, plan: EnvironmentPlan, images: BuiltCell) -> None:

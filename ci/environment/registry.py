@@ -6,6 +6,7 @@ on its own loopback. So an image that was pushed on the host is pulled in a job 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+import hashlib
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,23 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import LABEL_NAME, Engine, InsideFile, explain, names_below
+from ci.engine.connection import (
+    LABEL,
+    LABEL_CELL,
+    LABEL_NAME,
+    LABEL_ROLE,
+    LABEL_RUN,
+    Engine,
+    InsideFile,
+    explain,
+    names_below,
+)
 from ci.environment import service
 from ci.environment.registry_client import MANIFESTS, RegistryClient
 from ci.environment.service import Place, Service
 from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 from ci.errors import LaunchError
+from ci.terminal import console
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -108,6 +120,26 @@ def _check_port(engine: Engine, ports: Mapping[int, int]) -> None:
             why="at the end all image names with this address are removed, and these are not ours",
             next_step="choose another --registry-port, or none to get a free one, or remove them: `docker image rm`",
         )
+
+
+def filled_name(registry_identity: str, job_identity: str) -> str:
+    """Return the name of the image of a registry that holds the job image already."""
+    key = hashlib.sha256(f"{registry_identity} {job_identity}".encode()).hexdigest()[:12]
+    return f"{LABEL}/registry-filled:{key}"
+
+
+def keep_filled(engine: Engine, registry: Registry, name: str) -> None:
+    """Keep what a registry holds as an image, from which later ones start; pushing the same again then takes no time.
+
+    If that fails, later ones are filled as this one was.
+    """
+    repository, tag = name.rsplit(":", 1)
+    # The labels of the run would have it removed with the run.
+    forgotten = [f'LABEL {label}=""' for label in (LABEL_RUN, LABEL_CELL, LABEL_ROLE, LABEL_NAME)]
+    try:
+        registry.container.commit(engine.local_name(repository), tag, changes=forgotten)
+    except (APIError, RequestException) as error:
+        console.warn(f"the filled registry was not kept as {name}: {explain(error, 'committing it').why}")
 
 
 def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pushed:

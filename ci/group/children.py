@@ -65,6 +65,8 @@ class Watch:
     """Told of a cell's end, and its exit code; returns whether to go on with further cells."""
     tick: Callable[[], None] = lambda: None
     """Called again and again while cells run."""
+    ending: Callable[[], None] = lambda: None
+    """Told that the cells at work have been asked to end."""
 
 
 def start(command: Command) -> Child:
@@ -123,6 +125,7 @@ def _end(children: Iterable[Child], number: int, watch: Watch) -> None:
     left = list(children)
     for child in left:
         child.send(number)
+    watch.ending()
     end = time.monotonic() + PATIENCE
     while left:
         if time.monotonic() > end:

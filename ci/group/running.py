@@ -9,7 +9,7 @@ import signal
 from ci.artefacts.sources import Sources
 from ci.engine.connection import Engine
 from ci.errors import NotRunError, PyxisMatrixError
-from ci.group import capacity, children, fingerprint, images, reuse
+from ci.group import capacity, children, fingerprint, images, live, reuse, watching
 from ci.group.children import Command
 from ci.group.fingerprint import Ingredients
 from ci.group.planning import OPTIONS, CellPlan, GroupPlan
@@ -19,6 +19,7 @@ from ci.options import Scope
 from ci.results import store
 from ci.results.outcomes import Outcome
 from ci.results.store import Result
+from ci.session.record import suite_again
 from ci.terminal import console
 
 
@@ -29,6 +30,7 @@ class How:
     jobs: int = 0
     fail_fast: bool = False
     reuse: bool = False
+    quiet: bool = False
 
 
 def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None:
@@ -41,7 +43,11 @@ def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None
         if cell.not_run:
             run.not_run(cell)
     possible = [cell for cell in plan.cells if cell.suites and not cell.not_run]
-    builder = Builder(engine, Sources.from_environment(plan.options.mirror), logs=run.folder / "images")
+    builder = Builder(
+        engine,
+        Sources.from_environment(plan.options.mirror, strict=plan.options.strict, tell=console.warn),
+        logs=run.folder / "images",
+    )
     with console.step("images of all cells"):
         problems = images.build_all(builder, [cell.environment for cell in possible])
     for cell in possible:
@@ -72,7 +78,11 @@ def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None
     machine = capacity.of_machine(engine)
     capacity.warn_if_fewer(machine, how.jobs, cells=len(todo), nodes=nodes)
     jobs = machine.jobs(how.jobs, cells=len(todo), nodes=nodes)
-    children.run_all([run.command(cell) for cell in todo], jobs=jobs, watch=run.watch(todo, how))
+    watcher = run.watcher(todo)
+    shown = live.display(live.Shown(total=len(todo), folder=run.folder, quiet=how.quiet), watcher)
+    with shown.shown():
+        watch = run.watch(todo, how, watcher=watcher, shown=shown)
+        children.run_all([run.command(cell) for cell in todo], jobs=jobs, watch=watch)
 
 
 class _Run:
@@ -123,21 +133,37 @@ class _Run:
             if not self._is_done(cell, suite.name, whatever_changed=True):
                 self._write(cell, suite.name, Outcome.ERROR, problem)
 
-    def watch(self, cells: Sequence[CellPlan], how: How) -> children.Watch:
+    def watcher(self, cells: Sequence[CellPlan]) -> watching.Watcher:
+        """Return what looks at cells while they run."""
+        todo = {cell.cell.id: self._todo[cell.cell.id] for cell in cells}
+        options = self._plan.options
+        return watching.Watcher(self.folder, watching.expected(options.results, options.run, todo))
+
+    def watch(
+        self, cells: Sequence[CellPlan], how: How, *, watcher: watching.Watcher, shown: live.Lines
+    ) -> children.Watch:
         """Return what is to happen as cells begin and end."""
         by_id = {cell.cell.id: cell for cell in cells}
 
         def ended(name: str, exit_code: int) -> bool:
             self._without_a_word(by_id[name], exit_code)
-            console.say(f"{name}: ended with {exit_code}")
+            shown.news(name, watcher.end(name))
+            shown.end(watcher.states[name], exit_code)
             return not (how.fail_fast and exit_code)
 
         def began(name: str) -> None:
             for suite in self._todo[name]:  # of an earlier attempt
                 self._path(by_id[name], suite).unlink(missing_ok=True)
-            console.say(f"{name}: begun")
+            watcher.begin(name, self._todo[name])
+            shown.begin(name)
 
-        return children.Watch(began=began, ended=ended)
+        def tick() -> None:
+            for name, state in watcher.states.items():
+                if not state.ended:
+                    shown.news(name, watcher.look(name))
+            shown.tick()
+
+        return children.Watch(began=began, ended=ended, tick=tick, ending=shown.ending)
 
     def _is_done(self, cell: CellPlan, suite: str, *, whatever_changed: bool = False) -> bool:
         """Tell whether the run that goes on has a final result of a suite."""
@@ -208,7 +234,7 @@ class _Run:
             started=store.utc_now(),
             seconds=0.0,
             subject={"requirement": environment.subject},
-            again=f'nox -s "{suite}({cell.cell.id})"',
+            again=suite_again(suite, cell.cell.id, [*environment.asked.words(*OPTIONS), *self._plan.words]),
         )
         try:
             store.write(result, self._path(cell, suite))

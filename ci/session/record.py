@@ -18,6 +18,11 @@ from ci.results.store import Result
 from ci.terminal.console import Timings
 
 
+def suite_again(suite: str, cell: str, words: Sequence[str]) -> str:
+    """Return the command that runs a suite of this project on a cell, as a person types it."""
+    return f'nox -s "{suite}({cell})"' + (f" -- {shlex.join(words)}" if words else "")
+
+
 @dataclass(kw_only=True)
 class Record:
     """A session that is running."""
@@ -34,6 +39,8 @@ class Record:
     images: BuiltCell | None = None
     environment: Environment | None = None
     command_started: bool = False
+    words: Sequence[str] = ()
+    """What was given to pytest beside the suite's own arguments."""
     fingerprint: str = ""
     """Of all that decides what the suite comes to; see `ci.group.fingerprint`."""
 
@@ -74,8 +81,8 @@ class Record:
             words += self.command[2:] if options.pytest else ["--command", self.command[2]]
             return f'nox -s "suite({cell})" -- {shlex.join(words)}'
         if options.pytest and not options.plain:
-            words = options.words(Scope.IMAGES, Scope.CLUSTER)
-            return f'nox -s "{options.name}({cell})"' + (f" -- {shlex.join(words)}" if words else "")
+            words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.words]
+            return suite_again(options.name, cell, words)
         if not self.command:
             return f"nox -s ci -- up {cell}"
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)

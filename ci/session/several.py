@@ -16,6 +16,7 @@ from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import LaunchError, PyxisMatrixError
 from ci.matrix.suites import Suite
+from ci.options import Options
 from ci.results import progress, store
 from ci.results.store import Result
 from ci.session import running
@@ -132,7 +133,11 @@ class _Session:
     def _record(self, order: Order) -> Record:
         """Return a suite's record; what all suites share took the first one's time."""
         name, shared = order.suite.name, self._shared
-        plan = replace(shared.plan, options=replace(shared.plan.options, name=name, pytest=True, plain=False))
+
+        def named(options: Options) -> Options:
+            return replace(options, name=name, pytest=True, plain=False)
+
+        plan = replace(shared.plan, options=named(shared.plan.options), asked=named(shared.plan.asked))
         record = Record(
             plan=plan,
             command=order.command,
@@ -141,6 +146,7 @@ class _Session:
             images=shared.images,
             environment=shared.environment,
             fingerprint=order.fingerprint,
+            words=order.words,
             timings=Timings(begun=lambda phase: self._log.add(phase, name)),
         )
         if not self.results:

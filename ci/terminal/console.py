@@ -1,8 +1,8 @@
 """What a person sees while something takes long, and the one way to start a command.
 
-Everything goes to stderr, so that ``--json`` on stdout stays clean. There are three modes: a spinner with the elapsed
-time on a terminal, timed plain lines elsewhere, folded groups on GitHub's CI. The module-level functions use one shared
-`Console`; tests make their own, with their own stream and clock.
+Everything goes to stderr, so that ``--json`` on stdout stays clean. There are several modes: a spinner with the elapsed
+time on a terminal, timed plain lines elsewhere, folded sections in the logs of GitHub's and GitLab's CI. The
+module-level functions use one shared `Console`; tests make their own, with their own stream and clock.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +24,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from ci.terminal import folding
+from ci.terminal.folding import Service
 from ci.terminal.processes import Command, Completed, last_lines, run_attached, run_logged
 
 _DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
@@ -35,6 +37,12 @@ class Mode(StrEnum):
     TERMINAL = "terminal"
     PLAIN = "plain"
     GITHUB = "github"
+    GITLAB = "gitlab"
+
+    @property
+    def service(self) -> Service:
+        """The CI service whose sections it makes."""
+        return {Mode.GITHUB: Service.GITHUB, Mode.GITLAB: Service.GITLAB}.get(self, Service.NONE)
 
 
 class Timings:
@@ -113,8 +121,8 @@ class Console:
         """How progress is shown here."""
         if self._mode:
             return self._mode
-        if self._environ.get("GITHUB_ACTIONS") == "true":
-            return Mode.GITHUB
+        if found := folding.service(self._environ):
+            return Mode(found.value)
         interactive = self.stream.isatty() and self._environ.get("TERM") != "dumb"
         return Mode.TERMINAL if interactive else Mode.PLAIN
 
@@ -210,8 +218,8 @@ class Console:
             self._active.append(step)
             if self.mode is Mode.TERMINAL:
                 self._start_live()
-            elif self.mode is Mode.GITHUB and len(self._active) == 1:
-                self._write(f"::group::{step.title}")
+            elif self.mode.service and len(self._active) == 1:
+                self._write(folding.begin(self.mode.service, step.title, self._now().timestamp()))
             else:
                 self._stamp(step, "…")
 
@@ -227,8 +235,8 @@ class Console:
                 line = Text("  " * step.depth).append(f"{sign} ", style).append(step.title).append(f"  {tail}", "dim")
                 self._rich().print(line, soft_wrap=True)
                 return
-            if self.mode is Mode.GITHUB and not self._active:
-                self._write("::endgroup::")
+            if self.mode.service and not self._active:
+                self._write(folding.end(self.mode.service, step.title, self._now().timestamp()))
             self._stamp(step, f"… {tail}")
 
     def _print(self, message: str, *, label: str = "", style: str = "") -> None:
@@ -237,7 +245,7 @@ class Console:
                 text = f"{label}: {message}" if label else message
                 self._rich().print(Text(text, style), soft_wrap=True)
             elif self.mode is Mode.GITHUB and label:
-                self._write(f"::{label}::{_escape(message)}")
+                self._write(f"::{label}::{folding.escaped(message)}")
             else:
                 text = f"{label}: {message}" if label else message
                 self._write(f"[{self._now():%H:%M:%S}] {'  ' * _DEPTH.get()}{text}")
@@ -330,11 +338,6 @@ class _Spinning:
 def _whoever_listens() -> AbstractContextManager[None]:
     """Go on where the pipe or the terminal is gone: what is under way, above all a tear-down, must not end with it."""
     return suppress(OSError)
-
-
-def _escape(text: str) -> str:
-    """Encode what breaks GitHub's workflow commands."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 _SHARED = Console()

@@ -157,7 +157,7 @@ _OUTAGES = (
     ),
     Mutation(
         name="registry empty",
-        registry="rm -rf /var/lib/registry/docker",
+        registry="rm -rf /srv/registry/docker",
         says="MANIFEST_UNKNOWN|manifest unknown|404",
     ),
 )

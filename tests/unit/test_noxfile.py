@@ -178,6 +178,24 @@ def test_help_is_that_of_the_session_and_of_pytest_and_runs_nothing(
     assert "--strict" in shown
 
 
+def test_a_group_is_run_by_the_tool_with_the_checkout_that_it_tests(
+    run_session: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[venvs.Packages] = []
+
+    def shared(_folder: Path, _name: str, packages: venvs.Packages) -> Path:
+        asked.append(packages)
+        return tmp_path
+
+    monkeypatch.setattr(venvs, "shared", shared)
+    words = ("--group", "embedded", "--subject", str(ROOT), "--jobs", "2", "--", "--subject", "/of/pytest")
+    ((started, _),) = run_session("matrix", *words)
+    assert started[1:] == ("-m", "ci", "matrix", *words)
+    assert asked[0].checkout == ROOT
+    run_session("matrix", "--group", "embedded", "--", "--subject", "/of/pytest")
+    assert asked[1].checkout is None
+
+
 @pytest.mark.parametrize("suite", ["pyxis_basic", "pyxis_advanced", "legacy_integration"])
 def test_suites_of_the_sdk_refuse_another_subject_before_anything_is_installed(
     run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, suite: str

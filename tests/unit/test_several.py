@@ -228,6 +228,13 @@ def test_whoever_looks_sees_how_far_it_has_come(house: House) -> None:
     assert progress.read(path.with_name("absent")) == ()
 
 
+def test_each_result_says_how_that_suite_runs_again(house: House) -> None:
+    house.plan = replace(house.plan, asked=replace(house.plan.asked, nodes=3))
+    order = Order(suite=SUITES["registry"], words=("-k", "a b"))
+    (result,) = run_suites(house.plan, [order])
+    assert result.again == f"nox -s \"registry({house.plan.cell.id})\" -- --nodes 3 -k 'a b'"
+
+
 def test_the_command_line_of_a_suite() -> None:
     order = Order(suite=replace(SUITES["registry"], workers=3), words=("-k", "tls"))
     assert order.command[1:3] == ("-m", "pytest")

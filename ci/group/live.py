@@ -1,0 +1,251 @@
+"""What a person sees of a run while it goes: a live table on a terminal, timed lines elsewhere, sections in CI."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import sys
+import time
+from typing import TextIO
+
+from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions
+from rich.live import Live
+from rich.text import Text
+
+from ci.group.children import OUTPUT_FILE
+from ci.group.watching import CellState, Failure, News, Watcher
+from ci.terminal import console, folding
+from ci.terminal.folding import Service
+
+_EVERY_SECONDS = 60.0
+"""How often plain lines say what is at work, so that nobody takes silence for the end."""
+_FAILURES_SHOWN = 6
+_WIDE = 110
+_SIGNS = {"passed": ("✓", "green"), "failed": ("✗", "bold red"), "error": ("✗", "bold magenta")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What of a run is shown."""
+
+    total: int
+    """How many cells it has."""
+    folder: Path
+    quiet: bool = False
+    """Only what went wrong."""
+
+
+class Lines:
+    """Timed lines, one for each thing that happens."""
+
+    def __init__(self, shown: Shown, watcher: Watcher) -> None:
+        """Show what ``watcher`` finds."""
+        self._shown = shown
+        self._watcher = watcher
+        self._said = time.monotonic()
+
+    def begin(self, cell: str) -> None:
+        """Show that a cell begins."""
+        self._say(f"{cell}: begun")
+
+    def news(self, cell: str, news: News) -> None:
+        """Show what is new of a cell."""
+        for phase, suite in news.phases:
+            self._say(f"{cell}: {suite or phase}")
+        for failure in news.failures:
+            self.fail(cell, failure)
+        for suite, outcome in news.ended:
+            self._say(f"{cell}: {suite} {outcome}", bad=outcome != "passed")
+
+    def fail(self, cell: str, failure: Failure) -> None:
+        """Show a test that has just failed."""
+        self._say(f"{cell}: {failure.suite} failed: {failure.test}: {failure.message}", bad=True)
+
+    def end(self, state: CellState, exit_code: int) -> None:
+        """Show that a cell has ended."""
+        done = sum(1 for it in self._watcher.states.values() if it.ended)
+        self._say(
+            f"{state.id}: {_summary(state) or f'ended with {exit_code}'}, {_clock(state.seconds)} "
+            f"({done} of {self._shown.total} cells)",
+            bad=exit_code != 0,
+        )
+
+    def ending(self) -> None:
+        """Show that the cells at work are ending before their time."""
+        if at_work := _at_work(self._watcher):
+            self._say(f"ending; taken down first: {', '.join(it.id for it in at_work)}", bad=True)
+
+    def tick(self) -> None:
+        """Say now and then what is at work."""
+        if time.monotonic() - self._said > _EVERY_SECONDS:
+            for state in _at_work(self._watcher):
+                self._say(f"{state.id}: {_doing(state)}, {_times(state)}")
+
+    def shown(self) -> AbstractContextManager[None]:
+        """Show it during the block."""
+        return nullcontext()
+
+    def _say(self, text: str, *, bad: bool = False) -> None:
+        if bad or not self._shown.quiet:
+            self._said = time.monotonic()
+            console.say(text)
+
+
+class Sections(Lines):
+    """Lines in the log of a CI service; what a cell wrote follows at its end, folded."""
+
+    def __init__(self, shown: Shown, watcher: Watcher, service: Service, stream: TextIO | None = None) -> None:
+        """Write for ``service``, to stderr if no other stream is given."""
+        super().__init__(shown, watcher)
+        self._service = service
+        self._stream = stream
+
+    def fail(self, cell: str, failure: Failure) -> None:
+        """Annotate the line of the test where the service can."""
+        if self._service is not Service.GITHUB:
+            super().fail(cell, failure)
+            return
+        text = f"{failure.test}: {failure.message}"
+        title = f"{failure.suite} on {cell}"
+        self._write(folding.annotation(text, title=title, file=failure.file, line=failure.line))
+
+    def end(self, state: CellState, exit_code: int) -> None:
+        """Show all that a cell wrote, in a section."""
+        super().end(state, exit_code)
+        if self._shown.quiet and exit_code == 0:
+            return
+        title = f"{state.id}: what it wrote"
+        with suppress(OSError):
+            written = (self._shown.folder / state.id / OUTPUT_FILE).read_text(encoding="utf-8", errors="replace")
+            self._write(folding.begin(self._service, title, time.time()))
+            self._write(folding.quoted(self._service, written.rstrip("\n")))
+            self._write(folding.end(self._service, title, time.time()))
+
+    def _write(self, text: str) -> None:
+        stream = self._stream or sys.stderr
+        with suppress(OSError):
+            stream.write(text + "\n")
+            stream.flush()
+
+
+class Table(Lines):
+    """A table of the cells at work, renewed in place; what has ended stands above it."""
+
+    def __init__(self, shown: Shown, watcher: Watcher, terminal: RichConsole | None = None) -> None:
+        """Draw on ``terminal``, stderr's if none is given."""
+        super().__init__(shown, watcher)
+        self._terminal = terminal or RichConsole(stderr=True, highlight=False, markup=False, emoji=False)
+        self._began = time.monotonic()
+        self._live = Live(
+            console=self._terminal,
+            get_renderable=lambda: self,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def begin(self, cell: str) -> None:
+        """Do nothing: its row appears by itself."""
+
+    def news(self, cell: str, news: News) -> None:
+        """Show what went wrong; the rest is in the table."""
+        for failure in news.failures:
+            self.fail(cell, failure)
+
+    def end(self, state: CellState, exit_code: int) -> None:
+        """Leave a line of a cell that has ended."""
+        if self._shown.quiet and exit_code == 0:
+            return
+        sign, style = ("✓", "green") if exit_code == 0 else ("✗", "bold red")
+        line = Text(f"{sign} ", style).append(f"{state.id}  ")
+        self._print(line.append(f"{_summary(state) or f'ended with {exit_code}'}  {_clock(state.seconds)}", "dim"))
+
+    def tick(self) -> None:
+        """Do nothing: the table renews itself."""
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw it during the block."""
+        with suppress(OSError):
+            self._live.start()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self._live.stop()
+
+    def __rich_console__(self, terminal: RichConsole, options: ConsoleOptions) -> Iterator[Text]:
+        """Yield the lines of the table, for the width that the terminal has now."""
+        states = list(self._watcher.states.values())
+        yield _line(Text(self._head(states), "bold"))
+        room = max(1, options.size.height - 3 - _FAILURES_SHOWN)
+        at_work = _at_work(self._watcher)
+        for state in at_work[:room]:
+            name = Text("  ").append(state.id, "bold red" if state.bad else "")
+            if options.max_width >= _WIDE:
+                yield _line(name.append(f"  {_doing(state)}  ").append(_times(state), "dim"))
+            else:  # an id alone may fill it
+                yield _line(name)
+                yield _line(Text(f"    {_doing(state)}  ").append(_times(state), "dim"))
+        if len(at_work) > room:
+            yield _line(Text(f"  and {len(at_work) - room} more", "dim"))
+
+    def _head(self, states: list[CellState]) -> str:
+        ended = [it for it in states if it.ended]
+        counts = Counter("red" if it.bad else "green" for it in ended)
+        parts = [f"{len(ended)} of {self._shown.total} cells", *(f"{number} {name}" for name, number in counts.items())]
+        return " · ".join([*parts, _clock(time.monotonic() - self._began)])
+
+    def _say(self, text: str, *, bad: bool = False) -> None:
+        if bad or not self._shown.quiet:
+            self._print(Text(text, "red" if bad else ""))
+
+    def _print(self, text: Text) -> None:
+        with suppress(OSError):
+            self._terminal.print(text, soft_wrap=True)
+
+
+def display(shown: Shown, watcher: Watcher) -> Lines:
+    """Return what fits where stderr goes to."""
+    service = folding.service(os.environ)
+    if service is not Service.NONE:
+        return Sections(shown, watcher, service)
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return Table(shown, watcher)
+    return Lines(shown, watcher)
+
+
+def _at_work(watcher: Watcher) -> list[CellState]:
+    return [it for it in watcher.states.values() if not it.ended]
+
+
+def _doing(state: CellState) -> str:
+    """Return what a cell does now: "registry 12 of 90 tests"."""
+    if not state.suite:
+        return state.phase or "starting"
+    known = f" of {state.known}" if state.known else ""
+    failed = sum(it.suite == state.suite for it in state.failures)
+    return f"{state.suite} {len(state.tests)}{known} tests" + (f", {failed} failed" if failed else "")
+
+
+def _times(state: CellState) -> str:
+    return _clock(state.seconds) + (f" of about {_clock(state.expected)}" if state.expected else "")
+
+
+def _summary(state: CellState) -> str:
+    """Return what the suites of a cell came to: "pyxis_basic passed, registry failed"."""
+    return ", ".join(f"{suite} {outcome}" for suite, outcome in state.outcomes.items())
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02}"
+
+
+def _line(text: Text) -> Text:
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text

@@ -1,0 +1,210 @@
+"""How far the cells of a run have come: read from the files that their processes write, as these grow."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+import json
+from pathlib import Path
+import re
+import time
+
+from ci.group import reuse
+from ci.group.children import OUTPUT_FILE
+from ci.results import progress, store
+
+# "collected 12 items", or of pytest-xdist "4 workers [90 items]"; some may then be deselected.
+_ITEMS = re.compile(rb"(?:collected (\d+) items?|workers? \[(\d+) items?\])(?: / \d+ deselected / (\d+) selected)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What an earlier run of a suite on a cell took."""
+
+    seconds: float = 0.0
+    tests: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A test that has just failed."""
+
+    suite: str
+    test: str
+    message: str
+    file: str
+    line: int
+
+
+@dataclass(kw_only=True)
+class CellState:
+    """A cell that was begun."""
+
+    id: str
+    suites: tuple[str, ...]
+    began: float
+    """``time.monotonic``."""
+    expected: float = 0.0
+    """Seconds that earlier runs took; 0 if there was none."""
+    phase: str = ""
+    suite: str = ""
+    """The suite at work; empty in phases that all suites share."""
+    tests: set[str] = field(default_factory=set)
+    """Tests of the suite at work that have ended."""
+    known: int = 0
+    """How many tests the suite at work has; 0 if that is not known yet."""
+    outcomes: dict[str, str] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    ended: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been at work."""
+        return (self.ended or time.monotonic()) - self.began
+
+    @property
+    def bad(self) -> bool:
+        """Whether something of it is red already."""
+        return bool(self.failures) or bool(set(self.outcomes.values()) - {"passed"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """What has changed since the last look at a cell."""
+
+    phases: tuple[tuple[str, str], ...] = ()
+    """Pairs of phase and suite that have begun."""
+    failures: tuple[Failure, ...] = ()
+    ended: tuple[tuple[str, str], ...] = ()
+    """Pairs of suite and outcome."""
+
+
+class Watcher:
+    """Looks at the files of the cells of a run."""
+
+    def __init__(self, folder: Path, expected: Mapping[tuple[str, str], Expected] | None = None) -> None:
+        """Look into a run's folder; ``expected`` is what earlier runs took, by cell and suite."""
+        self._folder = folder
+        self._expected = expected or {}
+        self._events: dict[str, int] = {}
+        self._tails: dict[tuple[str, str], _Tail] = {}
+        self.states: dict[str, CellState] = {}
+
+    def begin(self, cell: str, suites: Sequence[str]) -> CellState:
+        """Take note of a cell that begins now."""
+        known = [self._expected[cell, suite].seconds for suite in suites if (cell, suite) in self._expected]
+        # A guess from some of its suites would be too low.
+        expected = sum(known) if len(known) == len(suites) else 0.0
+        self.states[cell] = CellState(id=cell, suites=tuple(suites), began=time.monotonic(), expected=expected)
+        return self.states[cell]
+
+    def end(self, cell: str) -> News:
+        """Take note of a cell that has ended."""
+        news = self.look(cell)
+        self.states[cell].ended = time.monotonic()
+        return news
+
+    def look(self, cell: str) -> News:
+        """Return what is new of a cell."""
+        state = self.states[cell]
+        events = progress.read(self._folder / cell / progress.PROGRESS_FILE)
+        new, self._events[cell] = events[self._events.get(cell, 0) :], len(events)
+        failures: list[Failure] = []
+        for event in new:
+            if state.suite:  # all that the suite before it has still to say
+                failures += self._tests(state)
+            if event.phase == progress.ENDED:
+                state.outcomes[event.suite] = event.outcome
+                state.suite = ""
+            else:
+                state.phase, state.suite = event.phase, event.suite
+                state.tests, state.known = set(), 0
+        if state.suite:
+            failures += self._tests(state)
+        return News(
+            phases=tuple((it.phase, it.suite) for it in new if it.phase != progress.ENDED),
+            failures=tuple(failures),
+            ended=tuple((it.suite, it.outcome) for it in new if it.phase == progress.ENDED),
+        )
+
+    def _tests(self, state: CellState) -> list[Failure]:
+        """Read on in the report log of the suite at work."""
+        path = self._folder / state.id / state.suite / store.REPORT_LOG_FILE
+        tail = self._tails.setdefault((state.id, state.suite), _Tail(path))
+        found = []
+        for report in tail.reports():
+            if report.get("when") == "teardown":
+                state.tests.add(str(report.get("nodeid")))
+            if report.get("outcome") == "failed" and (failure := _failure(state.suite, report)):
+                found.append(failure)
+        state.failures += found
+        if not state.known:
+            earlier = self._expected.get((state.id, state.suite))
+            state.known = self._items(state) or (earlier.tests if earlier else 0)
+        return found
+
+    def _items(self, state: CellState) -> int:
+        """Return how many tests pytest has found for the suite at work; 0 as long as it has not said so."""
+        try:
+            output = (self._folder / state.id / OUTPUT_FILE).read_bytes()
+        except OSError:
+            return 0
+        # Of an earlier suite of the cell there is a line, too.
+        place = len(state.outcomes)
+        said = list(_ITEMS.finditer(output))
+        return int(next(filter(None, reversed(said[place].groups())))) if len(said) > place else 0
+
+
+class _Tail:
+    """The end of a file that grows by lines of JSON."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def reports(self) -> Iterator[dict[str, object]]:
+        """Yield pytest's reports on tests that are new since the last call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                lines = file.read().splitlines(keepends=True)
+        except OSError:
+            return
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            self._offset += len(line)
+            if b'"TestReport"' in line or b'"CollectReport"' in line:
+                try:
+                    report = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(report, dict):
+                    yield report
+
+
+def _failure(suite: str, report: Mapping[str, object]) -> Failure | None:
+    location = report.get("location")
+    file, line = (location[0], location[1]) if isinstance(location, list) and len(location) > 1 else ("", 0)
+    message = report.get("longrepr")
+    if isinstance(message, dict):
+        crash = message.get("reprcrash")
+        message = crash.get("message", "") if isinstance(crash, dict) else ""
+    first = next((it.strip() for it in str(message or "").splitlines() if it.strip()), "no message")
+    first = "".join(letter if letter.isprintable() else "?" for letter in first)  # it goes to a terminal
+    return Failure(
+        suite=suite,
+        test=str(report.get("nodeid") or "collection"),
+        message=first,
+        file=str(file),
+        line=line + 1 if isinstance(line, int) else 0,
+    )
+
+
+def expected(results: Path, run: str, cells: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], Expected]:
+    """Return what the newest earlier result of each suite on each cell took."""
+    found = {}
+    for cell, suites in cells.items():
+        for suite in suites:
+            ran = (it for it in reuse.earlier(results, cell, suite, but=run) if not it.reused_from and it.tests)
+            if newest := next(ran, None):
+                found[cell, suite] = Expected(seconds=newest.seconds, tests=len(newest.tests))
+    return found

@@ -1,0 +1,62 @@
+"""Sections that fold, and annotations, as the logs of CI services have them."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+import re
+import secrets
+
+
+class Service(StrEnum):
+    """Whose log the output goes to."""
+
+    NONE = ""
+    GITHUB = "github"
+    GITLAB = "gitlab"
+
+
+def service(environ: Mapping[str, str]) -> Service:
+    """Return the CI service that runs this process."""
+    if environ.get("GITHUB_ACTIONS") == "true":
+        return Service.GITHUB
+    return Service.GITLAB if environ.get("GITLAB_CI") == "true" else Service.NONE
+
+
+def begin(where: Service, title: str, at: float) -> str:
+    """Return the line that begins a section, closed at first; ``at`` is the time since the epoch."""
+    if where is Service.GITHUB:
+        return f"::group::{escaped(title)}"
+    return f"\x1b[0Ksection_start:{at:.0f}:{_name(title)}[collapsed=true]\r\x1b[0K{title}"
+
+
+def end(where: Service, title: str, at: float) -> str:
+    """Return the line that ends a section."""
+    return "::endgroup::" if where is Service.GITHUB else f"\x1b[0Ksection_end:{at:.0f}:{_name(title)}\r\x1b[0K"
+
+
+def annotation(message: str, *, title: str, file: str = "", line: int = 0) -> str:
+    """Return GitHub's annotation of an error; with a file it stands beside the line in a pull request."""
+    known = {"file": file, "line": str(line or ""), "title": title}
+    properties = ",".join(f"{name}={_property(value)}" for name, value in known.items() if value)
+    return f"::error {properties}::{escaped(message)}"
+
+
+def escaped(text: str) -> str:
+    """Encode what breaks GitHub's workflow commands."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def quoted(where: Service, text: str) -> str:
+    """Return output of somebody else so that the service reads no command in it."""
+    if where is Service.GITHUB:
+        token = secrets.token_hex(16)  # nobody who wrote the text can know it
+        return f"::stop-commands::{token}\n{text}\n::{token}::"
+    return re.sub(r"(section_(?:start|end)):", r"\1 ", text)
+
+
+def _property(text: str) -> str:
+    return escaped(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _name(title: str) -> str:
+    """Return the name of a section: what GitLab allows in it, and of every section another."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", title).lower()

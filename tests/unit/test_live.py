@@ -1,0 +1,311 @@
+"""What is seen of a run: how far its cells have come, failures at once, and the same on every kind of output."""
+
+from collections.abc import Callable
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console as RichConsole
+
+from ci.group import live, watching
+from ci.group.children import OUTPUT_FILE
+from ci.group.watching import Expected, Watcher
+from ci.results import progress, store
+from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.terminal import console, folding
+from ci.terminal.folding import Service
+
+CELL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
+SUITES = ("pyxis_basic", "registry")
+
+
+class Cell:
+    """Writes what a cell's process would."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin."""
+        self.folder = folder / CELL
+        self._log = progress.Log(self.folder / progress.PROGRESS_FILE)
+
+    def phase(self, phase: str, suite: str = "", outcome: str = "") -> None:
+        """Begin a phase, or end a suite."""
+        self._log.add(phase, suite, outcome)
+
+    def test(self, suite: str, name: str, outcome: str = "passed", message: str = "E  assert 1 == 2\nmore") -> None:
+        """End a test."""
+        path = self.folder / suite / store.REPORT_LOG_FILE
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            for when in ("setup", "call", "teardown"):
+                bad = when == "call" and outcome == "failed"
+                report = {
+                    "$report_type": "TestReport",
+                    "nodeid": name,
+                    "when": when,
+                    "outcome": "failed" if bad else "passed",
+                    "location": ["tests/integration/test_x.py", 41, name],
+                    "longrepr": {"reprcrash": {"message": message}} if bad else None,
+                }
+                file.write(json.dumps(report) + "\n")
+
+    def wrote(self, text: str) -> None:
+        """Add to what the process wrote."""
+        with (self.folder / OUTPUT_FILE).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Cell:
+    return Cell(tmp_path)
+
+
+@pytest.fixture
+def watcher(tmp_path: Path) -> Watcher:
+    found = Watcher(tmp_path, {(CELL, "registry"): Expected(seconds=80.0, tests=90)})
+    found.begin(CELL, SUITES)
+    return found
+
+
+# -- how far it has come --------------------------------------------------------------------------------------------
+
+
+def test_phases_tests_and_outcomes_are_seen_as_they_come(cell: Cell, watcher: Watcher) -> None:
+    state = watcher.states[CELL]
+    assert watcher.look(CELL) == watching.News()
+    cell.phase("launch")
+    assert watcher.look(CELL).phases == (("launch", ""),)
+    cell.phase("tests", "pyxis_basic")
+    cell.wrote("collected 10 items / 3 deselected / 7 selected\n")
+    cell.test("pyxis_basic", "a")
+    watcher.look(CELL)
+    assert (state.suite, len(state.tests), state.known) == ("pyxis_basic", 1, 7)
+    cell.test("pyxis_basic", "b", "failed")
+    cell.phase("ended", "pyxis_basic", "failed")
+    cell.phase("tests", "registry")
+    news = watcher.look(CELL)
+    assert [(it.test, it.message, it.file, it.line) for it in news.failures] == [
+        ("b", "E  assert 1 == 2", "tests/integration/test_x.py", 42)
+    ]
+    assert news.ended == (("pyxis_basic", "failed"),)
+    assert state.outcomes == {"pyxis_basic": "failed"}
+    assert state.bad
+    cell.test("registry", "c")
+    watcher.look(CELL)
+    assert (len(state.tests), state.known) == (1, 90), "what an earlier run had, until pytest says it"
+    cell.wrote("4 workers [12 items]\n")
+    state.known = 0
+    watcher.look(CELL)
+    assert state.known == 12
+    assert watcher.look(CELL) == watching.News(), "nothing is told twice"
+
+
+def test_a_line_that_is_not_whole_is_read_when_it_is(cell: Cell, watcher: Watcher) -> None:
+    cell.phase("tests", "pyxis_basic")
+    cell.test("pyxis_basic", "a", "failed")
+    log = cell.folder / "pyxis_basic" / store.REPORT_LOG_FILE
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-400])
+    assert watcher.look(CELL).failures == ()
+    log.write_bytes(whole)
+    assert len(watcher.look(CELL).failures) == 1
+
+
+def test_a_message_has_nothing_that_a_terminal_obeys(cell: Cell, watcher: Watcher) -> None:
+    cell.phase("tests", "pyxis_basic")
+    cell.test("pyxis_basic", "a", "failed", "\x1b[2Jgone\x07")
+    assert watcher.look(CELL).failures[0].message == "?[2Jgone?"
+
+
+def test_what_is_expected_comes_from_earlier_runs(tmp_path: Path) -> None:
+    for run, minute, seconds in (("old", 1, 10.0), ("new", 2, 20.0), ("now", 3, 99.0)):
+        result = store.Result(
+            run=run,
+            cell=store.CellRecord(id=CELL, runtime="nvidia"),
+            suite="registry",
+            outcome=Outcome.PASSED,
+            exit_code=0,
+            started=store.utc_now().replace(hour=1, minute=minute),
+            seconds=seconds,
+            tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
+            fingerprint="f",
+        )
+        store.write(result, tmp_path / run / CELL / "registry" / store.RESULT_FILE)
+    found = watching.expected(tmp_path, "now", {CELL: SUITES})
+    assert found == {(CELL, "registry"): Expected(seconds=20.0, tests=1)}
+    watcher = Watcher(tmp_path, found)
+    assert watcher.begin(CELL, ["registry"]).expected == 20.0
+    assert watcher.begin(CELL, SUITES).expected == 0.0, "a guess from one of two suites would be too low"
+
+
+# -- how it looks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(console, "say", lines.append)
+    return lines
+
+
+Play = Callable[[live.Lines], None]
+
+
+@pytest.fixture
+def play(cell: Cell, watcher: Watcher) -> Play:
+    """Return a function that shows a cell from begin to end."""
+
+    def go(shown: live.Lines) -> None:
+        with shown.shown():
+            shown.begin(CELL)
+            cell.phase("launch")
+            cell.phase("tests", "pyxis_basic")
+            cell.test("pyxis_basic", "a", "failed")
+            cell.phase("ended", "pyxis_basic", "failed")
+            cell.phase("tests", "registry")
+            cell.test("registry", "b")
+            cell.wrote("::error::not ours\nsection_end:1:x\n")
+            shown.news(CELL, watcher.look(CELL))
+            shown.tick()
+            cell.phase("ended", "registry", "passed")
+            shown.news(CELL, watcher.end(CELL))
+            shown.end(watcher.states[CELL], 1)
+
+    return go
+
+
+def shown_as(tmp_path: Path, *, quiet: bool = False) -> live.Shown:
+    return live.Shown(total=3, folder=tmp_path, quiet=quiet)
+
+
+def test_lines_say_what_happens_and_failures_at_once(
+    said: list[str], watcher: Watcher, play: Play, tmp_path: Path
+) -> None:
+    play(live.Lines(shown_as(tmp_path), watcher))
+    assert [line.removeprefix(f"{CELL}: ") for line in said] == [
+        "begun",
+        "launch",
+        "pyxis_basic",
+        "registry",
+        "pyxis_basic failed: a: E  assert 1 == 2",
+        "pyxis_basic failed",
+        "registry passed",
+        "pyxis_basic failed, registry passed, 0:00 (1 of 3 cells)",
+    ]
+
+
+def test_quiet_shows_only_what_went_wrong(said: list[str], watcher: Watcher, play: Play, tmp_path: Path) -> None:
+    play(live.Lines(shown_as(tmp_path, quiet=True), watcher))
+    assert len(said) == 3
+    assert all("failed" in line for line in said)
+
+
+def test_whoever_ends_it_is_told_what_it_waits_for(said: list[str], watcher: Watcher, tmp_path: Path) -> None:
+    live.Lines(shown_as(tmp_path, quiet=True), watcher).ending()
+    assert said == [f"ending; taken down first: {CELL}"]
+    watcher.end(CELL)
+    live.Lines(shown_as(tmp_path), watcher).ending()
+    assert len(said) == 1, "nothing is up"
+
+
+def test_silence_is_broken_now_and_then(
+    said: list[str], watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = live.Lines(shown_as(tmp_path), watcher)
+    shown.tick()
+    assert said == []
+    monkeypatch.setattr(live, "_EVERY_SECONDS", -1.0)
+    shown.tick()
+    assert said == [f"{CELL}: starting, 0:00"]
+
+
+def test_github_has_groups_and_annotations_and_obeys_no_output(
+    said: list[str], watcher: Watcher, play: Play, tmp_path: Path
+) -> None:
+    stream = io.StringIO()
+    play(live.Sections(shown_as(tmp_path), watcher, Service.GITHUB, stream))
+    first, group, stop, theirs, _, go_on, end = stream.getvalue().splitlines()
+    assert first == (
+        f"::error file=tests/integration/test_x.py,line=42,title=pyxis_basic on {CELL}::a: E  assert 1 == 2"
+    )
+    assert (group, end) == (f"::group::{CELL}: what it wrote", "::endgroup::")
+    assert stop.startswith("::stop-commands::")
+    assert go_on == f"::{stop.removeprefix('::stop-commands::')}::"
+    assert theirs == "::error::not ours"
+    assert said
+
+
+def test_gitlab_has_sections_and_obeys_no_output(said: list[str], watcher: Watcher, play: Play, tmp_path: Path) -> None:
+    stream = io.StringIO()
+    play(live.Sections(shown_as(tmp_path), watcher, Service.GITLAB, stream))
+    written = stream.getvalue()
+    name = f"{CELL}_what_it_wrote"
+    assert "\x1b[0Ksection_start:" in written
+    assert f":{name}[collapsed=true]\r\x1b[0K{CELL}: what it wrote\n" in written
+    assert written.count("section_end:") == 1
+    assert "section_end 1:x" in written
+    assert any("pyxis_basic failed: a" in line for line in said)
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+@pytest.mark.parametrize("no_color", [False, True], ids=["colour", "NO_COLOR"])
+def test_the_table_fits_any_width_and_needs_no_colour(
+    *, cell: Cell, watcher: Watcher, tmp_path: Path, width: int, no_color: bool
+) -> None:
+    cell.phase("tests", "registry")
+    cell.test("registry", "a", "failed")
+    watcher.look(CELL)
+    stream = io.StringIO()
+    terminal = RichConsole(
+        file=stream, width=width, height=24, force_terminal=True, no_color=no_color, color_system="standard"
+    )
+    table = live.Table(shown_as(tmp_path), watcher, terminal)
+    terminal.print(table)
+    written = stream.getvalue()
+    assert ("\x1b[1;31m" in written) is not no_color
+    plain = io.StringIO()
+    RichConsole(file=plain, width=width, height=24).print(table)
+    lines = plain.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert CELL in plain.getvalue()
+    assert "registry 1 of 90 tests, 1 failed" in plain.getvalue()
+    assert "0 of 3 cells" in lines[0]
+
+
+def test_a_table_of_many_cells_leaves_room(watcher: Watcher, tmp_path: Path) -> None:
+    for number in range(50):
+        watcher.begin(f"cell{number}", SUITES)
+    stream = io.StringIO()
+    terminal = RichConsole(file=stream, width=160, height=24)
+    terminal.print(live.Table(shown_as(tmp_path), watcher, terminal))
+    assert "and 36 more" in stream.getvalue()
+    assert len(stream.getvalue().splitlines()) < 24
+
+
+def test_what_ended_stays_above_the_table(watcher: Watcher, play: Play, tmp_path: Path) -> None:
+    stream = io.StringIO()
+    play(live.Table(shown_as(tmp_path), watcher, RichConsole(file=stream, width=160, height=24)))
+    assert f"✗ {CELL}  pyxis_basic failed, registry passed  0:00" in stream.getvalue()
+    assert "pyxis_basic failed: a: E  assert 1 == 2" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [({"GITHUB_ACTIONS": "true"}, Service.GITHUB), ({"GITLAB_CI": "true"}, Service.GITLAB), ({"CI": "true"}, "")],
+    ids=["github", "gitlab", "another"],
+)
+def test_where_it_runs_is_told_by_the_environment(environ: dict[str, str], expected: Service) -> None:
+    assert folding.service(environ) == expected
+
+
+def test_what_fits_the_output_is_chosen(watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GITHUB_ACTIONS", "GITLAB_CI"):
+        monkeypatch.delenv(name, raising=False)
+    assert type(live.display(shown_as(tmp_path), watcher)) is live.Lines
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert type(live.display(shown_as(tmp_path), watcher)) is live.Table
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(live.display(shown_as(tmp_path), watcher)) is live.Lines
+    monkeypatch.setenv("GITLAB_CI", "true")
+    assert type(live.display(shown_as(tmp_path), watcher)) is live.Sections
