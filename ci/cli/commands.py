@@ -18,7 +18,7 @@ from ci.cli.clusters import say_how_to_enter
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
 from ci.errors import ArtefactError, EngineError, SelectionError
-from ci.images.building import Builder
+from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
@@ -75,7 +75,7 @@ def images(asked: argparse.Namespace) -> int:
         if left := len(group) - len(chosen):
             console.say(f"{left} cells of another architecture are left out; they need a machine of their own")
     options = Options.of(asked)
-    where = Sources.from_environment(options.mirror, strict=options.strict, tell=console.warn)
+    where = sources_of(options)
     builder = Builder(connect(), where, logs=options.results / options.run / "images")
     lacking: list[str] = []
     for cell in chosen:

@@ -10,13 +10,13 @@ from filelock import FileLock, Timeout
 
 from ci import paths
 from ci.artefacts import sources
-from ci.artefacts.sources import Sources
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
 from ci.errors import SelectionError
 from ci.group import ending, planning
 from ci.group.planning import GroupPlan
 from ci.group.running import How, run_group
+from ci.images.building import sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
@@ -68,7 +68,7 @@ def cell(asked: argparse.Namespace) -> int:
 
 def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
     options = Options.of(asked)
-    where = Sources.from_environment(options.mirror, strict=options.strict)
+    where = sources_of(options)
     wanted = planning.Asked(cells=asked.cells, group=asked.group, suites=asked.suites or (), words=asked.command)
     if asked.resume:
         options = replace(options, run=asked.resume)

@@ -98,6 +98,7 @@ def _entries(text: str) -> frozenset[tuple[str, str]]:
     try:
         document = tomllib.loads(text)
         files = {(row["path"], row["sha256"]) for row in document.get("artefact", [])}
-        return frozenset(files | {(row["reference"], row["digest"]) for row in document.get("image", [])})
+        archives = {(row["path"], f"{row['tar-sha256']} {row['commit']}") for row in document.get("archive", [])}
+        return frozenset(files | archives | {(row["reference"], row["digest"]) for row in document.get("image", [])})
     except (tomllib.TOMLDecodeError, KeyError, TypeError):
         return frozenset()

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 import signal
 
-from ci.artefacts.sources import Sources
 from ci.engine.connection import Engine
 from ci.errors import NotRunError, PyxisMatrixError
 from ci.group import capacity, children, fingerprint, images, live, reuse, watching
 from ci.group.children import Command
 from ci.group.fingerprint import Ingredients
 from ci.group.planning import OPTIONS, CellPlan, GroupPlan
-from ci.images.building import Builder
+from ci.images.building import Builder, sources_of
 from ci.matrix.model import Matrix
 from ci.options import Scope
 from ci.results import store
@@ -43,11 +42,7 @@ def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None
         if cell.not_run:
             run.not_run(cell)
     possible = [cell for cell in plan.cells if cell.suites and not cell.not_run]
-    builder = Builder(
-        engine,
-        Sources.from_environment(plan.options.mirror, strict=plan.options.strict, tell=console.warn),
-        logs=run.folder / "images",
-    )
+    builder = Builder(engine, sources_of(plan.options), logs=run.folder / "images")
     with console.step("images of all cells"):
         problems = images.build_all(builder, [cell.environment for cell in possible])
     for cell in possible:
@@ -123,8 +118,9 @@ class _Run:
     def not_run(self, cell: CellPlan) -> None:
         """Write that a cell can't run here."""
         console.warn(f"{cell.cell.id} is not run: {cell.not_run}")
+        outcome = Outcome.ERROR if cell.environment.options.strict else Outcome.SKIPPED
         for suite in cell.suites:
-            self._write(cell, suite.name, Outcome.SKIPPED, NotRunError(cell.not_run))
+            self._write(cell, suite.name, outcome, NotRunError(cell.not_run))
 
     def broken(self, cell: CellPlan, problem: PyxisMatrixError) -> None:
         """Write that a cell came to nothing; what the run that goes on had of it stays."""

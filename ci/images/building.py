@@ -24,6 +24,7 @@ from ci.images.plan import CellImages, ImagePlan, Wheels
 from ci.images.subject import Wheelhouse
 from ci.inputs import check_open_to_jobs
 from ci.matrix.arch import Arch
+from ci.options import Options
 from ci.terminal import console
 
 _CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -73,6 +74,11 @@ class BuiltCell:
     """What pip finds on the nodes."""
     base_wheels: Wheelhouse | None = None
     """What pip finds in an image that is built from one of ``--base-image``."""
+
+
+def sources_of(options: Options) -> Sources:
+    """Return where a session's options have release files come from."""
+    return Sources.from_environment(options.mirror, strict=options.strict, tell=console.warn)
 
 
 class Builder:

@@ -9,13 +9,12 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from ci import paths
-from ci.artefacts.sources import Sources
 from ci.engine.connection import connect, explain
 from ci.environment import launching
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import PyxisMatrixError
-from ci.images.building import Builder
+from ci.images.building import Builder, sources_of
 from ci.inputs import own_suite
 from ci.option_values import RunsOn
 from ci.results import reportlog, store
@@ -145,8 +144,7 @@ def environment_of(record: Record) -> Iterator[Environment]:
     logs = paths.make_directory(plan.options.folder(plan.cell)) / store.LOGS_FOLDER
     engine = record.engine = connect()
     check_host(engine, plan.cell)
-    where = Sources.from_environment(plan.options.mirror, strict=plan.options.strict, tell=console.warn)
-    record.builder = Builder(engine, where, logs=logs)
+    record.builder = Builder(engine, sources_of(plan.options), logs=logs)
     with console.step(f"images of {plan.cell.id}", phase="images", timings=record.timings):
         images = record.images = record.builder.build(plan.images)
     with launching.launch(engine, plan, images, timings=record.timings) as launched:

@@ -38,7 +38,7 @@ def pins(tmp_path: Path, sources: Sources) -> Path:
 
 @pytest.fixture
 def published(upstream: GitHub) -> GitHub:
-    """Have a new enroot, with checksums, and a new Pyxis, with its tag; Slurm has nothing but old tags."""
+    """Have a new enroot, with checksums, a new Pyxis and a new patch of a Slurm series, with their tags."""
     names = [f"{package}_99.1.0-1_{arch}.deb" for arch in Arch for package in ("enroot", "enroot+caps")]
     digest = f"sha256:{hashlib.sha256(DEB).hexdigest()}"
     for name in names:
@@ -48,7 +48,9 @@ def published(upstream: GitHub) -> GitHub:
     _api(upstream, "NVIDIA/enroot/releases", [{"tag_name": "v99.1.0", "html_url": "https://e", "assets": assets}])
     _api(upstream, "NVIDIA/pyxis/releases", [{"tag_name": "v99.2.0"}, {"tag_name": "v99.3.0", "prerelease": True}])
     _api(upstream, "NVIDIA/pyxis/tags", [{"name": "v99.2.0", "commit": {"sha": COMMIT}}])
-    _api(upstream, "SchedMD/slurm/tags", [{"name": "slurm-20-11-9-1", "commit": {"sha": COMMIT}}])
+    upstream.publish("SchedMD/slurm/archive/refs/tags/slurm-25-11-99-1.tar.gz", gzip.compress(TAR))
+    slurm = ("slurm-20-11-9-1", "slurm-25-11-99-1", "slurm-25-11-99-0rc1", "slurm-98-11-0-0rc1")
+    _api(upstream, "SchedMD/slurm/tags", [{"name": name, "commit": {"sha": COMMIT}} for name in slurm])
     return upstream
 
 
@@ -59,10 +61,16 @@ def test_new_releases_are_in_the_matrix_and_pinned_and_then_nothing_is_new(
 
     taken = _bump(published, sources, matrix, pins)
 
-    assert [(new.axis, new.published.version) for new in taken.added] == [("enroot", "99.1.0"), ("pyxis", "99.2.0")]
+    assert [(new.axis, new.published.version) for new in taken.added] == [
+        ("slurm", "25.11.99"),
+        ("enroot", "99.1.0"),
+        ("pyxis", "99.2.0"),
+    ]
     assert taken.left == {}
     rows = loading.load(matrix)
     assert (rows.enroot[-1].name, rows.pyxis[-1].name) == ("99.1.0", "99.2.0")
+    slurm = [row.name for row in rows.slurm]
+    assert slurm[slurm.index("25.11.99") - 1].startswith("25.11.")
     assert set(before.splitlines()) <= set(matrix.read_text(encoding="utf-8").splitlines())
     recorded = load_pins(pins)
     assert recorded["NVIDIA/pyxis/archive/refs/tags/v99.2.0.tar.gz"].commit == COMMIT
@@ -78,7 +86,7 @@ def test_a_release_without_a_file_waits_and_the_others_are_taken(
 
     taken = _bump(published, sources, matrix, pins)
 
-    assert [new.axis for new in taken.added] == ["pyxis"]
+    assert [new.axis for new in taken.added] == ["slurm", "pyxis"]
     ((new, why),) = taken.left.items()
     assert (new.axis, "enroot_99.1.0-1_arm64.deb: HTTP 404" in why) == ("enroot", True)
     assert "99.1.0" not in matrix.read_text(encoding="utf-8") + pins.read_text(encoding="utf-8")

@@ -24,6 +24,7 @@ from ci.paths import REPOSITORY
 
 Git = Callable[..., str]
 PIN = '[[artefact]]\npath = "{path}"\nsha256 = "{sha256}"\n'
+ARCHIVE = '[[archive]]\npath = "v1.tar.gz"\ncommit = "{commit}"\ntar-sha256 = "1"\n'
 
 
 @pytest.fixture
@@ -87,6 +88,16 @@ def test_the_matrix_and_the_pins_are_compared_by_what_they_say(git: Git, folder:
     change = changes_since("HEAD", folder)
     assert isinstance(change.before, Matrix)
     assert change.pins == {"a", "b", "c"}
+
+
+def test_the_source_of_a_tag_is_compared_by_its_content_and_its_commit(git: Git, folder: Path) -> None:
+    (folder / PINS).write_text(ARCHIVE.format(commit="1"), encoding="utf-8")
+    git("commit", "--quiet", "--all", "--message", "an archive")
+
+    (folder / PINS).write_text("# a remark\n" + ARCHIVE.format(commit="1"), encoding="utf-8")
+    assert changes_since("HEAD", folder).pins == frozenset()
+    (folder / PINS).write_text(ARCHIVE.format(commit="2"), encoding="utf-8")
+    assert changes_since("HEAD", folder).pins == {"v1.tar.gz"}
 
 
 def test_a_matrix_of_old_that_was_wrong_is_no_error(git: Git, folder: Path) -> None:

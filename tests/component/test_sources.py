@@ -16,6 +16,7 @@ from ci.artefacts.pins import Pin
 from ci.artefacts.releases import Artefact, artefacts_for
 from ci.artefacts.sources import Sources, fetch, missing
 from ci.errors import ArtefactError, ChecksumError
+from ci.matrix.cells import SlurmSource, SlurmVersion
 from tests.component.github_stand_in import CELL, DEB, ENROOT, PYXIS, TAR, GitHub
 from tests.support.tag_archives import COMMIT, tag_tar
 
@@ -57,6 +58,22 @@ def test_an_empty_cache_gets_all_files_of_a_real_cell_and_the_next_run_needs_no_
         ("cache", it.path, it.verified_against) for it in first
     ]
     assert len(upstream.asked) == asked
+
+
+def test_a_cell_with_a_slurm_release_gets_its_archive_from_the_tag(upstream: GitHub, sources: Sources) -> None:
+    cell = replace(CELL, slurm=SlurmVersion(version="25.11.7", source=SlurmSource.ARCHIVE))
+    slurm = artefacts_for(cell)[0]
+    tar = tag_tar("5" * 40, META=b"Name: slurm\n")
+    upstream.publish(slurm.path, gzip.compress(tar))
+    pin = replace(sources.pins[PYXIS.path], path=slurm.path, sha256=hashlib.sha256(tar).hexdigest(), size=len(tar))
+    pinned = replace(sources, pins={**sources.pins, slurm.path: replace(pin, commit="5" * 40)})
+
+    assert missing(cell, pinned) is None
+    found = [fetch(artefact, pinned) for artefact in artefacts_for(cell)]
+
+    assert (found[0].served, found[0].verified_against) == (slurm.path, "pins.toml")
+    assert {it.source for it in found} == {"upstream"}
+    assert not any("schedmd" in path for _method, path in upstream.asked)
 
 
 def test_what_was_first_seen_holds_for_a_later_download(upstream: GitHub, sources: Sources) -> None:

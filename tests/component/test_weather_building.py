@@ -13,7 +13,7 @@ from ci.artefacts.releases import artefacts_for
 from ci.artefacts.sources import Sources
 from ci.cli.main import main
 from ci.engine.connection import Engine
-from ci.errors import ArtefactError, BuildError, ChecksumError, DiskFullError, LaunchError
+from ci.errors import ArtefactError, BuildError, ChecksumError, DiskFullError, LaunchError, NotRunError
 from ci.images.building import Builder, BuiltCell
 from ci.images.content import Content
 from ci.images.plan import ImagePlan
@@ -127,6 +127,18 @@ def test_artefacts_that_no_place_has_are_named_with_the_remedy(
     assert f"mirror {offline().mirror}: not found" in error
     assert "connection refused" in error.lower()
     assert sources.missing(load().cell(REAL), offline()) is not None
+
+
+@pytest.mark.parametrize(("words", "outcome"), [([], Outcome.SKIPPED), (["--strict"], Outcome.ERROR)])
+def test_a_group_skips_what_has_no_artefacts_and_strictly_it_is_an_error(
+    offline: Callable[[], Sources], run: str, tmp_path: Path, words: list[str], outcome: Outcome
+) -> None:
+    assert sources.missing(load().cell(REAL), offline()) is not None
+
+    code = main(["matrix", REAL, "--suite", "pyxis_basic", *words, "--run", run, "--results", str(tmp_path)])
+
+    result = store.load(tmp_path / run / REAL / "pyxis_basic" / store.RESULT_FILE)
+    assert (code, result.outcome, "not found: mirror" in result.reason) == (NotRunError.exit_code, outcome, True)
 
 
 def test_an_artefact_with_another_checksum_is_refused(

@@ -283,15 +283,15 @@ def test_a_row_that_is_not_there_is_an_error() -> None:
         with_row(TEXT, new("slurm", "24.11.8", "24.11.5"))
 
 
-@pytest.mark.parametrize("axis", ["enroot", "pyxis"])
+@pytest.mark.parametrize("axis", ["slurm", "enroot", "pyxis"])
 def test_the_committed_matrix_takes_a_new_row_and_is_still_valid(axis: str, tmp_path: Path) -> None:
     rows = getattr(loading.load(), axis)
     text = paths.MATRIX_FILE.read_text(encoding="utf-8")
     file = tmp_path / "matrix.toml"
 
-    file.write_text(with_row(text, new(axis, "99.0.0", rows[-1].name, same_series=False)), encoding="utf-8")
+    file.write_text(with_row(text, new(axis, "99.11.0", rows[-1].name, same_series=False)), encoding="utf-8")
 
-    assert [row.name for row in getattr(loading.load(file), axis)] == [*(row.name for row in rows), "99.0.0"]
+    assert [row.name for row in getattr(loading.load(file), axis)] == [*(row.name for row in rows), "99.11.0"]
     changes = difflib.ndiff(text.splitlines(), file.read_text(encoding="utf-8").splitlines())
     assert not [line for line in changes if line.startswith("- ")]
 
