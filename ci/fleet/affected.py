@@ -4,7 +4,7 @@ What is not known to be harmless counts: a cell too many costs minutes, one too 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from ci.environment.configuration import templates_of
@@ -114,7 +114,7 @@ def _of_matrix(matrix: Matrix, change: Change) -> _Effect:
         old = was.get(made.cell.id)
         if old is None:
             yield f"{MATRIX}: the cell is new"
-        elif old != made.cell:
+        elif _built(old) != _built(made.cell):
             yield f"{MATRIX}: its rows are different"
         elif _known_failures(before, made.cell) != _known_failures(matrix, made.cell):
             yield f"{MATRIX}: its known failures are different"
@@ -131,6 +131,11 @@ def _general(before: Matrix, after: Matrix) -> str:
     return "" if before.suite_environment == after.suite_environment else "the suites' environment is different"
 
 
+def _built(cell: Cell) -> Cell:
+    """Return the cell without what only reports say of it."""
+    return replace(cell, slurm=replace(cell.slurm, supported_until=None))
+
+
 def _known_failures(matrix: Matrix, cell: Cell) -> frozenset[tuple[tuple[str, ...], str]]:
     """Return what decides outcomes; the reason beside it is for people."""
     return frozenset((failure.tests, failure.says) for failure in matrix.known_failures(cell))
@@ -142,7 +147,7 @@ def _made(cell: Cell, suites: Sequence[Suite], matrix: Matrix, options: Options)
     pulled = {member.pulled_as for member in members.values()} - {""}
     return _Made(
         cell=cell,
-        folders=frozenset(member.folder for member in members.values()) | templates_of(cell),
+        folders=frozenset(name for it in members.values() for name in (it.folder, *it.beside)) | templates_of(cell),
         pinned=frozenset(pulled | {artefact.path for artefact in images.artefacts}),
         suites=tuple(it for it in suites if not it.unfit(cell, matrix.subject)),
     )

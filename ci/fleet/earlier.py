@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+from ci.results.compat import COMPAT_FILE
 from ci.results.outcomes import Outcome
 from ci.results.store import RESULT_FILE
 
-COMPAT_FILE = "compat.json"
 _TELLING = frozenset({Outcome.PASSED.value, Outcome.FAILED.value})
 """A suite that was interrupted, or that found no environment, does not tell how long it takes."""
 

@@ -38,8 +38,8 @@ def outputs(plan: FleetPlan) -> str:
 
 
 def _title(batch: Batch) -> str:
-    slurm, arch = batch.cells[0].slurm, batch.arch
-    return f"slurm {slurm} ({arch})"
+    first = batch.cells[0]
+    return f"slurm {first.slurm} on {first.os} ({batch.arch})"
 
 
 def _matrix(batches: Sequence[Batch], plan: FleetPlan, titles: Sequence[str]) -> str:

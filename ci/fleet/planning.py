@@ -67,9 +67,9 @@ def plan_fleet(
     :param reasons: given, only these cells get a job.
     :raises SelectionError: where a number of shards is impossible, or no suite runs on any cell.
     """
-    fitting = {cell: _fitting(cell, matrix, asked) for cell in cells}
-    runnable = [cell for cell in cells if fitting[cell]]
-    left_out = [LeftOut(cell=cell, reason=_why_no_suite(cell, matrix, asked)) for cell in cells if cell not in runnable]
+    fitting = {cell.id: _fitting(cell, matrix, asked) for cell in cells}
+    runnable = [cell for cell in cells if fitting[cell.id]]
+    left_out = [LeftOut(cell=cell, reason=_why_no_suite(cell, matrix, asked)) for cell in cells if not fitting[cell.id]]
     if not runnable:
         raise SelectionError(
             "none of these suites runs on any of these cells",
@@ -84,7 +84,7 @@ def plan_fleet(
         ]
         runnable = [cell for cell in runnable if cell.id in reasons]
     expect = Expectation(earlier)
-    jobs = [expect.job(cell, fitting[cell], (reasons or {}).get(cell.id, ())) for cell in runnable]
+    jobs = [expect.job(cell, fitting[cell.id], (reasons or {}).get(cell.id, ())) for cell in runnable]
     return FleetPlan(
         run=asked.options.run,
         group=asked.group,

@@ -39,6 +39,12 @@ _IMAGES = """\
     echo "the images are job $images"
 """
 _AFTER_IMAGES = '--dependency="afterany:${images%%;*}" '
+# Shards that share a file system share no folder: two processes in the folder of one run are refused.
+_RESULTS = """\
+if [ "$what" != report ]; then
+    export PYXIS_MATRIX_RESULTS=${{PYXIS_MATRIX_RESULTS:-results}}/fleet-{run}/$what-${{SLURM_ARRAY_TASK_ID:-}}
+fi
+"""
 _NOTHING = """\
 #!/bin/bash
 echo {text}
@@ -68,6 +74,7 @@ def script(plan: FleetPlan) -> str:
                 after_images=_AFTER_IMAGES if plan.images else "",
             ),
             f"\ncd {shlex.quote(str(paths.REPOSITORY))}\n",
+            _RESULTS.format(run=plan.run),
             'case "$what ${SLURM_ARRAY_TASK_ID:-}" in\n',
             *(f'"{task}") exec ci/bootstrap {command} ;;\n' for task, command in _tasks(plan)),
             '*) echo "there is no task ${SLURM_ARRAY_TASK_ID:-} of $what" >&2; exit 2 ;;\nesac\n',
@@ -80,4 +87,4 @@ def _tasks(plan: FleetPlan) -> Iterator[tuple[str, str]]:
         yield f"images {number}", batch.command
     for shard in plan.shards:
         yield f"shards {shard.number}", shard.command
-    yield "report 1", f"nox -s report -- {plan.run}"
+    yield "report 1", f"nox -s report -- fleet-{plan.run}"

@@ -173,7 +173,7 @@ class Site:
         self._folder = folder
         self._script = folder / "plan.sh"
         self._script.write_text(text, encoding="utf-8")
-        self._program("ci/bootstrap", 'echo "$PYXIS_MATRIX_RUN $*"')
+        self._program("ci/bootstrap", 'echo "$PYXIS_MATRIX_RUN ${PYXIS_MATRIX_RESULTS:-results} $*"')
         self._program("bin/sbatch", 'echo "$*" >> "$NOTES"; wc -l < "$NOTES"')
 
     def _program(self, name: str, line: str) -> None:
@@ -204,9 +204,9 @@ def test_each_task_of_the_array_job_does_its_part(
     made = plan("embedded", 2, arch=Arch.AMD64)
     site = Site(tmp_path, formats.render(made, Format.SBATCH))
     for number, shard in enumerate(made.shards, start=1):
-        assert site.run(task=str(number)) == (0, f"r {shard.command}\n")
-    assert site.run("images", task="1") == (0, f"r {made.images[0].command}\n")
-    assert site.run("report", task="1") == (0, "r nox -s report -- r\n")
+        assert site.run(task=str(number)) == (0, f"r results/fleet-r/shards-{number} {shard.command}\n")
+    assert site.run("images", task="1") == (0, f"r results/fleet-r/images-1 {made.images[0].command}\n")
+    assert site.run("report", task="1") == (0, "r results nox -s report -- fleet-r\n")
     assert site.run(task="3") == (2, "there is no task 3 of shards\n")
 
 

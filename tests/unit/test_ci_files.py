@@ -13,8 +13,9 @@ from ci.matrix.suites import SUITES
 ROOT = Path(__file__).resolve().parents[2]
 GITHUB = ROOT / ".github/workflows/ci.yml"
 GITLAB = ROOT / "ci/gitlab-ci.yml"
-WORKFLOWS = sorted(GITHUB.parent.iterdir())
-each_file = pytest.mark.parametrize("file", [GITHUB, GITLAB], ids=lambda file: file.name)
+WORKFLOWS = sorted(GITHUB.parent.glob("*.yml"))
+each_file = pytest.mark.parametrize("file", [*WORKFLOWS, GITLAB], ids=lambda file: file.name)
+each_plan = pytest.mark.parametrize("file", [GITHUB, GITLAB], ids=lambda file: file.name)
 
 BESIDE_NOX = {".ci/run", ".github/machine", 'cat results/report/compat.md >> "$GITHUB_STEP_SUMMARY"', "exit 1"}
 VARIABLES = re.compile(r"\$\{\{.*?\}\}|\"?\$\w+\"?")
@@ -30,14 +31,14 @@ def commands(file: Path) -> list[str]:
     return of_steps or re.findall(r"^    - (?!if: )(.*)$", text_of(file), re.MULTILINE)
 
 
-@pytest.mark.parametrize("file", [*WORKFLOWS, GITLAB], ids=lambda file: file.name)
+@each_file
 def test_a_file_calls_nox_and_nothing_else(file: Path) -> None:
     found = commands(file)
-    assert any(" nox -s " in command for command in found)
-    assert [it for it in found if not it.startswith("ci/bootstrap nox -s ") and it not in BESIDE_NOX] == []
+    assert found
+    assert [it for it in found if not re.match("ci/bootstrap nox (-t \\w+ )?-s ", it) and it not in BESIDE_NOX] == []
 
 
-@each_file
+@each_plan
 def test_the_options_that_it_gives_to_the_plan_are_understood(file: Path) -> None:
     given = [re.split(r" nox -s plan -- ", command)[1] for command in commands(file) if " nox -s plan " in command]
     given += re.findall(r"['\"](--group .*?)['\"]", text_of(file))
