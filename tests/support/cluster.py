@@ -1,6 +1,6 @@
 """How tests talk to a cluster: a shell over SSH, and a node's own container."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 import os
@@ -86,15 +86,23 @@ class Shell:
         option = [f"--container-image={chosen}"] if chosen else []
         return self.run_unchecked(shlex.join(["srun", self.here, *option, *arguments]), limit=limit)
 
-    def sbatch(self, script: str, *options: str, limit: float = JOB_LIMIT) -> str:
+    def sbatch(
+        self, script: str, *options: str, limit: float = JOB_LIMIT, variables: Mapping[str, str] | None = None
+    ) -> str:
         """Run a batch script to its end, expect its job to succeed, and return what it wrote."""
-        status, output = self.sbatch_unchecked(script, *options, limit=limit)
+        status, output = self.sbatch_unchecked(script, *options, limit=limit, variables=variables)
         assert status == 0, f"the job's exit code is {status}\n{output}"
         return output
 
-    def sbatch_unchecked(self, script: str, *options: str, limit: float = JOB_LIMIT) -> tuple[int, str]:
-        """Run a batch script to its end, whatever comes of it; return its job's exit code and what it wrote."""
-        words = shlex.join(["sbatch", "--wait", self.here, *options])
+    def sbatch_unchecked(
+        self, script: str, *options: str, limit: float = JOB_LIMIT, variables: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Run a batch script to its end, whatever comes of it; return its job's exit code and what it wrote.
+
+        :param variables: what sbatch itself finds in its environment.
+        """
+        set_for_sbatch = [f"{name}={value}" for name, value in (variables or {}).items()]
+        words = shlex.join(["env", *set_for_sbatch, "sbatch", "--wait", self.here, *options])
         done = self.run(
             f"cd && out=$(mktemp) && {words} --output=$out <<'END_OF_SCRIPT'\n{script}\n"
             'END_OF_SCRIPT\nstatus=$?; cat "$out"; rm -f "$out"; echo "status=$status"',
