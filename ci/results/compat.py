@@ -146,6 +146,8 @@ class CellReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: State
     versions: Mapping[str, str] = msgspec.field(default_factory=dict)
     suites: tuple[SuiteReport, ...] = ()
+    missing: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Suites that a run meant to run on it and that have no result, and why."""
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -156,6 +158,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     os: str
     enroot: str
     pyxis: str
+    runtime: str = "nvidia"
     id: str = ""
     """Of the cell, where matrix.toml has it."""
     reason: str

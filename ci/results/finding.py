@@ -14,8 +14,9 @@ from urllib.parse import quote
 import msgspec
 
 from ci.errors import ResultsError
-from ci.results import store
+from ci.results import planned, store
 from ci.results.compat import Problem, Unfinished
+from ci.results.planned import RunPlan
 from ci.results.store import Result
 
 _DEEPEST = 8
@@ -75,7 +76,7 @@ def places(names: Sequence[str], results: Path) -> tuple[Path, ...]:
     )
 
 
-def find(roots: Sequence[Path]) -> Iterator[Found | Unfinished | Problem]:
+def find(roots: Sequence[Path]) -> Iterator[Found | RunPlan | Unfinished | Problem]:
     """Yield what is found below folders, as it is found."""
     for root in roots:
         yield from _below(root)
@@ -86,7 +87,7 @@ def signature(roots: Sequence[Path]) -> str:
     seen = []
     for root in roots:
         for folder, names in _folders(root, []):
-            for name in {store.RESULT_FILE, store.REPORT_LOG_FILE} & set(names):
+            for name in {store.RESULT_FILE, store.REPORT_LOG_FILE, planned.PLAN_FILE} & set(names):
                 try:
                     status = (folder / name).lstat()
                 except OSError:
@@ -95,9 +96,11 @@ def signature(roots: Sequence[Path]) -> str:
     return f"{hash(tuple(sorted(seen))):x}"
 
 
-def _below(root: Path) -> Iterator[Found | Unfinished | Problem]:
+def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
     problems: list[Problem] = []
     for folder, names in _folders(root, problems):
+        if planned.PLAN_FILE in names and _is_plain(folder / planned.PLAN_FILE):
+            yield _plan(folder)
         if store.RESULT_FILE in names:
             path = folder / store.RESULT_FILE
             if not _is_plain(path):
@@ -117,6 +120,14 @@ def _below(root: Path) -> Iterator[Found | Unfinished | Problem]:
                 tests=_ended(folder / store.REPORT_LOG_FILE),
             )
     yield from problems
+
+
+def _plan(folder: Path) -> RunPlan | Problem:
+    """Return what a run of a group meant to do."""
+    try:
+        return planned.load(folder)
+    except ResultsError as error:
+        return Problem(where=str(folder / planned.PLAN_FILE), what=f"the plan of a run is invalid: {error.why}")
 
 
 def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[str]]]:

@@ -1,6 +1,6 @@
 """Where each cell stands in the grid: Slurm and OS down, enroot and Pyxis across, one table per architecture."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -38,6 +38,11 @@ class Position:
             enroot=axis.get("enroot", ""),
             pyxis=axis.get("pyxis", ""),
         )
+
+    @classmethod
+    def of_gap(cls, gap: Gap) -> "Position":
+        """Return the place of a gap."""
+        return cls(arch=gap.arch, slurm=gap.slurm, os=gap.os, enroot=gap.enroot, pyxis=gap.pyxis)
 
     @property
     def row(self) -> tuple[str, str]:
@@ -87,61 +92,83 @@ class Table:
 def tables(compat: Compat) -> list[Table]:
     """Return the grid's tables: those of real cells first."""
     found = []
-    gaps = {(gap.arch, gap.slurm, gap.os, gap.enroot, gap.pyxis): gap for gap in compat.gaps}
-    for runtime, cells in by_runtime(compat.cells):
+    cells: dict[tuple[str, Position], list[CellReport]] = {}
+    for cell in compat.cells:
+        cells.setdefault((cell.runtime, Position.of(cell)), []).append(cell)
+    gaps = {(gap.runtime, Position.of_gap(gap)): gap for gap in compat.gaps}
+    for runtime in runtimes(compat.cells, compat.gaps):
         title, remark = TITLES.get(runtime, (runtime, "unknown runtime, not counted"))
-        if runtime != Runtime.NVIDIA:
-            found.append(_small(runtime, title, remark, cells))
-            continue
-        for arch, of_arch in groupby(sorted(cells, key=_arch), key=_arch):
-            members = list(of_arch)
-            rows, columns = ranges(Position.of(cell) for cell in members)
-            at: dict[Position, list[CellReport]] = {}
-            for cell in members:
-                at.setdefault(Position.of(cell), []).append(cell)
+        for it in layouts(runtime, [place for of, place in (*cells, *gaps) if of == runtime]):
+            boxes = {place: cells.get((runtime, place), []) for place in it.places()}
             found.append(
                 Table(
                     runtime=runtime,
                     title=title,
                     remark=remark,
-                    arch=arch,
-                    columns=columns,
-                    groups=tuple((name, len(list(of))) for name, of in groupby(columns, key=lambda it: it[0])),
+                    arch=it.arch,
+                    columns=it.columns,
+                    groups=it.groups,
                     rows=tuple(
                         Row(
-                            slurm=slurm,
-                            os=os,
+                            slurm=row[0],
+                            os=row[1],
                             boxes=tuple(
-                                Box(
-                                    cells=tuple(
-                                        at.get(Position(arch=arch, slurm=slurm, os=os, enroot=it[0], pyxis=it[1]), ())
-                                    ),
-                                    gap=gaps.get((arch, slurm, os, *it)),
-                                )
-                                for it in columns
+                                Box(cells=tuple(boxes[place]), gap=gaps.get((runtime, place)))
+                                for place in (it.place(row, column) for column in it.columns)
                             ),
                         )
-                        for slurm, os in rows
+                        for row in it.rows
                     ),
-                    cells=len(members),
+                    cells=sum(map(len, boxes.values())),
                 )
             )
     return found
 
 
-def by_runtime(cells: Sequence[CellReport]) -> list[tuple[str, list[CellReport]]]:
-    """Return the cells per runtime, real ones first; a runtime without cells is left out."""
-    known = [*TITLES, *sorted({cell.runtime for cell in cells} - TITLES.keys())]
-    pairs = [(runtime, [cell for cell in cells if cell.runtime == runtime]) for runtime in known]
-    return [(runtime, members) for runtime, members in pairs if members]
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The heads of a table."""
+
+    arch: str
+    """Empty where the columns are architectures."""
+    rows: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str], ...]
+
+    @property
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """Each enroot, and how many columns it has; empty where the columns are architectures."""
+        if not self.arch:
+            return ()
+        return tuple((name, len(list(of))) for name, of in groupby(self.columns, key=lambda it: it[0]))
+
+    def place(self, row: tuple[str, str], column: tuple[str, str]) -> Position:
+        """Return the place at which a row and a column meet."""
+        if not self.arch:
+            return Position(arch=column[0], slurm=row[0], os=row[1])
+        return Position(arch=self.arch, slurm=row[0], os=row[1], enroot=column[0], pyxis=column[1])
+
+    def places(self) -> Iterator[Position]:
+        """Yield all places."""
+        return (self.place(row, column) for row in self.rows for column in self.columns)
 
 
-def ranges(positions: Iterable[Position]) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    """Return the heads of rows and of columns that occur, oldest first."""
-    known = list(positions)
-    rows = sorted({it.row for it in known}, key=lambda row: (natural(row[0]), row[1]))
-    columns = sorted({it.column for it in known}, key=lambda column: (natural(column[0]), natural(column[1])))
-    return tuple(rows), tuple(columns)
+def layouts(runtime: str, places: Sequence[Position]) -> list[Layout]:
+    """Return the tables that a runtime's places need: one per architecture where there is enroot and Pyxis to show."""
+    if runtime != Runtime.NVIDIA:
+        arches = sorted({place.arch for place in places})
+        return [Layout(arch="", rows=_rows(places), columns=tuple((arch, "") for arch in arches))]
+    found = []
+    for arch in sorted({place.arch for place in places}):
+        own = [place for place in places if place.arch == arch]
+        columns = sorted({it.column for it in own}, key=lambda column: (natural(column[0]), natural(column[1])))
+        found.append(Layout(arch=arch, rows=_rows(own), columns=tuple(columns)))
+    return found
+
+
+def runtimes(cells: Sequence[CellReport], gaps: Sequence[Gap] = ()) -> list[str]:
+    """Return the runtimes that occur, real ones first."""
+    occurring = {cell.runtime for cell in cells} | {gap.runtime for gap in gaps}
+    return [runtime for runtime in (*TITLES, *sorted(occurring - TITLES.keys())) if runtime in occurring]
 
 
 def natural(version: str) -> tuple[int, Version | str]:
@@ -152,40 +179,5 @@ def natural(version: str) -> tuple[int, Version | str]:
         return 1, version
 
 
-def _small(runtime: str, title: str, remark: str, cells: Sequence[CellReport]) -> Table:
-    arches = sorted({_arch(cell) for cell in cells})
-    at: dict[tuple[tuple[str, str], str], list[CellReport]] = {}
-    for cell in cells:
-        at.setdefault((Position.of(cell).row, _arch(cell)), []).append(cell)
-    rows, _ = ranges(Position.of(cell) for cell in cells)
-    return Table(
-        runtime=runtime,
-        title=title,
-        remark=remark,
-        arch="",
-        columns=tuple((arch, "") for arch in arches),
-        groups=(),
-        rows=tuple(
-            Row(
-                slurm=row[0],
-                os=row[1],
-                boxes=tuple(
-                    Box(
-                        cells=tuple(at.get((row, arch), ())),
-                        gap=None
-                        if (row, arch) in at
-                        else Gap(
-                            arch=arch, slurm=row[0], os=row[1], enroot="", pyxis="", reason="no result of it here"
-                        ),
-                    )
-                    for arch in arches
-                ),
-            )
-            for row in rows
-        ),
-        cells=len(cells),
-    )
-
-
-def _arch(cell: CellReport) -> str:
-    return Position.of(cell).arch
+def _rows(places: Sequence[Position]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted({it.row for it in places}, key=lambda row: (natural(row[0]), row[1])))

@@ -114,9 +114,13 @@ def _not_run(compat: Compat) -> list[str]:
             reasons.setdefault(suite.reason or counted_tests(suite), []).append(
                 f"{_code(cell.id)} {_text(suite.suite)}"
             )
+    for cell in compat.cells:
+        for name, reason in cell.missing.items():
+            reasons.setdefault(reason, []).append(f"{_code(cell.id)} {_text(name)}")
     for gap in compat.gaps:
         reason = gap.reason + (f" ({gap.issue})" if gap.issue else "")
-        name = f"slurm {gap.slurm}, enroot {gap.enroot}, pyxis {gap.pyxis}, {gap.os}, {gap.arch}"
+        versions = f"enroot {gap.enroot}, pyxis {gap.pyxis}" if gap.pyxis else gap.runtime
+        name = f"slurm {gap.slurm}, {versions}, {gap.os}, {gap.arch}"
         reasons.setdefault(reason, []).append(_code(gap.id) if gap.id else _text(name))
     return [
         f"- {_text(reason)}: {', '.join(of[:_FEW])}" + (f" and {len(of) - _FEW} more" if len(of) > _FEW else "")

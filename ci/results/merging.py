@@ -1,10 +1,9 @@
 """Merges results of any number of runs, shards and machines into one report. The newest counts."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import product
 from pathlib import Path
 import re
 from typing import Generic, TypeVar
@@ -13,7 +12,7 @@ from msgspec.structs import replace
 
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
-from ci.results import compat, grid, history, store
+from ci.results import compat, gaps, grid, history, store
 from ci.results.compat import (
     CellReport,
     Compat,
@@ -29,8 +28,8 @@ from ci.results.compat import (
     Verdict,
 )
 from ci.results.finding import Found
-from ci.results.grid import Position
 from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.planned import RunPlan
 from ci.results.store import ArtefactRecord, CellRecord, Result
 
 LONGEST_MESSAGE = 20_000
@@ -88,19 +87,22 @@ class Merging:
     runs: dict[str, list[datetime]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unfinished: list[Unfinished] = field(default_factory=list)
+    plans: list[RunPlan] = field(default_factory=list)
     seen: set[tuple[str, ...]] = field(default_factory=set)
     images: _Shared[ImageReport] = field(default_factory=_Shared)
     artefacts: _Shared[ArtefactRecord] = field(default_factory=_Shared)
     names: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
 
-    def add(self, item: Found | Unfinished | Problem) -> None:
+    def add(self, item: Found | RunPlan | Unfinished | Problem) -> None:
         """Take in what was found."""
         match item:
             case Problem():
                 self.problems.append(item)
             case Unfinished():
                 self.unfinished.append(item)
+            case RunPlan():
+                self.plans.append(item)
             case Found():
                 self._result(item)
 
@@ -117,19 +119,19 @@ class Merging:
             for key, entry in sorted(self.newest.items())
         }
         cells = self._cells(suites)
-        gaps = _gaps(cells, rows)
+        empty = gaps.find(cells, self.plans, rows)
         shown = Counter(suite.run for suite in suites.values())
         report = Compat(
             schema=compat.SCHEMA,
             made=compat.utc(now),
-            verdicts=_verdicts(cells, gaps),
+            verdicts=_verdicts(cells, empty),
             subjects=tuple(dict.fromkeys(filter(None, (it.subject.get("requirement", "") for it in suites.values())))),
             runs=tuple(
                 RunReport(id=run, started=min(moments), results=len(moments), shown=shown[run])
                 for run, moments in sorted(self.runs.items(), key=lambda it: max(it[1]), reverse=True)
             ),
             cells=cells,
-            gaps=gaps,
+            gaps=empty,
             changes=history.changes(previous, [(cell, it) for (cell, _), it in suites.items()]) if previous else None,
             # One that ended meanwhile, or in another folder that was named, has its result.
             unfinished=tuple(it for it in self.unfinished if (it.run, it.cell, it.suite) not in self.seen),
@@ -207,10 +209,12 @@ class Merging:
         of_cell: dict[str, list[SuiteReport]] = {}
         for (cell, _), suite in suites.items():
             of_cell.setdefault(cell, []).append(suite)
+        planned = gaps.missing_suites(self.plans)
         found = []
         for cell, members in of_cell.items():
             by_age = sorted(members, key=lambda suite: (suite.started, suite.suite))
             record = self.newest[cell, by_age[-1].suite].cell
+            missing = {suite: why for suite, why in planned.get(cell, {}).items() if (cell, suite) not in suites}
             versions: dict[str, str] = {}
             for suite in by_age:
                 versions |= suite.versions
@@ -219,11 +223,12 @@ class Merging:
                     id=cell,
                     runtime=record.runtime,
                     arch=record.arch,
-                    os=os_of(record),
+                    os=gaps.os_of(record),
                     axes=record.axes,
-                    state=worst(suite.state for suite in members),
+                    state=worst([*(suite.state for suite in members), *[State.NOT_RUN] * len(missing)]),
                     versions=versions,
                     suites=tuple(by_age),
+                    missing=missing,
                 )
             )
         return tuple(found)
@@ -249,11 +254,6 @@ def worst(states: Iterable[State]) -> State:
     if found & compat.RED or found == {State.NOT_RUN}:
         return next(state for state in _WORST_FIRST if state in found)
     return State.PARTLY if State.NOT_RUN in found else next(state for state in _WORST_FIRST if state in found)
-
-
-def os_of(record: CellRecord) -> str:
-    """Return the operating system of a cell's nodes."""
-    return record.axes.get("os") or record.os
 
 
 def cut(text: str) -> str:
@@ -289,66 +289,13 @@ def _with_history(suite: SuiteReport, times: tuple[Past, ...]) -> SuiteReport:
     return replace(suite, history=times, flaky=history.is_flaky(times), trend=history.trend(times))
 
 
-def _verdicts(cells: Sequence[CellReport], gaps: Sequence[Gap]) -> tuple[Verdict, ...]:
+def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdict, ...]:
     found = []
-    for runtime, members in grid.by_runtime(cells):
-        states = Counter(cell.state for cell in members)
-        if runtime == Runtime.NVIDIA:
-            states[State.NOT_RUN] += len(gaps)
+    for runtime in grid.runtimes(cells, empty):
+        states = Counter(cell.state for cell in cells if cell.runtime == runtime)
+        states[State.NOT_RUN] += sum(gap.runtime == runtime for gap in empty)
         counts = {state.value: states[state] for state in State if states[state]}
         found.append(Verdict(runtime=runtime, counts=counts, compatibility=runtime == Runtime.NVIDIA))
     if not any(verdict.compatibility for verdict in found):
         found.insert(0, Verdict(runtime=Runtime.NVIDIA.value, counts={}, compatibility=True))
     return tuple(found)
-
-
-def _gaps(cells: Sequence[CellReport], rows: Matrix | None) -> tuple[Gap, ...]:
-    """Return the places between real cells at which there is no result."""
-    real = [cell for cell in cells if cell.runtime == Runtime.NVIDIA]
-    taken = {Position.of(cell) for cell in real}
-    why = _reasons(rows)
-    found = []
-    for arch in sorted({it.arch for it in taken}):
-        heads, columns = grid.ranges(it for it in taken if it.arch == arch)
-        for (slurm, os), (enroot, pyxis) in product(heads, columns):
-            place = Position(arch=arch, slurm=slurm, os=os, enroot=enroot, pyxis=pyxis)
-            if place not in taken:
-                found.append(why(place))
-    return tuple(found)
-
-
-def _reasons(rows: Matrix | None) -> Callable[[Position], Gap]:
-    """Return the function that says why there is no result at a place."""
-    known: dict[Position, tuple[str, str, str]] = {}
-    for cell in (it for it in rows.all_cells(None) if it.runtime is Runtime.NVIDIA) if rows else ():
-        known[_place(CellRecord.of(cell))] = (cell.id, "no result of it in these folders", "")
-    for out in rows.excluded() if rows else ():
-        why = f"matrix.toml leaves it out: {out.reason}"
-        known[_place(CellRecord.of(out.cell))] = (out.cell.id, why, out.issue or "")
-    unknown = ("", "no such cell in matrix.toml" if rows else "no result of it in these folders", "")
-
-    def gap(place: Position) -> Gap:
-        name, reason, issue = known.get(place, unknown)
-        return Gap(
-            arch=place.arch,
-            slurm=place.slurm,
-            os=place.os,
-            enroot=place.enroot,
-            pyxis=place.pyxis,
-            id=name,
-            reason=reason,
-            issue=issue,
-        )
-
-    return gap
-
-
-def _place(record: CellRecord) -> Position:
-    axes = {name: value or "" for name, value in record.axes.items()}
-    return Position(
-        arch=record.arch,
-        slurm=axes.get("slurm", ""),
-        os=os_of(record),
-        enroot=axes.get("enroot", ""),
-        pyxis=axes.get("pyxis", ""),
-    )

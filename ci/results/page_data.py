@@ -8,8 +8,7 @@ from typing import Any
 from markupsafe import Markup
 import msgspec
 
-from ci.results import grid
-from ci.results.compat import RED, CellReport, Change, Compat, Gap, State, SuiteReport
+from ci.results.compat import RED, CellReport, Change, Gap, State, SuiteReport
 from ci.results.grid import Position
 from ci.results.merging import Merged
 from ci.results.words import PHASES, SIGNS, counted_tests, first_line, told
@@ -57,10 +56,9 @@ class PageData:
         known = {cell.id for cell in self._compat.cells}
         self.changed = {cell: change for cell, change in self.changed.items() if cell in known}
         self.boxes = {cell.id: self._box(number, cell) for number, cell in enumerate(self._compat.cells)}
-        every = [*self._compat.gaps, *_small_gaps(self._compat)]
         self.gaps = {
             gap: BoxText(number=number, more="left out" if gap.reason.startswith("matrix.toml") else "", key=_key(gap))
-            for number, gap in enumerate(every)
+            for number, gap in enumerate(self._compat.gaps)
         }
 
     def index(self) -> dict[str, Any]:
@@ -98,6 +96,7 @@ class PageData:
                     "runtime": cell.runtime,
                     "state": cell.state,
                     "versions": cell.versions,
+                    "missing": list(cell.missing.items()),
                     "suites": [self._suite(cell.id, suite) for suite in cell.suites],
                 }
             )
@@ -154,10 +153,9 @@ def _more(cell: CellReport) -> str:
     if red:
         return red[0] if len(red) == 1 else f"{len(red)} of {len(cell.suites)} suites"
     if cell.state in {State.NOT_RUN, State.PARTLY}:
-        left = [suite.suite for suite in cell.suites if suite.state is State.NOT_RUN]
-        return (
-            f"not {left[0]}" if len(left) == 1 and len(cell.suites) > 1 else f"{len(left)} of {len(cell.suites)} suites"
-        )
+        left = [*(suite.suite for suite in cell.suites if suite.state is State.NOT_RUN), *cell.missing]
+        every = len(cell.suites) + len(cell.missing)
+        return f"not {left[0]}" if len(left) == 1 and every > 1 else f"{len(left)} of {every} suites"
     tests = sum(sum(suite.counts.values()) for suite in cell.suites)
     flaky = ", flaky" if any(suite.flaky for suite in cell.suites) else ""
     return f"{tests} test{'s' if tests != 1 else ''}{flaky}"
@@ -180,12 +178,6 @@ def _place(position: Position) -> list[str]:
 
 def _key(gap: Gap) -> str:
     return gap.id or "/".join(filter(None, (gap.slurm, gap.os, gap.enroot, gap.pyxis, gap.arch)))
-
-
-def _small_gaps(compat: Compat) -> list[Gap]:
-    known = set(compat.gaps)
-    found = [box.gap for table in grid.tables(compat) for row in table.rows for box in row.boxes if box.gap]
-    return [gap for gap in found if gap not in known]
 
 
 def as_json(data: object) -> Markup:

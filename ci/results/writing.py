@@ -38,7 +38,7 @@ def merge(asked: Asked, now: Callable[[], datetime] = lambda: datetime.now(UTC))
     merging = Merging(base=asked.base)
     for item in finding.find(asked.roots):
         merging.add(item)
-    if not (merging.newest or merging.unfinished or asked.may_be_empty):
+    if not (merging.newest or merging.unfinished or merging.plans or asked.may_be_empty):
         raise ResultsError(
             "no results found",
             where=", ".join(map(str, asked.roots)),

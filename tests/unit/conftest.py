@@ -1,6 +1,7 @@
 """Unit tests touch nothing outside the process; this file sees to it, and holds what several of them share."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 import os
 from pathlib import Path
 import socket
@@ -11,6 +12,12 @@ from typing import NoReturn
 import pytest
 
 from ci.matrix.loading import Matrix, load
+from ci.results import writing
+from ci.results.compat import Compat
+from ci.results.merging import Merged
+from ci.results.store import Result
+from ci.results.writing import Asked
+from tests.support import results as made
 
 SECTIONS = {
     "head": 'schema = 1\narch = ["amd64", "arm64"]',
@@ -51,6 +58,7 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 MatrixWriter = Callable[..., Path]
 MatrixLoader = Callable[..., Matrix]
+Merge = Callable[..., Compat]
 
 
 @pytest.fixture
@@ -71,3 +79,23 @@ def write_matrix(tmp_path: Path) -> MatrixWriter:
 def load_matrix(write_matrix: MatrixWriter) -> MatrixLoader:
     """Load a matrix made from `SECTIONS`, with some of them replaced."""
     return lambda **replaced: load(write_matrix(**replaced))
+
+
+@pytest.fixture
+def merge_all(tmp_path: Path) -> Callable[..., Merged]:
+    """Return a function that writes results and merges them."""
+
+    def merge(*of: Result, previous: Compat | None = None, rows: Matrix | None = None, length: int = 20) -> Merged:
+        made.write(tmp_path / "results", *of)
+        asked = Asked(
+            roots=(tmp_path / "results",), base=tmp_path / "report", previous=previous, rows=rows, length=length
+        )
+        return writing.merge(asked, now=lambda: datetime(2026, 12, 1, tzinfo=UTC))
+
+    return merge
+
+
+@pytest.fixture
+def merge(merge_all: Callable[..., Merged]) -> Merge:
+    """Return a function that writes results and returns their report."""
+    return lambda *of, **more: merge_all(*of, **more).compat

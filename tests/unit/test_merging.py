@@ -1,30 +1,31 @@
 """`ci.results.merging`: many results become one report, the newest counts, and nothing is lost."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-from msgspec.structs import replace
+from packaging.version import Version
 import pytest
 
 from ci.errors import ResultsError
 from ci.matrix.loading import Matrix
-from ci.results import compat, grid, writing
-from ci.results.compat import ChangeKind, Compat, State
+from ci.results import grid, planned, writing
+from ci.results.compat import Compat, State
 from ci.results.merging import LONGEST_MESSAGE, Merged
 from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.planned import PlannedCell, RunPlan
 from ci.results.store import CellRecord, Result
 from ci.results.words import sentence
 from ci.results.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, passed, result
+from tests.unit.conftest import Merge
 
 REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
 NEWER = cell("24.11", "debian13", "4.1.2", "0.24.0")
 EMBEDDED = cell("22.05", "debian12", kind="embedded")
 LEGACY = cell("22.05", "debian12", kind="legacy")
 DAY = timedelta(days=1)
-Merge = Callable[..., Compat]
 
 
 def a_test(state: TestState, message: str = "", reruns: int = 0) -> TestOutcome:
@@ -32,26 +33,6 @@ def a_test(state: TestState, message: str = "", reruns: int = 0) -> TestOutcome:
 
 
 KNOWN = (passed("t::a"), a_test(TestState.XFAILED, "a bare 404 (NVIDIA/enroot#273)"))
-
-
-@pytest.fixture
-def merge_all(tmp_path: Path) -> Callable[..., Merged]:
-    """Return a function that writes results and merges them."""
-
-    def merge(*of: Result, previous: Compat | None = None, rows: Matrix | None = None, length: int = 20) -> Merged:
-        made.write(tmp_path / "results", *of)
-        asked = Asked(
-            roots=(tmp_path / "results",), base=tmp_path / "report", previous=previous, rows=rows, length=length
-        )
-        return writing.merge(asked, now=lambda: datetime(2026, 12, 1, tzinfo=UTC))
-
-    return merge
-
-
-@pytest.fixture
-def merge(merge_all: Callable[..., Merged]) -> Merge:
-    """Return a function that writes results and returns their report."""
-    return lambda *of, **more: merge_all(*of, **more).compat
 
 
 def states(report: Compat) -> dict[tuple[str, str], State]:
@@ -243,107 +224,64 @@ def test_results_without_axes_have_their_place_too(merge: Merge) -> None:
     assert strange.remark == "unknown runtime, not counted"
 
 
-# -- history --------------------------------------------------------------------------------------------------------
+# -- what was planned -----------------------------------------------------------------------------------------------
 
 
-def nights(*outcomes: Outcome, fingerprint: str = "f", seconds: tuple[float, ...] = ()) -> list[Result]:
-    return [
-        result(
-            REAL,
-            outcome=outcome,
-            run=f"r{number}",
-            started=BEGIN + number * DAY,
-            fingerprint=fingerprint,
-            seconds=seconds[number] if seconds else 10.0,
-        )
-        for number, outcome in enumerate(outcomes)
-    ]
+@pytest.fixture
+def plan_of(tmp_path: Path) -> Callable[..., None]:
+    """Return a function that writes what a run of a group means to do."""
+
+    def write(*cells: PlannedCell, run: str = "group", days: int = 0, **more: object) -> None:
+        plan = RunPlan(run=run, started=BEGIN + days * DAY, matrix="", cells=cells, **more)  # type: ignore[arg-type]
+        (tmp_path / "results" / run).mkdir(parents=True, exist_ok=True)
+        planned.write(plan, tmp_path / "results" / run)
+
+    return write
 
 
-def the_suite(report: Compat) -> compat.SuiteReport:
-    ((_, suite),) = report.results()
-    return suite
+def test_cells_that_are_planned_have_their_place_before_they_have_results(
+    merge: Merge, plan_of: Callable[..., None], load_matrix: Callable[..., Matrix]
+) -> None:
+    rows = load_matrix()
+    cells = [it for it in rows.all_cells(None) if it.runtime == "nvidia" and it.pyxis == Version("0.24.0")]
+    real, other = (it for it in cells if it.arch == "amd64" and it.slurm.version == "24.11")
+    embedded = next(it for it in rows.all_cells(None) if it.runtime == "embedded")
+    plan_of(
+        PlannedCell(id=real.id, suites=("pyxis_basic",)),
+        PlannedCell(id=embedded.id, suites=("pyxis_basic",)),
+        left_out={other.id: "it needs arm64 hardware"},
+    )
+    report = merge(rows=rows)
+    assert {gap.id: gap.reason for gap in report.gaps} == {
+        real.id: "planned by the run group, and there is no result yet",
+        other.id: "it needs arm64 hardware",
+        embedded.id: "planned by the run group, and there is no result yet",
+    }
+    assert [(table.runtime, table.cells) for table in grid.tables(report)] == [("nvidia", 0), ("embedded", 0)]
+    assert sentence(report.verdicts) == "real cells: 2 not run; embedded: 1 not run (not a compatibility verdict)"
 
 
-def test_history_goes_on_from_the_previous_report_and_is_cut_at_its_length(tmp_path: Path, merge: Merge) -> None:
-    before = merge(*nights(Outcome.PASSED, Outcome.FAILED, Outcome.PASSED))
-    made.write(tmp_path / "new", result(REAL, run="r3", started=BEGIN + 3 * DAY))
-    asked = Asked(roots=(tmp_path / "new",), base=tmp_path, previous=before, length=3)
-    after = the_suite(writing.merge(asked).compat)
-    assert [past.run for past in after.history] == ["r3", "r2", "r1"]
+def test_a_suite_that_was_planned_and_has_no_result_is_not_overlooked(
+    merge: Merge, plan_of: Callable[..., None]
+) -> None:
+    plan_of(PlannedCell(id=REAL.id, suites=("pyxis_basic", "registry")))
+    (one,) = merge(result(REAL)).cells
+    assert (one.state, one.missing) == (
+        State.PARTLY,
+        {"registry": "planned by the run group, and there is no result yet"},
+    )
+    (one,) = merge(result(REAL, "registry")).cells
+    assert (one.state, one.missing) == (State.PASSED, {})
 
 
-def test_both_outcomes_with_one_fingerprint_are_flaky(merge: Merge) -> None:
-    assert the_suite(merge(*nights(Outcome.PASSED, Outcome.FAILED))).flaky
+def test_the_newest_plan_with_a_cell_counts(merge: Merge, plan_of: Callable[..., None]) -> None:
+    plan_of(PlannedCell(id=REAL.id, suites=("pyxis_basic",)), run="new", days=1)
+    plan_of(PlannedCell(id=REAL.id, suites=("pyxis_basic", "registry")), run="old")
+    assert merge(result(REAL)).cells[0].missing == {}
 
 
-@pytest.mark.parametrize("outcomes", [(Outcome.FAILED, Outcome.FAILED), (Outcome.PASSED, Outcome.INTERRUPTED)])
-def test_one_outcome_is_not_flaky(merge: Merge, outcomes: tuple[Outcome, ...]) -> None:
-    assert not the_suite(merge(*nights(*outcomes))).flaky
-
-
-def test_without_a_fingerprint_or_with_another_one_nobody_knows(merge: Merge) -> None:
-    assert not the_suite(merge(*nights(Outcome.PASSED, Outcome.FAILED, fingerprint=""))).flaky
-    changed = replace(nights(Outcome.PASSED, Outcome.FAILED)[1], fingerprint="other", started=BEGIN + 9 * DAY)
-    assert not the_suite(merge(result(REAL, fingerprint="f", started=BEGIN + 8 * DAY), changed)).flaky
-
-
-def test_what_was_reused_was_not_run_again_and_proves_nothing_new(merge: Merge) -> None:
-    failed, reused = nights(Outcome.FAILED, Outcome.PASSED)
-    assert not the_suite(merge(failed, replace(reused, reused_from="r9"))).flaky
-
-
-def test_a_trend_needs_enough_earlier_times(merge: Merge) -> None:
-    assert the_suite(merge(*nights(*[Outcome.PASSED] * 3, seconds=(10, 11, 30)))).trend == 0
-    assert the_suite(merge(*nights(*[Outcome.PASSED] * 4, seconds=(10, 11, 12, 22)))).trend == 2.0
-
-
-# -- what changed ---------------------------------------------------------------------------------------------------
-
-
-def changed(before: Compat, after: Compat) -> list[tuple[ChangeKind, str]]:
-    assert after.changes is not None
-    assert after.changes.since == before.made
-    return [(it.kind, f"{it.before} {it.after}") for it in after.changes.items]
-
-
-@pytest.mark.parametrize(
-    ("was", "now", "change"),
-    [
-        (Outcome.PASSED, Outcome.FAILED, (ChangeKind.BROKEN, "passed failed")),
-        (Outcome.ERROR, Outcome.PASSED, (ChangeKind.FIXED, "error passed")),
-        (Outcome.ERROR, Outcome.FAILED, (ChangeKind.CHANGED, "error failed")),
-        (Outcome.PASSED, Outcome.SKIPPED, (ChangeKind.CHANGED, "passed not run")),
-    ],
-)
-def test_what_changed_is_named(merge: Merge, was: Outcome, now: Outcome, change: tuple[ChangeKind, str]) -> None:
-    before = merge(result(REAL, outcome=was))
-    after = merge(result(REAL, outcome=now, run="b", started=BEGIN + DAY), previous=before)
-    assert changed(before, after) == [change]
-
-
-def test_that_it_was_reused_is_no_change(merge: Merge) -> None:
-    before = merge(result(REAL))
-    assert changed(before, merge(result(REAL, reused_from="a", started=BEGIN + DAY), previous=before)) == []
-
-
-def test_other_versions_inside_are_a_change(merge: Merge) -> None:
-    before = merge(result(REAL))
-    new = result(REAL, started=BEGIN + DAY)
-    after = merge(replace(new, versions={**new.versions, "kernel": "6.12"}), previous=before)
-    assert changed(before, after) == [(ChangeKind.VERSIONS, "passed passed")]
-    assert after.changes is not None
-    assert after.changes.items[0].versions == {"kernel": ("6.1.0-44-amd64", "6.12")}
-
-
-def test_new_and_gone_suites_are_named(tmp_path: Path, merge: Merge) -> None:
-    before = merge(result(REAL))
-    made.write(tmp_path / "b", result(NEWER))
-    after = writing.merge(Asked(roots=(tmp_path / "b",), base=tmp_path, previous=before)).compat
-    assert changed(before, after) == [(ChangeKind.NEW, "None passed"), (ChangeKind.GONE, "passed None")]
-
-
-def test_making_a_report_again_of_the_same_results_keeps_what_it_told(merge: Merge) -> None:
-    first = merge(result(REAL))
-    second = merge(result(REAL, outcome=Outcome.FAILED, run="b", started=BEGIN + DAY), previous=first)
-    assert merge(previous=second).changes == second.changes
+def test_a_plan_that_can_not_be_read_is_named(tmp_path: Path, merge: Merge) -> None:
+    (tmp_path / "results/run").mkdir(parents=True)
+    (tmp_path / "results/run/matrix.json").write_text("{")
+    (problem,) = merge(result(REAL)).problems
+    assert problem.what.startswith("the plan of a run is invalid: ")

@@ -238,7 +238,9 @@ function aboutCell(it) {
   const asked = wanted().get("suite");
   const rank = (suite) => (suite.suite === asked ? -99 : 0) + index.states.findIndex((state) => state[0] === suite.state);
   const suites = [...cell.suites].sort((a, b) => rank(a) - rank(b)); // what has to be looked at comes first
-  return [facts, ...suites.map(aboutSuite)];
+  const missing = cell.missing.map(([suite, why]) => el("section", "suite", { "aria-label": `${suite}: not run` },
+    el("div", "suite-head", el("h3", "", suite), el("span", "tag s-not-run", "· not run")), el("p", "message", why), again(`nox -s "${suite}(${cell.id})"`)));
+  return [facts, ...suites.map(aboutSuite), ...missing];
 }
 
 function aboutSuite(suite) {
