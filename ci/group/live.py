@@ -196,7 +196,7 @@ class Table(Lines):
 
     def _head(self, states: list[CellState]) -> str:
         ended = [it for it in states if it.ended]
-        counts = Counter("red" if it.bad else "green" for it in ended)
+        counts = Counter("not passed" if it.bad else "passed" for it in ended)
         parts = [f"{len(ended)} of {self._shown.total} cells", *(f"{number} {name}" for name, number in counts.items())]
         return " · ".join([*parts, _clock(time.monotonic() - self._began)])
 

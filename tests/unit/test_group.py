@@ -225,7 +225,7 @@ def test_an_image_that_does_not_build_costs_only_the_cells_that_need_it(
     [
         (0, 2, 24, 9, 2),
         (0, 64, 24, 9, 9),
-        (0, 64, 12, 9, 4),
+        (0, 64, 12, 9, 5),
         (8, 2, 24, 9, 8),
         (8, 2, 6, 9, 2),
         (8, 2, 1, 9, 1),
