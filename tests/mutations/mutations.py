@@ -132,7 +132,7 @@ _OUTAGES = (
     Mutation(
         name="slurmd down",
         nodes="kill -STOP $(pidof slurmd)",
-        says="no answer within|has not ended",
+        says="Socket timed out|no answer within|has not ended",
         runtimes=frozenset(Runtime),
         # A job waits for a node that does not come back, and the test for its limit: minutes in each suite.
         suites=frozenset({"pyxis_conformance", "legacy_integration"}),
