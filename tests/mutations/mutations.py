@@ -18,6 +18,8 @@ CONTROL = "nothing changed"
 """Name of the row in which nothing is broken: where that is not green, red proves nothing."""
 
 _CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
+_ONE = frozenset({"pyxis_basic", "legacy_integration"})
+"""One suite of a cell: where all would say the same."""
 _REAL = frozenset({Runtime.NVIDIA})
 _REAL_ENROOT = "/usr/local/lib/real/enroot"
 _REAL_SRUN = "/usr/local/lib/real/srun"
@@ -130,7 +132,7 @@ _OUTAGES = (
     Mutation(
         name="slurmd down",
         nodes="kill -STOP $(pidof slurmd)",
-        says="no answer within|has not ended",
+        says="Socket timed out|no answer within|has not ended",
         runtimes=frozenset(Runtime),
         # A job waits for a node that does not come back, and the test for its limit: minutes in each suite.
         suites=frozenset({"pyxis_conformance", "legacy_integration"}),
@@ -140,6 +142,8 @@ _OUTAGES = (
         nodes="echo Prolog=/bin/false >> /etc/slurm/slurm.conf && scontrol reconfigure",
         says="[Pp]rolog|has not ended",
         runtimes=frozenset(Runtime),
+        # It drains the node with the first job, and each suite after the first waits as above.
+        suites=_ONE,
     ),
     Mutation(
         name="home not writable",
@@ -253,7 +257,6 @@ _DROPPED = tuple(
 
 # What stands between a suite and its result. One suite is enough: they all go the same way.
 _ERROR = frozenset({Outcome.ERROR})
-_ONE = frozenset({"pyxis_basic", "legacy_integration"})
 _RESULTS = (
     Mutation(
         name="report log removed",
