@@ -213,7 +213,7 @@ def test_the_environment_may_choose_the_group(matrix: Matrix) -> None:
 def test_an_unknown_group_in_the_environment(matrix: Matrix, function: Callable[..., list[str]]) -> None:
     with pytest.raises(SelectionError, match="there is no group 'smok'; did you mean 'smoke'") as caught:
         function(matrix, env={GROUP_VARIABLE: "smok"})
-    assert "smoke, reference, embedded, edges, supported, sites, pairs, full" in caught.value.why
+    assert "smoke, reference, embedded, stable, edges, supported, sites, pairs, full" in caught.value.why
 
 
 def test_a_well_formed_id_of_no_cell(matrix: Matrix) -> None:
@@ -223,7 +223,10 @@ def test_a_well_formed_id_of_no_cell(matrix: Matrix) -> None:
 
 def test_the_cells_carry_their_groups_for_nox_tags(matrix: Matrix) -> None:
     cells = mentioned([], matrix, Arch.AMD64, {})
-    assert [cell.groups for cell in cells] == [("smoke", "embedded", "edges", "full"), ("smoke", "reference", "full")]
+    assert [cell.groups for cell in cells] == [
+        ("smoke", "embedded", "stable", "edges", "full"),
+        ("smoke", "reference", "full"),
+    ]
 
 
 @pytest.mark.parametrize(

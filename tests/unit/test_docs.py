@@ -136,9 +136,13 @@ def test_pictures_are_there() -> None:
     assert [link for page in PAGES for link in broken_links(page, r"!\[[^\]]+\]\(([^)\s]+)\)")] == []
 
 
-def test_the_readme_begins_with_the_two_commands() -> None:
+def test_the_readme_begins_with_the_three_commands_from_a_clone_to_the_grid() -> None:
     shown = [snippet for snippet in snippets(ROOT / "README.md") if snippet.startswith("ci/bootstrap nox")]
-    assert shown == ["ci/bootstrap nox -s pyxis_basic", "ci/bootstrap nox -s tests"]
+    assert shown == [
+        "ci/bootstrap nox -s pyxis_basic",
+        "ci/bootstrap nox -s matrix -- --group stable --suite pyxis_basic --suite registry",
+        "ci/bootstrap nox -s report -- --open",
+    ]
 
 
 @each_page

@@ -41,7 +41,8 @@ def matrix() -> Matrix:
 
 
 @pytest.mark.parametrize(
-    ("group", "count"), [("smoke", 2), ("reference", 2), ("embedded", 6), ("edges", 20), ("full", 1900), (None, 2)]
+    ("group", "count"),
+    [("smoke", 2), ("reference", 2), ("embedded", 6), ("stable", 2), ("edges", 20), ("full", 1900), (None, 2)],
 )
 @pytest.mark.parametrize("host", Arch)
 def test_size_of_the_groups(matrix: Matrix, group: str | None, count: int, host: Arch) -> None:
@@ -149,7 +150,7 @@ def test_an_unknown_group(matrix: Matrix, name: str, guess: str) -> None:
     with pytest.raises(SelectionError) as caught:
         matrix.cells(name, Arch.AMD64)
     assert caught.value.what == f"there is no group {name!r}; did you mean {guess!r}?"
-    assert caught.value.why == "the groups are smoke, reference, embedded, edges, supported, sites, pairs, full"
+    assert caught.value.why == "the groups are smoke, reference, embedded, stable, edges, supported, sites, pairs, full"
 
 
 def test_a_group_that_is_empty_on_this_host(load_matrix: Loader) -> None:
