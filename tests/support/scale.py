@@ -29,6 +29,8 @@ class Figures:
     tests: int
     merge_s: float
     write_s: float
+    cpu_s: float
+    """Of merging and writing: seconds of the processor, whatever else the machine does."""
     peak_mb: float
     page_mb: float
     json_mb: float
@@ -58,7 +60,7 @@ def make(cells: int, results: Path) -> None:
 
 def merge(cells: int, results: Path, report: Path) -> Figures:
     """Merge results into a report, and write it."""
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     merged = writing.merge(Asked(roots=(results,), base=report))
     merged_at = time.perf_counter()
     writing.write(merged, report)
@@ -69,6 +71,7 @@ def merge(cells: int, results: Path, report: Path) -> Figures:
         tests=sum(sum(suite.counts.values()) for _, suite in merged.compat.results()),
         merge_s=merged_at - began,
         write_s=time.perf_counter() - merged_at,
+        cpu_s=time.process_time() - cpu,
         peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         page_mb=sizes[".html"],
         json_mb=sizes[".json"],
