@@ -137,8 +137,8 @@ def _end(children: Iterable[Child], number: int, watch: Watch) -> None:
             for child in left:
                 child.send(signal.SIGKILL)
                 console.warn(
-                    f"{child.cell} did not end within {PATIENCE:.0f} s and was killed; its reaper takes down what it left, "
-                    "which may take a while. If something stays: python -m ci down --all"
+                    f"{child.cell} did not end within {PATIENCE:.0f} s and was killed; its reaper takes down what "
+                    "it left, which may take a while. If something stays: python -m ci down --all"
                 )
             end = math.inf
         for child in [it for it in left if it.process.poll() is not None]:
