@@ -35,6 +35,7 @@ nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite
 
 # Taking an environment down takes seconds; nox' own limits are 0.3 s and 0.2 s.
 PATIENCE = 60.0
+PATIENCE_WITH_A_GROUP = 180.0  # several at the same time; see ci/group/children.py
 PROJECT = nox.project.load_toml("pyproject.toml")
 DEVELOPMENT = ("run", "test", "lint")
 CODE = ("ci", "tests", "noxfile.py")
@@ -131,7 +132,7 @@ def matrix(session: nox.Session) -> None:
     with one_message(session):
         checkout = options.checkout_in(session.posargs)
     venv = venv_with(session, "run", "test", checkout=checkout)
-    run(session, venv, "python", "-m", "ci", "matrix", *session.posargs)
+    run(session, venv, "python", "-m", "ci", "matrix", *session.posargs, patience=PATIENCE_WITH_A_GROUP)
 
 
 @nox.session(default=False)
@@ -336,11 +337,14 @@ def venv_with(
         return venvs.shared(session.cache_dir.parent, "-".join(groups), packages)
 
 
-def run(session: nox.Session, venv: Path, program: str, *arguments: str) -> None:
-    """Run a program of a virtual environment, which is also the first on PATH for what it starts itself."""
+def run(session: nox.Session, venv: Path, program: str, *arguments: str, patience: float = PATIENCE) -> None:
+    """Run a program of a virtual environment, which is also the first on PATH for what it starts itself.
+
+    :param patience: seconds that it has for its end after Ctrl-C.
+    """
     session.run(
         *(str(venv / "bin" / program), *arguments),
         env={"VIRTUAL_ENV": str(venv), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
-        interrupt_timeout=PATIENCE,
-        terminate_timeout=PATIENCE,
+        interrupt_timeout=patience,
+        terminate_timeout=patience,
     )

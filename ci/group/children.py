@@ -8,6 +8,7 @@ here, once.
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+import math
 import os
 from pathlib import Path
 import signal
@@ -16,13 +17,17 @@ import sys
 import time
 
 from ci import paths
+from ci.terminal import console
 from ci.terminal.signals import PARENT_VARIABLE
 
 OUTPUT_FILE = "output.log"
 """What a cell's process wrote, pytest's output included; in the cell's folder."""
 
-PATIENCE = 50.0
-"""Seconds that a cell has to take its environment down; a little less than nox gives to this process."""
+PATIENCE = 170.0
+"""Seconds that a cell has to take its environment down; a little less than the noxfile gives to this process.
+
+On a busy machine the engine was seen to take more than a minute for the volume of a node that ran many containers.
+"""
 
 _TICK = 0.2
 
@@ -130,7 +135,12 @@ def _end(children: Iterable[Child], number: int, watch: Watch) -> None:
     while left:
         if time.monotonic() > end:
             for child in left:
-                child.send(signal.SIGKILL)  # its environment's reaper takes down what it leaves
+                child.send(signal.SIGKILL)
+                console.warn(
+                    f"{child.cell} did not end within {PATIENCE:.0f} s and was killed; its reaper takes down what "
+                    "it left, which may take a while. If something stays: python -m ci down --all"
+                )
+            end = math.inf
         for child in [it for it in left if it.process.poll() is not None]:
             left.remove(child)
             watch.ended(child.cell, child.process.returncode)

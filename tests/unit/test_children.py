@@ -105,7 +105,7 @@ def test_a_signal_is_handed_on_and_waited_for(number: signal.Signals) -> None:
     assert sorted(machine.ended) == [("a", 128 + number), ("b", 128 + number)]
 
 
-def test_what_does_not_end_is_killed() -> None:
+def test_what_does_not_end_is_killed_and_named(capsys: pytest.CaptureFixture[str]) -> None:
     machine = Machine(a=Program(10**5, stubborn=True))
 
     def tick() -> None:
@@ -115,3 +115,4 @@ def test_what_does_not_end_is_killed() -> None:
     with pytest.raises(signals.Interrupted):
         machine.run(1, tick=tick)
     assert machine.programs["a"].got == [signal.SIGINT, signal.SIGKILL]
+    assert "a did not end within" in capsys.readouterr().err

@@ -15,6 +15,7 @@ import nox
 from nox import registry, tasks
 import pytest
 
+from ci.group import children
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.python import venvs
@@ -189,7 +190,8 @@ def test_a_group_is_run_by_the_tool_with_the_checkout_that_it_tests(
 
     monkeypatch.setattr(venvs, "shared", shared)
     words = ("--group", "embedded", "--subject", str(ROOT), "--jobs", "2", "--", "--subject", "/of/pytest")
-    ((started, _),) = run_session("matrix", *words)
+    ((started, given),) = run_session("matrix", *words)
+    assert given["interrupt_timeout"] > children.PATIENCE, "nox must not kill what still waits for its cells"
     assert started[1:] == ("-m", "ci", "matrix", *words)
     assert asked[0].checkout == ROOT
     run_session("matrix", "--group", "embedded", "--", "--subject", "/of/pytest")
