@@ -10,6 +10,7 @@ from ci.errors import ResultsError
 from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
 from ci.fleet.formats import Format
+from ci.group.planning import check_options
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import GROUP_VARIABLE, default_group
@@ -75,6 +76,7 @@ def plan(asked: argparse.Namespace) -> int:
         cells = tuple(dict.fromkeys(rows.cell(name, host) for name in asked.cells))
     else:
         cells = planning.cells_of(rows, group, host, asked.arch)
+    check_options(options, len(cells))
     wanted = planning.Asked(
         suites=planning.suites_of(asked.suite),
         group=group,
