@@ -62,12 +62,15 @@ def test_only_what_a_change_affects_is_planned(
     assert len(planned(capsys, *EMBEDDED, "--changed-since", "main", "--shards", "2")["shards"]) == 2
 
 
-def test_outputs_of_github_are_appended_and_all_else_replaces(tmp_path: Path) -> None:
+def test_outputs_of_github_are_appended_and_all_else_replaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "out"
     file.write_text("before=1\n", encoding="utf-8")
     assert main(["plan", *EMBEDDED, "--format", "github", "--output", str(file)]) == 0
     names = [line.partition("=")[0] for line in file.read_text(encoding="utf-8").splitlines()]
     assert names == ["before", "run", "suites", "images", "shards"]
+    assert "shard 1 of 1, on amd64" in capsys.readouterr().out  # the log of the job has the plan for people
     assert main(["plan", *EMBEDDED, "--format", "json", "--output", str(file)]) == 0
     assert json.loads(file.read_text(encoding="utf-8"))["schema"] == 1
 
