@@ -10,6 +10,7 @@ from ci.errors import ResultsError
 from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
 from ci.fleet.formats import Format
+from ci.group.planning import check_options
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import GROUP_VARIABLE, default_group
@@ -61,7 +62,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the label or tag of the machines for an architecture (repeatable)",
     )
     parser.add_argument(
-        "--output", type=option_values.folder, metavar="FILE", help="write there; what --format github says is appended"
+        "--output",
+        type=option_values.folder,
+        metavar="FILE",
+        help="write there (--format github appends), and print it for people",
     )
     add_to(parser, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
@@ -75,6 +79,7 @@ def plan(asked: argparse.Namespace) -> int:
         cells = tuple(dict.fromkeys(rows.cell(name, host) for name in asked.cells))
     else:
         cells = planning.cells_of(rows, group, host, asked.arch)
+    check_options(options, len(cells))
     wanted = planning.Asked(
         suites=planning.suites_of(asked.suite),
         group=group,
@@ -89,14 +94,16 @@ def plan(asked: argparse.Namespace) -> int:
         change = revision.changes_since(asked.changed_since)
         reasons = affected(cells, wanted.suites, rows, options, change)
     made = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(asked.earlier or [options.results]), reasons)
-    _write(formats.render(made, form), asked.output, append=form is Format.GITHUB)
+    text = formats.render(made, form)
+    if asked.output is None:
+        sys.stdout.write(text)
+        return 0
+    _write(text, asked.output, append=form is Format.GITHUB)
+    sys.stdout.write(formats.render(made, Format.TEXT))  # who reads the log of a job sees what was planned, and why
     return 0
 
 
-def _write(text: str, file: Path | None, *, append: bool) -> None:
-    if file is None:
-        sys.stdout.write(text)
-        return
+def _write(text: str, file: Path, *, append: bool) -> None:
     try:
         with file.open("a" if append else "w", encoding="utf-8") as stream:
             stream.write(text)

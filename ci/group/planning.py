@@ -98,7 +98,7 @@ def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable
     """
     host = Arch.host()
     chosen, left_out = _cells(asked, matrix, host)
-    _check_options(options, len(chosen))
+    check_options(options, len(chosen))
     wanted = [suite(name) for name in dict.fromkeys(asked.suites)]
     plans = []
     for cell in chosen:
@@ -191,8 +191,12 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def _check_options(options: Options, cells: int) -> None:
-    """Refuse what can't hold for a group."""
+def check_options(options: Options, cells: int) -> None:
+    """Refuse what can't hold for a group.
+
+    :param cells: how many there are.
+    :raises SelectionError: for an option of one cell, and for one that leaves something up.
+    """
     if options.keep:
         raise SelectionError(
             "--keep does not go with a group",

@@ -77,3 +77,11 @@ def test_one_job_stands_for_all() -> None:
     needed = re.search(r"name: all green\n.*\n    needs: \[(.*)\]", text_of(GITHUB))
     assert needed
     assert set(needed[1].split(", ")) == set(jobs) - {"all-green"}
+
+
+def test_jobs_behind_one_that_may_be_skipped_say_when_they_run() -> None:
+    """GitHub skips a job if any job above it was skipped, unless its condition names a status."""
+    jobs = re.split(r"^  (?=[\w-]+:$)", text_of(GITHUB).partition("\njobs:\n")[2], flags=re.MULTILINE)
+    behind = [job for job in jobs if re.search(r"needs: .*(?:images|shards|report)", job)]
+    assert len(behind) > 3
+    assert [job for job in behind if "cancelled()" not in job and "if: always()" not in job] == []
