@@ -175,13 +175,18 @@ def _verdict(mutation: Mutation, suite: str, files: Sequence[str], launched: Env
     command = [sys.executable, "-m", "pytest", "-x", *(("-p", mutation.plugin) if mutation.plugin else ())]
     with console.step(suite):
         done = console.call(
-            [*command, *files, *reportlog.options(log)],
+            [*command, *_narrowed(files, mutation.file), *reportlog.options(log)],
             env={**os.environ, **additions(launched, os.environ)},
             log=Path(folder) / f"{suite}.log",
         )
     if mutation.log:
         mutation.log(log)
     return judge(mutation, suite, log, done.exit_code)
+
+
+def _narrowed(words: Sequence[str], file: str) -> list[str]:
+    """Return pytest's arguments with a folder narrowed to its file of that name, if there is one to narrow to."""
+    return [f"{word}/{file}" if file and (paths.REPOSITORY / word / file).is_file() else word for word in words]
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ class Mutation:
     runtimes: frozenset[Runtime] = _CONTAINERS
     suites: frozenset[str] = frozenset()
     """The suites that it is for, where it is not for all."""
+    file: str = ""
+    """The one file of a suite's folder that has to notice it; of that suite the others are not run."""
 
     def fits(self, cell: Cell) -> bool:
         """Whether the cell has what is broken here."""
@@ -197,6 +199,7 @@ _LIES = (
         says="another enroot than the cell's id says",
         runtimes=_REAL,
         suites=frozenset({"pyxis_conformance"}),
+        file="test_versions.py",
     ),
     Mutation(
         name="another Pyxis",
@@ -204,6 +207,7 @@ _LIES = (
         says="another Pyxis than the cell's id says",
         runtimes=_REAL,
         suites=frozenset({"pyxis_conformance"}),
+        file="test_versions.py",
     ),
     Mutation(
         name="srun drops its exit status",
@@ -237,21 +241,22 @@ _DROPPED = tuple(
         nodes=_srun_with(f"{option}|{option}=?*);;"),
         says=option,
         suites=frozenset({"pyxis_conformance"}),
+        file=file,
     )
-    for option in (
-        "--container-mounts",
-        "--container-workdir",
-        "--container-name",
-        "--container-save",
-        "--container-mount-home",
-        "--no-container-mount-home",
-        "--container-remap-root",
-        "--no-container-remap-root",
-        "--container-entrypoint",
-        "--no-container-entrypoint",
-        "--container-writable",
-        "--container-readonly",
-        "--container-env",
+    for option, file in (
+        ("--container-mounts", "test_mounts.py"),
+        ("--container-workdir", "test_workdir.py"),
+        ("--container-name", "test_names.py"),
+        ("--container-save", "test_save.py"),
+        ("--container-mount-home", "test_home.py"),
+        ("--no-container-mount-home", "test_home.py"),
+        ("--container-remap-root", "test_remap_root.py"),
+        ("--no-container-remap-root", "test_remap_root.py"),
+        ("--container-entrypoint", "test_entrypoint.py"),
+        ("--no-container-entrypoint", "test_entrypoint.py"),
+        ("--container-writable", "test_names.py"),
+        ("--container-readonly", "test_names.py"),
+        ("--container-env", "test_env.py"),
     )
 )
 

@@ -26,6 +26,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 OF_OTHERS = {
     *("--all", "--filter", "--privileged", "--progress", "--provenance"),  # docker's
     *("--container-env", "--container-image", "--container-mounts", "--export"),  # srun's, some of them Pyxis'
+    *("--dist", "--run-integration"),  # pytest-xdist's, and of the suite of slurm-sdk
     *("--headless", "--hide-scrollbars", "--no-sandbox", "--screenshot", "--window-size"),  # chromium's
     *("--format", "--prefix"),  # those of git archive
     *("--dry-run", "--help", "--update", "--write"),  # of ci/bootstrap, all, test_legacy_untouched.py, sysctl

@@ -11,7 +11,7 @@ from ci.errors import SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from tests.mutations import keeping
-from tests.mutations.__main__ import select, select_suites
+from tests.mutations.__main__ import _narrowed, select, select_suites
 from tests.mutations.judging import Colour, Row, Verdict, judge, table
 from tests.mutations.mutations import CONTROL, MUTATIONS, Mutation
 from tests.mutations.suites import suites_of
@@ -142,6 +142,10 @@ def test_the_list_is_sound() -> None:
         # What is satisfied with any words is satisfied with a suite that is red for any reason.
         assert mutation.name == CONTROL or not re.search(mutation.says, ""), mutation.name
         assert mutation.suites <= suites
+        for suite in mutation.suites if mutation.file else ():
+            assert f"tests/integration/conformance/{mutation.file}" in _narrowed(
+                suites_of(EMBEDDED)[suite], mutation.file
+            )
 
 
 def test_each_cell_has_the_control_and_mutations_that_its_suites_are_for() -> None:
