@@ -64,7 +64,7 @@ def _explain(rows: Matrix, group: Group, chosen: tuple[Cell, ...]) -> None:
 
 
 def images(asked: argparse.Namespace) -> int:
-    """Build the images of cells and print, per image, whether it was built or reused, its seconds and its size."""
+    """Have the images of cells, and print of each whether it was built, pulled or reused, its seconds and its size."""
     rows = loading.load()
     host = Arch.host()
     if asked.cells:
@@ -76,7 +76,7 @@ def images(asked: argparse.Namespace) -> int:
             console.say(f"{left} cells of another architecture are left out; they need a machine of their own")
     options = Options.of(asked)
     where = sources_of(options)
-    builder = Builder(connect(), where, logs=options.results / options.run / "images")
+    builder = Builder(connect(), where, logs=options.results / options.run / "images", share_all=True)
     lacking: list[str] = []
     for cell in chosen:
         if reason := sources.missing(cell, where):
@@ -148,8 +148,8 @@ def _pin_images(rows: Matrix, cells: Iterable[Cell]) -> None:
 def _print_images(builder: Builder) -> None:
     table = Table("image", "variant", "", "seconds", "MB", box=None, header_style="bold")
     for built in builder.done:
-        made = "built" if built.built else "reused"
-        table.add_row(built.plan.folder, built.plan.variant, made, f"{built.seconds:.1f}", f"{built.size / 1e6:.0f}")
+        how, seconds, size = built.how.value, f"{built.seconds:.1f}", f"{built.size / 1e6:.0f}"
+        table.add_row(built.plan.folder, built.plan.variant, how, seconds, size)
     # Without a terminal there is no width to cut lines to.
     RichConsole(width=None if sys.stdout.isatty() else 160).print(table)
 

@@ -11,12 +11,12 @@ from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
 from ci.fleet.formats import Format
 from ci.group.planning import check_options
+from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import GROUP_VARIABLE, default_group
 from ci.options import Options, Scope, add_to
 
-IMAGE_CACHE_VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE"
 _SHARDS = option_values.whole(1, None, "a number of shards; at least one machine has to do the work")
 
 
@@ -85,7 +85,7 @@ def plan(asked: argparse.Namespace) -> int:
         group=group,
         shards=asked.shards,
         options=options,
-        image_cache=os.environ.get(IMAGE_CACHE_VARIABLE, ""),
+        image_cache=cache.address(os.environ),
         since=asked.changed_since or "",
         runners=formats.runners(form) | dict(asked.runner),
     )

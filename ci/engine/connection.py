@@ -36,6 +36,8 @@ LABEL_NAME = f"{LABEL}.name"
 """A name that somebody chose for an object: an image's own, or the second host name of a registry."""
 LABEL_ORIGIN = f"{LABEL}.origin"
 """Of a base image: where it comes from, and when."""
+LABEL_CONTENT = f"{LABEL}.content"
+"""Of an image that was built: the hash of everything that went in."""
 
 # Stopping many containers at once can take long; the default of requests is 60 s.
 _API_LIMIT_SECONDS = 120

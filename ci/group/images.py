@@ -43,7 +43,7 @@ def build_all(builder: Builder, plans: Sequence[EnvironmentPlan]) -> dict[str, P
             continue
         with console.step(f"{image.name} (for {cells} {'cell' if cells == 1 else 'cells'})") as step:
             try:
-                step.note = "built" if builder.ensure(image).built else "reused"
+                step.note = builder.ensure(image).how
             except (PyxisMatrixError, DockerException, RequestException, OSError) as error:
                 step.note = "failed"
                 broken.append((image, _ours(error)))

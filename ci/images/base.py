@@ -17,7 +17,7 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import LABEL, LABEL_ORIGIN, Engine, explain
+from ci.engine.connection import LABEL, LABEL_CONTENT, LABEL_ORIGIN, Engine, explain
 from ci.errors import ArtefactError, BuildError
 from ci.images.content import Content
 from ci.terminal import console
@@ -63,7 +63,7 @@ def make(engine: Engine, content: Content, *, log: Path) -> None:
         found = packages(archive)
         log.with_suffix(".packages").write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
         made = f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {suite}, {len(found)} packages, sha256 {_sum(found)}"
-        _import(engine, archive, content.tag, made)
+        _import(engine, archive, content, made)
 
 
 def packages(archive: Path) -> list[str]:
@@ -80,8 +80,10 @@ def _sum(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _import(engine: Engine, archive: Path, name: str, made: str) -> None:
-    changes = [f"LABEL {LABEL}=1", f'LABEL {LABEL_ORIGIN}="{made}"', 'CMD ["/bin/bash"]']
+def _import(engine: Engine, archive: Path, content: Content, made: str) -> None:
+    name = content.tag
+    labels = {LABEL: "1", LABEL_ORIGIN: made, LABEL_CONTENT: content.digest}
+    changes = [*(f'LABEL {label}="{value}"' for label, value in labels.items()), 'CMD ["/bin/bash"]']
     try:
         answer = engine.import_root(archive, name, changes)
     except (APIError, RequestException) as error:

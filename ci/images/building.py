@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 import hashlib
 import os
 from pathlib import Path
@@ -15,9 +16,10 @@ from ci import paths
 from ci.artefacts import sources
 from ci.artefacts.releases import Artefact
 from ci.artefacts.sources import Fetched, Sources
-from ci.engine.connection import LABEL, Engine
+from ci.engine.connection import LABEL, LABEL_CONTENT, Engine
 from ci.errors import BuildError, EngineError
-from ci.images import base, subject
+from ci.images import base, cache, subject
+from ci.images.cache import ImageCache
 from ci.images.content import Content, ContextFile
 from ci.images.observing import Observed, check_slurm, observe
 from ci.images.plan import CellImages, ImagePlan, Wheels
@@ -32,6 +34,16 @@ _SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
+class How(StrEnum):
+    """How a session came by an image."""
+
+    BUILT = "built"
+    PULLED = "pulled"
+    """From a registry: an image from outside, or one of the image cache."""
+    REUSED = "reused"
+    """The engine had it already."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Built:
     """An image in the engine."""
@@ -39,8 +51,7 @@ class Built:
     content: Content
     identity: str
     """The engine's content-addressed id of the image (sha256:…)."""
-    built: bool
-    """Whether this session built it; False if it was there already."""
+    how: How
     seconds: float
     size: int
     """Bytes, including layers that are shared with other images."""
@@ -84,12 +95,26 @@ def sources_of(options: Options) -> Sources:
 class Builder:
     """Builds images. ``done`` has the images that it built or reused, ``fetched`` the release files."""
 
-    def __init__(self, engine: Engine, where: Sources, *, logs: Path, environ: Mapping[str, str] = os.environ) -> None:
-        """Build in ``engine``, with artefacts from ``where``; each build's output goes to a file in ``logs``."""
+    def __init__(
+        self,
+        engine: Engine,
+        where: Sources,
+        *,
+        logs: Path,
+        environ: Mapping[str, str] = os.environ,
+        share_all: bool = False,
+    ) -> None:
+        """Build in ``engine``, with artefacts from ``where``; each build's output goes to a file in ``logs``.
+
+        If the environment names an image cache, what is built is pushed there; with ``share_all`` also what is reused.
+        """
         self._engine = engine
         self._where = where
         self._logs = logs
         self._environ = environ
+        named = cache.address(environ)
+        self._cache = ImageCache(engine, named, log=logs / "image-cache.log", environ=environ) if named else None
+        self._share = {How.BUILT, How.REUSED} if share_all else {How.BUILT}
         self.done: list[Built] = []
         self.fetched: list[Fetched] = []
 
@@ -184,22 +209,33 @@ class Builder:
             built = self._content(plan)
             ways = [*self._pulled(plan), built]
             content = next((it for it in ways if self._engine.image_exists(it.tag)), None)
-            made = content is None
+            how = How.REUSED
             if content is None:
-                with console.step(f"image {plan.name}"):
-                    content = next((it for it in ways if it.pulled and base.pull(self._engine, it)), built)
-                    if content is built:
-                        self._make(built)
+                with console.step(f"image {plan.name}") as step:
+                    content, how = self._obtain(ways, built)
+                    step.note = how.value
+        if self._cache and how in self._share:
+            self._cache.push(content)
         image = self._engine.image(content.tag)
         self._check_architecture(content, str(image.attrs["Architecture"]))
         return Built(
             content=content,
             identity=image.id or "",
-            built=made,
+            how=how,
             seconds=round(time.monotonic() - started, 3),
             size=int(image.attrs["Size"]),
             origin=base.origin(image.attrs) if plan.folder == "base" or content.pulled else "",
         )
+
+    def _obtain(self, ways: list[Content], built: Content) -> tuple[Content, How]:
+        """Pull an image, from outside or from the image cache, or else build it; return which it is now, and how."""
+        outside = next((it for it in ways if it.pulled and base.pull(self._engine, it)), None)
+        if outside:
+            return outside, How.PULLED
+        if self._cache and self._cache.pull(built):
+            return built, How.PULLED
+        self._make(built)
+        return built, How.BUILT
 
     def _pulled(self, plan: ImagePlan) -> list[Content]:
         """Return what may be pulled instead of built: by the pinned digest, or by tag if there is none."""
@@ -237,6 +273,7 @@ class Builder:
     def _build_command(self, content: Content, context: Path) -> list[str]:
         client, wanted = self._engine.build_client, content.plan
         command = [str(client.path), "build", "--tag", content.tag, "--label", f"{LABEL}=1"]
+        command += ["--label", f"{LABEL_CONTENT}={content.digest}"]
         command += ["--file", str(context / "Containerfile"), "--platform", wanted.arch.platform]
         if client.kind == "docker":
             command += ["--progress", "plain"]

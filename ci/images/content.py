@@ -42,9 +42,14 @@ class Content:
     pulled: str = ""
     """What is pulled in place of building it: a reference with tag or digest. Its tag is not that of a built one."""
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """The hash of everything that goes in (12 hex digits), computed once."""
+        """The first 12 digits of the hash: what tags have of it."""
+        return self.digest[:12]
+
+    @cached_property
+    def digest(self) -> str:
+        """The hash of everything that goes in, computed once."""
         plan = self.plan
         digest = hashlib.sha256(f"{_RECIPE} {plan.folder} {plan.variant} {plan.arch}\n".encode())
         for name, content in _files(plan):
@@ -57,7 +62,7 @@ class Content:
             digest.update(f"{name}<{tag}\n".encode())
         for file in sorted(self.context, key=lambda file: file.target):
             digest.update(f"{file.target} {file.sha256}\n".encode())
-        return digest.hexdigest()[:12]
+        return digest.hexdigest()
 
     @property
     def tag(self) -> str:

@@ -58,7 +58,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     digest: str
     """Digest or, for an image that was never pushed, the engine's id."""
     built: bool
-    """Built by this run; False means reused."""
+    """Built by this run; False means reused, or pulled."""
     seconds: float = 0.0
     size: int = 0
     """Bytes."""

@@ -9,7 +9,7 @@ import time
 from ci.engine.connection import Engine
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.images.building import Builder, BuiltCell
+from ci.images.building import Builder, BuiltCell, How
 from ci.inputs import OwnSuite
 from ci.options import Scope
 from ci.results import reportlog, store
@@ -94,7 +94,7 @@ class Record:
                 name=it.plan.name,
                 tag=it.tag,
                 digest=it.identity,
-                built=it.built,
+                built=it.how is How.BUILT,
                 seconds=it.seconds,
                 size=it.size,
                 origin=it.origin,

@@ -13,6 +13,7 @@ from ci.errors import BuildError, NotRunError, ResultsError, SelectionError
 from ci.group import ending, images, planning
 from ci.group.capacity import Capacity
 from ci.group.planning import Asked, GroupPlan, plan_group
+from ci.images.building import How
 from ci.images.plan import ImagePlan
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -208,7 +209,7 @@ def test_an_image_that_does_not_build_costs_only_the_cells_that_need_it(
         tried.append(image.name)
         if image == bad.images.slurm:
             raise BuildError("no compiler")
-        return SimpleNamespace(built=True)
+        return SimpleNamespace(how=How.BUILT)
 
     builder = cast("Builder", SimpleNamespace(ensure=ensure, build=lambda _images: None))
     problems = images.build_all(builder, [good, bad])

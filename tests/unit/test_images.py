@@ -22,7 +22,7 @@ from ci.engine.finding import EngineKind
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
 from ci.images import building as module
 from ci.images.base import origin, packages
-from ci.images.building import Builder, ca_bundle
+from ci.images.building import Builder, How, ca_bundle
 from ci.images.content import Content
 from ci.images.observing import Observed, check_slurm, slurm_matches
 from ci.images.plan import (
@@ -120,7 +120,7 @@ def test_the_build_command() -> None:
     assert words[:2] == ["/usr/bin/docker", "build"]
     assert words[-1] == "/context"
     assert pairs(words, "--tag") == [content(CHILD).tag]
-    assert pairs(words, "--label") == ["pyxis-matrix=1"]
+    assert pairs(words, "--label") == ["pyxis-matrix=1", f"pyxis-matrix.content={content(CHILD).digest}"]
     assert pairs(words, "--file") == ["/context/Containerfile"]
     assert pairs(words, "--platform") == ["linux/arm64"]
     assert pairs(words, "--progress") == ["plain"]
@@ -201,7 +201,7 @@ def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store
     wanted = slurm(SlurmVersion(version="22.05"), base(DEBIAN12, Arch.AMD64, MIRROR))
     for member in wanted.family():
         store.tags[content(member).tag] = "amd64"
-    assert not builder.ensure(wanted).built
+    assert builder.ensure(wanted).how is How.REUSED
     assert called == []
     assert [built.plan.folder for built in builder.done] == ["base", "slurm-integration"]
 
@@ -209,8 +209,8 @@ def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store
 def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
     wanted = slurm(SlurmVersion(version="22.05"), base(DEBIAN12, Arch.AMD64, MIRROR))
     store.tags[content(wanted.parents["BASE_IMAGE"]).tag] = "amd64"
-    assert builder.ensure(wanted).built
-    assert builder.ensure(wanted).built  # still said of this run, though it was built once
+    assert builder.ensure(wanted).how is How.BUILT
+    assert builder.ensure(wanted).how is How.BUILT  # still said of this run, though it was built once
     assert len(called) == 1
     assert pairs(called[0], "--tag") == [content(wanted).tag]
 
@@ -234,7 +234,7 @@ def test_tags_carry_the_architecture() -> None:
 def test_the_base_is_pulled_where_a_registry_answers(builder: Builder, store: Store, called: list[list[str]]) -> None:
     store.reachable = True
     pulled = builder.ensure(base(DEBIAN13, Arch.AMD64, MIRROR))
-    assert pulled.built
+    assert pulled.how is How.PULLED
     assert pulled.origin == f"pulled debian@{DIGEST}"
     assert store.pulled == ["debian:trixie-slim"]
     assert called == []
@@ -262,7 +262,7 @@ def test_a_made_base_that_is_there_is_used_also_where_a_registry_answers_by_now(
     store.reachable = True
     wanted = base(DEBIAN13, Arch.AMD64, MIRROR)
     store.tags[content(wanted).tag] = "amd64"
-    assert not builder.ensure(wanted).built
+    assert builder.ensure(wanted).how is How.REUSED
     assert (store.pulled, called) == ([], [])
 
 

@@ -1,0 +1,81 @@
+"""Code of another architecture on this machine: whether the kernel runs it through an emulator (qemu-user, binfmt_misc).
+
+With an emulator images are built, clusters start, plugins load and imports work. A container does not start: that takes
+a user namespace, which only a process with one thread can make, and an emulated one has always more.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ci.engine.finding import ReadText, read_text
+from ci.engine.host import Obstacle
+from ci.errors import EngineError
+from ci.matrix.arch import Arch
+
+NO_CONTAINERS = "starting a container takes a process with one thread, and an emulated one has always more"
+"""Why, in one sentence."""
+
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+# By the number in the header of a program (ELF's e_machine), as the kernel prints it.
+_MACHINES = {Arch.AMD64: "3e00", Arch.ARM64: "b700"}
+_ELF, _MACHINE_AT = "7f454c46", 36
+_FLAGS = {
+    "F": "the emulator is looked for inside each container, where it is not",
+    "C": "the file capabilities of enroot's helpers do not count",
+}
+_FIX = "ci/bootstrap --emulate (as root), or docker run --privileged --rm tonistiigi/binfmt --install {}"
+
+
+def obstacle(
+    arch: Arch, *, folder: Path = BINFMT, read: ReadText = read_text, names: Callable[[Path], list[str]] | None = None
+) -> Obstacle | None:
+    """Return what keeps this machine from running code of another architecture in containers; None if it does."""
+    there = (names or _names)(folder)
+    if "register" not in there:
+        return Obstacle(
+            what=f"this kernel runs no code of {arch}",
+            where=str(folder),
+            why="binfmt_misc, which knows emulators, is not mounted",
+            fix=f"mount -t binfmt_misc binfmt_misc {folder}, then {_FIX.format(arch)}",
+        )
+    for name in there:
+        said = dict(line.partition(" ")[::2] for line in (read(folder / name) or "").splitlines())
+        magic = said.get("magic", "")
+        if not magic.startswith(_ELF) or magic[_MACHINE_AT : _MACHINE_AT + 4] != _MACHINES[arch]:
+            continue
+        missing = [flag for flag in _FLAGS if flag not in said.get("flags:", "")]
+        if not missing and "enabled" in said:
+            return None
+        return Obstacle(
+            what=f"the emulator for {arch} is registered in a way that does not do",
+            where=str(folder / name),
+            why="; ".join(f"without the flag {flag} {_FLAGS[flag]}" for flag in missing) or "it is disabled",
+            fix=_FIX.format(arch),
+        )
+    return Obstacle(
+        what=f"this machine runs no code of {arch}",
+        where=str(folder),
+        why="no emulator for it is registered",
+        fix=_FIX.format(arch),
+    )
+
+
+def needed(arch: Arch, found: Obstacle) -> str:
+    """Return the reason why a cell of another architecture is not run, as one line."""
+    return f"it needs {arch} hardware, and there is no emulator either ({found.what}: {found.why}): {found.fix}"
+
+
+def check(arch: Arch) -> None:
+    """Refuse to build for another architecture where nothing would run the programs in the images.
+
+    :raises EngineError: with the command that registers an emulator.
+    """
+    if found := obstacle(arch):
+        raise EngineError(found.what, where=found.where, why=found.why, next_step=found.fix)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(it.name for it in folder.iterdir())
+    except OSError:
+        return []

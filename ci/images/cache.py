@@ -1,0 +1,183 @@
+"""The image cache: a repository of any registry that keeps built images, so that other machines need not build them.
+
+The tag of an image there has the hash of everything that goes in, as its local tag has. A cache is a help and never a
+need: what goes wrong with it is said once, and the image is built.
+
+Images with the package under test are not kept there: they are cheap, and a checkout may be nobody else's business.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+import os
+from pathlib import Path
+import re
+from typing import TYPE_CHECKING
+
+from docker.errors import APIError, DockerException
+from requests.exceptions import RequestException
+
+from ci.engine.connection import LABEL_CONTENT, Engine
+from ci.errors import ArtefactError
+from ci.images.content import Content
+from ci.terminal import console
+
+if TYPE_CHECKING:
+    from docker.models.images import Image
+
+    from ci.terminal.processes import Completed
+
+VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE"
+
+_LONGEST_TAG = 128  # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+# Without a dot or a port in it, clients take the host for the name of somebody at Docker Hub.
+_ADDRESS = re.compile(rf"(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+(?=:))(:\d+)?(/{_PART})+")
+_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1)(:\d+)?/")
+
+# What the clients say, of all registries. Some deny what they do not have, so that nobody learns what they have.
+_HAS_NOT = re.compile(r"manifest unknown|name unknown|manifest for \S+ not found|: not found$", re.MULTILINE)
+_DENIED = re.compile(r"denied|unauthorized|forbidden|basic auth credentials|authentication required", re.IGNORECASE)
+
+
+def address(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the repository of the image cache, as ``HOST/REPOSITORY``; empty where none is named.
+
+    :raises ArtefactError: for a value that is no such name.
+    """
+    named = environ.get(VARIABLE, "").strip().rstrip("/")
+    if named and not _ADDRESS.fullmatch(named):
+        raise ArtefactError(
+            "the name of the image cache is invalid",
+            # It is shown nowhere if it may hold a password.
+            where=f"{VARIABLE}={named}" if "@" not in named else VARIABLE,
+            why="it is a registry and a repository there, without https://, tag or password",
+            next_step="write it like ghcr.io/OWNER/image-cache; for a password there is `docker login HOST`",
+        )
+    return named
+
+
+class ImageCache:
+    """One repository, in which each image has a tag of its own."""
+
+    def __init__(self, engine: Engine, repository: str, *, log: Path, environ: Mapping[str, str] = os.environ) -> None:
+        """Use a repository, with the logins of the engine's client; what that says is added to ``log``."""
+        self._engine = engine
+        self._repository = repository
+        self._log = log
+        self._environ = environ
+        self._readable = self._writable = True
+        self._foreign: set[str] = set()
+
+    def reference(self, content: Content) -> str:
+        """Return the name that an image has in the cache."""
+        plan, end = content.plan, f"-{content.fingerprint}"
+        return f"{self._repository}:{f'{plan.folder}-{plan.variant}'[: _LONGEST_TAG - len(end)]}{end}"
+
+    def keeps(self, content: Content) -> bool:
+        """Tell whether an image belongs there: what is built here, without the package under test."""
+        return not content.pulled and content.plan.wheels is None
+
+    def pull(self, content: Content) -> bool:
+        """Pull an image and give it its local name; False if the cache does not have it, or is of no use."""
+        if not (self._readable and self.keeps(content)):
+            return False
+        reference = self.reference(content)
+        try:
+            done = self._client("pull", "--platform", content.plan.arch.platform, reference)
+            if not done.ok:
+                self._not_pulled(reference, done)
+                return False
+            return self._accepted(self._engine.api.images.get(reference), content)
+        except (APIError, RequestException) as problem:
+            self._useless(reference, str(problem))
+            return False
+        finally:
+            self._forget(reference)
+
+    def push(self, content: Content) -> None:
+        """Add an image, unless the cache has it; what keeps it from there is said once."""
+        reference = self.reference(content)
+        if not (self._writable and self.keeps(content)) or reference in self._foreign:
+            return
+        try:
+            image = self._engine.image(content.tag)
+            # Images that were built before there was this label would be refused by whoever pulls them.
+            if image.labels.get(LABEL_CONTENT) != content.digest or self._has(reference):
+                return
+            image.tag(*reference.rsplit(":", 1))
+            done = self._client("push", reference)
+            why = "" if done.ok else _last_words(done)
+        except (APIError, RequestException) as problem:
+            why = str(problem)
+        finally:
+            self._forget(reference)
+        if why:
+            self._writable = False
+            self._warn("the image cache could not be written; what is built stays on this machine", reference, why)
+
+    def _client(self, verb: str, *words: str) -> "Completed":
+        client = self._engine.build_client
+        # Docker takes a registry on loopback for one that speaks plain http; Podman wants to be told.
+        plain = client.kind == "podman" and _LOOPBACK.match(self._repository)
+        command = [str(client.path), verb, *(["--tls-verify=false"] if plain else []), *words]
+        return console.call(
+            command, env={**self._environ, **self._engine.found.environment, **client.environment}, log=self._log
+        )
+
+    def _not_pulled(self, reference: str, done: "Completed") -> None:
+        words = done.output
+        if _HAS_NOT.search(words):
+            return
+        if _DENIED.search(words):
+            # A repository that is not there yet is denied, too, and the first push makes it.
+            self._readable = False
+            self._warn("the image cache could not be read; images are built here", reference, _last_words(done))
+        else:
+            self._useless(reference, _last_words(done))
+
+    def _useless(self, reference: str, why: str) -> None:
+        self._readable = self._writable = False
+        self._warn("the image cache does not work; images are built here", reference, why)
+
+    def _accepted(self, image: "Image", content: Content) -> bool:
+        """Give a pulled image its local name, if it is what its tag says."""
+        label, arch = image.labels.get(LABEL_CONTENT, "missing"), image.attrs["Architecture"]
+        if (label, arch) == (content.digest, content.plan.arch.value):
+            image.tag(*self._engine.local_name(content.tag).rsplit(":", 1))
+            return True
+        # It is somebody's, so it is not overwritten either.
+        reference = self.reference(content)
+        self._foreign.add(reference)
+        console.warn(
+            str(
+                ArtefactError(
+                    "the image cache holds another image under this tag; it is refused, and the image is built here",
+                    where=reference,
+                    why=f"its architecture is {arch} (wanted {content.plan.arch}), "
+                    f"its label {LABEL_CONTENT} is {label} (wanted {content.digest})",
+                    next_step="remove that tag from the cache; nothing else may write there",
+                )
+            )
+        )
+        return False
+
+    def _has(self, reference: str) -> bool:
+        with suppress(DockerException):  # a credential helper that is missing; the push says it in its own words
+            return self._engine.registry_digest(reference) is not None
+        return False
+
+    def _forget(self, reference: str) -> None:
+        """Remove the cache's name from the engine; the image has its local one."""
+        with suppress(APIError, RequestException):
+            if self._engine.image_exists(reference):
+                self._engine.untag_exactly(reference)
+
+    def _warn(self, what: str, where: str, why: str) -> None:
+        host = self._repository.partition("/")[0]
+        steps = {True: f"docker login {host}, as somebody who may", False: f"unset {VARIABLE}, or repair the registry"}
+        remedy = steps[bool(_DENIED.search(why))]
+        console.warn(str(ArtefactError(what, where=where, why=why, next_step=remedy)))
+
+
+def _last_words(done: "Completed") -> str:
+    return done.tail(1) or f"exit code {done.exit_code}, no output"
