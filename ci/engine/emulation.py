@@ -1,4 +1,4 @@
-"""Code of another architecture on this machine: whether the kernel runs it through an emulator (qemu-user, binfmt_misc).
+"""Whether the kernel runs code of another architecture through an emulator (qemu-user, binfmt_misc).
 
 With an emulator images are built, clusters start, plugins load and imports work. A container does not start: that takes
 a user namespace, which only a process with one thread can make, and an emulated one has always more.

@@ -11,6 +11,7 @@ from ci.cli.main import main
 from ci.errors import ResultsError, SelectionError
 from ci.fleet import revision
 from ci.fleet.affected import Change
+from ci.images import cache
 
 EMBEDDED = ("--group", "embedded", "--arch", "amd64", "--suite", "pyxis_basic")
 
@@ -18,7 +19,7 @@ EMBEDDED = ("--group", "embedded", "--arch", "amd64", "--suite", "pyxis_basic")
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Have no earlier results, and no choice of a group, a run or a cache from outside."""
-    for name in ("PYXIS_MATRIX_RUN", "PYXIS_MATRIX_GROUP", fleet.IMAGE_CACHE_VARIABLE):
+    for name in ("PYXIS_MATRIX_RUN", "PYXIS_MATRIX_GROUP", cache.VARIABLE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path / "results"))
 
@@ -46,7 +47,7 @@ def test_cells_can_be_named_in_place_of_a_group(capsys: pytest.CaptureFixture[st
 def test_runners_and_the_image_cache_are_those_that_were_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(fleet.IMAGE_CACHE_VARIABLE, "registry.example/cache")
+    monkeypatch.setenv(cache.VARIABLE, "registry.example/cache")
     plan = planned(capsys, *EMBEDDED, "--runner", "x86_64=big")
     assert plan["image_cache"] == "registry.example/cache"
     assert plan["images"][0]["runner"] == plan["shards"][0]["runner"] == "big"
