@@ -121,6 +121,12 @@ class UpstreamError(PyxisMatrixError):
     exit_code = 27
 
 
+class CandidateError(PyxisMatrixError):
+    """What was named in place of a release is not that: another project, no such revision, files missing."""
+
+    exit_code = 28
+
+
 class LaunchError(PyxisMatrixError):
     """An environment did not become ready; the text has its state, last log lines and a hint."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import sys
 
 from ci import environment_file, paths
+from ci.artefacts import candidates
 from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, connect, left
 from ci.environment import cluster, launching
 from ci.environment.plan import EnvironmentPlan, plan_environment
@@ -14,17 +15,25 @@ from ci.environment_file import EnvironmentFile
 from ci.errors import EngineError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.results.outcomes import Outcome
 from ci.session import running
 from ci.terminal import console
 
 
+def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
+    """Plan the environment of a cell of the matrix, with the candidates in it that the options name."""
+    cell = matrix.cell(name, Arch.host())
+    options.check(cell)
+    put = candidates.read(options, matrix)
+    return plan_environment(put.into(cell), matrix, put.options)
+
+
 def up(asked: argparse.Namespace) -> int:
     """Start a cell and leave it up."""
     options = replace(Options.of(asked), keep=True, name="up", plain=True, pytest=False)
-    rows = loading.load()
-    plan = plan_environment(rows.cell(asked.cell, Arch.host()), rows, options)
+    plan = plan_asked(asked.cell, loading.load(), options)
     _, result = running.run(plan, [])
     if result.outcome is Outcome.PASSED:
         say_how_to_enter(plan)

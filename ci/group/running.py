@@ -111,7 +111,7 @@ class _Run:
         words = cell.environment.options.words(*OPTIONS, Scope.RESULT)
         return Command(
             cell=cell.cell.id,
-            words=("cell", cell.cell.id, *words, *suites, "--", *self._plan.words),
+            words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.words),
             output=self.folder / cell.cell.id / children.OUTPUT_FILE,
         )
 

@@ -79,9 +79,9 @@ class Selector:
         """
         arch = (host or cell.arch) if self.arch == "host" else self.arch
         return (
-            (self.slurm is None or cell.slurm.parsed in self.slurm)
-            and (self.enroot is None or cell.enroot in self.enroot)
-            and (self.pyxis is None or cell.pyxis in self.pyxis)
+            (self.slurm is None or cell.row("slurm") in self.slurm)
+            and (self.enroot is None or cell.row("enroot") in self.enroot)
+            and (self.pyxis is None or cell.row("pyxis") in self.pyxis)
             and (self.os is None or cell.os.name in self.os)
             and arch in (None, cell.arch)
             and self.runtime in (None, cell.runtime)
