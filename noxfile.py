@@ -135,6 +135,14 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bisect(session: nox.Session) -> None:
+    """Find where an answer changes (`-- --axis pyxis --good 0.19.0 --bad 0.24.0 --cell CELL -- SUITE -k TEST`)."""
+    with one_message(session):
+        checkout = behind_nox.checkout_in(session.posargs)
+    run(session, venv_with(session, "run", "test", checkout=checkout), "python", "-m", "ci", "bisect", *session.posargs)
+
+
+@nox.session(default=False)
 def plan(session: nox.Session) -> None:
     """Plan the jobs of a fleet of machines (`-- --group edges --shards 6 --format github`)."""
     command(session, "plan")

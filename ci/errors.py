@@ -145,6 +145,18 @@ class NewReleaseError(PyxisMatrixError):
     exit_code = 50
 
 
+class BisectError(PyxisMatrixError):
+    """A bisection found nothing: its ends answer the same, or the question could not be asked."""
+
+    exit_code = 51
+
+
+class BisectRangeError(PyxisMatrixError):
+    """A bisection was not narrowed to one release or commit, because those in between gave no answer."""
+
+    exit_code = 52
+
+
 class ResultsError(PyxisMatrixError):
     """Failed to write or read results, or they are invalid."""
 

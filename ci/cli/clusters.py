@@ -41,14 +41,22 @@ def up(asked: argparse.Namespace) -> int:
 
 
 def shell(asked: argparse.Namespace) -> int:
-    """Enter the login node as the job user."""
-    folder, file = _one_up(asked.which)
+    """Enter the login node as the job user, or run a shell command there; its exit code then is ours."""
+    inherited = os.environ.get(environment_file.VARIABLE)
+    # Within `python -m ci run` that environment is meant.
+    file = environment_file.load(inherited) if inherited and not asked.which else _one_up(asked.which)[1]
     engine = connect()
-    where = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])]
     user = ["--user", file.login.user, "--workdir", f"/home/{file.login.user}"]
-    console.say(f"{file.cell}: node {file.nodes[0]}, registry {file.registry or 'none'}; files in {folder}")
-    command = [str(engine.build_client.path), "exec", *where, *user, file.containers[0], "bash", "--login"]
-    os.execvpe(command[0], command, {**os.environ, **engine.found.environment})  # noqa: S606 - it is to replace us
+    if asked.command:
+        facts = {"user": file.login.user, "registry": file.registry, "job-image": file.job_reference, "cell": file.cell}
+        told = loading.load().suite_environment.render(facts)
+        where = [word for name, value in told.items() for word in ("--env", f"{name}={value}")]
+        what = ["-c", " ".join(asked.command)]
+    else:
+        where, what = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])], []
+        console.say(f"{file.cell}: node {file.nodes[0]}, registry {file.registry or 'none'}")
+    program = [str(engine.build_client.path), "exec", *where, *user, file.containers[0], "bash", "--login", *what]
+    os.execvpe(program[0], program, {**os.environ, **engine.found.environment})  # noqa: S606 - it is to replace us
 
 
 def logs(asked: argparse.Namespace) -> int:

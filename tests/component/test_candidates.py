@@ -7,12 +7,15 @@ from pathlib import Path
 import subprocess
 import tarfile
 
+from packaging.version import Version
 import pytest
 
 from ci import paths
 from ci.artefacts import candidates
 from ci.artefacts.checkout import Checkout
-from ci.errors import CandidateError
+from ci.bisect import steps
+from ci.bisect.steps import Span
+from ci.errors import CandidateError, SelectionError
 from ci.matrix import loading
 from ci.matrix.cells import Candidate
 from ci.option_values import Origin
@@ -178,3 +181,26 @@ def test_the_option_is_written_as_it_is_read(checkout: Path) -> None:
     options = replace(Options(), pyxis=Origin(path=checkout, revision="HEAD@{0}"))
     assert read(Origin(path=checkout, revision="HEAD@{0}"))[0].release == "0.20.0"
     assert str(options.pyxis) == f"{checkout}@HEAD@{{0}}"
+
+
+def test_a_bisection_goes_through_commits_by_revision_or_version(checkout: Path, git: Git) -> None:
+    write(checkout, {"Makefile": MAKEFILE.format("0.21.0")})
+    git("commit", "--all", "--quiet", "--message", "Release 0.21.0")
+    git("tag", "v0.21.0")
+    cell = ROWS.cell("slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64")
+    span = Span(axis="pyxis", good="0.20.0", bad="HEAD")
+    found = steps.commits(span, Checkout.at(checkout), cell, Options())
+    assert [step.title for step in found] == ["Commit 1", "Commit 2", "Release 0.21.0"]
+    assert [step.name for step in found] == git("log", "--reverse", "--format=%h", "--abbrev=7", "-n", "3").split()
+    assert {step.options.answers_of for step in found} == {(("pyxis", Version("0.20.0")),)}
+    ids = [candidates.read(step.options, ROWS).into(step.cell).id for step in found]
+    assert ids == [
+        f"slurm22.05-enroot3.4.1-pyxis{release}+g{step.name}-debian12-amd64"
+        for release, step in zip(("0.20.0", "0.20.0", "0.21.0"), found, strict=True)
+    ]
+    with pytest.raises(CandidateError, match="--bad is older than --good"):
+        steps.commits(replace(span, good="0.21.0", bad="0.20.0"), Checkout.at(checkout), cell, Options())
+    with pytest.raises(SelectionError, match="the same commit"):
+        steps.commits(replace(span, good="0.21.0", bad="v0.21.0"), Checkout.at(checkout), cell, Options())
+    with pytest.raises(CandidateError, match="no revision '0\\.30\\.0'"):
+        steps.commits(replace(span, bad="0.30.0"), Checkout.at(checkout), cell, Options())
