@@ -50,7 +50,9 @@ def bisect(asked: argparse.Namespace) -> int:
         sequence = steps.commits(span, Checkout.at(asked.checkout), cell, options)
     else:
         sequence = steps.releases(span, cell, rows, options)
-    search, probes = Search(length=len(sequence)), dict[int, Probe]()
+    sequence[0].options.check(cell)
+    search = Search(length=len(sequence))
+    probes: dict[int, Probe] = {}
     folder = paths.make_directory(options.results / options.run)
     console.say(f"{len(sequence)} to choose from; results go to {folder}")
     try:

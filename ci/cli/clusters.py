@@ -120,7 +120,7 @@ def _all_up() -> list[tuple[Path, EnvironmentFile]]:
 
 
 def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
-    found = [(folder, file) for folder, file in _all_up() if which in (None, file.cell, file.run)]
+    found = [(folder, file) for folder, file in _all_up() if which in (None, file.cell, file.matrix_cell, file.run)]
     if len(found) == 1:
         return found[0]
     known = ", ".join(f"{file.cell} (run {file.run})" for _, file in _all_up())

@@ -258,6 +258,13 @@ class Matrix:
             if out.cell.id == name:
                 why = f"{out.reason} ({out.where})" + (f", see {out.issue}" if out.issue else "")
                 raise SelectionError(f"the cell {name} is excluded", where=str(self.path), why=why)
+        if "+" in name:
+            raise SelectionError(
+                f"there is no cell {name!r}",
+                where=str(self.path),
+                why="what is behind the + is a candidate, which an option puts into a cell",
+                next_step="name the cell with a release in its place, and add --pyxis, --enroot or --slurm",
+            )
         close = difflib.get_close_matches(name, by_id, n=3, cutoff=0.8)
         raise SelectionError(
             f"there is no cell {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""),

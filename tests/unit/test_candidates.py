@@ -12,13 +12,20 @@ from ci.artefacts.candidates import PYXIS, SLURM
 from ci.artefacts.releases import artefacts_for
 from ci.artefacts.sources import Sources
 from ci.environment.plan import plan_environment
+from ci.environment_file import EnvironmentFile, Login
 from ci.errors import CandidateError, SelectionError
+from ci.group import planning
+from ci.group.planning import Asked
 from ci.images.content import Content
 from ci.matrix import loading
-from ci.matrix.cells import Candidate, SlurmSource
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Candidate, Runtime, SlurmSource
 from ci.matrix.model import Selector
 from ci.option_values import Origin
 from ci.options import Options
+from ci.results.outcomes import Outcome
+from ci.session.record import Record
+from tests.support.current import cell_of
 from tests.support.expectations import holds, since
 
 ROWS = loading.load()
@@ -29,11 +36,13 @@ TAG = re.compile(r"[a-z0-9/._-]+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
-def candidate(axis: str = "pyxis", text: str = "0.24.0+g1a2b3c4", row: str = "0.24.0", *files: Path) -> Candidate:
+def candidate(
+    axis: str = "pyxis", text: str = "0.24.0+g1a2b3c4", row: str = "0.24.0", *, files: tuple[Path, ...] = ()
+) -> Candidate:
     return Candidate(axis=axis, version=Version(text), text=text, row=Version(row), commit=COMMIT, files=files)
 
 
-SLURM_CANDIDATE = candidate("slurm", "24.05.8+g1a2b3c4.dirty5f6e7d8", "24.05.8", Path("/c/slurm.tar.gz"))
+SLURM_CANDIDATE = candidate("slurm", "24.05.8+g1a2b3c4.dirty5f6e7d8", "24.05.8", files=(Path("/c/slurm.tar.gz"),))
 
 
 def test_the_id_says_what_is_in_the_cell() -> None:
@@ -59,7 +68,7 @@ def test_several_candidates_go_together() -> None:
 
 
 def test_what_the_engine_names_has_no_plus_and_is_still_told_apart() -> None:
-    one = REAL.with_candidate(candidate("pyxis", "0.24.0+g1a2b3c4", "0.24.0", Path("/c/a.tar.gz")))
+    one = REAL.with_candidate(candidate("pyxis", "0.24.0+g1a2b3c4", "0.24.0", files=(Path("/c/a.tar.gz"),)))
     cell = one.with_candidate(SLURM_CANDIDATE)
     plan = plan_environment(cell, ROWS, Options(run="20261127-120000-abcd"))
     tags = [Content(plan=image, parents={}).tag for image in plan.images.node.family()]
@@ -74,7 +83,7 @@ def test_what_the_engine_names_has_no_plus_and_is_still_told_apart() -> None:
 
 
 def test_the_builds_are_told_what_the_programs_call_themselves() -> None:
-    enroot = candidate("enroot", "4.1.2+s1a2b3c4", "4.1.2", Path("/d/enroot_4.1.2-1_amd64.deb"))
+    enroot = candidate("enroot", "4.1.2+s1a2b3c4", "4.1.2", files=(Path("/d/enroot_4.1.2-1_amd64.deb"),))
     cell = REAL.with_candidate(candidate()).with_candidate(SLURM_CANDIDATE).with_candidate(enroot)
     by_folder = {it.folder: it for it in plan_environment(cell, ROWS, Options()).images.node.family()}
     assert by_folder["slurm-build"].build_args == {"SLURM_VERSION": "24.05.8"}
@@ -86,8 +95,8 @@ def test_the_builds_are_told_what_the_programs_call_themselves() -> None:
 
 def test_its_files_are_those_that_are_built_from() -> None:
     debs = [Path(f"/d/{name}_4.1.2-1_{arch}.deb") for name in ("enroot", "enroot+caps") for arch in ("amd64", "arm64")]
-    cell = REAL.with_candidate(candidate("enroot", "4.1.2+s1a2b3c4", "4.1.2", *debs))
-    cell = cell.with_candidate(candidate("pyxis", "0.24.0+g1a2b3c4", "0.24.0", Path("/d/whatever.tar.xz")))
+    cell = REAL.with_candidate(candidate("enroot", "4.1.2+s1a2b3c4", "4.1.2", files=tuple(debs)))
+    cell = cell.with_candidate(candidate("pyxis", "0.24.0+g1a2b3c4", "0.24.0", files=(Path("/d/whatever.tar.xz"),)))
     assert [(it.path, it.file) for it in artefacts_for(cell)] == [
         ("candidates/enroot/4.1.2+s1a2b3c4/enroot_4.1.2-1_amd64.deb", debs[0]),
         ("candidates/enroot/4.1.2+s1a2b3c4/enroot+caps_4.1.2-1_amd64.deb", debs[2]),
@@ -98,7 +107,7 @@ def test_its_files_are_those_that_are_built_from() -> None:
 def test_the_file_is_taken_as_it_is_even_strictly(tmp_path: Path) -> None:
     file = tmp_path / "v.tar.gz"
     file.write_bytes(b"sources")
-    cell = REAL.with_candidate(candidate("pyxis", "0.24.0+g1a2b3c4", "0.24.0", file))
+    cell = REAL.with_candidate(candidate("pyxis", "0.24.0+g1a2b3c4", "0.24.0", files=(file,)))
     artefact = artefacts_for(cell)[-1]
     fetched = sources.fetch(artefact, Sources(cache=tmp_path / "cache"))
     assert (fetched.source, fetched.path, fetched.commit, fetched.verified_against) == ("candidate", file, COMMIT, None)
@@ -216,3 +225,65 @@ def test_of_a_group_only_cells_with_the_axis_take_part_and_those_that_become_the
     cells = [ROWS.cell(name) for name in names]
     assert [put.fit(cell) for cell in cells] == [True, True, False]
     assert [cell.id for cell in candidates.for_cells(cells[:2], put)] == [NAME.replace("0.19.0", "0.24.0+g1a2b3c4")]
+
+
+def planned_group(asked: Asked) -> planning.GroupPlan:
+    return planning.plan_group(asked, ROWS, Options(run="r"), lambda _cell: None)
+
+
+def test_a_group_runs_each_cell_with_the_candidate_once_and_says_what_it_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Arch, "host", lambda: Arch.AMD64)
+    put = candidates.Candidates(found=(candidate(files=(Path("/c/p.tar.gz"),)),), options=Options())
+    asked = Asked(group="sites", candidates=put)
+    found = planned_group(asked)
+    ids = [it.cell.id for it in found.cells]
+    assert len(ids) == len(set(ids)) == len(ROWS.cells("sites", Arch.AMD64)), "each Slurm has two enroots there"
+    assert all("-pyxis0.24.0+g1a2b3c4-" in it for it in ids)
+    edges = planned_group(Asked(group="edges", candidates=put))
+    assert "it has no place for the candidates" in edges.left_out.values()
+    assert {it.cell.runtime for it in edges.cells} == {Runtime.NVIDIA}
+    on = planning.resumed(found.recorded(), Asked(candidates=put), ROWS, Options(run="r"), lambda _cell: None)
+    assert [it.cell for it in on.cells] == [it.cell for it in found.cells]
+
+
+def test_the_process_of_a_cell_and_whoever_runs_it_again_name_the_matrix_cell() -> None:
+    origin = Origin(path=Path("/p"), revision=COMMIT)
+    options = Options(run="r", pyxis=origin, name="pyxis_basic", pytest=True)
+    plan = plan_environment(REAL.with_candidate(candidate(files=(Path("/c/p.tar.gz"),))), ROWS, options)
+    again = Record(plan=plan).result(Outcome.ERROR, 23, "").again
+    assert again == f'nox -s "pyxis_basic({NAME})" -- --pyxis /p@{COMMIT}'
+
+
+def test_an_id_with_a_candidate_in_it_is_no_cell_of_the_matrix() -> None:
+    with pytest.raises(SelectionError, match="there is no cell") as caught:
+        ROWS.cell(NAME.replace("0.19.0", "0.19.0+g1a2b3c4"))
+    assert "add --pyxis" in caught.value.next_step
+
+
+def test_tests_meet_the_cell_with_its_candidates() -> None:
+    cell = replace(REAL.with_candidate(candidate()), answers=(("pyxis", Version("0.21.0")),))
+    data = {"version": "0.24.0+g1a2b3c4", "text": "0.24.0+g1a2b3c4", "row": "0.24.0", "commit": COMMIT}
+    assert cell.candidates[0].as_json() == data
+    file = EnvironmentFile(
+        run="r",
+        cell=cell.id,
+        matrix_cell=NAME,
+        candidates={"pyxis": data},
+        answers={"pyxis": "0.21.0"},
+        suite="s",
+        runtime="nvidia",
+        arch="amd64",
+        slurm="22.05",
+        nodes=("n1",),
+        containers=("c1",),
+        login=Login(
+            host="h", port=1, user="tester", password="", private_key="/k", known_hosts="/h", home="/home/tester"
+        ),
+        second_user="tester2",
+        engine_client="/usr/bin/docker",
+        results="/r",
+    )
+    found = cell_of(file, ROWS)
+    assert (found, found.id, found.answers) == (cell, cell.id, cell.answers)
