@@ -16,8 +16,8 @@ import nox
 # Plain `nox` does not put this folder on sys.path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ci import inputs, options, paths
-from ci.artefacts import sources
+from ci import behind_nox, inputs, options, paths
+from ci.artefacts import candidates, sources
 from ci.errors import PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -130,9 +130,17 @@ def images(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """Run suites on all cells of a group, several at a time (`-- --group edges --jobs 2`)."""
     with one_message(session):
-        checkout = options.checkout_in(session.posargs)
+        checkout = behind_nox.checkout_in(session.posargs)
     venv = venv_with(session, "run", "test", checkout=checkout)
     run(session, venv, "python", "-m", "ci", "matrix", *session.posargs, patience=PATIENCE_WITH_A_GROUP)
+
+
+@nox.session(default=False)
+def bisect(session: nox.Session) -> None:
+    """Find where an answer changes (`-- --axis pyxis --good 0.19.0 --bad 0.24.0 --cell CELL -- SUITE -k TEST`)."""
+    with one_message(session):
+        checkout = behind_nox.checkout_in(session.posargs)
+    run(session, venv_with(session, "run", "test", checkout=checkout), "python", "-m", "ci", "bisect", *session.posargs)
 
 
 @nox.session(default=False)
@@ -254,7 +262,7 @@ def container_suite(session: nox.Session, cell: str) -> None:
 def possible(session: nox.Session, cell: str, asked: options.Options) -> None:
     """Skip a cell whose files or hardware are missing; it is an error if somebody asked for this very cell."""
     with one_message(session):
-        chosen = MATRIX.cell(cell)
+        chosen = candidates.read(asked, MATRIX).into(MATRIX.cell(cell))
         if chosen.arch is Arch.host():
             reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror, strict=asked.strict))
         else:
@@ -289,12 +297,12 @@ def command(session: nox.Session, *words: str) -> None:
 def asked_of(session: nox.Session) -> tuple[options.Options, list[str]]:
     """Return a session's own options and pytest's arguments; for --help, print the help of both and skip."""
     with one_message(session):
-        asked, rest = options.split(session.posargs)
+        asked, rest = behind_nox.split(session.posargs)
     if {"-h", "--help"} & set(rest):
         if HELPED:
             session.skip("help was shown already")
         HELPED.append(session.name)
-        sys.stdout.write(options.nox_help())
+        sys.stdout.write(behind_nox.help_text())
         sys.stdout.flush()
         run(session, venv_with(session, "run", "test"), "python", "-m", "pytest", "--help")
         session.skip("help was asked for")

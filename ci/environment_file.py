@@ -68,6 +68,12 @@ class EnvironmentFile:
     engine_environment: Mapping[str, str] = field(default_factory=dict)
     observed: Mapping[str, str] = field(default_factory=dict)
     """Versions as they are inside the first node."""
+    matrix_cell: str = ""
+    """The id of the matrix's cell that candidates were put into; empty without candidates."""
+    candidates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By axis: what stands in the cell in place of a release (``version``, ``text``, ``row``, ``commit``)."""
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """By axis: the version whose answers are expected in place of the cell's own."""
     artefacts: Mapping[str, str] = field(default_factory=dict)
     """The upstream releases that the nodes were made from: path below the upstream's address, and the file here."""
     results: str

@@ -121,6 +121,12 @@ class UpstreamError(PyxisMatrixError):
     exit_code = 27
 
 
+class CandidateError(PyxisMatrixError):
+    """What was named in place of a release is not that: another project, no such revision, files missing."""
+
+    exit_code = 28
+
+
 class LaunchError(PyxisMatrixError):
     """An environment did not become ready; the text has its state, last log lines and a hint."""
 
@@ -137,6 +143,18 @@ class NewReleaseError(PyxisMatrixError):
     """Upstream has releases that the matrix has not, and ``bump --check`` was asked to tell."""
 
     exit_code = 50
+
+
+class BisectError(PyxisMatrixError):
+    """A bisection found nothing: its ends answer the same, or the question could not be asked."""
+
+    exit_code = 51
+
+
+class BisectRangeError(PyxisMatrixError):
+    """A bisection was not narrowed to one release or commit, because those in between gave no answer."""
+
+    exit_code = 52
 
 
 class ResultsError(PyxisMatrixError):

@@ -2,16 +2,19 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 import re
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import InvalidVersion, Version
 
 from ci.matrix.arch import Arch
 
 _LONGEST_PASSWORD = 255
 _MOST_PORT = 65535
+_AXES = ("slurm", "enroot", "pyxis")
 
 
 class RunsOn(StrEnum):
@@ -64,6 +67,43 @@ def requirement(text: str) -> str:
         return str(Requirement(text))
     except InvalidRequirement as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a requirement: {str(error).splitlines()[0]}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a candidate's sources are: a checkout, or an archive."""
+
+    path: Path
+    revision: str = ""
+    """Of a checkout; empty for its working tree."""
+
+    def __str__(self) -> str:
+        """Return it as it is typed."""
+        return f"{self.path}@{self.revision}" if self.revision else str(self.path)
+
+
+def origin(text: str) -> Origin:
+    """Return a path and, behind ``@``, a revision; both may hold an ``@``: the first part that is there is the path."""
+    whole = folder(text)
+    parts = [at for at, letter in enumerate(text) if letter == "@" and at]
+    cut = next((at for at in parts if folder(text[:at]).exists()), None)
+    if whole.exists() or not parts:
+        return Origin(path=whole)
+    at = parts[0] if cut is None else cut
+    if not text[at + 1 :]:
+        raise argparse.ArgumentTypeError(f"{text!r} ends where a revision should stand")
+    return Origin(path=folder(text[:at]), revision=text[at + 1 :])
+
+
+def answers(text: str) -> tuple[str, Version]:
+    """Return an axis and the version whose answers are expected, from ``AXIS=VERSION``."""
+    axis, _, version = text.partition("=")
+    try:
+        if axis in _AXES:
+            return axis, Version(version)
+    except InvalidVersion:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not AXIS=VERSION, such as pyxis=0.21.0")
 
 
 def arch(text: str) -> Arch:

@@ -4,10 +4,8 @@ The command lines of ``python -m ci`` and of nox' sessions (after ``--``) are bo
 """
 
 import argparse
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, field, fields
-import difflib
 from enum import StrEnum
 import os
 from pathlib import Path
@@ -16,19 +14,25 @@ from typing import TYPE_CHECKING, Any, Self
 from ci import option_values, paths
 from ci.errors import SelectionError
 from ci.matrix.cells import Cell, Runtime
-from ci.option_values import RunsOn
+from ci.option_values import Origin, RunsOn
 
 if TYPE_CHECKING:
     from dataclasses import Field
+
+    from packaging.version import Version
 
 RUN_VARIABLE = "PYXIS_MATRIX_RUN"
 """Environment variable with the id of the run that a session belongs to."""
 
 _KEY = "option"
 _CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
+_REAL = frozenset({Runtime.NVIDIA})
+_WHY = {
+    Runtime.LEGACY: "a legacy cell is plain Slurm, of packages: it has neither containers, GPUs nor a registry",
+    Runtime.EMBEDDED: "an embedded cell has neither enroot nor Pyxis",
+}
+"""Why options do not fit a cell."""
 _MOST_NODES = 16
-# Words less similar than this are not taken for a typing mistake; pytest's --strict-config is 0.7 like our --strict.
-_NEAR = 0.8
 
 
 class Scope(StrEnum):
@@ -49,6 +53,8 @@ class _Declaration:
     metavar: str = ""
     """Placeholder of the value in help; empty for an option without a value."""
     read: Callable[[str], object] = str
+    write: Callable[[Any], str] = str
+    """The reverse of ``read``."""
     flag: str = ""
     """The option's name on the command line, if it is not made from the field's name."""
     runtimes: frozenset[Runtime] = frozenset(Runtime)
@@ -74,6 +80,46 @@ class Options:
         default=None,
         metadata=_declare(
             Scope.IMAGES, "folder with upstream's releases (air-gapped sites)", metavar="DIR", read=option_values.folder
+        ),
+    )
+    slurm: Origin | None = field(
+        default=None,
+        metadata=_declare(
+            Scope.IMAGES,
+            "a Slurm in place of the cell's: a source archive, or a git checkout (at a revision)",
+            metavar="PATH[@REV]",
+            read=option_values.origin,
+            runtimes=_CONTAINERS,
+        ),
+    )
+    enroot: Path | None = field(
+        default=None,
+        metadata=_declare(
+            Scope.IMAGES,
+            "a folder with the two packages of an enroot in place of the cell's",
+            metavar="DIR",
+            read=option_values.folder,
+            runtimes=_REAL,
+        ),
+    )
+    pyxis: Origin | None = field(
+        default=None,
+        metadata=_declare(
+            Scope.IMAGES,
+            "a Pyxis in place of the cell's: a git checkout (at a revision), or a source archive",
+            metavar="PATH[@REV]",
+            read=option_values.origin,
+            runtimes=_REAL,
+        ),
+    )
+    answers_of: "tuple[tuple[str, Version], ...]" = field(
+        default=(),
+        metadata=_declare(
+            Scope.CLUSTER,
+            "expect the answers of this version, whatever the cell's is: pyxis=0.21.0 (repeatable)",
+            metavar="AXIS=VERSION",
+            read=option_values.answers,
+            write="{0[0]}={0[1]}".format,
         ),
     )
     strict: bool = field(
@@ -263,7 +309,7 @@ class Options:
             if value == it.default:
                 continue
             for each in value if isinstance(value, tuple) else (value,):
-                words += _words(_flag(it), str(each)) if declared.metavar else [_flag(it)]
+                words += _words(_flag(it), declared.write(each)) if declared.metavar else [_flag(it)]
         return words
 
     def check(self, cell: Cell) -> None:
@@ -285,7 +331,7 @@ class Options:
         if wrong:
             raise SelectionError(
                 f"{' and '.join(wrong)} does not fit {cell.id}",
-                why="a legacy cell is plain Slurm: it has neither containers, GPUs nor a registry",
+                why=_WHY[cell.runtime],
                 next_step="leave it out, or take a container cell: python -m ci cells",
             )
 
@@ -311,58 +357,9 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
                 group.add_argument(_flag(it), dest=it.name, action="store_true", help=declared.help)
 
 
-_BEHIND_NOX = (Scope.IMAGES, Scope.CLUSTER, Scope.SUITE, Scope.NOX)
-
-
-def split(posargs: Sequence[str]) -> tuple[Options, list[str]]:
-    """Split the arguments after ``--`` on nox' command line into our options and pytest's arguments.
-
-    :raises SelectionError: for a misspelt option of ours, such as ``--node``.
-    """
-    parser = _nox_parser()
-    parsed, rest = parser.parse_known_args(list(posargs))
-    words = [word for word in rest if word != "--"]
-    _refuse_slips(words, [_flag(it) for it, _ in _declared(_BEHIND_NOX)])
-    return Options.of(parsed), words
-
-
-def checkout_in(words: Sequence[str]) -> Path | None:
-    """Return the checkout that ``--subject`` names among the arguments of a command, if any."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    add_to(parser, Scope.IMAGES)
-    with suppress(argparse.ArgumentError):  # the command itself says what is wrong
-        own = words[: words.index("--")] if "--" in words else words
-        return Options.of(parser.parse_known_args(list(own))[0]).subject
-    return None
-
-
-def nox_help() -> str:
-    """Return the help on our options of a nox session."""
-    return _nox_parser().format_help()
-
-
-def _nox_parser() -> argparse.ArgumentParser:
-    # Without abbreviations, so that no option of pytest is taken for one of ours.
-    parser = argparse.ArgumentParser(
-        prog="nox -s SESSION --",
-        usage="nox -s SESSION -- [options] [pytest's options]",
-        allow_abbrev=False,
-        add_help=False,
-    )
-    add_to(parser, *_BEHIND_NOX)
-    return parser
-
-
-def _refuse_slips(words: Sequence[str], flags: Collection[str]) -> None:
-    for word in words:
-        name = word.partition("=")[0]
-        near = difflib.get_close_matches(name, flags, n=1, cutoff=_NEAR) if name.startswith("--") else []
-        if near:
-            raise SelectionError(
-                f"unknown option {name}; did you mean {near[0]}?",
-                where=f"behind -- on nox' command line: {' '.join(words)}",
-                next_step="nox -s pyxis_basic -- --help lists the options",
-            )
+def flags(*scopes: Scope) -> list[str]:
+    """Return the names of the options of some scopes, as they stand on the command line."""
+    return [_flag(it) for it, _ in _declared(scopes)]
 
 
 def _declared(scopes: Collection[Scope]) -> "list[tuple[Field[Any], _Declaration]]":

@@ -1,13 +1,17 @@
 """Which release files a cell needs, and the addresses that have them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from packaging.version import Version
 
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, SlurmSource, SlurmVersion
+from ci.matrix.cells import Candidate, Cell, SlurmSource, SlurmVersion
 
 UPSTREAM = "https://github.com/"
+CANDIDATES = "candidates"
+"""What the paths of candidates' files begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,10 @@ class Artefact:
     """What it is a release of, for messages: ``Pyxis 0.19.0``."""
     instead: tuple["Artefact", ...] = field(default=(), compare=False)
     """Other files with the same software, in the order in which they are tried when no place has this one."""
+    file: Path | None = field(default=None, compare=False)
+    """A candidate's file, which is on this machine and nowhere else."""
+    commit: str = field(default="", compare=False)
+    """The commit that a candidate's file was made of."""
 
     @property
     def name(self) -> str:
@@ -47,14 +55,41 @@ def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
 
 def slurm_artefact(slurm: SlurmVersion) -> Artefact | None:
     """Return the source archive of a cell's Slurm; None for one that comes from packages."""
+    if slurm.candidate:
+        (archive,) = _candidates(slurm.candidate, slurm.candidate.files)
+        return archive
     return slurm_source(slurm.version) if slurm.source is SlurmSource.ARCHIVE else None
 
 
 def runtime_artefacts(cell: Cell) -> tuple[Artefact, ...]:
     """Return the release files of a cell's enroot and Pyxis; none for a cell without them."""
-    enroot = enroot_packages(cell.enroot, cell.arch) if cell.enroot else ()
-    pyxis = (pyxis_source(cell.pyxis),) if cell.pyxis else ()
-    return (*enroot, *pyxis)
+    return (*_enroot(cell), *_pyxis(cell))
+
+
+def _enroot(cell: Cell) -> tuple[Artefact, ...]:
+    if candidate := cell.candidate("enroot"):
+        return _candidates(candidate, [file for file in candidate.files if file.stem.endswith(f"_{cell.arch}")])
+    return enroot_packages(cell.enroot, cell.arch) if cell.enroot else ()
+
+
+def _pyxis(cell: Cell) -> tuple[Artefact, ...]:
+    if candidate := cell.candidate("pyxis"):
+        # Whatever the archive is called, the build looks for it under the name of a release's.
+        return _candidates(candidate, candidate.files, f"v{candidate.text}.tar.gz")
+    return (pyxis_source(cell.pyxis),) if cell.pyxis else ()
+
+
+def _candidates(candidate: Candidate, files: Iterable[Path], name: str = "") -> tuple[Artefact, ...]:
+    """Return a candidate's files; their paths name it, and no mirror and no upstream has them."""
+    return tuple(
+        Artefact(
+            path=f"{CANDIDATES}/{candidate.axis}/{candidate.text}/{name or file.name}",
+            release=f"{candidate.axis} {candidate.text}",
+            file=file,
+            commit=candidate.commit,
+        )
+        for file in files
+    )
 
 
 def enroot_packages(version: Version, arch: Arch) -> tuple[Artefact, ...]:

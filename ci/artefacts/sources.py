@@ -25,7 +25,7 @@ MIRROR_VARIABLE = "PYXIS_MATRIX_MIRROR"
 SUMS_FILE = "SHA256SUMS"
 PIN_COMMAND = "nox -s pins"
 
-Source = Literal["mirror", "cache", "upstream"]
+Source = Literal["mirror", "cache", "upstream", "candidate"]
 Authority = Literal["pins.toml", "SHA256SUMS", "first seen"]
 
 
@@ -110,8 +110,11 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
     """Return an artefact, or what is taken in its place, from the first source that has it.
 
     Raises ``ArtefactError`` if no source has it, and ``ChecksumError`` if the file of the mirror or of upstream is not
-    what it has to be. A file in the cache that is not is ignored and downloaded again.
+    what it has to be. A file in the cache that is not is ignored and downloaded again. A candidate's file is taken as
+    it is: whoever named it vouches for it.
     """
+    if artefact.file:
+        return _candidate(artefact, artefact.file)
     for find in (_from_mirror, _from_cache):
         for candidate in artefact.places:
             if found := find(candidate, sources):
@@ -183,6 +186,16 @@ def new_pin(artefact: Artefact, identity: Identity) -> Pin:
     """Return the entry of a file that is recorded today."""
     day = datetime.now(UTC).date()
     return Pin(path=artefact.path, sha256=identity.sha256, size=identity.size, commit=identity.commit, date=day)
+
+
+def _candidate(artefact: Artefact, file: Path) -> Fetched:
+    sha256 = sha256_of(file)
+    try:
+        content = of_tag_archive(file).sha256
+    except NotAnArchiveError:
+        content = sha256
+    identity = Identity(sha256=content, size=file.stat().st_size, commit=artefact.commit)
+    return _fetched(artefact, file, "candidate", sha256, identity, None)
 
 
 def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
@@ -261,7 +274,7 @@ def _fetched(
 def _missing_one(artefact: Artefact, sources: Sources) -> dict[Artefact, str]:
     """Return for each address why it does not serve; nothing if the artefact is available."""
     problems: dict[Artefact, str] = {}
-    if any(_mirror_file(it, sources) or _from_cache(it, sources) for it in artefact.places):
+    if artefact.file or any(_mirror_file(it, sources) or _from_cache(it, sources) for it in artefact.places):
         return problems
     for candidate in artefact.places:
         problem = _upstream_problem(candidate, sources) or _untrusted(candidate, sources)

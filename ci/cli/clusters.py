@@ -7,6 +7,7 @@ from pathlib import Path
 import sys
 
 from ci import environment_file, paths
+from ci.artefacts import candidates
 from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, connect, left
 from ci.environment import cluster, launching
 from ci.environment.plan import EnvironmentPlan, plan_environment
@@ -14,17 +15,25 @@ from ci.environment_file import EnvironmentFile
 from ci.errors import EngineError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.results.outcomes import Outcome
 from ci.session import running
 from ci.terminal import console
 
 
+def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
+    """Plan the environment of a cell of the matrix, with the candidates in it that the options name."""
+    cell = matrix.cell(name, Arch.host())
+    options.check(cell)
+    put = candidates.read(options, matrix)
+    return plan_environment(put.into(cell), matrix, put.options)
+
+
 def up(asked: argparse.Namespace) -> int:
     """Start a cell and leave it up."""
     options = replace(Options.of(asked), keep=True, name="up", plain=True, pytest=False)
-    rows = loading.load()
-    plan = plan_environment(rows.cell(asked.cell, Arch.host()), rows, options)
+    plan = plan_asked(asked.cell, loading.load(), options)
     _, result = running.run(plan, [])
     if result.outcome is Outcome.PASSED:
         say_how_to_enter(plan)
@@ -32,14 +41,22 @@ def up(asked: argparse.Namespace) -> int:
 
 
 def shell(asked: argparse.Namespace) -> int:
-    """Enter the login node as the job user."""
-    folder, file = _one_up(asked.which)
+    """Enter the login node as the job user, or run a shell command there; its exit code then is ours."""
+    inherited = os.environ.get(environment_file.VARIABLE)
+    # Within `python -m ci run` that environment is meant.
+    file = environment_file.load(inherited) if inherited and not asked.which else _one_up(asked.which)[1]
     engine = connect()
-    where = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])]
     user = ["--user", file.login.user, "--workdir", f"/home/{file.login.user}"]
-    console.say(f"{file.cell}: node {file.nodes[0]}, registry {file.registry or 'none'}; files in {folder}")
-    command = [str(engine.build_client.path), "exec", *where, *user, file.containers[0], "bash", "--login"]
-    os.execvpe(command[0], command, {**os.environ, **engine.found.environment})  # noqa: S606 - it is to replace us
+    if asked.command:
+        facts = {"user": file.login.user, "registry": file.registry, "job-image": file.job_reference, "cell": file.cell}
+        told = loading.load().suite_environment.render(facts)
+        where = [word for name, value in told.items() for word in ("--env", f"{name}={value}")]
+        what = ["-c", " ".join(asked.command)]
+    else:
+        where, what = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])], []
+        console.say(f"{file.cell}: node {file.nodes[0]}, registry {file.registry or 'none'}")
+    program = [str(engine.build_client.path), "exec", *where, *user, file.containers[0], "bash", "--login", *what]
+    os.execvpe(program[0], program, {**os.environ, **engine.found.environment})  # noqa: S606 - it is to replace us
 
 
 def logs(asked: argparse.Namespace) -> int:
@@ -103,7 +120,7 @@ def _all_up() -> list[tuple[Path, EnvironmentFile]]:
 
 
 def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
-    found = [(folder, file) for folder, file in _all_up() if which in (None, file.cell, file.run)]
+    found = [(folder, file) for folder, file in _all_up() if which in (None, file.cell, file.matrix_cell, file.run)]
     if len(found) == 1:
         return found[0]
     known = ", ".join(f"{file.cell} (run {file.run})" for _, file in _all_up())

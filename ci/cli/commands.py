@@ -11,10 +11,10 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from ci import paths
-from ci.artefacts import pinning, sources
+from ci.artefacts import candidates, pinning, sources
 from ci.artefacts import pins as pins_file
 from ci.artefacts.sources import Sources
-from ci.cli.clusters import say_how_to_enter
+from ci.cli.clusters import plan_asked, say_how_to_enter
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
 from ci.errors import ArtefactError, EngineError, SelectionError
@@ -67,6 +67,7 @@ def images(asked: argparse.Namespace) -> int:
     """Have the images of cells, and print of each whether it was built, pulled or reused, its seconds and its size."""
     rows = loading.load()
     host = Arch.host()
+    put = candidates.read(Options.of(asked), rows)
     if asked.cells:
         chosen = tuple(rows.cell(name, host) for name in asked.cells)
     else:
@@ -74,7 +75,8 @@ def images(asked: argparse.Namespace) -> int:
         chosen = tuple(cell for cell in group if cell.arch is host)
         if left := len(group) - len(chosen):
             console.say(f"{left} cells of another architecture are left out; they need a machine of their own")
-    options = Options.of(asked)
+        chosen = tuple(cell for cell in chosen if put.fit(cell))
+    options, chosen = put.options, candidates.for_cells(chosen, put)
     where = sources_of(options)
     builder = Builder(connect(), where, logs=options.results / options.run / "images", share_all=True)
     lacking: list[str] = []
@@ -103,7 +105,7 @@ def run(asked: argparse.Namespace) -> int:
             next_step=f"python -m ci run {asked.cell} -- COMMAND, or python -m ci up {asked.cell}",
         )
     rows, options = loading.load(), Options.of(asked)
-    plan = plan_environment(rows.cell(asked.cell, Arch.host()), rows, options)
+    plan = plan_asked(asked.cell, rows, options)
     code, result = running.run(plan, asked.command)
     with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
         reports.show([result], stream=sys.stderr, root=options.results / options.run)

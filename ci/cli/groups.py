@@ -1,6 +1,7 @@
 """Commands over a group of cells: `matrix`, and `cell`, which is the process of one of them."""
 
 import argparse
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 import os
@@ -9,17 +10,17 @@ import sys
 from filelock import FileLock, Timeout
 
 from ci import paths
-from ci.artefacts import sources
+from ci.artefacts import candidates, sources
+from ci.cli.clusters import plan_asked
 from ci.engine.connection import connect
-from ci.environment.plan import plan_environment
 from ci.errors import SelectionError
 from ci.group import ending, planning
 from ci.group.planning import GroupPlan
 from ci.group.running import How, run_group
 from ci.images.building import sources_of
 from ci.matrix import loading
-from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
+from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.suites import suite
 from ci.options import Options
@@ -57,8 +58,7 @@ def matrix(asked: argparse.Namespace) -> int:
 
 def cell(asked: argparse.Namespace) -> int:
     """Run suites on one cell, one after another in one environment."""
-    rows, options = loading.load(), Options.of(asked)
-    plan = plan_environment(rows.cell(asked.cell, Arch.host()), rows, options)
+    plan = plan_asked(asked.cell, loading.load(), Options.of(asked))
     orders = []
     for text in asked.suites:
         name, _, fingerprint = text.partition(":")
@@ -67,16 +67,23 @@ def cell(asked: argparse.Namespace) -> int:
 
 
 def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
-    options = Options.of(asked)
+    put = candidates.read(Options.of(asked), rows)
+    options = put.options
     where = sources_of(options)
-    wanted = planning.Asked(cells=asked.cells, group=asked.group, suites=asked.suites or (), words=asked.command)
+
+    def missing(cell: Cell) -> str | None:
+        return sources.missing(cell, where)
+
+    wanted = planning.Asked(
+        cells=asked.cells, group=asked.group, suites=asked.suites or (), words=asked.command, candidates=put
+    )
     if asked.resume:
         options = replace(options, run=asked.resume)
         earlier = planned.load(options.results / options.run)
-        return planning.resumed(earlier, wanted, rows, options, lambda cell: sources.missing(cell, where))
+        return planning.resumed(earlier, wanted, rows, options, missing)
     if not (asked.cells or asked.group):
         wanted = replace(wanted, group=default_group(rows, os.environ))
-    return planning.plan_group(wanted, rows, options, lambda cell: sources.missing(cell, where))
+    return planning.plan_group(wanted, rows, options, missing)
 
 
 def _summary(plan: GroupPlan) -> int:
@@ -90,8 +97,8 @@ def _summary(plan: GroupPlan) -> int:
     for each in plan.cells:
         for name, why in each.not_applicable.items():
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")
-    if plan.left_out:
-        console.say(f"left out: {len(plan.left_out)} cells of another architecture; they need a machine of their own")
+    for why, cells in Counter(plan.left_out.values()).items():
+        console.say(f"left out: {cells} {'cell' if cells == 1 else 'cells'}: {why}")
     there = {(it.cell_id, it.suite) for it in results}
     wanted = {(it.cell.id, suite.name) for it in plan.cells for suite in it.suites}
     if missing := len(wanted - there):

@@ -10,7 +10,7 @@ try:
     from requests.exceptions import RequestException
 
     from ci import paths
-    from ci.cli import bumping, clusters, commands, doctor, fleet, groups, reports
+    from ci.cli import bisecting, bumping, clusters, commands, doctor, fleet, groups, reports
     from ci.engine.connection import explain
     from ci.errors import PyxisMatrixError
     from ci.matrix.asked import GROUP_VARIABLE
@@ -74,14 +74,19 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("cell", metavar="CELL")
     add_to(up, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
+    bisecting.add_options(
+        _verb(verbs, "bisect", bisecting.bisect, "find the release or commit at which a test's answer changes")
+    )
     fleet.add_options(_verb(verbs, "plan", fleet.plan, "plan the jobs of a fleet of machines for a group of cells"))
 
     for name, handler, text in (
-        ("shell", clusters.shell, "enter the login node of a cell that is up"),
+        ("shell", clusters.shell, "enter the login node of a cell that is up, or run a command there"),
         ("logs", clusters.logs, "show what the daemons of a cell that is up wrote"),
     ):
         verb = _verb(verbs, name, handler, text)
         verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
+        if name == "shell":
+            verb.usage = "python -m ci shell [CELL|RUN] [-- COMMAND]"
 
     down = _verb(verbs, "down", clusters.down, "take environments down; with --all also leftovers of killed runs")
     down.add_argument("which", nargs="?", metavar="CELL|RUN")

@@ -18,7 +18,7 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
     folder = _own_folder(plan.cell)
     hostnames = plan.names.hostnames
     variables: dict[str, object] = {
-        "slurm": plan.cell.slurm.version,
+        "slurm": plan.cell.slurm.release,
         "cluster": "pyxis-matrix",
         "controller": hostnames[0],
         "nodes": [{"name": name, "cpus": CPUS_PER_NODE, "memory_mb": MEMORY_MB_PER_NODE} for name in hostnames],

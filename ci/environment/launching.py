@@ -288,6 +288,9 @@ def _describe(
         engine_environment=dict(engine.build_client.environment),
         observed=cluster.observe(engine, started.cluster, cell),
         artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
+        matrix_cell=cell.stands_for,
+        candidates={it.axis: it.as_json() for it in cell.candidates},
+        answers={axis: str(version) for axis, version in cell.answers},
         results=str(options.folder(cell)),
     )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from ci.images import plan
 from ci.images.plan import CellImages, Wheels, debian_mirror
-from ci.matrix.cells import Cell
+from ci.matrix.cells import Cell, engine_name
 from ci.matrix.model import Matrix, SuiteEnvironment
 from ci.option_values import RunsOn
 from ci.options import Options
@@ -113,7 +113,7 @@ def _packages_and_pip(options: Options) -> list[str]:
 
 def names(options: Options, cell: Cell) -> Names:
     """Return the names of what runs for a cell; runs have different names, except for one that was chosen."""
-    prefix = f"{plan.REPOSITORY}-{options.run}-{cell.id}"
+    prefix = engine_name(f"{plan.REPOSITORY}-{options.run}-{cell.id}")
     hostnames = tuple(f"n{number}" for number in range(1, options.nodes + 1))
     containers = [f"{prefix}-{hostname}" for hostname in hostnames]
     return Names(

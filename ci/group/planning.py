@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 import shlex
 
+from ci.artefacts.candidates import Candidates, for_cells
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.errors import SelectionError
 from ci.matrix.arch import Arch
@@ -64,6 +65,7 @@ class GroupPlan:
             cells=tuple(
                 PlannedCell(
                     id=it.cell.id,
+                    stands_for=it.cell.stands_for,
                     suites=tuple(suite.name for suite in it.suites),
                     not_applicable=it.not_applicable,
                     not_run=it.not_run,
@@ -88,6 +90,8 @@ class Asked:
     """Names; none for those that apply."""
     words: Sequence[str] = ()
     """More arguments for pytest."""
+    candidates: Candidates | None = None
+    """What is put into the cells."""
 
 
 def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable[[Cell], str | None]) -> GroupPlan:
@@ -98,6 +102,10 @@ def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable
     """
     host = Arch.host()
     chosen, left_out = _cells(asked, matrix, host)
+    if asked.candidates:
+        fitting = [cell for cell in chosen if asked.cells or asked.candidates.fit(cell)]
+        left_out |= {cell.id: "it has no place for the candidates" for cell in chosen if cell not in fitting}
+        chosen = for_cells(fitting, asked.candidates)
     check_options(options, len(chosen))
     wanted = [suite(name) for name in dict.fromkeys(asked.suites)]
     plans = []
@@ -148,7 +156,7 @@ def resumed(
         )
     if matrix_hash(matrix) != earlier.matrix:
         known = {cell.id for cell in matrix.all_cells(Arch.host())}
-        gone = [cell.id for cell in earlier.cells if cell.id not in known]
+        gone = [cell.id for cell in earlier.cells if (cell.stands_for or cell.id) not in known]
         raise SelectionError(
             f"the run {earlier.run} was begun with another matrix",
             where=str(matrix.path),
@@ -164,7 +172,12 @@ def resumed(
             why="all results of a run have to be of the same kind",
             next_step=f"nox -s matrix -- {shlex.join(['--resume', earlier.run, *earlier.options, *behind])}",
         )
-    same = Asked(cells=[cell.id for cell in earlier.cells], suites=earlier.suites, words=earlier.words)
+    same = Asked(
+        cells=[cell.stands_for or cell.id for cell in earlier.cells],
+        suites=earlier.suites,
+        words=earlier.words,
+        candidates=asked.candidates,
+    )
     plan = plan_group(same, matrix, options, missing)
     return replace(plan, left_out=dict(earlier.left_out), resumed=True)
 

@@ -111,7 +111,7 @@ class _Run:
         words = cell.environment.options.words(*OPTIONS, Scope.RESULT)
         return Command(
             cell=cell.cell.id,
-            words=("cell", cell.cell.id, *words, *suites, "--", *self._plan.words),
+            words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.words),
             output=self.folder / cell.cell.id / children.OUTPUT_FILE,
         )
 
@@ -230,7 +230,7 @@ class _Run:
             started=store.utc_now(),
             seconds=0.0,
             subject={"requirement": environment.subject},
-            again=suite_again(suite, cell.cell.id, [*environment.asked.words(*OPTIONS), *self._plan.words]),
+            again=suite_again(suite, cell.cell.matrix_id, [*environment.asked.words(*OPTIONS), *self._plan.words]),
         )
         try:
             store.write(result, self._path(cell, suite))

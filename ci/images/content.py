@@ -13,6 +13,7 @@ import shutil
 
 from ci import paths
 from ci.images.plan import REPOSITORY, ImagePlan
+from ci.matrix.cells import engine_name
 
 # Increased when the way of building changes but no file of the folders does.
 _RECIPE = "2"
@@ -67,7 +68,7 @@ class Content:
     @property
     def tag(self) -> str:
         """The local image name: project/folder:variant-fingerprint."""
-        return f"{REPOSITORY}/{self.plan.folder}:{self.plan.variant}-{self.fingerprint}"
+        return f"{REPOSITORY}/{self.plan.folder}:{engine_name(self.plan.variant)}-{self.fingerprint}"
 
     def write(self, folder: Path) -> None:
         """Write the build context into a new folder."""

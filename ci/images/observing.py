@@ -65,7 +65,7 @@ def check_slurm(observed: Observed, image: str, wanted: SlurmVersion) -> None:
 
     :param image: its name, for the message.
     """
-    if slurm_matches(observed.slurm, wanted.version):
+    if slurm_matches(observed.slurm, wanted.release):
         return
     archive = slurm_artefact(wanted)
     if archive:

@@ -165,7 +165,7 @@ def slurm(version: SlurmVersion, system: ImagePlan) -> ImagePlan:
         folder="slurm-build",
         variant=variant,
         arch=system.arch,
-        build_args={"SLURM_VERSION": version.version},
+        build_args={"SLURM_VERSION": version.release},
         parents={"BASE_IMAGE": system},
         artefacts=(archive,),
     )
@@ -204,14 +204,14 @@ def runtime(cell: Cell, slurm_image: ImagePlan) -> ImagePlan:
         case Runtime.EMBEDDED:
             return ImagePlan(folder="embedded", variant=cell.id, arch=cell.arch, parents={"SLURM_IMAGE": slurm_image})
         case Runtime.NVIDIA:
+            enroot = cell.candidate("enroot")
             return ImagePlan(
                 folder="slurm-pyxis-integration",
                 variant=cell.id,
                 arch=cell.arch,
                 build_args={
-                    "ENROOT_VERSION": str(cell.enroot),
+                    "ENROOT_VERSION": enroot.release if enroot else str(cell.enroot),
                     "PYXIS_VERSION": str(cell.pyxis),
-                    "ENROOT_ARCH": cell.arch.value,
                 },
                 parents={"SLURM_IMAGE": slurm_image},
                 artefacts=runtime_artefacts(cell),

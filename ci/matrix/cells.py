@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date
+    from pathlib import Path
 
     from ci.matrix.arch import Arch
 
@@ -50,6 +52,37 @@ class OperatingSystem:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """Something unreleased, of this machine, that stands in a cell in place of a release."""
+
+    axis: str
+    version: Version
+    """Its release with a local segment that says which commit or files it is: ``0.24.0+g1a2b3c4``."""
+    text: str
+    """The version as its project writes it, with the same segment: ``24.05.8+g1a2b3c4``."""
+    row: Version
+    """The release of the matrix that it is selected with: its own, else the newest before it."""
+    commit: str = ""
+    files: tuple[Path, ...] = field(default=(), compare=False)
+    """What it is built from: a source archive, or packages; those of other architectures as well."""
+
+    @property
+    def release(self) -> str:
+        """The version without what says which commit it is; what the program calls itself."""
+        return self.text.partition("+")[0]
+
+    def as_json(self) -> dict[str, str]:
+        """Return it as JSON types, without its files: for whoever only has to know what is there."""
+        return {"version": str(self.version), "text": self.text, "row": str(self.row), "commit": self.commit}
+
+    @classmethod
+    def of_json(cls, axis: str, data: Mapping[str, str]) -> Candidate:
+        """Return what `as_json` has written."""
+        version, row = Version(data["version"]), Version(data["row"])
+        return cls(axis=axis, version=version, text=data["text"], row=row, commit=data["commit"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class SlurmVersion:
     """A Slurm release, or the series of one that an operating system ships."""
 
@@ -60,6 +93,13 @@ class SlurmVersion:
     """Whether its cells record their jobs (slurmdbd), so that sacct works."""
     supported_until: date | None = None
     """The last day of SchedMD's support; None if it is not known."""
+    candidate: Candidate | None = None
+    """What is compiled in place of a release."""
+
+    @property
+    def release(self) -> str:
+        """What Slurm calls itself: the version, for a candidate without its commit."""
+        return self.candidate.release if self.candidate else self.version
 
     @cached_property
     def parsed(self) -> Version:
@@ -83,6 +123,12 @@ class Cell:
     arch: Arch
     groups: tuple[str, ...] = field(default=(), compare=False)
     """Names of the groups it belongs to; filled in by the matrix."""
+    candidates: tuple[Candidate, ...] = ()
+    """What stands in it in place of releases."""
+    stands_for: str = field(default="", compare=False)
+    """With candidates: the id of the matrix's cell that they were put into."""
+    answers: tuple[tuple[str, Version], ...] = field(default=(), compare=False)
+    """By axis: a version whose answers are expected in place of the cell's own (``--answers-of``)."""
 
     def __post_init__(self) -> None:
         """Refuse a real cell without versions, and any other cell with them (a programmer's mistake)."""
@@ -96,9 +142,36 @@ class Cell:
         middle = self.runtime.value if self.enroot is None else f"enroot{self.enroot}-pyxis{self.pyxis}"
         return f"slurm{self.slurm}-{middle}-{self.os}-{self.arch.value}"
 
+    @property
+    def matrix_id(self) -> str:
+        """The id of the matrix's cell: its own, or that of the cell that candidates were put into."""
+        return self.stands_for or self.id
+
     def version(self, axis: str) -> Version | None:
         """Return the version on the axis ``slurm``, ``enroot`` or ``pyxis``; None where it does not apply."""
         return {"slurm": self.slurm.parsed, "enroot": self.enroot, "pyxis": self.pyxis}[axis]
+
+    def row(self, axis: str) -> Version | None:
+        """Return the version by which selections find the cell: that of a row of the matrix."""
+        candidate = self.candidate(axis)
+        return candidate.row if candidate else self.version(axis)
+
+    def answers_of(self, axis: str) -> Version | None:
+        """Return the version whose answers are the right ones on the cell: for a candidate those of its release."""
+        version = dict(self.answers).get(axis) or self.version(axis)
+        return Version(version.public) if version else None
+
+    def candidate(self, axis: str) -> Candidate | None:
+        """Return what stands on an axis in place of a release."""
+        return next((it for it in self.candidates if it.axis == axis), None)
+
+    def with_candidate(self, candidate: Candidate) -> Cell:
+        """Return the cell with a candidate in place of the version on its axis."""
+        changed: dict[str, Any] = {candidate.axis: candidate.version}
+        if candidate.axis == "slurm":
+            slurm = replace(self.slurm, version=candidate.text, source=SlurmSource.ARCHIVE, candidate=candidate)
+            changed = {"slurm": replace(slurm, supported_until=None)}
+        return replace(self, **changed, candidates=(*self.candidates, candidate), stands_for=self.matrix_id, groups=())
 
     @property
     def axes(self) -> dict[str, str | None]:
@@ -132,3 +205,8 @@ class Cell:
     def __str__(self) -> str:
         """Return the id."""
         return self.id
+
+
+def engine_name(name: str) -> str:
+    """Return a name made of a cell's id as container engines take it: they have no ``+``, and ids have no ``_``."""
+    return name.replace("+", "_")

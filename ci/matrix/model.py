@@ -79,9 +79,9 @@ class Selector:
         """
         arch = (host or cell.arch) if self.arch == "host" else self.arch
         return (
-            (self.slurm is None or cell.slurm.parsed in self.slurm)
-            and (self.enroot is None or cell.enroot in self.enroot)
-            and (self.pyxis is None or cell.pyxis in self.pyxis)
+            (self.slurm is None or cell.row("slurm") in self.slurm)
+            and (self.enroot is None or cell.row("enroot") in self.enroot)
+            and (self.pyxis is None or cell.row("pyxis") in self.pyxis)
             and (self.os is None or cell.os.name in self.os)
             and arch in (None, cell.arch)
             and self.runtime in (None, cell.runtime)
@@ -258,6 +258,13 @@ class Matrix:
             if out.cell.id == name:
                 why = f"{out.reason} ({out.where})" + (f", see {out.issue}" if out.issue else "")
                 raise SelectionError(f"the cell {name} is excluded", where=str(self.path), why=why)
+        if "+" in name:
+            raise SelectionError(
+                f"there is no cell {name!r}",
+                where=str(self.path),
+                why="what is behind the + is a candidate, which an option puts into a cell",
+                next_step="name the cell with a release in its place, and add --pyxis, --enroot or --slurm",
+            )
         close = difflib.get_close_matches(name, by_id, n=3, cutoff=0.8)
         raise SelectionError(
             f"there is no cell {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""),

@@ -19,6 +19,8 @@ from ci.results.compat import Problem, Unfinished
 from ci.results.planned import RunPlan
 from ci.results.store import Result
 
+BISECTIONS = "bisect"
+"""The folder of bisections among results. One test of a suite, asked for another release's answers, is in no report."""
 _DEEPEST = 8
 """Folders below the one that was named; a run's own have two, and CI puts some around them."""
 _LARGEST_LOG = 256 << 20
@@ -143,7 +145,8 @@ def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[s
         deep = len(folder.relative_to(root).parts) >= _DEEPEST
         if deep and folders:
             problems.append(Problem(where=name, what=f"folders more than {_DEEPEST} deep are not looked into"))
-        folders[:] = [] if deep else sorted(it for it in folders if it != store.LOGS_FOLDER)
+        left_out = {store.LOGS_FOLDER, BISECTIONS}
+        folders[:] = [] if deep else sorted(it for it in folders if it not in left_out)
         yield folder, files
 
 

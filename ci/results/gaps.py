@@ -13,6 +13,7 @@ from ci.results.planned import RunPlan
 from ci.results.store import CellRecord
 
 _NO_RESULT = "no result of it in these folders"
+_CANDIDATE = "a candidate that was not put into this cell"
 _Place = tuple[str, Position]
 """A runtime, and the place in its table."""
 
@@ -80,6 +81,7 @@ def _reasons(
     def gap(at: _Place) -> Gap:
         runtime, place = at
         name, left_out, issue = known.get(at, ("", "", ""))
+        candidate = place.has_candidate
         return Gap(
             runtime=runtime,
             arch=place.arch,
@@ -88,7 +90,7 @@ def _reasons(
             enroot=place.enroot,
             pyxis=place.pyxis,
             id=name,
-            reason=left_out or planned.get(name) or (_NO_RESULT if name else unknown),
+            reason=left_out or planned.get(name) or (_NO_RESULT if name else _CANDIDATE if candidate else unknown),
             issue=issue,
         )
 

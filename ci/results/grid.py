@@ -45,6 +45,11 @@ class Position:
         return cls(arch=gap.arch, slurm=gap.slurm, os=gap.os, enroot=gap.enroot, pyxis=gap.pyxis)
 
     @property
+    def has_candidate(self) -> bool:
+        """Whether something unreleased stands there: only its version has a local segment."""
+        return any("+" in version for version in (self.slurm, self.enroot, self.pyxis))
+
+    @property
     def row(self) -> tuple[str, str]:
         """The row's head."""
         return self.slurm, self.os

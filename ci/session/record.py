@@ -72,7 +72,7 @@ class Record:
 
     def _again(self) -> str:
         """Return the command that does this again, as a person types it."""
-        options, cell = self.plan.asked, self.plan.cell.id
+        options, cell = self.plan.asked, self.plan.cell.matrix_id
         if self.suite and options.suite:
             words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
             where = words.index("--suite")

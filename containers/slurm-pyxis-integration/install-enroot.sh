@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
 # Installs a release of enroot from its Debian packages, and configures it for a node that is itself a container.
 #
-# usage: install-enroot.sh VERSION ARCH FOLDER
-#   FOLDER holds enroot_VERSION-1_ARCH.deb and enroot+caps_VERSION-1_ARCH.deb as upstream releases them.
+# usage: install-enroot.sh VERSION FOLDER
+#   FOLDER holds the two packages of this version: enroot_*.deb and enroot+caps_*.deb.
 set -euo pipefail
 
-version=$1 arch=$2 folder=$3
+version=$1 folder=$2
 
-dpkg --install \
-    "$folder/enroot_${version}-1_${arch}.deb" \
-    "$folder/enroot+caps_${version}-1_${arch}.deb"
+dpkg --install "$folder"/enroot_*.deb "$folder"/enroot+caps_*.deb
 
 # Without its file capabilities enroot imports nothing, and says so only when the first job runs.
 for helper in enroot-aufs2ovlfs enroot-mksquashovlfs; do
@@ -35,4 +33,5 @@ ENROOT_SQUASH_OPTIONS $squash_options
 ENROOT_ALLOW_HTTP yes
 EOF
 
-[ "$(enroot version)" = "$version" ]
+found=$(enroot version)
+[ "$found" = "$version" ] || { echo "install-enroot: the packages hold enroot $found, not $version" >&2; exit 1; }

@@ -33,6 +33,7 @@ from ci.session import running
 from ci.session.handover import additions
 from ci.terminal import signals
 from tests.support.cluster import JOB_LIMIT, Node, Shell, shell
+from tests.support.current import cell_of
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
 from tests.support.sdk_containers import remove_containers_below
@@ -117,7 +118,7 @@ def environment() -> EnvironmentFile:
 @pytest.fixture(scope="session")
 def cell(environment: EnvironmentFile) -> Cell:
     """Return the cell that is tested; expectations with version specifiers are evaluated against it."""
-    return loading.load().cell(environment.cell)
+    return cell_of(environment, loading.load())
 
 
 @pytest.fixture(scope="session")

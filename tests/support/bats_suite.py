@@ -9,6 +9,7 @@ import re
 import shlex
 import tarfile
 
+from ci.artefacts.releases import CANDIDATES
 from ci.environment_file import EnvironmentFile
 
 _TEST = re.compile(r'^@test "(?P<name>(?:[^"\\]|\\.)*)" \{', re.MULTILINE)
@@ -49,8 +50,9 @@ def _filter(name: str) -> str:
 
 
 def source_archive(environment: EnvironmentFile) -> Path:
-    """Return the archive of the release that the cell's Pyxis was compiled from."""
-    found = [file for path, file in environment.artefacts.items() if path.startswith("NVIDIA/pyxis/")]
+    """Return the archive that the cell's Pyxis was compiled from."""
+    places = ("NVIDIA/pyxis/", f"{CANDIDATES}/pyxis/")
+    found = [file for path, file in environment.artefacts.items() if path.startswith(places)]
     assert len(found) == 1, f"the environment names no source archive of Pyxis: {dict(environment.artefacts)}"
     return Path(found[0])
 

@@ -26,7 +26,7 @@ _README = Path(__file__).parents[2] / "containers/embedded/README.md"
 
 def version_of(cell: Cell, axis: str) -> Version:
     """Return the version of ``slurm``, ``enroot`` or ``pyxis`` that the cell has to behave like."""
-    return cell.version(axis) or _NEWER_THAN_ALL
+    return cell.answers_of(axis) or _NEWER_THAN_ALL
 
 
 def holds(cell: Cell, **specifiers: str) -> bool:

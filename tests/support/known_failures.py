@@ -8,6 +8,7 @@ import pytest
 from ci import environment_file
 from ci.matrix import loading
 from ci.matrix.model import KnownFailure
+from tests.support.current import cell_of
 from tests.support.enroot import LISTING_FAILED
 from tests.support.expectations import holds
 
@@ -25,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not os.environ.get(environment_file.VARIABLE):
         return
     rows = loading.load()
-    cell = rows.cell(environment_file.current().cell)
+    cell = cell_of(environment_file.current(), rows)
     if holds(cell, enroot="<4.0"):
         for item in items:
             item.add_marker(pytest.mark.flaky(reruns=4, only_rerun=[LISTING_FAILED]))

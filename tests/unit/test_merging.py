@@ -217,6 +217,18 @@ def test_a_place_without_a_result_says_why(merge: Merge, load_matrix: Callable[.
     assert {gap.reason for gap in report.gaps if gap.slurm == "1.1"} == {"no such cell in matrix.toml"}
 
 
+def test_a_candidate_has_a_column_and_is_not_missing_elsewhere(
+    merge: Merge, load_matrix: Callable[..., Matrix]
+) -> None:
+    candidate = "0.24.0+g1a2b3c4"
+    cells = [cell("22.05", "debian12", "3.4.1", candidate), cell("24.11", "debian13", "3.4.1", "0.24.0")]
+    report = merge(*map(result, cells), rows=load_matrix())
+    assert {gap.reason for gap in report.gaps if gap.pyxis == candidate} == {
+        "a candidate that was not put into this cell"
+    }
+    assert [pyxis for _, pyxis in grid.tables(report)[0].columns] == ["0.24.0", candidate]
+
+
 def test_results_without_axes_have_their_place_too(merge: Merge) -> None:
     odd = CellRecord(id="odd", runtime="nvidia")
     (table, strange) = grid.tables(merge(result(odd), result(CellRecord(id="x", runtime="martian"))))

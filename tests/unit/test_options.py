@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ci import options
+from ci import behind_nox
 from ci.cli.main import parser
 from ci.errors import SelectionError
 from ci.matrix import asked as asked_for
@@ -21,14 +21,14 @@ HANDED_ON = (Scope.IMAGES, Scope.CLUSTER)
 
 
 def test_nothing_is_nothing() -> None:
-    asked, rest = options.split([])
+    asked, rest = behind_nox.split([])
     assert (asked.words(*HANDED_ON), rest) == ([], [])
     assert (asked.suite, asked.suite_cell, asked.strict, asked.keep) == (None, "", False, False)
 
 
 def test_own_options_come_back_as_arguments_and_the_rest_goes_to_pytest() -> None:
     words = ["-n", "4", "--nodes", "3", "-k", "numpy", "--keep", "--mirror=/m", "--registry-port", "5000", "--verbose"]
-    asked, rest = options.split(words)
+    asked, rest = behind_nox.split(words)
     assert asked.words(*HANDED_ON) == ["--mirror", "/m", "--nodes", "3", "--registry-port", "5000", "--keep"]
     assert rest == ["-n", "4", "-k", "numpy", "--verbose"]
 
@@ -52,7 +52,7 @@ EVERYTHING = (
 
 
 def test_what_nox_hands_on_is_read_the_same_by_the_command_line() -> None:
-    asked, _ = options.split(EVERYTHING)
+    asked, _ = behind_nox.split(EVERYTHING)
     own = ("--run", "r", "--results", "/results", "--as", "name", "--plain", "--pytest")
     whole = [*asked.words(*HANDED_ON), *own]
     again = Options.of(parser().parse_args(["run", "CELL", *whole]))
@@ -68,24 +68,24 @@ def test_every_option_is_offered_once_and_has_a_word_of_help(capsys: pytest.Capt
         declared = field.metadata["option"]
         flag = declared.flag or f"--{field.name.replace('_', '-')}"
         assert declared.help
-        text = options.nox_help() if declared.scope is Scope.NOX else shown
+        text = behind_nox.help_text() if declared.scope is Scope.NOX else shown
         assert len(re.findall(rf"^  {flag}\b", text, re.MULTILINE)) == 1, flag
 
 
 def test_folders_are_taken_from_where_the_person_is() -> None:
-    asked, _ = options.split(["--subject", "checkout", "--mirror", "~/mirror"])
+    asked, _ = behind_nox.split(["--subject", "checkout", "--mirror", "~/mirror"])
     assert (asked.subject, asked.mirror) == (Path.cwd() / "checkout", Path.home() / "mirror")
 
 
 def test_the_options_of_nox_itself_are_not_handed_on() -> None:
-    asked, rest = options.split(["--suite", "/suites/mine", "--cell", "x", "--", "-x"])
+    asked, rest = behind_nox.split(["--suite", "/suites/mine", "--cell", "x", "--", "-x"])
     assert (asked.suite, asked.suite_cell) == (Path("/suites/mine"), "x")
     assert (asked.words(*HANDED_ON), rest) == ([], ["-x"])
 
 
 def test_options_of_pytest_are_never_taken_for_ours() -> None:
     words = ["--sub", "x", "--strict-markers", "--strict-config", "--keep-duplicates", "--co", "--sw", "--cov", "-s"]
-    assert options.split(words)[1] == words
+    assert behind_nox.split(words)[1] == words
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_options_of_pytest_are_never_taken_for_ours() -> None:
 )
 def test_a_slip_is_refused_with_what_was_perhaps_meant(word: str, meant: str) -> None:
     with pytest.raises(SelectionError, match=f"did you mean {meant}\\?"):
-        options.split([word, "3"])
+        behind_nox.split([word, "3"])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_slip_is_refused_with_what_was_perhaps_meant(word: str, meant: str) ->
 )
 def test_a_legacy_cell_takes_no_option_of_containers(words: list[str]) -> None:
     rows = loading.load()
-    asked, _ = options.split(words)
+    asked, _ = behind_nox.split(words)
     asked.check(rows.cell("slurm22.05-embedded-debian12-amd64"))
     with pytest.raises(SelectionError, match=f"{words[0]} does not fit slurm22.05-legacy-debian12-amd64"):
         asked.check(rows.cell("slurm22.05-legacy-debian12-amd64"))
@@ -148,7 +148,7 @@ def test_nonsense_is_refused_with_the_options_name(
     words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        options.split(words)
+        behind_nox.split(words)
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert problem in error

@@ -214,7 +214,7 @@ def test_the_entry_script_of_legacy_is_part_of_a_compiled_node_too() -> None:
 def test_the_versions_of_a_real_cell_are_build_arguments_and_its_release_files_are_planned(rows: Matrix) -> None:
     wanted = images_of(REAL, rows)
     runtime = wanted.node.parents["NODE_IMAGE"]
-    assert runtime.build_args == {"ENROOT_VERSION": "3.4.1", "PYXIS_VERSION": "0.19.0", "ENROOT_ARCH": "amd64"}
+    assert runtime.build_args == {"ENROOT_VERSION": "3.4.1", "PYXIS_VERSION": "0.19.0"}
     assert [artefact.name for artefact in wanted.artefacts] == [
         "enroot_3.4.1-1_amd64.deb",
         "enroot+caps_3.4.1-1_amd64.deb",

@@ -22,7 +22,7 @@ from ci.environment.registry_client import Auth, RegistryClient
 from ci.environment.service import Place
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
-from ci.matrix.cells import Cell
+from ci.matrix.cells import Cell, engine_name
 from tests.support.cluster import Node, Shell
 from tests.support.expectations import differs
 from tests.support.markers import IMAGE_MARKER
@@ -152,7 +152,7 @@ class Registries:
         """
         run, cell = self.environment.run, self.environment.cell
         image, network = self._shared()
-        usual = registry.planned(image, f"pyxis-matrix-{run}-{cell}-{name}", hostname=name)
+        usual = registry.planned(image, engine_name(f"pyxis-matrix-{run}-{cell}-{name}"), hostname=name)
         inside = {path: InsideFile(content=content) for path, content in (files or {}).items()}
         wanted = replace(usual, role="own-registry", environment=dict(settings or {}), files={**usual.files, **inside})
         place = Place(engine=self.engine, stack=self.stack, run=run, cell=cell, network=network)

@@ -1,0 +1,250 @@
+"""Candidates: something unreleased of this machine, in a cell in place of a release.
+
+A candidate's version is that of the release it says it is, with a local segment: the commit of a checkout
+(``+g1a2b3c4``, with uncommitted changes ``+g1a2b3c4.dirty5f6e7d8``), or the begin of its files' sha256 (``+s1a2b3c4``).
+So ids, tags and results tell candidates from releases and from each other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+import hashlib
+from pathlib import Path
+import re
+import tarfile
+
+from packaging.version import InvalidVersion, Version
+
+from ci import paths
+from ci.artefacts.checkout import Checkout
+from ci.artefacts.identity import NotAnArchiveError, of_tag_archive, sha256_of
+from ci.errors import CandidateError
+from ci.matrix.cells import Candidate, Cell, Runtime
+from ci.matrix.model import Matrix, Row
+from ci.option_values import Origin
+from ci.options import Options
+
+_PACKAGES = ("enroot", "enroot+caps")
+_PACKAGE = re.compile(r"(?P<name>[a-z0-9+.-]+)_(?P<version>[^_]+)_(?P<arch>[a-z0-9]+)\.deb")
+_DIGITS = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A project whose sources are compiled for a cell, and how its sources are recognised."""
+
+    axis: str
+    title: str
+    file: str
+    """The file in its top folder that has its version."""
+    release: Callable[[str], str | None]
+    """Returns the version in that file's text; None if it is another project's."""
+    archive: str
+    """The name that its archives have; the version takes the place of ``{}``."""
+
+
+def _pyxis_release(makefile: str) -> str | None:
+    found = re.search(r"^(?:PYXIS_VER|VERSION)\s*[?:]?=\s*(\S+)", makefile, re.MULTILINE)
+    return found[1] if found and "spank_pyxis.so" in makefile else None
+
+
+def _slurm_release(meta: str) -> str | None:
+    found = re.search(r"^\s*Version:\s*(\S+)", meta, re.MULTILINE)
+    return found[1] if found and re.search(r"^\s*Name:\s*slurm\s*$", meta, re.MULTILINE) else None
+
+
+PYXIS = Project(axis="pyxis", title="Pyxis", file="Makefile", release=_pyxis_release, archive="v{}.tar.gz")
+SLURM = Project(axis="slurm", title="Slurm", file="META", release=_slurm_release, archive="slurm-{}.tar.gz")
+PROJECTS = {it.axis: it for it in (PYXIS, SLURM)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """What the options put into cells."""
+
+    found: tuple[Candidate, ...] = ()
+    options: Options
+    """With commits in place of branches and working trees, so that all processes of a run take the same."""
+
+    def fit(self, cell: Cell) -> bool:
+        """Tell whether the cell has an axis of each: an embedded one has neither enroot nor Pyxis."""
+        return not self.found or (
+            cell.runtime is not Runtime.LEGACY and all(cell.version(it.axis) is not None for it in self.found)
+        )
+
+    def into(self, cell: Cell) -> Cell:
+        """Return the cell with the candidates in it; a cell of a runtime that has no such axis stays as it is.
+
+        :raises CandidateError: if there are no packages for its architecture.
+        """
+        for candidate in self.found:
+            if cell.version(candidate.axis) is None:
+                continue  # `Options.check` says so
+            _check_architecture(candidate, cell)
+            cell = cell.with_candidate(candidate)
+        return replace(cell, answers=self.options.answers_of)
+
+
+def read(options: Options, matrix: Matrix) -> Candidates:
+    """Return the candidates that the options name.
+
+    :raises CandidateError: if what is named is not what it should be.
+    """
+    found: list[Candidate] = []
+    if options.slurm:
+        origin, candidate = _source(SLURM, options.slurm, matrix.slurm)
+        options = replace(options, slurm=origin)
+        found.append(candidate)
+    if options.enroot:
+        found.append(_packages(options.enroot, matrix.enroot))
+    if options.pyxis:
+        origin, candidate = _source(PYXIS, options.pyxis, matrix.pyxis)
+        options = replace(options, pyxis=origin)
+        found.append(candidate)
+    return Candidates(found=tuple(found), options=options)
+
+
+def release_at(project: Project, checkout: Checkout, commit: str) -> str:
+    """Return the version that a commit of a project's checkout says it is.
+
+    :raises CandidateError: if it is another project's, or no version.
+    """
+    text = checkout.file(commit, project.file)
+    release = project.release(text) if text is not None else None
+    if release is None:
+        raise _not_the_project(project, str(checkout.path), text)
+    return release
+
+
+def _source(project: Project, origin: Origin, rows: Sequence[Row]) -> tuple[Origin, Candidate]:
+    if origin.path.is_file():
+        return origin, _archive(project, origin.path, rows)
+    checkout = Checkout.at(origin.path)
+    commit = checkout.commit(origin.revision)
+    text = f"{release_at(project, checkout, commit)}+{checkout.label(commit)}"
+    version = _version(text, str(origin))
+    file = paths.cache_dir() / "candidates" / project.axis / commit / project.archive.format(text)
+    try:
+        checkout.archive(commit, f"{project.axis}-{text}", file)
+    except OSError as error:
+        raise paths.refused(error, "failed to write a candidate's archive", CandidateError) from error
+    candidate = Candidate(
+        axis=project.axis, version=version, text=text, row=_row(version, rows), commit=commit, files=(file,)
+    )
+    return replace(origin, revision=commit), candidate
+
+
+def _archive(project: Project, file: Path, rows: Sequence[Row]) -> Candidate:
+    text = _in_archive(project, file)
+    release = project.release(text) if text is not None else None
+    if release is None:
+        raise _not_the_project(project, str(file), text)
+    try:
+        commit = of_tag_archive(file).commit
+    except NotAnArchiveError:
+        commit = ""
+    label = f"g{commit[:_DIGITS]}" if commit else f"s{sha256_of(file)[:_DIGITS]}"
+    version = _version(f"{release}+{label}", str(file))
+    return Candidate(
+        axis=project.axis,
+        version=version,
+        text=f"{release}+{label}",
+        row=_row(version, rows),
+        commit=commit,
+        files=(file,),
+    )
+
+
+def _in_archive(project: Project, file: Path) -> str | None:
+    """Return the text of the project's file in the one folder of an archive; None if there is none."""
+    try:
+        with tarfile.open(file) as archive:
+            for member in archive:
+                if member.isfile() and member.name.removeprefix("./").partition("/")[2] == project.file:
+                    content = archive.extractfile(member)
+                    return content.read().decode(errors="replace") if content else None
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise CandidateError(
+            "the file is no source archive",
+            where=str(file),
+            why=str(error),
+            next_step=f"name an archive that tar knows, or a git checkout of {project.title}",
+        ) from error
+    return None
+
+
+def _packages(folder: Path, rows: Sequence[Row]) -> Candidate:
+    """Return enroot's packages in a folder."""
+    if not folder.is_dir():
+        raise CandidateError(
+            "the folder of enroot's packages was not found", where=str(folder), next_step="correct the path"
+        )
+    matches = [(file, _PACKAGE.fullmatch(file.name)) for file in sorted(folder.glob("*.deb"))]
+    found = {file: match for file, match in matches if match and match["name"] in _PACKAGES}
+    names = {match["name"] for match in found.values()}
+    versions = sorted({match["version"] for match in found.values()})
+    why = ""
+    if lacking := [name for name in _PACKAGES if name not in names]:
+        why = f"it has no {' and no '.join(f'{name}_VERSION_ARCH.deb' for name in lacking)}"
+    elif len(versions) > 1:
+        why = f"it has several versions: {', '.join(versions)}"
+    if why:
+        raise CandidateError(
+            "the folder does not hold enroot's two packages, of one version",
+            where=str(folder),
+            why=why,
+            next_step="name a folder with enroot_VERSION_ARCH.deb and enroot+caps_VERSION_ARCH.deb (`make deb`)",
+        )
+    # Debian's revision is not part of what enroot calls itself.
+    release = versions[0].rpartition("-")[0] or versions[0]
+    sums = "".join(f"{file.name} {sha256_of(file)}\n" for file in found)
+    text = f"{release.replace('~', '').partition('+')[0]}+s{hashlib.sha256(sums.encode()).hexdigest()[:_DIGITS]}"
+    version = _version(text, str(folder))
+    return Candidate(axis="enroot", version=version, text=text, row=_row(version, rows), files=tuple(found))
+
+
+def _check_architecture(candidate: Candidate, cell: Cell) -> None:
+    if candidate.axis != "enroot":
+        return
+    there = {match["arch"] for file in candidate.files if (match := _PACKAGE.fullmatch(file.name))}
+    if sum(file.stem.endswith(f"_{cell.arch}") for file in candidate.files) != len(_PACKAGES):
+        raise CandidateError(
+            f"there are no packages of enroot for {cell.id}",
+            where=str(candidate.files[0].parent),
+            why=f"it has packages for {', '.join(sorted(there))}, and the cell needs both for {cell.arch}",
+            next_step=f"add enroot's two packages for {cell.arch}, or take a cell of another architecture",
+        )
+
+
+def _row(version: Version, rows: Sequence[Row]) -> Version:
+    """Return the newest release of the matrix that is no newer than a version, else the oldest one."""
+    known = sorted(row.version for row in rows)
+    return max((it for it in known if it <= Version(version.public)), default=known[0])
+
+
+def _version(text: str, where: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion as error:
+        raise CandidateError(
+            "the version of a candidate is invalid",
+            where=where,
+            why=f"{text.partition('+')[0]!r} is no version",
+            next_step="give it one like those of releases, such as 0.25.0 or 0.25.0rc1",
+        ) from error
+
+
+def _not_the_project(project: Project, where: str, text: str | None) -> CandidateError:
+    why = (
+        f"there is no {project.file} in its top folder" if text is None else f"its {project.file} is another project's"
+    )
+    return CandidateError(
+        f"this is not {project.title}",
+        where=where,
+        why=why,
+        next_step=f"--{project.axis} takes a git checkout or a source archive of {project.title}",
+    )
+
+
+def for_cells(cells: Sequence[Cell], candidates: Candidates) -> tuple[Cell, ...]:
+    """Return the cells with the candidates in them; cells that only differed in what was replaced are one."""
+    return tuple({cell.id: cell for cell in map(candidates.into, cells)}.values())

@@ -1,0 +1,175 @@
+"""A git checkout, or a bare repository, that somebody names: it is read, and its files are never changed.
+
+Uncommitted changes are taken as ``git stash create`` takes them: as a commit of their own that no branch knows, made
+with an index of its own. It lies in the checkout's ``.git``, so whoever is told of it can look at it and name it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import tempfile
+from typing import Self
+
+from ci.errors import CandidateError
+
+_UNCOMMITTED = "pyxis-matrix: uncommitted changes"
+"""The message of a commit that was made of uncommitted changes; by it one is recognised."""
+_SHORTEST = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkout:
+    """A checkout on this machine."""
+
+    path: Path
+
+    """Its top folder; of a bare repository its own."""
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """Return the checkout, or the bare repository, that a folder is in.
+
+        :raises CandidateError: if it is in none.
+        """
+        if not path.is_dir():
+            raise CandidateError(
+                "the checkout was not found", where=str(path), why="no such folder", next_step="correct the path"
+            )
+        here = cls(path=path)
+        answer = here._ask("rev-parse", "--is-bare-repository")
+        if answer.returncode:
+            raise CandidateError(
+                "the folder is no git checkout",
+                where=str(path),
+                why=_last(answer),
+                next_step="name a clone: without git nobody could say which state it is",
+            )
+        return here if answer.stdout.strip() == "true" else cls(path=Path(here._git("rev-parse", "--show-toplevel")))
+
+    def commit(self, revision: str = "") -> str:
+        """Return the full id of a revision's commit; without one that of the working tree, with uncommitted changes.
+
+        :raises CandidateError: if there is no such revision.
+        """
+        if not revision:
+            return self._working_tree()
+        answer = self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        if answer.returncode:
+            raise CandidateError(
+                f"the checkout has no revision {revision!r}",
+                where=str(self.path),
+                why="it is no commit, branch or tag there",
+                next_step=f"git -C {self.path} log --oneline, or git fetch --tags",
+            )
+        return answer.stdout.strip()
+
+    def label(self, commit: str) -> str:
+        """Return what stands for a commit in a version: ``g1a2b3c4``; of uncommitted changes ``g1a2b3c4.dirty5f6e7d8``.
+
+        The second part is of their content, so that two states have two names.
+        """
+        if not self.is_uncommitted(commit):
+            return f"g{self._short(commit)}"
+        return f"g{self._short(f'{commit}^')}.dirty{self._short(f'{commit}^{{tree}}')}"
+
+    def is_uncommitted(self, commit: str) -> bool:
+        """Tell whether a commit was made here of uncommitted changes."""
+        return self.subject(commit) == _UNCOMMITTED
+
+    def subject(self, commit: str) -> str:
+        """Return the first line of a commit's message."""
+        return self._git("show", "--no-patch", "--format=%s", commit)
+
+    def file(self, commit: str, name: str) -> str | None:
+        """Return the text of a file in the top folder of a commit; None if there is none."""
+        answer = self._ask("show", f"{commit}:{name}")
+        return None if answer.returncode else answer.stdout
+
+    def archive(self, commit: str, name: str, target: Path) -> None:
+        """Write a commit's files as a tar archive, all in a folder ``name``; an archive that is there is taken."""
+        if target.is_file():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
+            draft = Path(folder) / target.name
+            self._git("archive", "--format=tar.gz", f"--prefix={name}/", f"--output={draft}", commit)
+            draft.replace(target)
+
+    def between(self, good: str, bad: str) -> tuple[str, ...]:
+        """Return the commits after ``good`` up to ``bad``, oldest first; of a merge only the line that it was made on.
+
+        :raises CandidateError: if ``good`` is no ancestor of ``bad``.
+        """
+        if self._ask("merge-base", "--is-ancestor", good, bad).returncode:
+            base = self._ask("merge-base", good, bad).stdout.strip()
+            turned = base == bad
+            raise CandidateError(
+                "--bad is older than --good" if turned else "--good is no ancestor of --bad",
+                where=str(self.path),
+                why=f"{self._short(bad)} comes before {self._short(good)}"
+                if turned
+                else f"{self._short(good)} is on another branch than {self._short(bad)}",
+                next_step="exchange the two; what is asked is where the answer changes, whatever the answers are"
+                if turned
+                else f"name a common ancestor as --good: {base or 'there is none'}",
+            )
+        return tuple(self._git("rev-list", "--first-parent", "--reverse", f"{good}..{bad}").split())
+
+    def _working_tree(self) -> str:
+        head = self.commit("HEAD")
+        if self._git("rev-parse", "--is-bare-repository") == "true" or not self._git("status", "--porcelain"):
+            return head
+        with tempfile.TemporaryDirectory(prefix="pyxis-matrix-index-") as folder:
+            index = Path(folder) / "index"
+            own = Path(self._git("rev-parse", "--path-format=absolute", "--git-path", "index"))
+            if own.is_file():
+                shutil.copyfile(own, index)  # knows most files' ids already
+            environ = {"GIT_INDEX_FILE": str(index)}
+            self._git("add", "--all", ":/", environ=environ)
+            tree = self._git("write-tree", environ=environ)
+        # With the date of its parent, so that the same changes are the same commit.
+        date = self._git("show", "--no-patch", "--format=%cI", head)
+        who: dict[str, str] = {}
+        for role in ("AUTHOR", "COMMITTER"):
+            who |= {f"GIT_{role}_NAME": "pyxis-matrix", f"GIT_{role}_EMAIL": "pyxis-matrix", f"GIT_{role}_DATE": date}
+        return self._git("commit-tree", tree, "-p", head, "-m", _UNCOMMITTED, environ=who)
+
+    def _short(self, name: str) -> str:
+        return self._git("rev-parse", f"--short={_SHORTEST}", name)
+
+    def _git(self, *words: str, environ: Mapping[str, str] | None = None) -> str:
+        answer = self._ask(*words, environ=environ)
+        if answer.returncode:
+            raise CandidateError(
+                f"git {words[0]} failed in a checkout",
+                where=str(self.path),
+                why=_last(answer),
+                next_step=f"git -C {self.path} status",
+            )
+        return answer.stdout.strip()
+
+    def _ask(self, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+        # Not those of a hook, or of another repository, that this is run from.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        try:
+            return subprocess.run(
+                # A checkout may belong to another user; here it is only read.
+                ["git", "-c", "safe.directory=*", "-C", str(self.path), *words],
+                env={**inherited, "LC_ALL": "C", **(environ or {})},
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )
+        except OSError as error:
+            raise CandidateError(
+                "git can't be started", where=str(self.path), why=str(error), next_step="install git"
+            ) from error
+
+
+def _last(answer: "subprocess.CompletedProcess[str]") -> str:
+    lines = answer.stderr.strip().splitlines()
+    return lines[-1] if lines else f"git ended with {answer.returncode}"

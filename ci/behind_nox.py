@@ -1,0 +1,66 @@
+"""What stands behind ``--`` on nox' command line: our options, and the arguments of pytest."""
+
+import argparse
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+import difflib
+from pathlib import Path
+
+from ci import options
+from ci.errors import SelectionError
+from ci.options import Options, Scope
+
+# Words less similar than this are not taken for a typing mistake; pytest's --strict-config is 0.7 like our --strict.
+_NEAR = 0.8
+_BEHIND_NOX = (Scope.IMAGES, Scope.CLUSTER, Scope.SUITE, Scope.NOX)
+
+
+def split(posargs: Sequence[str]) -> tuple[Options, list[str]]:
+    """Split the arguments after ``--`` on nox' command line into our options and pytest's arguments.
+
+    :raises SelectionError: for a misspelt option of ours, such as ``--node``.
+    """
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(list(posargs))
+    words = [word for word in rest if word != "--"]
+    _refuse_slips(words, options.flags(*_BEHIND_NOX))
+    return Options.of(parsed), words
+
+
+def checkout_in(words: Sequence[str]) -> Path | None:
+    """Return the checkout that ``--subject`` names among the arguments of a command, if any."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    options.add_to(parser, Scope.IMAGES)
+    with suppress(argparse.ArgumentError):  # the command itself says what is wrong
+        own = words[: words.index("--")] if "--" in words else words
+        return Options.of(parser.parse_known_args(list(own))[0]).subject
+    return None
+
+
+def help_text() -> str:
+    """Return the help on our options of a nox session."""
+    return _parser().format_help()
+
+
+def _parser() -> argparse.ArgumentParser:
+    # Without abbreviations, so that no option of pytest is taken for one of ours.
+    parser = argparse.ArgumentParser(
+        prog="nox -s SESSION --",
+        usage="nox -s SESSION -- [options] [pytest's options]",
+        allow_abbrev=False,
+        add_help=False,
+    )
+    options.add_to(parser, *_BEHIND_NOX)
+    return parser
+
+
+def _refuse_slips(words: Sequence[str], flags: Collection[str]) -> None:
+    for word in words:
+        name = word.partition("=")[0]
+        near = difflib.get_close_matches(name, flags, n=1, cutoff=_NEAR) if name.startswith("--") else []
+        if near:
+            raise SelectionError(
+                f"unknown option {name}; did you mean {near[0]}?",
+                where=f"behind -- on nox' command line: {' '.join(words)}",
+                next_step="nox -s pyxis_basic -- --help lists the options",
+            )

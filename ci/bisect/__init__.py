@@ -1,0 +1,1 @@
+"""Finds the release, or the commit, at which a test's answer changes."""

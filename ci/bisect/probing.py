@@ -1,0 +1,208 @@
+"""One step of a bisection: the question is put to it in a process of its own, and its result is read as an answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+import os
+from pathlib import Path
+import sys
+import time
+
+from ci import behind_nox, inputs, paths
+from ci.artefacts import candidates
+from ci.bisect.search import Answer
+from ci.bisect.steps import Step
+from ci.errors import (
+    ArtefactError,
+    BisectError,
+    BuildError,
+    CandidateError,
+    ChecksumError,
+    LaunchError,
+    PyxisMatrixError,
+    SelectionError,
+)
+from ci.matrix.cells import Cell
+from ci.matrix.model import Matrix
+from ci.matrix.suites import SUITES
+from ci.options import Options, Scope
+from ci.results import store
+from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.store import Result
+from ci.terminal import console
+from ci.terminal.signals import PARENT_VARIABLE
+
+OUTPUT_FILE = "output.log"
+"""What the process of a step wrote, in the step's result folder."""
+PATIENCE = 50.0
+"""Seconds that a step has to take its environment down; a little less than nox gives to this process."""
+_NO_TESTS = 5
+_SKIP = 125
+_NOT_RUN = (126, 127)
+# What is wrong with one step, and not with the question or the machine.
+_OF_THE_STEP = {it.exit_code for it in (ArtefactError, ChecksumError, BuildError, CandidateError, LaunchError)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of every step."""
+
+    name: str
+    """Of the result folder."""
+    command: tuple[str, ...]
+    options: Options
+    """Those of a suite of one's own, and what kind of command it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A step that was asked."""
+
+    answer: Answer
+    seconds: float = 0.0
+    why: str = ""
+    folder: Path | None = None
+    """Where its result is."""
+
+
+def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
+    """Return the question that stands behind the last ``--``: a suite of ours or of one's own, or a command.
+
+    :raises SelectionError: if there is none, or it does not fit the cell.
+    """
+    asked, rest = behind_nox.split(words)
+    if misplaced := asked.words(Scope.IMAGES, Scope.CLUSTER):
+        raise SelectionError(
+            f"{misplaced[0]} stands behind the last --",
+            why="what stands there is the question; options of images and of the cluster stand before it",
+            next_step="nox -s bisect -- [options] -- SUITE -k TEST",
+        )
+    which = rest[0] if rest and not rest[0].startswith("-") else ""
+    if which in SUITES and not asked.shell_command:
+        if why := SUITES[which].unfit(cell, matrix.subject):
+            raise SelectionError(f"{which} does not fit {cell.id}", why=why)
+        # A known failure has to be an answer like any other.
+        command = (sys.executable, "-m", "pytest", *SUITES[which].words(), "--runxfail", *rest[1:])
+        return Question(name=which, command=command, options=replace(asked, pytest=True))
+    if which:
+        return _own(Path(which).expanduser().absolute(), asked, rest[1:])
+    if asked.shell_command and not rest:
+        command = (sys.executable, "-m", "ci", "shell", "--", asked.shell_command)
+        return Question(name="command", command=command, options=asked)
+    raise SelectionError(
+        "there is nothing to ask",
+        where="behind the last --",
+        why="neither a suite nor a command stands there",
+        next_step="-- pyxis_conformance -k TEST, or -- PATH, or -- --command 'srun …' (on the login node)",
+    )
+
+
+def _own(path: Path, asked: Options, rest: Sequence[str]) -> Question:
+    found = inputs.own_suite(path, pytest=not asked.shell_command)
+    if asked.shell_command:
+        if rest:
+            raise SelectionError(
+                f"--command runs in place of pytest; nobody would read {' '.join(rest)}",
+                next_step="write it into the command, or leave it out",
+            )
+        command: tuple[str, ...] = ("/bin/sh", "-c", asked.shell_command)
+    else:
+        command = ("pytest", found.tests, *rest)
+    options = replace(asked, suite=path, plain=True, pytest=not asked.shell_command)
+    return Question(name=found.name, command=command, options=options)
+
+
+def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
+    """Put the question to a step: build what it needs, start it, run the command, take it down.
+
+    :raises BisectError, SelectionError: if no step could answer.
+    """
+    if step.obstacle:
+        return Probe(answer=Answer.NONE, why=step.obstacle)
+    started = time.monotonic()
+    try:
+        put = candidates.read(step.options, matrix)
+        cell = put.into(step.cell)
+    except CandidateError as error:
+        return Probe(answer=Answer.NONE, why=_first_line(f"{error.what}: {error.why}"))
+    options = replace(put.options, name=asked.name)
+    folder = paths.make_directory(options.folder(cell))
+    (folder / store.RESULT_FILE).unlink(missing_ok=True)
+    environ = {name: value for name, value in os.environ.items() if name not in {"GITHUB_ACTIONS", "GITLAB_CI"}}
+    done = console.call(
+        [sys.executable, "-m", "ci", "run", cell.matrix_id, *_words(options, asked), "--", *asked.command],
+        cwd=paths.REPOSITORY,
+        env={**environ, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
+        log=folder / OUTPUT_FILE,
+        grace=PATIENCE,
+    )
+    seconds = time.monotonic() - started
+    try:
+        result = store.load(folder / store.RESULT_FILE)
+    except PyxisMatrixError:
+        raise BisectError(
+            f"{step.name} could not be asked",
+            where=str(folder / OUTPUT_FILE),
+            why=f"its process ended with {done.exit_code} and left no result: {_first_line(done.tail(1))}",
+            next_step="correct what its output says, then try again",
+        ) from None
+    answer, why = judge(result, where=str(folder / OUTPUT_FILE), pytest=asked.options.pytest)
+    return Probe(answer=answer, seconds=seconds, why=why, folder=folder)
+
+
+def _words(options: Options, asked: Question) -> list[str]:
+    own = replace(asked.options, name=asked.name)
+    return [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *own.words(Scope.COMMAND, Scope.SUITE)]
+
+
+def judge(result: Result, *, where: str, pytest: bool) -> tuple[Answer, str]:
+    """Return the answer that a result is, and what is to be said of it.
+
+    :param where: the file with all that the step wrote.
+    :raises SelectionError: if the question selects no test, or is none.
+    :raises BisectError: if the cause is not the step, but the machine.
+    """
+    if result.outcome is Outcome.ERROR and result.exit_code in _OF_THE_STEP:
+        return Answer.NONE, _first_line(result.reason)
+    if pytest and result.exit_code == _NO_TESTS:
+        raise SelectionError("the question selects no test", where=where, next_step="correct the name behind -k")
+    if not pytest and result.exit_code in _NOT_RUN:
+        raise SelectionError(
+            "the command was not found or not started",
+            where=where,
+            why=f"its exit status is {result.exit_code}",
+            next_step="correct the command",
+        )
+    if not pytest and result.exit_code == _SKIP:
+        return Answer.NONE, f"the command ended with {_SKIP}"
+    if not pytest and result.outcome in {Outcome.PASSED, Outcome.FAILED}:
+        return Answer(result.outcome.value), f"exit status {result.exit_code}"
+    if result.outcome is Outcome.ERROR and not result.tests:
+        raise BisectError(
+            "the question could not be asked",
+            where=where,
+            why=_first_line(result.reason) or f"exit status {result.exit_code}",
+            next_step="correct that, and try again: what was built is kept",
+        )
+    return _of_tests(result)
+
+
+def _of_tests(result: Result) -> tuple[Answer, str]:
+    """Return the answer of the tests: failed if one failed, no answer if one could not tell."""
+    said = {test.outcome: _said(test) for test in reversed(result.tests)}
+    for state in (TestState.INTERRUPTED, TestState.ERROR):
+        if state in said:
+            return Answer.NONE, said[state]
+    for state in (TestState.FAILED, TestState.XFAILED):
+        if state in said:
+            return Answer.FAILED, said[state]
+    if result.outcome is Outcome.PASSED:
+        return Answer.PASSED, ""
+    return Answer.NONE, said.get(TestState.SKIPPED, _first_line(result.reason))
+
+
+def _said(test: TestOutcome) -> str:
+    return f"{test.name.rpartition('::')[2]}: {_first_line(test.message)}"
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

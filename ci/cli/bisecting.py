@@ -1,0 +1,112 @@
+"""Bisecting: which release, or which commit, changed the answer of a test."""
+
+import argparse
+from dataclasses import replace
+import sys
+
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+from ci import option_values, paths
+from ci.artefacts.checkout import Checkout
+from ci.bisect import probing, steps
+from ci.bisect.probing import Probe
+from ci.bisect.search import Answer, Search
+from ci.bisect.steps import Span, Step
+from ci.errors import BisectError, BisectRangeError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.options import Options, Scope, add_to
+from ci.results.finding import BISECTIONS
+from ci.terminal import console
+
+_LONGEST = 100
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    parser.usage = "python -m ci bisect --axis AXIS --good OLD --bad NEW --cell CELL [options] -- SUITE [-k TEST]"
+    parser.add_argument("--axis", required=True, choices=["slurm", "enroot", "pyxis"], help="what has changed")
+    parser.add_argument("--good", required=True, metavar="OLD", help="the older end: a release, or a revision")
+    parser.add_argument("--bad", required=True, metavar="NEW", help="the newer end")
+    parser.add_argument("--cell", required=True, metavar="CELL", help="a cell that has the other axes")
+    parser.add_argument(
+        "--checkout",
+        type=option_values.folder,
+        metavar="PATH",
+        help="bisect the commits of this git checkout (default: the releases of matrix.toml)",
+    )
+    add_to(parser, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+
+
+def bisect(asked: argparse.Namespace) -> int:
+    """Find the first release or commit at which the answer to a question changes; return 0 if it was found."""
+    rows, options = loading.load(), Options.of(asked)
+    options = replace(options, results=options.results / BISECTIONS)
+    cell, span = rows.cell(asked.cell, Arch.host()), Span(axis=asked.axis, good=asked.good, bad=asked.bad)
+    steps.check(span, cell, options, Arch.host())
+    question = probing.question(asked.command, cell, rows)
+    if asked.checkout:
+        sequence = steps.commits(span, Checkout.at(asked.checkout), cell, options)
+    else:
+        sequence = steps.releases(span, cell, rows, options)
+    sequence[0].options.check(cell)
+    search = Search(length=len(sequence))
+    probes: dict[int, Probe] = {}
+    folder = paths.make_directory(options.results / options.run)
+    console.say(f"{len(sequence)} to choose from; results go to {folder}")
+    try:
+        while (at := search.next()) is not None:
+            with console.step(f"{span.axis} {sequence[at].name} {sequence[at].title}".rstrip()) as step:
+                probes[at] = probing.ask(sequence[at], question, rows)
+                step.note = probes[at].answer
+            search.answers[at] = probes[at].answer
+    finally:
+        if probes:
+            _show(span, sequence, probes)
+    _tell(span, sequence, search, is_release=asked.checkout is None)
+    return 0
+
+
+def _show(span: Span, sequence: list[Step], probes: dict[int, Probe]) -> None:
+    """Print what was asked, oldest first."""
+    table = Table(span.axis, "", "answer", "seconds", "why", box=None, header_style="bold")
+    for at, probe in sorted(probes.items()):
+        step = sequence[at]
+        table.add_row(step.name, step.title[:60], probe.answer, f"{probe.seconds:.1f}", probe.why[:_LONGEST])
+    # Without a terminal there is no width to cut lines to.
+    RichConsole(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+def _tell(span: Span, sequence: list[Step], search: Search, *, is_release: bool) -> None:
+    """Say which one it is.
+
+    :raises BisectError, BisectRangeError: if it was not found.
+    """
+    old, new = (search.answers[end] for end in search.ends)
+    ends = f"{sequence[0].name}: {old}; {sequence[-1].name}: {new}"
+    if search.undecided:
+        silent = Answer.NONE in {old, new}
+        raise BisectError(
+            "an end has no answer" if silent else f"the answer is the same at both ends: {old}",
+            why=ends,
+            next_step="the table says why; name another end"
+            if silent
+            else "name other ends, or another test: each end is asked for the answers of --good",
+        )
+    found = search.suspects
+    names = [sequence[at].name for at in found]
+    kind = "release" if is_release else "commit"
+    if len(found) > 1:
+        raise BisectRangeError(
+            f"the first {kind} with another answer is one of {len(names)}: {', '.join(names)}",
+            why=f"{ends}; {len(names) - 1} of them gave no answer, and the table says why",
+            next_step="repair what keeps them from being built, or look at the changes of all of them",
+        )
+    (at,) = found
+    before = sequence[at - 1].name
+    console.say(f"{span.axis} {names[0]} is the first {kind} with another answer: {new}; up to {before} it is {old}")
+    if sequence[at].title:
+        console.say(f"  {sequence[at].title}")
+    elif span.axis != "enroot":
+        console.say(f"  which commit: the same with --checkout PATH --good {before} --bad {names[0]}")

@@ -1,0 +1,338 @@
+"""Bisecting: what is asked next, what a result answers, and what is said in the end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+import re
+import sys
+
+import msgspec
+from packaging.version import Version
+import pytest
+
+from ci.bisect import probing, steps
+from ci.bisect.search import Answer, Search
+from ci.bisect.steps import Span
+from ci.cli.main import main
+from ci.errors import BisectError, BisectRangeError, CandidateError, LaunchError, SelectionError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.option_values import Origin
+from ci.options import Options
+from ci.results import store
+from ci.results.finding import BISECTIONS, find
+from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.store import CellRecord, Result
+from ci.terminal import console
+from ci.terminal.processes import Completed
+from tests.support import results as made
+
+ROWS = loading.load()
+NAME = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
+REAL = ROWS.cell(NAME)
+PASSED, FAILED, NONE = Answer.PASSED, Answer.FAILED, Answer.NONE
+
+
+# -- the search -----------------------------------------------------------------------------------------------------
+
+
+def searched(answers: Sequence[Answer]) -> tuple[range, list[int]]:
+    """Return what is left of a search, and what was asked for it."""
+    search, asked = Search(length=len(answers)), list[int]()
+    while (at := search.next()) is not None:
+        asked.append(at)
+        search.answers[at] = answers[at]
+    return search.suspects, asked
+
+
+@pytest.mark.parametrize("length", [2, 3, 6, 7, 100])
+def test_every_change_is_found_in_few_steps(length: int) -> None:
+    for first in range(1, length):
+        suspects, asked = searched([PASSED] * first + [FAILED] * (length - first))
+        assert list(suspects) == [first]
+        assert asked[:2] == [0, length - 1], "the ends tell whether there is anything to be found"
+        assert len(asked) == len(set(asked)) <= 2 + length.bit_length()
+
+
+def test_a_repair_is_found_as_well() -> None:
+    assert list(searched([FAILED, FAILED, PASSED, PASSED])[0]) == [2]
+
+
+def test_what_gives_no_answer_is_left_out() -> None:
+    assert list(searched([PASSED, PASSED, NONE, PASSED, FAILED, NONE, FAILED])[0]) == [4]
+
+
+def test_where_nothing_between_answers_the_range_is_left() -> None:
+    suspects, asked = searched([PASSED, NONE, NONE, NONE, FAILED])
+    assert (list(suspects), sorted(asked)) == ([1, 2, 3, 4], [0, 1, 2, 3, 4])
+
+
+def test_a_long_stretch_that_does_not_build_is_not_tried_to_its_end() -> None:
+    suspects, asked = searched([PASSED] * 20 + [NONE] * 60 + [FAILED] * 20)
+    assert list(suspects) == list(range(20, 81))
+    assert asked.index(19) < 30, "what lies outside of it is asked long before the last of it"
+
+
+@pytest.mark.parametrize("ends", [(PASSED, PASSED), (FAILED, FAILED), (NONE, PASSED), (FAILED, NONE)])
+def test_ends_that_do_not_tell_end_it(ends: tuple[Answer, Answer]) -> None:
+    search = Search(length=5, answers={0: ends[0], 4: ends[1]})
+    assert search.undecided
+    assert search.next() is None
+
+
+# -- the steps ------------------------------------------------------------------------------------------------------
+
+
+def span(good: str, bad: str, axis: str = "pyxis") -> Span:
+    return Span(axis=axis, good=good, bad=bad)
+
+
+def test_the_releases_are_the_rows_between_and_each_is_asked_for_the_answers_of_the_first() -> None:
+    found = steps.releases(span("0.19.0", "0.22.0"), REAL, ROWS, Options())
+    assert [step.name for step in found] == ["0.19.0", "0.20.0", "0.21.0", "0.22.0"]
+    assert [step.cell.id for step in found] == [NAME.replace("0.19.0", step.name) for step in found]
+    assert {step.options.answers_of for step in found} == {(("pyxis", Version("0.19.0")),)}
+
+
+def test_answers_that_were_asked_for_are_kept() -> None:
+    asked = Options(answers_of=(("pyxis", Version("0.21")),))
+    assert steps.releases(span("0.19.0", "0.20.0"), REAL, ROWS, asked)[1].options == asked
+
+
+def test_releases_of_slurm_are_those_that_the_operating_system_can_have() -> None:
+    found = steps.releases(span("22.05", "24.11.7", "slurm"), REAL, ROWS, Options())
+    assert [(step.name, bool(step.obstacle)) for step in found if step.name in {"22.05", "24.11", "24.11.7"}] == [
+        ("22.05", False),
+        ("24.11", True),
+        ("24.11.7", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (span("0.24.0", "0.19.0"), "--bad is older than --good"),
+        (span("0.24.0", "0.24.0"), "the same release"),
+        (span("0.19.0", "0.25.0"), "there is no pyxis 0.25.0.*its rows are 0.18.0"),
+        (span("main", "0.24.0"), "there is no pyxis main"),
+    ],
+)
+def test_ends_that_are_no_rows_or_stand_the_wrong_way_round_are_refused(wanted: Span, says: str) -> None:
+    with pytest.raises(SelectionError) as caught:
+        steps.releases(wanted, REAL, ROWS, Options())
+    assert re.search(says, str(caught.value), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("slurm22.05-embedded-debian12-amd64", Options(), "has no pyxis"),
+        (NAME.replace("amd64", "arm64"), Options(), "needs arm64 hardware"),
+        (NAME, Options(pyxis=Origin(path=Path("/p"))), "--pyxis is what is bisected"),
+        (NAME, Options(keep=True), "--keep does not go with a bisection"),
+    ],
+)
+def test_what_no_step_could_be_tried_with_is_refused(name: str, options: Options, says: str) -> None:
+    with pytest.raises(SelectionError, match=says):
+        steps.check(span("0.19.0", "0.24.0"), ROWS.cell(name), options, Arch.AMD64)
+
+
+# -- the question ---------------------------------------------------------------------------------------------------
+
+
+def test_a_suite_of_ours_is_asked_without_known_failures() -> None:
+    asked = probing.question(["pyxis_conformance", "-k", "variable"], REAL, ROWS)
+    assert asked.name == "pyxis_conformance"
+    assert asked.command[:3] == (sys.executable, "-m", "pytest")
+    assert asked.command[-3:] == ("--runxfail", "-k", "variable")
+    assert asked.options.pytest
+
+
+def test_a_suite_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text("def test_it(): pass\n", encoding="utf-8")
+    asked = probing.question([str(tmp_path / "test_mine.py"), "--on", "login", "-x"], REAL, ROWS)
+    assert (asked.name, asked.command) == ("test_mine", ("pytest", "test_mine.py", "-x"))
+    assert (asked.options.suite, asked.options.plain) == (tmp_path / "test_mine.py", True)
+    there = probing.question([str(tmp_path), "--command", "make check"], REAL, ROWS)
+    assert (there.command, there.options.pytest) == (("/bin/sh", "-c", "make check"), False)
+
+
+def test_a_command_alone_runs_on_the_login_node() -> None:
+    asked = probing.question(["--command", "srun hostname"], REAL, ROWS)
+    assert asked.command == (sys.executable, "-m", "ci", "shell", "--", "srun hostname")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "nothing to ask"),
+        (["-k", "x"], "nothing to ask"),
+        (["/not/there"], "the suite was not found"),
+        (["pyxis_conformance", "--nodes", "2"], "--nodes stands behind the last --"),
+        (["legacy_integration"], "legacy_integration does not fit"),
+        (["--command", "true", "-k", "x"], "nothing to ask"),
+    ],
+)
+def test_what_is_no_question_is_refused(words: list[str], says: str) -> None:
+    with pytest.raises(SelectionError, match=says):
+        probing.question(words, REAL, ROWS)
+
+
+# -- the answer -----------------------------------------------------------------------------------------------------
+
+
+def one(state: TestState, message: str = "") -> TestOutcome:
+    return TestOutcome(name=f"tests/x.py::test_{state.value}", outcome=state, message=message)
+
+
+def result(outcome: Outcome, exit_code: int, *tests: TestOutcome, reason: str = "") -> Result:
+    return msgspec.structs.replace(
+        made.result(CellRecord.of(REAL), outcome=outcome, tests=tests, reason=reason), exit_code=exit_code
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "why"),
+    [
+        (result(Outcome.PASSED, 0, one(TestState.PASSED)), PASSED, ""),
+        (result(Outcome.PASSED, 0, one(TestState.PASSED), one(TestState.SKIPPED)), PASSED, ""),
+        (
+            result(Outcome.FAILED, 1, one(TestState.PASSED), one(TestState.FAILED, "assert 1\nmore")),
+            FAILED,
+            "test_failed: assert 1",
+        ),
+        (result(Outcome.PASSED, 0, one(TestState.PASSED), one(TestState.XFAILED, "known")), FAILED, "known"),
+        (result(Outcome.SKIPPED, 1, one(TestState.SKIPPED, "no GPU")), NONE, "no GPU"),
+        (result(Outcome.ERROR, 1, one(TestState.FAILED), one(TestState.ERROR, "fixture")), NONE, "fixture"),
+        (result(Outcome.ERROR, 23, reason="building failed\n  where: x"), NONE, "building failed"),
+        (result(Outcome.ERROR, LaunchError.exit_code, reason="slurmd died"), NONE, "slurmd died"),
+        (result(Outcome.ERROR, CandidateError.exit_code, reason="not Pyxis"), NONE, "not Pyxis"),
+    ],
+)
+def test_what_a_suites_result_answers(found: Result, answer: Answer, why: str) -> None:
+    judged, said = probing.judge(found, where="log", pytest=True)
+    assert judged is answer
+    assert why in said
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "answer"), [(0, PASSED), (1, FAILED), (2, FAILED), (5, FAILED), (124, FAILED), (125, NONE)]
+)
+def test_what_a_commands_exit_status_answers(exit_code: int, answer: Answer) -> None:
+    outcome = Outcome.FAILED if exit_code else Outcome.PASSED
+    assert probing.judge(result(outcome, exit_code), where="log", pytest=False)[0] is answer
+
+
+@pytest.mark.parametrize(
+    ("found", "pytest_ran", "kind"),
+    [
+        (result(Outcome.FAILED, 5), True, SelectionError),
+        (result(Outcome.FAILED, 127), False, SelectionError),
+        (result(Outcome.ERROR, 4, reason="pytest found an option wrong"), True, BisectError),
+        (result(Outcome.ERROR, 20, reason="no engine"), True, BisectError),
+        (result(Outcome.ERROR, 24, reason="disk full"), False, BisectError),
+    ],
+)
+def test_what_is_not_the_steps_fault_ends_it(found: Result, kind: type[Exception], *, pytest_ran: bool) -> None:
+    with pytest.raises(kind):
+        probing.judge(found, where="log", pytest=pytest_ran)
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+Ran = list[list[str]]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[str], Result]], Ran]:
+    """Return a function that puts a double in the place of the processes, which answers by the cell's id."""
+    monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path))
+    monkeypatch.setattr(Arch, "host", lambda: Arch.AMD64)
+
+    def put(answer: Callable[[str], Result]) -> Ran:
+        ran: Ran = []
+
+        def call(words: Sequence[str], *, log: Path, **_more: object) -> Completed:
+            ran.append(list(words))
+            store.write(answer(words[4]), log.parent / store.RESULT_FILE)
+            return Completed(command=tuple(words), exit_code=0, output="")
+
+        monkeypatch.setattr(console, "call", call)
+        return ran
+
+    return put
+
+
+def by_release(**answers: Answer | None) -> Callable[[str], Result]:
+    """Return what answers for a cell by its Pyxis: passed before what is named, then so until the next that is."""
+
+    def answer(cell: str) -> Result:
+        found = PASSED
+        for release, it in answers.items():
+            if Version(cell.partition("-pyxis")[2].partition("-")[0]) >= Version(f"0.{release.removeprefix('v')}"):
+                found = it or PASSED
+        if found is NONE:
+            return result(Outcome.ERROR, 23, reason="it does not build")
+        state = TestState.PASSED if found is PASSED else TestState.FAILED
+        return result(Outcome(found.value), int(found is FAILED), one(state, "because"))
+
+    return answer
+
+
+WORDS = ("bisect", "--axis", "pyxis", "--good", "0.19.0", "--bad", "0.24.0", "--cell", NAME, "--run", "r")
+QUESTION = ("--", "pyxis_conformance", "-k", "variable")
+
+
+def test_it_finds_the_release_and_shows_what_it_asked(
+    answers: Callable[[Callable[[str], Result]], Ran], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ran = answers(by_release(v21=FAILED))
+    assert main([*WORDS, *QUESTION]) == 0
+    shown = capsys.readouterr()
+    rows = [line.split()[:2] for line in shown.out.splitlines()[1:]]
+    assert rows == [["0.19.0", "passed"], ["0.20.0", "passed"], ["0.21.0", "failed"], ["0.24.0", "failed"]]
+    assert "test_failed: because" in shown.out
+    said = " ".join(shown.err.split())
+    assert "pyxis 0.21.0 is the first release with another answer: failed; up to 0.20.0 it is passed" in said
+    assert "--checkout PATH --good 0.20.0 --bad 0.21.0" in said
+    assert len(ran) == 4
+    assert all("--answers-of pyxis=0.19.0" in " ".join(words) for words in ran)
+    assert (tmp_path / BISECTIONS / "r" / NAME / "pyxis_conformance" / store.RESULT_FILE).is_file()
+    assert list(find([tmp_path])) == [], "a test asked for another release's answers is in no report"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        ({}, BisectError.exit_code, "the answer is the same at both ends: passed"),
+        ({"v24": NONE}, BisectError.exit_code, "an end has no answer"),
+        ({"v20": NONE, "v22": FAILED}, BisectRangeError.exit_code, "is one of 3: 0.20.0, 0.21.0, 0.22.0"),
+    ],
+)
+def test_where_it_finds_none_it_says_why_and_has_a_code_of_its_own(
+    answers: Callable[[Callable[[str], Result]], Ran],
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Answer],
+    code: int,
+    says: str,
+) -> None:
+    answers(by_release(**changes))
+    assert main([*WORDS, *QUESTION]) == code
+    shown = capsys.readouterr()
+    assert says in " ".join(shown.err.split())
+    assert "0.19.0" in shown.out, "what was asked is shown in any case"
+
+
+def test_a_test_that_selects_nothing_ends_it_at_once(
+    answers: Callable[[Callable[[str], Result]], Ran], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = answers(lambda _cell: result(Outcome.FAILED, 5))
+    assert main([*WORDS, *QUESTION]) == SelectionError.exit_code
+    assert "selects no test" in capsys.readouterr().err
+    assert len(ran) == 1
+
+
+def test_commits_can_not_be_asked_of_enroot() -> None:
+    wanted = span("3.4.1", "4.1.2", "enroot")
+    with pytest.raises(SelectionError, match="--checkout does not go with --axis enroot"):
+        steps.commits(wanted, None, replace(REAL), Options())  # type: ignore[arg-type] # it is not looked at
