@@ -139,6 +139,12 @@ class NewReleaseError(PyxisMatrixError):
     exit_code = 50
 
 
+class SoakError(PyxisMatrixError):
+    """A cell that was started and taken down many times failed once, or left something behind."""
+
+    exit_code = 51
+
+
 class ResultsError(PyxisMatrixError):
     """Failed to write or read results, or they are invalid."""
 
