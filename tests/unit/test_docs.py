@@ -38,7 +38,7 @@ OF_OTHERS = {
         "--user",
     ),  # usermod's, systemctl's, Podman's
     "--only",  # of the session mutations
-    *("--keep-going", "--times", "--write"),  # of the session soak
+    *("--busy", "--cell", "--keep-going", "--times", "--variants", "--write"),  # of the sessions bench and soak
     *("--file", "--force-shell-executor", "--variable"),  # gitlab-ci-local's
     *("--from", "--input", "--local-repository", "--platform"),  # uvx' and act's
     "--partition",  # sbatch's

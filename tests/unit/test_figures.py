@@ -53,7 +53,7 @@ def test_a_page_without_the_marks_is_left_as_it_is(tmp_path: Path, page: str, mo
     assert file.read_text(encoding="utf-8") == page
 
 
-@pytest.mark.parametrize("mark", ["soak"])
+@pytest.mark.parametrize("mark", ["bench", "soak"])
 def test_the_page_of_the_documentation_has_the_marks(mark: str) -> None:
     page = pages.PERFORMANCE.read_text(encoding="utf-8")
     assert "figures" in put_between(page, mark, "figures")
