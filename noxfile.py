@@ -121,6 +121,18 @@ def mutations(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure two ways to the same end, side by side, and print their ratios (`-- NAME`, `-- --list`)."""
+    run(session, venv_with(session, "run", "test"), "python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Start a cell, run one job and take it down, many times, and look for what is left (`-- --times 100 CELL`)."""
+    run(session, venv_with(session, "run", "test", subject=False), "python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session(default=False)
 def images(session: nox.Session) -> None:
     """Build the images of a group or of cells (`-- --group edges`, `-- CELL`)."""
     command(session, "images")

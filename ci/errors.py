@@ -157,6 +157,12 @@ class BisectRangeError(PyxisMatrixError):
     exit_code = 52
 
 
+class SoakError(PyxisMatrixError):
+    """A cell that was started and taken down many times failed once, or left something behind."""
+
+    exit_code = 53
+
+
 class ResultsError(PyxisMatrixError):
     """Failed to write or read results, or they are invalid."""
 

@@ -13,27 +13,24 @@ from pathlib import Path
 import subprocess
 import sys
 
-from docker.errors import DockerException
-from requests.exceptions import RequestException
-
 from ci import paths
-from ci.engine.connection import explain
 from ci.environment.launching import Environment
 from ci.environment.plan import plan_environment
-from ci.errors import LaunchError, PyxisMatrixError, SelectionError
+from ci.errors import LaunchError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.options import Options, Scope, add_to
 from ci.results import reportlog, store
 from ci.session import running
 from ci.session.handover import additions
-from ci.terminal import console, signals
+from ci.terminal import console
 from tests.mutations import keeping
 from tests.mutations.judging import Row, Verdict, judge, table
 from tests.mutations.mutations import MUTATIONS, Mutation
 from tests.mutations.suites import suites_of
+from tests.support.program import guarded, usual_cell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,29 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print the names of the mutations")
     add_to(parser, Scope.IMAGES, Scope.RESULT)
     asked = parser.parse_args(arguments)
-    try:
-        with signals.handled():
-            signals.follow_parent()
-            return _run(asked)
-    except PyxisMatrixError as error:
-        return _failed(error)
-    except (DockerException, RequestException) as error:
-        return _failed(explain(error, "what the mutations asked of it"))
-    except OSError as error:
-        return _failed(paths.refused(error))
-    except signals.Interrupted as stop:
-        console.fail(str(stop))
-        return stop.exit_code
-
-
-def _failed(error: PyxisMatrixError) -> int:
-    console.fail(error)
-    return error.exit_code
+    return guarded(lambda: _run(asked), "what the mutations asked of it")
 
 
 def _run(asked: argparse.Namespace) -> int:
     matrix = loading.load()
-    cell = matrix.cell(asked.cell, Arch.host()) if asked.cell else _usual(matrix)
+    cell = matrix.cell(asked.cell, Arch.host()) if asked.cell else usual_cell(matrix)
     chosen = select(cell, asked.only)
     if asked.list:
         sys.stdout.write("".join(f"{mutation.name}\n" for mutation in chosen))
@@ -98,10 +78,6 @@ def _run(asked: argparse.Namespace) -> int:
     sys.stdout.write(table(rows, list(suites_of(cell))))
     sys.stdout.flush()
     return 1 if any(row.problem for row in rows) else 0
-
-
-def _usual(matrix: Matrix) -> Cell:
-    return next(cell for cell in matrix.cells("smoke", Arch.host()) if cell.runtime is Runtime.EMBEDDED)
 
 
 def select(cell: Cell, only: Sequence[str]) -> tuple[Mutation, ...]:

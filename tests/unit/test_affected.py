@@ -51,6 +51,7 @@ def runtimes(matrix: Matrix, *files: str, suites: tuple[str, ...] = (), options:
         ("tests/unit/test_fleet.py", set()),
         ("tests/component/weather.py", set()),
         ("tests/mutations/plugins/killed.py", set()),
+        ("tests/soak/rounds.py", set()),
         ("containers/embedded/enroot", {"embedded"}),
         ("containers/embedded/README.md", {"embedded"}),  # a suite compares it with what the cell does
         ("containers/slurm-pyxis-integration/install-pyxis.sh", CONTAINERS_ONLY),

@@ -15,8 +15,8 @@ LIMIT = 400
 _ROOMS = {
     # The two files of the design's advanced and basic suites stand beside the suites' own folders.
     "tests.integration": ("tests.integration.advanced",),
-    # The program that breaks the product on purpose has unit tests as all code has.
-    "tests.unit": ("tests.unit", "tests.mutations"),
+    # The programs that break the product on purpose, and that measure it, have unit tests as all code has.
+    "tests.unit": ("tests.unit", "tests.bench", "tests.mutations", "tests.soak"),
 }
 
 
@@ -53,6 +53,7 @@ def may_import(room: str, module: str) -> bool:
         ("tests.unit", "tests.mutations.judging", True),
         ("tests.unit", "tests.integration.upstream.hub", False),
         ("tests.integration", "tests.mutations.judging", False),
+        ("tests.bench", "tests.soak.rounds", False),
         ("tests.mutations", "tests.integration.registry.support", False),
         ("tests.component", "tests.unit.conftest", False),
         ("tests.support", "tests.integration.advanced.jobs", False),

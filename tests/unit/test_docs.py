@@ -39,6 +39,7 @@ OF_OTHERS = {
         "--user",
     ),  # usermod's, systemctl's, Podman's
     "--only",  # of the session mutations
+    *("--busy", "--cell", "--keep-going", "--times", "--variants", "--write"),  # of the sessions bench and soak
     *("--file", "--force-shell-executor", "--variable"),  # gitlab-ci-local's
     *("--from", "--input", "--local-repository", "--platform"),  # uvx' and act's
     "--partition",  # sbatch's

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from ci.cli import fleet
 from ci.cli.main import main
 from ci.errors import ResultsError, SelectionError
 from ci.fleet import revision

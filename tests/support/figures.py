@@ -1,0 +1,83 @@
+"""What repeated measurements come to: the middle and the spread, never a single number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import math
+import os
+from pathlib import Path
+import platform
+import statistics
+
+from ci.engine.connection import Engine
+
+_GIB = 1024**3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Some measurements of the same thing."""
+
+    count: int
+    least: float
+    median: float
+    p95: float
+    """Nineteen of twenty are no greater (nearest rank, so it is one of the measurements)."""
+    most: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return what measurements come to; there has to be one at least."""
+    ordered = sorted(values)
+    return Spread(
+        count=len(ordered),
+        least=ordered[0],
+        median=statistics.median(ordered),
+        p95=ordered[math.ceil(0.95 * len(ordered)) - 1],
+        most=ordered[-1],
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(it.replace('|', '¦') for it in line)} |" for line in lines) + "\n"
+
+
+def load_is_high(load: float, cores: int) -> bool:
+    """Tell whether the machine has more to do than it has cores, so that seconds measured on it say nothing."""
+    return load > cores
+
+
+def machine(engine: Engine, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return what figures were measured on, as one line."""
+    told = engine.api.info()
+    parts = [
+        f"{os.cpu_count()} cores ({_processor(cpuinfo)})",
+        f"{int(told['MemTotal']) / _GIB:.0f} GiB of memory",
+        str(told["OperatingSystem"]),
+        f"kernel {platform.release()}",
+        f"{engine.found.kind} {told['ServerVersion']} ({told['Driver']})",
+    ]
+    return ", ".join(parts)
+
+
+def _processor(cpuinfo: Path) -> str:
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def put_between(page: str, mark: str, text: str) -> str:
+    """Return a page in Markdown with the text between two marks replaced.
+
+    :raises ValueError: if the page does not have the marks.
+    """
+    begin, end = (f"<!-- {mark}: {which} -->" for which in ("begin", "end"))
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"the page has no lines {begin} and {end}")
+    return f"{before}{begin}\n{text.strip()}\n{end}{after}"

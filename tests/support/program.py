@@ -1,0 +1,44 @@
+"""How the programs among the tests end: with an exit code and one message, as ``python -m ci`` does."""
+
+from collections.abc import Callable
+
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from ci import paths
+from ci.engine.connection import explain
+from ci.errors import PyxisMatrixError
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Matrix
+from ci.terminal import console, signals
+
+
+def guarded(act: Callable[[], int], doing: str) -> int:
+    """Run a program; return its exit code. What a user can meet is one message, never a traceback.
+
+    :param doing: what the engine refused, if it refuses something: "what the mutations asked of it".
+    """
+    try:
+        with signals.handled():
+            signals.follow_parent()
+            return act()
+    except PyxisMatrixError as error:
+        return _failed(error)
+    except (DockerException, RequestException) as error:
+        return _failed(explain(error, doing))
+    except OSError as error:
+        return _failed(paths.refused(error))
+    except signals.Interrupted as stop:
+        console.fail(str(stop))
+        return stop.exit_code
+
+
+def usual_cell(matrix: Matrix) -> Cell:
+    """Return the cell that such a program takes where none is named: the embedded one of the group smoke."""
+    return next(cell for cell in matrix.cells("smoke", Arch.host()) if cell.runtime is Runtime.EMBEDDED)
+
+
+def _failed(error: PyxisMatrixError) -> int:
+    console.fail(error)
+    return error.exit_code

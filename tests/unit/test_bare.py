@@ -1,0 +1,57 @@
+"""The bare commands ask the engine for what the launcher asks it for."""
+
+import io
+import tarfile
+
+from docker.types import Mount
+
+from ci.engine.connection import InsideFile
+from ci.environment.service import Rights, Service
+from tests.bench.bare import archive, created
+
+NODE = Service(
+    role="controller",
+    image="node:1",
+    name="run-n1",
+    hostname="n1",
+    environment={"NODE_ROLE": "controller"},
+    mounts=(Mount("/home", "run-home"), Mount("/src", "/src", type="bind", read_only=True)),
+    ports={22: 0},
+    tmpfs=("/run",),
+    rights=Rights(
+        capabilities=("SYS_ADMIN",),
+        security_options=("seccomp=unconfined",),
+        devices=("/dev/fuse",),
+        whole_proc=True,
+    ),
+)
+
+
+def test_a_container_is_created_with_all_that_a_node_needs() -> None:
+    words = created(NODE, "net", ["--label", "a=b"])
+    assert words[0] == "create"
+    assert words[-1] == "node:1"
+    pairs = set(zip(words[1:-1:2], words[2:-1:2], strict=True))
+    assert pairs == {
+        ("--name", "run-n1"),
+        ("--hostname", "n1"),
+        ("--network", "net"),
+        ("--network-alias", "n1"),
+        ("--env", "NODE_ROLE=controller"),
+        ("--mount", "type=volume,source=run-home,target=/home"),
+        ("--mount", "type=bind,source=/src,target=/src,readonly"),
+        ("--publish", "127.0.0.1::22"),
+        ("--tmpfs", "/run:exec,mode=755"),
+        ("--cap-add", "SYS_ADMIN"),
+        ("--security-opt", "seccomp=unconfined"),
+        ("--security-opt", "systempaths=unconfined"),
+        ("--device", "/dev/fuse"),
+        ("--label", "a=b"),
+    }
+
+
+def test_files_keep_mode_and_owner() -> None:
+    packed = archive({"/etc/munge/munge.key": InsideFile(content=b"key", mode=0o400, uid=7)})
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        (entry,) = tar.getmembers()
+        assert (entry.name, entry.mode, entry.uid, entry.size) == ("etc/munge/munge.key", 0o400, 7, 3)

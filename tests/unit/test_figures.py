@@ -1,0 +1,59 @@
+"""What repeated measurements come to, and how they get onto the page of the documentation."""
+
+from pathlib import Path
+
+import pytest
+
+from ci import paths
+from ci.errors import ResultsError
+from tests.support import pages
+from tests.support.figures import Spread, load_is_high, put_between, spread, table
+
+
+def test_the_middle_and_the_spread() -> None:
+    values = [float(number) for number in range(1, 101)]
+    assert spread(values[::-1]) == Spread(count=100, least=1.0, median=50.5, p95=95.0, most=100.0)
+
+
+@pytest.mark.parametrize(("values", "p95"), [([2.0], 2.0), ([1.0, 9.0], 9.0), ([float(it) for it in range(20)], 18.0)])
+def test_of_few_the_95_percent_is_still_one_that_was_measured(values: list[float], p95: float) -> None:
+    assert spread(values).p95 == p95
+
+
+def test_of_nothing_there_is_no_middle() -> None:
+    with pytest.raises(IndexError):
+        spread([])
+
+
+@pytest.mark.parametrize(("load", "cores", "high"), [(2.0, 2, False), (2.1, 2, True), (0.0, 1, False)])
+def test_a_machine_with_more_to_do_than_cores_is_busy(load: float, cores: int, *, high: bool) -> None:
+    assert load_is_high(load, cores) is high
+
+
+def test_a_table_keeps_its_columns() -> None:
+    assert table(["a", "b"], [["x|y", "2"]]) == "| a | b |\n| --- | --- |\n| x¦y | 2 |\n"
+
+
+PAGE = "# Title\n<!-- soak: begin -->\nold\n<!-- soak: end -->\nafter\n"
+
+
+def test_only_what_is_between_the_marks_is_replaced() -> None:
+    new = put_between(PAGE, "soak", "new\n")
+    assert new == "# Title\n<!-- soak: begin -->\nnew\n<!-- soak: end -->\nafter\n"
+    assert put_between(new, "soak", "new\n") == new
+
+
+@pytest.mark.parametrize("page", ["", "<!-- soak: end -->\n<!-- soak: begin -->\n", "<!-- bench: begin -->"])
+def test_a_page_without_the_marks_is_left_as_it_is(tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    file = tmp_path / "page.md"
+    file.write_text(page, encoding="utf-8")
+    with pytest.raises(ResultsError, match="figures were not written"):
+        pages.put("soak", "new", file)
+    assert file.read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize("mark", ["bench", "soak"])
+def test_the_page_of_the_documentation_has_the_marks(mark: str) -> None:
+    page = pages.PERFORMANCE.read_text(encoding="utf-8")
+    assert "figures" in put_between(page, mark, "figures")
