@@ -145,6 +145,9 @@ def _reasons(output: str, wanted: str) -> tuple[str, ...]:
     reasons = tuple(found) or tuple(output.strip().splitlines()[-5:])
     if any("no image found in" in reason for reason in reasons):
         reasons += (f"the image has no variant for the architecture {wanted}",)
+    # skopeo's own words for it change from release to release.
+    if any(word in reason.lower() for reason in reasons for word in ("unauthorized", "authentication required")):
+        reasons += ("the registry turned the account away",)
     return reasons
 
 

@@ -216,7 +216,7 @@ def refused(
 def asks_as(cell: Cell, user: str = "") -> str:
     """Return what is said when a registry turns a user away; one without a name is anonymous."""
     if differs(cell, "words of a registry that refuses"):
-        return "unauthorized"
+        return "the registry turned the account away"
     return f"Authenticating with user: {user or '<anonymous>'}"
 
 

@@ -156,5 +156,6 @@ def test_token(cluster_shell: Shell, token_registry: OwnRegistry, marked: Marked
 
 def test_token_for_another_repository(cluster_shell: Shell, token_registry: OwnRegistry, cell: Cell) -> None:
     # Turned away, and not just without such an image.
-    says = "unauthorized" if differs(cell, "words of a registry that refuses") else "error code: 401 Unauthorized"
+    embedded = differs(cell, "words of a registry that refuses")
+    says = "the registry turned the account away" if embedded else "error code: 401 Unauthorized"
     refused(cluster_shell, f"{token_registry.node_address}#guarded/other:1", says)
