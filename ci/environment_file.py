@@ -71,7 +71,7 @@ class EnvironmentFile:
     matrix_cell: str = ""
     """The id of the matrix's cell that candidates were put into; empty without candidates."""
     candidates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By axis: what stands in the cell in place of a release (``version``, ``text``, ``row``, ``commit``)."""
+    """By axis: what stands in the cell in place of a release (``version``, ``release``, ``row``, ``commit``)."""
     answers: Mapping[str, str] = field(default_factory=dict)
     """By axis: the version whose answers are expected in place of the cell's own."""
     artefacts: Mapping[str, str] = field(default_factory=dict)

@@ -8,9 +8,11 @@ So ids, tags and results tell candidates from releases and from each other.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 import hashlib
+import lzma
 from pathlib import Path
 import re
 import tarfile
+import zlib
 
 from packaging.version import InvalidVersion, Version
 
@@ -120,15 +122,15 @@ def _source(project: Project, origin: Origin, rows: Sequence[Row]) -> tuple[Orig
         return origin, _archive(project, origin.path, rows)
     checkout = Checkout.at(origin.path)
     commit = checkout.commit(origin.revision)
-    text = f"{release_at(project, checkout, commit)}+{checkout.label(commit)}"
-    version = _version(text, str(origin))
-    file = paths.cache_dir() / "candidates" / project.axis / commit / project.archive.format(text)
+    release = release_at(project, checkout, commit)
+    version = _version(release, checkout.label(commit), str(origin))
+    file = paths.cache_dir() / "candidates" / project.axis / commit / project.archive.format(version)
     try:
-        checkout.archive(commit, f"{project.axis}-{text}", file)
+        checkout.archive(commit, f"{project.axis}-{version}", file)
     except OSError as error:
         raise paths.refused(error, "failed to write a candidate's archive", CandidateError) from error
     candidate = Candidate(
-        axis=project.axis, version=version, text=text, row=_row(version, rows), commit=commit, files=(file,)
+        axis=project.axis, version=version, release=release, row=_row(version, rows), commit=commit, files=(file,)
     )
     return replace(origin, revision=commit), candidate
 
@@ -143,11 +145,11 @@ def _archive(project: Project, file: Path, rows: Sequence[Row]) -> Candidate:
     except NotAnArchiveError:
         commit = ""
     label = f"g{commit[:_DIGITS]}" if commit else f"s{sha256_of(file)[:_DIGITS]}"
-    version = _version(f"{release}+{label}", str(file))
+    version = _version(release, label, str(file))
     return Candidate(
         axis=project.axis,
         version=version,
-        text=f"{release}+{label}",
+        release=release,
         row=_row(version, rows),
         commit=commit,
         files=(file,),
@@ -162,7 +164,7 @@ def _in_archive(project: Project, file: Path) -> str | None:
                 if member.isfile() and member.name.removeprefix("./").partition("/")[2] == project.file:
                     content = archive.extractfile(member)
                     return content.read().decode(errors="replace") if content else None
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, zlib.error) as error:
         raise CandidateError(
             "the file is no source archive",
             where=str(file),
@@ -197,9 +199,10 @@ def _packages(folder: Path, rows: Sequence[Row]) -> Candidate:
     # Debian's revision is not part of what enroot calls itself.
     release = versions[0].rpartition("-")[0] or versions[0]
     sums = "".join(f"{file.name} {sha256_of(file)}\n" for file in found)
-    text = f"{release.replace('~', '').partition('+')[0]}+s{hashlib.sha256(sums.encode()).hexdigest()[:_DIGITS]}"
-    version = _version(text, str(folder))
-    return Candidate(axis="enroot", version=version, text=text, row=_row(version, rows), files=tuple(found))
+    label = f"s{hashlib.sha256(sums.encode()).hexdigest()[:_DIGITS]}"
+    # Debian writes 4.2.0~rc1, and 4.2.0+git1 for what comes after 4.2.0.
+    version = _version(release.replace("~", "").partition("+")[0], label, str(folder))
+    return Candidate(axis="enroot", version=version, release=release, row=_row(version, rows), files=tuple(found))
 
 
 def _check_architecture(candidate: Candidate, cell: Cell) -> None:
@@ -221,14 +224,14 @@ def _row(version: Version, rows: Sequence[Row]) -> Version:
     return max((it for it in known if it <= Version(version.public)), default=known[0])
 
 
-def _version(text: str, where: str) -> Version:
+def _version(release: str, label: str, where: str) -> Version:
     try:
-        return Version(text)
+        return Version(f"{release}+{label}")
     except InvalidVersion as error:
         raise CandidateError(
             "the version of a candidate is invalid",
             where=where,
-            why=f"{text.partition('+')[0]!r} is no version",
+            why=f"{release!r} is no version",
             next_step="give it one like those of releases, such as 0.25.0 or 0.25.0rc1",
         ) from error
 

@@ -75,7 +75,7 @@ def _enroot(cell: Cell) -> tuple[Artefact, ...]:
 def _pyxis(cell: Cell) -> tuple[Artefact, ...]:
     if candidate := cell.candidate("pyxis"):
         # Whatever the archive is called, the build looks for it under the name of a release's.
-        return _candidates(candidate, candidate.files, f"v{candidate.text}.tar.gz")
+        return _candidates(candidate, candidate.files, f"v{candidate.version}.tar.gz")
     return (pyxis_source(cell.pyxis),) if cell.pyxis else ()
 
 

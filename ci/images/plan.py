@@ -204,13 +204,12 @@ def runtime(cell: Cell, slurm_image: ImagePlan) -> ImagePlan:
         case Runtime.EMBEDDED:
             return ImagePlan(folder="embedded", variant=cell.id, arch=cell.arch, parents={"SLURM_IMAGE": slurm_image})
         case Runtime.NVIDIA:
-            enroot = cell.candidate("enroot")
             return ImagePlan(
                 folder="slurm-pyxis-integration",
                 variant=cell.id,
                 arch=cell.arch,
                 build_args={
-                    "ENROOT_VERSION": enroot.release if enroot else str(cell.enroot),
+                    "ENROOT_VERSION": cell.release("enroot") or "",
                     "PYXIS_VERSION": str(cell.pyxis),
                 },
                 parents={"SLURM_IMAGE": slurm_image},

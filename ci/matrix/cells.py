@@ -58,8 +58,8 @@ class Candidate:
     axis: str
     version: Version
     """Its release with a local segment that says which commit or files it is: ``0.24.0+g1a2b3c4``."""
-    text: str
-    """The version as its project writes it, with the same segment: ``24.05.8+g1a2b3c4``."""
+    release: str
+    """The version as the program itself says it: ``24.05.8``."""
     row: Version
     """The release of the matrix that it is selected with: its own, else the newest before it."""
     commit: str = ""
@@ -67,19 +67,19 @@ class Candidate:
     """What it is built from: a source archive, or packages; those of other architectures as well."""
 
     @property
-    def release(self) -> str:
-        """The version without what says which commit it is; what the program calls itself."""
-        return self.text.partition("+")[0]
+    def text(self) -> str:
+        """The version as its project writes it, with what says which commit it is: ``24.05.8+g1a2b3c4``."""
+        return f"{self.release}+{self.version.local}"
 
     def as_json(self) -> dict[str, str]:
         """Return it as JSON types, without its files: for whoever only has to know what is there."""
-        return {"version": str(self.version), "text": self.text, "row": str(self.row), "commit": self.commit}
+        return {"version": str(self.version), "release": self.release, "row": str(self.row), "commit": self.commit}
 
     @classmethod
     def of_json(cls, axis: str, data: Mapping[str, str]) -> Candidate:
         """Return what `as_json` has written."""
         version, row = Version(data["version"]), Version(data["row"])
-        return cls(axis=axis, version=version, text=data["text"], row=row, commit=data["commit"])
+        return cls(axis=axis, version=version, release=data["release"], row=row, commit=data["commit"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,12 @@ class Cell:
     def answers_of(self, axis: str) -> Version | None:
         """Return the version whose answers are the right ones on the cell: for a candidate those of its release."""
         version = dict(self.answers).get(axis) or self.version(axis)
-        return Version(version.public) if version else None
+        return Version(version.base_version) if version else None  # without rc1 as well
+
+    def release(self, axis: str) -> str | None:
+        """Return what the program on an axis calls itself: for a candidate the version without its commit."""
+        candidate = self.candidate(axis)
+        return candidate.release if candidate else self.axes[axis]
 
     def candidate(self, axis: str) -> Candidate | None:
         """Return what stands on an axis in place of a release."""

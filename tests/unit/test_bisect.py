@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+import os
 from pathlib import Path
 import re
 import sys
+from types import SimpleNamespace
 
 import msgspec
 from packaging.version import Version
 import pytest
 
+from ci import environment_file
 from ci.bisect import probing, steps
 from ci.bisect.search import Answer, Search
 from ci.bisect.steps import Span
+from ci.cli import clusters
 from ci.cli.main import main
 from ci.errors import BisectError, BisectRangeError, CandidateError, LaunchError, SelectionError
 from ci.matrix import loading
@@ -336,3 +340,40 @@ def test_commits_can_not_be_asked_of_enroot() -> None:
     wanted = span("3.4.1", "4.1.2", "enroot")
     with pytest.raises(SelectionError, match="--checkout does not go with --axis enroot"):
         steps.commits(wanted, None, replace(REAL), Options())  # type: ignore[arg-type] # it is not looked at
+
+
+def test_a_command_is_run_on_the_login_node_of_the_environment_that_its_step_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = environment_file.EnvironmentFile(
+        run="r",
+        cell=NAME,
+        suite="command",
+        runtime="nvidia",
+        arch="amd64",
+        slurm="22.05",
+        nodes=("n1",),
+        containers=("the-node",),
+        login=environment_file.Login(
+            host="h", port=1, user="alice", password="", private_key="/k", known_hosts="/h", home="/home"
+        ),
+        second_user="tester2",
+        registry="localhost:5000",
+        job_reference="localhost:5000/pyxis-matrix/job:1",
+        engine_client="/usr/bin/docker",
+        results="/r",
+    )
+    environment_file.save(tmp_path / "environment.json", file)
+    monkeypatch.setenv(environment_file.VARIABLE, str(tmp_path / "environment.json"))
+    client = SimpleNamespace(path=Path("/usr/bin/docker"))
+    engine = SimpleNamespace(build_client=client, found=SimpleNamespace(environment={"DOCKER_HOST": "unix:///d"}))
+    monkeypatch.setattr(clusters, "connect", lambda: engine)
+    became: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execvpe", lambda _file, words, environ: became.append((words, environ)))
+    main(["shell", "--", "srun hostname && echo $HOME"])
+    ((words, environ),) = became
+    assert words[:2] == ["/usr/bin/docker", "exec"]
+    assert words[-5:] == ["the-node", "bash", "--login", "-c", "srun hostname && echo $HOME"]
+    assert "JOB_IMAGE=localhost:5000/pyxis-matrix/job:1" in words
+    assert words[words.index("--user") + 1] == "alice"
+    assert environ["DOCKER_HOST"] == "unix:///d"

@@ -39,7 +39,8 @@ CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 def candidate(
     axis: str = "pyxis", text: str = "0.24.0+g1a2b3c4", row: str = "0.24.0", *, files: tuple[Path, ...] = ()
 ) -> Candidate:
-    return Candidate(axis=axis, version=Version(text), text=text, row=Version(row), commit=COMMIT, files=files)
+    release = text.partition("+")[0]
+    return Candidate(axis=axis, version=Version(text), release=release, row=Version(row), commit=COMMIT, files=files)
 
 
 SLURM_CANDIDATE = candidate("slurm", "24.05.8+g1a2b3c4.dirty5f6e7d8", "24.05.8", files=(Path("/c/slurm.tar.gz"),))
@@ -51,6 +52,15 @@ def test_the_id_says_what_is_in_the_cell() -> None:
     assert (cell.axes["pyxis"], cell.matrix_id) == ("0.24.0+g1a2b3c4", NAME)
     assert "pyxis0.24.0+g1a2b3c4" in cell.tags
     assert cell != REAL.with_candidate(candidate(text="0.24.0+g1a2b3c5"))
+
+
+def test_a_release_candidate_is_called_as_its_project_calls_it(tmp_path: Path) -> None:
+    folder = debs(tmp_path / "debs", "enroot_4.2.0~rc1-1_amd64", "enroot+caps_4.2.0~rc1-1_amd64")
+    cell = candidates.read(Options(enroot=folder), ROWS).into(REAL)
+    assert re.fullmatch(r"slurm22\.05-enroot4\.2\.0rc1\+s[0-9a-f]{7}-pyxis0\.19\.0-debian12-amd64", cell.id)
+    assert (cell.release("enroot"), cell.release("pyxis"), cell.release("slurm")) == ("4.2.0~rc1", "0.19.0", "22.05")
+    images = plan_environment(cell, ROWS, Options()).images
+    assert "4.2.0~rc1" in {it.build_args.get("ENROOT_VERSION") for it in images.node.family()}
 
 
 def test_a_slurm_keeps_its_zeros_and_is_compiled() -> None:
@@ -118,6 +128,7 @@ def test_the_file_is_taken_as_it_is_even_strictly(tmp_path: Path) -> None:
     [
         ("0.24.0+g1a2b3c4", "0.24.0", True, True),
         ("0.25.0+g1a2b3c4", "0.24.0", True, True),
+        ("0.24.0rc1+g1a2b3c4", "0.23.0", False, True),
         ("0.20.0+g1a2b3c4", "0.20.0", False, False),
     ],
 )
@@ -127,7 +138,7 @@ def test_selections_and_answers_are_those_of_its_release(
     cell = REAL.with_candidate(candidate("pyxis", text, row))
     assert Selector(pyxis=frozenset({Version("0.24.0")})).matches(cell) is selected
     assert since(cell, pyxis="0.24") is expected
-    assert holds(cell, pyxis=f"=={text.partition('+')[0]}", slurm="==22.05")
+    assert holds(cell, pyxis=f"=={Version(text).base_version}", slurm="==22.05")
 
 
 def test_answers_of_another_version_are_expected_only_when_asked_for() -> None:
@@ -264,7 +275,7 @@ def test_an_id_with_a_candidate_in_it_is_no_cell_of_the_matrix() -> None:
 
 def test_tests_meet_the_cell_with_its_candidates() -> None:
     cell = replace(REAL.with_candidate(candidate()), answers=(("pyxis", Version("0.21.0")),))
-    data = {"version": "0.24.0+g1a2b3c4", "text": "0.24.0+g1a2b3c4", "row": "0.24.0", "commit": COMMIT}
+    data = {"version": "0.24.0+g1a2b3c4", "release": "0.24.0", "row": "0.24.0", "commit": COMMIT}
     assert cell.candidates[0].as_json() == data
     file = EnvironmentFile(
         run="r",

@@ -31,7 +31,7 @@ def test_slurm_is_of_the_cells_series(cluster_shell: Shell, every_node: list[Nod
 
 
 def test_enroot_and_pyxis_are_the_cells(every_node: list[Node], cell: Cell) -> None:
-    if cell.enroot is None or cell.pyxis is None:
+    if cell.enroot is None:
         pytest.skip("the embedded runtime has no version of enroot or Pyxis: run it on a real cell")
-    assert _of_each(every_node, "enroot version") == {cell.enroot.public}, "another enroot than the cell's id says"
-    assert _of_each(every_node, _PYXIS) == {cell.pyxis.public}, "another Pyxis than the cell's id says"
+    assert _of_each(every_node, "enroot version") == {cell.release("enroot")}, "another enroot than the cell's id says"
+    assert _of_each(every_node, _PYXIS) == {cell.release("pyxis")}, "another Pyxis than the cell's id says"
