@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ci import behind_nox, inputs, options, paths
 from ci.artefacts import candidates, sources
+from ci.engine import emulation
 from ci.errors import PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -275,14 +276,24 @@ def possible(session: nox.Session, cell: str, asked: options.Options) -> None:
     """Skip a cell whose files or hardware are missing; it is an error if somebody asked for this very cell."""
     with one_message(session):
         chosen = candidates.read(asked, MATRIX).into(MATRIX.cell(cell))
-        if chosen.arch is Arch.host():
-            reason = sources.missing(chosen, sources.Sources.from_environment(asked.mirror, strict=asked.strict))
-        else:
-            reason = f"{cell} needs {chosen.arch} hardware, and this is {Arch.host()}; run it on such a machine"
-    if reason and (asked.strict or (os.environ.get("CI") == "true" and selected(chosen, ARGV, os.environ))):
+        needed = asked.strict or (os.environ.get("CI") == "true" and selected(chosen, ARGV, os.environ))
+        reason = foreign(chosen, everything=needed or asked.plain) or sources.missing(
+            chosen, sources.Sources.from_environment(asked.mirror, strict=asked.strict)
+        )
+    if reason and needed:
         session.error(reason)
     if reason:
         session.skip(reason)
+
+
+def foreign(cell: Cell, *, everything: bool) -> str:
+    """Return why a cell of another architecture is not run here; empty if it is, be it without starting containers."""
+    if cell.arch is Arch.host():
+        return ""
+    if everything:
+        return f"{cell.id} needs {cell.arch} hardware, and this is {Arch.host()}; run it on such a machine"
+    found = emulation.obstacle(cell.arch)
+    return f"{cell.id} is not run: {emulation.needed(cell.arch, found)}" if found else ""
 
 
 def run_suite(session: nox.Session, cell: str, asked: options.Options, *program: str) -> None:

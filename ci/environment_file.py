@@ -51,6 +51,8 @@ class EnvironmentFile:
     """``localhost:PORT``: the same address on the host and on every node. None for the legacy cluster."""
     registry_name: str | None = None
     """``NAME:PORT``: its second name, where one was asked for."""
+    emulated: bool = False
+    """Whether the nodes' code runs through an emulator; then no container starts."""
     accounting: bool = False
     """Whether sacct works: slurmdbd records jobs."""
     gpus: int = 0

@@ -6,13 +6,23 @@ import os
 
 from ci.artefacts import sources
 from ci.artefacts.sources import Sources
-from ci.engine import host
+from ci.engine import emulation, host
 from ci.engine.connection import connect
 from ci.errors import LaunchError, PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
 from ci.terminal import console
+
+
+def check_emulators() -> None:
+    """Say whether images of other architectures can be built; it is no fault where they can't."""
+    for arch in (it for it in Arch if it is not Arch.host()):
+        found = emulation.obstacle(arch)
+        if found:
+            console.say(f"none    emulator for {arch} ({found.why}); only for images of {arch}: {found.fix}")
+        else:
+            console.say(f"ok      emulator for {arch}: images build here, containers do not start")
 
 
 def examine(_: argparse.Namespace) -> int:
@@ -40,6 +50,7 @@ def examine(_: argparse.Namespace) -> int:
     check("engine", engine)
     check("user namespaces", lambda: obstacle(host.user_namespaces()))
     check("FUSE device", lambda: obstacle(host.fuse()))
+    check_emulators()
     check("matrix", lambda: f"{len(loading.load().cells('full', Arch.host()))} cells")
     rows = loading.load()
     for cell in rows.cells(default_group(rows, os.environ), Arch.host()):

@@ -79,6 +79,10 @@ class Engine:
         """The architecture whose code this engine runs natively."""
         return Arch.parse(str(self.api.version()["Arch"]))
 
+    def emulates(self, arch: Arch) -> bool:
+        """Tell whether this engine runs code of an architecture by an emulator only (see `ci.engine.emulation`)."""
+        return self.arch is not arch
+
     def local_name(self, name: str) -> str:
         """Return the name under which the engine's API knows an image; those that this project makes have two.
 

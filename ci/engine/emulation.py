@@ -1,13 +1,12 @@
-"""Whether the kernel runs code of another architecture through an emulator (qemu-user, binfmt_misc).
+"""Code of another architecture: whether this machine's kernel runs it through an emulator (qemu-user, binfmt_misc).
 
 With an emulator images are built, clusters start, plugins load and imports work. A container does not start: that takes
 a user namespace, which only a process with one thread can make, and an emulated one has always more.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
-from ci.engine.finding import ReadText, read_text
+from ci.engine.finding import read_text
 from ci.engine.host import Obstacle
 from ci.errors import EngineError
 from ci.matrix.arch import Arch
@@ -26,11 +25,10 @@ _FLAGS = {
 _FIX = "ci/bootstrap --emulate (as root), or docker run --privileged --rm tonistiigi/binfmt --install {}"
 
 
-def obstacle(
-    arch: Arch, *, folder: Path = BINFMT, read: ReadText = read_text, names: Callable[[Path], list[str]] | None = None
-) -> Obstacle | None:
+def obstacle(arch: Arch) -> Obstacle | None:
     """Return what keeps this machine from running code of another architecture in containers; None if it does."""
-    there = (names or _names)(folder)
+    folder = BINFMT
+    there = _names(folder)
     if "register" not in there:
         return Obstacle(
             what=f"this kernel runs no code of {arch}",
@@ -39,7 +37,7 @@ def obstacle(
             fix=f"mount -t binfmt_misc binfmt_misc {folder}, then {_FIX.format(arch)}",
         )
     for name in there:
-        said = dict(line.partition(" ")[::2] for line in (read(folder / name) or "").splitlines())
+        said = dict(line.partition(" ")[::2] for line in (read_text(folder / name) or "").splitlines())
         magic = said.get("magic", "")
         if not magic.startswith(_ELF) or magic[_MACHINE_AT : _MACHINE_AT + 4] != _MACHINES[arch]:
             continue
@@ -62,7 +60,7 @@ def obstacle(
 
 def needed(arch: Arch, found: Obstacle) -> str:
     """Return the reason why a cell of another architecture is not run, as one line."""
-    return f"it needs {arch} hardware, and there is no emulator either ({found.what}: {found.why}): {found.fix}"
+    return f"it needs {arch} hardware, or an emulator for a part of it ({found.what}: {found.why}): {found.fix}"
 
 
 def check(arch: Arch) -> None:

@@ -278,6 +278,7 @@ def _describe(
         registry_name=f"{options.registry_name}:{started.registry.port}"
         if options.registry_name and started.registry
         else None,
+        emulated=engine.emulates(cell.arch),
         accounting=images.accounting is not None,
         gpus=options.gpus,
         job_image=images.job.tag if images.job else None,

@@ -8,6 +8,7 @@ from pathlib import Path
 import shlex
 
 from ci.artefacts.candidates import Candidates, for_cells
+from ci.engine import emulation
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.errors import SelectionError
 from ci.matrix.arch import Arch
@@ -113,8 +114,8 @@ def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable
         considered = wanted or [it for it in SUITES.values() if it.default]
         unfit = {it.name: it.unfit(cell, matrix.subject) for it in considered}
         applying = tuple(SUITES[name] for name, why in unfit.items() if not why)
-        foreign = cell.arch is not host
-        not_run = f"it needs {cell.arch} hardware, and this is {host}" if foreign else missing(cell) or ""
+        obstacle = emulation.obstacle(cell.arch) if cell.arch is not host else None
+        not_run = emulation.needed(cell.arch, obstacle) if obstacle else missing(cell) or ""
         plans.append(
             CellPlan(
                 environment=plan_environment(cell, matrix, options),

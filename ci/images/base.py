@@ -4,6 +4,8 @@ Tags such as ``debian:bookworm-slim`` and Debian's archive change over time. So 
 what it was: the digest of a pulled image, or the date and the hash of the packages of one that was made.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email import message_from_string
 import hashlib
@@ -21,6 +23,8 @@ from ci.engine.connection import LABEL, LABEL_CONTENT, LABEL_ORIGIN, Engine, exp
 from ci.errors import ArtefactError, BuildError
 from ci.images.content import Content
 from ci.terminal import console
+
+_COMMAND = 'CMD ["/bin/bash"]'
 
 
 def pull(engine: Engine, content: Content) -> bool:
@@ -40,8 +44,12 @@ def origin(attributes: dict[str, Any]) -> str:
     return labelled.get(LABEL_ORIGIN) or (f"pulled {foreign}" if foreign else "")
 
 
-def make(engine: Engine, content: Content, *, log: Path) -> None:
-    """Make Debian from its packages (mmdebstrap). The origin is a label; a list of the packages is beside the log."""
+@contextmanager
+def made(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Make Debian from its packages (mmdebstrap), for the block: a tar archive of its root, and the image's labels.
+
+    One of them is the origin; a list of the packages is beside the log.
+    """
     suite, mirror = content.plan.build_args["SUITE"], content.plan.build_args["DEBIAN_MIRROR"]
     program = shutil.which("mmdebstrap")
     if program is None:
@@ -62,8 +70,16 @@ def make(engine: Engine, content: Content, *, log: Path) -> None:
         console.call(command, log=log).check(BuildError, f"mmdebstrap failed to make {suite}", where=str(log))
         found = packages(archive)
         log.with_suffix(".packages").write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
-        made = f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {suite}, {len(found)} packages, sha256 {_sum(found)}"
-        _import(engine, archive, content, made)
+        origin = f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {suite}, {len(found)} packages, sha256 {_sum(found)}"
+        yield archive, {LABEL: "1", LABEL_ORIGIN: origin, LABEL_CONTENT: content.digest}
+
+
+def as_context(root: Path, context: Path) -> None:
+    """Write a build context that makes an image of a root."""
+    context.mkdir()
+    root.rename(context / root.name)
+    lines = ("FROM scratch", f"ADD {root.name} /", _COMMAND)
+    (context / "Containerfile").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def packages(archive: Path) -> list[str]:
@@ -80,12 +96,11 @@ def _sum(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _import(engine: Engine, archive: Path, content: Content, made: str) -> None:
-    name = content.tag
-    labels = {LABEL: "1", LABEL_ORIGIN: made, LABEL_CONTENT: content.digest}
-    changes = [*(f'LABEL {label}="{value}"' for label, value in labels.items()), 'CMD ["/bin/bash"]']
+def add(engine: Engine, root: Path, name: str, labels: Mapping[str, str]) -> None:
+    """Import a root into the engine, as an image of its own architecture."""
+    changes = [*(f'LABEL {label}="{value}"' for label, value in labels.items()), _COMMAND]
     try:
-        answer = engine.import_root(archive, name, changes)
+        answer = engine.import_root(root, name, changes)
     except (APIError, RequestException) as error:
         raise explain(error, f"importing {name}") from error
     if not engine.image_exists(name):

@@ -1,6 +1,6 @@
 """Builds the images of a plan that the engine does not have yet."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 import hashlib
@@ -16,8 +16,9 @@ from ci import paths
 from ci.artefacts import sources
 from ci.artefacts.releases import Artefact
 from ci.artefacts.sources import Fetched, Sources
+from ci.engine import emulation
 from ci.engine.connection import LABEL, LABEL_CONTENT, Engine
-from ci.errors import BuildError, EngineError
+from ci.errors import BuildError, NotRunError
 from ci.images import base, cache, subject
 from ci.images.cache import ImageCache
 from ci.images.content import Content, ContextFile
@@ -31,6 +32,7 @@ from ci.terminal import console
 
 _CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+COMPILE_EMULATED_VARIABLE = "PYXIS_MATRIX_COMPILE_EMULATED"
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
@@ -121,17 +123,13 @@ class Builder:
     def build(self, planned: CellImages) -> BuiltCell:
         """Build all images of a cell. Missing or wrong files are found before the long builds.
 
-        :raises EngineError: if the engine's architecture is not the cell's.
+        :raises EngineError: if the engine's architecture is not the cell's, and there is no emulator for that.
+        :raises NotRunError: if a Slurm would have to be compiled under emulation.
         :raises ArtefactError, ChecksumError, SubjectError, BuildError: if making an image fails.
         """
         cell = planned.cell
-        if self._engine.arch is not cell.arch:
-            raise EngineError(
-                f"{cell.id} needs an engine of its own architecture",
-                where=f"{self._engine.found.url} runs {self._engine.arch} code",
-                why="starting a container needs a single-threaded process, and an emulated one never is",
-                next_step=f"run it on a machine with {cell.arch} hardware; a remote engine's ports are not reachable",
-            )
+        if self._engine.emulates(cell.arch):
+            emulation.check(cell.arch)
         artefacts = tuple(self._fetch(artefact) for artefact in planned.artefacts)
         observed = observe(self._engine, self.ensure(planned.slurm).identity)
         check_slurm(observed, planned.slurm.name, cell.slurm)
@@ -245,10 +243,27 @@ class Builder:
         return [Content(plan=plan, parents={}, pulled=pin.pinned if pin else plan.pulled_as)]
 
     def _make(self, content: Content) -> None:
-        if content.plan.folder == "base":
-            base.make(self._engine, content, log=self._log(content))
+        plan, emulated = content.plan, self._engine.emulates(content.plan.arch)
+        if plan.folder == "base" and emulated:
+            # Docker 20.10 notes the engine's own architecture for what it imports, whatever it is told.
+            with base.made(content, log=self._log(content)) as (root, labels):
+                self._build(content, lambda context: base.as_context(root, context), labels)
+        elif plan.folder == "base":
+            with base.made(content, log=self._log(content)) as (root, labels):
+                base.add(self._engine, root, content.tag, labels)
         else:
-            self._build(content)
+            if plan.folder == "slurm-build" and emulated:
+                self._check_patience(plan)
+            self._build(content, content.write)
+
+    def _check_patience(self, plan: ImagePlan) -> None:
+        if not self._environ.get(COMPILE_EMULATED_VARIABLE):
+            raise NotRunError(
+                f"{plan.name} is not compiled under emulation",
+                why="it takes an hour and more, where a machine of that architecture takes minutes",
+                next_step=f"build it on {plan.arch} hardware and share it with an image cache ({cache.VARIABLE}), "
+                f"or set {COMPILE_EMULATED_VARIABLE}=1 to compile it here",
+            )
 
     def _check_architecture(self, content: Content, found: str) -> None:
         if found != content.plan.arch.value:
@@ -258,12 +273,17 @@ class Builder:
                 next_step=f"docker image rm {content.tag}, then try again",
             )
 
-    def _build(self, content: Content) -> None:
+    def _build(self, content: Content, write: Callable[[Path], None], labels: Mapping[str, str] | None = None) -> None:
+        """Build an image.
+
+        :param write: writes the context into a folder, which does not exist yet.
+        """
         wanted, log = content.plan, self._log(content)
         with tempfile.TemporaryDirectory(prefix="pyxis-matrix-build-") as folder:
             context = Path(folder) / "context"
-            content.write(context)
-            console.call(self._build_command(content, context), env=self._build_environment(), log=log).check(
+            write(context)
+            more = [word for name, value in (labels or {}).items() for word in ("--label", f"{name}={value}")]
+            console.call([*self._build_command(content, context), *more], env=self._build_environment(), log=log).check(
                 BuildError,
                 f"building the image {wanted.name} failed",
                 where=str(log),

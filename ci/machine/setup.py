@@ -16,11 +16,13 @@ import time
 
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.distribution import Distro
+from ci.engine.emulation import check
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine, find_engine, read_text
 from ci.errors import EngineError
-from ci.machine import taking, venv
+from ci.machine import emulation, taking, venv
 from ci.machine.steps import Facts, SetupStep, StepKind, needs_browser, needs_engine, plan, plan_browser
 from ci.machine.taking import one_at_a_time, reported, say
+from ci.matrix.arch import Arch
 
 _DAEMON_LOG = Path("/var/log/pyxis-matrix-dockerd.log")
 _DAEMON_PID = Path("/var/run/docker.pid")
@@ -55,6 +57,9 @@ def run(arguments: list[str]) -> int:
                 say(f"{'would ' if options.dry_run else ''}{step}")
                 if not options.dry_run:
                     _take(step, env)
+    if options.emulate:
+        with reported(), one_at_a_time(waiting=not options.dry_run):
+            _emulate(env, dry_run=options.dry_run)
     if options.dry_run:
         if command:
             say(f"would run: {shlex.join(command)}")
@@ -84,6 +89,18 @@ def prepare(env: Mapping[str, str], *, dry_run: bool) -> Machine:
         say(f"engine: {machine.engine.kind} {machine.engine.version} at {machine.engine.url}")
         say(f"client that builds: {machine.client.path} ({machine.client.kind} {machine.client.version})")
     return machine
+
+
+def _emulate(env: Mapping[str, str], *, dry_run: bool) -> None:
+    """Let this machine run code of the other architecture."""
+    arch = emulation.other(Arch.host())
+    for step in emulation.plan(look(env).facts, arch) if emulation.needed(arch) else ():
+        say(f"{'would ' if dry_run else ''}{step}")
+        if not dry_run:
+            _take(step, env)
+    if not dry_run:
+        check(arch)
+        say(f"code of {arch}: emulated")
 
 
 def look(env: Mapping[str, str]) -> Machine:

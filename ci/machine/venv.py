@@ -80,12 +80,15 @@ def run(arguments: list[str]) -> NoReturn:
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Return the options of ``ci/bootstrap``: ``dry_run``, and ``command`` as a list."""
+    """Return the options of ``ci/bootstrap``: ``dry_run``, ``emulate``, and ``command`` as a list."""
     parser = ArgumentParser(
         prog="ci/bootstrap",
         description="Set this machine up (virtual environment with nox, container engine), then run COMMAND in it.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--emulate", action="store_true", help="also set up an emulator (qemu) for images of the other architecture"
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("command", nargs=REMAINDER, metavar="COMMAND ...", help="for example: nox -s pyxis_basic")

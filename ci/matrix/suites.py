@@ -67,7 +67,7 @@ SUITES: Mapping[str, Suite] = {
     for it in (
         Suite(
             name="pyxis_basic",
-            tests=("test_container_packaging_basic.py", "conftest_container_packaging.py"),
+            tests=("test_variant.py", "test_container_packaging_basic.py", "conftest_container_packaging.py"),
             subject=_SDK,
             workers=2,  # three of its tests build images, and there is one engine
         ),

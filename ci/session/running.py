@@ -9,6 +9,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from ci import paths
+from ci.engine import emulation
 from ci.engine.connection import connect, explain
 from ci.environment import launching
 from ci.environment.launching import Environment
@@ -16,6 +17,7 @@ from ci.environment.plan import EnvironmentPlan
 from ci.errors import PyxisMatrixError
 from ci.images.building import Builder, sources_of
 from ci.inputs import own_suite
+from ci.matrix.cells import Runtime
 from ci.option_values import RunsOn
 from ci.results import reportlog, store
 from ci.results.outcomes import Outcome
@@ -79,13 +81,26 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
         raise
     if not plan.options.pytest:
-        return exit_code, keep(Outcome.PASSED if exit_code == 0 else Outcome.FAILED, exit_code)
+        outcome, reason = _proved(record, Outcome.PASSED if exit_code == 0 else Outcome.FAILED, "")
+        return exit_code, keep(outcome, exit_code, reason)
     log = reportlog.read(folder / store.REPORT_LOG_FILE)
     outcome, reason = log.outcome(exit_code), log.reason(exit_code)
     # pytest ends with 0 if all tests were skipped. That proves nothing, so the exit code must not be 0.
     if exit_code == 0 and outcome is not Outcome.PASSED:
         exit_code = 1
+    outcome, reason = _proved(record, outcome, reason)
     return exit_code, keep(outcome, exit_code, reason)
+
+
+def _proved(record: Record, outcome: Outcome, reason: str) -> tuple[Outcome, str]:
+    """Return what a result says: where no container can start, what passed is no answer for a container cell."""
+    cell, launched = record.plan.cell, record.environment
+    emulated = launched is not None and launched.file.emulated and cell.runtime is not Runtime.LEGACY
+    if not (record.command and emulated and outcome is Outcome.PASSED):
+        return outcome, reason
+    console.warn(f"{cell.id} is emulated: no container was started, so this is no answer for {cell.arch}")
+    why = f"{cell.arch} was emulated, so that no container was started: {emulation.NO_CONTAINERS}"
+    return Outcome.SKIPPED, f"{why}; run it on {cell.arch} hardware"
 
 
 @contextmanager

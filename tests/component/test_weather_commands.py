@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from ci.cli.main import main
+from ci.engine import emulation
+from ci.errors import EngineError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from tests.component.weather import LEGACY, Process
@@ -42,10 +45,15 @@ def test_no_engine_is_one_message(command: list[str], tmp_path: Path) -> None:
     assert "next: " in output
 
 
-def test_a_cell_of_another_architecture_is_refused_before_anything_is_built(run: str, tmp_path: Path) -> None:
+def test_a_cell_of_another_architecture_is_refused_without_an_emulator_before_anything_is_built(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(emulation, "BINFMT", tmp_path / "nothing")
     foreign = f"slurm22.05-embedded-debian12-{FOREIGN}"
-    output = failed(Process.ci("run", foreign, "--run", run, "--results", str(tmp_path), "--", "true"), 20)
-    assert f"run it on a machine with {FOREIGN} hardware" in output
+    assert main(["run", foreign, "--run", run, "--results", str(tmp_path), "--", "true"]) == EngineError.exit_code
+    output = capsys.readouterr().err
+    assert f"this kernel runs no code of {FOREIGN}" in output
+    assert "ci/bootstrap --emulate" in output
     assert "docker build" not in output
 
 

@@ -42,7 +42,7 @@ from tests.support.sdk_project import Project
 if TYPE_CHECKING:
     from slurm import Cluster
 
-pytest_plugins = ["tests.support.known_failures", "tests.integration.advanced.fixtures"]
+pytest_plugins = ["tests.support.known_failures", "tests.support.emulation", "tests.integration.advanced.fixtures"]
 
 _STARTED = pytest.StashKey[ExitStack]()
 
@@ -259,6 +259,7 @@ def tiny_image(registry_client: RegistryClient, login_node: Node, environment: E
 # -- whether the design's fixtures are what it says: `pytest tests/integration/conftest_container_packaging.py` -------
 
 
+@pytest.mark.starts_no_container
 @pytest.mark.container_packaging
 @pytest.mark.integration_test
 def test_local_registry(local_registry: str, registry_client: RegistryClient, every_node: list[Node]) -> None:
@@ -268,6 +269,7 @@ def test_local_registry(local_registry: str, registry_client: RegistryClient, ev
         node.run(f"curl --silent --show-error --fail --noproxy '*' http://{local_registry}/v2/")
 
 
+@pytest.mark.starts_no_container
 @pytest.mark.container_packaging
 @pytest.mark.integration_test
 def test_pyxis_container(pyxis_container: dict[str, Any], login_node: Node, cluster_shell: Shell) -> None:
@@ -281,6 +283,7 @@ def test_pyxis_container(pyxis_container: dict[str, Any], login_node: Node, clus
     assert cluster_shell.run(mine).stdout.strip() == pyxis_container["username"]
 
 
+@pytest.mark.starts_no_container
 @pytest.mark.container_packaging
 @pytest.mark.integration_test
 def test_sdk_on_pyxis_cluster(

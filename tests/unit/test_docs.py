@@ -29,7 +29,13 @@ OF_OTHERS = {
     *("--dist", "--run-integration"),  # pytest-xdist's, and of the suite of slurm-sdk
     *("--headless", "--hide-scrollbars", "--no-sandbox", "--screenshot", "--window-size"),  # chromium's
     *("--format", "--prefix"),  # those of git archive
-    *("--dry-run", "--help", "--update", "--write"),  # of ci/bootstrap, all, test_legacy_untouched.py, sysctl
+    *(
+        "--dry-run",
+        "--emulate",
+        "--help",
+        "--update",
+        "--write",
+    ),  # of ci/bootstrap, all, test_legacy_untouched.py, sysctl
     *(
         "--add-subgids",
         "--add-subuids",

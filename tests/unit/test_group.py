@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from ci.engine import emulation
+from ci.engine.host import Obstacle
 from ci.environment.plan import plan_environment
 from ci.errors import BuildError, NotRunError, ResultsError, SelectionError
 from ci.group import ending, images, planning
@@ -89,10 +91,15 @@ def test_a_group_leaves_cells_of_another_architecture_to_another_machine(rows: M
     assert all("hardware" in why for why in found.left_out.values())
 
 
-def test_a_cell_of_another_architecture_that_is_named_is_not_run(rows: Matrix) -> None:
+def test_a_cell_of_another_architecture_that_is_named_takes_an_emulator(
+    rows: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = next(cell for cell in rows.all_cells(Arch.host()) if cell.arch is not Arch.host())
-    (found,) = plan(rows, cells=[other.id]).cells
-    assert found.not_run == f"it needs {other.arch} hardware, and this is {Arch.host()}"
+    for found, reason in ((Obstacle(what="no", where="/proc", why="none", fix="get one"), "hardware"), (None, "")):
+        monkeypatch.setattr(emulation, "obstacle", lambda _arch, found=found: found)
+        (planned,) = plan(rows, cells=[other.id]).cells
+        assert reason in planned.not_run
+        assert bool(planned.not_run) is (found is not None)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def store() -> Store:
 def engine_with(store: Store, kind: EngineKind = "docker") -> Engine:
     client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1", buildx=True, environment={"X": "1"})
     found = SimpleNamespace(environment={"DOCKER_HOST": "unix:///e.sock"}, kind=kind)
-    return Engine(api=cast("Any", SimpleNamespace(images=store)), found=cast("Any", found), build_client=client)
+    api = SimpleNamespace(images=store, version=lambda: {"Arch": "amd64"})
+    return Engine(api=cast("Any", api), found=cast("Any", found), build_client=client)
 
 
 def command(environ: Mapping[str, str], kind: EngineKind = "docker") -> list[str]:

@@ -41,6 +41,7 @@ def test_a_second_container_of_the_same_name_is_refused(cluster_shell: Shell, pl
     assert "File already exists" in done.stderr
 
 
+@pytest.mark.starts_no_container
 def test_import_does_not_overwrite(cluster_shell: Shell, tiny_image: TinyImage, folder: str) -> None:
     cluster_shell.run(f"touch {folder}/there.sqsh")
     done = cluster_shell.run_unchecked(f"enroot import --output {folder}/there.sqsh 'docker://{tiny_image.reference}'")
@@ -48,6 +49,7 @@ def test_import_does_not_overwrite(cluster_shell: Shell, tiny_image: TinyImage, 
     assert "File already exists" in done.stderr
 
 
+@pytest.mark.starts_no_container
 def test_info(cluster_shell: Shell, cell: Cell) -> None:
     done = cluster_shell.run_unchecked("enroot info")
     if since(cell, enroot="4.0.0"):
@@ -56,6 +58,7 @@ def test_info(cluster_shell: Shell, cell: Cell) -> None:
         assert (done.status, "Usage: enroot" in done.stdout + done.stderr) == (1, True), str(done)
 
 
+@pytest.mark.starts_no_container
 def test_digest(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell) -> None:
     done = cluster_shell.run_unchecked(f"enroot digest 'docker://{tiny_image.reference}'")
     if since(cell, enroot="4.0.0"):

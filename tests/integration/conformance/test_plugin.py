@@ -7,7 +7,7 @@ from tests.integration.conformance.plugins import ClientSide, changed, slurm_ver
 from tests.integration.conformance.support import Steps
 from tests.support.expectations import not_promised, since
 
-pytestmark = pytest.mark.container_packaging
+pytestmark = [pytest.mark.container_packaging, pytest.mark.starts_no_container]
 
 # An option of plugstack.conf, the first release that knows it, and what older ones say.
 _UNKNOWN = "unknown configuration option"

@@ -11,7 +11,7 @@ from tests.integration.conformance.support import PATIENCE
 from tests.support.cluster import Node, Shell
 from tests.support.expectations import since
 
-pytestmark = pytest.mark.container_packaging
+pytestmark = [pytest.mark.container_packaging, pytest.mark.starts_no_container]
 
 _AS_MUNGE = "setpriv --reuid=munge --regid=munge --clear-groups"
 

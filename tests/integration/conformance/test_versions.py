@@ -7,7 +7,7 @@ import pytest
 from ci.matrix.cells import Cell
 from tests.support.cluster import Node, Shell
 
-pytestmark = pytest.mark.container_packaging
+pytestmark = [pytest.mark.container_packaging, pytest.mark.starts_no_container]
 
 # slurmd loads the plugin as it starts, and Pyxis says so there: the last line is of the one that is loaded.
 _PYXIS = r"sed -n 's/.*pyxis: version v//p' /var/log/slurm/slurmd.log | tail -n 1"

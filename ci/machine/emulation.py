@@ -1,0 +1,52 @@
+"""The steps behind ``ci/bootstrap --emulate``: let this machine run code of the other architecture.
+
+Debian's packages register the emulator without the flag C, so that file capabilities do not count, and enroot's helpers
+have some. So it is registered once more, with that flag; a file below /etc has systemd do the same at the next boot.
+"""
+
+from ci.engine.emulation import BINFMT, obstacle
+from ci.errors import BootstrapError
+from ci.machine.steps import Facts, SetupStep, StepKind, install
+from ci.matrix.arch import Arch
+
+_PACKAGES = ("qemu-user-static", "arch-test")  # mmdebstrap asks the second one whether the first one works
+
+
+def other(host: Arch) -> Arch:
+    """Return the architecture that is to be emulated."""
+    return next(arch for arch in Arch if arch is not host)
+
+
+def plan(facts: Facts, arch: Arch) -> list[SetupStep]:
+    """Return what has to be done, in order.
+
+    :raises BootstrapError: where it can't be done, with what to do instead.
+    """
+    if not (facts.root and facts.distro.installable and facts.platform == "linux"):
+        raise BootstrapError(
+            f"an emulator for {arch} is not set up here",
+            why="that takes root, on Debian or Ubuntu",
+            next_step=f"docker run --privileged --rm tonistiigi/binfmt --install {arch}, or ci/bootstrap as root",
+        )
+    name = f"qemu-{arch.uname}"
+    known, kept, entry = f"/usr/lib/binfmt.d/{name}.conf", f"/etc/binfmt.d/{name}.conf", BINFMT / name
+    register = (
+        f"mkdir -p /etc/binfmt.d && sed 's/:\\([A-Z]*\\)$/:\\1CF/' {known} > {kept}",
+        f"if [ -e {entry} ]; then echo -1 > {entry}; fi",
+        f"cat {kept} > {BINFMT / 'register'}",
+    )
+    mount = f"[ -e {BINFMT / 'register'} ] || mount -t binfmt_misc binfmt_misc {BINFMT}"
+    return [
+        *install(_PACKAGES, facts.distro),
+        _shell(f"have {BINFMT}, by which the kernel knows emulators", mount),
+        _shell(f"register the emulator for {arch}", " && ".join(register)),
+    ]
+
+
+def needed(arch: Arch) -> bool:
+    """Tell whether there is something to do."""
+    return obstacle(arch) is not None
+
+
+def _shell(title: str, script: str) -> SetupStep:
+    return SetupStep(kind=StepKind.RUN, title=title, command=("/bin/sh", "-ec", script))

@@ -1,0 +1,31 @@
+"""What a cell's images do before any container starts. It also runs where the cell's architecture is emulated."""
+
+import pytest
+
+from ci.matrix.cells import Cell
+from tests.support.cluster import Shell
+from tests.support.markers import IMAGE_MARKER
+from tests.support.oci.tiny import TinyImage
+
+pytestmark = [pytest.mark.container_packaging, pytest.mark.integration_test, pytest.mark.starts_no_container]
+
+
+def test_slurm_runs_steps_of_the_cells_architecture(cluster_shell: Shell, cell: Cell) -> None:
+    assert cluster_shell.srun("uname", "-m", image="").stdout.strip() == cell.arch.uname
+    assert cluster_shell.sbatch("uname -m").strip() == cell.arch.uname
+
+
+@pytest.mark.parametrize("command", ["srun", "sbatch"])
+def test_the_plugin_adds_its_options(cluster_shell: Shell, command: str) -> None:
+    said = cluster_shell.run(f"{command} --help").stdout
+    assert "--container-image" in said
+    assert "--container-mounts" in said
+
+
+def test_an_import_from_the_registry(cluster_shell: Shell, tiny_image: TinyImage) -> None:
+    done = cluster_shell.run(
+        "cd $(mktemp --directory) && "
+        f"enroot import --output image.sqsh 'docker://{tiny_image.reference}' >&2 && "
+        f"unsquashfs -cat image.sqsh {IMAGE_MARKER.lstrip('/')}; status=$?; rm -rf $PWD; exit $status"
+    )
+    assert done.stdout == f"{tiny_image.marker}\n"
