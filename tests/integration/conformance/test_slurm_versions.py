@@ -92,7 +92,7 @@ def test_a_task_prolog(steps: Steps, make_image: MakeImage, unpacked: Unpack, ce
     else:
         assert image.marker not in done.stdout, str(done)
         assert done.status == 127, str(done)
-        assert "task_prolog" in done.stderr, str(done)
+        assert "prolog failed status=127" in done.stderr, str(done)
 
 
 # -- MPI ------------------------------------------------------------------------------------------------------------
