@@ -27,7 +27,7 @@ def failed(process: Process, exit_code: int) -> str:
 
 def test_bad_input_is_one_message_and_makes_nothing(tmp_path: Path) -> None:
     """In a process of its own; every other kind of bad input is a unit test of the command line."""
-    process = Process.ci("run", "slurm22.05-embeded-amd64", "--", "true", PYXIS_MATRIX_RESULTS=str(tmp_path))
+    process = Process.ci("run", "slurm22.05-embeded-debian12-amd64", "--", "true", PYXIS_MATRIX_RESULTS=str(tmp_path))
     assert "slurm22.05-embedded-debian12-amd64" in failed(process, 11)
     assert list(tmp_path.iterdir()) == []
 
@@ -107,7 +107,7 @@ def test_a_group_is_a_tag_of_nox() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environ", "words"),
     [
-        (["--sessions", "pyxis_basic(slurm99.01-embedded-amd64)"], {}, "slurm99.01-embedded-amd64"),
+        (["--sessions", "pyxis_basic(slurm99.01-embedded-debian12-amd64)"], {}, "slurm99.01-embedded-debian12-amd64"),
         (["--list"], {"PYXIS_MATRIX_GROUP": "smok"}, "smoke"),
     ],
     ids=["unknown cell", "unknown group"],

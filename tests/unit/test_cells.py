@@ -221,6 +221,11 @@ def test_a_well_formed_id_of_no_cell(matrix: Matrix) -> None:
         offered(matrix, "-s", "pyxis_basic(slurm22.05-enroot3.4.1-pyxis0.19.1-debian12-amd64)")
 
 
+def test_an_id_of_before_there_was_an_operating_system_in_it(matrix: Matrix) -> None:
+    with pytest.raises(SelectionError, match=f"did you mean .*{SMOKE[0]}"):
+        offered(matrix, "-s", "pyxis_basic(slurm22.05-embedded-amd64)")
+
+
 def test_the_cells_carry_their_groups_for_nox_tags(matrix: Matrix) -> None:
     cells = mentioned([], matrix, Arch.AMD64, {})
     assert [cell.groups for cell in cells] == [
