@@ -287,13 +287,18 @@ def _describe(
         subject_python=_NODE_PYTHON,
         engine_client=str(engine.build_client.link_into(state / "bin")),
         engine_environment=dict(engine.build_client.environment),
-        observed=cluster.observe(engine, started.cluster, cell),
+        observed={**cluster.observe(engine, started.cluster, cell), **_emulated(engine, cell)},
         artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
         matrix_cell=cell.stands_for,
         candidates={it.axis: it.as_json() for it in cell.candidates},
         answers={axis: str(version) for axis, version in cell.answers},
         results=str(options.folder(cell)),
     )
+
+
+def _emulated(engine: Engine, cell: Cell) -> dict[str, str]:
+    """Return what results have to say beside the versions of a cell whose code does not run by itself."""
+    return {"emulated": f"on {engine.arch}"} if engine.emulates(cell.arch) else {}
 
 
 def _warn_about(pushed: registry.Pushed) -> None:
