@@ -124,7 +124,10 @@ def mutations(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure two ways to the same end, side by side, and print their ratios (`-- NAME`, `-- --list`)."""
-    run(session, venv_with(session, "run", "test"), "python", "-m", "tests.bench", *session.posargs)
+    with one_message(session):
+        checkout = options.checkout_in(session.posargs)
+    venv = venv_with(session, "run", "test", checkout=checkout)
+    run(session, venv, "python", "-m", "tests.bench", *session.posargs)
 
 
 @nox.session(default=False)

@@ -1,13 +1,16 @@
 """What repeated measurements come to, and how they get onto the page of the documentation."""
 
 from pathlib import Path
+import platform
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
 from ci import paths
 from ci.errors import ResultsError
 from tests.support import pages
-from tests.support.figures import Spread, load_is_high, put_between, spread, table
+from tests.support.figures import Spread, load_is_high, machine, put_between, spread, table
 
 
 def test_the_middle_and_the_spread() -> None:
@@ -28,6 +31,20 @@ def test_of_nothing_there_is_no_middle() -> None:
 @pytest.mark.parametrize(("load", "cores", "high"), [(2.0, 2, False), (2.1, 2, True), (0.0, 1, False)])
 def test_a_machine_with_more_to_do_than_cores_is_busy(load: float, cores: int, *, high: bool) -> None:
     assert load_is_high(load, cores) is high
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "named"),
+    [("processor\t: 0\nmodel name\t: Good CPU @ 2 GHz\n", "(Good CPU @ 2 GHz)"), ("", f"({platform.machine()})")],
+)
+def test_a_machine_is_one_line(tmp_path: Path, cpuinfo: str, named: str) -> None:
+    told = {"MemTotal": 25 * 1024**3, "OperatingSystem": "Debian", "ServerVersion": "20.10", "Driver": "overlay2"}
+    engine = mock.Mock(api=mock.Mock(info=lambda: told), found=SimpleNamespace(kind="docker"))
+    (tmp_path / "cpuinfo").write_text(cpuinfo, encoding="utf-8")
+    line = machine(engine, tmp_path / "cpuinfo")
+    assert named in line
+    assert line.endswith("docker 20.10 (overlay2)")
+    assert "25 GiB of memory, Debian, kernel" in line
 
 
 def test_a_table_keeps_its_columns() -> None:
