@@ -46,7 +46,7 @@ OF_OTHERS = {
     ),  # usermod's, systemctl's, Podman's
     "--only",  # of the session mutations
     *("--busy", "--cell", "--keep-going", "--times", "--variants", "--write"),  # of the sessions bench and soak
-    *("--file", "--force-shell-executor", "--variable"),  # gitlab-ci-local's
+    *("--file", "--force-shell-executor", "--shell-isolation", "--variable"),  # gitlab-ci-local's
     *("--from", "--input", "--local-repository", "--platform"),  # uvx' and act's
     "--partition",  # sbatch's
     "--node",  # the slip that run-a-cell.md shows
