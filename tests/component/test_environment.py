@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from ci import environment_file
-from ci.engine.connection import LABEL, LABEL_CELL, LABEL_ORIGIN, LABEL_ROLE, LABEL_RUN
+from ci.engine.connection import LABEL, LABEL_CELL, LABEL_CONTENT, LABEL_ORIGIN, LABEL_ROLE, LABEL_RUN
 from ci.environment import ssh
 from ci.environment.launching import Environment
 from ci.results import store
@@ -44,7 +44,8 @@ def test_what_is_up_is_labelled_unprivileged_and_reachable_from_this_machine_onl
     for name in up.file.containers:
         container = api.containers.get(name)
         labels = {key: value for key, value in container.labels.items() if key.startswith(LABEL)}
-        labels.pop(LABEL_ORIGIN, "")  # inherited from a base image that was made
+        for inherited in (LABEL_ORIGIN, LABEL_CONTENT):  # of the image
+            labels.pop(inherited, "")
         role = "controller" if name.endswith("-n1") else "compute"
         assert labels == {LABEL: "1", LABEL_RUN: up.file.run, LABEL_CELL: LEGACY, LABEL_ROLE: role}
         host_config = container.attrs["HostConfig"]
