@@ -125,7 +125,7 @@ def mutations(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure two ways to the same end, side by side, and print their ratios (`-- NAME`, `-- --list`)."""
     with one_message(session):
-        checkout = options.checkout_in(session.posargs)
+        checkout = behind_nox.checkout_in(session.posargs)
     venv = venv_with(session, "run", "test", checkout=checkout)
     run(session, venv, "python", "-m", "tests.bench", *session.posargs)
 

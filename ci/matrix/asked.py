@@ -18,9 +18,7 @@ GROUP_VARIABLE = "PYXIS_MATRIX_GROUP"
 """Environment variable with the group to use if the command line names none."""
 
 # Also one without the operating system, as ids once were: whoever has it is told what it is called now.
-_ID = re.compile(
-    r"(?<![\w.-])slurm[0-9.]+-(?:embedded|legacy|enroot[\w.+]+-pyxis[\w.+]+)(?:-[a-z0-9]+){1,2}(?![\w.-])"
-)
+_ID = re.compile(r"(?<![\w.-])slurm[0-9.]+-(?:embedded|legacy|enroot[\w.+]+-pyxis[\w.+]+)(?:-[a-z0-9]+){1,2}(?![\w.-])")
 _TAG_OPTION = re.compile(r"--tags?(?:=(?P<long>.*))?|-t(?P<short>.*)", re.DOTALL)
 
 
