@@ -7,6 +7,8 @@ from pathlib import Path
 import sys
 import time
 
+import msgspec
+
 from ci import behind_nox, inputs, paths
 from ci.artefacts import candidates
 from ci.bisect.search import Answer
@@ -25,12 +27,14 @@ from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES
 from ci.options import Options, Scope
-from ci.results import store
+from ci.results import files, store
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 from ci.results.store import Result
 from ci.terminal import console
 from ci.terminal.signals import PARENT_VARIABLE
 
+ASKED_FILE = "asked.json"
+"""The command line of a step's process, in the step's result folder: a bisection that goes on asks nothing twice."""
 OUTPUT_FILE = "output.log"
 """What the process of a step wrote, in the step's result folder."""
 PATIENCE = 50.0
@@ -126,10 +130,17 @@ def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
         return Probe(answer=Answer.NONE, why=_first_line(f"{error.what}: {error.why}"))
     options = replace(put.options, name=asked.name)
     folder = paths.make_directory(options.folder(cell))
-    (folder / store.RESULT_FILE).unlink(missing_ok=True)
+    words = [sys.executable, "-m", "ci", "run", cell.matrix_id, *_words(options, asked), "--", *asked.command]
+    where, log = folder / store.RESULT_FILE, str(folder / OUTPUT_FILE)
+    if earlier := _earlier(where, words):
+        answer, why = judge(earlier, where=log, pytest=asked.options.pytest)
+        return Probe(answer=answer, seconds=earlier.seconds, why=why, folder=folder)
+    where.unlink(missing_ok=True)
+    with files.replaced(folder / ASKED_FILE, "what is asked") as file:
+        file.write(msgspec.json.encode(words))
     environ = {name: value for name, value in os.environ.items() if name not in {"GITHUB_ACTIONS", "GITLAB_CI"}}
     done = console.call(
-        [sys.executable, "-m", "ci", "run", cell.matrix_id, *_words(options, asked), "--", *asked.command],
+        words,
         cwd=paths.REPOSITORY,
         env={**environ, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
         log=folder / OUTPUT_FILE,
@@ -137,16 +148,26 @@ def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
     )
     seconds = time.monotonic() - started
     try:
-        result = store.load(folder / store.RESULT_FILE)
+        result = store.load(where)
     except PyxisMatrixError:
         raise BisectError(
             f"{step.name} could not be asked",
-            where=str(folder / OUTPUT_FILE),
+            where=log,
             why=f"its process ended with {done.exit_code} and left no result: {_first_line(done.tail(1))}",
             next_step="correct what its output says, then try again",
         ) from None
-    answer, why = judge(result, where=str(folder / OUTPUT_FILE), pytest=asked.options.pytest)
+    answer, why = judge(result, where=log, pytest=asked.options.pytest)
     return Probe(answer=answer, seconds=seconds, why=why, folder=folder)
+
+
+def _earlier(where: Path, words: Sequence[str]) -> Result | None:
+    """Return the result that a step has already in this run, if it was asked the same and could answer."""
+    asked = where.with_name(ASKED_FILE)
+    try:
+        found = store.load(where) if msgspec.json.decode(asked.read_bytes()) == list(words) else None
+    except (OSError, PyxisMatrixError, msgspec.MsgspecError):
+        return None
+    return found if found and found.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED} else None
 
 
 def _words(options: Options, asked: Question) -> list[str]:

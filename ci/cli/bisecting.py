@@ -18,7 +18,7 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.options import Options, Scope, add_to
 from ci.results.finding import BISECTIONS
-from ci.terminal import console
+from ci.terminal import console, signals
 
 _LONGEST = 100
 
@@ -61,6 +61,9 @@ def bisect(asked: argparse.Namespace) -> int:
                 probes[at] = probing.ask(sequence[at], question, rows)
                 step.note = probes[at].answer
             search.answers[at] = probes[at].answer
+    except signals.Interrupted:
+        console.say(f"to go on with it: the same again with --run {options.run}")
+        raise
     finally:
         if probes:
             _show(span, sequence, probes)

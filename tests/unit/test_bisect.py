@@ -1,10 +1,11 @@
-"""Bisecting: what is asked next, what a result answers, and what is said in the end."""
+"""Bisecting: its steps, its question, what a result answers, and what is said in the end."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 import os
 from pathlib import Path
 import re
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import pytest
 
 from ci import environment_file
 from ci.bisect import probing, steps
-from ci.bisect.search import Answer, Search
+from ci.bisect.search import Answer
 from ci.bisect.steps import Span
 from ci.cli import clusters
 from ci.cli.main import main
@@ -27,7 +28,7 @@ from ci.results import store
 from ci.results.finding import BISECTIONS, find
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 from ci.results.store import CellRecord, Result
-from ci.terminal import console
+from ci.terminal import console, signals
 from ci.terminal.processes import Completed
 from tests.support import results as made
 
@@ -35,53 +36,6 @@ ROWS = loading.load()
 NAME = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 REAL = ROWS.cell(NAME)
 PASSED, FAILED, NONE = Answer.PASSED, Answer.FAILED, Answer.NONE
-
-
-# -- the search -----------------------------------------------------------------------------------------------------
-
-
-def searched(answers: Sequence[Answer]) -> tuple[range, list[int]]:
-    """Return what is left of a search, and what was asked for it."""
-    search, asked = Search(length=len(answers)), list[int]()
-    while (at := search.next()) is not None:
-        asked.append(at)
-        search.answers[at] = answers[at]
-    return search.suspects, asked
-
-
-@pytest.mark.parametrize("length", [2, 3, 6, 7, 100])
-def test_every_change_is_found_in_few_steps(length: int) -> None:
-    for first in range(1, length):
-        suspects, asked = searched([PASSED] * first + [FAILED] * (length - first))
-        assert list(suspects) == [first]
-        assert asked[:2] == [0, length - 1], "the ends tell whether there is anything to be found"
-        assert len(asked) == len(set(asked)) <= 2 + length.bit_length()
-
-
-def test_a_repair_is_found_as_well() -> None:
-    assert list(searched([FAILED, FAILED, PASSED, PASSED])[0]) == [2]
-
-
-def test_what_gives_no_answer_is_left_out() -> None:
-    assert list(searched([PASSED, PASSED, NONE, PASSED, FAILED, NONE, FAILED])[0]) == [4]
-
-
-def test_where_nothing_between_answers_the_range_is_left() -> None:
-    suspects, asked = searched([PASSED, NONE, NONE, NONE, FAILED])
-    assert (list(suspects), sorted(asked)) == ([1, 2, 3, 4], [0, 1, 2, 3, 4])
-
-
-def test_a_long_stretch_that_does_not_build_is_not_tried_to_its_end() -> None:
-    suspects, asked = searched([PASSED] * 20 + [NONE] * 60 + [FAILED] * 20)
-    assert list(suspects) == list(range(20, 81))
-    assert asked.index(19) < 30, "what lies outside of it is asked long before the last of it"
-
-
-@pytest.mark.parametrize("ends", [(PASSED, PASSED), (FAILED, FAILED), (NONE, PASSED), (FAILED, NONE)])
-def test_ends_that_do_not_tell_end_it(ends: tuple[Answer, Answer]) -> None:
-    search = Search(length=5, answers={0: ends[0], 4: ends[1]})
-    assert search.undecided
-    assert search.next() is None
 
 
 # -- the steps ------------------------------------------------------------------------------------------------------
@@ -325,6 +279,27 @@ def test_where_it_finds_none_it_says_why_and_has_a_code_of_its_own(
     shown = capsys.readouterr()
     assert says in " ".join(shown.err.split())
     assert "0.19.0" in shown.out, "what was asked is shown in any case"
+
+
+def test_one_that_was_interrupted_goes_on_and_asks_nothing_twice(
+    answers: Callable[[Callable[[str], Result]], Ran], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(cell: str) -> Result:
+        if "0.21.0" in cell:
+            raise signals.Interrupted(signal.SIGINT)
+        return by_release(v21=FAILED)(cell)
+
+    first = answers(interrupted)
+    assert main([*WORDS, *QUESTION]) == 130
+    assert "with --run r" in " ".join(capsys.readouterr().err.split())
+    rest = answers(by_release(v21=FAILED))
+    assert main([*WORDS, *QUESTION]) == 0
+    assert [words[4].partition("-pyxis")[2][:6] for words in first] == ["0.19.0", "0.24.0", "0.21.0"]
+    assert [words[4].partition("-pyxis")[2][:6] for words in rest] == ["0.21.0", "0.20.0"]
+    assert "0.24.0" in capsys.readouterr().out, "earlier answers are shown with the others"
+    other = answers(by_release(v21=FAILED))
+    main([*WORDS, "--", "pyxis_conformance", "-k", "other"])
+    assert len(other) == 4, "another question is asked anew"
 
 
 def test_a_test_that_selects_nothing_ends_it_at_once(
