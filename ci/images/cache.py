@@ -141,8 +141,9 @@ class ImageCache:
 
     def _accepted(self, image: "Image", content: Content) -> bool:
         """Give a pulled image its local name, if it is what its tag says."""
-        label, arch = image.labels.get(LABEL_CONTENT, "missing"), image.attrs["Architecture"]
-        if (label, arch) == (content.digest, content.plan.arch.value):
+        found = {"label": image.labels.get(LABEL_CONTENT, "missing"), "architecture": image.attrs["Architecture"]}
+        wanted = {"label": content.digest, "architecture": content.plan.arch.value}
+        if found == wanted:
             image.tag(*self._engine.local_name(content.tag).rsplit(":", 1))
             return True
         # It is somebody's, so it is not overwritten either.
@@ -153,8 +154,11 @@ class ImageCache:
                 ArtefactError(
                     "the image cache holds another image under this tag; it is refused, and the image is built here",
                     where=reference,
-                    why=f"its architecture is {arch} (wanted {content.plan.arch}), "
-                    f"its label {LABEL_CONTENT} is {label} (wanted {content.digest})",
+                    why="; ".join(
+                        f"its {name} is {found[name]}, not {value}"
+                        for name, value in wanted.items()
+                        if found[name] != value
+                    ),
                     next_step="remove that tag from the cache; nothing else may write there",
                 )
             )
