@@ -58,7 +58,8 @@ def _run(asked: argparse.Namespace) -> int:
     plan = plan_environment(cell, matrix, options)
     engine = connect()
     folder = paths.make_directory(options.folder(cell))
-    if load_is_high(load := os.getloadavg()[0], os.cpu_count() or 1):
+    load = os.getloadavg()[0]
+    if load_is_high(load, os.cpu_count() or 1):
         console.warn(
             f"this machine is busy (load {load:.1f}): the seconds say little; what is left is seen all the same"
         )
@@ -79,6 +80,7 @@ def _run(asked: argparse.Namespace) -> int:
             asked=asked.times,
             machine=machine(engine),
             started=f"{store.utc_now():%Y-%m-%d}",
+            load=round(load, 2),
             engine_files=lookout.engine_files(),
         )
         return go(rounds, soak, folder / "soak.json", keep_going=asked.keep_going, write=asked.write)

@@ -56,6 +56,8 @@ class Soak:
     asked: int
     machine: str
     started: str
+    load: float
+    """The machine's load when it began."""
     engine_files: int | None = None
     """Files that the engine had open before the first round."""
     rounds: tuple[Round, ...] = ()
@@ -86,7 +88,7 @@ class Soak:
         if self.engine_files is not None and counts:
             note = "; **it grows with each round**" if self.growing else ""
             lines += [f"- files that the engine has open: {self.engine_files} before, {counts[-1]} after{note}"]
-        lines += [f"- machine: {self.machine}", "", self._seconds()]
+        lines += [f"- machine: {self.machine}; load {self.load:g} when it began", "", self._seconds()]
         for each in self.rounds:
             lines += [f"- round {each.number}: {' '.join(each.problem.split())}"] if each.problem else []
             lines += [f"- round {each.number} left {kind}: {', '.join(names)}" for kind, names in each.left.items()]

@@ -24,7 +24,7 @@ from tests.soak.rounds import Round, Rounds, Soak, ports_of
 from tests.support import first_job
 from tests.support.markers import IMAGE_MARKER_TEXT
 
-SOAK = Soak(cell="cell", run="run", asked=3, machine="2 cores", started="2026-11-27", engine_files=50)
+SOAK = Soak(cell="cell", run="run", asked=3, machine="2 cores", started="2026-11-27", load=0.5, engine_files=50)
 GOOD = {"up": 4.0, "job": 1.0, "down": 2.0}
 ENVIRONMENT = SimpleNamespace(
     nodes=("n1",), login=SimpleNamespace(port=22001), registry="localhost:5001", job_reference="localhost:5001/job:1"
@@ -56,7 +56,7 @@ def test_the_summary_has_rate_spread_and_what_is_left() -> None:
         "- 2 of 3 succeeded (66.7 %)",
         "- after 2 of 3 nothing was left",
         "- files that the engine has open: 50 before, 52 after",
-        "- machine: 2 cores",
+        "- machine: 2 cores; load 0.5 when it began",
         "",
         "| seconds | times | min | median | 95 % | max |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -70,7 +70,9 @@ def test_the_summary_has_rate_spread_and_what_is_left() -> None:
 
 
 def test_a_summary_of_nothing_claims_nothing() -> None:
-    assert SOAK.summary() == "0 of 3 rounds on cell (run run, 2026-11-27)\n\n- machine: 2 cores\n"
+    assert (
+        SOAK.summary() == "0 of 3 rounds on cell (run run, 2026-11-27)\n\n- machine: 2 cores; load 0.5 when it began\n"
+    )
 
 
 @pytest.mark.parametrize(("counts", "growing"), [(range(51, 61), True), ([51] * 20, False), (range(51, 55), False)])
