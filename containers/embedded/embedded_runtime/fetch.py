@@ -20,6 +20,7 @@ from .system import die_with_parent
 # enroot names architectures as uname does, images as Go does.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x"}
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+TURNED_AWAY = ("unauthorized", "authentication required", "access to the resource is denied")
 MESSAGE = re.compile(r'level=(?:fatal|error) msg="(?P<text>(?:[^"\\]|\\.)*)"')
 
 
@@ -146,7 +147,7 @@ def _reasons(output: str, wanted: str) -> tuple[str, ...]:
     if any("no image found in" in reason for reason in reasons):
         reasons += (f"the image has no variant for the architecture {wanted}",)
     # skopeo's own words for it change from release to release.
-    if any(word in reason.lower() for reason in reasons for word in ("unauthorized", "authentication required")):
+    if any(words in reason.lower() for reason in reasons for words in TURNED_AWAY):
         reasons += ("the registry turned the account away",)
     return reasons
 
