@@ -64,11 +64,17 @@ class Soak:
 
     @property
     def growing(self) -> bool:
-        """Whether the engine has a further file open for each round."""
-        counts = [it.engine_files for it in self.rounds if it.engine_files is not None]
-        if self.engine_files is None or len(counts) < _LEAST_FOR_GROWTH:
-            return False
-        return counts[-1] - self.engine_files >= len(counts)
+        """Whether the engine has a further file open for each round.
+
+        The least of each half is taken: what else the engine does opens files, and closes them again.
+        """
+        counts = self._open_files
+        half = len(counts) // 2
+        return len(counts) >= _LEAST_FOR_GROWTH and min(counts[half:]) - min(counts[:half]) >= half
+
+    @property
+    def _open_files(self) -> list[int]:
+        return [it.engine_files for it in self.rounds if it.engine_files is not None]
 
     @property
     def good(self) -> bool:
@@ -84,10 +90,10 @@ class Soak:
         if done:
             lines += [f"- {passed} of {done} succeeded ({100 * passed / done:.1f} %)"]
             lines += [f"- after {clean} of {done} nothing was left"]
-        counts = [it.engine_files for it in self.rounds if it.engine_files is not None]
-        if self.engine_files is not None and counts:
+        if self.engine_files is not None and (counts := self._open_files):
             note = "; **it grows with each round**" if self.growing else ""
-            lines += [f"- files that the engine has open: {self.engine_files} before, {counts[-1]} after{note}"]
+            after = f"{min(counts)} to {max(counts)} after a round"
+            lines += [f"- files that the engine has open: {self.engine_files} before, {after}{note}"]
         lines += [f"- machine: {self.machine}; load {self.load:g} when it began", "", self._seconds()]
         for each in self.rounds:
             lines += [f"- round {each.number}: {' '.join(each.problem.split())}"] if each.problem else []
