@@ -125,7 +125,9 @@ class Lookout:
         }
 
     def engine_files(self) -> int | None:
-        """Return how many files the engine has open; None where that is not to be seen."""
+        """Return how many files the engine has open; None where that is not to be seen, or while containers run."""
+        if self.engine.api.api.containers():  # each has it open some
+            return None
         with suppress(OSError):
             for pid in self._pids():
                 if self._read(f"{pid}/comm").strip() in _DAEMONS:

@@ -176,10 +176,12 @@ def test_files_and_keys(lookout: Lookout, tmp_path: Path) -> None:
     assert seen[Kind.KEYS] == {"mine-3"}
 
 
-def test_the_engines_open_files(lookout: Lookout, proc: Path) -> None:
+def test_the_engines_open_files(lookout: Lookout, proc: Path, api: _Api) -> None:
     assert lookout.engine_files() is None
     for pid, name in ((7, "bash"), (8, "dockerd")):
         (proc / str(pid) / "fd").mkdir(parents=True)
         (proc / str(pid) / "comm").write_text(f"{name}\n", encoding="ascii")
     (proc / "8/fd/0").touch()
     assert lookout.engine_files() == 1
+    api.running = [container("theirs", "other")]
+    assert lookout.engine_files() is None
