@@ -12,6 +12,7 @@ import json
 import os
 from pathlib import Path
 import secrets
+import shutil
 import socket
 
 import bcrypt
@@ -104,6 +105,7 @@ def machine(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = tmp_path / "containers" / "cached"
     folder.mkdir(parents=True)
     (folder.parent / "shared").mkdir()
+    shutil.copytree(paths.CONTAINERS / "registry", folder.parent / "registry")  # what tests start as the cache
     (folder / "payload").write_bytes(secrets.token_bytes(KIBIBYTES << 10))
     (folder / "Containerfile").write_text("FROM scratch\nCOPY payload /payload\n", encoding="utf-8")
     monkeypatch.setattr(paths, "CONTAINERS", folder.parent)
@@ -222,7 +224,7 @@ def test_one_that_is_full(start: Start, machine: Machine, warned: list[str]) -> 
 def test_one_that_is_read_only_is_read(start: Start, machine: Machine, warned: list[str]) -> None:
     found = start()
     first = machine.ensure(found.address)
-    closed = "version: 0.1\nhttp: {addr: ':5000'}\nstorage:\n  filesystem: {rootdirectory: /var/lib/registry}\n"
+    closed = "version: 0.1\nhttp: {addr: ':5000'}\nstorage:\n  filesystem: {rootdirectory: /srv/registry}\n"
     closed += "  maintenance: {readonly: {enabled: true}}\n"
     machine.engine.put(found.container, {"/etc/docker/registry/config.yml": InsideFile(content=closed.encode())})
     found.container.restart()
