@@ -227,7 +227,8 @@ def _doing(state: CellState) -> str:
     """Return what a cell does now: "registry 12 of 90 tests"."""
     if not state.suite:
         return state.phase or "starting"
-    known = f" of {state.known}" if state.known else ""
+    # The number is that of an earlier run, which may have had fewer.
+    known = f" of {state.known}" if state.known and state.known >= len(state.tests) else ""
     failed = sum(it.suite == state.suite for it in state.failures)
     return f"{state.suite} {len(state.tests)}{known} tests" + (f", {failed} failed" if failed else "")
 
