@@ -14,7 +14,7 @@ from ci.engine.connection import connect, explain
 from ci.environment import launching
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import PyxisMatrixError
+from ci.errors import NotRunError, PyxisMatrixError
 from ci.images.building import Builder, sources_of
 from ci.inputs import own_suite
 from ci.matrix.cells import Runtime
@@ -80,27 +80,36 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
     except signals.Interrupted as stop:
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
         raise
-    if not plan.options.pytest:
-        outcome, reason = _proved(record, Outcome.PASSED if exit_code == 0 else Outcome.FAILED, "")
-        return exit_code, keep(outcome, exit_code, reason)
-    log = reportlog.read(folder / store.REPORT_LOG_FILE)
-    outcome, reason = log.outcome(exit_code), log.reason(exit_code)
-    # pytest ends with 0 if all tests were skipped. That proves nothing, so the exit code must not be 0.
-    if exit_code == 0 and outcome is not Outcome.PASSED:
-        exit_code = 1
-    outcome, reason = _proved(record, outcome, reason)
+    exit_code, outcome, reason = _judged(record, exit_code, folder / store.REPORT_LOG_FILE)
     return exit_code, keep(outcome, exit_code, reason)
 
 
-def _proved(record: Record, outcome: Outcome, reason: str) -> tuple[Outcome, str]:
-    """Return what a result says: where no container can start, what passed is no answer for a container cell."""
+def _judged(record: Record, exit_code: int, log_file: Path) -> tuple[int, Outcome, str]:
+    """Return what a command that has ended came to: exit code, outcome, and the reason if there is one to give.
+
+    What proves nothing never ends with 0: pytest does if all tests were skipped, and so does all that runs where no
+    container can start.
+    """
+    outcome, reason = Outcome.PASSED if exit_code == 0 else Outcome.FAILED, ""
+    if record.plan.options.pytest:
+        log = reportlog.read(log_file)
+        outcome, reason = log.outcome(exit_code), log.reason(exit_code)
+        if exit_code == 0 and outcome is not Outcome.PASSED:
+            exit_code = 1
+    if unproved := _unproved(record, outcome):
+        return NotRunError.exit_code, Outcome.SKIPPED, unproved
+    return exit_code, outcome, reason
+
+
+def _unproved(record: Record, outcome: Outcome) -> str:
+    """Return why what passed proves nothing: no container can start. Empty where it does, or where it did not pass."""
     cell, launched = record.plan.cell, record.environment
     emulated = launched is not None and launched.file.emulated and cell.runtime is not Runtime.LEGACY
     if not (record.command and emulated and outcome is Outcome.PASSED):
-        return outcome, reason
+        return ""
     console.warn(f"{cell.id} is emulated: no container was started, so this is no answer for {cell.arch}")
     why = f"{cell.arch} was emulated, so that no container was started: {emulation.NO_CONTAINERS}"
-    return Outcome.SKIPPED, f"{why}; run it on {cell.arch} hardware"
+    return f"{why}; run it on {cell.arch} hardware"
 
 
 @contextmanager

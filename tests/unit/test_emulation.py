@@ -213,22 +213,22 @@ LEGACY, REAL = "slurm22.05-legacy-debian12-amd64", "slurm22.05-enroot3.4.1-pyxis
 
 
 @pytest.mark.parametrize(
-    ("cell", "exit_code", "command", "outcome"),
+    ("cell", "ended", "command", "outcome", "exit_code"),
     [
-        (REAL, 0, ("make",), Outcome.SKIPPED),
-        (REAL, 0, (), Outcome.PASSED),  # a cluster for a person; no result is written
-        (REAL, 1, ("make",), Outcome.FAILED),
-        (LEGACY, 0, ("make",), Outcome.PASSED),  # it starts no containers
+        (REAL, 0, ("make",), Outcome.SKIPPED, NotRunError.exit_code),
+        (REAL, 0, (), Outcome.PASSED, 0),  # a cluster for a person; no result is written
+        (REAL, 1, ("make",), Outcome.FAILED, 1),
+        (LEGACY, 0, ("make",), Outcome.PASSED, 0),  # it starts no containers
     ],
 )
 def test_what_passes_under_emulation_is_no_answer_for_a_cell_with_containers(
-    tmp_path: Path, cell: str, exit_code: int, command: tuple[str, ...], outcome: Outcome
+    tmp_path: Path, cell: str, ended: int, command: tuple[str, ...], outcome: Outcome, exit_code: int
 ) -> None:
     rows = loading.load()
     plan = plan_environment(rows.cell(cell), rows, Options(run="run", name="suite", results=tmp_path))
     record = Record(plan=plan, command=command)
     file = replace(FILE, emulated=True)
     record.environment = Environment(plan=plan, file=file, path=tmp_path, cluster=cast("Any", None))
-    code, result = running.recorded(record, lambda: exit_code)
-    assert (code, result.outcome) == (exit_code, outcome)
+    code, result = running.recorded(record, lambda: ended)
+    assert (code, result.exit_code, result.outcome) == (exit_code, exit_code, outcome)
     assert ("was emulated" in result.reason) is (outcome is Outcome.SKIPPED)
