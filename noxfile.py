@@ -51,7 +51,7 @@ os.environ.setdefault(options.RUN_VARIABLE, options.Options().run)
 # nox itself neither passes SIGTERM on to its children nor waits for them.
 signals.pass_on_termination()
 # Where this process is killed, our children have the kernel signal them.
-os.environ["PYXIS_MATRIX_PARENT"] = str(os.getpid())
+os.environ[signals.PARENT_VARIABLE] = str(os.getpid())
 
 try:
     MATRIX = loading.load()
@@ -254,13 +254,7 @@ def suite(session: nox.Session, cell: str) -> None:
 def own_suite(session: nox.Session, cell: str, asked: options.Options, rest: list[str]) -> None:
     """Run a suite of somebody's own on a cell: pytest, or a shell command, in the suite's own folder."""
     with one_message(session):
-        found = inputs.own_suite(asked.suite or Path(), pytest=not asked.shell_command)
-    program = ["pytest", found.tests, *rest]
-    if asked.shell_command:
-        if rest:
-            session.error(f"--command runs in place of pytest; nobody would read {' '.join(rest)}")
-        program = ["/bin/sh", "-c", asked.shell_command]
-    own = replace(asked, name=found.name, plain=True, pytest=not asked.shell_command)
+        own, program = behind_nox.own_suite(asked.suite or Path(), asked, rest)
     possible(session, cell, own)
     run_suite(session, cell, own, *program)
 

@@ -3,10 +3,11 @@
 import argparse
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 import difflib
 from pathlib import Path
 
-from ci import options
+from ci import inputs, options
 from ci.errors import SelectionError
 from ci.options import Options, Scope
 
@@ -25,6 +26,23 @@ def split(posargs: Sequence[str]) -> tuple[Options, list[str]]:
     words = [word for word in rest if word != "--"]
     _refuse_slips(words, options.flags(*_BEHIND_NOX))
     return Options.of(parsed), words
+
+
+def own_suite(path: Path, asked: Options, rest: Sequence[str]) -> tuple[Options, tuple[str, ...]]:
+    """Return the options and the command line with which a suite of somebody's own runs: pytest, or a shell command.
+
+    :raises SelectionError: for arguments that a command would not get.
+    """
+    found = inputs.own_suite(path, pytest=not asked.shell_command)
+    own = replace(asked, suite=path, name=found.name, plain=True, pytest=not asked.shell_command)
+    if not asked.shell_command:
+        return own, ("pytest", found.tests, *rest)
+    if rest:
+        raise SelectionError(
+            f"--command runs in place of pytest; nobody would read {' '.join(rest)}",
+            next_step="write it into the command, or leave it out",
+        )
+    return own, ("/bin/sh", "-c", asked.shell_command)
 
 
 def checkout_in(words: Sequence[str]) -> Path | None:

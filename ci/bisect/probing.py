@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-import os
 from pathlib import Path
 import sys
 import time
 
 import msgspec
 
-from ci import behind_nox, inputs, paths
+from ci import behind_nox, paths
 from ci.artefacts import candidates
 from ci.bisect.search import Answer
 from ci.bisect.steps import Step
@@ -31,7 +30,7 @@ from ci.results import files, store
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 from ci.results.store import Result
 from ci.terminal import console
-from ci.terminal.signals import PARENT_VARIABLE
+from ci.terminal.signals import child_environment
 
 ASKED_FILE = "asked.json"
 """The command line of a step's process, in the step's result folder: a bisection that goes on asks nothing twice."""
@@ -88,7 +87,8 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         command = (sys.executable, "-m", "pytest", *SUITES[which].words(), "--runxfail", *rest[1:])
         return Question(name=which, command=command, options=replace(asked, pytest=True))
     if which:
-        return _own(Path(which).expanduser().absolute(), asked, rest[1:])
+        options, command = behind_nox.own_suite(Path(which).expanduser().absolute(), asked, rest[1:])
+        return Question(name=options.name, command=command, options=options)
     if asked.shell_command and not rest:
         command = (sys.executable, "-m", "ci", "shell", "--", asked.shell_command)
         return Question(name="command", command=command, options=asked)
@@ -98,21 +98,6 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         why="neither a suite nor a command stands there",
         next_step="-- pyxis_conformance -k TEST, or -- PATH, or -- --command 'srun …' (on the login node)",
     )
-
-
-def _own(path: Path, asked: Options, rest: Sequence[str]) -> Question:
-    found = inputs.own_suite(path, pytest=not asked.shell_command)
-    if asked.shell_command:
-        if rest:
-            raise SelectionError(
-                f"--command runs in place of pytest; nobody would read {' '.join(rest)}",
-                next_step="write it into the command, or leave it out",
-            )
-        command: tuple[str, ...] = ("/bin/sh", "-c", asked.shell_command)
-    else:
-        command = ("pytest", found.tests, *rest)
-    options = replace(asked, suite=path, plain=True, pytest=not asked.shell_command)
-    return Question(name=found.name, command=command, options=options)
 
 
 def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
@@ -138,11 +123,10 @@ def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
     where.unlink(missing_ok=True)
     with files.replaced(folder / ASKED_FILE, "what is asked") as file:
         file.write(msgspec.json.encode(words))
-    environ = {name: value for name, value in os.environ.items() if name not in {"GITHUB_ACTIONS", "GITLAB_CI"}}
     done = console.call(
         words,
         cwd=paths.REPOSITORY,
-        env={**environ, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
+        env=child_environment(),
         log=folder / OUTPUT_FILE,
         grace=PATIENCE,
     )

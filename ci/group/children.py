@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 import math
-import os
 from pathlib import Path
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import time
 
 from ci import paths
 from ci.terminal import console
-from ci.terminal.signals import PARENT_VARIABLE
+from ci.terminal.signals import child_environment
 
 OUTPUT_FILE = "output.log"
 """What a cell's process wrote, pytest's output included; in the cell's folder."""
@@ -77,13 +76,11 @@ class Watch:
 def start(command: Command) -> Child:
     """Start a cell's process."""
     paths.make_directory(command.output.parent)
-    environ = {name: value for name, value in os.environ.items() if name not in {"GITHUB_ACTIONS", "GITLAB_CI"}}
     with command.output.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "ci", *command.words],
             cwd=paths.REPOSITORY,
-            # Its output is a file, and nobody's CI job.
-            env={**environ, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

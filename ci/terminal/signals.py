@@ -36,6 +36,15 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.number
 
 
+def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a process of ours that ends with this one, and writes into a file of its own.
+
+    So it is told nothing of a CI service, into whose log it would write folds and annotations.
+    """
+    inherited = {name: value for name, value in environ.items() if name not in {"GITHUB_ACTIONS", "GITLAB_CI"}}
+    return {**inherited, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())}
+
+
 @contextmanager
 def handled() -> Iterator[None]:
     """Raise ``Interrupted`` in the main thread on the first signal and ignore all that follow.
