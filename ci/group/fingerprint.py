@@ -18,7 +18,7 @@ from ci.engine.connection import Engine
 from ci.environment.plan import EnvironmentPlan
 from ci.group.planning import hash_of
 from ci.images.building import Builder
-from ci.images.checkout import state_of
+from ci.images.subject_checkout import state_of
 from ci.matrix.model import Matrix
 from ci.matrix.suites import Suite
 from ci.options import Scope

@@ -19,7 +19,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from ci import paths
 from ci.artefacts.identity import sha256_of
 from ci.errors import SubjectError
-from ci.images.checkout import build_checkout
+from ci.images.subject_checkout import build_checkout
 from ci.images.wheels import Target, check_pure, collect
 from ci.matrix.arch import Arch
 

@@ -23,7 +23,7 @@ from ci.environment.cluster import WHEELS
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import SubjectError
-from ci.images.checkout import files_of
+from ci.images.subject_checkout import files_of
 from ci.images.subject import Wheelhouse
 from ci.inputs import OwnSuite
 from ci.results import store

@@ -12,23 +12,13 @@ import ssl
 import threading
 from urllib.parse import urlsplit
 
-from packaging.version import Version
 import trustme
 
 from ci.artefacts.releases import artefacts_for
-from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
+from tests.support.cells import REAL
 from tests.support.tag_archives import tag_tar
 
-CELL = Cell(
-    slurm=SlurmVersion(version="22.05"),
-    os=OperatingSystem(name="debian12", suite="bookworm"),
-    runtime=Runtime.NVIDIA,
-    enroot=Version("3.4.1"),
-    pyxis=Version("0.19.0"),
-    arch=Arch.AMD64,
-)
-ENROOT, CAPS, PYXIS = artefacts_for(CELL)
+ENROOT, CAPS, PYXIS = artefacts_for(REAL)
 DEB = b"package" * 1000
 TAR = tag_tar(Makefile=b"all:\n")
 

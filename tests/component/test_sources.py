@@ -17,7 +17,8 @@ from ci.artefacts.releases import Artefact, artefacts_for
 from ci.artefacts.sources import Sources, fetch, missing
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix.cells import SlurmSource, SlurmVersion
-from tests.component.github_stand_in import CELL, DEB, ENROOT, PYXIS, TAR, GitHub
+from tests.component.github_stand_in import DEB, ENROOT, PYXIS, TAR, GitHub
+from tests.support.cells import REAL
 from tests.support.tag_archives import COMMIT, tag_tar
 
 
@@ -35,10 +36,10 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_an_empty_cache_gets_all_files_of_a_real_cell_and_the_next_run_needs_no_network(
     upstream: GitHub, sources: Sources, told: list[str]
 ) -> None:
-    assert missing(CELL, sources) is None
+    assert missing(REAL, sources) is None
     assert {method for method, _path in upstream.asked} == {"HEAD"}
 
-    first = [fetch(artefact, sources) for artefact in artefacts_for(CELL)]
+    first = [fetch(artefact, sources) for artefact in artefacts_for(REAL)]
 
     assert [(it.source, it.verified_against) for it in first] == [
         ("upstream", "first seen"),
@@ -51,9 +52,9 @@ def test_an_empty_cache_gets_all_files_of_a_real_cell_and_the_next_run_needs_no_
     asked = len(upstream.asked)
     offline = replace(sources, upstream="https://127.0.0.1:9/")
 
-    again = [fetch(artefact, offline) for artefact in artefacts_for(CELL)]
+    again = [fetch(artefact, offline) for artefact in artefacts_for(REAL)]
 
-    assert missing(CELL, offline) is None
+    assert missing(REAL, offline) is None
     assert [(it.source, it.path, it.verified_against) for it in again] == [
         ("cache", it.path, it.verified_against) for it in first
     ]
@@ -61,7 +62,7 @@ def test_an_empty_cache_gets_all_files_of_a_real_cell_and_the_next_run_needs_no_
 
 
 def test_a_cell_with_a_slurm_release_gets_its_archive_from_the_tag(upstream: GitHub, sources: Sources) -> None:
-    cell = replace(CELL, slurm=SlurmVersion(version="25.11.7", source=SlurmSource.ARCHIVE))
+    cell = replace(REAL, slurm=SlurmVersion(version="25.11.7", source=SlurmSource.ARCHIVE))
     slurm = artefacts_for(cell)[0]
     tar = tag_tar("5" * 40, META=b"Name: slurm\n")
     upstream.publish(slurm.path, gzip.compress(tar))
@@ -105,7 +106,7 @@ def test_strict_takes_nothing_at_first_sight_and_says_how_to_pin_it(upstream: Gi
     fetch(ENROOT, sources)
     strict = replace(sources, first_seen=None)
 
-    reason = missing(CELL, strict)
+    reason = missing(REAL, strict)
     with pytest.raises(ArtefactError, match="--strict takes nothing unseen") as caught:
         fetch(ENROOT, strict)
 
@@ -271,7 +272,7 @@ def test_a_redirect_to_plain_http_is_refused(upstream: GitHub, sources: Sources)
         fetch(ENROOT, sources)
 
     assert "secret" not in str(caught.value)
-    assert "only https is taken" in (missing(CELL, sources) or "")
+    assert "only https is taken" in (missing(REAL, sources) or "")
 
 
 def test_plain_http_is_not_even_asked(upstream: GitHub, sources: Sources) -> None:
@@ -298,7 +299,7 @@ def test_a_file_that_upstream_lacks_is_reported_with_its_answer(upstream: GitHub
     with pytest.raises(ArtefactError, match="HTTP 404 Not Found"):
         fetch(PYXIS, sources)
 
-    reason = missing(CELL, sources)
+    reason = missing(REAL, sources)
     assert reason is not None
     assert reason.startswith(f"{PYXIS.path} not found: ")
     assert "HTTP 404" in reason
@@ -314,7 +315,7 @@ def test_a_server_that_is_not_there_is_named_with_the_cause(sources: Sources) ->
         with pytest.raises(ArtefactError, match=f"upstream {dead.upstream}{PYXIS.path}: Connection refused"):
             fetch(PYXIS, dead)
 
-        assert "Connection refused" in (missing(CELL, dead) or "")
+        assert "Connection refused" in (missing(REAL, dead) or "")
 
 
 def test_a_damaged_cache_entry_is_had_anew(sources: Sources) -> None:
@@ -333,10 +334,10 @@ def test_a_cache_that_cannot_be_written_is_reported(sources: Sources) -> None:
 
 
 def test_missing_asks_for_headers_once(upstream: GitHub, sources: Sources) -> None:
-    assert missing(CELL, sources) is None
+    assert missing(REAL, sources) is None
     asked = len(upstream.asked)
 
-    assert missing(CELL, sources) is None
+    assert missing(REAL, sources) is None
     assert len(upstream.asked) == asked
     assert _files(sources.cache) == []
 

@@ -11,8 +11,8 @@ import zipfile
 import pytest
 
 from ci.errors import SubjectError
-from ci.images.checkout import state_of
 from ci.images.subject import Wheelhouse, checkout_wheelhouse, wheelhouse
+from ci.images.subject_checkout import state_of
 from ci.matrix.arch import Arch
 
 # A backend inside the checkout itself, so that building needs no index at all.

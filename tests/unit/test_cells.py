@@ -9,11 +9,10 @@ import pytest
 from ci.errors import SelectionError
 from ci.matrix.arch import Arch
 from ci.matrix.asked import GROUP_VARIABLE, mentioned, mentioned_legacy
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
+from ci.matrix.cells import Cell, Runtime, SlurmVersion
 from ci.matrix.loading import Matrix, load
+from tests.support.cells import DEBIAN12, PACKAGES
 
-DEBIAN12 = OperatingSystem(name="debian12", suite="bookworm")
-PACKAGES = SlurmVersion(version="22.05")
 REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12"
 NEW = "slurm24.11-enroot4.1.2-pyxis0.24.0-debian13"
 SMOKE = ["slurm22.05-embedded-debian12-amd64", f"{REAL}-amd64"]

@@ -8,8 +8,9 @@ import pytest
 
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
+from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
+from tests.support.cells import EMBEDDED
 from tests.support.expectations import differences, differs, version_of
 
 INTEGRATION = Path(__file__).parents[1] / "integration"
@@ -87,8 +88,6 @@ def test_no_test_looks_at_the_runtime_in_another_way() -> None:
 
 
 def test_a_question_without_a_row_is_an_error() -> None:
-    system = OperatingSystem(name="debian12", suite="bookworm")
-    cell = Cell(slurm=SlurmVersion(version="22.05"), os=system, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)
-    assert differs(cell, "a bad TMPDIR")
+    assert differs(EMBEDDED, "a bad TMPDIR")
     with pytest.raises(LookupError, match="no row of the table"):
-        differs(cell, "something else")
+        differs(EMBEDDED, "something else")

@@ -1,21 +1,17 @@
 """Expectations by version: exactly one answer per cell, and the embedded runtime follows the newest release."""
 
+from dataclasses import replace
+
 from packaging.version import Version
 import pytest
 
-from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
+from ci.matrix.cells import Cell
+from tests.support.cells import EMBEDDED, REAL
 from tests.support.expectations import answer, holds, not_promised, since
-
-_SLURM = SlurmVersion(version="22.05")
-_OS = OperatingSystem(name="debian12", suite="bookworm")
-_EMBEDDED = Cell(slurm=_SLURM, os=_OS, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)
 
 
 def _cell(enroot: str, pyxis: str) -> Cell:
-    return Cell(
-        slurm=_SLURM, os=_OS, runtime=Runtime.NVIDIA, enroot=Version(enroot), pyxis=Version(pyxis), arch=Arch.AMD64
-    )
+    return replace(REAL, enroot=Version(enroot), pyxis=Version(pyxis))
 
 
 @pytest.mark.parametrize(
@@ -33,8 +29,8 @@ def test_every_condition_has_to_hold() -> None:
 
 
 def test_embedded_follows_the_newest_release_of_all_but_slurm() -> None:
-    assert since(_EMBEDDED, pyxis="0.24", enroot="4.1.3")
-    assert not since(_EMBEDDED, slurm="24.11")
+    assert since(EMBEDDED, pyxis="0.24", enroot="4.1.3")
+    assert not since(EMBEDDED, slurm="24.11")
 
 
 _TABLE = {("enroot", "<4.0"): "refused", ("enroot", ">=4.0"): "accepted"}
@@ -57,5 +53,5 @@ def test_a_table_that_contradicts_itself_is_an_error() -> None:
 
 def test_only_embedded_is_excused() -> None:
     with pytest.raises(pytest.skip.Exception, match="not promised by the embedded runtime: importing over https"):
-        not_promised(_EMBEDDED, "importing over https")
+        not_promised(EMBEDDED, "importing over https")
     not_promised(_cell("3.4.1", "0.19.0"), "anything")

@@ -35,13 +35,12 @@ from ci.images.plan import (
     slurm,
 )
 from ci.matrix.arch import Arch
-from ci.matrix.cells import OperatingSystem, SlurmSource, SlurmVersion
+from ci.matrix.cells import SlurmVersion
 from ci.terminal import console
 from ci.terminal.processes import Completed
+from tests.support.cells import ARCHIVE, DEBIAN12, DEBIAN13, PACKAGES
 
 MIRROR = DEFAULT_DEBIAN_MIRROR
-DEBIAN12 = OperatingSystem(name="debian12", suite="bookworm")
-DEBIAN13 = OperatingSystem(name="debian13", suite="trixie")
 WHERE = Sources(cache=Path("/cache"))
 PARENT = ImagePlan(folder="registry", variant="parent", arch=Arch.AMD64)
 CHILD = ImagePlan(
@@ -199,7 +198,7 @@ def builder(store: Store, tmp_path: Path) -> Builder:
 
 
 def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store, called: list[list[str]]) -> None:
-    wanted = slurm(SlurmVersion(version="22.05"), base(DEBIAN12, Arch.AMD64, MIRROR))
+    wanted = slurm(PACKAGES, base(DEBIAN12, Arch.AMD64, MIRROR))
     for member in wanted.family():
         store.tags[content(member).tag] = "amd64"
     assert builder.ensure(wanted).how is How.REUSED
@@ -208,7 +207,7 @@ def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store
 
 
 def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
-    wanted = slurm(SlurmVersion(version="22.05"), base(DEBIAN12, Arch.AMD64, MIRROR))
+    wanted = slurm(PACKAGES, base(DEBIAN12, Arch.AMD64, MIRROR))
     store.tags[content(wanted.parents["BASE_IMAGE"]).tag] = "amd64"
     assert builder.ensure(wanted).how is How.BUILT
     assert builder.ensure(wanted).how is How.BUILT  # still said of this run, though it was built once
@@ -335,9 +334,8 @@ def test_a_suite_that_has_moved_on_is_refused_with_the_row_to_change() -> None:
 
 
 def test_an_archive_of_another_release_is_refused_with_the_file() -> None:
-    wanted = SlurmVersion(version="25.11.7", source=SlurmSource.ARCHIVE)
     with pytest.raises(BuildError) as caught:
-        check_slurm(Observed(slurm="25.11.6", python="3.11"), "slurm-archive 25.11.7-debian12-amd64", wanted)
+        check_slurm(Observed(slurm="25.11.6", python="3.11"), "slurm-archive 25.11.7-debian12-amd64", ARCHIVE)
     assert caught.value.where == "SchedMD/slurm/archive/refs/tags/slurm-25-11-7-1.tar.gz"
 
 

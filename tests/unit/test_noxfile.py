@@ -99,16 +99,22 @@ def test_the_mutations_run_a_suite_as_its_session_does(run_session: Callable[...
     assert words[words.index("--") + 4 :] == suites_of(cell)[name]
 
 
-def test_a_suite_of_somebodys_own_is_run_in_its_folder_with_its_packages(
-    run_session: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[venvs.Packages] = []
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[venvs.Packages]:
+    """Collect what virtual environments are asked to hold; none is made."""
+    found: list[venvs.Packages] = []
 
     def shared(_folder: Path, _name: str, packages: venvs.Packages) -> Path:
-        asked.append(packages)
+        found.append(packages)
         return tmp_path
 
     monkeypatch.setattr(venvs, "shared", shared)
+    return found
+
+
+def test_a_suite_of_somebodys_own_is_run_in_its_folder_with_its_packages(
+    run_session: Callable[..., Ran], asked: list[venvs.Packages], tmp_path: Path
+) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "test_x.py").touch()
@@ -180,15 +186,8 @@ def test_help_is_that_of_the_session_and_of_pytest_and_runs_nothing(
 
 
 def test_a_group_is_run_by_the_tool_with_the_checkout_that_it_tests(
-    run_session: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_session: Callable[..., Ran], asked: list[venvs.Packages]
 ) -> None:
-    asked: list[venvs.Packages] = []
-
-    def shared(_folder: Path, _name: str, packages: venvs.Packages) -> Path:
-        asked.append(packages)
-        return tmp_path
-
-    monkeypatch.setattr(venvs, "shared", shared)
     words = ("--group", "embedded", "--subject", str(ROOT), "--jobs", "2", "--", "--subject", "/of/pytest")
     ((started, given),) = run_session("matrix", *words)
     assert given["interrupt_timeout"] > children.PATIENCE, "nox must not kill what still waits for its cells"

@@ -15,23 +15,12 @@ from ci.images.content import Content, ContextFile
 from ci.images.plan import CellImages, ImagePlan, Wheels
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmSource, SlurmVersion
+from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
 from ci.matrix.model import Matrix
 from ci.options import Options
+from tests.support.cells import ARCHIVE, DEBIAN12, DEBIAN13, EMBEDDED, PACKAGES, REAL
 
 MIRROR = "http://deb.debian.org/debian"
-DEBIAN12 = OperatingSystem(name="debian12", suite="bookworm")
-DEBIAN13 = OperatingSystem(name="debian13", suite="trixie")
-PACKAGES = SlurmVersion(version="22.05")
-ARCHIVE = SlurmVersion(version="25.11.7", source=SlurmSource.ARCHIVE)
-REAL = Cell(
-    slurm=PACKAGES,
-    os=DEBIAN12,
-    runtime=Runtime.NVIDIA,
-    enroot=Version("3.4.1"),
-    pyxis=Version("0.19.0"),
-    arch=Arch.AMD64,
-)
 ARTEFACT = ContextFile(source=Path("/cache/enroot.deb"), target="artefacts/enroot.deb", sha256="aa")
 
 # What Docker takes as the name of a container, a volume and a network, and as a tag.
@@ -166,8 +155,7 @@ def test_ancestors_come_first_and_once(rows: Matrix) -> None:
 def test_cells_of_one_slurm_share_its_image_and_differ_in_their_own(rows: Matrix) -> None:
     first, second = (replace(REAL, enroot=Version(enroot)) for enroot in ("3.4.1", "4.1.2"))
     legacy = Cell(slurm=PACKAGES, os=DEBIAN12, runtime=Runtime.LEGACY, arch=Arch.AMD64)
-    embedded = Cell(slurm=PACKAGES, os=DEBIAN12, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)
-    plans = [images_of(cell, rows) for cell in (first, second, embedded, legacy)]
+    plans = [images_of(cell, rows) for cell in (first, second, EMBEDDED, legacy)]
     assert len({content(each.slurm).tag for each in plans}) == 1
     assert len({content(each.node).tag for each in plans}) == 4
 

@@ -19,20 +19,10 @@ from ci.artefacts.releases import Artefact, artefacts_for, slurm_source
 from ci.artefacts.sources import Sources, fetch, missing
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
+from tests.support.cells import EMBEDDED, REAL
 from tests.support.tag_archives import COMMIT, tag_tar
 
-PACKAGES = SlurmVersion(version="22.05")
-DEBIAN12 = OperatingSystem(name="debian12", suite="bookworm")
-CELL = Cell(
-    slurm=PACKAGES,
-    os=DEBIAN12,
-    runtime=Runtime.NVIDIA,
-    enroot=Version("3.4.1"),
-    pyxis=Version("0.19.0"),
-    arch=Arch.AMD64,
-)
-ENROOT, CAPS, PYXIS = artefacts_for(CELL)
+ENROOT, CAPS, PYXIS = artefacts_for(REAL)
 CONTENT = b"content"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 TAR = tag_tar()
@@ -51,7 +41,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
 
 
 def test_a_cell_needs_both_enroot_packages_and_the_source_of_pyxis() -> None:
-    assert [artefact.path for artefact in artefacts_for(CELL)] == [
+    assert [artefact.path for artefact in artefacts_for(REAL)] == [
         "NVIDIA/enroot/releases/download/v3.4.1/enroot_3.4.1-1_amd64.deb",
         "NVIDIA/enroot/releases/download/v3.4.1/enroot+caps_3.4.1-1_amd64.deb",
         "NVIDIA/pyxis/archive/refs/tags/v0.19.0.tar.gz",
@@ -59,23 +49,14 @@ def test_a_cell_needs_both_enroot_packages_and_the_source_of_pyxis() -> None:
 
 
 def test_the_architecture_is_spelled_as_upstream_spells_it() -> None:
-    arm = Cell(
-        slurm=PACKAGES,
-        os=DEBIAN12,
-        runtime=Runtime.NVIDIA,
-        enroot=Version("4.1.2"),
-        pyxis=Version("0.24.0"),
-        arch=Arch.ARM64,
-    )
+    arm = replace(REAL, enroot=Version("4.1.2"), pyxis=Version("0.24.0"), arch=Arch.ARM64)
 
     assert artefacts_for(arm)[0].name == "enroot_4.1.2-1_arm64.deb"
 
 
 def test_an_embedded_cell_needs_nothing_and_lacks_nothing(sources: Sources) -> None:
-    embedded = Cell(slurm=PACKAGES, os=DEBIAN12, runtime=Runtime.EMBEDDED, arch=Arch.AMD64)
-
-    assert artefacts_for(embedded) == ()
-    assert missing(embedded, sources) is None
+    assert artefacts_for(EMBEDDED) == ()
+    assert missing(EMBEDDED, sources) is None
 
 
 def test_the_mirror_comes_before_the_cache(sources: Sources) -> None:
@@ -221,7 +202,7 @@ def test_what_no_place_has_is_reported_with_all_places_and_the_remedy(sources: S
 
 
 def test_missing_says_in_one_line_what_is_lacking_and_what_helps(sources: Sources) -> None:
-    reason = missing(CELL, Sources(cache=sources.cache))
+    reason = missing(REAL, Sources(cache=sources.cache))
 
     assert reason is not None
     assert "\n" not in reason
@@ -231,23 +212,23 @@ def test_missing_says_in_one_line_what_is_lacking_and_what_helps(sources: Source
 
 
 def test_nothing_is_missing_when_mirror_and_cache_have_it_together(sources: Sources) -> None:
-    for artefact in artefacts_for(CELL)[:2]:
+    for artefact in artefacts_for(REAL)[:2]:
         _put(sources.mirror, artefact, b"any")
     _put(sources.cache, PYXIS, gzip.compress(TAR))
 
-    assert missing(CELL, sources) is None
+    assert missing(REAL, sources) is None
 
 
 def test_strict_misses_an_upstream_file_until_it_is_pinned(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "unreachable", lambda _base: None)
     monkeypatch.setattr(module, "probe", lambda _url: None)
 
-    reason = missing(CELL, sources)
+    reason = missing(REAL, sources)
 
     assert reason is not None
     assert reason.startswith(f"{CAPS.path} not found"), "the others are pinned"
     assert reason.endswith("record upstream's checksums with `nox -s pins`, and commit containers/pins.toml")
-    assert missing(CELL, _trusting(sources)) is None
+    assert missing(REAL, _trusting(sources)) is None
 
 
 def test_places_come_from_the_environment_and_the_option_wins(tmp_path: Path) -> None:
