@@ -1,5 +1,6 @@
 """What a bisection goes through: the releases of an axis, or the commits of a checkout, oldest first."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from packaging.version import InvalidVersion, Version
@@ -123,10 +124,8 @@ def _commit(checkout: Checkout, project: Project, name: str) -> str:
     try:
         return checkout.commit(name)
     except CandidateError:
-        try:
+        with suppress(CandidateError):
             return checkout.commit(tag)
-        except CandidateError:
-            pass
         raise
 
 
