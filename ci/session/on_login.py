@@ -23,8 +23,8 @@ from ci.environment.cluster import WHEELS
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import SubjectError
-from ci.images.subject_checkout import files_of
 from ci.images.subject import Wheelhouse
+from ci.images.subject_checkout import files_of
 from ci.inputs import OwnSuite
 from ci.results import store
 from ci.session.handover import login_facts

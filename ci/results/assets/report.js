@@ -257,10 +257,13 @@ function aboutSuite(suite) {
   return made;
 }
 
+// Of a test's outcome: the end of its class, and its sign. What is not known is not shown as passed.
+const SIGNS = { failed: ["failed", "✗ "], error: ["error", "! "], interrupted: ["interrupted", "‖ "],
+  xfailed: ["known-failure", "≈ "], passed: ["passed", "✓ "] };
+
 function tests(suite) {
   const of = (...states) => (suite.tests || []).filter((it) => states.includes(it.outcome));
-  const one = (it) => el("div", "test", sign({ failed: "failed", error: "error", interrupted: "interrupted", xfailed: "known-failure" }[it.outcome] || "passed",
-    { failed: "✗ ", error: "! ", interrupted: "‖ ", xfailed: "≈ ", skipped: "· " }[it.outcome] || "✓ "), el("code", "", it.name),
+  const one = (it) => el("div", "test", sign(...(SIGNS[it.outcome] || ["not-run", "· "])), el("code", "", it.name),
     el("span", "quiet", ` ${it.outcome === "xfailed" ? "known failure" : it.outcome}, ${seconds(it.seconds || 0)}${it.reruns ? `, after ${it.reruns} rerun${it.reruns > 1 ? "s" : ""}` : ""} `),
     it.issue ? issue(it.issue) : "", it.message ? el("pre", "", it.outcome === "passed" ? `before, it failed: ${it.message}` : it.message) : "");
   const folded = (title, items, draw_) => items.length ? [lazy(`${items.length} ${title}`, () => items.map(draw_))] : [];
