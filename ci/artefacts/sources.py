@@ -116,18 +116,18 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
     if artefact.file:
         return _candidate(artefact, artefact.file)
     for find in (_from_mirror, _from_cache):
-        for candidate in artefact.places:
-            if found := find(candidate, sources):
+        for place in artefact.places:
+            if found := find(place, sources):
                 return replace(found, artefact=artefact)
     problems: dict[Artefact, str] = {}
-    for candidate in artefact.places:
-        if why := _untrusted(candidate, sources):
-            problems[candidate] = _upstream_problem(candidate, sources) or why
+    for place in artefact.places:
+        if why := _untrusted(place, sources):
+            problems[place] = _upstream_problem(place, sources) or why
             continue
         try:
-            return replace(_from_upstream(candidate, sources), artefact=artefact)
+            return replace(_from_upstream(place, sources), artefact=artefact)
         except DownloadError as problem:
-            problems[candidate] = str(problem)
+            problems[place] = str(problem)
     raise ArtefactError(
         f"{artefact.name} was not found.",
         where=f"{artefact.path} ({artefact.release})" if artefact.release else artefact.path,
@@ -276,11 +276,11 @@ def _missing_one(artefact: Artefact, sources: Sources) -> dict[Artefact, str]:
     problems: dict[Artefact, str] = {}
     if artefact.file or any(_mirror_file(it, sources) or _from_cache(it, sources) for it in artefact.places):
         return problems
-    for candidate in artefact.places:
-        problem = _upstream_problem(candidate, sources) or _untrusted(candidate, sources)
+    for place in artefact.places:
+        problem = _upstream_problem(place, sources) or _untrusted(place, sources)
         if problem is None:
             return {}
-        problems[candidate] = problem
+        problems[place] = problem
     return problems
 
 

@@ -52,6 +52,8 @@ def runtimes(matrix: Matrix, *files: str, suites: tuple[str, ...] = (), options:
         ("tests/component/weather.py", set()),
         ("tests/mutations/plugins/killed.py", set()),
         ("tests/soak/rounds.py", set()),
+        ("tests/browser/test_page.py", set()),
+        ("tests/scale/__main__.py", set()),
         ("containers/embedded/enroot", {"embedded"}),
         ("containers/embedded/README.md", {"embedded"}),  # a suite compares it with what the cell does
         ("containers/slurm-pyxis-integration/install-pyxis.sh", CONTAINERS_ONLY),
