@@ -275,9 +275,10 @@ def test_cancel_while_importing(
         assert not job.wait(timeout=JOB_LIMIT, poll_interval=0.5)
         assert job.get_status()["JobState"] == "CANCELLED"
         wait_until_gone(login_node, repository, user)
-        login_node.run(f"find /var/lib/enroot-data -ignore_readdir_race -name '*{registry.digest}*' -delete")
+        for half_a_layer in login_node.below("/var/lib/enroot-data", named=f"*{registry.digest}*"):
+            login_node.run(f"rm --recursive --force {shlex.quote(half_a_layer)}")
     left = login_node.run(f"for folder in {shlex.join(folders)}; do test ! -e $folder || echo $folder; done")
     assert not left.stdout, str(left)
-    files = login_node.run(f"find /run -ignore_readdir_race -name '*{job.id}.*' -o -name '*{repository}*'")
-    assert not files.stdout, str(files)
+    assert login_node.below("/run", named=f"*{job.id}.*") == []
+    assert login_node.below("/run", named=f"*{repository}*") == []
     assert container_of(job) not in login_node.run("enroot list", user=user).stdout

@@ -51,6 +51,14 @@ class Node:
         )
         return RemoteAnswer(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
+    def below(self, folder: str, *, named: str) -> list[str]:
+        """Name what lies at any depth below a folder under a name of this pattern.
+
+        Bash looks for it: find fails at a folder that another job removes meanwhile, even with -ignore_readdir_race.
+        """
+        looked = self.run(f"shopt -s globstar dotglob nullglob; printf '%s\\n' {shlex.quote(folder)}/**/{named}")
+        return looked.stdout.split()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shell:
