@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from requests.exceptions import RequestException
+from requests.exceptions import ReadTimeout, RequestException
 
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.finding import FoundEngine, find_engine
@@ -356,13 +356,17 @@ def _gone(name: str, remove: Any) -> list[str]:  # noqa: ANN401 - docker-py's me
         try:
             remove()
         except NotFound:
-            return []
+            return [name] if isinstance(problem, ReadTimeout) else []
         except APIError as error:
             problem = error
             if error.status_code not in {409, 500, 403}:  # in use by a container that is being removed
                 break
             time.sleep(0.2)
-        except RequestException as error:  # no answer; asking again would take as long
+        except ReadTimeout as error:
+            # It is still at it: the files of many containers take a busy machine minutes. Asked again, it answers when
+            # they are gone.
+            problem = error
+        except RequestException as error:  # it can't be asked; asking again would take as long
             problem = error
             break
         else:

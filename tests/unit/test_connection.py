@@ -1,11 +1,14 @@
 """What is asked of Docker and of Podman, where the two want to be asked in different words."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 import pytest
+from requests.exceptions import ConnectionError as Unreachable
+from requests.exceptions import ReadTimeout
 
 from ci.engine.build_client import BuildClient
 from ci.engine.connection import Engine, untag
@@ -165,3 +168,45 @@ def test_a_container_is_killed_before_it_is_removed(*, running: bool) -> None:
     container = SimpleNamespace(name="n1", kill=kill, remove=lambda force, v: done.append(f"removed {force} {v}"))
     engine(Images(), "podman").remove(cast("Any", container))
     assert done == [*(["killed"] if running else []), "removed True True"]
+
+
+class Volumes:
+    """An engine that takes long to remove a volume's files: it answers as told, one request after the other."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        """Have these answers ready."""
+        self.answers = list(answers)
+
+    def remove_volume(self, name: str, *, force: bool) -> None:
+        """Give the next answer."""
+        assert name == "data"
+        assert force
+        answer = self.answers.pop(0)
+        if answer:
+            raise answer
+
+    def engine(self) -> Engine:
+        """Return the engine that has them."""
+        return replace(engine(Images(), "docker"), api=cast("Any", SimpleNamespace(api=self)))
+
+
+@pytest.mark.parametrize("last", [None, NotFound("no such volume")], ids=["removed", "gone"])
+def test_a_volume_whose_removal_outlasts_a_request_is_asked_for_again(
+    last: Exception | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volumes = Volumes(ReadTimeout("Read timed out."), last)
+    volumes.engine().remove_volume("data")
+    assert volumes.answers == []
+    assert "could not be removed" not in capsys.readouterr().err
+
+
+def test_a_volume_that_an_engine_never_has_removed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Volumes(*[ReadTimeout("Read timed out.")] * 5).engine().remove_volume("data")
+    assert "data could not be removed: Read timed out." in capsys.readouterr().err
+
+
+def test_an_engine_that_cannot_be_asked_is_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
+    volumes = Volumes(Unreachable("refused"), None)
+    volumes.engine().remove_volume("data")
+    assert volumes.answers == [None]
+    assert "data could not be removed: refused" in capsys.readouterr().err
