@@ -93,7 +93,9 @@ if [ $SLURM_ARRAY_TASK_ID = 0 ]; then
 else
     wait_for {folder}/0/ready
     {srun} --container-mounts={folder}/1:/m cat {IMAGE_MARKER} /m/file > {folder}/read
+    status=$?
     touch {folder}/0/done
+    exit $status
 fi"""
     steps.shell.sbatch(script, "--array=0-1", "--chdir=/tmp", limit=2 * PATIENCE)
     assert steps.shell.run(f"cat {folder}/read").stdout.splitlines() == [plain.marker, "data-of-0"]

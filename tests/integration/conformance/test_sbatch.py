@@ -90,7 +90,7 @@ def test_a_plain_script_starts_steps_in_images(steps: Steps, plain: TinyImage) -
 
 def test_steps_of_one_job_share_a_named_container(steps: Steps, plain: TinyImage, container_name: str) -> None:
     options = f"--container-name={container_name} --container-writable"
-    script = f"""#!/bin/sh
+    script = f"""#!/bin/sh -e
 srun --container-image={plain.reference} {options} touch /from-the-first
 srun {options} cat {IMAGE_MARKER}
 srun {options} ls /from-the-first"""
