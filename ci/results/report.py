@@ -96,9 +96,13 @@ def as_text(results: Sequence[Result], *, root: Path | None = None) -> str:
 
 
 def counts(result: Result) -> str:
-    """Return the tests by outcome, and the tries beyond the first: "3 passed, 1 failed, 2 reruns"."""
+    """Return the tests by outcome, the tries beyond the first, and whether they were taken from an earlier run.
+
+    For example "3 passed, 1 failed, 2 reruns", or "3 passed (unchanged since RUN)".
+    """
     found = [counted(result.count(state), state) for state in COUNTED]
-    return ", ".join(filter(None, [*found, reruns(result.reruns)])) or "no tests"
+    taken = f" (unchanged since {result.reused_from})" if result.reused_from else ""
+    return (", ".join(filter(None, [*found, reruns(result.reruns)])) or "no tests") + taken
 
 
 def phases(results: Sequence[Result]) -> list[str]:

@@ -182,3 +182,9 @@ def test_show_writes_plain_text_where_there_is_no_terminal() -> None:
     out = io.StringIO()
     report.show(ALL, stream=out)
     assert out.getvalue() == report.as_text(ALL)
+
+
+def test_what_was_taken_from_an_earlier_run_says_so_in_the_summary() -> None:
+    taken = replace(PASSED, reused_from="last-week")
+    assert "(unchanged since last-week)" in report.as_text([taken])
+    assert "unchanged" not in report.as_text([PASSED])
