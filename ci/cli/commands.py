@@ -17,7 +17,7 @@ from ci.artefacts.sources import Sources
 from ci.cli.clusters import plan_asked, say_how_to_enter
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
-from ci.errors import ArtefactError, EngineError, SelectionError
+from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -80,14 +80,27 @@ def images(asked: argparse.Namespace) -> int:
     where = sources_of(options)
     builder = Builder(connect(), where, logs=options.results / options.run / "images", share_all=True)
     lacking: list[str] = []
+    refused: list[NotRunError] = []
     for cell in chosen:
         if reason := sources.missing(cell, where):
             lacking.append(f"{cell.id}: {reason}")
             console.warn(lacking[-1])
             continue
-        with console.step(f"images of {cell.id}"):
-            builder.build(plan_environment(cell, rows, options).images)
+        with console.step(f"images of {cell.id}") as step:
+            try:
+                builder.build(plan_environment(cell, rows, options).images)
+            except NotRunError as error:
+                step.note = "not built"
+                refused.append(error)
+                lacking.append(f"{cell.id}: {error.what}: {error.why}")
+                console.warn(lacking[-1])
     _print_images(builder)
+    if len(refused) == len(lacking) > 0:
+        raise NotRunError(
+            f"{len(refused)} of {len(chosen)} cells could not be built",
+            why="; ".join(lacking),
+            next_step=refused[0].next_step,
+        )
     if lacking:
         raise ArtefactError(
             f"{len(lacking)} of {len(chosen)} cells could not be built",

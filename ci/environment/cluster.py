@@ -26,6 +26,15 @@ WHEELS = "/home/.wheels"
 _PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 _ENROOT_DATA = "/var/lib/enroot-data"
 _SLURMD_MAKES_NAMESPACES = Version("24.11")
+# enroot runs its own shell functions by GNU parallel, which takes the shell that it was called from. It finds the
+# emulator in its place, and would take /bin/sh, which knows no exported functions.
+_VARIABLES_EMULATED = {"PARALLEL_SHELL": "/bin/bash"}
+# For logins over SSH, which get none of the container's variables. What they submit gets theirs.
+_FILES_EMULATED = {
+    "/etc/ssh/sshd_config.d/07-emulated.conf": InsideFile(
+        content="".join(f"SetEnv {name}={value}\n" for name, value in _VARIABLES_EMULATED.items()).encode()
+    )
+}
 _DAEMON_LOGS = (
     "/var/log/slurm/slurmctld.log",
     "/var/log/slurm/slurmd.log",
@@ -82,18 +91,36 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, keys: Secrets, reg
         place.create_volume(volume)
     nodes = []
     for index, hostname in enumerate(plan.names.hostnames):
-        wanted = planned_node(plan, index, image=image, keys=keys, registry_port=registry_port)
+        wanted = planned_node(
+            plan,
+            index,
+            image=image,
+            keys=keys,
+            registry_port=registry_port,
+            emulated=place.engine.emulates(plan.cell.arch),
+        )
         nodes.append(Node(hostname=hostname, container=service.start(place, wanted)))
     return Cluster(nodes=tuple(nodes))
 
 
-def planned_node(plan: EnvironmentPlan, index: int, *, image: str, keys: Secrets, registry_port: int | None) -> Service:
-    """Return the service of a node; node 0 is controller and login node."""
+def planned_node(
+    plan: EnvironmentPlan,
+    index: int,
+    *,
+    image: str,
+    keys: Secrets,
+    registry_port: int | None,
+    emulated: bool = False,
+) -> Service:
+    """Return the service of a node; node 0 is controller and login node.
+
+    :param emulated: whether its code runs through an emulator.
+    """
     first = index == 0
     role = "controller" if first else "compute"
     hostname = plan.names.hostnames[index]
     environment = {"NODE_ROLE": role, "NODE_NAME": hostname, "JOB_PASSWORD": keys.password}
-    environment |= users.variables(plan.options)
+    environment |= {**users.variables(plan.options), **(_VARIABLES_EMULATED if emulated else {})}
     if registry_port is not None:
         environment |= {"REGISTRY_PORT": str(registry_port), "REGISTRY_HOST": plan.names.registry_hostname}
     mounts = [Mount("/home", plan.names.home_volume)]
@@ -107,7 +134,7 @@ def planned_node(plan: EnvironmentPlan, index: int, *, image: str, keys: Secrets
         hostname=hostname,
         environment=environment,
         hosts={plan.options.registry_name: "127.0.0.1"} if plan.options.registry_name else {},
-        files=_files(plan, keys, first=first),
+        files={**_files(plan, keys, first=first), **(_FILES_EMULATED if emulated else {})},
         mounts=tuple(mounts),
         ports={SSH_PORT: plan.options.ssh_port} if first else {},
         tmpfs=("/run",),

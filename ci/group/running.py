@@ -118,16 +118,16 @@ class _Run:
     def not_run(self, cell: CellPlan) -> None:
         """Write that a cell can't run here."""
         console.warn(f"{cell.cell.id} is not run: {cell.not_run}")
-        outcome = Outcome.ERROR if cell.environment.options.strict else Outcome.SKIPPED
+        problem = NotRunError(cell.not_run)
         for suite in cell.suites:
-            self._write(cell, suite.name, outcome, NotRunError(cell.not_run))
+            self._write(cell, suite.name, Outcome.of(problem, strict=cell.environment.options.strict), problem)
 
     def broken(self, cell: CellPlan, problem: PyxisMatrixError) -> None:
         """Write that a cell came to nothing; what the run that goes on had of it stays."""
         console.fail(f"{cell.cell.id}: {problem}")
         for suite in cell.suites:
             if not self._is_done(cell, suite.name, whatever_changed=True):
-                self._write(cell, suite.name, Outcome.ERROR, problem)
+                self._write(cell, suite.name, Outcome.of(problem, strict=cell.environment.options.strict), problem)
 
     def watcher(self, cells: Sequence[CellPlan]) -> watching.Watcher:
         """Return what looks at cells while they run."""

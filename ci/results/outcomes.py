@@ -5,6 +5,8 @@ from typing import ClassVar
 
 import msgspec
 
+from ci.errors import NotRunError, PyxisMatrixError
+
 
 class Outcome(StrEnum):
     """What a suite on a cell came to."""
@@ -17,6 +19,14 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
     SKIPPED = "skipped"
     """Nothing was proved: the cell is not available here, or every test was skipped or is a known failure."""
+
+    @classmethod
+    def of(cls, problem: PyxisMatrixError, *, strict: bool) -> "Outcome":
+        """Return what a suite came to that ``problem`` ended.
+
+        What can't run here is skipped, unless somebody is ``strict`` about it.
+        """
+        return cls.SKIPPED if isinstance(problem, NotRunError) and not strict else cls.ERROR
 
 
 class TestState(StrEnum):

@@ -67,7 +67,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
     try:
         exit_code = act()
     except PyxisMatrixError as error:
-        keep(Outcome.ERROR, error.exit_code, str(error))
+        keep(Outcome.of(error, strict=plan.options.strict), error.exit_code, str(error))
         raise
     except (DockerException, RequestException) as error:  # some of them are OSErrors, too
         problem = explain(error, "what this session asked of it")
@@ -102,10 +102,10 @@ def _judged(record: Record, exit_code: int, log_file: Path) -> tuple[int, Outcom
 
 
 def _unproved(record: Record, outcome: Outcome) -> str:
-    """Return why what passed proves nothing: no container can start. Empty where it does, or where it did not pass."""
+    """Return why what did not fail proves nothing: no container can start. Empty where it does, or where it failed."""
     cell, launched = record.plan.cell, record.environment
     emulated = launched is not None and launched.file.emulated and cell.runtime is not Runtime.LEGACY
-    if not (record.command and emulated and outcome is Outcome.PASSED):
+    if not (record.command and emulated and outcome in {Outcome.PASSED, Outcome.SKIPPED}):
         return ""
     console.warn(f"{cell.id} is emulated: no container was started, so this is no answer for {cell.arch}")
     why = f"{cell.arch} was emulated, so that no container was started: {emulation.NO_CONTAINERS}"

@@ -254,6 +254,7 @@ def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any
             create_endpoint_config=lambda aliases: aliases,
             create_container=create_container,
         ),
+        version=lambda: {"Arch": "amd64"},
         volumes=SimpleNamespace(create=lambda *_given, **_options: None),
         containers=SimpleNamespace(
             get=lambda _id: SimpleNamespace(start=lambda: None, put_archive=lambda _path, _archive: None)
@@ -304,6 +305,19 @@ def test_podman_is_asked_in_its_own_words_for_an_unmasked_proc_and_for_an_image_
     assert (docker["image"], podman["image"]) == ("pyxis-matrix/image", "localhost/pyxis-matrix/image")
     assert podman["host_config"]["SecurityOpt"] == [*docker["host_config"]["SecurityOpt"], "unmask=ALL"]
     assert "MaskedPaths" not in podman["host_config"]
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_only_where_it_is_emulated_the_shell_that_enroots_imports_need_is_named_to_whoever_enters(
+    rows: Matrix, *, emulated: bool
+) -> None:
+    plan = planned(rows, next(it for it in rows.all_cells(None) if it.runtime is Runtime.NVIDIA))
+    key = KeyPair(private=b"", public=b"")
+    keys = cluster.Secrets(munge_key=b"", host_key=key, user_key=key)
+    node = cluster.planned_node(plan, 0, image="image", keys=keys, registry_port=None, emulated=emulated)
+    said = b"".join(it.content for path, it in node.files.items() if path.startswith("/etc/ssh/sshd_config.d/"))
+    assert (b"SetEnv PARALLEL_SHELL=/bin/bash" in said) is emulated
+    assert ("PARALLEL_SHELL" in node.environment) is emulated
 
 
 def test_podman_refuses_gpus_instead_of_starting_without_them(rows: Matrix) -> None:

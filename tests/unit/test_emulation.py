@@ -9,8 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from ci import environment_file
+from ci import environment_file, paths
+from ci.artefacts import sources
 from ci.artefacts.sources import Sources
+from ci.cli import commands
+from ci.cli.main import main
 from ci.engine import emulation
 from ci.engine.build_client import BuildClient
 from ci.engine.connection import Engine
@@ -24,13 +27,16 @@ from ci.images.plan import CellImages, ImagePlan
 from ci.machine import emulation as setting_up
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.cells import SlurmSource
 from ci.options import Options
+from ci.results import store
 from ci.results.outcomes import Outcome
 from ci.session import running
 from ci.session.record import Record
 from tests.support.emulation import MARKER, pytest_collection_modifyitems
 from tests.unit.test_bootstrap import FEDORA, READY
 from tests.unit.test_environment_file import FILE
+from tests.unit.test_session import BEGIN, END, SKIPPED
 
 QEMU = """enabled
 interpreter /usr/libexec/qemu-binfmt/aarch64-binfmt-P
@@ -163,6 +169,29 @@ def test_no_slurm_is_compiled_under_emulation_unless_somebody_has_the_time(
     assert built == [content.plan.name] * 2
 
 
+def test_a_slurm_that_is_not_compiled_keeps_no_other_cell_from_its_images(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def build(_builder: Builder, planned: CellImages) -> None:
+        asked.append(planned.cell.id)
+        if planned.cell.slurm.source is SlurmSource.ARCHIVE:
+            raise NotRunError(f"{planned.slurm.name} is not compiled under emulation", why="it takes an hour")
+
+    monkeypatch.setattr(commands, "connect", lambda: None)
+    monkeypatch.setattr(sources, "missing", lambda *_: None)
+    monkeypatch.setattr(Builder, "build", build)
+    cells = ["slurm25.11.7-embedded-debian12-arm64", "slurm22.05-embedded-debian12-arm64"]
+    words = ["--run", "run", "--results", str(tmp_path)]
+    assert main(["images", *words, *cells]) == NotRunError.exit_code
+    assert asked == cells
+    said = capsys.readouterr().err
+    assert "1 of 2 cells could not be built" in said
+    assert f"{cells[0]}: slurm-archive 25.11.7-debian12-arm64 is not compiled" in said
+    assert main(["images", *words, *cells[1:]]) == 0
+
+
 def test_the_root_of_another_architecture_is_added_by_a_build(tmp_path: Path) -> None:
     root, context = tmp_path / "base.tar", tmp_path / "context"
     root.write_bytes(b"tar")
@@ -232,3 +261,20 @@ def test_what_passes_under_emulation_is_no_answer_for_a_cell_with_containers(
     code, result = running.recorded(record, lambda: ended)
     assert (code, result.exit_code, result.outcome) == (exit_code, exit_code, outcome)
     assert ("was emulated" in result.reason) is (outcome is Outcome.SKIPPED)
+
+
+def test_a_suite_whose_every_test_starts_a_container_is_not_run_under_emulation(tmp_path: Path) -> None:
+    rows = loading.load()
+    plan = plan_environment(rows.cell(REAL), rows, Options(run="run", name="registry", results=tmp_path, pytest=True))
+    record = Record(plan=plan, command=("pytest",), command_started=True)
+    file = replace(FILE, emulated=True)
+    record.environment = Environment(plan=plan, file=file, path=tmp_path, cluster=cast("Any", None))
+
+    def act() -> int:
+        log = paths.make_directory(plan.options.folder(plan.cell)) / store.REPORT_LOG_FILE
+        log.write_text(BEGIN + SKIPPED + END, encoding="utf-8")
+        return 0
+
+    code, result = running.recorded(record, act)
+    assert (code, result.outcome) == (NotRunError.exit_code, Outcome.SKIPPED)
+    assert "was emulated" in result.reason

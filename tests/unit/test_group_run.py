@@ -46,10 +46,12 @@ class Machine:
         self.jobs = 0
         self.begun: list[str] = []
 
-    def plan(self, run: str = "run", missing: Callable[[Cell], str | None] = lambda _cell: None) -> GroupPlan:
+    def plan(
+        self, run: str = "run", missing: Callable[[Cell], str | None] = lambda _cell: None, *, strict: bool = False
+    ) -> GroupPlan:
         """Plan two suites on the cells."""
         asked = Asked(cells=[cell.id for cell in self.cells], suites=["registry", "pyxis_conformance"])
-        return plan_group(asked, self.rows, Options(run=run, results=self.results), missing)
+        return plan_group(asked, self.rows, Options(run=run, results=self.results, strict=strict), missing)
 
     def resumed(self, run: str = "run") -> GroupPlan:
         """Plan how that goes on."""
@@ -148,6 +150,16 @@ def test_a_cell_that_can_not_run_has_a_result_that_says_why(machine: Machine) ->
     assert machine.begun == [second.id]
     found = machine.found()[first.id, "registry"]
     assert (found.outcome, found.exit_code, found.reason) == (Outcome.SKIPPED, NotRunError.exit_code, "no mirror")
+
+
+@pytest.mark.parametrize(("strict", "outcome"), [(False, Outcome.SKIPPED), (True, Outcome.ERROR)])
+def test_a_cell_whose_images_are_not_built_here_is_not_run(machine: Machine, *, strict: bool, outcome: Outcome) -> None:
+    first, second = machine.cells
+    machine.problems[first.id] = NotRunError("it is not compiled under emulation")
+    machine.run(machine.plan(strict=strict))
+    assert machine.begun == [second.id]
+    found = machine.found()[first.id, "registry"]
+    assert (found.outcome, found.exit_code) == (outcome, NotRunError.exit_code)
 
 
 def test_a_process_that_dies_without_a_word_leaves_a_result(machine: Machine) -> None:

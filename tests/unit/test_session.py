@@ -20,7 +20,7 @@ from ci.engine.host import Obstacle
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError, SelectionError
+from ci.errors import DiskFullError, EngineError, LaunchError, NotRunError, PyxisMatrixError, SelectionError
 from ci.matrix import loading
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
@@ -207,6 +207,16 @@ def test_an_error_is_written_and_raised(run: Run, planned: EnvironmentPlan) -> N
     kept = written(planned)
     assert (kept.outcome, kept.exit_code) == (Outcome.ERROR, LaunchError.exit_code)
     assert "for this reason" in kept.reason
+
+
+def test_what_can_not_run_here_is_written_as_skipped_and_raised(run: Run, planned: EnvironmentPlan) -> None:
+    def act() -> int:
+        raise NotRunError("it is not compiled under emulation")
+
+    with pytest.raises(NotRunError):
+        run(act)
+    kept = written(planned)
+    assert (kept.outcome, kept.exit_code) == (Outcome.SKIPPED, NotRunError.exit_code)
 
 
 def test_what_the_system_refuses_is_written_and_raised_as_an_error_of_ours(run: Run, planned: EnvironmentPlan) -> None:
