@@ -56,8 +56,9 @@ class Rules:
         return any(matches(test, pattern) for pattern in self.alone)
 
     def is_tried_again(self, test: str, answer: str) -> bool:
-        """Tell whether a failure with this answer of bats says nothing of Pyxis."""
-        return self.entry(test) is None and any(
+        """Tell whether a failure with this answer of bats says nothing of Pyxis, nor why the test is not applicable."""
+        entry = self.entry(test)
+        return (entry is None or entry.says not in answer) and any(
             it.says in answer and any(matches(test, pattern) for pattern in it.tests) for it in self.second_tries
         )
 

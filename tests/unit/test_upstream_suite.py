@@ -91,7 +91,8 @@ def load(path: Path, pyxis: str, enroot: str) -> not_applicable.Rules:
 def test_entries_hold_for_the_releases_that_they_name(tmp_path: Path) -> None:
     path = tmp_path / "list.toml"
     path.write_text(
-        '[[not-applicable]]\ntests = ["a.bats: one [x]"]\nreason = "r"\nsays = "s"\npyxis = ">=0.20"\nenroot = "<4"\n'
+        '[[not-applicable]]\ntests = ["a.bats: one [x]"]\nreason = "r"\nsays = "no such image"\n'
+        'pyxis = ">=0.20"\nenroot = "<4"\n'
         '[skips]\n"no GPU" = "a GPU"\n[alone]\ntests = ["a.bats: *"]\n'
         '[[second-try]]\ntests = ["*.bats: one*"]\nsays = "not started"\nreason = "r"\n',
         encoding="utf-8",
@@ -104,8 +105,9 @@ def test_entries_hold_for_the_releases_that_they_name(tmp_path: Path) -> None:
     assert rules.is_tried_again("b.bats: one", "it has not started")
     assert not rules.is_tried_again("b.bats: one", "another failure")
     assert not rules.is_tried_again("b.bats: two", "it has not started")
-    # Nothing that can't pass is tried again.
-    assert not rules.is_tried_again("a.bats: one [x]", "it has not started")
+    # What can't pass is tried again until it says why.
+    assert rules.is_tried_again("a.bats: one [x]", "it has not started")
+    assert not rules.is_tried_again("a.bats: one [x]", "it has not started: no such image")
     assert load(path, "0.19.0", "3.5.0").entries == ()
     assert load(path, "0.20.0", "4.0.1").entries == ()
 
