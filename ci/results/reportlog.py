@@ -36,7 +36,7 @@ _SEVERITY = (
 )
 
 RERUNS_PROPERTY = "reruns"
-"""A test that tries again by itself says how often under this name, among pytest's ``user_properties``."""
+"""A test that tries again by itself lists under this name, in its ``user_properties``, why each earlier try failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,17 +186,17 @@ def _test(name: str, tries: list[list[_Report]]) -> TestOutcome:
     if not counting or not any(report.when == "teardown" or report.kind == "CollectReport" for report in counting[-1]):
         found.append((TestState.INTERRUPTED, "it had begun, and pytest ended before it did"))
     state, message = max(found, key=lambda it: _SEVERITY.index(it[0]))
-    own = max((_own_reruns(report) for each in tries for report in each), default=0)
+    own = max((_own_reruns(report) for each in tries for report in each), key=len, default=[])
+    before = [*(report.message for report in again), *own]
     return TestOutcome(
         name=name,
         outcome=state,
         seconds=sum(report.duration for each in tries for report in each),
-        message=again[-1].message if again and state is TestState.PASSED else message,
-        reruns=len(tries) - len(counting) - (not counting) + own,
+        message=before[-1] if before and state is TestState.PASSED else message,
+        reruns=len(tries) - len(counting) - (not counting) + len(own),
     )
 
 
-def _own_reruns(report: _Report) -> int:
-    return max(
-        (value for name, value in report.user_properties if name == RERUNS_PROPERTY and type(value) is int), default=0
-    )
+def _own_reruns(report: _Report) -> list[str]:
+    told = [value for name, value in report.user_properties if name == RERUNS_PROPERTY and isinstance(value, list)]
+    return max(([why for why in each if isinstance(why, str)] for each in told), key=len, default=[])

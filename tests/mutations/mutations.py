@@ -117,7 +117,7 @@ _OUTAGES = (
     Mutation(
         name="plugin not loaded",
         nodes="for file in /etc/slurm/plugstack.conf.d/*.conf; do : > $file; done",
-        says="unrecognized option",
+        says="unrecognized option|'--container-image' in 'Usage",
     ),
     Mutation(
         name="munge dead",

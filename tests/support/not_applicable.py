@@ -55,12 +55,16 @@ class Rules:
         """Tell whether nothing else may run beside a test."""
         return any(matches(test, pattern) for pattern in self.alone)
 
-    def is_tried_again(self, test: str, answer: str) -> bool:
-        """Tell whether a failure with this answer of bats says nothing of Pyxis, nor why the test is not applicable."""
+    def why_again(self, test: str, answer: str) -> str:
+        """Return why a failure with this answer of bats says nothing of Pyxis, nor why the test is not applicable.
+
+        Empty where it does.
+        """
         entry = self.entry(test)
-        return (entry is None or entry.says not in answer) and any(
-            it.says in answer and any(matches(test, pattern) for pattern in it.tests) for it in self.second_tries
-        )
+        if entry and entry.says in answer:
+            return ""
+        found = (it for it in self.second_tries if it.says in answer and any(matches(test, each) for each in it.tests))
+        return next((f"{it.says}: {it.reason}" for it in found), "")
 
 
 def load(path: Path, *, pyxis: Version, enroot: Version, slurm: Version) -> Rules:

@@ -164,9 +164,9 @@ def test_a_second_try_that_did_not_end_is_not_taken_for_a_pass(
 
 
 def test_a_test_that_tries_again_by_itself_says_how_often(tmp_path: Path) -> None:
-    counted = [["other", "x"], [reportlog.RERUNS_PROPERTY, 2]]
+    counted = [["other", "x"], [reportlog.RERUNS_PROPERTY, ["not there", "still not there"]]]
     (found,) = told(tmp_path, *(line | {"user_properties": counted} for line in passed()))
-    assert (found.outcome, found.reruns) == (TestState.PASSED, 2)
+    assert (found.outcome, found.reruns, found.message) == (TestState.PASSED, 2, "still not there")
 
 
 # -- a session that did not finish ----------------------------------------------------------------------------------

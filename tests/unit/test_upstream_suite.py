@@ -102,12 +102,12 @@ def test_entries_hold_for_the_releases_that_they_name(tmp_path: Path) -> None:
     assert rules.entry("a.bats: one x") is None
     assert rules.is_alone("a.bats: two")
     assert not rules.is_alone("b.bats: two")
-    assert rules.is_tried_again("b.bats: one", "it has not started")
-    assert not rules.is_tried_again("b.bats: one", "another failure")
-    assert not rules.is_tried_again("b.bats: two", "it has not started")
+    assert rules.why_again("b.bats: one", "it has not started yet") == "not started: r"
+    assert not rules.why_again("b.bats: one", "another failure")
+    assert not rules.why_again("b.bats: two", "it has not started")
     # What can't pass is tried again until it says why.
-    assert rules.is_tried_again("a.bats: one [x]", "it has not started")
-    assert not rules.is_tried_again("a.bats: one [x]", "it has not started: no such image")
+    assert rules.why_again("a.bats: one [x]", "it has not started")
+    assert not rules.why_again("a.bats: one [x]", "it has not started: no such image")
     assert load(path, "0.19.0", "3.5.0").entries == ()
     assert load(path, "0.20.0", "4.0.1").entries == ()
 

@@ -51,6 +51,7 @@ def test_bats(
         hub.turn(turns / f"upstream.{case.file.replace('/', '-')}"),
         hub.turn(turns / "upstream.alone", shared=not rules.is_alone(case.id)),
     ):
+        earlier: list[str] = []
         for tries in range(TRIES):
             if rules.is_alone(case.id):
                 cluster_shell.run(_REMOVE_CONTAINERS)
@@ -58,10 +59,12 @@ def test_bats(
             # Kept in the report: what bats says.
             sys.stdout.write(f"try {tries + 1}:\n{answer}\n")
             found = verdict(case, answer)
-            if found.state is not State.NOT_OK or not rules.is_tried_again(case.id, answer):
+            why = rules.why_again(case.id, answer) if found.state is State.NOT_OK else ""
+            if not why or tries + 1 == TRIES:
                 break
+            earlier.append(why)
     # Not by the fixture `record_property`: it warns that junit.xml has no place for it, and warnings are errors here.
-    request.node.user_properties.append((RERUNS_PROPERTY, tries))
+    request.node.user_properties.append((RERUNS_PROPERTY, earlier))
     if found.state is State.SKIPPED:
         assert found.reason in rules.skips, f"bats skipped it for a reason that is not known here: {found.reason}"
         pytest.skip(f"not applicable: {rules.skips[found.reason]} ({found.reason})")
