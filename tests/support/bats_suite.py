@@ -118,3 +118,9 @@ def verdict(case: Case, tap: str) -> Verdict:
     if skipped:
         return Verdict(state=State.SKIPPED, reason=skipped.strip())
     return Verdict(state=State.OK if state == "ok" else State.NOT_OK)
+
+
+def failing_command(tap: str) -> str:
+    """Return the line in which bats names the command that failed; the first line where it names none."""
+    named = re.search(r"^# +(`.*' failed.*)$", tap, re.MULTILINE)
+    return named[1] if named else tap.partition("\n")[0]

@@ -9,7 +9,7 @@ from packaging.version import Version
 import pytest
 
 from tests.support import not_applicable
-from tests.support.bats_suite import Case, State, cases, packed_tests, parse, verdict
+from tests.support.bats_suite import Case, State, cases, failing_command, packed_tests, parse, verdict
 
 LIST = Path(__file__).parents[1] / "integration" / "upstream" / "not_applicable.toml"
 
@@ -76,6 +76,12 @@ def test_batch_scripts_are_submitted_outside_of_a_job() -> None:
 def test_verdict(line: str, state: State, reason: str) -> None:
     found = verdict(Case(file="b.bats", name="plain name"), f"1..1\n{line}\n# what it printed\n")
     assert (found.state, found.reason) == (state, reason)
+
+
+def test_the_command_that_failed_stands_first() -> None:
+    tap = "1..1\nnot ok 1 it\n# (in test file tests/a.bats, line 5)\n#   `run_srun true' failed\n# + srun true\n"
+    assert failing_command(tap) == "`run_srun true' failed"
+    assert failing_command("1..1\nnot ok 1 it\n") == "1..1"
 
 
 @pytest.mark.parametrize("answer", ["1..0", "1..1", "1..2\nok 1 plain name\nok 2 plain name", "1..1\nok 1 another"])

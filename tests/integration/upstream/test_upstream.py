@@ -11,7 +11,7 @@ from ci.matrix.cells import Cell
 from ci.results.reportlog import RERUNS_PROPERTY
 from tests.integration.upstream import hub
 from tests.support import not_applicable
-from tests.support.bats_suite import Case, State, cases, source_archive, verdict
+from tests.support.bats_suite import Case, State, cases, failing_command, source_archive, verdict
 from tests.support.cluster import Shell
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
@@ -68,11 +68,12 @@ def test_bats(
     if found.state is State.SKIPPED:
         assert found.reason in rules.skips, f"bats skipped it for a reason that is not known here: {found.reason}"
         pytest.skip(f"not applicable: {rules.skips[found.reason]} ({found.reason})")
+    told = f"{failing_command(answer)}\n{answer}"
     if entry := rules.entry(case.id):
         assert found.state is State.NOT_OK, f"it passes, but {LIST.name} says: {entry.reason}"
-        assert entry.says in answer, f"it fails, but not as {LIST.name} says ({entry.says!r}): {answer}"
+        assert entry.says in answer, f"it fails, but not as {LIST.name} says ({entry.says!r}): {told}"
         pytest.skip(f"not applicable: {entry.reason}")
-    assert found.state is State.OK, answer
+    assert found.state is State.OK, told
 
 
 def test_list_of_tests_that_are_not_applicable_is_current(cell: Cell, environment: EnvironmentFile) -> None:
