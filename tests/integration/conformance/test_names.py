@@ -156,3 +156,10 @@ def test_read_only_is_the_default(steps: Steps, plain: TinyImage, options: tuple
     # It is enroot's default (ENROOT_ROOTFS_WRITABLE no), which the node's configuration leaves alone.
     _, said = steps.failing(plain, "touch /new", *options)
     assert "Read-only file system" in said
+
+
+def test_read_only_on_request_where_a_variable_says_writable(steps: Steps, plain: TinyImage) -> None:
+    writable = {"ENROOT_ROOTFS_WRITABLE": "y"}
+    assert steps.inside(plain, "touch /new && echo written", variables=writable) == ["written"]
+    _, said = steps.failing(plain, "touch /new", "--container-readonly", variables=writable)
+    assert "Read-only file system" in said
