@@ -6,7 +6,9 @@ from pathlib import Path
 import sys
 
 from ci import paths
+from ci.artefacts import sources
 from ci.errors import NotRunError, PyxisMatrixError
+from ci.images.building import sources_of
 from ci.matrix.arch import Arch
 from ci.matrix.suites import SUITES
 from ci.options import Scope
@@ -46,10 +48,12 @@ def workers(bench: Bench) -> Iterator[Sides]:
 )
 def side_by_side(bench: Bench) -> Iterator[Sides]:
     """Compare two cells at a time with one after the other."""
+    where = sources_of(bench.options)
     same = [it for it in bench.matrix.cells("full", Arch.host()) if it.runtime is bench.cell.runtime]
-    second = next((it for it in same if it.slurm != bench.cell.slurm), None)
+    others = (it for it in same if it.slurm != bench.cell.slurm)
+    second = next((it for it in others if not sources.missing(it, where)), None)
     if second is None:
-        raise NotRunError(f"the matrix has no second cell like {bench.cell.id}")
+        raise NotRunError(f"there are release files for no second cell like {bench.cell.id}")
     cells = (bench.cell, second)
     for each in cells:
         bench.images(each)
