@@ -120,14 +120,14 @@ class _Run:
         console.warn(f"{cell.cell.id} is not run: {cell.not_run}")
         problem = NotRunError(cell.not_run)
         for suite in cell.suites:
-            self._write(cell, suite.name, Outcome.of(problem, strict=cell.environment.options.strict), problem)
+            self._write(cell, suite.name, problem)
 
     def broken(self, cell: CellPlan, problem: PyxisMatrixError) -> None:
         """Write that a cell came to nothing; what the run that goes on had of it stays."""
         console.fail(f"{cell.cell.id}: {problem}")
         for suite in cell.suites:
             if not self._is_done(cell, suite.name, whatever_changed=True):
-                self._write(cell, suite.name, Outcome.of(problem, strict=cell.environment.options.strict), problem)
+                self._write(cell, suite.name, problem)
 
     def watcher(self, cells: Sequence[CellPlan]) -> watching.Watcher:
         """Return what looks at cells while they run."""
@@ -213,18 +213,18 @@ class _Run:
         problem = PyxisMatrixError(f"the process of the cell {ended} and left no result", where=str(output))
         for name in self._todo[cell.cell.id]:
             if not self._path(cell, name).is_file():
-                self._write(cell, name, Outcome.ERROR, problem)
+                self._write(cell, name, problem)
 
     def _path(self, cell: CellPlan, suite: str) -> Path:
         return self.folder / cell.cell.id / suite / store.RESULT_FILE
 
-    def _write(self, cell: CellPlan, suite: str, outcome: Outcome, problem: PyxisMatrixError) -> None:
+    def _write(self, cell: CellPlan, suite: str, problem: PyxisMatrixError) -> None:
         environment = cell.environment
         result = Result(
             run=environment.options.run,
             cell=store.CellRecord.of(cell.cell),
             suite=suite,
-            outcome=outcome,
+            outcome=Outcome.of(problem, strict=environment.options.strict),
             exit_code=problem.exit_code,
             reason=str(problem),
             started=store.utc_now(),
