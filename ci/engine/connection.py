@@ -41,6 +41,8 @@ LABEL_CONTENT = f"{LABEL}.content"
 
 # Stopping many containers at once can take long; the default of requests is 60 s.
 _API_LIMIT_SECONDS = 120
+# An engine answers when a volume's files are gone; those of many containers take a busy machine longer than that.
+_REQUESTS_FOR_A_VOLUME = 5
 
 
 def labels(run: str, cell_id: str, role: str) -> dict[str, str]:
@@ -230,7 +232,7 @@ class Engine:
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume."""
-        _gone(name, lambda: self.api.api.remove_volume(name, force=True))
+        _gone(name, lambda: self.api.api.remove_volume(name, force=True), requests=_REQUESTS_FOR_A_VOLUME)
 
     def remove_network(self, name: str) -> None:
         """Remove a network."""
@@ -306,7 +308,7 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
     for network in (it for it in api.networks.list(filters=query) if wanted(it.attrs.get("Labels"))):
         removed += _gone(network.name or "", network.remove)
     for volume in (it for it in api.volumes.list(filters=query) if wanted(it.attrs.get("Labels"))):
-        removed += _gone(volume.name, lambda it=volume: it.remove(force=True))
+        removed += _gone(volume.name, lambda it=volume: it.remove(force=True), requests=_REQUESTS_FOR_A_VOLUME)
     return removed
 
 
@@ -346,10 +348,12 @@ def _kill_and_remove(container: "Container") -> None:
     container.remove(force=True, v=True)
 
 
-def _gone(name: str, remove: Any) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped
+def _gone(name: str, remove: Any, *, requests: int = 1) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped
     """Remove one object; it may be gone, or another process may be removing it.
 
     If that fails, warn and go on.
+
+    :param requests: how many may go without an answer before it has failed.
     """
     problem: Exception | None = None
     for _ in range(5):
@@ -362,13 +366,11 @@ def _gone(name: str, remove: Any) -> list[str]:  # noqa: ANN401 - docker-py's me
             if error.status_code not in {409, 500, 403}:  # in use by a container that is being removed
                 break
             time.sleep(0.2)
-        except ReadTimeout as error:
-            # It is still at it: the files of many containers take a busy machine minutes. Asked again, it answers when
-            # they are gone.
+        except RequestException as error:
             problem = error
-        except RequestException as error:  # it can't be asked; asking again would take as long
-            problem = error
-            break
+            requests -= 1
+            if not requests or not isinstance(error, ReadTimeout):  # one that can't be asked can't be the next time
+                break
         else:
             return [name]
     console.warn(f"{name} could not be removed: {problem}")

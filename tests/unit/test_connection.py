@@ -205,6 +205,19 @@ def test_a_volume_that_an_engine_never_has_removed_is_named(capsys: pytest.Captu
     assert "data could not be removed: Read timed out." in capsys.readouterr().err
 
 
+def test_only_a_volume_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[str] = []
+
+    def remove_network(name: str) -> None:
+        asked.append(name)
+        raise ReadTimeout("Read timed out.")
+
+    api = SimpleNamespace(api=SimpleNamespace(remove_network=remove_network))
+    replace(engine(Images(), "docker"), api=cast("Any", api)).remove_network("net")
+    assert asked == ["net"]
+    assert "net could not be removed: Read timed out." in capsys.readouterr().err
+
+
 def test_an_engine_that_cannot_be_asked_is_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
     volumes = Volumes(Unreachable("refused"), None)
     volumes.engine().remove_volume("data")
