@@ -198,5 +198,5 @@ def _test(name: str, tries: list[list[_Report]]) -> TestOutcome:
 
 
 def _own_reruns(report: _Report) -> list[str]:
-    told = [value for name, value in report.user_properties if name == RERUNS_PROPERTY and isinstance(value, list)]
-    return max(([why for why in each if isinstance(why, str)] for each in told), key=len, default=[])
+    told = (value for name, value in report.user_properties if name == RERUNS_PROPERTY and isinstance(value, list))
+    return [str(why) for why in next(told, [])]
