@@ -223,3 +223,20 @@ def test_an_engine_that_cannot_be_asked_is_not_asked_again(capsys: pytest.Captur
     volumes.engine().remove_volume("data")
     assert volumes.answers == [None]
     assert "data could not be removed: refused" in capsys.readouterr().err
+
+
+def answering(exit_code: int | None) -> Any:  # noqa: ANN401 - docker-py's containers are untyped
+    result = SimpleNamespace(exit_code=exit_code, output=b"said")
+    return SimpleNamespace(name="n1", exec_run=lambda _command, **_given: result)
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_commands_status_is_the_engines(status: int) -> None:
+    answer = engine(Images(), "docker").ask(answering(status), ["true"])
+    assert (answer.status, answer.output) == (status, "said")
+
+
+def test_no_exit_status_is_not_success() -> None:
+    with pytest.raises(LaunchError, match="does not say how a command ended") as caught:
+        engine(Images(), "docker").ask(answering(None), ["true"])
+    assert caught.value.where == "true in n1"
