@@ -92,7 +92,9 @@ def visit(page_file: Path) -> dict[str, Any]:
         page.goto(page_file.as_uri())
         page.locator("#filters").wait_for()
         usable = time.perf_counter() - began
-        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000")
+        # What can be used in the document may not have been painted yet.
+        painted = page.wait_for_function("performance.getEntriesByName('first-contentful-paint')[0]")
+        paint = painted.evaluate("it => it.startTime / 1000")
         began = time.perf_counter()
         page.locator(".box").nth(7).click()
         page.locator("#detail section").first.wait_for()
