@@ -39,10 +39,17 @@ LABEL_ORIGIN = f"{LABEL}.origin"
 LABEL_CONTENT = f"{LABEL}.content"
 """Of an image that was built: the hash of everything that went in."""
 
+LABEL_SCRATCH = f"{LABEL}.scratch"
+"""Of a container: a folder in it, on a volume of its own, of which nothing is needed when the container goes."""
+
 # Stopping many containers at once can take long; the default of requests is 60 s.
 _API_LIMIT_SECONDS = 120
 # An engine answers when a volume's files are gone; those of many containers take a busy machine longer than that.
 _REQUESTS_FOR_A_VOLUME = 5
+# An engine removes a volume's files one by one. On a disk that is told of each at once (the mount option `discard`)
+# most of that is waiting: 60,000 files took it 6.5 to 9.7 s, and sixteen processes 2.9 to 4.0.
+_EMPTY = 'find "$0" -xdev ! -type d -print0 | xargs -0 -r -n 256 -P 16 rm -f'
+_EMPTY_SECONDS = 100
 
 
 def labels(run: str, cell_id: str, role: str) -> dict[str, str]:
@@ -342,10 +349,18 @@ def explain(error: Exception, doing: str) -> PyxisMatrixError:
 
 
 def _kill_and_remove(container: "Container") -> None:
+    if folder := container.labels.get(LABEL_SCRATCH):
+        _empty(container, folder)
     # Removing it by force is enough for Docker; Podman first asks it to end, and waits ten seconds for that.
     with suppress(APIError):  # it does not run
         container.kill()
     container.remove(force=True, v=True)
+
+
+def _empty(container: "Container", folder: str) -> None:
+    """Remove the files below a folder of a container; what that leaves goes with the folder's volume."""
+    with suppress(APIError, RequestException):  # it does not run, or answers no more
+        container.exec_run(["timeout", str(_EMPTY_SECONDS), "sh", "-c", _EMPTY, folder], user="root")
 
 
 def _gone(name: str, remove: Any, *, requests: int = 1) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped

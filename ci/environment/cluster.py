@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from docker.types import DeviceRequest, Mount
 from packaging.version import Version
 
-from ci.engine.connection import Engine, InsideFile
+from ci.engine.connection import LABEL_SCRATCH, Engine, InsideFile
 from ci.environment import service, users
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
@@ -123,8 +123,9 @@ def planned_node(
     environment |= {**users.variables(plan.options), **(_VARIABLES_EMULATED if emulated else {})}
     if registry_port is not None:
         environment |= {"REGISTRY_PORT": str(registry_port), "REGISTRY_HOST": plan.names.registry_hostname}
+    containers = plan.cell.runtime is not Runtime.LEGACY
     mounts = [Mount("/home", plan.names.home_volume)]
-    if plan.cell.runtime is not Runtime.LEGACY:
+    if containers:
         mounts.append(Mount(_ENROOT_DATA, plan.names.data_volumes[index]))
     mounts += [Mount(folder, folder, type="bind", read_only=True) for folder in plan.mounts]
     return Service(
@@ -134,6 +135,7 @@ def planned_node(
         hostname=hostname,
         environment=environment,
         hosts={plan.options.registry_name: "127.0.0.1"} if plan.options.registry_name else {},
+        labels={LABEL_SCRATCH: _ENROOT_DATA} if containers else {},
         files={**_files(plan, keys, first=first), **(_FILES_EMULATED if emulated else {})},
         mounts=tuple(mounts),
         ports={SSH_PORT: plan.options.ssh_port} if first else {},

@@ -63,14 +63,14 @@ def _as_peers(bare: Bare) -> None:
     "first-job",
     goal=0.4,
     ours="a node's first job in the job image, with this project's settings of enroot",
-    other="the same with enroot's own settings for squashfs",
+    other="the same with enroot's own settings of compression",
     runtimes=frozenset({Runtime.NVIDIA}),
 )
 def first(bench: Bench) -> Iterator[Sides]:
     """Compare the first container job of a node."""
     with running.opened(bench.plan()) as launched:
         node = Node.of(launched.file)
-        node.run(f"cp {_CONF} /root/ours.conf && sed '/^ENROOT_SQUASH_OPTIONS/d' {_CONF} > /root/theirs.conf")
+        node.run(f"cp {_CONF} /root/ours.conf && sed -E '/^ENROOT_(SQUASH|ZSTD)_OPTIONS/d' {_CONF} > /root/theirs.conf")
 
         def job(settings: str) -> float:
             # What enroot has kept of earlier jobs would be taken again.

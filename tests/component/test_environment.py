@@ -1,18 +1,31 @@
 """A cell's environment in good weather: what is up, how it is entered, and that all of it goes away again."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 import stat
 import subprocess
 import sys
 
 import docker
+from docker.types import Mount
 import pytest
 
 from ci import environment_file
-from ci.engine.connection import LABEL, LABEL_CELL, LABEL_CONTENT, LABEL_ORIGIN, LABEL_ROLE, LABEL_RUN
+from ci.engine.connection import (
+    LABEL,
+    LABEL_CELL,
+    LABEL_CONTENT,
+    LABEL_ORIGIN,
+    LABEL_ROLE,
+    LABEL_RUN,
+    LABEL_SCRATCH,
+    Engine,
+)
 from ci.environment import ssh
 from ci.environment.launching import Environment
+from ci.environment.service import Place
+from ci.images.building import BuiltCell
 from ci.results import store
 from ci.results.outcomes import Outcome
 from tests.component.conftest import Launch, new_run
@@ -64,6 +77,34 @@ def test_the_file_says_what_is_there_and_is_private(up: Environment) -> None:
     for secret in (up.path, Path(file.login.private_key)):
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     assert {"munge", "munge credential of n1", "controller", "nodes idle", "sshd"} == set(up.ready)
+
+
+def test_the_files_of_a_nodes_volume_go_before_the_node_and_those_of_other_mounts_stay(
+    engine: Engine, images: BuiltCell, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine alone would remove them one after the other."""
+    place = Place(engine=engine, stack=stack, run=new_run(), cell=LEGACY, network="none")
+    volume = f"{LABEL}-{place.run}-scratch"
+    place.create_volume(volume)
+    container = engine.api.containers.run(
+        images.node.tag,
+        entrypoint=["sleep", "600"],
+        labels={**place.labels("controller"), LABEL_SCRATCH: "/data"},
+        mounts=[Mount("/data", volume)],
+        tmpfs={"/other": "", "/data/mounted": ""},
+        network_mode="none",
+        detach=True,
+    )
+    make = "mkdir '/data/a b' && touch '/data/a b/c d' /other/kept /data/mounted/kept && ln -s /other/kept /data/link"
+    assert engine.ask(container, ["sh", "-c", make]).status == 0
+    left: list[str] = []
+    monkeypatch.setattr(
+        container,
+        "kill",
+        lambda: left.extend(engine.ask(container, ["find", "/data", "/other", "!", "-type", "d"]).output.splitlines()),
+    )
+    engine.remove(container)
+    assert sorted(left) == ["/data/mounted/kept", "/other/kept"]
 
 
 def test_logs_are_kept_and_nothing_else(launch: Launch, logs: Path, nothing_left: Callable[[], None]) -> None:

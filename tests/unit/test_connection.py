@@ -11,7 +11,7 @@ from requests.exceptions import ConnectionError as Unreachable
 from requests.exceptions import ReadTimeout
 
 from ci.engine.build_client import BuildClient
-from ci.engine.connection import Engine, untag
+from ci.engine.connection import LABEL_SCRATCH, Engine, untag
 from ci.engine.finding import EngineKind, FoundEngine
 from ci.errors import LaunchError
 from ci.terminal import console
@@ -165,9 +165,32 @@ def test_a_container_is_killed_before_it_is_removed(*, running: bool) -> None:
             raise APIError("409", explanation="it is not running")
         done.append("killed")
 
-    container = SimpleNamespace(name="n1", kill=kill, remove=lambda force, v: done.append(f"removed {force} {v}"))
+    container = SimpleNamespace(
+        name="n1", labels={}, kill=kill, remove=lambda force, v: done.append(f"removed {force} {v}")
+    )
     engine(Images(), "podman").remove(cast("Any", container))
     assert done == [*(["killed"] if running else []), "removed True True"]
+
+
+@pytest.mark.parametrize("problem", [None, APIError("409", explanation="it is paused"), ReadTimeout("Read timed out.")])
+def test_the_files_of_a_node_are_removed_before_it_is_killed(problem: Exception | None) -> None:
+    done: list[str] = []
+
+    def run(command: list[str], *, user: str) -> None:
+        assert user == "root"
+        done.append(f"emptied {command[-1]}")
+        if problem:
+            raise problem
+
+    container = SimpleNamespace(
+        name="n1",
+        labels={LABEL_SCRATCH: "/data"},
+        exec_run=run,
+        kill=lambda: done.append("killed"),
+        remove=lambda **_: done.append("removed"),
+    )
+    engine(Images(), "docker").remove(cast("Any", container))
+    assert done == ["emptied /data", "killed", "removed"]
 
 
 class Volumes:
