@@ -149,7 +149,7 @@ def _earlier(where: Path, words: Sequence[str]) -> Result | None:
     asked = where.with_name(ASKED_FILE)
     try:
         found = store.load(where) if msgspec.json.decode(asked.read_bytes()) == list(words) else None
-    except (OSError, PyxisMatrixError, msgspec.MsgspecError):
+    except (OSError, PyxisMatrixError, *files.INVALID):
         return None
     return found if found and found.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED} else None
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import sys
 
 from ci import option_values, paths
-from ci.errors import ResultsError
+from ci.errors import ResultsError, SelectionError
 from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
 from ci.fleet.formats import Format
-from ci.group.planning import check_options
+from ci.group.planning import check_options, check_selection
 from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -74,11 +74,23 @@ def plan(asked: argparse.Namespace) -> int:
     """Plan the jobs of a fleet and write the plan."""
     rows, host, options = loading.load(), Arch.host(), Options.of(asked)
     form = Format(asked.format)
+    check_selection(asked.cells, asked.group)
     group = "" if asked.cells else asked.group or default_group(rows, os.environ)
     if asked.cells:
         cells = tuple(dict.fromkeys(rows.cell(name, host) for name in asked.cells))
+        if others := [it.id for it in cells if asked.arch not in (None, it.arch)]:
+            raise SelectionError(
+                f"--arch {asked.arch} leaves out a cell that is named: {', '.join(others)}",
+                next_step="leave one of the two out",
+            )
     else:
         cells = planning.cells_of(rows, group, host, asked.arch)
+    if absent := [str(it) for it in asked.earlier or () if not it.is_dir()]:
+        raise ResultsError(
+            f"there is no folder {' or '.join(absent)}",
+            where="--earlier",
+            next_step="leave it out: shards are then balanced by what results/ has",
+        )
     check_options(options, len(cells))
     wanted = planning.Asked(
         suites=planning.suites_of(asked.suite),

@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 import os
@@ -13,7 +14,7 @@ from ci import paths
 from ci.artefacts import candidates, sources
 from ci.cli.clusters import plan_asked
 from ci.engine.connection import connect
-from ci.errors import SelectionError
+from ci.errors import PyxisMatrixError, SelectionError
 from ci.group import ending, planning
 from ci.group.planning import GroupPlan
 from ci.group.running import How, run_group
@@ -40,12 +41,13 @@ def matrix(asked: argparse.Namespace) -> int:
     try:
         with lock:
             if not plan.resumed:
-                planned.write(plan.recorded(), folder)
+                planned.begin(plan.recorded(), folder)
+            unwritten: list[PyxisMatrixError] = []
             try:
-                run_group(connect(), rows, plan, how)
+                unwritten += run_group(connect(), rows, plan, how)
             finally:
                 with signals.shielded():
-                    code = _summary(plan)
+                    code = _summary(plan, unwritten)
     except Timeout as error:
         raise SelectionError(
             f"the run {plan.options.run} is at work already",
@@ -86,7 +88,7 @@ def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
     return planning.plan_group(wanted, rows, options, missing)
 
 
-def _summary(plan: GroupPlan) -> int:
+def _summary(plan: GroupPlan, unwritten: Sequence[PyxisMatrixError]) -> int:
     """Show what the run came to so far; return its exit code."""
     folder = plan.options.results / plan.options.run
     results, problems = store.load_run(folder)
@@ -101,6 +103,10 @@ def _summary(plan: GroupPlan) -> int:
         console.say(f"left out: {cells} {'cell' if cells == 1 else 'cells'}: {why}")
     there = {(it.cell_id, it.suite) for it in results}
     wanted = {(it.cell.id, suite.name) for it in plan.cells for suite in it.suites}
-    if missing := len(wanted - there):
-        console.say(f"not begun: {missing} suites; go on with --resume {plan.options.run}")
-    return ending.exit_code(results)
+    missing = wanted - there
+    begun = {it for it in missing if (folder.joinpath(*it) / store.REPORT_LOG_FILE).exists()}
+    for what, suites in (("not begun", missing - begun), ("begun, but without a result", begun)):
+        if suites:
+            number = f"{len(suites)} {'suite' if len(suites) == 1 else 'suites'}"
+            console.say(f"{what}: {number}; go on with --resume {plan.options.run}")
+    return ending.exit_code(results, unwritten, missing=bool(missing or problems))

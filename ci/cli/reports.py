@@ -74,7 +74,13 @@ def show(asked: argparse.Namespace) -> int:
     roots = finding.places(asked.results, results) if asked.results else (store.latest_run(results),)
     format_ = Format(asked.format)
     if format_ is Format.TEXT:
-        report.show(_newest(roots), stream=sys.stdout, root=roots[0] if len(roots) == 1 else None)
+        newest, unreadable = _newest(roots)
+        if not (newest or unreadable):
+            raise ResultsError(
+                "no results found", where=", ".join(map(str, roots)), next_step="run a suite: `nox -s pyxis_basic`"
+            )
+        report.show(newest, stream=sys.stdout, root=roots[0] if len(roots) == 1 else None)
+        _refuse_half(unreadable, roots)
         return 0
     base = Path(os.path.commonpath(roots))
     merged = writing.merge(_asked(asked, roots, base, _given(asked.previous)))
@@ -86,6 +92,7 @@ def show(asked: argparse.Namespace) -> int:
             sys.stdout.write(page.as_html(merged))
         case Format.JSON:
             sys.stdout.write(compat.as_json(merged.compat))
+    _refuse_half(len(merged.compat.problems), roots)
     return 0
 
 
@@ -97,13 +104,18 @@ def _write(asked: argparse.Namespace, roots: Sequence[Path], folder: Path) -> in
     _warn(merged)
     if asked.open:
         _open((folder / writing.PAGE_FILE).as_uri())
-    if problems := merged.compat.problems:
-        raise ResultsError(
-            f"{len(problems)} of the results could not be read; the report has all the others",
-            where=str(folder),
-            next_step="they are named above and in the report; take them away, or run their cells again",
-        )
+    _refuse_half(len(merged.compat.problems), [folder])
     return 0
+
+
+def _refuse_half(unreadable: int, where: Sequence[Path]) -> None:
+    """Say, when all else was shown, that something could not be read; a report of a part is no success."""
+    if unreadable:
+        raise ResultsError(
+            f"{unreadable} of the results could not be read; the report has all the others",
+            where=", ".join(map(str, where)),
+            next_step="they are named above; take them away, or run their cells again",
+        )
 
 
 def _serve(asked: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
@@ -166,7 +178,9 @@ def _rows() -> Matrix | None:
         return None
 
 
-def _newest(roots: Sequence[Path]) -> list[store.Result]:
+def _newest(roots: Sequence[Path]) -> tuple[list[store.Result], int]:
+    """Return the newest result of each suite on each cell, and how many could not be read; those are named."""
+    unreadable = 0
     newest: dict[tuple[str, str], store.Result] = {}
     for item in finding.find(roots):
         match item:
@@ -175,8 +189,9 @@ def _newest(roots: Sequence[Path]) -> list[store.Result]:
                 if key not in newest or newest[key].started < result.started:
                     newest[key] = result
             case compat.Problem():
+                unreadable += 1
                 console.warn(f"{item.where}: {item.what}")
-    return [newest[key] for key in sorted(newest)]
+    return [newest[key] for key in sorted(newest)], unreadable
 
 
 def _warn(merged: Merged) -> None:

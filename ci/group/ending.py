@@ -1,8 +1,8 @@
 """What a run of a group came to: one exit code, that of the worst."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ci.errors import NotRunError, PyxisMatrixError
+from ci.errors import NotRunError, PyxisMatrixError, ResultsError
 from ci.results.outcomes import Outcome
 from ci.results.store import Result
 
@@ -10,10 +10,13 @@ FAILED = 1
 """As pytest has it: a test failed."""
 
 
-def exit_code(results: Iterable[Result]) -> int:
+def exit_code(results: Iterable[Result], unwritten: Sequence[PyxisMatrixError] = (), *, missing: bool = False) -> int:
     """Return the code of the worst result: a failure before an error, an error before what could not run.
 
     Of several errors it is that of the first.
+
+    :param unwritten: why results could not be written.
+    :param missing: whether any of those that there should be can't be read, or is not there. That is no success.
     """
     found = list(results)
     if any(it.outcome is Outcome.FAILED for it in found):
@@ -22,6 +25,10 @@ def exit_code(results: Iterable[Result]) -> int:
         codes = [it.exit_code for it in found if it.outcome is outcome]
         if codes:
             return codes[0] or PyxisMatrixError.exit_code
+    if unwritten:
+        return unwritten[0].exit_code
+    if missing:
+        return ResultsError.exit_code
     if any(it.outcome is Outcome.SKIPPED for it in found):
         return NotRunError.exit_code
     return 0

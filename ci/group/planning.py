@@ -231,12 +231,20 @@ def check_options(options: Options, cells: int) -> None:
         )
 
 
-def _cells(asked: Asked, matrix: Matrix, host: Arch) -> tuple[tuple[Cell, ...], dict[str, str]]:
-    """Return the cells to run, and those of the group that another machine has to run."""
-    if asked.cells and asked.group:
+def check_selection(cells: Sequence[str], group: str | None) -> None:
+    """Refuse cells beside a group.
+
+    :raises SelectionError: for both.
+    """
+    if cells and group:
         raise SelectionError(
             "cells are named, and a group as well", why="one of the two says what to run", next_step="leave one out"
         )
+
+
+def _cells(asked: Asked, matrix: Matrix, host: Arch) -> tuple[tuple[Cell, ...], dict[str, str]]:
+    """Return the cells to run, and those of the group that another machine has to run."""
+    check_selection(asked.cells, asked.group)
     if asked.cells:
         return tuple(matrix.cell(name, host) for name in dict.fromkeys(asked.cells)), {}
     group = matrix.group(asked.group)

@@ -7,13 +7,14 @@ import msgspec
 
 from ci.errors import ResultsError
 from ci.group.fingerprint import Ingredients
-from ci.results import store
-from ci.results.files import replaced
+from ci.results import files, store
 from ci.results.outcomes import Outcome
 from ci.results.store import Result
 
 FINGERPRINTS_FILE = "fingerprints.json"
 """In the run's folder: the ingredients of each fingerprint, by cell and suite; tells what has changed since."""
+
+_LARGEST = 64 << 20
 
 Fingerprints = Mapping[str, Mapping[str, Ingredients]]
 
@@ -55,9 +56,9 @@ def changed(folder: Path, cell_id: str, suite: str, now: Ingredients) -> list[st
     :param folder: of the earlier run.
     """
     try:
-        content = (folder / FINGERPRINTS_FILE).read_bytes()
+        content = files.content(folder / FINGERPRINTS_FILE, largest=_LARGEST)
         before = msgspec.json.decode(content, type=dict[str, dict[str, dict[str, str]]])[cell_id][suite]
-    except (OSError, msgspec.MsgspecError, KeyError):
+    except (OSError, KeyError, *files.INVALID):
         return []
     return [name for name, value in now.items() if before.get(name) != value]
 
@@ -65,7 +66,7 @@ def changed(folder: Path, cell_id: str, suite: str, now: Ingredients) -> list[st
 def write(folder: Path, fingerprints: Fingerprints) -> None:
     """Write the ingredients of a run's fingerprints."""
     content = msgspec.json.encode(fingerprints, order="sorted")
-    with replaced(folder / FINGERPRINTS_FILE, "the fingerprints") as file:
+    with files.replaced(folder / FINGERPRINTS_FILE, "the fingerprints") as file:
         file.write(msgspec.json.format(content, indent=1) + b"\n")
 
 

@@ -32,8 +32,8 @@ class How:
     quiet: bool = False
 
 
-def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None:
-    """Run what is planned; the results are in the run's folder.
+def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> list[PyxisMatrixError]:
+    """Run what is planned; the results are in the run's folder. Return why some could not be written there.
 
     :raises signals.Interrupted: at a signal, when all environments are down.
     """
@@ -68,7 +68,7 @@ def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None
     )
     todo = [cell for cell in ready if run.settle(cell, reuse_earlier=how.reuse)]
     if not todo:
-        return
+        return run.unwritten
     nodes = max(cell.environment.options.nodes for cell in todo)
     machine = capacity.of_machine(engine)
     capacity.warn_if_fewer(machine, how.jobs, cells=len(todo), nodes=nodes)
@@ -78,6 +78,7 @@ def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None
     with shown.shown():
         watch = run.watch(todo, how, watcher=watcher, shown=shown)
         children.run_all([run.command(cell) for cell in todo], jobs=jobs, watch=watch)
+    return run.unwritten
 
 
 class _Run:
@@ -88,6 +89,8 @@ class _Run:
         self.folder = plan.options.results / plan.options.run
         self._ingredients: Mapping[str, Mapping[str, Ingredients]] = {}
         self._todo: dict[str, list[str]] = {}
+        self.unwritten: list[PyxisMatrixError] = []
+        """Results that could not be written, and why: a full disk."""
 
     def know(self, ingredients: Mapping[str, Mapping[str, Ingredients]]) -> None:
         """Learn what decides the outcome of each suite on each cell, and write it down."""
@@ -236,3 +239,4 @@ class _Run:
             store.write(result, self._path(cell, suite))
         except PyxisMatrixError as error:
             console.warn(str(error))
+            self.unwritten.append(error)

@@ -265,6 +265,13 @@ class Matrix:
                 why="what is behind the + is a candidate, which an option puts into a cell",
                 next_step="name the cell with a release in its place, and add --pyxis, --enroot or --slurm",
             )
+        if any(group.name == name for group in self.groups):
+            raise SelectionError(
+                f"there is no cell {name!r}",
+                where=str(self.path),
+                why="it is a group",
+                next_step=f"--group {name} where a command takes one, or one of python -m ci cells --group {name}",
+            )
         close = difflib.get_close_matches(name, by_id, n=3, cutoff=0.8)
         raise SelectionError(
             f"there is no cell {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""),

@@ -287,17 +287,13 @@ def load(path: Path) -> Compat:
     :raises ResultsError: if it is missing, invalid, or of a newer schema.
     """
     try:
-        if not path.is_file():
-            raise FileNotFoundError("no such file")
-        if path.stat().st_size > _LARGEST:
-            raise ResultsError("a report is too large to be read", where=str(path))
-        content = path.read_bytes()
+        content = files.content(path.resolve(), largest=_LARGEST)
         found = msgspec.json.decode(content, type=_Head).schema
         if found == SCHEMA:
             return msgspec.json.decode(content, type=Compat)
     except OSError as error:
-        raise ResultsError("failed to read a report", where=str(path), why=str(error)) from error
-    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ResultsError("failed to read a report", where=str(path), why=error.strerror or str(error)) from error
+    except files.INVALID as error:
         raise ResultsError("a report is invalid", where=str(path), why=str(error)) from error
     raise ResultsError(
         "a report is of another schema",

@@ -1,12 +1,41 @@
-"""Writing a file in one stroke: others see the old content or the new one, never a half."""
+"""Files of results: written in one stroke (others see the old content or the new one, never a half), read with care."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import errno
 from pathlib import Path
+import stat
 import tempfile
 from typing import IO
 
+import msgspec
+
 from ci.errors import DiskFullError, ResultsError, disk_is_full
+
+INVALID = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for content that is not the JSON that was asked for: other keys, no text, nested too deep."""
+
+
+def is_regular(path: Path) -> bool:
+    """Tell whether a file is there and is no link, pipe or device."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def content(path: Path, *, largest: int) -> bytes:
+    """Read a file that anybody may have put there.
+
+    :param largest: the most bytes that are read.
+    :raises OSError: if it is missing, larger, or no regular file: a link may lead anywhere, and a pipe does not end.
+    """
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file; links are not followed", str(path))
+    if status.st_size > largest:
+        raise OSError(errno.EFBIG, f"it is too large: {status.st_size} bytes; the limit is {largest}", str(path))
+    return path.read_bytes()
 
 
 @contextmanager

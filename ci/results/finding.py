@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 import os
 from pathlib import Path
-import stat
 from urllib.parse import quote
 
 import msgspec
 
 from ci.errors import ResultsError
-from ci.results import planned, store
+from ci.results import files, planned, store
 from ci.results.compat import Problem, Unfinished
 from ci.results.planned import RunPlan
+from ci.results.printable import printable_lines, printable_path
 from ci.results.store import Result
 
 BISECTIONS = "bisect"
@@ -40,11 +40,11 @@ class Found:
     @property
     def files(self) -> tuple[str, ...]:
         """What of its folder may be shown: regular files of ours, and the logs."""
-        return (*(name for name in _LINKED if _is_plain(self.folder / name)), *_logs(self.folder))
+        return (*(name for name in _LINKED if files.is_regular(self.folder / name)), *_logs(self.folder))
 
     def link(self, base: Path) -> str:
         """Return the folder as a URL relative to ``base``, with a slash at its end."""
-        return quote(f"{Path(os.path.relpath(self.folder, base)).as_posix()}/")
+        return quote(os.fsencode(f"{Path(os.path.relpath(self.folder, base)).as_posix()}/"))
 
 
 class _Place(msgspec.Struct):
@@ -101,24 +101,26 @@ def signature(roots: Sequence[Path]) -> str:
 def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
     problems: list[Problem] = []
     for folder, names in _folders(root, problems):
-        if planned.PLAN_FILE in names and _is_plain(folder / planned.PLAN_FILE):
+        if planned.PLAN_FILE in names and files.is_regular(folder / planned.PLAN_FILE):
             yield _plan(folder)
         if store.RESULT_FILE in names:
             path = folder / store.RESULT_FILE
-            if not _is_plain(path):
-                yield Problem(where=str(path), what="it is no regular file; links are not followed")
+            if not files.is_regular(path):
+                yield Problem(where=printable_path(path), what="it is no regular file; links are not followed")
                 continue
             try:
                 result = store.load(path)
             except ResultsError as error:
-                yield Problem(where=str(path), what=": ".join(filter(None, (error.what, error.why))))
+                yield Problem(
+                    where=printable_path(path), what=printable_lines(": ".join(filter(None, (error.what, error.why))))
+                )
             else:
                 yield Found(result=result, folder=folder, root=root)
         elif store.REPORT_LOG_FILE in names and folder != root:
             yield Unfinished(
-                cell=folder.parent.name,
-                suite=folder.name,
-                run=folder.parent.parent.name,
+                cell=printable_path(folder.parent.name),
+                suite=printable_path(folder.name),
+                run=printable_path(folder.parent.parent.name),
                 tests=_ended(folder / store.REPORT_LOG_FILE),
             )
     yield from problems
@@ -129,25 +131,34 @@ def _plan(folder: Path) -> RunPlan | Problem:
     try:
         return planned.load(folder)
     except ResultsError as error:
-        return Problem(where=str(folder / planned.PLAN_FILE), what=f"the plan of a run is invalid: {error.why}")
+        return Problem(
+            where=printable_path(folder / planned.PLAN_FILE),
+            what=printable_lines(f"the plan of a run is invalid: {error.why}"),
+        )
 
 
 def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder and the names of its files, in order; logs are left out."""
 
     def failed(error: OSError) -> None:
-        problems.append(Problem(where=str(error.filename), what=f"failed to read a folder: {error.strerror}"))
+        problems.append(
+            Problem(where=printable_path(str(error.filename)), what=f"failed to read a folder: {error.strerror}")
+        )
 
-    for name, folders, files in os.walk(root, onerror=failed):
+    for name, folders, plain in os.walk(root, onerror=failed):
         folder = Path(name)
         links = [folder / inner for inner in sorted(folders) if (folder / inner).is_symlink()]
-        problems += [Problem(where=str(link), what="a link to a folder; it is not followed") for link in links]
+        problems += [
+            Problem(where=printable_path(link), what="a link to a folder; it is not followed") for link in links
+        ]
         deep = len(folder.relative_to(root).parts) >= _DEEPEST
         if deep and folders:
-            problems.append(Problem(where=name, what=f"folders more than {_DEEPEST} deep are not looked into"))
+            problems.append(
+                Problem(where=printable_path(name), what=f"folders more than {_DEEPEST} deep are not looked into")
+            )
         left_out = {store.LOGS_FOLDER, BISECTIONS}
         folders[:] = [] if deep else sorted(it for it in folders if it not in left_out)
-        yield folder, files
+        yield folder, plain
 
 
 def _logs(folder: Path) -> list[str]:
@@ -157,28 +168,22 @@ def _logs(folder: Path) -> list[str]:
         found = sorted(it.name for it in os.scandir(logs) if not it.is_symlink()) if not logs.is_symlink() else []
     except OSError:
         return []
-    if len(found) > _MOST_LOGS:
+    # A name that is no text can't stand in a page, but the folder shows it.
+    if len(found) > _MOST_LOGS or any(name != printable_path(name) for name in found):
         return [f"{store.LOGS_FOLDER}/"]
     return [f"{store.LOGS_FOLDER}/{name}{'/' if (logs / name).is_dir() else ''}" for name in found]
 
 
-def _is_plain(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
-
-
 def _ended(log: Path) -> int:
     """Return how many tests pytest's log says have ended; line by line, because logs are long."""
-    if not _is_plain(log):
+    if not files.is_regular(log):
         return 0
     ended = 0
     with log.open("rb") as file:
         for line in file:
             try:
                 ended += msgspec.json.decode(line, type=_Place).when == "teardown"
-            except (msgspec.MsgspecError, RecursionError):
+            except files.INVALID:
                 continue
             if file.tell() > _LARGEST_LOG:
                 break

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import msgspec
 
-from ci.errors import ResultsError
-from ci.results.files import replaced
+from ci.errors import ResultsError, SelectionError
+from ci.results import files
 
 SCHEMA = 1
 PLAN_FILE = "matrix.json"
+_LARGEST = 64 << 20
+"""Bytes; that of 5,000 cells has a hundredth of it."""
 
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -53,13 +55,29 @@ class _Head(msgspec.Struct):
     schema: int
 
 
-def write(plan: RunPlan, folder: Path) -> None:
+def begin(plan: RunPlan, folder: Path) -> None:
     """Write a run's plan into its folder.
 
-    :raises ResultsError, DiskFullError: if that fails.
+    The same may be planned there already: a job that a CI or Slurm starts again has the run of before.
+
+    :raises SelectionError: if the folder has another plan, whose results would be lost or mixed with these.
+    :raises ResultsError, DiskFullError: if writing fails.
     """
+    if (path := folder / PLAN_FILE).exists():
+        try:
+            same = msgspec.structs.replace(load(folder), started=plan.started) == plan
+        except ResultsError:
+            same = False
+        if not same:
+            raise SelectionError(
+                f"there is a run {plan.run} already, of other cells, suites, options or another matrix.toml",
+                where=str(path),
+                why="its results would be lost among those of this one",
+                next_step=f"--resume {plan.run} to go on with it, or leave PYXIS_MATRIX_RUN and --run out for a run of "
+                "its own",
+            )
     content = msgspec.json.format(msgspec.json.encode(plan, order="sorted"), indent=2) + b"\n"
-    with replaced(folder / PLAN_FILE, "the plan") as file:
+    with files.replaced(folder / PLAN_FILE, "the plan") as file:
         file.write(content)
 
 
@@ -70,13 +88,13 @@ def load(folder: Path) -> RunPlan:
     """
     path = folder / PLAN_FILE
     try:
-        content = path.read_bytes()
+        content = files.content(path, largest=_LARGEST)
         if msgspec.json.decode(content, type=_Head).schema == SCHEMA:
             return msgspec.json.decode(content, type=RunPlan)
         why = f"its schema is not {SCHEMA}"
     except FileNotFoundError:
         why = "the file is missing: the run is unknown here, or was no run of a group"
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *files.INVALID) as error:
         why = str(error)
     raise ResultsError(
         f"there is no run {folder.name} to go on with",

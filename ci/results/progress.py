@@ -10,6 +10,7 @@ import time
 import msgspec
 
 from ci import paths
+from ci.results import files
 
 PROGRESS_FILE = "progress.jsonl"
 
@@ -59,6 +60,6 @@ def read(path: Path) -> tuple[Event, ...]:
     for line in lines:
         try:
             events.append(msgspec.json.decode(line, type=Event))
-        except msgspec.MsgspecError:
+        except files.INVALID:
             continue
     return tuple(events)

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.printable import printable_path, printable_result
 from ci.results.store import LOGS_FOLDER, Result
 from ci.results.words import COUNTED, PHASES, counted, first_line, reruns
 
@@ -77,7 +78,7 @@ def summarise(results: Sequence[Result], *, root: Path | None = None) -> Rendera
 
     :param root: the folder of the run, for saying where the logs are.
     """
-    return _Summary(tuple(results), root)
+    return _Summary(tuple(map(printable_result, results)), root)
 
 
 def show(results: Sequence[Result], *, stream: TextIO, root: Path | None = None) -> None:
@@ -92,7 +93,7 @@ def show(results: Sequence[Result], *, stream: TextIO, root: Path | None = None)
 
 def as_text(results: Sequence[Result], *, root: Path | None = None) -> str:
     """Return the summary as plain text; lines are never cut."""
-    return "".join(f"{line.plain.rstrip()}\n" for line in _lines(results, root))
+    return "".join(f"{line.plain.rstrip()}\n" for line in _lines(tuple(map(printable_result, results)), root))
 
 
 def counts(result: Result) -> str:
@@ -193,7 +194,7 @@ def _details(results: Sequence[Result], root: Path | None) -> Iterator[Text]:
         if result.outcome is Outcome.PASSED:
             continue
         if root is not None and not _never_began(result):
-            yield Text(f"  logs: {root / result.cell_id / result.suite / LOGS_FOLDER}")
+            yield Text(f"  logs: {printable_path(root / result.cell_id / result.suite / LOGS_FOLDER)}")
         yield Text(f"  again: {result.again}")
     yield Text()
     yield Text(verdict(results), "bold")

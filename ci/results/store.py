@@ -165,19 +165,17 @@ def load(path: Path) -> Result:
     :raises ResultsError: if it is missing, invalid, or of a newer schema; the text names file and key.
     """
     try:
-        if (size := path.stat().st_size) > _LARGEST:
-            raise ResultsError(
-                "a result is too large to be read", where=str(path), why=f"{size} bytes; the limit is {_LARGEST}"
-            )
-        content = path.read_bytes()
+        content = files.content(path, largest=_LARGEST)
         schema = msgspec.json.decode(content, type=_Head).schema
+        if schema < 1:
+            raise ResultsError("a result is invalid", where=str(path), why=f"there never was a schema {schema}")
         if schema < _OS_SINCE:
             return msgspec.convert(_with_os(msgspec.json.decode(content)), Result)
         if schema <= SCHEMA:
             return msgspec.json.decode(content, type=Result)
     except OSError as error:
-        raise ResultsError("failed to read a result", where=str(path), why=str(error)) from error
-    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ResultsError("failed to read a result", where=str(path), why=error.strerror or str(error)) from error
+    except files.INVALID as error:
         raise ResultsError("a result is invalid", where=str(path), why=str(error)) from error
     raise ResultsError(
         "a result is of a newer schema",

@@ -48,12 +48,14 @@ def test_what_a_run_left_is_found_with_its_files(results: Path) -> None:
         ('{"schema": 99}', "of a newer schema"),
         ("[" * 100_000, "a result is invalid"),
         ("\x00" * 100, "a result is invalid"),
+        ('{"schema": 3, "run": "\udcff"}', "a result is invalid"),  # no UTF-8
+        ('{"schema": 0}', "there never was a schema 0"),
     ],
 )
 def test_a_result_that_can_not_be_read_is_named_and_the_rest_is_there(results: Path, content: str, words: str) -> None:
     bad = results / "run/cell/suite/result.json"
     bad.parent.mkdir(parents=True)
-    bad.write_text(content)
+    bad.write_text(content, errors="surrogateescape")
     (good, (problem,), _) = found(results)
     assert len(good) == 1
     assert problem.startswith(str(bad))
@@ -121,6 +123,31 @@ def test_a_suite_that_has_begun_and_has_no_result_is_unfinished(results: Path) -
     (_, problems, (unfinished,)) = found(results)
     assert unfinished == Unfinished(cell="a-cell", suite="registry", run="r9", tests=1)
     assert problems == []
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"schema": 1, "run": "\udcff"}', "", '{"schema": 9}'])
+def test_a_plan_that_can_not_be_read_is_named_and_the_rest_is_there(results: Path, content: str) -> None:
+    (results / GOOD.run / "matrix.json").write_text(content, errors="surrogateescape")
+    (good, (problem,), _) = found(results)
+    assert len(good) == 1
+    assert "the plan of a run is invalid" in problem
+
+
+def test_names_that_are_no_text_are_shown_as_what_can_be_printed(tmp_path: Path) -> None:
+    folder = os.fsdecode(b"r\xff")
+    made.write(tmp_path / folder, GOOD)
+    (logs,) = (tmp_path / folder).rglob("logs")
+    (logs / os.fsdecode(b"\xff.log")).touch()
+    (tmp_path / folder / "x\x1b[2J\n::error::y").mkdir()
+    (tmp_path / folder / "x\x1b[2J\n::error::y" / "result.json").touch()
+    begun = tmp_path / folder / "cell" / folder
+    begun.mkdir(parents=True)
+    (begun / "reportlog.jsonl").touch()
+    ((good,), (problem,), (unfinished,)) = found(tmp_path)
+    assert good.files == ("result.json", "logs/")
+    assert good.link(tmp_path).startswith("r%FF/")
+    assert problem.startswith(f"{tmp_path}/r\N{REPLACEMENT CHARACTER}/x\\x1b[2J\\n::error::y/result.json: ")
+    assert unfinished.suite == "r\N{REPLACEMENT CHARACTER}"
 
 
 def test_folders_below_folders_end_somewhere(results: Path) -> None:

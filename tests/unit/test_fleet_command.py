@@ -43,6 +43,20 @@ def test_cells_can_be_named_in_place_of_a_group(capsys: pytest.CaptureFixture[st
     assert [it["id"] for it in plan["shards"][0]["cells"]] == [name]
 
 
+def test_cells_and_what_else_says_which_do_not_go_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (shard,) = planned(capsys, *EMBEDDED)["shards"]
+    name = shard["cells"][0]["id"]
+    assert main(["plan", name, "--group", "embedded"]) == SelectionError.exit_code
+    assert main(["plan", name, "--arch", "arm64"]) == SelectionError.exit_code
+    assert main(["plan", "embedded"]) == SelectionError.exit_code
+    said = capsys.readouterr().err
+    assert "cells are named, and a group as well" in said
+    assert f"--arch arm64 leaves out a cell that is named: {name}" in said
+    assert "it is a group" in said
+    assert main(["plan", *EMBEDDED, "--earlier", str(tmp_path / "none")]) == ResultsError.exit_code
+    assert f"there is no folder {tmp_path / 'none'}" in capsys.readouterr().err
+
+
 def test_runners_and_the_image_cache_are_those_that_were_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

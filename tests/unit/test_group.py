@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 
 from ci.engine import emulation
 from ci.engine.host import Obstacle
 from ci.environment.plan import plan_environment
-from ci.errors import BuildError, NotRunError, ResultsError, SelectionError
+from ci.errors import BuildError, DiskFullError, NotRunError, PyxisMatrixError, ResultsError, SelectionError
 from ci.group import ending, images, planning
 from ci.group.capacity import Capacity
 from ci.group.planning import Asked, GroupPlan, plan_group
@@ -24,6 +26,7 @@ from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.results import planned, store
 from ci.results.outcomes import Outcome
+from ci.results.planned import PlannedCell, RunPlan
 from ci.results.store import Result
 
 if TYPE_CHECKING:
@@ -127,7 +130,7 @@ def test_what_is_planned_is_written_and_read_again(
     rows: Matrix, here: dict[Runtime, list[Cell]], tmp_path: Path
 ) -> None:
     found = plan(rows, cells=[here[Runtime.EMBEDDED][0].id], words=["-k", "a b"], options={"nodes": 3})
-    planned.write(found.recorded(), tmp_path)
+    planned.begin(found.recorded(), tmp_path)
     read = planned.load(tmp_path)
     assert read == found.recorded() or read.cells == found.recorded().cells  # the second has a later time
     assert (read.options, read.words, read.run) == (("--nodes", "3"), ("-k", "a b"), "run")
@@ -280,3 +283,45 @@ BROKEN, LACKING = result(Outcome.ERROR, 30), result(Outcome.SKIPPED, NotRunError
 )
 def test_the_exit_code_is_that_of_the_worst(results: list[Result], expected: int) -> None:
     assert ending.exit_code(results) == expected
+
+
+@pytest.mark.parametrize(
+    ("results", "unwritten", "missing", "expected"),
+    [
+        ([], [], True, ResultsError.exit_code),
+        ([PASSED, LACKING], [], True, ResultsError.exit_code),
+        ([PASSED], [DiskFullError("no room")], True, DiskFullError.exit_code),
+        ([PASSED, FAILED], [DiskFullError("no room")], True, 1),
+    ],
+    ids=["none", "one missing", "disk full", "failed all the same"],
+)
+def test_what_has_no_result_has_not_passed(
+    results: list[Result], unwritten: list[PyxisMatrixError], *, missing: bool, expected: int
+) -> None:
+    assert ending.exit_code(results, unwritten, missing=missing) == expected
+
+
+# -- the run's folder -----------------------------------------------------------------------------------------------
+
+PLAN = RunPlan(run="r", started=store.utc_now(), matrix="m", cells=(PlannedCell(id="c", suites=("registry",)),))
+
+
+def test_the_same_run_may_begin_again(tmp_path: Path) -> None:
+    planned.begin(PLAN, tmp_path)
+    planned.begin(msgspec.structs.replace(PLAN, started=PLAN.started + timedelta(hours=1)), tmp_path)
+    assert planned.load(tmp_path).started > PLAN.started
+
+
+@pytest.mark.parametrize("change", [{"words": ("-k", "x")}, {"cells": ()}, {"matrix": "other"}, {"options": ("--x",)}])
+def test_another_run_of_the_same_id_is_refused_and_the_first_one_stays(tmp_path: Path, change: dict[str, Any]) -> None:
+    planned.begin(PLAN, tmp_path)
+    with pytest.raises(SelectionError, match=r"there is a run r already(.|\n)*--resume r"):
+        planned.begin(msgspec.structs.replace(PLAN, **change), tmp_path)
+    assert planned.load(tmp_path) == PLAN
+
+
+def test_a_run_whose_plan_is_broken_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / planned.PLAN_FILE).write_text("{")
+    with pytest.raises(SelectionError):
+        planned.begin(PLAN, tmp_path)
+    assert (tmp_path / planned.PLAN_FILE).read_text() == "{"

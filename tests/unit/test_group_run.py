@@ -58,10 +58,10 @@ class Machine:
         options = Options(run=run, results=self.results)
         return planning.resumed(self.plan(run).recorded(), Asked(), self.rows, options, lambda _cell: None)
 
-    def run(self, plan: GroupPlan, **how: Any) -> None:  # noqa: ANN401 - fields of How
+    def run(self, plan: GroupPlan, **how: Any) -> list[PyxisMatrixError]:  # noqa: ANN401 - fields of How
         """Run a plan."""
         self.ran, self.begun = [], []
-        run_group(ENGINE, self.rows, plan, How(**how))
+        return run_group(ENGINE, self.rows, plan, How(**how))
 
     def found(self, run: str = "run") -> dict[tuple[str, str], Result]:
         """Return the results of a run, by cell and suite."""
@@ -133,6 +133,22 @@ def test_all_suites_run_on_all_cells(machine: Machine) -> None:
     assert {it.outcome for it in machine.found().values()} == {Outcome.PASSED}
     assert len(machine.found()) == 4
     assert all(it.fingerprint for it in machine.found().values())
+
+
+def test_what_a_full_disk_takes_of_a_run_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = machine.cells
+    machine.outcomes[first.id, "registry"] = machine.outcomes[first.id, "pyxis_conformance"] = None
+    real = store.write
+
+    def write(result: Result, path: Path) -> None:
+        if result.cell_id == first.id:
+            raise DiskFullError("no room")
+        real(result, path)
+
+    monkeypatch.setattr(store, "write", write)
+    unwritten = machine.run(machine.plan())
+    assert [it.exit_code for it in unwritten] == [DiskFullError.exit_code] * 2
+    assert {it.cell_id for it in machine.found().values()} == {second.id}
 
 
 def test_a_cell_without_images_does_not_keep_the_other_from_running(machine: Machine) -> None:

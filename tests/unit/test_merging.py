@@ -246,7 +246,7 @@ def plan_of(tmp_path: Path) -> Callable[..., None]:
     def write(*cells: PlannedCell, run: str = "group", days: int = 0, **more: object) -> None:
         plan = RunPlan(run=run, started=BEGIN + days * DAY, matrix="", cells=cells, **more)  # type: ignore[arg-type]
         (tmp_path / "results" / run).mkdir(parents=True, exist_ok=True)
-        planned.write(plan, tmp_path / "results" / run)
+        planned.begin(plan, tmp_path / "results" / run)
 
     return write
 

@@ -178,6 +178,17 @@ def test_phases_come_in_the_order_of_a_run_and_unknown_ones_last() -> None:
     assert report.phases([odd, PASSED]) == ["images", "tests", "teardown", "brewing"]
 
 
+def test_text_of_anybodys_steers_neither_a_terminal_nor_a_ci() -> None:
+    test = a_test("t.py::test_a\x1b[2J\n::error::b", "failed", "no\x07\n::set-env name=A::b")
+    reason = "first\n  ::add-mask::x\n##[group]y\x9b1m"
+    bad = result(REAL, "failed", test, suite="s\r\x1b]0;t\x07", reason=reason)
+    text = report.as_text([bad])
+    assert all(it.isprintable() for it in text.replace("\n", ""))
+    assert r"test_a\x1b[2J\n::error::b: no\x07" in text
+    assert not [it for it in text.splitlines() if it.strip().startswith(("::", "##"))]
+    assert r"  \::add-mask::x" in text
+
+
 def test_show_writes_plain_text_where_there_is_no_terminal() -> None:
     out = io.StringIO()
     report.show(ALL, stream=out)
