@@ -74,15 +74,15 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def make_directory(path: Path, error: type[PyxisMatrixError] = ResultsError) -> Path:
-    """Make a folder and its parents, and return it.
+def make_directory(path: Path, error: type[PyxisMatrixError] = ResultsError, *, choice: str = "") -> Path:
+    """Make a folder and its parents, and return it; ``choice`` as for `refused`.
 
     Raises ``error`` if that fails, ``DiskFullError`` if the disk is full.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise refused(problem, "Failed to make a folder.", error) from problem
+        raise refused(problem, "failed to make a folder", error, choice=choice) from problem
     return path
 
 
@@ -90,14 +90,22 @@ def refused(
     problem: OSError,
     what: str = "the operating system refused an operation",
     error: type[PyxisMatrixError] = PyxisMatrixError,
+    *,
+    where: Path | None = None,
+    choice: str = "",
 ) -> PyxisMatrixError:
-    """Return the ``error`` for what the system refused; ``DiskFullError`` where the disk is full."""
+    """Return the ``error`` for what the system refused; ``DiskFullError`` where the disk is full.
+
+    :param where: the path, which the system does not tell for all that it refuses.
+    :param choice: the option or variable that names another place.
+    """
     kind = DiskFullError if disk_is_full(problem) else error
     return kind(
         what,
-        where=str(problem.filename or ""),
+        where=str(problem.filename or where or ""),
         why=problem.strerror or str(problem),
-        next_step=f"make room or allow writing there, or choose others with {CACHE_VARIABLE} and {RESULTS_VARIABLE}",
+        next_step="make room or allow writing there, or choose "
+        + (f"another place with {choice}" if choice else f"others with {CACHE_VARIABLE} and {RESULTS_VARIABLE}"),
     )
 
 

@@ -120,4 +120,6 @@ def _write(text: str, file: Path, *, append: bool) -> None:
         with file.open("a" if append else "w", encoding="utf-8") as stream:
             stream.write(text)
     except OSError as problem:
-        raise paths.refused(problem, "writing the plan failed", ResultsError) from problem
+        raise paths.refused(
+            problem, "writing the plan failed", ResultsError, where=file, choice="--output"
+        ) from problem

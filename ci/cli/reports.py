@@ -68,7 +68,7 @@ def show(asked: argparse.Namespace) -> int:
     """Print a report, or write one into a folder, and show or serve it."""
     results = paths.results_dir()
     if asked.output or asked.open or asked.serve:
-        folder = paths.make_directory((asked.output or results / FOLDER).absolute()).resolve()
+        folder = paths.make_directory((asked.output or results / FOLDER).absolute(), choice="--output").resolve()
         roots = finding.places(asked.results or [str(results)], results)
         return _serve(asked, roots, folder) if asked.serve else _write(asked, roots, folder)
     roots = finding.places(asked.results, results) if asked.results else (store.latest_run(results),)

@@ -21,9 +21,6 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")
 
-# See docs/performance.md. An engine that runs already is left as it is.
-_LAYERS = "/var/lib/docker/overlay2"
-
 
 class StepKind(StrEnum):
     """How a step is taken."""
@@ -50,13 +47,6 @@ class SetupStep:
     def __str__(self) -> str:
         """Return the step as it is announced: what, and with which command."""
         return f"{self.title}\n    $ {shlex.join(self.command)}" if self.command else self.title
-
-
-_SPREAD = SetupStep(
-    kind=StepKind.TRY,
-    title="have ext4 put each image layer into a part of the disk of its own",
-    command=("chattr", "+T", _LAYERS),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +121,7 @@ def plan(facts: Facts) -> list[SetupStep]:
     else:
         title = "start the engine in the background (no systemd here)"
         start = SetupStep(kind=StepKind.DAEMON, title=title, command=(facts.dockerd or "/usr/sbin/dockerd",))
-    return [*steps, start, SetupStep(kind=StepKind.WAIT, title="wait until the engine answers"), _SPREAD]
+    return [*steps, start, SetupStep(kind=StepKind.WAIT, title="wait until the engine answers")]
 
 
 def install(packages: tuple[str, ...], distro: Distro) -> list[SetupStep]:

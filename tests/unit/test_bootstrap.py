@@ -111,7 +111,7 @@ def test_nothing_to_do_on_a_machine_that_has_all() -> None:
 )
 def test_bare_machine_gets_everything_in_order(distro: Distro, engine_packages: list[str]) -> None:
     planned = steps.plan(replace(BARE, distro=distro))
-    assert kinds(planned) == [StepKind.TRY, StepKind.RUN, StepKind.DAEMON, StepKind.WAIT, StepKind.TRY]
+    assert kinds(planned) == [StepKind.TRY, StepKind.RUN, StepKind.DAEMON, StepKind.WAIT]
     assert installed(planned) == [*engine_packages, "ca-certificates", "mmdebstrap"]
     assert planned[0].command[-1] == "update"
     assert "--no-install-recommends" in planned[1].command
@@ -133,13 +133,13 @@ def test_root_gets_the_part_of_python_that_debian_packages_apart() -> None:
 
 def test_systemd_starts_the_engine_where_it_runs() -> None:
     planned = steps.plan(replace(READY, engine=MISSING, systemd=True))
-    assert kinds(planned) == [StepKind.RUN, StepKind.WAIT, StepKind.TRY]
+    assert kinds(planned) == [StepKind.RUN, StepKind.WAIT]
     assert planned[0].command == ("systemctl", "start", "docker")
 
 
 def test_installed_engine_is_only_started() -> None:
     planned = steps.plan(replace(READY, engine=MISSING))
-    assert kinds(planned) == [StepKind.DAEMON, StepKind.WAIT, StepKind.TRY]
+    assert kinds(planned) == [StepKind.DAEMON, StepKind.WAIT]
 
 
 def test_engine_without_a_client_that_builds_gets_the_client_only() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ci.cli.main import main
-from ci.errors import ResultsError, SelectionError
+from ci.errors import DiskFullError, ResultsError, SelectionError
 from ci.fleet import revision
 from ci.fleet.affected import Change
 from ci.images import cache
@@ -91,7 +91,11 @@ def test_outputs_of_github_are_appended_and_all_else_replaces(
 
 def test_a_place_that_can_not_be_written_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *EMBEDDED, "--output", str(tmp_path / "no/such/folder")]) == ResultsError.exit_code
-    assert "writing the plan failed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "writing the plan failed" in said
+    assert "choose another place with --output" in said
+    assert main(["plan", *EMBEDDED, "--output", "/dev/full"]) == DiskFullError.exit_code
+    assert "where: /dev/full" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
