@@ -31,7 +31,7 @@ ENROOT_CACHE_PATH /var/lib/enroot-data/cache/user-\$(id -u)
 ENROOT_DATA_PATH /var/lib/enroot-data/data/user-\$(id -u)
 ENROOT_TEMP_PATH /var/lib/enroot-data/tmp
 ENROOT_SQUASH_OPTIONS $squash_options
-ENROOT_ZSTD_OPTIONS --fast=10
+ENROOT_ZSTD_OPTIONS --fast=100
 ENROOT_ALLOW_HTTP yes
 EOF
 
