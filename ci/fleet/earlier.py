@@ -7,12 +7,10 @@ from pathlib import Path
 import msgspec
 
 from ci.results import files
-from ci.results.compat import COMPAT_FILE
+from ci.results.compat import COMPAT_FILE, LARGEST
 from ci.results.outcomes import Outcome
 from ci.results.store import RESULT_FILE
 
-_LARGEST = 1 << 30
-"""Bytes of a file; a report of 5,000 cells with a history of each has a tenth of it."""
 _TELLING = frozenset({Outcome.PASSED.value, Outcome.FAILED.value})
 """A suite that was interrupted, or that found no environment, does not tell how long it takes."""
 
@@ -73,7 +71,7 @@ def seconds_of(folders: Iterable[Path]) -> dict[tuple[str, str], float]:
 def _results(folder: Path) -> Iterator[_Timed]:
     for path in sorted(folder.rglob(RESULT_FILE)):
         try:
-            found = msgspec.json.decode(files.content(path, largest=_LARGEST), type=_Result)
+            found = msgspec.json.decode(files.content(path), type=_Result)
         except (OSError, *files.INVALID):
             continue
         yield (found.cell.id, found.suite), found
@@ -82,7 +80,7 @@ def _results(folder: Path) -> Iterator[_Timed]:
 def _reports(folder: Path) -> Iterator[_Timed]:
     for path in sorted(folder.rglob(COMPAT_FILE)):
         try:
-            found = msgspec.json.decode(files.content(path, largest=_LARGEST), type=_Report)
+            found = msgspec.json.decode(files.content(path, largest=LARGEST), type=_Report)
         except (OSError, *files.INVALID):
             continue
         yield from (((cell.id, it.suite), time) for cell in found.cells for it in cell.suites for time in it.history)

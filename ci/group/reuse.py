@@ -14,8 +14,6 @@ from ci.results.store import Result
 FINGERPRINTS_FILE = "fingerprints.json"
 """In the run's folder: the ingredients of each fingerprint, by cell and suite; tells what has changed since."""
 
-_LARGEST = 64 << 20
-
 Fingerprints = Mapping[str, Mapping[str, Ingredients]]
 
 
@@ -56,7 +54,7 @@ def changed(folder: Path, cell_id: str, suite: str, now: Ingredients) -> list[st
     :param folder: of the earlier run.
     """
     try:
-        content = files.content(folder / FINGERPRINTS_FILE, largest=_LARGEST)
+        content = files.content(folder / FINGERPRINTS_FILE)
         before = msgspec.json.decode(content, type=dict[str, dict[str, dict[str, str]]])[cell_id][suite]
     except (OSError, KeyError, *files.INVALID):
         return []

@@ -24,7 +24,7 @@ def is_regular(path: Path) -> bool:
         return False
 
 
-def content(path: Path, *, largest: int) -> bytes:
+def content(path: Path, *, largest: int = 64 << 20) -> bytes:
     """Read a file that anybody may have put there.
 
     :param largest: the most bytes that are read.

@@ -12,8 +12,6 @@ from ci.results import files
 
 SCHEMA = 1
 PLAN_FILE = "matrix.json"
-_LARGEST = 64 << 20
-"""Bytes; that of 5,000 cells has a hundredth of it."""
 
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -88,7 +86,7 @@ def load(folder: Path) -> RunPlan:
     """
     path = folder / PLAN_FILE
     try:
-        content = files.content(path, largest=_LARGEST)
+        content = files.content(path)
         if msgspec.json.decode(content, type=_Head).schema == SCHEMA:
             return msgspec.json.decode(content, type=RunPlan)
         why = f"its schema is not {SCHEMA}"

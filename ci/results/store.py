@@ -27,8 +27,6 @@ JUNIT_FILE = "junit.xml"
 """For other tools, which know this format; nothing here reads it."""
 LOGS_FOLDER = "logs"
 _OS_SINCE = 3
-_LARGEST = 64 << 20
-"""Bytes of a result; a suite of ten thousand tests has a tenth of it."""
 
 # A time without a zone would be another moment on each machine.
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -165,7 +163,7 @@ def load(path: Path) -> Result:
     :raises ResultsError: if it is missing, invalid, or of a newer schema; the text names file and key.
     """
     try:
-        content = files.content(path, largest=_LARGEST)
+        content = files.content(path)
         schema = msgspec.json.decode(content, type=_Head).schema
         if schema < 1:
             raise ResultsError("a result is invalid", where=str(path), why=f"there never was a schema {schema}")
