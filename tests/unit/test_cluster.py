@@ -27,12 +27,10 @@ from ci.options import Options
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-VERSIONS = (
-    *("22.05", "23.02.8", "23.11.11", "24.05.8", "24.11", "24.11.6", "24.11.7"),
-    *("25.05.8", "25.11.7", "26.05", "26.05.3"),
-)
+VERSIONS = sorted({cell.slurm.version for cell in loading.load().all_cells(None)})
 # Settings that a later Slurm no longer takes: it does not start with them.
 GONE = {"FastSchedule": "24.11", "cons_res": "23.11", "CryptoType": "22.05", "CgroupAutomount": "24.11"}
+CGROUPS_CAN_BE_DISABLED_SINCE = "24.05"
 
 
 def values(**changed: object) -> dict[str, object]:
@@ -75,9 +73,23 @@ def test_slurm_conf_is_complete_for_every_version_and_has_nothing_that_it_no_lon
     assert not re.search(r"{[{%]", text)
 
 
-@pytest.mark.parametrize(("slurm", "lines"), [("22.05", {}), ("24.11", {"CgroupPlugin": ["disabled"]})])
-def test_what_only_later_versions_know_is_said_only_to_them(slurm: str, lines: dict[str, list[str]]) -> None:
-    assert settings("slurm-integration/cgroup.conf", slurm=slurm) == lines
+@pytest.mark.parametrize("slurm", VERSIONS)
+def test_no_slurmd_chooses_a_cgroup_plugin_and_each_is_told_the_one_that_it_knows_and_that_needs_no_cgroups(
+    slurm: str,
+) -> None:
+    found = settings("slurm-integration/cgroup.conf", slurm=slurm)
+    # Where it may choose, slurmd takes cgroup/v2 on a host that has it, and ends: a node has neither systemd nor dbus.
+    (plugin,) = found.pop("CgroupPlugin")
+    assert plugin == ("disabled" if slurm >= CGROUPS_CAN_BE_DISABLED_SINCE else "cgroup/v1")
+    assert found == {}, "a file that no plugin reads sets nothing else"
+
+
+@pytest.mark.parametrize("slurm", VERSIONS)
+@pytest.mark.parametrize("folder", ["slurm-integration", "slurm-pyxis-integration"])
+def test_no_plugin_of_a_node_asks_for_cgroups(folder: str, slurm: str) -> None:
+    chosen = settings(f"{folder}/slurm.conf", slurm=slurm)
+    asked = {name: values for name, values in chosen.items() if any("cgroup" in value for value in values)}
+    assert asked == {}
 
 
 @pytest.mark.parametrize("plugstack", [False, True])
@@ -119,10 +131,6 @@ def test_an_unknown_variable_is_an_error_and_no_empty_text() -> None:
 @pytest.fixture(scope="module")
 def rows() -> Matrix:
     return loading.load()
-
-
-def test_every_slurm_of_the_matrix_is_rendered_here(rows: Matrix) -> None:
-    assert {cell.slurm.version for cell in rows.all_cells(None)} == set(VERSIONS)
 
 
 # -- usable ---------------------------------------------------------------------------------------------------------
