@@ -86,6 +86,7 @@ def parse(arguments: list[str]) -> Namespace:
         description="Set this machine up (virtual environment with nox, container engine), then run COMMAND in it.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # ci/bootstrap knows --dry-run by its whole name, too
     )
     parser.add_argument(
         "--emulate", action="store_true", help="also set up an emulator (qemu) for images of the other architecture"

@@ -2,21 +2,26 @@
 
 import os
 from pathlib import Path
+import shlex
+import shutil
 import subprocess
 import sys
 import venv
 
 import pytest
 
+from ci.engine.distribution import Distro
+from ci.machine.steps import install
 from ci.machine.venv import STAMP, fingerprint
 
 BOOTSTRAP = Path(__file__).resolve().parents[2] / "ci" / "bootstrap"
+ANY_PYTHON = BOOTSTRAP.parent / "machine/any_python.py"
 NOWHERE = "unix:///nonexistent.sock"
 
 
 def bootstrap(*arguments: str, python: str = sys.executable, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    return subprocess.run([python, str(BOOTSTRAP), *arguments], env=env, capture_output=True, text=True, check=False)
+    return subprocess.run([python, str(ANY_PYTHON), *arguments], env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -83,3 +88,109 @@ def test_stamp_is_the_same_in_every_process() -> None:
         [sys.executable, "-c", code], cwd=BOOTSTRAP.parent.parent, capture_output=True, text=True, check=True
     )
     assert done.stdout == fingerprint()
+
+
+# -- a machine without any Python -----------------------------------------------------------------------------------
+
+
+class Minimal:
+    """A machine on whose PATH is what Debian calls essential, as far as it is needed, and an apt-get that remembers."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make its PATH."""
+        self.path = folder / "bin"
+        self.asked = folder / "asked"
+        self.path.mkdir()
+        for name in ("sh", "dirname", "readlink", "tail"):
+            found = shutil.which(name)
+            assert found
+            (self.path / name).symlink_to(found)
+        self.program("id", "echo 0")
+        # It brings a Python when it is asked for one, and fails where a test says so.
+        python = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+        (folder / "python3").write_text(python, encoding="utf-8")
+        (folder / "python3").chmod(0o755)
+        self.program(
+            "apt-get",
+            f'echo "apt-get $*" >> {self.asked}',
+            "case $* in *$FAILS*) echo 'E: no such mirror'; exit 100 ;; esac",
+            f"case $* in *' install '*) {shutil.which('ln')} -s {folder / 'python3'} {self.path}/ ;; esac",
+        )
+
+    def program(self, name: str, *lines: str) -> None:
+        """Put a program on its PATH."""
+        (self.path / name).write_text("\n".join(["#!/bin/sh", *lines, ""]), encoding="utf-8")
+        (self.path / name).chmod(0o755)
+
+    def bootstrap(self, *arguments: str, fails: str = "nothing") -> subprocess.CompletedProcess[str]:
+        """Start ci/bootstrap itself there, as a shell does."""
+        env = {"PATH": str(self.path), "HOME": "/nonexistent", "FAILS": fails, "DOCKER_HOST": NOWHERE}
+        return subprocess.run([str(BOOTSTRAP), *arguments], env=env, capture_output=True, text=True, check=False)
+
+    def apt(self) -> list[str]:
+        """Return what apt-get was asked for."""
+        return self.asked.read_text(encoding="utf-8").splitlines() if self.asked.exists() else []
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Minimal:
+    return Minimal(tmp_path)
+
+
+def test_a_missing_python_is_installed_as_all_else_is_and_bootstrap_goes_on_with_it(minimal: Minimal) -> None:
+    done = minimal.bootstrap("--emulat")
+    wanted = [shlex.join(step.command) for step in install(("python3-venv",), Distro.of_this_machine())]
+    assert minimal.apt() == wanted
+    assert [line.strip().removeprefix("$ ") for line in done.stderr.splitlines() if " $ " in line] == wanted
+    assert done.returncode == 2, "the option that is none was refused by what is written in Python"
+    assert "usage: ci/bootstrap" in done.stderr
+
+
+def test_lists_of_packages_that_can_not_be_refreshed_are_no_reason_to_stop(minimal: Minimal) -> None:
+    done = minimal.bootstrap("--emulat", fails="update")
+    assert "E: no such mirror" in done.stderr
+    assert done.returncode == 2
+
+
+def test_a_python_that_can_not_be_installed_is_one_message_with_apts_own_words(minimal: Minimal) -> None:
+    done = minimal.bootstrap("true", fails="install")
+    assert done.returncode == 26
+    assert "E: no such mirror\nbootstrap: error: Python was not installed\n" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--help", "-h"])
+def test_what_only_asks_installs_nothing(minimal: Minimal, option: str) -> None:
+    done = minimal.bootstrap("--emulate", option, "nox", "-s", "pyxis_basic")
+    assert done.returncode == 0
+    assert minimal.apt() == []
+    assert "bootstrap: would install python3-venv\n    $ apt-get " in done.stderr
+
+
+def test_an_option_of_the_command_is_none_of_bootstraps(minimal: Minimal) -> None:
+    minimal.bootstrap("nox", "--help")
+    assert minimal.apt() != []
+
+
+def test_who_may_not_install_is_told_what_to_install(minimal: Minimal) -> None:
+    minimal.program("id", "echo 1000")
+    done = minimal.bootstrap("true")
+    assert done.returncode == 26
+    assert minimal.apt() == []
+    assert "next: sudo apt-get update && sudo apt-get install --no-install-recommends python3-venv\n" in done.stderr
+
+
+def test_where_there_is_no_apt_a_person_is_asked_for_a_python(minimal: Minimal) -> None:
+    (minimal.path / "apt-get").unlink()
+    done = minimal.bootstrap("true")
+    assert done.returncode == 26
+    assert done.stderr == (
+        "bootstrap: error: Python is missing\n"
+        "  why: there is no python3 on PATH\n"
+        "  next: install Python 3.11 or newer\n"
+    )
+
+
+def test_bootstrap_is_found_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(BOOTSTRAP)
+    done = subprocess.run([str(tmp_path / "link"), "--help"], capture_output=True, text=True, check=True)
+    assert "ci/bootstrap" in done.stdout
