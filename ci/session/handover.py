@@ -21,14 +21,26 @@ def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, st
         environment_file.VARIABLE: str(launched.path),
         # A suite may set another HOME for the subject; the cache must stay where it is.
         paths.CACHE_VARIABLE: str(paths.cache_dir(environ)),
-        # So must the client's plugins (buildx) and settings.
-        "DOCKER_CONFIG": environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker"),
+        **_client_settings(file.engine_environment, environ),
         "PATH": f"{bin_folder}{os.pathsep}{environ.get('PATH', os.defpath)}",
         **file.engine_environment,
     }
     if launched.plan.options.plain:
         mine |= launched.plan.suite_environment.render(facts(launched))
     return mine
+
+
+def _client_settings(client: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return where a client finds its plugins (buildx), settings and passwords, whatever HOME a suite sets.
+
+    To Podman a folder that is named is the promise of a config.json in it: without that it pushes nothing.
+
+    :param client: the client's own variables; those of Podman name its engine in its own way.
+    """
+    named, usual = environ.get("DOCKER_CONFIG"), Path.home() / ".docker"
+    if not named and "CONTAINER_HOST" in client and not (usual / "config.json").is_file():
+        return {}
+    return {"DOCKER_CONFIG": named or str(usual)}
 
 
 def facts(launched: Environment) -> dict[str, str | None]:

@@ -316,6 +316,32 @@ def test_a_suite_of_this_project_is_told_by_the_file(launched: Environment) -> N
     assert told["PYXIS_MATRIX_CACHE"] == "/root/.cache/pyxis-matrix"
 
 
+DOCKERS, PODMANS = {"DOCKER_BUILDKIT": "1"}, {"CONTAINER_HOST": "unix:///p.sock"}
+
+
+@pytest.mark.parametrize(
+    ("client", "there", "handed_on"),
+    [
+        (DOCKERS, [], True),  # plugins may be there all the same
+        (DOCKERS, ["config.json"], True),
+        (PODMANS, [], False),
+        (PODMANS, ["config.json"], True),
+    ],
+)
+def test_podman_is_promised_no_settings_that_are_not_there(
+    launched: Environment, monkeypatch: pytest.MonkeyPatch, client: dict[str, str], there: list[str], *, handed_on: bool
+) -> None:
+    usual = launched.path.parent / ".docker"
+    monkeypatch.setattr(Path, "home", lambda: usual.parent)
+    usual.mkdir()
+    for name in there:
+        (usual / name).write_text("{}", encoding="utf-8")
+    podmans = replace(launched, file=replace(launched.file, engine_environment=client))
+    environ = {"PATH": "/usr/bin", "HOME": "/elsewhere"}
+    assert additions(podmans, environ).get("DOCKER_CONFIG") == (str(usual) if handed_on else None)
+    assert additions(podmans, {**environ, "DOCKER_CONFIG": "/mine"})["DOCKER_CONFIG"] == "/mine"
+
+
 def test_somebody_elses_suite_is_told_in_the_matrix_words(launched: Environment) -> None:
     plain = replace(launched, plan=changed(launched.plan, plain=True))
     told = additions(plain, {"PATH": "/usr/bin", "HOME": "/root"})
