@@ -137,6 +137,12 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def machine(session: nox.Session) -> None:
+    """Boot a whole Debian machine (systemd, cgroup v2) under qemu, and run the main job in it (`-- --os debian13`)."""
+    run(session, venv_with(session, "run", "test", subject=False), "python", "-m", "tests.machine", *session.posargs)
+
+
+@nox.session(default=False)
 def images(session: nox.Session) -> None:
     """Build the images of a group or of cells (`-- --group edges`, `-- CELL`)."""
     command(session, "images")

@@ -163,6 +163,12 @@ class SoakError(PyxisMatrixError):
     exit_code = 53
 
 
+class MachineError(PyxisMatrixError):
+    """A step failed in the whole machine that was booted to try the project in."""
+
+    exit_code = 54
+
+
 class ResultsError(PyxisMatrixError):
     """Failed to write or read results, or they are invalid."""
 

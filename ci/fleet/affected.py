@@ -22,7 +22,7 @@ _IMAGES = "containers/"
 _SHARED_BY_IMAGES = "shared"
 _HARMLESS = (
     *("docs/*", "*.md", "LICENSE", ".gitignore"),
-    *(f"tests/{name}/*" for name in ("bench", "browser", "component", "mutations", "scale", "soak", "unit")),
+    *(f"tests/{name}/*" for name in ("bench", "browser", "component", "machine", "mutations", "scale", "soak", "unit")),
 )
 """What no cell and no suite reads; a ``*`` stands for slashes, too. Below `_KEPT`, a page of text may be read."""
 _KEPT = (_IMAGES, "tests/integration/", "ci/")

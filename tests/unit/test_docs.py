@@ -46,6 +46,7 @@ OF_OTHERS = {
     ),  # usermod's, systemctl's, Podman's
     "--only",  # of the session mutations
     *("--busy", "--cell", "--keep-going", "--times", "--variants", "--write"),  # of the sessions bench and soak
+    "--os",  # of the session machine
     *("--file", "--force-shell-executor", "--shell-isolation", "--variable"),  # gitlab-ci-local's
     *("--from", "--input", "--local-repository", "--platform"),  # uvx' and act's
     "--partition",  # sbatch's

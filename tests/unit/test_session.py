@@ -319,14 +319,10 @@ def test_a_suite_of_this_project_is_told_by_the_file(launched: Environment) -> N
 DOCKERS, PODMANS = {"DOCKER_BUILDKIT": "1"}, {"CONTAINER_HOST": "unix:///p.sock"}
 
 
+# Docker's plugins may be there without that file.
 @pytest.mark.parametrize(
     ("client", "there", "handed_on"),
-    [
-        (DOCKERS, [], True),  # plugins may be there all the same
-        (DOCKERS, ["config.json"], True),
-        (PODMANS, [], False),
-        (PODMANS, ["config.json"], True),
-    ],
+    [(DOCKERS, [], True), (DOCKERS, ["config.json"], True), (PODMANS, [], False), (PODMANS, ["config.json"], True)],
 )
 def test_podman_is_promised_no_settings_that_are_not_there(
     launched: Environment, monkeypatch: pytest.MonkeyPatch, client: dict[str, str], there: list[str], *, handed_on: bool
