@@ -96,8 +96,11 @@ class Virtual:
     def make(self) -> None:
         """Make its disk, kernel and keys."""
         root = self.folder / "root"
+        # What it mounts below the root only it sees: whatever ends it, nobody clears away a folder with /proc in it.
+        alone = ("unshare", "--mount", "--propagation", "private")
         include = f"--include={','.join(_PACKAGES)}"
-        _call("mmdebstrap", "--quiet", "--variant=important", *_apt_options("--aptopt="), include, self.suite, root)
+        options = ("--quiet", "--variant=important", *_apt_options("--aptopt="), include)
+        _call(*alone, "mmdebstrap", *options, self.suite, root)
         _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "key")
         for path, text in self._files().items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -206,4 +209,4 @@ def _apt_options(prefix: str = "") -> list[str]:
 
 
 def _call(*words: str | Path) -> Completed:
-    return console.call(words).check(LaunchError, f"{words[0]} failed")
+    return console.call(words).check(LaunchError)
