@@ -128,6 +128,10 @@ class Steps:
         finally:
             self.shell.run(f"scancel --name={name}; rm -f {output}")
 
+    def tracked_by_cgroups(self) -> bool:
+        """Tell whether Slurm holds the processes of a step together by cgroups; the cluster is asked."""
+        return "proctrack/cgroup" in self.shell.run("scontrol show config | grep '^ProctrackType '").stdout
+
     def containers(self) -> list[str]:
         """Return the names of the user's containers on the node where the steps run."""
         return self.shell.run("enroot list").stdout.splitlines()
