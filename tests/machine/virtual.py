@@ -105,6 +105,7 @@ class Virtual:
         for path, text in self._files().items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text, encoding="utf-8")
+        (root / "root/.ssh").chmod(0o700)  # sshd takes no key from a folder that others may write to
         for certificate in _AUTHORITIES.glob("*.crt"):
             shutil.copy(certificate, root / _AUTHORITIES.relative_to("/"))
         _call("chroot", root, "update-ca-certificates")
@@ -179,7 +180,7 @@ class Virtual:
         return True if done.returncode == 0 else NotYet(done.stderr.strip() or "sshd does not answer")
 
     def _ssh(self, command: str) -> list[str]:
-        options = ("BatchMode=yes", "ConnectTimeout=3", "ServerAliveInterval=60", "LogLevel=ERROR")
+        options = ("BatchMode=yes", "ConnectTimeout=3", "LogLevel=ERROR")
         known = f"UserKnownHostsFile={self.folder / 'known_hosts'}"
         words = [word for option in (*options, known) for word in ("-o", option)]
         return ["ssh", "-i", str(self.folder / "key"), *words, "-p", str(self.port), "root@127.0.0.1", command]
