@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 import stat
 import subprocess
@@ -21,10 +22,11 @@ from ci.engine.connection import (
     LABEL_RUN,
     LABEL_SCRATCH,
     Engine,
+    InsideFile,
 )
-from ci.environment import ssh
+from ci.environment import cluster, ssh
 from ci.environment.launching import Environment
-from ci.environment.service import Place
+from ci.environment.service import Place, Rights, Service
 from ci.images.building import BuiltCell
 from ci.results import store
 from ci.results.outcomes import Outcome
@@ -105,6 +107,29 @@ def test_the_files_of_a_nodes_volume_go_before_the_node_and_those_of_other_mount
     )
     engine.remove(container)
     assert sorted(left) == ["/data/mounted/kept", "/other/kept"]
+
+
+def test_a_node_starts_where_it_finds_cgroup_v2(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], None]
+) -> None:
+    """Every current distribution has it, and a machine with v1 would not notice that slurmd chooses by what is there.
+
+    slurmd looks at the type of /sys/fs/cgroup; a v2 hierarchy can be mounted on a machine that runs on v1 as well.
+    """
+    planned = cluster.planned_node
+    hook = b"mount -t cgroup2 none /sys/fs/cgroup\n"
+
+    def on_v2(*given: object, **more: object) -> Service:
+        node = planned(*given, **more)  # type: ignore[arg-type]
+        files = {**node.files, "/usr/local/lib/node-entrypoint.d/cgroup-v2.sh": InsideFile(content=hook)}
+        rights = Rights(capabilities=("SYS_ADMIN",), security_options=("apparmor=unconfined",))
+        return replace(node, files=files, rights=rights)
+
+    monkeypatch.setattr(cluster, "planned_node", on_v2)
+    with launch() as launched, ssh.connect(launched.file.login) as shell:
+        answer = shell.run("srun stat --file-system --format %T /sys/fs/cgroup")
+        assert (answer.status, answer.stdout.strip()) == (0, "cgroup2fs"), answer
+    nothing_left()
 
 
 def test_logs_are_kept_and_nothing_else(launch: Launch, logs: Path, nothing_left: Callable[[], None]) -> None:
