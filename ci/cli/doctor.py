@@ -50,6 +50,7 @@ def examine(_: argparse.Namespace) -> int:
     check("engine", engine)
     check("user namespaces", lambda: obstacle(host.user_namespaces()))
     check("FUSE device", lambda: obstacle(host.fuse()))
+    check("cgroups", host.cgroups)
     check_emulators()
     check("matrix", lambda: f"{len(loading.load().cells('full', Arch.host()))} cells")
     rows = loading.load()

@@ -14,6 +14,7 @@ _USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _DEBIAN_SWITCH = Path("/proc/sys/kernel/unprivileged_userns_clone")
 _FUSE = Path("/dev/fuse")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,25 @@ def fuse(exists: Callable[[Path], bool] = Path.exists) -> Obstacle | None:
         why="images are mounted through it on the nodes (squashfuse, fuse-overlayfs)",
         fix="modprobe fuse",
     )
+
+
+def cgroups(exists: Callable[[Path], bool] = Path.exists) -> str:
+    """Return which version of cgroups this machine has, and what follows from it; cells start with either, or none.
+
+    Only version 2 has this file at its root. Where both are mounted (hybrid), the controllers are version 1's, and
+    slurmd takes that.
+    """
+    if exists(_CGROUPS / "cgroup.controllers"):
+        return (
+            "version 2; cells use none. A slurmd that may choose takes cgroup/v2 here, and ends without dbus: "
+            "cells name another CgroupPlugin in cgroup.conf, and a cgroup.conf of yours has to"
+        )
+    if exists(_CGROUPS / "memory"):
+        return (
+            "version 1; cells use none. Most machines have version 2: "
+            "that a cgroup.conf of yours works here says nothing about them"
+        )
+    return f"none below {_CGROUPS}; cells use none"
 
 
 def free_bytes(path: Path) -> int:

@@ -9,7 +9,7 @@ from docker.types import DeviceRequest, Mount
 from packaging.version import Version
 
 from ci.engine.connection import LABEL_SCRATCH, Engine, InsideFile
-from ci.environment import service, users
+from ci.environment import daemons, service, users
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Rights, Service
@@ -41,6 +41,8 @@ _DAEMON_LOGS = (
     "/var/log/munge/munged.log",
     "/var/log/sshd.log",
 )
+# The daemons write into one another's lines, and the entry script's are the last: twenty of a log, and who ended.
+_LINES_OF_THE_DEAD = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,12 +202,11 @@ def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str)
 
 
 def last_words(engine: Engine, node: Node) -> str:
-    """Return the last lines of a node's container and, while it runs, of its daemons."""
-    text = engine.log_tail(node.container)
-    if engine.alive(node.container) is True:
-        command = f"tail -n 4 {' '.join(_DAEMON_LOGS)} 2>/dev/null"
-        text += engine.ask(node.container, ["/bin/sh", "-c", command]).output
-    return text
+    """Return the last lines of a node's container and, while it runs, of its daemons; else of the one that ended it."""
+    if engine.alive(node.container) is not True:
+        return daemons.last_words(engine.log_tail(node.container, lines=_LINES_OF_THE_DEAD))
+    command = f"tail -n 4 {' '.join(_DAEMON_LOGS)} 2>/dev/null"
+    return engine.log_tail(node.container) + engine.ask(node.container, ["/bin/sh", "-c", command]).output
 
 
 def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:

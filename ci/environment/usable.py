@@ -7,7 +7,7 @@ import time
 from docker.errors import APIError
 
 from ci.engine.connection import Answer, Engine
-from ci.environment import ssh
+from ci.environment import daemons, ssh
 from ci.environment.cluster import SSH_PORT, Cluster, Node, last_words
 from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 from ci.environment_file import Login
@@ -62,7 +62,7 @@ def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, account
             name="controller",
             node=first,
             command="scontrol ping | grep -q UP",
-            hint="slurmctld.log names the setting that this Slurm does not accept",
+            hint="slurmctld runs and does not answer; slurmctld.log says what it is busy with",
         )
     )
     wanted.append(
@@ -167,7 +167,12 @@ def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> No
 
 
 def _watched(engine: Engine, node: Node, hint: str = "") -> Watched:
-    return Watched(alive=lambda: engine.alive(node.container), diagnose=lambda: last_words(engine, node), hint=hint)
+    return Watched(
+        alive=lambda: engine.alive(node.container),
+        diagnose=lambda: last_words(engine, node),
+        hint=hint,
+        hint_of_death=daemons.hint,
+    )
 
 
 def wait_until_usable(

@@ -29,7 +29,9 @@ class Watched:
     diagnose: Callable[[], str] = lambda: ""
     """Its log; the error has the last lines."""
     hint: str = ""
-    """What to look at when it never gets ready."""
+    """What to look at when it never gets ready. Of one that has died it would say the wrong cause."""
+    hint_of_death: Callable[[str], str] = lambda _log: ""
+    """What to look at when it has died, by its log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +75,12 @@ def wait_for(
         else:
             clock.sleep(min(poll, limit - elapsed))
             continue
+        log = _log(watched.diagnose)
         raise LaunchError(
             f"{description}: {what}",
             where=f"last state: {answer}",
-            why=_reason(why, watched.diagnose),
-            next_step=watched.hint,
+            why=_reason(why, log),
+            next_step=watched.hint if life is True else watched.hint_of_death(log),
         )
 
 
@@ -93,12 +96,17 @@ def tolerating(probe: Callable[[], T | NotYet], *kinds: type[Exception]) -> Call
     return tolerant
 
 
-def _reason(how: str, diagnose: Callable[[], str]) -> str:
-    """Join how it died with the last log lines; diagnostics that fail must not hide the real failure."""
+def _log(diagnose: Callable[[], str]) -> str:
+    """Return the log; diagnostics that fail must not hide the real failure."""
     try:
-        lines = [line for line in diagnose().splitlines() if line.strip()][-_LOG_LINES:]
+        return diagnose()
     except Exception as error:  # noqa: BLE001 - reading the logs of a dead container may fail in any way
-        lines = [f"(failed to read its log: {error})"]
+        return f"(failed to read its log: {error})"
+
+
+def _reason(how: str, log: str) -> str:
+    """Join how it died with the last log lines."""
+    lines = [line for line in log.splitlines() if line.strip()][-_LOG_LINES:]
     if not lines:
         return how
     return "\n".join([f"{how}; last log lines:" if how else "last log lines:", *(f"    {line}" for line in lines)])

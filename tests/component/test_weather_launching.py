@@ -139,6 +139,20 @@ def test_a_setting_that_this_slurm_does_not_know_ends_the_wait_at_once(spoil: Sp
     error = fails()
     assert "NoSuchSetting" in error
     assert "exit code 1" in error  # noticed as a death, not as a limit that passed
+    assert "next: a file in /etc/slurm has a setting that this Slurm does not accept" in error
+
+
+def test_a_slurmd_that_ends_at_its_start_is_named_with_its_own_errors_and_cause(
+    spoil: Spoil, fails: Callable[..., str]
+) -> None:
+    def change(_node: str, files: Files) -> None:
+        # No node can have it: with version 2 of cgroups it asks systemd's dbus, and with version 1 it finds none.
+        files["/etc/slurm/cgroup.conf"] = InsideFile(content=b"CgroupPlugin=cgroup/v2\n")
+
+    spoil(change)
+    error = fails()
+    assert "slurmd ended with status 1" in error
+    assert "next: slurmd chose a cgroup plugin that can't work in a node" in error
 
 
 def test_more_memory_than_the_machine_has_shows_state_and_reason(spoil: Spoil, fails: Callable[..., str]) -> None:

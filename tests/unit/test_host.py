@@ -18,7 +18,7 @@ from ci.engine.finding import (
     find_engine,
     version_number,
 )
-from ci.engine.host import free_bytes, fuse, user_namespaces
+from ci.engine.host import cgroups, free_bytes, fuse, user_namespaces
 from ci.errors import EngineError, EngineMissingError
 
 HOME = Path("/home/someone")
@@ -284,6 +284,21 @@ def test_fuse() -> None:
     obstacle = fuse(lambda _path: False)
     assert obstacle is not None
     assert obstacle.fix == "modprobe fuse"
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        (["cgroup.controllers", "system.slice"], ["version 2", "takes cgroup/v2 here", "CgroupPlugin in cgroup.conf"]),
+        (["memory", "systemd"], ["version 1", "says nothing about them"]),
+        (["memory", "systemd", "unified"], ["version 1"]),  # hybrid: the controllers are version 1's
+        ([], ["none below /sys/fs/cgroup"]),
+    ],
+)
+def test_the_version_of_cgroups_and_what_follows_from_it(there: list[str], words: list[str]) -> None:
+    said = cgroups(lambda path: path.parent == Path("/sys/fs/cgroup") and path.name in there)
+    assert [word for word in words if word not in said] == []
+    assert "cells use none" in said
 
 
 def test_free_space_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
