@@ -5,6 +5,7 @@ Only what is put into a container is spoilt, through the engine's connection; al
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 import socket
 
@@ -19,12 +20,12 @@ from ci.environment.service import Place
 from ci.errors import LaunchError, PortTakenError, VersionMismatchError
 from ci.images import plan
 from ci.images.building import Builder, BuiltCell
-from ci.matrix.cells import Cell
+from ci.matrix.cells import Cell, SlurmVersion
 from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.terminal.console import Timings
 from tests.component.conftest import Launch
-from tests.component.weather import LEGACY
+from tests.component.weather import LEGACY, left_behind
 
 Files = dict[str, InsideFile]
 Spoil = Callable[[Callable[[str, Files], None]], None]
@@ -99,17 +100,17 @@ def test_a_container_that_ends_at_once_leaves_its_last_words(
 
 
 def test_another_slurm_than_the_id_says_is_refused_with_both_named(
-    engine: Engine, rows: Matrix, images: BuiltCell, run: str, tmp_path: Path, nothing_left: Callable[[], None]
+    *, engine: Engine, cell: Cell, rows: Matrix, images: BuiltCell, run: str, tmp_path: Path
 ) -> None:
     """The cluster is usable, and all its daemons are well: what is wrong is what its results would be called."""
-    other = rows.cell(LEGACY.replace("slurm22.05-", "slurm23.02.8-"))
-    plan = plan_environment(other, rows, Options(run=run, name="component", results=tmp_path))
+    other = replace(cell, slurm=SlurmVersion(version="23.02.8"))
+    planned = plan_environment(other, rows, Options(run=run, name="component", results=tmp_path))
     with (
         pytest.raises(VersionMismatchError, match=r"slurm is 22\.05\.\d+, not 23\.02\.8"),
-        launching.launch(engine, plan, images, timings=Timings()),
+        launching.launch(engine, planned, images, timings=Timings()),
     ):
         pytest.fail("it was handed over")
-    nothing_left()
+    assert left_behind(engine.api, run) == []
     assert not launching.state_dir(run, other.id).exists()
 
 
