@@ -139,6 +139,12 @@ class PortTakenError(LaunchError):
     exit_code = 31
 
 
+class VersionMismatchError(LaunchError):
+    """The cluster has another version of Slurm, enroot or Pyxis than the cell's id says."""
+
+    exit_code = 32
+
+
 class NewReleaseError(PyxisMatrixError):
     """Upstream has releases that the matrix has not, and ``bump --check`` was asked to tell."""
 

@@ -21,6 +21,7 @@ from ci.errors import (
     LaunchError,
     PyxisMatrixError,
     SelectionError,
+    VersionMismatchError,
 )
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
@@ -42,7 +43,9 @@ _NO_TESTS = 5
 _SKIP = 125
 _NOT_RUN = (126, 127)
 # What is wrong with one step, and not with the question or the machine.
-_OF_THE_STEP = {it.exit_code for it in (ArtefactError, ChecksumError, BuildError, CandidateError, LaunchError)}
+_OF_THE_STEP = {
+    it.exit_code for it in (ArtefactError, ChecksumError, BuildError, CandidateError, LaunchError, VersionMismatchError)
+}
 
 
 @dataclass(frozen=True, kw_only=True)

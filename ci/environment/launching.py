@@ -1,6 +1,6 @@
 """Launching a planned environment whose images are built: start in order, wait until usable, take down in reverse."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,6 +68,8 @@ class _Started:
     login: Login
     at: float
     """When the first container was started (``time.monotonic``)."""
+    observed: Mapping[str, str] = field(default_factory=dict)
+    """The versions inside, once it is usable."""
 
 
 def state_dir(run: str, cell_id: str) -> Path:
@@ -163,6 +165,8 @@ def _launch(
         )
         ready = usable.wait_until_usable(engine, wanted, started.login, started=started.at, limit=ready_seconds)
         step.note = f"usable {ready['sshd']:.1f} s after the first container's start"
+    started = replace(started, observed=cluster.observe(engine, started.cluster, cell))
+    cluster.check_versions(cell, started.observed, image=images.node.tag)
     pushed: registry.Pushed | None = None
     if started.registry and images.job:
         with console.step("pushing the job image", phase="push", timings=timings):
@@ -287,7 +291,7 @@ def _describe(
         subject_python=_NODE_PYTHON,
         engine_client=str(engine.build_client.link_into(state / "bin")),
         engine_environment=dict(engine.build_client.environment),
-        observed={**cluster.observe(engine, started.cluster, cell), **_emulated(engine, cell)},
+        observed={**started.observed, **_emulated(engine, cell)},
         artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
         matrix_cell=cell.stands_for,
         candidates={it.axis: it.as_json() for it in cell.candidates},

@@ -171,7 +171,8 @@ class Builder:
         """Collect what goes into an image whose parents exist."""
         fetched = [self._fetch(artefact) for artefact in plan.artefacts]
         context = [
-            ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.content) for it in fetched
+            ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.content, copied=it.sha256)
+            for it in fetched
         ]
         if plan.wheels:
             context += wheel_context(self._wheelhouse(plan.wheels, plan.arch), editable=plan.wheels.editable)

@@ -120,6 +120,8 @@ def remarks(result: Result) -> list[str]:
     found = [f"{result.outcome}: {result.reason}"] if result.reason else []
     if seen := [PurePosixPath(it.path).name for it in result.artefacts if it.verified_against == "first seen"]:
         found.append(f"first seen here, and vouched for by nobody: {', '.join(seen)}")
+    if others := [f"{PurePosixPath(it.path).name} {it.differs}" for it in result.artefacts if it.differs]:
+        found.append(f"a mirror's own files, not those of upstream: {', '.join(others)}")
     groups: dict[tuple[TestState, str], list[TestOutcome]] = {}
     for test in sorted(result.tests, key=lambda test: _REMARKED.index(test.outcome)):
         if test.outcome is not TestState.PASSED:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 
 import msgspec
 
+from ci.artefacts.sources import DIFFERS
 from ci.errors import ResultsError
 from ci.matrix.cells import Cell
 from ci.results import files
@@ -73,9 +74,17 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where it was taken from: the mirror, the cache or upstream."""
     sha256: str
     verified_against: str
-    """What its checksum was compared with; empty if with nothing. "first seen": with what was first downloaded here."""
+    """What its checksum was compared with; empty if with nothing. "first seen": with what was first downloaded here.
+
+    "differs from pins.toml", alone or after a comma: that list has another file under this path.
+    """
     commit: str = ""
     """For the source archive of a tag: the commit that stands in it."""
+
+    @property
+    def differs(self) -> str:
+        """What is said where it is not the file that a list has under its path; empty where it is."""
+        return next((it for it in self.verified_against.split(", ") if it.startswith(DIFFERS)), "")
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -108,7 +108,7 @@ class Record:
                 path=it.served,
                 source=it.source,
                 sha256=it.sha256,
-                verified_against=it.verified_against or "",
+                verified_against=it.vouched_for,
                 commit=it.commit,
             )
             for it in (self.builder.fetched if self.builder else ())

@@ -5,6 +5,7 @@ Only what is put into a container is spoilt, through the engine's connection; al
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 import socket
 
@@ -13,17 +14,18 @@ import pytest
 from ci import paths
 from ci.cli.main import main
 from ci.engine.connection import LABEL_RUN, Engine, InsideFile
-from ci.environment import cluster, configuration, registry, usable
+from ci.environment import cluster, configuration, launching, registry, usable
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place
-from ci.errors import LaunchError, PortTakenError
+from ci.errors import LaunchError, PortTakenError, VersionMismatchError
 from ci.images import plan
 from ci.images.building import Builder, BuiltCell
-from ci.matrix.cells import Cell
+from ci.matrix.cells import Cell, SlurmVersion
 from ci.matrix.model import Matrix
 from ci.options import Options
+from ci.terminal.console import Timings
 from tests.component.conftest import Launch
-from tests.component.weather import LEGACY
+from tests.component.weather import LEGACY, left_behind
 
 Files = dict[str, InsideFile]
 Spoil = Callable[[Callable[[str, Files], None]], None]
@@ -95,6 +97,21 @@ def test_a_container_that_ends_at_once_leaves_its_last_words(
     assert "exit code 3" in error
     assert "these are my last words" in error
     assert "these are my last words" in (logs / "n1-container.log").read_text(encoding="utf-8")
+
+
+def test_another_slurm_than_the_id_says_is_refused_with_both_named(
+    *, engine: Engine, cell: Cell, rows: Matrix, images: BuiltCell, run: str, tmp_path: Path
+) -> None:
+    """The cluster is usable, and all its daemons are well: what is wrong is what its results would be called."""
+    other = replace(cell, slurm=SlurmVersion(version="23.02.8"))
+    planned = plan_environment(other, rows, Options(run=run, name="component", results=tmp_path))
+    with (
+        pytest.raises(VersionMismatchError, match=r"slurm is 22\.05\.\d+, not 23\.02\.8"),
+        launching.launch(engine, planned, images, timings=Timings()),
+    ):
+        pytest.fail("it was handed over")
+    assert left_behind(engine.api, run) == []
+    assert not launching.state_dir(run, other.id).exists()
 
 
 def test_a_missing_munge_key_is_named(spoil: Spoil, fails: Callable[..., str]) -> None:

@@ -18,7 +18,7 @@ from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place, Service, start_error
 from ci.environment.ssh import KeyPair
 from ci.environment.usable import Check
-from ci.errors import EngineError, LaunchError, PortTakenError
+from ci.errors import EngineError, LaunchError, PortTakenError, VersionMismatchError
 from ci.matrix import loading
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
@@ -217,6 +217,54 @@ def test_a_condition_that_never_holds_is_reported_with_state_logs_and_hint() -> 
         "RealMemory or name",
     ):
         assert part in text
+
+
+# -- what it observes -------------------------------------------------------------------------------------------------
+
+ASKED = {"slurm": "sinfo --version", "enroot": "enroot version", "pyxis": "pyxis: version v"}
+"""By axis, a part of the command that asks a node for its version."""
+OTHERS = {"slurm": "24.11.5", "enroot": "4.1.2", "pyxis": "0.24.0"}
+RIGHT = {"slurm": "22.05.8", "enroot": "3.4.1", "pyxis": "0.19.0"}
+
+
+def seen_in(cell: Cell, versions: Mapping[str, str]) -> dict[str, str]:
+    """Return what is observed in a cluster of a cell whose node answers with these versions."""
+
+    def ask(_container: object, command: list[str]) -> Answer:
+        found = (versions[axis] for axis, words in ASKED.items() if words in command[-1])
+        return Answer(status=0, output=f"{next(found, '')}\n")
+
+    return cluster.observe(cast("Engine", SimpleNamespace(ask=ask)), nodes(1), cell)
+
+
+@pytest.fixture(scope="module")
+def reference(rows: Matrix) -> Cell:
+    return rows.cell("slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64")
+
+
+def test_versions_are_those_that_the_node_answers_and_never_those_of_the_id(reference: Cell) -> None:
+    found = seen_in(reference, OTHERS)
+    assert {axis: found[axis] for axis in OTHERS} == OTHERS
+
+
+@pytest.mark.parametrize("axis", ASKED)
+def test_a_node_that_does_not_answer_has_no_version(reference: Cell, axis: str) -> None:
+    assert seen_in(reference, RIGHT | {axis: ""})[axis] == ""
+
+
+@pytest.mark.parametrize("axis", ASKED)
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_cluster_of_another_version_is_refused_with_both_named(reference: Cell, axis: str, *, silent: bool) -> None:
+    found = seen_in(reference, RIGHT | {axis: "" if silent else OTHERS[axis]})
+    with pytest.raises(VersionMismatchError) as caught:
+        cluster.check_versions(reference, found, image="pyxis-matrix/subject:1")
+    assert f"{axis} is {found[axis] or 'unknown'}, not {reference.axes[axis]}" in caught.value.what
+    assert reference.id in caught.value.where
+    assert "pyxis-matrix/subject:1" in caught.value.next_step
+
+
+def test_a_cluster_of_the_right_versions_is_taken(reference: Cell) -> None:
+    cluster.check_versions(reference, seen_in(reference, RIGHT), image="pyxis-matrix/subject:1")
 
 
 # -- ports ----------------------------------------------------------------------------------------------------------
