@@ -139,6 +139,18 @@ class PortTakenError(LaunchError):
     exit_code = 31
 
 
+class TeardownError(PyxisMatrixError):
+    """An environment was not taken down: the engine refused to remove some of it, or did not answer."""
+
+    exit_code = 32
+
+
+class RegistryChangedError(PyxisMatrixError):
+    """The registry did not hold the job image that was pushed: somebody else wrote to it, or it was removed."""
+
+    exit_code = 33
+
+
 class NewReleaseError(PyxisMatrixError):
     """Upstream has releases that the matrix has not, and ``bump --check`` was asked to tell."""
 
