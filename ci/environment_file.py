@@ -35,6 +35,8 @@ class EnvironmentFile:
 
     run: str
     cell: str
+    session: str = ""
+    """In the labels of what was started with it; whatever else is started for it gets it, too, to go with it."""
     suite: str
     runtime: str
     arch: str

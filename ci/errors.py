@@ -139,10 +139,22 @@ class PortTakenError(LaunchError):
     exit_code = 31
 
 
+class TeardownError(PyxisMatrixError):
+    """An environment was not taken down: the engine refused to remove some of it, or did not answer."""
+
+    exit_code = 32
+
+
+class RegistryChangedError(PyxisMatrixError):
+    """The registry did not hold the job image that was pushed: somebody else wrote to it, or it was removed."""
+
+    exit_code = 33
+
+
 class VersionMismatchError(LaunchError):
     """The cluster has another version of Slurm, enroot or Pyxis than the cell's id says."""
 
-    exit_code = 32
+    exit_code = 34
 
 
 class NewReleaseError(PyxisMatrixError):

@@ -173,13 +173,13 @@ class Options:
             read=option_values.user,
         ),
     )
-    password: str = field(
-        default="",
+    password_file: Path | None = field(
+        default=None,
         metadata=_declare(
             Scope.CLUSTER,
-            "the job user's password (default: none, or a new one)",
-            metavar="TEXT",
-            read=option_values.password,
+            "a file with the job user's password, that not everybody may read (default: none, or a new one)",
+            metavar="PATH",
+            read=option_values.password_file,
         ),
     )
     container_name: str = field(
@@ -355,6 +355,10 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
                 )
             else:
                 group.add_argument(_flag(it), dest=it.name, action="store_true", help=declared.help)
+        if scope is Scope.CLUSTER:  # as it was once written; argparse would take it for the beginning of another one
+            group.add_argument(
+                "--password", type=option_values.visible_password, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
 
 
 def flags(*scopes: Scope) -> list[str]:

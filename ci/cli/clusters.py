@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 import sys
 
-from ci import environment_file, paths
+from ci import environment_file
 from ci.artefacts import candidates
-from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, connect, left
+from ci.engine.connection import Engine, connect
+from ci.engine.labels import LABEL_CELL, LABEL_RUN
+from ci.engine.removing import left, names_below
 from ci.environment import cluster, launching
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile
@@ -73,7 +75,7 @@ def logs(asked: argparse.Namespace) -> int:
 
 
 def down(asked: argparse.Namespace) -> int:
-    """Take environments down: the one named, the only one, or everything with this project's label."""
+    """Take environments down: the one named, all of a run, the only one, or everything with this project's label."""
     engine = connect()
     if asked.all:
         removed = engine.reap()
@@ -88,8 +90,12 @@ def down(asked: argparse.Namespace) -> int:
         launching.forget_all()
         console.say(f"removed {len(removed)} leftovers" if removed else "nothing is left")
         return 0
-    folder, file = _one_up(asked.which)
-    _down(engine, folder, file)
+    # A run is known by what the engine has of it, too: its folder may be gone, or lie in another cache.
+    if asked.which and (asked.which in launching.runs() or left(engine.api, {LABEL_RUN: asked.which})):
+        _down(engine, asked.which)
+    else:
+        _, file = _one_up(asked.which)
+        _down(engine, file.run, file.cell)
     return 0
 
 
@@ -103,7 +109,9 @@ def say_how_to_enter(plan: EnvironmentPlan) -> None:
         f"  over SSH:      ssh -p {login.port} -i {login.private_key} -o UserKnownHostsFile={login.known_hosts} "
         f"{login.user}@{login.host}"
     )
-    if login.password:  # made for this run, or chosen by whoever reads this
+    if plan.options.password_file:
+        console.say(f"  password:      that of {plan.options.password_file}")
+    elif login.password:  # made for this run; whoever reads this has to type it
         console.say(f"  password:      {login.password}")
     if file.registry:
         names = " and ".join(filter(None, (file.registry, file.registry_name)))
@@ -114,9 +122,9 @@ def say_how_to_enter(plan: EnvironmentPlan) -> None:
 
 
 def _all_up() -> list[tuple[Path, EnvironmentFile]]:
-    """Return the environments whose files are on this machine, oldest first."""
-    found = sorted((paths.cache_dir() / "environments").glob(f"*/*/{launching.ENVIRONMENT_FILE}"))
-    return [(path.parent, environment_file.load(path)) for path in found]
+    """Return the environments whose files are on this machine, by run and cell."""
+    files = [folder / launching.ENVIRONMENT_FILE for run in launching.runs() for folder in launching.state_dirs(run)]
+    return [(path.parent, environment_file.load(path)) for path in files if path.is_file()]
 
 
 def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
@@ -131,9 +139,27 @@ def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
     )
 
 
-def _down(engine: Engine, folder: Path, file: EnvironmentFile) -> None:
-    with console.step(f"taking down {file.cell} (run {file.run})"):
-        engine.reap({LABEL_RUN: file.run, LABEL_CELL: file.cell})
-        for registry in filter(None, (file.registry, file.registry_name)):
-            engine.untag(f"{registry}/")
-        launching.forget(file.run, folder.name)
+def _down(engine: Engine, run: str, cell: str = "") -> None:
+    """Take down all of a run, or one cell of it.
+
+    :raises TeardownError: naming what is left.
+    """
+    mine = {LABEL_RUN: run} | ({LABEL_CELL: cell} if cell else {})
+    with console.step(f"taking down {cell or 'all'} of run {run}"):
+        engine.reap(mine)
+        stuck = left(engine.api, mine)
+        for folder in launching.state_dirs(run, cell):
+            if (folder / launching.ENVIRONMENT_FILE).is_file():
+                stuck += _untag(engine, environment_file.load(folder / launching.ENVIRONMENT_FILE))
+    if stuck:
+        raise launching.left_of(run, stuck)
+    for folder in launching.state_dirs(run, cell):
+        launching.forget(run, folder.name)
+
+
+def _untag(engine: Engine, file: EnvironmentFile) -> list[str]:
+    """Remove the local names of what was pushed to an environment's registry; return those that are left."""
+    addresses = [it for it in (file.registry, file.registry_name) if it]
+    for address in addresses:
+        engine.untag(f"{address}/")
+    return [name for address in addresses for name in names_below(engine.api, f"{address}/")]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from docker.types import DeviceRequest, Mount
 from packaging.version import Version
 
-from ci.engine.connection import LABEL_SCRATCH, Engine, InsideFile
+from ci.engine.connection import Engine, InsideFile
+from ci.engine.labels import LABEL_SCRATCH
 from ci.environment import daemons, service, users
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
@@ -59,7 +60,10 @@ class Secrets:
 
     @classmethod
     def new(cls, *, password: bool, chosen: str = "") -> "Secrets":
-        """Make new keys, and a password if one is wanted: ``chosen``, or a new one."""
+        """Make new keys, and a password if one is wanted: ``chosen``, or a new one.
+
+        Nothing of it is kept for another run: whoever enters one cluster enters no other.
+        """
         return cls(
             munge_key=secrets.token_bytes(128),  # munge's usual length
             host_key=new_key("host"),

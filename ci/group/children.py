@@ -135,7 +135,7 @@ def _end(children: Iterable[Child], number: int, watch: Watch) -> None:
                 child.send(signal.SIGKILL)
                 console.warn(
                     f"{child.cell} did not end within {PATIENCE:.0f} s and was killed; its reaper takes down what "
-                    "it left, which may take a while. If something stays: python -m ci down --all"
+                    "it left, which may take a while. If something stays: python -m ci down RUN"
                 )
             end = math.inf
         for child in [it for it in left if it.process.poll() is not None]:

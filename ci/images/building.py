@@ -17,7 +17,8 @@ from ci.artefacts import sources
 from ci.artefacts.releases import Artefact
 from ci.artefacts.sources import Fetched, Sources
 from ci.engine import emulation
-from ci.engine.connection import LABEL, LABEL_CONTENT, Engine
+from ci.engine.connection import Engine
+from ci.engine.labels import LABEL, LABEL_CONTENT
 from ci.errors import BuildError, NotRunError
 from ci.images import base, cache, subject
 from ci.images.cache import ImageCache

@@ -9,7 +9,8 @@ from requests.exceptions import RequestException
 
 from ci import paths
 from ci.artefacts.releases import slurm_artefact
-from ci.engine.connection import LABEL, Engine, explain
+from ci.engine.connection import Engine, explain
+from ci.engine.labels import LABEL
 from ci.errors import BuildError
 from ci.matrix.cells import SlurmVersion
 from ci.matrix.observed import slurm_matches

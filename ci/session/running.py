@@ -14,7 +14,7 @@ from ci.engine.connection import connect, explain
 from ci.environment import launching
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import NotRunError, PyxisMatrixError
+from ci.errors import NotRunError, PyxisMatrixError, TeardownError
 from ci.images.building import Builder, sources_of
 from ci.inputs import own_suite
 from ci.matrix.cells import Runtime
@@ -120,13 +120,33 @@ def opened(plan: EnvironmentPlan) -> Iterator[Environment]:
 
 
 def _run(record: Record) -> int:
-    """Return the command's exit code; 0 if there is no command."""
-    with environment_of(record) as launched:
-        return against(record, launched) if record.command else 0
+    """Return the command's exit code; 0 if there is no command.
+
+    What failed stays failed where something is left behind it, too.
+    """
+    code = 0
+    try:
+        with environment_of(record) as launched:
+            code = against(record, launched) if record.command else 0
+    except TeardownError as error:
+        if not code:
+            raise
+        console.fail(error)
+    return code
 
 
 def against(record: Record, launched: Environment) -> int:
-    """Run a record's command against an environment that is up; return its exit code."""
+    """Run a record's command against an environment that is up; return its exit code.
+
+    :raises RegistryChangedError: if it ended well, and its jobs may have run another image than was pushed.
+    """
+    code = _ended(record, launched)
+    if not code:
+        launched.verify()
+    return code
+
+
+def _ended(record: Record, launched: Environment) -> int:
     options = record.plan.options
     folder = paths.make_directory(options.folder(record.plan.cell))
     (folder / store.REPORT_LOG_FILE).unlink(missing_ok=True)

@@ -13,7 +13,8 @@ from docker.types import Mount
 import pytest
 
 from ci import environment_file
-from ci.engine.connection import (
+from ci.engine.connection import Engine, InsideFile
+from ci.engine.labels import (
     LABEL,
     LABEL_CELL,
     LABEL_CONTENT,
@@ -21,8 +22,7 @@ from ci.engine.connection import (
     LABEL_ROLE,
     LABEL_RUN,
     LABEL_SCRATCH,
-    Engine,
-    InsideFile,
+    LABEL_SESSION,
 )
 from ci.environment import cluster, ssh
 from ci.environment.launching import Environment
@@ -62,7 +62,8 @@ def test_what_is_up_is_labelled_unprivileged_and_reachable_from_this_machine_onl
         for inherited in (LABEL_ORIGIN, LABEL_CONTENT):  # of the image
             labels.pop(inherited, "")
         role = "controller" if name.endswith("-n1") else "compute"
-        assert labels == {LABEL: "1", LABEL_RUN: up.file.run, LABEL_CELL: LEGACY, LABEL_ROLE: role}
+        of_the_run = {LABEL_RUN: up.file.run, LABEL_CELL: LEGACY, LABEL_SESSION: up.file.session}
+        assert labels == {LABEL: "1", **of_the_run, LABEL_ROLE: role}
         host_config = container.attrs["HostConfig"]
         assert not host_config["Privileged"]
         assert not host_config["CapAdd"]

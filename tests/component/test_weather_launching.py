@@ -13,13 +13,13 @@ import pytest
 
 from ci import paths
 from ci.cli.main import main
-from ci.engine.connection import LABEL_RUN, Engine, InsideFile
+from ci.engine.connection import Engine, InsideFile
+from ci.engine.labels import LABEL_RUN
 from ci.environment import cluster, configuration, launching, registry, usable
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place
 from ci.errors import LaunchError, PortTakenError, VersionMismatchError
-from ci.images import plan
-from ci.images.building import Builder, BuiltCell
+from ci.images.building import BuiltCell
 from ci.matrix.cells import Cell, SlurmVersion
 from ci.matrix.model import Matrix
 from ci.options import Options
@@ -234,32 +234,6 @@ def test_a_kept_environment_goes_when_its_block_is_interrupted(
 
 
 # -- the registry ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def registry_image(builder: Builder, cell: Cell) -> str:
-    """Return the name of the registry's image."""
-    return builder.ensure(plan.registry(cell.arch, plan.debian_mirror())).tag
-
-
-@pytest.fixture
-def planned(cell: Cell, rows: Matrix, run: str) -> EnvironmentPlan:
-    """Return the legacy cell's plan for the test's own run."""
-    return plan_environment(cell, rows, Options(run=run))
-
-
-@pytest.fixture
-def place(planned: EnvironmentPlan, engine: Engine, stack: ExitStack) -> Place:
-    """Return a place whose network is there."""
-    there = Place(engine=engine, stack=stack, run=planned.options.run, cell=LEGACY, network=planned.names.network)
-    there.create_network()
-    return there
-
-
-@pytest.fixture
-def serve(place: Place, registry_image: str, planned: EnvironmentPlan) -> Callable[..., registry.Registry]:
-    """Return a function that starts a registry."""
-    return lambda port=0: registry.start(place, registry.planned(registry_image, planned.names.registry, port=port))
 
 
 def test_a_registrys_port_that_is_held_is_named(

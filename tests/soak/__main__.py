@@ -109,7 +109,7 @@ def go(rounds: Rounds, soak: Soak, path: Path, *, keep_going: bool, write: bool)
             "a round failed, or something is left",
             where=str(path),
             why="the summary above names the rounds; what failing ones wrote is beside that file",
-            next_step="python -m ci down --all removes what is left",
+            next_step="python -m ci down RUN removes what a run left",
         )
     return 0
 

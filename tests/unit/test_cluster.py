@@ -299,6 +299,7 @@ def test_another_refusal_is_not_taken_for_a_port() -> None:
 def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any]:
     """Start a cell's node in an engine that only remembers how; return what it was asked for."""
     asked: dict[str, Any] = {}
+    made: dict[str, dict[str, str]] = {}
 
     def create_container(image: str, **options: object) -> dict[str, str]:
         asked.update(options, image=image)
@@ -311,7 +312,10 @@ def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any
             create_container=create_container,
         ),
         version=lambda: {"Arch": "amd64"},
-        volumes=SimpleNamespace(create=lambda *_given, **_options: None),
+        volumes=SimpleNamespace(
+            create=lambda name, labels: made.update({name: labels}),
+            get=lambda name: SimpleNamespace(attrs={"Labels": made[name]}),
+        ),
         containers=SimpleNamespace(
             get=lambda _id: SimpleNamespace(start=lambda: None, put_archive=lambda _path, _archive: None)
         ),
@@ -351,7 +355,7 @@ def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
     needs_mounts = ["SYS_ADMIN"] if slurm != "22.05" else None
     assert asked["cap_add"] == (["SYS_ADMIN", "MKNOD"] if containers else needs_mounts)
     assert asked["devices"] == (["/dev/fuse"] if containers else None)
-    assert asked["port_bindings"] == {"22/tcp": ("127.0.0.1", 0)}
+    assert asked["port_bindings"] == {"22/tcp": [("127.0.0.1", 0)]}
     assert ("MaskedPaths" in asked) is containers
 
 

@@ -101,7 +101,7 @@ CHANGES: dict[str, Callable[[Kitchen], None]] = {
     "the number of nodes": lambda it: it.options.update(nodes=2),
     "accounting": lambda it: it.options.update(accounting=True),
     "the job user": lambda it: it.options.update(user="alice"),
-    "the password": lambda it: it.options.update({"password": "x"}),
+    "the file with the password": lambda it: it.options.update({"password_file": Path("/x")}),
     "a GPU": lambda it: it.options.update(gpus=1),
     "the registry's second name": lambda it: it.options.update(registry_name="registry"),
     "a package on the nodes": lambda it: it.options.update(node_package=("numpy",)),
