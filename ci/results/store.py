@@ -155,6 +155,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def begun(moment: datetime) -> str:
+    """Return the reason of a result that has begun, and has not ended."""
+    return f"it began at {moment:%Y-%m-%d %H:%M:%S} UTC and has not ended: it is running, or it was killed"
+
+
 def write(result: Result, path: Path) -> None:
     """Write a result; ``path`` holds either the old content or the new one, at any time.
 
@@ -190,6 +195,14 @@ def load(path: Path) -> Result:
         why=f"schema {schema}, and this version of pyxis-matrix knows {SCHEMA}",
         next_step="update pyxis-matrix",
     )
+
+
+def has_ended(path: Path) -> bool:
+    """Tell whether a result is there that is more than a beginning. One that can't be read is: it has been written."""
+    try:
+        return path.is_file() and load(path).outcome is not Outcome.UNFINISHED
+    except ResultsError:
+        return True
 
 
 def _with_os(old: Any) -> Any:  # noqa: ANN401 - JSON that was not checked yet

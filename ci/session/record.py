@@ -9,6 +9,7 @@ import time
 from ci.engine.connection import Engine
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
+from ci.errors import ResultsError
 from ci.images.building import Builder, BuiltCell, How
 from ci.inputs import OwnSuite
 from ci.options import Scope
@@ -43,6 +44,10 @@ class Record:
     """What was given to pytest beside the suite's own arguments."""
     fingerprint: str = ""
     """Of all that decides what the suite comes to; see `ci.group.fingerprint`."""
+
+    def begun(self) -> Result:
+        """Return the result that stands in the place of any earlier one until it is known what this came to."""
+        return self.result(Outcome.UNFINISHED, ResultsError.exit_code, store.begun(self.started))
 
     def result(self, outcome: Outcome, exit_code: int, reason: str) -> Result:
         """Return the result as far as it is known now."""

@@ -54,7 +54,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
     """
     plan = record.plan
-    folder = paths.make_directory(plan.options.folder(plan.cell))
+    folder = begin(record)
 
     def keep(outcome: Outcome, exit_code: int, reason: str = "") -> Result:
         result = record.result(outcome, exit_code, reason)
@@ -82,6 +82,28 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
         raise
     exit_code, outcome, reason = _judged(record, exit_code, folder / store.REPORT_LOG_FILE)
     return exit_code, keep(outcome, exit_code, reason)
+
+
+def begin(record: Record) -> Path:
+    """Put a beginning in the place of what an earlier attempt left, and return the folder of the result.
+
+    It comes before anything else is asked: so no end, be it kill -9, leaves the answer of before.
+
+    :raises ResultsError: if it can't be written, ``DiskFullError`` if there is no room. The earlier answer is gone.
+    """
+    folder = paths.make_directory(record.plan.options.folder(record.plan.cell))
+    result = folder / store.RESULT_FILE
+    try:
+        if record.command:
+            store.write(record.begun(), result)
+        else:
+            result.unlink(missing_ok=True)
+    except PyxisMatrixError:
+        result.unlink(missing_ok=True)
+        raise
+    for name in (store.REPORT_LOG_FILE, store.JUNIT_FILE):
+        (folder / name).unlink(missing_ok=True)
+    return folder
 
 
 def _judged(record: Record, exit_code: int, log_file: Path) -> tuple[int, Outcome, str]:

@@ -59,6 +59,7 @@ def run_suites(plan: EnvironmentPlan, orders: Sequence[Order]) -> list[Result]:
     session = _Session(shared, log)
     rest = list(orders)
     try:
+        session.begin(orders)
         with signals.handled(), _errors_of_ours(), running.environment_of(shared) as launched:
             while rest:
                 if session.results:
@@ -85,6 +86,11 @@ class _Session:
         self._shared = shared
         self._log = log
         self.results: list[Result] = []
+
+    def begin(self, orders: Sequence[Order]) -> None:
+        """Put a beginning in the place of what an earlier attempt left of each suite."""
+        for order in orders:
+            running.begin(self._record(order))
 
     def run(self, order: Order, launched: Environment) -> None:
         """Run a suite; its own failure is in its result, and is raised only if that could not be written."""
@@ -133,11 +139,10 @@ class _Session:
     def _recorded(self, record: Record, act: Callable[[], int]) -> None:
         name = record.plan.options.name
         path = self._folder(name) / store.RESULT_FILE
-        path.unlink(missing_ok=True)  # of an earlier attempt
         try:
             running.recorded(record, act)
         except (PyxisMatrixError, signals.Interrupted) as problem:
-            if not path.is_file() or isinstance(problem, signals.Interrupted):
+            if not store.has_ended(path) or isinstance(problem, signals.Interrupted):
                 raise
         finally:
             if path.is_file():
