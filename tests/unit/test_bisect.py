@@ -31,8 +31,9 @@ from ci.results.store import CellRecord, Result
 from ci.terminal import console, signals
 from ci.terminal.processes import Completed
 from tests.support import results as made
+from tests.support.rows import SAMPLE
 
-ROWS = loading.load()
+ROWS = loading.load(SAMPLE)
 NAME = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 REAL = ROWS.cell(NAME)
 PASSED, FAILED, NONE = Answer.PASSED, Answer.FAILED, Answer.NONE

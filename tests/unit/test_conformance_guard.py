@@ -64,6 +64,7 @@ def test_the_list_of_reported_cases_names_tests_that_there_are() -> None:
     assert named - written() == set()
 
 
+@pytest.mark.project_matrix
 def test_known_failures_name_tests_that_there_are() -> None:
     functions = written()
     for failure in loading.load().failures:
@@ -104,6 +105,7 @@ def test_no_suite_looks_for_the_words_of_a_tool_below(suite: str) -> None:
     assert found == []
 
 
+@pytest.mark.project_matrix
 def test_no_known_failure_is_known_by_the_words_of_a_tool_below() -> None:
     says = [failure.says for failure in loading.load().failures]
     assert [text for text in says if any(word in text.lower() for word in FOREIGN)] == []

@@ -37,7 +37,7 @@ def matrix() -> Matrix:
     return load()
 
 
-# The repository's own matrix.toml
+# The sample of the unit tests (tests/unit/data/matrix.toml)
 
 
 @pytest.mark.parametrize(
