@@ -18,7 +18,7 @@ from ci.environment.registry_client import V2S2
 from ci.environment.service import Place
 from ci.environment.usable import READY_SECONDS
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import LaunchError
+from ci.errors import LaunchError, typed
 from ci.images.building import BuiltCell
 from ci.inputs import check_registry_name
 from ci.matrix.cells import Cell, Runtime
@@ -128,7 +128,7 @@ def _claimed(run: str, cell: Cell) -> Path:
             f"an environment of {cell.id} is already up in run {run}",
             where=str(state),
             why="there can be one per run and cell, because names and labels are made of these two",
-            next_step=f"python -m ci down {run} (after a crash: down --all), or another PYXIS_MATRIX_RUN",
+            next_step=f"{typed(f'down {run}')} (after a crash: down --all), or another PYXIS_MATRIX_RUN",
         ) from error
     return state
 
@@ -157,6 +157,7 @@ def _launch(
     with console.step("waiting until usable", phase="ready", timings=timings) as step:
         wanted = usable.checks(
             started.cluster,
+            user=started.login.user,
             registry_port=started.registry.port if started.registry else None,
             plugin=cell.runtime is not Runtime.LEGACY,
             accounting=images.accounting is not None,

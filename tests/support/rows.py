@@ -15,16 +15,16 @@ PROJECT = paths.MATRIX_FILE
 def grown(text: str) -> str:
     """Return a matrix.toml with one more row of each axis, an operating system, a group and an exclusion.
 
-    The rows are the newest of their axes, which is what a new release is.
+    The rows are the newest of their axes, which is what a new release is. Where the matrix has every operating system
+    that there can be, none is added.
     """
     rows = loading.load(PROJECT)
-    system = next(suite for suite in loading.SUITES if suite not in {it.suite for it in rows.systems})
+    left = [suite for suite in loading.SUITES if suite not in {it.suite for it in rows.systems}]
+    system = left[0] if left else rows.systems[0].name
     slurm, enroot, pyxis = map(_next, (rows.slurm, rows.enroot, rows.pyxis))
+    added = f'[[os]]\nname = "{system}"\nsuite = "{system}"\n' if left else ""
     return f"""{text}
-[[os]]
-name = "{system}"
-suite = "{system}"
-
+{added}
 [[slurm]]
 version = "{slurm}"
 from = "archive"

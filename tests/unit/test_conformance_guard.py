@@ -1,7 +1,6 @@
 """The suites on themselves: their proof of the image fails elsewhere, and what they name and look for is right."""
 
 import ast
-from collections.abc import Iterator
 import fnmatch
 from pathlib import Path
 import re
@@ -11,6 +10,7 @@ import pytest
 from ci.environment.ssh import RemoteAnswer
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from tests.support.literals import words_of
 from tests.support.oci.images import Image, Pushed
 from tests.support.oci.tiny import TinyImage
 from tests.support.proof import proven
@@ -77,20 +77,6 @@ def written() -> set[str]:
     """Return the names of all tests."""
     texts = (path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py"))
     return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
-
-
-def words_of(tree: ast.AST) -> Iterator[str]:
-    """Yield the texts of a module that are no docstrings."""
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            yield node.value
 
 
 @pytest.mark.parametrize("suite", ["advanced", "conformance", "registry"])
