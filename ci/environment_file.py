@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ci.errors import LaunchError
+from ci.errors import LaunchError, typed
 
 VARIABLE = "PYXIS_MATRIX_ENVIRONMENT"
 SCHEMA = 1
@@ -102,7 +102,7 @@ def load(path: str | Path) -> EnvironmentFile:
             "the environment's file is missing or invalid",
             where=str(path),
             why=str(error),
-            next_step="start an environment with `python -m ci up CELL`, or unset " + VARIABLE,
+            next_step=f"start an environment with `{typed('up CELL')}`, or unset {VARIABLE}",
         ) from error
 
 
@@ -121,6 +121,6 @@ def current() -> EnvironmentFile:
         raise LaunchError(
             "there is no environment to run against",
             why=f"{VARIABLE} is not set",
-            next_step="nox -s legacy_integration, nox -s pyxis_basic, or python -m ci run CELL -- COMMAND",
+            next_step=f"nox -s legacy_integration, nox -s pyxis_basic, or {typed('run CELL -- COMMAND')}",
         )
     return load(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ci import option_values, paths
-from ci.errors import SelectionError
+from ci.errors import SelectionError, typed
 from ci.matrix.cells import Cell, Runtime
 from ci.option_values import Origin, RunsOn
 
@@ -332,7 +332,7 @@ class Options:
             raise SelectionError(
                 f"{' and '.join(wrong)} does not fit {cell.id}",
                 why=_WHY[cell.runtime],
-                next_step="leave it out, or take a container cell: python -m ci cells",
+                next_step=f"leave it out, or take a container cell: {typed('cells')}",
             )
 
 

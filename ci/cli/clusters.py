@@ -14,7 +14,7 @@ from ci.engine.removing import left, names_below
 from ci.environment import cluster, launching
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile
-from ci.errors import EngineError, SelectionError
+from ci.errors import EngineError, SelectionError, typed
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.model import Matrix
@@ -48,16 +48,28 @@ def shell(asked: argparse.Namespace) -> int:
     # Within `python -m ci run` that environment is meant.
     file = environment_file.load(inherited) if inherited and not asked.which else _one_up(asked.which)[1]
     engine = connect()
-    user = ["--user", file.login.user, "--workdir", f"/home/{file.login.user}"]
+    home = f"/home/{file.login.user}"
+    # What a login has, and nothing of the container's own: its variables would be in every job that is submitted here.
+    variables = {"HOME": home, "USER": file.login.user, "LOGNAME": file.login.user, "SHELL": "/bin/bash"}
+    where = ["--interactive", "--user", file.login.user, "--workdir", home]
     if asked.command:
         facts = {"user": file.login.user, "registry": file.registry, "job-image": file.job_reference, "cell": file.cell}
-        told = loading.load().suite_environment.render(facts)
-        where = [word for name, value in told.items() for word in ("--env", f"{name}={value}")]
+        variables |= loading.load().suite_environment.render(facts)
         what = ["-c", " ".join(asked.command)]
     else:
-        where, what = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])], []
+        what = []
+        if sys.stdin.isatty():
+            where.append("--tty")
+            variables["TERM"] = os.environ.get("TERM", "xterm")
         console.say(f"{file.cell}: node {file.nodes[0]}, registry {file.registry or 'none'}")
-    program = [str(engine.build_client.path), "exec", *where, *user, file.containers[0], "bash", "--login", *what]
+    login = [
+        "env",
+        "--ignore-environment",
+        *(f"{name}={value}" for name, value in variables.items()),
+        "bash",
+        "--login",
+    ]
+    program = [str(engine.build_client.path), "exec", *where, file.containers[0], *login, *what]
     os.execvpe(program[0], program, {**os.environ, **engine.found.environment})  # noqa: S606 - it is to replace us
 
 
@@ -116,9 +128,9 @@ def say_how_to_enter(plan: EnvironmentPlan) -> None:
     if file.registry:
         names = " and ".join(filter(None, (file.registry, file.registry_name)))
         console.say(f"  registry:      {names} (http), on this machine and on the nodes")
-    console.say(f"  enter it:      python -m ci shell {run}")
-    console.say(f"  its logs:      python -m ci logs {run}")
-    console.say(f"  take it down:  python -m ci down {run}")
+    console.say(f"  enter it:      {typed(f'shell {run}')}")
+    console.say(f"  its logs:      {typed(f'logs {run}')}")
+    console.say(f"  take it down:  {typed(f'down {run}')}")
 
 
 def _all_up() -> list[tuple[Path, EnvironmentFile]]:
@@ -135,7 +147,7 @@ def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
     raise SelectionError(
         f"{len(found) or 'no'} environments are up" + (f" for {which}" if which else ""),
         why=f"up now: {known or 'none'}",
-        next_step="name one by its cell or run" if found else "python -m ci up CELL",
+        next_step="name one by its cell or run" if found else typed("up CELL"),
     )
 
 

@@ -22,7 +22,7 @@ from ci.environment.registry_client import V2S2
 from ci.environment.service import Place
 from ci.environment.usable import READY_SECONDS
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import LaunchError, TeardownError
+from ci.errors import LaunchError, TeardownError, typed
 from ci.images.building import BuiltCell
 from ci.inputs import check_localhost, check_registry_name
 from ci.matrix.cells import Cell, Runtime
@@ -132,7 +132,7 @@ def launch(
 def _taken_down(place: Place, plan: EnvironmentPlan) -> TeardownError | None:
     """Take an environment down; what is left then, if anything, is told by the engine and not by hope."""
     run, cell = place.run, plan.cell
-    next_step = f"python -m ci down {run}"
+    next_step = typed(f"down {run}")
     try:
         try:
             place.stack.close()
@@ -158,7 +158,7 @@ def left_of(run: str, names: Sequence[str]) -> TeardownError:
         f"{len(names)} {'object' if len(names) == 1 else 'objects'} of the run {run} could not be removed",
         where=", ".join(names),
         why="the engine refused; its messages are shown above",
-        next_step=f"repair the engine (often: restart it), then: python -m ci down {run}",
+        next_step=f"repair the engine (often: restart it), then: {typed(f'down {run}')}",
     )
 
 
@@ -183,7 +183,7 @@ def _claimed(engine: Engine, run: str, cell: Cell) -> Path:
             f"an environment of {cell.id} is already up in run {run}",
             where=", ".join(there),
             why="there can be one per run and cell, because names and labels are made of these two",
-            next_step=f"python -m ci down {run}, if it is yours to take down; or another PYXIS_MATRIX_RUN",
+            next_step=f"{typed(f'down {run}')}, if it is yours to take down; or another PYXIS_MATRIX_RUN",
         )
     return state
 
@@ -212,6 +212,7 @@ def _launch(
     with console.step("waiting until usable", phase="ready", timings=timings) as step:
         wanted = usable.checks(
             started.cluster,
+            user=started.login.user,
             registry_port=started.registry.port if started.registry else None,
             plugin=cell.runtime is not Runtime.LEGACY,
             accounting=images.accounting is not None,

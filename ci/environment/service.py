@@ -16,7 +16,7 @@ from ci.engine.connection import Engine, InsideFile, explain
 from ci.engine.labels import LABEL_SESSION, labels
 from ci.engine.removing import left, names_below
 from ci.environment.registry_client import LOOPBACK
-from ci.errors import EngineError, LaunchError, PortTakenError, PyxisMatrixError
+from ci.errors import EngineError, LaunchError, PortTakenError, PyxisMatrixError, typed
 from ci.terminal import signals
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Place:
                 f"there is a volume {name} already",
                 where="the engine",
                 why="another session has made it, and what is in it is not ours",
-                next_step=f"python -m ci down {self.run}, if it is yours to take down; or another PYXIS_MATRIX_RUN",
+                next_step=f"{typed(f'down {self.run}')}, if it is yours to take down; or another PYXIS_MATRIX_RUN",
             )
 
 

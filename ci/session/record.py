@@ -9,7 +9,7 @@ import time
 from ci.engine.connection import Engine
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import ResultsError
+from ci.errors import ResultsError, typed
 from ci.images.building import Builder, BuiltCell, How
 from ci.inputs import OwnSuite
 from ci.options import Scope
@@ -89,9 +89,9 @@ class Record:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.words]
             return suite_again(options.name, cell, words)
         if not self.command:
-            return f"nox -s ci -- up {cell}"
+            return typed(f"up {cell}")
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)
-        return f"nox -s ci -- run {shlex.join([cell, *words])} -- {shlex.join(self.command)}"
+        return typed(f"run {shlex.join([cell, *words])} -- {shlex.join(self.command)}")
 
     def _images(self) -> tuple[store.ImageRecord, ...]:
         return tuple(

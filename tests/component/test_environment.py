@@ -79,7 +79,7 @@ def test_the_file_says_what_is_there_and_is_private(up: Environment) -> None:
     assert file.observed["slurm"].startswith(file.slurm)
     for secret in (up.path, Path(file.login.private_key)):
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-    assert {"munge", "munge credential of n1", "controller", "nodes idle", "sshd"} == set(up.ready)
+    assert {"munge", "munge credential of n1", "controller", "nodes idle", "job on every node", "sshd"} == set(up.ready)
 
 
 def test_the_files_of_a_nodes_volume_go_before_the_node_and_those_of_other_mounts_stay(
@@ -172,7 +172,7 @@ def test_up_logs_shell_down(
 ) -> None:
     started = Process.ci("up", LEGACY, "--run", run, "--results", str(tmp_path))
     assert started.end() == 0, started.output
-    assert f"python -m ci shell {run}" in started.output
+    assert f"nox -s ci -- shell {run}" in started.output
     assert len(containers_of(api, run)) == 1
     logs = Process.ci("logs", run)
     assert logs.end() == 0
@@ -187,6 +187,21 @@ def test_up_logs_shell_down(
     )
     assert shell.returncode == 5, shell.stderr
     assert shell.stdout.splitlines()[0] == "tester"
+    # One command gets what is piped into it, is the user by name, and gives its jobs nothing of the container's own.
+    script = "cat; srun sh -c 'echo $USER $LOGNAME; env'; squeue --noheader -u $USER"
+    piped = subprocess.run(
+        [sys.executable, "-m", "ci", "shell", run, "--", script],
+        input="what is piped in\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert piped.returncode == 0, piped.stderr
+    assert piped.stdout.splitlines()[:2] == ["what is piped in", "tester tester"]
+    assert not {"JOB_PASSWORD", "NODE_ROLE", "NODE_NAME"} & {
+        line.partition("=")[0] for line in piped.stdout.splitlines()
+    }
     down = Process.ci("down", run)
     assert down.end() == 0, down.output
     nothing_left()

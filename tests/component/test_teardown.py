@@ -77,7 +77,7 @@ def test_what_the_engine_refuses_to_remove_is_an_error_and_goes_by_the_runs_id( 
     assert left
     for said in (process.output, result().reason):
         assert all(name in said for name in left)
-        assert f"python -m ci down {run}" in said
+        assert f"ci -- down {run}" in said
         assert "--all" not in said
     assert (result().outcome, result().exit_code) == (Outcome.ERROR, TeardownError.exit_code)
 
@@ -104,7 +104,7 @@ def test_what_an_engine_keeps_that_is_gone_goes_by_the_runs_id_when_it_is_back(
     assert "Traceback" not in process.output
     for said in (process.output, result().reason):
         assert f"pyxis-matrix-{run}" in said
-        assert f"python -m ci down {run}" in said
+        assert f"ci -- down {run}" in said
     assert result().outcome is Outcome.ERROR
     down = Process.ci("down", run)
     assert down.end() == 0, down.output
@@ -117,6 +117,6 @@ def test_what_failed_stays_failed_and_says_what_is_left(
     process = through(refusing("networks"), "false")
     assert process.end() == 1, process.output
     assert all(name in process.output for name in left_behind(api, run))
-    assert f"python -m ci down {run}" in process.output
+    assert f"ci -- down {run}" in process.output
     assert (result().outcome, result().exit_code) == (Outcome.FAILED, 1)
     assert Process.ci("down", run).end() == 0

@@ -62,7 +62,7 @@ def test_a_session_that_is_refused_leaves_the_cluster_of_another_alone(  # noqa:
     if asked:
         assert f"already up in run {run}" in str(caught.value)
         assert up.file.containers[0] in str(caught.value)
-        assert f"python -m ci down {run}" in str(caught.value)
+        assert f"ci -- down {run}" in str(caught.value)
     assert still_works(up)
 
 

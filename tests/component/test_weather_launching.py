@@ -219,7 +219,7 @@ def test_a_second_environment_of_the_same_run_and_cell_is_refused_and_the_first_
     with launch() as first:
         with pytest.raises(LaunchError, match="is already up") as caught, launch():
             pytest.fail("it started")
-        assert f"python -m ci down {run}" in caught.value.next_step
+        assert f"nox -s ci -- down {run}" in caught.value.next_step
         assert engine.alive(first.cluster.login.container) is True
         assert first.path.is_file()
     nothing_left()
@@ -302,7 +302,7 @@ def test_a_stopped_registry_is_refused_at_once_and_named(
     nodes = cluster.start(place, planned, image=images.node.tag, keys=keys, registry_port=served.port)
     reachable = next(
         check
-        for check in usable.checks(nodes, registry_port=served.port, plugin=False)
+        for check in usable.checks(nodes, user="tester", registry_port=served.port, plugin=False)
         if check.name == "registry from node"
     )
     usable.wait_for_check(engine, reachable)

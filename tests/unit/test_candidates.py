@@ -30,8 +30,9 @@ from ci.results.outcomes import Outcome
 from ci.session.record import Record
 from tests.support.current import cell_of
 from tests.support.expectations import holds, since
+from tests.support.rows import SAMPLE
 
-ROWS = loading.load()
+ROWS = loading.load(SAMPLE)
 NAME = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 REAL = ROWS.cell(NAME)
 COMMIT = "1a2b3c4" + "0" * 33

@@ -57,11 +57,14 @@ def settings(template: str, **changed: object) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("slurm", VERSIONS)
+@pytest.mark.project_matrix
 @pytest.mark.parametrize("folder", ["slurm-integration", "slurm-pyxis-integration"])
-def test_slurm_conf_is_complete_for_every_version_and_has_nothing_that_it_no_longer_takes(
-    folder: str, slurm: str
-) -> None:
+def test_slurm_conf_is_complete_for_every_version_and_has_nothing_that_it_no_longer_takes(folder: str) -> None:
+    for row in loading.load().slurm:
+        check_slurm_conf(folder, row.name)
+
+
+def check_slurm_conf(folder: str, slurm: str) -> None:
     text = configuration.render(f"{folder}/slurm.conf", values(slurm=slurm)).decode()
     found = settings(f"{folder}/slurm.conf", slurm=slurm)
     assert found["SlurmctldHost"] == ["n1"]
@@ -147,20 +150,29 @@ def named(checks: tuple[Check, ...]) -> list[tuple[str, str]]:
     return [(check.name, check.node.hostname) for check in checks]
 
 
-def test_a_single_legacy_node_is_asked_for_munge_controller_and_idleness() -> None:
-    wanted = usable.checks(nodes(1), registry_port=None, plugin=False)
-    assert named(wanted) == [("munge", "n1"), ("controller", "n1"), ("nodes idle", "n1")]
+def test_a_single_legacy_node_is_asked_for_munge_controller_idleness_and_a_job() -> None:
+    wanted = usable.checks(nodes(1), user="tester", registry_port=None, plugin=False)
+    assert named(wanted) == [("munge", "n1"), ("controller", "n1"), ("nodes idle", "n1"), ("job on every node", "n1")]
 
 
-def test_every_node_is_asked_for_its_munge_its_registry_and_its_plugin() -> None:
-    wanted = named(usable.checks(nodes(3), registry_port=4711, plugin=True))
-    for name in ("munge", "registry from node", "plugin loaded"):
+@pytest.mark.parametrize(("plugin", "asked"), [(True, ("--container-image", "enroot version")), (False, ("true",))])
+def test_the_job_user_runs_a_step_on_every_node(asked: tuple[str, ...], *, plugin: bool) -> None:
+    wanted = usable.checks(nodes(3), user="alice", registry_port=None, plugin=plugin)
+    (job,) = [check for check in wanted if check.name == "job on every node"]
+    assert job.user == "alice"
+    assert "srun --job-name=usable --nodes=3 --ntasks-per-node=1 " in job.command
+    assert [word for word in asked if word not in job.command] == []
+
+
+def test_every_node_is_asked_for_its_munge_and_its_registry() -> None:
+    wanted = named(usable.checks(nodes(3), user="tester", registry_port=4711, plugin=True))
+    for name in ("munge", "registry from node"):
         assert [node for asked, node in wanted if asked == name] == ["n1", "n2", "n3"]
     assert [node for asked, node in wanted if asked == "munge credential of n1"] == ["n2", "n3"]
 
 
 def test_every_condition_has_a_hint() -> None:
-    for check in usable.checks(nodes(2), registry_port=4711, plugin=True):
+    for check in usable.checks(nodes(2), user="tester", registry_port=4711, plugin=True):
         assert check.hint
 
 
@@ -191,7 +203,7 @@ class Answering:
 
 
 def check_of(count: int, name: str) -> Check:
-    wanted = usable.checks(nodes(count), registry_port=None, plugin=False)
+    wanted = usable.checks(nodes(count), user="tester", registry_port=None, plugin=False)
     return [check for check in wanted if check.name == name][-1]
 
 
