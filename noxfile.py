@@ -90,21 +90,21 @@ def types(session: nox.Session) -> None:
 
 @nox.session(tags=["project"])
 def tests(session: nox.Session) -> None:
-    """Run the unit tests; they need neither an engine nor a network."""
-    run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/unit", *session.posargs)
+    """Run the unit tests, or those named (`-- PATH`); they need neither an engine nor a network."""
+    run(session, venv_with(session, *DEVELOPMENT), "pytest", "-o", "testpaths=tests/unit", *session.posargs)
 
 
 @nox.session(default=False)
 def component(session: nox.Session) -> None:
     """Run the component tests: real programs and a real container engine, no real enroot and Pyxis."""
-    run(session, venv_with(session, *DEVELOPMENT), "pytest", "tests/component", *session.posargs)
+    run(session, venv_with(session, *DEVELOPMENT), "pytest", "-o", "testpaths=tests/component", *session.posargs)
 
 
 @nox.session(default=False)
 def page(session: nox.Session) -> None:
     """Test the page of a report in a real browser (Chromium; `apt-get install chromium`)."""
     venv = venv_with(session, "run", "test", "browser", subject=False)
-    run(session, venv, "pytest", "tests/browser", *session.posargs)
+    run(session, venv, "pytest", "-o", "testpaths=tests/browser", *session.posargs)
 
 
 @nox.session(default=False)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ci.errors import LaunchError
+from ci.errors import LaunchError, typed
 
 VARIABLE = "PYXIS_MATRIX_ENVIRONMENT"
 SCHEMA = 1
@@ -35,6 +35,8 @@ class EnvironmentFile:
 
     run: str
     cell: str
+    session: str = ""
+    """In the labels of what was started with it; whatever else is started for it gets it, too, to go with it."""
     suite: str
     runtime: str
     arch: str
@@ -100,7 +102,7 @@ def load(path: str | Path) -> EnvironmentFile:
             "the environment's file is missing or invalid",
             where=str(path),
             why=str(error),
-            next_step="start an environment with `python -m ci up CELL`, or unset " + VARIABLE,
+            next_step=f"start an environment with `{typed('up CELL')}`, or unset {VARIABLE}",
         ) from error
 
 
@@ -119,6 +121,6 @@ def current() -> EnvironmentFile:
         raise LaunchError(
             "there is no environment to run against",
             why=f"{VARIABLE} is not set",
-            next_step="nox -s legacy_integration, nox -s pyxis_basic, or python -m ci run CELL -- COMMAND",
+            next_step=f"nox -s legacy_integration, nox -s pyxis_basic, or {typed('run CELL -- COMMAND')}",
         )
     return load(path)

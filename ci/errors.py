@@ -6,6 +6,7 @@ The module imports nothing of this project, so that every other module may impor
 import errno
 import re
 
+PROGRAM = "nox -s ci --"  # nox has the packages of `python -m ci` installed, also after `ci/bootstrap`
 _DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
 # enroot and unshare use the same words when max_user_namespaces is used up (pyxis#93).
 _NOT_THE_DISK = re.compile(r"namespace|unshare|clone", re.IGNORECASE)
@@ -16,6 +17,11 @@ def disk_is_full(problem: OSError | str) -> bool:
     if isinstance(problem, OSError):
         return problem.errno in {errno.ENOSPC, errno.EDQUOT}
     return any(_DISK_FULL.search(line) and not _NOT_THE_DISK.search(line) for line in problem.splitlines())
+
+
+def typed(words: str) -> str:
+    """Return a command of this program as a person types it; every message that names one has it from here."""
+    return f"{PROGRAM} {words}"
 
 
 class PyxisMatrixError(Exception):
@@ -137,6 +143,24 @@ class PortTakenError(LaunchError):
     """A port that the user chose is in use by another process."""
 
     exit_code = 31
+
+
+class TeardownError(PyxisMatrixError):
+    """An environment was not taken down: the engine refused to remove some of it, or did not answer."""
+
+    exit_code = 32
+
+
+class RegistryChangedError(PyxisMatrixError):
+    """The registry did not hold the job image that was pushed: somebody else wrote to it, or it was removed."""
+
+    exit_code = 33
+
+
+class VersionMismatchError(LaunchError):
+    """The cluster has another version of Slurm, enroot or Pyxis than the cell's id says."""
+
+    exit_code = 34
 
 
 class NewReleaseError(PyxisMatrixError):

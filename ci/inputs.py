@@ -7,11 +7,11 @@ from pathlib import Path
 import socket
 import stat
 
-from ci.errors import SelectionError, SubjectError
+from ci.errors import EngineError, SelectionError, SubjectError
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 _ROOT_FILES = (*_PROJECT_FILES, "pytest.ini", ".pytest.ini", "setup.cfg", "tox.ini")
-_LOOPBACK = "127.0.0.1"
+_LOOPBACK, _LOOPBACK6 = "127.0.0.1", "::1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +96,36 @@ def check_registry_name(name: str) -> None:
 
     :raises SelectionError: where the name is unknown, or leads elsewhere.
     """
-    try:
-        found = sorted({str(it[4][0]) for it in socket.getaddrinfo(name, None, socket.AF_INET)})
-    except OSError as error:
-        found, why = [], f"{error.strerror}"
-    else:
-        why = f"it leads to {', '.join(found)}"
-    if found != [_LOOPBACK]:
+    if why := _elsewhere(name):
         raise SelectionError(
             f"the registry can't have the name {name} on this machine",
             where="--registry-name",
             why=f"{why}; the engine pushes without TLS to {_LOOPBACK} only, and looks names up as this machine does",
             next_step=f"use localhost:PORT (REGISTRY_URL), or have '{_LOOPBACK} {name}' in this machine's /etc/hosts",
         )
+
+
+def check_localhost() -> None:
+    """Refuse a machine whose ``localhost`` is not 127.0.0.1: the registry's address is ``localhost:PORT`` everywhere.
+
+    :raises EngineError: saying where it leads.
+    """
+    if why := _elsewhere("localhost"):
+        raise EngineError(
+            f"localhost does not lead to {_LOOPBACK} on this machine",
+            where="/etc/hosts",
+            why=f"{why}; the engine pushes to localhost:PORT, without TLS to {_LOOPBACK} only",
+            next_step=f"have a line '{_LOOPBACK} localhost' in /etc/hosts",
+        )
+
+
+def _elsewhere(name: str) -> str:
+    """Return where a name leads if that is not 127.0.0.1, with ::1 or without; else nothing."""
+    try:
+        found = {str(it[4][0]) for it in socket.getaddrinfo(name, None)}
+    except OSError as error:
+        return f"{error.strerror}"
+    return "" if found - {_LOOPBACK6} == {_LOOPBACK} else f"it leads to {' and '.join(sorted(found))}"
 
 
 def _has_tests(path: Path) -> bool:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 import re
+import stat
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
+from ci.errors import SelectionError
 from ci.matrix.arch import Arch
 
 _LONGEST_PASSWORD = 255
@@ -54,11 +56,52 @@ def _matching(pattern: str, what: str) -> Callable[[str], str]:
     return word
 
 
-def password(text: str) -> str:
-    """Return a password: whatever can be typed, special characters included."""
-    if not text or len(text) > _LONGEST_PASSWORD or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"a password has 1 to {_LONGEST_PASSWORD} printable characters")
-    return text
+def password_file(text: str) -> Path:
+    """Return the path of a file with a password that can be used; the password itself stands in no option."""
+    path = folder(text)
+    try:
+        password_in(path)
+    except SelectionError as error:
+        raise argparse.ArgumentTypeError(f"{error.what} ({error.where}): {error.why}") from error
+    return path
+
+
+def password_in(path: Path) -> str:
+    """Return the password that a file holds: whatever can be typed, without the end of the line.
+
+    :raises SelectionError: where it can't be read, or by everybody, or holds no password; never with its content.
+    """
+    why = ""
+    try:
+        # A pipe would be empty for whoever reads it next: options are read by nox, and again by what it starts.
+        if not stat.S_ISREG(mode := path.stat().st_mode):
+            why = "it is not a regular file"
+        elif mode & stat.S_IROTH:
+            why = f"every user of this machine may read it: chmod 600 {path}"
+        else:
+            password = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+            if not password or len(password) > _LONGEST_PASSWORD or not password.isprintable():
+                why = f"a password has 1 to {_LONGEST_PASSWORD} printable characters, on one line"
+    except OSError as error:
+        why = error.strerror or str(error)
+    except UnicodeDecodeError:
+        why = "it is not UTF-8"
+    if why:
+        raise SelectionError(
+            "the file with the password cannot be used",
+            where=str(path),
+            why=why,
+            next_step="install -m 600 /dev/stdin PATH, type the password, Enter and Ctrl-D; then --password-file PATH",
+        )
+    return password
+
+
+def visible_password(_text: str) -> str:
+    """Refuse a password on a command line."""
+    raise argparse.ArgumentTypeError(
+        "a password on a command line is visible to every user of this machine, and would be kept in results; "
+        "write it into a file of yours (chmod 600) and use --password-file PATH"
+    )
 
 
 def requirement(text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ci import option_values, paths
-from ci.errors import SelectionError
+from ci.errors import SelectionError, typed
 from ci.matrix.cells import Cell, Runtime
 from ci.option_values import Origin, RunsOn
 
@@ -173,13 +173,13 @@ class Options:
             read=option_values.user,
         ),
     )
-    password: str = field(
-        default="",
+    password_file: Path | None = field(
+        default=None,
         metadata=_declare(
             Scope.CLUSTER,
-            "the job user's password (default: none, or a new one)",
-            metavar="TEXT",
-            read=option_values.password,
+            "a file with the job user's password, that not everybody may read (default: none, or a new one)",
+            metavar="PATH",
+            read=option_values.password_file,
         ),
     )
     container_name: str = field(
@@ -332,7 +332,7 @@ class Options:
             raise SelectionError(
                 f"{' and '.join(wrong)} does not fit {cell.id}",
                 why=_WHY[cell.runtime],
-                next_step="leave it out, or take a container cell: python -m ci cells",
+                next_step=f"leave it out, or take a container cell: {typed('cells')}",
             )
 
 
@@ -355,6 +355,10 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
                 )
             else:
                 group.add_argument(_flag(it), dest=it.name, action="store_true", help=declared.help)
+        if scope is Scope.CLUSTER:  # as it was once written; argparse would take it for the beginning of another one
+            group.add_argument(
+                "--password", type=option_values.visible_password, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
 
 
 def flags(*scopes: Scope) -> list[str]:

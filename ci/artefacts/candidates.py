@@ -12,13 +12,15 @@ import lzma
 from pathlib import Path
 import re
 import tarfile
+import tempfile
 import zlib
 
 from packaging.version import InvalidVersion, Version
 
 from ci import paths
 from ci.artefacts.checkout import Checkout
-from ci.artefacts.identity import NotAnArchiveError, of_tag_archive, sha256_of
+from ci.artefacts.copies import copies_in, take
+from ci.artefacts.identity import NotAnArchiveError, of_tag_archive
 from ci.errors import CandidateError
 from ci.matrix.cells import Candidate, Cell, Runtime
 from ci.matrix.model import Matrix, Row
@@ -81,7 +83,8 @@ class Candidates:
         for candidate in self.found:
             if cell.version(candidate.axis) is None:
                 continue  # `Options.check` says so
-            _check_architecture(candidate, cell)
+            if candidate.axis == "enroot":
+                _check_architecture(candidate, cell, str(self.options.enroot))
             cell = cell.with_candidate(candidate)
         return replace(cell, answers=self.options.answers_of)
 
@@ -124,28 +127,28 @@ def _source(project: Project, origin: Origin, rows: Sequence[Row]) -> tuple[Orig
     commit = checkout.commit(origin.revision)
     release = release_at(project, checkout, commit)
     version = _version(release, checkout.label(commit), str(origin))
-    file = paths.cache_dir() / "candidates" / project.axis / commit / project.archive.format(version)
-    try:
-        checkout.archive(commit, f"{project.axis}-{version}", file)
-    except OSError as error:
-        raise paths.refused(error, "failed to write a candidate's archive", CandidateError) from error
+    with tempfile.TemporaryDirectory(prefix="pyxis-matrix-candidate-") as folder:
+        draft = Path(folder) / project.archive.format(version)
+        checkout.archive(commit, f"{project.axis}-{version}", draft)
+        file, _ = take(draft, copies_in(paths.cache_dir()))
     candidate = Candidate(
         axis=project.axis, version=version, release=release, row=_row(version, rows), commit=commit, files=(file,)
     )
     return replace(origin, revision=commit), candidate
 
 
-def _archive(project: Project, file: Path, rows: Sequence[Row]) -> Candidate:
-    text = _in_archive(project, file)
+def _archive(project: Project, named: Path, rows: Sequence[Row]) -> Candidate:
+    file, sha256 = take(named, copies_in(paths.cache_dir()))
+    text = _in_archive(project, file, str(named))
     release = project.release(text) if text is not None else None
     if release is None:
-        raise _not_the_project(project, str(file), text)
+        raise _not_the_project(project, str(named), text)
     try:
         commit = of_tag_archive(file).commit
     except NotAnArchiveError:
         commit = ""
-    label = f"g{commit[:_DIGITS]}" if commit else f"s{sha256_of(file)[:_DIGITS]}"
-    version = _version(release, label, str(file))
+    label = f"g{commit[:_DIGITS]}" if commit else f"s{sha256[:_DIGITS]}"
+    version = _version(release, label, str(named))
     return Candidate(
         axis=project.axis,
         version=version,
@@ -156,8 +159,11 @@ def _archive(project: Project, file: Path, rows: Sequence[Row]) -> Candidate:
     )
 
 
-def _in_archive(project: Project, file: Path) -> str | None:
-    """Return the text of the project's file in the one folder of an archive; None if there is none."""
+def _in_archive(project: Project, file: Path, where: str) -> str | None:
+    """Return the text of the project's file in the one folder of an archive; None if there is none.
+
+    :param where: the file that somebody named, for messages.
+    """
     try:
         with tarfile.open(file) as archive:
             for member in archive:
@@ -167,7 +173,7 @@ def _in_archive(project: Project, file: Path) -> str | None:
     except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, zlib.error) as error:
         raise CandidateError(
             "the file is no source archive",
-            where=str(file),
+            where=where,
             why=str(error),
             next_step=f"name an archive that tar knows, or a git checkout of {project.title}",
         ) from error
@@ -198,21 +204,22 @@ def _packages(folder: Path, rows: Sequence[Row]) -> Candidate:
         )
     # Debian's revision is not part of what enroot calls itself.
     release = versions[0].rpartition("-")[0] or versions[0]
-    sums = "".join(f"{file.name} {sha256_of(file)}\n" for file in found)
+    taken = [take(file, copies_in(paths.cache_dir())) for file in found]
+    sums = "".join(f"{file.name} {sha256}\n" for file, sha256 in taken)
     label = f"s{hashlib.sha256(sums.encode()).hexdigest()[:_DIGITS]}"
     # Debian writes 4.2.0~rc1, and 4.2.0+git1 for what comes after 4.2.0.
     version = _version(release.replace("~", "").partition("+")[0], label, str(folder))
-    return Candidate(axis="enroot", version=version, release=release, row=_row(version, rows), files=tuple(found))
+    return Candidate(
+        axis="enroot", version=version, release=release, row=_row(version, rows), files=tuple(file for file, _ in taken)
+    )
 
 
-def _check_architecture(candidate: Candidate, cell: Cell) -> None:
-    if candidate.axis != "enroot":
-        return
+def _check_architecture(candidate: Candidate, cell: Cell, folder: str) -> None:
     there = {match["arch"] for file in candidate.files if (match := _PACKAGE.fullmatch(file.name))}
     if sum(file.stem.endswith(f"_{cell.arch}") for file in candidate.files) != len(_PACKAGES):
         raise CandidateError(
             f"there are no packages of enroot for {cell.id}",
-            where=str(candidate.files[0].parent),
+            where=folder,
             why=f"it has packages for {', '.join(sorted(there))}, and the cell needs both for {cell.arch}",
             next_step=f"add enroot's two packages for {cell.arch}, or take a cell of another architecture",
         )

@@ -89,14 +89,8 @@ class Checkout:
         return None if answer.returncode else answer.stdout
 
     def archive(self, commit: str, name: str, target: Path) -> None:
-        """Write a commit's files as a tar archive, all in a folder ``name``; an archive that is there is taken."""
-        if target.is_file():
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
-            draft = Path(folder) / target.name
-            self._git("archive", "--format=tar.gz", f"--prefix={name}/", f"--output={draft}", commit)
-            draft.replace(target)
+        """Write a commit's files as a tar archive, all in a folder ``name``."""
+        self._git("archive", "--format=tar.gz", f"--prefix={name}/", f"--output={target}", commit)
 
     def between(self, good: str, bad: str) -> tuple[str, ...]:
         """Return the commits after ``good`` up to ``bad``, oldest first; of a merge only the line that it was made on.

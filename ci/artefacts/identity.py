@@ -5,6 +5,7 @@ their content, whatever it is compressed with.
 """
 
 import bz2
+from collections.abc import Mapping
 from dataclasses import dataclass
 import gzip
 import hashlib
@@ -63,6 +64,17 @@ def of_file(file: Path) -> Identity:
             return Identity(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), size=stream.tell())
     except OSError as problem:
         raise _unreadable(file, problem) from problem
+
+
+def sums_of(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file in a folder by its path there, sorted; ``ArtefactError`` if reading fails."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+
+
+def as_one(sums: Mapping[str, str]) -> str:
+    """Return one sha256 for all files of a folder, from what `sums_of` returned."""
+    return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in sums.items()).encode()).hexdigest()
 
 
 def of_tag_archive(file: Path, *, largest: int = _LARGEST) -> Identity:

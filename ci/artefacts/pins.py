@@ -25,6 +25,7 @@ _HEADER = """\
 # file without an entry is taken as it is first seen, and compared ever after; with --strict it is refused. An image is
 # pulled by its digest, or by its tag where none is listed; results name the digest. Files that a mirror or the cache
 # holds are never recorded: a mirror may carry files of its own making, and answers for them with its own SHA256SUMS.
+# One that differs from its entry here is named in results, and refused with --strict.
 #
 # GitHub compresses the archives of tags on demand and does not promise the same bytes for ever, so for these checksum
 # and size are those of the uncompressed tar. Anyone with a clone of the repository can compute them:

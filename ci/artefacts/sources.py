@@ -14,8 +14,9 @@ from typing import Literal
 
 from ci import paths
 from ci.artefacts import first_seen
+from ci.artefacts.copies import copies_in, take
 from ci.artefacts.download import DownloadError, Tell, downloaded, probe, tell_on_stderr, unreachable
-from ci.artefacts.identity import Identity, NotAnArchiveError, of_file, of_tag_archive, sha256_of
+from ci.artefacts.identity import Identity, NotAnArchiveError, of_file, of_tag_archive
 from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums
 from ci.artefacts.releases import UPSTREAM, Artefact, artefacts_for
 from ci.errors import ArtefactError, ChecksumError
@@ -26,6 +27,8 @@ SUMS_FILE = "SHA256SUMS"
 PIN_COMMAND = "nox -s pins"
 
 Source = Literal["mirror", "cache", "upstream", "candidate"]
+DIFFERS = "differs from"
+"""What results say of a file before the list that has another one under its path."""
 Authority = Literal["pins.toml", "SHA256SUMS", "first seen"]
 
 
@@ -36,7 +39,7 @@ class Fetched:
     artefact: Artefact
     """What was asked for."""
     path: Path
-    """The file; it must not be changed, because it may be the mirror's."""
+    """A copy of its own: it stays as it is, whatever becomes of the file that it was taken from."""
     source: Source
     served: str
     """The relative path that the source has it under; not the artefact's own if another file was taken in its place."""
@@ -47,6 +50,14 @@ class Fetched:
     """The commit that an archive of a tag was made from."""
     verified_against: Authority | None
     """The list that vouches for it; ``None`` for a mirror's file that is in no list."""
+    differs_from: Authority | None = None
+    """The list that has another file under this path: a mirror's file that is not the release that others get."""
+
+    @property
+    def vouched_for(self) -> str:
+        """What vouches for it and what does not, as results have it; empty if nothing does either."""
+        differs = f"{DIFFERS} {self.differs_from}" if self.differs_from else ""
+        return ", ".join(filter(None, [self.verified_against, differs]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +105,11 @@ class Sources:
             tell=tell,
         )
 
+    @property
+    def copies(self) -> Path:
+        """Where files are kept from when they are checked until they are built."""
+        return copies_in(self.cache.parent)
+
     def address(self, artefact: Artefact) -> str:
         """Return the address that upstream serves a file at."""
         return (artefact.base or self.upstream) + artefact.path
@@ -114,7 +130,7 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
     it is: whoever named it vouches for it.
     """
     if artefact.file:
-        return _candidate(artefact, artefact.file)
+        return _candidate(artefact, artefact.file, sources)
     for find in (_from_mirror, _from_cache):
         for place in artefact.places:
             if found := find(place, sources):
@@ -188,21 +204,22 @@ def new_pin(artefact: Artefact, identity: Identity) -> Pin:
     return Pin(path=artefact.path, sha256=identity.sha256, size=identity.size, commit=identity.commit, date=day)
 
 
-def _candidate(artefact: Artefact, file: Path) -> Fetched:
-    sha256 = sha256_of(file)
+def _candidate(artefact: Artefact, file: Path, sources: Sources) -> Fetched:
+    copy, sha256 = take(file, sources.copies)
     try:
-        content = of_tag_archive(file).sha256
+        content = of_tag_archive(copy).sha256
     except NotAnArchiveError:
         content = sha256
-    identity = Identity(sha256=content, size=file.stat().st_size, commit=artefact.commit)
-    return _fetched(artefact, file, "candidate", sha256, identity, None)
+    identity = Identity(sha256=content, size=copy.stat().st_size, commit=artefact.commit)
+    return _fetched(artefact, copy, "candidate", sha256, identity, None)
 
 
 def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
     known = sources.expected(artefact)
     with from_upstream(artefact, sources) as arrived:
+        copy, sha256 = take(arrived, sources.copies, artefact.name)
         try:
-            identity = identify(artefact, arrived, pin=known[0] if known else None)
+            identity = identify(artefact, copy, pin=known[0] if known else None)
         except NotAnArchiveError as problem:
             raise _wrong_download(artefact, sources, str(problem), known) from problem
         if known is None and sources.first_seen:
@@ -210,17 +227,20 @@ def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
             sources.tell(f"{artefact.name}: nothing vouches for it; recorded as first seen in {sources.first_seen}")
         if known is None or known[0].identity != identity:
             raise _wrong_download(artefact, sources, f"it is {identity}", known)
-        sha256 = sha256_of(arrived)
-        target = into_cache(arrived, artefact, sources)
-    return _fetched(artefact, target, "upstream", sha256, identity, known[1])
+        into_cache(arrived, artefact, sources)
+    return _fetched(artefact, copy, "upstream", sha256, identity, known[1])
 
 
 def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
-    """Return the mirror's file, or ``None`` if it has none. The file is used in place and never changed."""
+    """Return the mirror's file, or ``None`` if it has none. The mirror is never changed.
+
+    It may hold files of its own making. That one is not the file that others get under its path is said, and with
+    ``--strict`` it is refused: the mirror's own list can't say which release it is.
+    """
     file = _mirror_file(artefact, sources)
     if file is None or sources.mirror is None:
         return None
-    sha256 = sha256_of(file)
+    copy, sha256 = take(file, sources.copies)
     listed = load_sums(sources.mirror / SUMS_FILE).get(artefact.path)
     if listed not in (None, sha256):
         raise ChecksumError(
@@ -231,12 +251,17 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
         )
     authority: Authority | None = "SHA256SUMS" if listed else None
     try:
-        identity = identify(artefact, file)
+        identity = identify(artefact, copy)
     except NotAnArchiveError:
-        identity = Identity(sha256=sha256, size=file.stat().st_size)
-    # A mirror may hold files of its own making, so one that differs from what is pinned is not an error.
-    if authority is None and (known := sources.expected(artefact)) and known[0].identity == identity:
-        authority = known[1]
+        identity = Identity(sha256=sha256, size=copy.stat().st_size)
+    known = sources.expected(artefact)
+    if known and known[0].identity != identity:
+        difference = _another(artefact, file, identity, known)
+        if sources.first_seen is None:
+            raise difference
+        sources.tell(str(difference))
+        return replace(_fetched(artefact, copy, "mirror", sha256, identity, authority), differs_from=known[1])
+    authority = authority or (known[1] if known else None)
     if authority is None and sources.first_seen is None:
         raise ArtefactError(
             f"nothing vouches for {artefact.name} in the mirror",
@@ -244,16 +269,30 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
             why=f"--strict takes only what {SUMS_FILE} of the mirror or pins.toml lists",
             next_step=f"run sha256sum in the mirror and keep its output there as {SUMS_FILE}, or leave --strict out",
         )
-    return _fetched(artefact, file, "mirror", sha256, identity, authority)
+    return _fetched(artefact, copy, "mirror", sha256, identity, authority)
+
+
+def _another(artefact: Artefact, file: Path, identity: Identity, known: tuple[Pin, Authority]) -> ChecksumError:
+    pin, authority = known
+    return ChecksumError(
+        f"{artefact.name} in the mirror is another file than {authority} has",
+        where=str(file),
+        why=f"it is {identity}; on {pin.date} upstream's was {pin.identity}",
+        next_step=f"put upstream's file into the mirror; results say that this one {DIFFERS} {authority}, and --strict "
+        "refuses it",
+    )
 
 
 def _from_cache(artefact: Artefact, sources: Sources) -> Fetched | None:
     """Return the cache's file, or ``None`` if it has none that is what it has to be."""
-    known = sources.expected(artefact)
-    if known is None or _cache_problem(artefact, sources):
+    file, known = sources.cache / artefact.path, sources.expected(artefact)
+    if known is None or not file.is_file():
         return None
-    file = sources.cache / artefact.path
-    return _fetched(artefact, file, "cache", sha256_of(file), known[0].identity, known[1])
+    copy, sha256 = take(file, sources.copies)
+    if problem := _cache_problem(artefact, sources, copy):
+        sources.tell(f"{artefact.name} in the cache is not used: {problem} ({known[1]})")
+        return None
+    return _fetched(artefact, copy, "cache", sha256, known[0].identity, known[1])
 
 
 def _fetched(
@@ -274,7 +313,7 @@ def _fetched(
 def _missing_one(artefact: Artefact, sources: Sources) -> dict[Artefact, str]:
     """Return for each address why it does not serve; nothing if the artefact is available."""
     problems: dict[Artefact, str] = {}
-    if artefact.file or any(_mirror_file(it, sources) or _from_cache(it, sources) for it in artefact.places):
+    if artefact.file or any(_mirror_file(it, sources) or not _cache_problem(it, sources) for it in artefact.places):
         return problems
     for place in artefact.places:
         problem = _upstream_problem(place, sources) or _untrusted(place, sources)
@@ -289,9 +328,9 @@ def _mirror_file(artefact: Artefact, sources: Sources) -> Path | None:
     return file if file and file.is_file() else None
 
 
-def _cache_problem(artefact: Artefact, sources: Sources) -> str | None:
-    """Return why the cache's file can't be used; ``None`` if it can."""
-    file, known = sources.cache / artefact.path, sources.expected(artefact)
+def _cache_problem(artefact: Artefact, sources: Sources, copy: Path | None = None) -> str | None:
+    """Return why the cache's file, or a copy of it, can't be used; ``None`` if it can."""
+    file, known = copy or sources.cache / artefact.path, sources.expected(artefact)
     if not file.is_file():
         return "not found"
     if known is None:

@@ -20,20 +20,21 @@ from ci.errors import (
     ChecksumError,
     LaunchError,
     PyxisMatrixError,
+    ResultsError,
     SelectionError,
+    VersionMismatchError,
 )
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES
 from ci.options import Options, Scope
 from ci.results import files, store
+from ci.results.finding import ASKED_FILE
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 from ci.results.store import Result
 from ci.terminal import console
 from ci.terminal.signals import child_environment
 
-ASKED_FILE = "asked.json"
-"""The command line of a step's process, in the step's result folder: a bisection that goes on asks nothing twice."""
 OUTPUT_FILE = "output.log"
 """What the process of a step wrote, in the step's result folder."""
 PATIENCE = 50.0
@@ -42,7 +43,9 @@ _NO_TESTS = 5
 _SKIP = 125
 _NOT_RUN = (126, 127)
 # What is wrong with one step, and not with the question or the machine.
-_OF_THE_STEP = {it.exit_code for it in (ArtefactError, ChecksumError, BuildError, CandidateError, LaunchError)}
+_OF_THE_STEP = {
+    it.exit_code for it in (ArtefactError, ChecksumError, BuildError, CandidateError, LaunchError, VersionMismatchError)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +136,8 @@ def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
     seconds = time.monotonic() - started
     try:
         result = store.load(where)
+        if result.outcome is Outcome.UNFINISHED:
+            raise ResultsError("it did not end")
     except PyxisMatrixError:
         raise BisectError(
             f"{step.name} could not be asked",

@@ -8,7 +8,7 @@ from packaging.version import InvalidVersion, Version
 from ci.artefacts.candidates import PROJECTS, Project, release_at
 from ci.artefacts.checkout import Checkout
 from ci.artefacts.releases import slurm_tag
-from ci.errors import CandidateError, SelectionError
+from ci.errors import CandidateError, SelectionError, typed
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix, Row
@@ -153,7 +153,7 @@ def check(span: Span, cell: Cell, options: Options, host: Arch) -> None:
         raise SelectionError(
             f"{cell.id} has no {span.axis}",
             why=f"its runtime is {cell.runtime}",
-            next_step="name a real cell: python -m ci cells",
+            next_step=f"name a real cell: {typed('cells')}",
         )
     if cell.arch is not host:
         raise SelectionError(
@@ -169,5 +169,5 @@ def check(span: Span, cell: Cell, options: Options, host: Arch) -> None:
         raise SelectionError(
             "--keep does not go with a bisection",
             why="it would leave one environment up for each step",
-            next_step="leave it out, and start the step that you want to see: python -m ci up CELL",
+            next_step=f"leave it out, and start the step that you want to see: {typed('up CELL')}",
         )

@@ -13,7 +13,7 @@ from ci.bisect import probing, steps
 from ci.bisect.probing import Probe
 from ci.bisect.search import Answer, Search
 from ci.bisect.steps import Span, Step
-from ci.errors import BisectError, BisectRangeError
+from ci.errors import BisectError, BisectRangeError, typed
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.options import Options, Scope, add_to
@@ -25,7 +25,7 @@ _LONGEST = 100
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
-    parser.usage = "python -m ci bisect --axis AXIS --good OLD --bad NEW --cell CELL [options] -- SUITE [-k TEST]"
+    parser.usage = typed("bisect --axis AXIS --good OLD --bad NEW --cell CELL [options] -- SUITE [-k TEST]")
     parser.add_argument("--axis", required=True, choices=["slurm", "enroot", "pyxis"], help="what has changed")
     parser.add_argument("--good", required=True, metavar="OLD", help="the older end: a release, or a revision")
     parser.add_argument("--bad", required=True, metavar="NEW", help="the newer end")

@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 import sys
 
-from ci import environment_file, paths
+from ci import environment_file
 from ci.artefacts import candidates
-from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, connect, left
+from ci.engine.connection import Engine, connect
+from ci.engine.labels import LABEL_CELL, LABEL_RUN
+from ci.engine.removing import left, names_below
 from ci.environment import cluster, launching
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile
-from ci.errors import EngineError, SelectionError
+from ci.errors import EngineError, SelectionError, typed
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.model import Matrix
@@ -46,16 +48,28 @@ def shell(asked: argparse.Namespace) -> int:
     # Within `python -m ci run` that environment is meant.
     file = environment_file.load(inherited) if inherited and not asked.which else _one_up(asked.which)[1]
     engine = connect()
-    user = ["--user", file.login.user, "--workdir", f"/home/{file.login.user}"]
+    home = f"/home/{file.login.user}"
+    # What a login has, and nothing of the container's own: its variables would be in every job that is submitted here.
+    variables = {"HOME": home, "USER": file.login.user, "LOGNAME": file.login.user, "SHELL": "/bin/bash"}
+    where = ["--interactive", "--user", file.login.user, "--workdir", home]
     if asked.command:
         facts = {"user": file.login.user, "registry": file.registry, "job-image": file.job_reference, "cell": file.cell}
-        told = loading.load().suite_environment.render(facts)
-        where = [word for name, value in told.items() for word in ("--env", f"{name}={value}")]
+        variables |= loading.load().suite_environment.render(facts)
         what = ["-c", " ".join(asked.command)]
     else:
-        where, what = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])], []
+        what = []
+        if sys.stdin.isatty():
+            where.append("--tty")
+            variables["TERM"] = os.environ.get("TERM", "xterm")
         console.say(f"{file.cell}: node {file.nodes[0]}, registry {file.registry or 'none'}")
-    program = [str(engine.build_client.path), "exec", *where, *user, file.containers[0], "bash", "--login", *what]
+    login = [
+        "env",
+        "--ignore-environment",
+        *(f"{name}={value}" for name, value in variables.items()),
+        "bash",
+        "--login",
+    ]
+    program = [str(engine.build_client.path), "exec", *where, file.containers[0], *login, *what]
     os.execvpe(program[0], program, {**os.environ, **engine.found.environment})  # noqa: S606 - it is to replace us
 
 
@@ -73,7 +87,7 @@ def logs(asked: argparse.Namespace) -> int:
 
 
 def down(asked: argparse.Namespace) -> int:
-    """Take environments down: the one named, the only one, or everything with this project's label."""
+    """Take environments down: the one named, all of a run, the only one, or everything with this project's label."""
     engine = connect()
     if asked.all:
         removed = engine.reap()
@@ -88,8 +102,12 @@ def down(asked: argparse.Namespace) -> int:
         launching.forget_all()
         console.say(f"removed {len(removed)} leftovers" if removed else "nothing is left")
         return 0
-    folder, file = _one_up(asked.which)
-    _down(engine, folder, file)
+    # A run is known by what the engine has of it, too: its folder may be gone, or lie in another cache.
+    if asked.which and (asked.which in launching.runs() or left(engine.api, {LABEL_RUN: asked.which})):
+        _down(engine, asked.which)
+    else:
+        _, file = _one_up(asked.which)
+        _down(engine, file.run, file.cell)
     return 0
 
 
@@ -103,20 +121,22 @@ def say_how_to_enter(plan: EnvironmentPlan) -> None:
         f"  over SSH:      ssh -p {login.port} -i {login.private_key} -o UserKnownHostsFile={login.known_hosts} "
         f"{login.user}@{login.host}"
     )
-    if login.password:  # made for this run, or chosen by whoever reads this
+    if plan.options.password_file:
+        console.say(f"  password:      that of {plan.options.password_file}")
+    elif login.password:  # made for this run; whoever reads this has to type it
         console.say(f"  password:      {login.password}")
     if file.registry:
         names = " and ".join(filter(None, (file.registry, file.registry_name)))
         console.say(f"  registry:      {names} (http), on this machine and on the nodes")
-    console.say(f"  enter it:      python -m ci shell {run}")
-    console.say(f"  its logs:      python -m ci logs {run}")
-    console.say(f"  take it down:  python -m ci down {run}")
+    console.say(f"  enter it:      {typed(f'shell {run}')}")
+    console.say(f"  its logs:      {typed(f'logs {run}')}")
+    console.say(f"  take it down:  {typed(f'down {run}')}")
 
 
 def _all_up() -> list[tuple[Path, EnvironmentFile]]:
-    """Return the environments whose files are on this machine, oldest first."""
-    found = sorted((paths.cache_dir() / "environments").glob(f"*/*/{launching.ENVIRONMENT_FILE}"))
-    return [(path.parent, environment_file.load(path)) for path in found]
+    """Return the environments whose files are on this machine, by run and cell."""
+    files = [folder / launching.ENVIRONMENT_FILE for run in launching.runs() for folder in launching.state_dirs(run)]
+    return [(path.parent, environment_file.load(path)) for path in files if path.is_file()]
 
 
 def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
@@ -127,13 +147,31 @@ def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
     raise SelectionError(
         f"{len(found) or 'no'} environments are up" + (f" for {which}" if which else ""),
         why=f"up now: {known or 'none'}",
-        next_step="name one by its cell or run" if found else "python -m ci up CELL",
+        next_step="name one by its cell or run" if found else typed("up CELL"),
     )
 
 
-def _down(engine: Engine, folder: Path, file: EnvironmentFile) -> None:
-    with console.step(f"taking down {file.cell} (run {file.run})"):
-        engine.reap({LABEL_RUN: file.run, LABEL_CELL: file.cell})
-        for registry in filter(None, (file.registry, file.registry_name)):
-            engine.untag(f"{registry}/")
-        launching.forget(file.run, folder.name)
+def _down(engine: Engine, run: str, cell: str = "") -> None:
+    """Take down all of a run, or one cell of it.
+
+    :raises TeardownError: naming what is left.
+    """
+    mine = {LABEL_RUN: run} | ({LABEL_CELL: cell} if cell else {})
+    with console.step(f"taking down {cell or 'all'} of run {run}"):
+        engine.reap(mine)
+        stuck = left(engine.api, mine)
+        for folder in launching.state_dirs(run, cell):
+            if (folder / launching.ENVIRONMENT_FILE).is_file():
+                stuck += _untag(engine, environment_file.load(folder / launching.ENVIRONMENT_FILE))
+    if stuck:
+        raise launching.left_of(run, stuck)
+    for folder in launching.state_dirs(run, cell):
+        launching.forget(run, folder.name)
+
+
+def _untag(engine: Engine, file: EnvironmentFile) -> list[str]:
+    """Remove the local names of what was pushed to an environment's registry; return those that are left."""
+    addresses = [it for it in (file.registry, file.registry_name) if it]
+    for address in addresses:
+        engine.untag(f"{address}/")
+    return [name for address in addresses for name in names_below(engine.api, f"{address}/")]

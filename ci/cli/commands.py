@@ -17,7 +17,7 @@ from ci.artefacts.sources import Sources
 from ci.cli.clusters import plan_asked, say_how_to_enter
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
-from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError
+from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError, typed
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -115,7 +115,7 @@ def run(asked: argparse.Namespace) -> int:
     if not asked.command:
         raise SelectionError(
             "there is no command to run",
-            next_step=f"python -m ci run {asked.cell} -- COMMAND, or python -m ci up {asked.cell}",
+            next_step=f"{typed(f'run {asked.cell} -- COMMAND')}, or {typed(f'up {asked.cell}')}",
         )
     rows, options = loading.load(), Options.of(asked)
     plan = plan_asked(asked.cell, rows, options)

@@ -25,8 +25,9 @@ from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.suites import suite
 from ci.options import Options
-from ci.results import planned, store
+from ci.results import contradictions, planned, store
 from ci.results import report as reports
+from ci.results.outcomes import Outcome
 from ci.session.several import Order, run_suites
 from ci.terminal import console, signals
 
@@ -44,7 +45,7 @@ def matrix(asked: argparse.Namespace) -> int:
                 planned.begin(plan.recorded(), folder)
             unwritten: list[PyxisMatrixError] = []
             try:
-                unwritten += run_group(connect(), rows, plan, how)
+                unwritten += run_group(connect, rows, plan, how)
             finally:
                 with signals.shielded():
                     code = _summary(plan, unwritten)
@@ -91,7 +92,8 @@ def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
 def _summary(plan: GroupPlan, unwritten: Sequence[PyxisMatrixError]) -> int:
     """Show what the run came to so far; return its exit code."""
     folder = plan.options.results / plan.options.run
-    results, problems = store.load_run(folder)
+    found, problems = store.load_run(folder)
+    results = [contradictions.believed(it, folder / it.cell_id / it.suite) for it in found]
     for problem in problems:
         console.warn(str(problem))
     with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
@@ -101,11 +103,11 @@ def _summary(plan: GroupPlan, unwritten: Sequence[PyxisMatrixError]) -> int:
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")
     for why, cells in Counter(plan.left_out.values()).items():
         console.say(f"left out: {cells} {'cell' if cells == 1 else 'cells'}: {why}")
-    there = {(it.cell_id, it.suite) for it in results}
+    there = {(it.cell_id, it.suite) for it in results if it.outcome is not Outcome.UNFINISHED}
     wanted = {(it.cell.id, suite.name) for it in plan.cells for suite in it.suites}
     missing = wanted - there
-    begun = {it for it in missing if (folder.joinpath(*it) / store.REPORT_LOG_FILE).exists()}
-    for what, suites in (("not begun", missing - begun), ("begun, but without a result", begun)):
+    begun = missing & {(it.cell_id, it.suite) for it in results}
+    for what, suites in (("not begun", missing - begun), ("not finished", begun)):
         if suites:
             number = f"{len(suites)} {'suite' if len(suites) == 1 else 'suites'}"
             console.say(f"{what}: {number}; go on with --resume {plan.options.run}")

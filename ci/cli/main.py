@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import os
 import sys
 
+from ci.errors import PROGRAM, PyxisMatrixError, typed
+
 try:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
@@ -12,7 +14,6 @@ try:
     from ci import paths
     from ci.cli import bisecting, bumping, clusters, commands, doctor, fleet, groups, reports
     from ci.engine.connection import explain
-    from ci.errors import PyxisMatrixError
     from ci.matrix.asked import GROUP_VARIABLE
     from ci.option_values import run_id, whole
     from ci.options import Scope, add_to
@@ -20,7 +21,7 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(
         f"the package {missing.name} is missing from {sys.executable}\n"
-        "  next: nox -s ci -- COMMAND (nox installs it), or pip install --group run"
+        f"  next: {typed('COMMAND')} (nox installs it), or pip install --group run"
     )
 
 # Commands that only print; for them a closed stdout (`| head`) is no error.
@@ -36,7 +37,7 @@ one and leaves it to you, `run` starts one for a command, `down` clears up. Suit
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     top = argparse.ArgumentParser(
-        prog="python -m ci", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=PROGRAM, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.set_defaults(handler=None)
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
@@ -53,12 +54,12 @@ def parser() -> argparse.ArgumentParser:
     add_to(images, Scope.IMAGES, Scope.RESULT)
 
     run = _verb(verbs, "run", commands.run, "start a cell, run the command behind `--` against it, take it down")
-    run.usage = "python -m ci run CELL [options] -- COMMAND"
+    run.usage = typed("run CELL [options] -- COMMAND")
     run.add_argument("cell", metavar="CELL")
     add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND, Scope.SUITE)
 
     matrix = _verb(verbs, "matrix", groups.matrix, "run suites on all cells of a group, several at a time")
-    matrix.usage = "python -m ci matrix [CELL ...] [options] [-- pytest's options]"
+    matrix.usage = typed("matrix [CELL ...] [options] [-- pytest's options]")
     matrix.add_argument("cells", nargs="*", metavar="CELL", help="cells to run (default: those of the group)")
     _add_group_options(matrix)
     add_to(matrix, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
@@ -86,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         verb = _verb(verbs, name, handler, text)
         verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
         if name == "shell":
-            verb.usage = "python -m ci shell [CELL|RUN] [-- COMMAND]"
+            verb.usage = typed("shell [CELL|RUN] [-- COMMAND]")
 
     down = _verb(verbs, "down", clusters.down, "take environments down; with --all also leftovers of killed runs")
     down.add_argument("which", nargs="?", metavar="CELL|RUN")

@@ -3,22 +3,26 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 import os
 from pathlib import Path
 import sys
 import time
 import webbrowser
 
+import msgspec
+
 from ci import option_values, paths
 from ci.errors import MatrixError, ResultsError
 from ci.matrix import loading
 from ci.matrix.model import Matrix
 from ci.results import compat, finding, markdown, page, report, serving, store, writing
-from ci.results.compat import Compat
+from ci.results.choosing import Choosing
+from ci.results.compat import Compat, Contradiction
 from ci.results.history import DEFAULT_LENGTH
 from ci.results.merging import Merged
 from ci.results.report import Format
-from ci.results.words import sentence
+from ci.results.words import contradicted, sentence
 from ci.results.writing import Asked
 from ci.terminal import console, signals
 
@@ -74,13 +78,13 @@ def show(asked: argparse.Namespace) -> int:
     roots = finding.places(asked.results, results) if asked.results else (store.latest_run(results),)
     format_ = Format(asked.format)
     if format_ is Format.TEXT:
-        newest, unreadable = _newest(roots)
+        newest, unreadable, untrue = _newest(roots)
         if not (newest or unreadable):
             raise ResultsError(
                 "no results found", where=", ".join(map(str, roots)), next_step="run a suite: `nox -s pyxis_basic`"
             )
         report.show(newest, stream=sys.stdout, root=roots[0] if len(roots) == 1 else None)
-        _refuse_half(unreadable, roots)
+        _refuse_half(unreadable, untrue, roots)
         return 0
     base = Path(os.path.commonpath(roots))
     merged = writing.merge(_asked(asked, roots, base, _given(asked.previous)))
@@ -92,7 +96,7 @@ def show(asked: argparse.Namespace) -> int:
             sys.stdout.write(page.as_html(merged))
         case Format.JSON:
             sys.stdout.write(compat.as_json(merged.compat))
-    _refuse_half(len(merged.compat.problems), roots)
+    _refuse_half(len(merged.compat.problems), len(merged.compat.contradictions), roots)
     return 0
 
 
@@ -104,15 +108,17 @@ def _write(asked: argparse.Namespace, roots: Sequence[Path], folder: Path) -> in
     _warn(merged)
     if asked.open:
         _open((folder / writing.PAGE_FILE).as_uri())
-    _refuse_half(len(merged.compat.problems), [folder])
+    _refuse_half(len(merged.compat.problems), len(merged.compat.contradictions), [folder])
     return 0
 
 
-def _refuse_half(unreadable: int, where: Sequence[Path]) -> None:
-    """Say, when all else was shown, that something could not be read; a report of a part is no success."""
-    if unreadable:
+def _refuse_half(unreadable: int, untrue: int, where: Sequence[Path]) -> None:
+    """Say, when all else was shown, that something could not be read or can't be true; such a report is no success."""
+    if unreadable or untrue:
+        read = f"{unreadable} of the results could not be read; the report has all the others" if unreadable else ""
+        true = f"{untrue} contradiction{'s' if untrue > 1 else ''} in the results" if untrue else ""
         raise ResultsError(
-            f"{unreadable} of the results could not be read; the report has all the others",
+            "; ".join(filter(None, (read, true))),
             where=", ".join(map(str, where)),
             next_step="they are named above; take them away, or run their cells again",
         )
@@ -178,24 +184,37 @@ def _rows() -> Matrix | None:
         return None
 
 
-def _newest(roots: Sequence[Path]) -> tuple[list[store.Result], int]:
-    """Return the newest result of each suite on each cell, and how many could not be read; those are named."""
-    unreadable = 0
-    newest: dict[tuple[str, str], store.Result] = {}
+def _newest(roots: Sequence[Path]) -> tuple[list[store.Result], int, int]:
+    """Return the result that counts of each suite on each cell, how many could not be read, and how many can't be true.
+
+    These are named.
+    """
+    problems = 0
+    choosing = Choosing(lambda found: found.result, datetime.now(UTC))
     for item in finding.find(roots):
         match item:
-            case finding.Found(result=result):
-                key = (result.cell_id, result.suite)
-                if key not in newest or newest[key].started < result.started:
-                    newest[key] = result
+            case finding.Found():
+                choosing.add(item)
             case compat.Problem():
-                unreadable += 1
+                problems += 1
                 console.warn(f"{item.where}: {item.what}")
-    return [newest[key] for key in sorted(newest)], unreadable
+    results = []
+    for it in choosing.chosen().values():
+        told = "\n".join(filter(None, (it.disagreement, it.kept.reason)))
+        results.append(msgspec.structs.replace(it.kept, reason=told))
+    against = choosing.contradictions()
+    _warn_of(against)
+    return results, problems, len(against)
+
+
+def _warn_of(contradictions: Sequence[Contradiction]) -> None:
+    for it in contradictions:
+        console.warn(contradicted(it))
 
 
 def _warn(merged: Merged) -> None:
     for problem in merged.compat.problems:
         console.warn(f"{problem.where}: {problem.what}")
+    _warn_of(merged.compat.contradictions)
     for it in merged.compat.unfinished:
-        console.warn(f"{it.cell} {it.suite} of run {it.run} has no result: it is running, or it was killed")
+        console.warn(f"{it.cell} {it.suite} of run {it.run} has not ended: it is running, or it was killed")

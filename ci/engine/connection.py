@@ -1,11 +1,6 @@
-"""The connection to the container engine, and the labels on everything that is created there.
-
-All objects that this project creates have the labels below. ``reap`` finds them by label alone, so that leftovers of a
-killed run can always be removed, and objects of others are never touched.
-"""
+"""The connection to the container engine: what is asked of Docker and of Podman, where the two differ."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 import io
 import os
@@ -16,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from requests.exceptions import ReadTimeout, RequestException
+from requests.exceptions import RequestException
 
+from ci.engine import removing
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.finding import FoundEngine, find_engine
+from ci.engine.labels import LABEL
 from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError, disk_is_full
 from ci.matrix.arch import Arch
 from ci.terminal import console
@@ -27,35 +24,10 @@ from ci.terminal import console
 if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.models.images import Image
-
-LABEL = "pyxis-matrix"
-LABEL_RUN = f"{LABEL}.run"
-LABEL_CELL = f"{LABEL}.cell"
-LABEL_ROLE = f"{LABEL}.role"
-LABEL_NAME = f"{LABEL}.name"
-"""A name that somebody chose for an object: an image's own, or the second host name of a registry."""
-LABEL_ORIGIN = f"{LABEL}.origin"
-"""Of a base image: where it comes from, and when."""
-LABEL_CONTENT = f"{LABEL}.content"
-"""Of an image that was built: the hash of everything that went in."""
-
-LABEL_SCRATCH = f"{LABEL}.scratch"
-"""Of a container: a folder in it, on a volume of its own, of which nothing is needed when the container goes."""
+    from docker.models.networks import Network
 
 # Stopping many containers at once can take long; the default of requests is 60 s.
 _API_LIMIT_SECONDS = 120
-# An engine answers when a volume's files are gone; those of many containers take a busy machine longer than that.
-_REQUESTS_FOR_A_VOLUME = 5
-# An engine removes a volume's files one by one. On a disk that is told of each at once (the mount option `discard`)
-# most of that is waiting: 60,000 files took it 6.5 to 9.7 s, and sixteen processes 2.9 to 4.0.
-_EMPTY = 'find "$0" -xdev ! -type d -print0 | xargs -0 -r -n 256 -P 16 rm -f'
-_EMPTY_SECONDS = 100
-"""Less than a request may last; what is left then goes with the volume."""
-
-
-def labels(run: str, cell_id: str, role: str) -> dict[str, str]:
-    """Return the labels of an object that belongs to ``run`` and ``cell_id``."""
-    return {LABEL: "1", LABEL_RUN: run, LABEL_CELL: cell_id, LABEL_ROLE: role}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,95 +208,27 @@ class Engine:
 
     def remove(self, container: "Container") -> None:
         """Kill and remove a container with its anonymous volumes."""
-        _gone(container.name or "", lambda: _kill_and_remove(container))
+        removing.remove_container(container)
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume."""
-        _gone(name, lambda: self.api.api.remove_volume(name, force=True), requests=_REQUESTS_FOR_A_VOLUME)
+        removing.remove_volume(self.api, name)
 
-    def remove_network(self, name: str) -> None:
-        """Remove a network."""
-        _gone(name, lambda: self.api.api.remove_network(name))
+    def remove_network(self, network: "Network") -> None:
+        """Remove a network, by its id: there may be another one of its name."""
+        removing.gone(network.name or "", network.remove)
 
     def reap(self, filters: Mapping[str, str] | None = None) -> list[str]:
         """Remove every container, network and volume of this project (with the given labels); return their names."""
-        return reap(self.api, filters)
+        return removing.reap(self.api, filters)
 
     def untag(self, prefix: str) -> list[str]:
         """Remove the local images whose names start with ``prefix``: those that were pushed to a run's registry."""
-        return untag(self.api, prefix)
+        return removing.untag(self.api, prefix)
 
     def untag_exactly(self, name: str) -> None:
         """Remove one name of a local image."""
-        _gone(name, lambda: self.api.images.remove(name))
-
-
-def names_below(
-    api: docker.DockerClient, prefix: str, kinds: tuple[str, ...] = ("RepoTags", "RepoDigests")
-) -> list[str]:
-    """Return the names of local images that start with ``prefix``, those with a tag before those with a digest."""
-    # The plain list: docker-py's objects would look up each image again, and others may remove some meanwhile.
-    images: list[dict[str, Any]] = api.api.images()
-    names: list[str] = [name for kind in kinds for image in images for name in image.get(kind) or ()]
-    return [name for name in names if name.startswith(prefix)]
-
-
-def untag(api: docker.DockerClient, prefix: str) -> list[str]:
-    """Remove the local images whose names start with ``prefix``; return the names."""
-    removed = []
-    # Digests too: an image whose tag was moved to a newer one has only its digest. They are asked for when the tags are
-    # gone: Podman's go with them, and it takes one of an image that has other names for the whole image.
-    for kind in ("RepoTags", "RepoDigests"):
-        for name in names_below(api, prefix, (kind,)):
-            removed += _gone(name, lambda it=name: api.images.remove(it, noprune=False))
-    return removed
-
-
-def left(api: docker.DockerClient) -> list[str]:
-    """Return the names of all containers, networks and volumes with this project's label."""
-    query: dict[str, Any] = {"label": f"{LABEL}=1"}
-    found = [it.name or it.id or "" for it in api.containers.list(all=True, filters=query, ignore_removed=True)]
-    found += [it.name or "" for it in api.networks.list(filters=query)]
-    return found + [it.name for it in api.volumes.list(filters=query)]
-
-
-def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
-    """Remove every container, network and volume with this project's label (and the given ones); return their names.
-
-    With a registry, the local names of what was pushed to it are removed, too. It is safe to call this twice, and while
-    another process removes the same objects.
-    """
-    # One label is asked for, and the others are looked at here: of several, one is enough for Podman's volumes, and too
-    # much for its images.
-    query: dict[str, Any] = {"label": f"{LABEL}=1"}
-
-    def wanted(labels: Mapping[str, str] | None) -> bool:
-        return (filters or {}).items() <= (labels or {}).items()
-
-    removed = []
-    containers = api.containers.list(all=True, filters=query, ignore_removed=True)
-    for container in (it for it in containers if wanted(it.labels)):
-        # Only a running registry has a port; images were pushed only to one that ran.
-        if container.labels.get(LABEL_ROLE) == "registry":
-            ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
-            hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
-            removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
-        removed += _gone(container.name or container.id or "", lambda it=container: _kill_and_remove(it))
-    images = api.api.images(filters=query)  # as in `names_below`
-    for name in (_own_name(it) for it in images if wanted(it.get("Labels"))):
-        removed += _gone(name, lambda it=name: api.images.remove(it)) if name else []
-    for network in (it for it in api.networks.list(filters=query) if wanted(it.attrs.get("Labels"))):
-        removed += _gone(network.name or "", network.remove)
-    for volume in (it for it in api.volumes.list(filters=query) if wanted(it.attrs.get("Labels"))):
-        removed += _gone(volume.name, lambda it=volume: it.remove(force=True), requests=_REQUESTS_FOR_A_VOLUME)
-    return removed
-
-
-def _own_name(image: Mapping[str, Any]) -> str:
-    """Return the name that a run gave to an image; empty for one that is built upon such, and inherits the label."""
-    name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
-    # Podman says the whole name.
-    return name if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()) else ""
+        removing.gone(name, lambda: self.api.images.remove(name))
 
 
 def connect() -> Engine:
@@ -347,47 +251,3 @@ def explain(error: Exception, doing: str) -> PyxisMatrixError:
     if disk_is_full(text):
         return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
     return LaunchError(f"the engine refused: {doing}", why=text, next_step="docker info")
-
-
-def _kill_and_remove(container: "Container") -> None:
-    if folder := container.labels.get(LABEL_SCRATCH):
-        _empty(container, folder)
-    # Removing it by force is enough for Docker; Podman first asks it to end, and waits ten seconds for that.
-    with suppress(APIError):  # it does not run
-        container.kill()
-    container.remove(force=True, v=True)
-
-
-def _empty(container: "Container", folder: str) -> None:
-    """Remove the files below a folder of a container; what that leaves goes with the folder's volume."""
-    with suppress(APIError, RequestException):  # it does not run, or answers no more
-        container.exec_run(["timeout", str(_EMPTY_SECONDS), "sh", "-c", _EMPTY, folder], user="root")
-
-
-def _gone(name: str, remove: Any, *, requests: int = 1) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped
-    """Remove one object; it may be gone, or another process may be removing it.
-
-    If that fails, warn and go on.
-
-    :param requests: how many may go without an answer before it has failed.
-    """
-    problem: Exception | None = None
-    for _ in range(5):
-        try:
-            remove()
-        except NotFound:
-            return [name] if isinstance(problem, ReadTimeout) else []
-        except APIError as error:
-            problem = error
-            if error.status_code not in {409, 500, 403}:  # in use by a container that is being removed
-                break
-            time.sleep(0.2)
-        except RequestException as error:
-            problem = error
-            requests -= 1
-            if not requests or not isinstance(error, ReadTimeout):  # one that can't be asked can't be the next time
-                break
-        else:
-            return [name]
-    console.warn(f"{name} could not be removed: {problem}")
-    return []

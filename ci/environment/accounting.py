@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _HOST = "slurmdbd"
 _READY_SECONDS = 120.0
-_LOG = "/var/log/slurm/slurmdbd.log"
 
 
 def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) -> "Container":
@@ -53,7 +52,7 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
         watched=Watched(
             alive=lambda: engine.alive(container),
             diagnose=lambda: engine.log_tail(container),
-            hint=f"{_LOG} in the container names what MariaDB or munge refused",
+            hint="the lines above are what munged, MariaDB and slurmdbd wrote; the last says which of them has ended",
         ),
     )
     return container

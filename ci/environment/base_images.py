@@ -11,7 +11,8 @@ import tempfile
 from docker.errors import APIError, BuildError
 from requests.exceptions import RequestException
 
-from ci.engine.connection import LABEL_NAME, Engine, explain
+from ci.engine.connection import Engine, explain
+from ci.engine.labels import LABEL_NAME, LABEL_SESSION
 from ci.environment.service import Place
 from ci.errors import SelectionError
 from ci.images.subject import Wheelhouse
@@ -63,7 +64,7 @@ def name_job_image(place: Place, job_image: str, names: tuple[str, ...], wheels:
 def _build(place: Place, context: Path, name: str) -> None:
     try:
         with signals.shielded():  # made and on the stack, or neither
-            place.stack.callback(place.engine.untag_exactly, name)
+            place.stack.callback(_unname, place, name)
             place.engine.api.images.build(
                 path=str(context),
                 tag=name,
@@ -72,3 +73,9 @@ def _build(place: Place, context: Path, name: str) -> None:
             )
     except (APIError, BuildError, RequestException) as error:
         raise explain(error, f"naming the job image {name}") from error
+
+
+def _unname(place: Place, name: str) -> None:
+    """Remove a name that was made here; another session may have given it to an image of its own meanwhile."""
+    if place.engine.image_exists(name) and place.engine.image(name).labels.get(LABEL_SESSION) == place.session:
+        place.engine.untag_exactly(name)

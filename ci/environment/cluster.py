@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from docker.types import DeviceRequest, Mount
 from packaging.version import Version
 
-from ci.engine.connection import LABEL_SCRATCH, Engine, InsideFile
+from ci.engine.connection import Engine, InsideFile
+from ci.engine.labels import LABEL_SCRATCH
 from ci.environment import daemons, service, users
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Rights, Service
 from ci.environment.ssh import KeyPair, new_key
+from ci.errors import VersionMismatchError
 from ci.images.subject import Wheelhouse
 from ci.matrix.cells import Cell, Runtime
+from ci.matrix.observed import mismatches
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -57,7 +60,10 @@ class Secrets:
 
     @classmethod
     def new(cls, *, password: bool, chosen: str = "") -> "Secrets":
-        """Make new keys, and a password if one is wanted: ``chosen``, or a new one."""
+        """Make new keys, and a password if one is wanted: ``chosen``, or a new one.
+
+        Nothing of it is kept for another run: whoever enters one cluster enters no other.
+        """
         return cls(
             munge_key=secrets.token_bytes(128),  # munge's usual length
             host_key=new_key("host"),
@@ -226,6 +232,23 @@ def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
         name: engine.ask(cluster.login.container, ["/bin/sh", "-c", command]).output.strip()
         for name, command in questions.items()
     }
+
+
+def check_versions(cell: Cell, observed: Mapping[str, str], *, image: str) -> None:
+    """Refuse a cluster that is not what the cell's id says: its results would be those of another cell.
+
+    :param image: the nodes' image, for the message.
+    :raises VersionMismatchError: naming each version that was observed, and the cell's own.
+    """
+    if not (wrong := mismatches(cell.axes, observed)):
+        return
+    raise VersionMismatchError(
+        f"the cluster is not what its id says: {', '.join(wrong)}",
+        where=f"{cell.id}, image {image}",
+        why="what the image was built from was another release, or the image was changed afterwards",
+        next_step="put the right release into the mirror, or name it with --slurm, --enroot or --pyxis; "
+        f"then docker image rm {image}",
+    )
 
 
 def collect_logs(engine: Engine, cluster: Cluster) -> dict[str, str]:

@@ -1,34 +1,37 @@
 """Launching a planned environment whose images are built: start in order, wait until usable, take down in reverse."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+import secrets
 import shutil
 import time
 
-from docker.errors import APIError
+from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 
 from ci import environment_file, paths
-from ci.engine.connection import LABEL_CELL, LABEL_RUN, Engine, explain
+from ci.engine.connection import Engine, explain
+from ci.engine.labels import LABEL_CELL, LABEL_RUN, LABEL_SESSION
+from ci.engine.removing import left
 from ci.environment import accounting, base_images, cluster, reaper, registry, ssh, usable, users
+from ci.environment.describing import Started, describe
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.registry_client import V2S2
 from ci.environment.service import Place
 from ci.environment.usable import READY_SECONDS
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import LaunchError
+from ci.errors import LaunchError, TeardownError, typed
 from ci.images.building import BuiltCell
-from ci.inputs import check_registry_name
+from ci.inputs import check_localhost, check_registry_name
 from ci.matrix.cells import Cell, Runtime
+from ci.option_values import password_in
 from ci.terminal import console, signals
 from ci.terminal.console import Timings
 
 ENVIRONMENT_FILE = "environment.json"
 _LOGS_FOLDER = "logs"
-# Where the image `subject` has it.
-_NODE_PYTHON = "/opt/subject/bin/python"
 # Where the job image is in the registry.
 _JOB_REPOSITORY = "pyxis-matrix/job"
 
@@ -46,6 +49,8 @@ class Environment:
     """Seconds until each condition of "usable" held, counted from the start of the first container."""
     check: Callable[[], None] = lambda: None
     """Raises ``LaunchError`` if it is usable no more."""
+    verify: Callable[[], None] = lambda: None
+    """Raises ``RegistryChangedError`` if the job image in the registry is not the one that was pushed."""
     save_logs: Callable[[Path], None] = lambda _folder: None
     """Saves what the daemons have written so far into a folder."""
 
@@ -59,20 +64,25 @@ class Environment:
         return replace(self, plan=plan, file=file)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Started:
-    """What is running, but perhaps not usable yet."""
-
-    cluster: cluster.Cluster
-    registry: registry.Registry | None
-    login: Login
-    at: float
-    """When the first container was started (``time.monotonic``)."""
-
-
 def state_dir(run: str, cell_id: str) -> Path:
     """Return the folder with an environment's keys; it exists as long as the environment is up."""
-    return paths.cache_dir() / "environments" / run / cell_id
+    return _states() / run / cell_id
+
+
+def runs() -> list[str]:
+    """Return the ids of the runs that have such a folder."""
+    return sorted(it.name for it in _states().iterdir()) if _states().is_dir() else []
+
+
+def state_dirs(run: str, cell_id: str = "") -> list[Path]:
+    """Return such folders of a run: of one cell, or of all."""
+    folder = _states() / run
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [it for it in found if cell_id in {"", it.name}]
+
+
+def _states() -> Path:
+    return paths.cache_dir() / "environments"
 
 
 @contextmanager
@@ -88,15 +98,17 @@ def launch(
 
     With the option ``keep`` it stays up if the block ended without an exception; after a failure or an interruption it
     is always taken down. Raises ``LaunchError`` or a subclass, ``EngineError`` or ``DiskFullError``; then nothing is
-    left.
+    left, or a warning says what. Raises ``TeardownError`` where the block ended well, and something is left.
 
     :param ready_seconds: how long each condition of "usable" may take to hold.
     """
     run, cell = plan.options.run, plan.cell
-    state = _claimed(run, cell)
-    watched = reaper.watching(environment=engine.found.environment, run=run, cell_id=cell.id, state=state)
-    with watched, ExitStack() as stack:
-        place = Place(engine=engine, stack=stack, run=run, cell=cell.id, network=plan.names.network)
+    state = _claimed(engine, run, cell)
+    session = secrets.token_hex(8)
+    with reaper.watching(environment=engine.found.environment, session=session, state=state), ExitStack() as stack:
+        place = Place(engine=engine, stack=stack, run=run, cell=cell.id, network=plan.names.network, session=session)
+        # Behind all that is taken down by itself: what a request made whose answer never came.
+        stack.callback(engine.reap, {LABEL_SESSION: session})
         done = False
         try:
             try:
@@ -110,26 +122,69 @@ def launch(
                 stack.pop_all()
             else:
                 with signals.shielded(), console.step("taking down", phase="teardown", timings=timings):
-                    try:
-                        stack.close()
-                    finally:
-                        engine.reap({LABEL_RUN: run, LABEL_CELL: cell.id})
-                        forget(run, cell.id)
+                    problem = _taken_down(place, plan)
+                if problem and done:
+                    raise problem
+                if problem:
+                    console.warn(str(problem))
 
 
-def _claimed(run: str, cell: Cell) -> Path:
-    """Make the folder for an environment's keys; if it exists, the environment belongs to another session."""
-    state = state_dir(run, cell.id)
-    paths.make_directory(state.parent)
+def _taken_down(place: Place, plan: EnvironmentPlan) -> TeardownError | None:
+    """Take an environment down; what is left then, if anything, is told by the engine and not by hope."""
+    run, cell = place.run, plan.cell
+    next_step = typed(f"down {run}")
     try:
-        state.mkdir(mode=0o700)
-    except FileExistsError as error:
+        try:
+            place.stack.close()
+        except (DockerException, RequestException) as error:
+            console.warn(f"taking down {cell.id}: {error}")
+        still = place.left()
+    except (DockerException, RequestException) as error:
+        return TeardownError(
+            f"{cell.id} was not taken down: the engine does not answer",
+            where=f"containers, network and volumes whose names begin with {plan.names.prefix}",
+            why=str(error),
+            next_step=f"when the engine answers again: {next_step}",
+        )
+    if still:
+        return left_of(run, still)
+    forget(run, cell.id)
+    return None
+
+
+def left_of(run: str, names: Sequence[str]) -> TeardownError:
+    """Return the error for what is left of a run."""
+    return TeardownError(
+        f"{len(names)} {'object' if len(names) == 1 else 'objects'} of the run {run} could not be removed",
+        where=", ".join(names),
+        why="the engine refused; its messages are shown above",
+        next_step=f"repair the engine (often: restart it), then: {typed(f'down {run}')}",
+    )
+
+
+def _claimed(engine: Engine, run: str, cell: Cell) -> Path:
+    """Make the folder for an environment's keys; if it exists, the environment belongs to another session.
+
+    So does what the engine has of this run and cell: its session may have another home, and another folder for keys.
+    """
+    state = state_dir(run, cell.id)
+    try:
+        there = left(engine.api, {LABEL_RUN: run, LABEL_CELL: cell.id})
+    except (APIError, RequestException) as error:
+        raise explain(error, f"looking for another session of {cell.id} in run {run}") from error
+    if not there:
+        paths.make_directory(state.parent)
+        try:
+            state.mkdir(mode=0o700)
+        except FileExistsError:
+            there = [str(state)]
+    if there:
         raise LaunchError(
             f"an environment of {cell.id} is already up in run {run}",
-            where=str(state),
+            where=", ".join(there),
             why="there can be one per run and cell, because names and labels are made of these two",
-            next_step=f"python -m ci down {run} (after a crash: down --all), or another PYXIS_MATRIX_RUN",
-        ) from error
+            next_step=f"{typed(f'down {run}')}, if it is yours to take down; or another PYXIS_MATRIX_RUN",
+        )
     return state
 
 
@@ -144,7 +199,7 @@ def forget(run: str, cell_id: str) -> None:
 
 def forget_all() -> None:
     """Remove the keys of all environments."""
-    shutil.rmtree(paths.cache_dir() / "environments", ignore_errors=True)
+    shutil.rmtree(_states(), ignore_errors=True)
 
 
 def _launch(
@@ -157,12 +212,15 @@ def _launch(
     with console.step("waiting until usable", phase="ready", timings=timings) as step:
         wanted = usable.checks(
             started.cluster,
+            user=started.login.user,
             registry_port=started.registry.port if started.registry else None,
             plugin=cell.runtime is not Runtime.LEGACY,
             accounting=images.accounting is not None,
         )
         ready = usable.wait_until_usable(engine, wanted, started.login, started=started.at, limit=ready_seconds)
         step.note = f"usable {ready['sshd']:.1f} s after the first container's start"
+    started = replace(started, observed=cluster.observe(engine, started.cluster, cell))
+    cluster.check_versions(cell, started.observed, image=images.node.tag)
     pushed: registry.Pushed | None = None
     if started.registry and images.job:
         with console.step("pushing the job image", phase="push", timings=timings):
@@ -170,7 +228,7 @@ def _launch(
             if not engine.image_exists(filled := _filled_registry(images)):
                 registry.keep_filled(engine, started.registry, filled)
         _warn_about(pushed)
-    file = _describe(engine, plan, images, started, pushed, state)
+    file = describe(place, plan, images, started, pushed, state)
     path = state / ENVIRONMENT_FILE
     environment_file.save(path, file)
     return Environment(
@@ -180,6 +238,7 @@ def _launch(
         cluster=started.cluster,
         ready=ready,
         check=lambda: _check_again(engine, wanted, started.login, ready_seconds),
+        verify=lambda: registry.check_unchanged(pushed) if pushed else None,
         save_logs=lambda folder: _save_logs(lambda: _logs(engine, started.cluster, started.registry), folder),
     )
 
@@ -188,13 +247,14 @@ def _check_again(engine: Engine, wanted: tuple[usable.Check, ...], login: Login,
     usable.wait_until_usable(engine, wanted, login, started=time.monotonic(), limit=limit)
 
 
-def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) -> _Started:
+def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) -> Started:
     """Start network, registry, accounting and nodes; each needs the ones before it."""
     engine, options = place.engine, plan.options
     logs = options.folder(plan.cell) / _LOGS_FOLDER
     _check_names(engine, plan, images)
     at = time.monotonic()
-    keys = cluster.Secrets.new(password=options.plain, chosen=options.password)
+    chosen = password_in(options.password_file) if options.password_file else ""
+    keys = cluster.Secrets.new(password=options.plain, chosen=chosen)
     served: registry.Registry | None = None
     place.create_network()
     if images.registry:
@@ -208,7 +268,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
         )
         served = registry.start(place, wanted)
         for host in {"localhost", options.registry_name or "localhost"}:
-            place.stack.callback(engine.untag, f"{host}:{served.port}/")
+            place.untag_with(f"{host}:{served.port}")
     if images.job:
         base_images.name_job_image(place, images.job.tag, options.base_image, images.base_wheels)
     if images.accounting:
@@ -219,7 +279,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
     login = _login(usable.wait_for_port(engine, nodes), users.job_user(options), keys, state)
     if images.node_wheels:
         cluster.put_wheels(engine, nodes, images.node_wheels, images.observed.python)
-    return _Started(cluster=nodes, registry=served, login=login, at=at)
+    return Started(cluster=nodes, registry=served, login=login, at=at)
 
 
 def _filled_registry(images: BuiltCell) -> str:
@@ -233,6 +293,8 @@ def _check_names(engine: Engine, plan: EnvironmentPlan, images: BuiltCell) -> No
     """Refuse names that were asked for and are taken, before anything is started."""
     users.check(engine, images.node.tag, plan.options)
     base_images.check(engine, plan.options.base_image)
+    if images.registry:
+        check_localhost()
     if plan.options.registry_name:
         check_registry_name(plan.options.registry_name)
 
@@ -249,56 +311,6 @@ def _login(port: int, user: str, keys: cluster.Secrets, state: Path) -> Login:
         known_hosts=str(home / ".ssh" / "known_hosts"),
         home=str(home),
     )
-
-
-def _describe(
-    engine: Engine,
-    plan: EnvironmentPlan,
-    images: BuiltCell,
-    started: _Started,
-    pushed: registry.Pushed | None,
-    state: Path,
-) -> EnvironmentFile:
-    """Return the description of the environment for tests and tools."""
-    cell, options = plan.cell, plan.options
-    return EnvironmentFile(
-        run=options.run,
-        cell=cell.id,
-        suite=options.name,
-        runtime=cell.runtime.value,
-        arch=cell.arch.value,
-        slurm=cell.slurm.version,
-        enroot=str(cell.enroot) if cell.enroot else None,
-        pyxis=str(cell.pyxis) if cell.pyxis else None,
-        nodes=plan.names.hostnames,
-        containers=plan.names.nodes,
-        login=started.login,
-        second_user=users.USERS[1],
-        registry=started.registry.address if started.registry else None,
-        registry_name=f"{options.registry_name}:{started.registry.port}"
-        if options.registry_name and started.registry
-        else None,
-        emulated=engine.emulates(cell.arch),
-        accounting=images.accounting is not None,
-        gpus=options.gpus,
-        job_image=images.job.tag if images.job else None,
-        job_reference=pushed.reference if pushed else None,
-        subject=plan.subject,
-        subject_python=_NODE_PYTHON,
-        engine_client=str(engine.build_client.link_into(state / "bin")),
-        engine_environment=dict(engine.build_client.environment),
-        observed={**cluster.observe(engine, started.cluster, cell), **_emulated(engine, cell)},
-        artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
-        matrix_cell=cell.stands_for,
-        candidates={it.axis: it.as_json() for it in cell.candidates},
-        answers={axis: str(version) for axis, version in cell.answers},
-        results=str(options.folder(cell)),
-    )
-
-
-def _emulated(engine: Engine, cell: Cell) -> dict[str, str]:
-    """Return what results have to say beside the versions of a cell whose code does not run by itself."""
-    return {"emulated": f"on {engine.arch}"} if engine.emulates(cell.arch) else {}
 
 
 def _warn_about(pushed: registry.Pushed) -> None:

@@ -1,4 +1,4 @@
-"""The reaper: a small process that outlives a killed run and removes what has its labels.
+"""The reaper: a small process that outlives a killed run and removes what that has made, by the label of its session.
 
 A process can't handle SIGKILL, and under ``nox -j`` it comes two seconds after SIGTERM. So every environment has a
 reaper. It reads from a pipe that only the run holds open: "done" means that the run took everything down itself; a pipe
@@ -17,15 +17,16 @@ import sys
 import docker
 
 from ci import paths
-from ci.engine.connection import LABEL_CELL, LABEL_RUN, reap
+from ci.engine.labels import LABEL_SESSION
+from ci.engine.removing import reap
 
 _DONE = b"done\n"
 
 
 @contextmanager
-def watching(*, environment: Mapping[str, str], run: str, cell_id: str, state: Path) -> Iterator[None]:
-    """Start a reaper that removes the objects of ``run`` and ``cell_id``, and ``state``, if this process is killed."""
-    command = [sys.executable, "-m", "ci.environment.reaper", run, cell_id, str(state)]
+def watching(*, environment: Mapping[str, str], session: str, state: Path) -> Iterator[None]:
+    """Start a reaper that removes the objects of ``session``, and ``state``, if this process is killed."""
+    command = [sys.executable, "-m", "ci.environment.reaper", session, str(state)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -45,7 +46,7 @@ def watching(*, environment: Mapping[str, str], run: str, cell_id: str, state: P
             process.wait()
 
 
-def main(run: str, cell_id: str, state: str) -> None:
+def main(session: str, state: str) -> None:
     """Wait until the run says "done" or is dead; remove what a dead run left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -54,7 +55,7 @@ def main(run: str, cell_id: str, state: str) -> None:
     api = docker.from_env(timeout=120)
     # Twice: a request that the run sent before it died may still create something.
     for _ in range(2):
-        reap(api, {LABEL_RUN: run, LABEL_CELL: cell_id})
+        reap(api, {LABEL_SESSION: session})
     shutil.rmtree(state, ignore_errors=True)
 
 

@@ -4,33 +4,33 @@ The engine uses plain http for registries on loopback, without an edit of daemon
 on its own loopback. So an image that was pushed on the host is pulled in a job under the same name.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 import hashlib
 from http import HTTPStatus
 from pathlib import Path
+import socket
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import (
-    LABEL,
-    LABEL_CELL,
-    LABEL_NAME,
-    LABEL_ROLE,
-    LABEL_RUN,
-    Engine,
-    InsideFile,
-    explain,
-    names_below,
-)
+from ci.engine.connection import Engine, InsideFile, explain
+from ci.engine.labels import LABEL, LABEL_CELL, LABEL_NAME, LABEL_ROLE, LABEL_RUN, LABEL_SESSION
+from ci.engine.removing import names_below
 from ci.environment import service
-from ci.environment.registry_client import MANIFESTS, RegistryClient
+from ci.environment.registry_client import (
+    LOOPBACK,
+    LOOPBACK6,
+    MANIFESTS,
+    RegistryClient,
+    UnexpectedAnswerError,
+    digest_of,
+)
 from ci.environment.service import Place, Service
 from ci.environment.wait import NotYet, Watched, tolerating, wait_for
-from ci.errors import LaunchError
+from ci.errors import LaunchError, PortTakenError, RegistryChangedError
 from ci.terminal import console
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ PORT = 5000
 """The port inside its container."""
 
 _READY_SECONDS = 30.0
+_TRIES = 10
 _CONFIG = "/etc/docker/registry/config.yml"
 
 
@@ -49,7 +50,7 @@ class Registry:
 
     container: "Container"
     port: int
-    """The port on loopback, on the host and on every node."""
+    """The port on loopback, on the host (127.0.0.1, and ::1 where it has that) and on every node."""
 
     @property
     def address(self) -> str:
@@ -89,8 +90,7 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
     :param ca_bundle: certificates to trust, for a registry that speaks https.
     :raises LaunchError: if it does not answer in time, or if the engine has images of another registry on this port.
     """
-    _check_port(place.engine, wanted.ports)
-    container = service.start(place, wanted)
+    container = _started(place, wanted)
 
     def probe() -> Registry | NotYet:
         found = Registry(container=container, port=place.engine.published_port(container, PORT))
@@ -111,9 +111,71 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
     )
 
 
-def _check_port(engine: Engine, ports: Mapping[int, int]) -> None:
-    port = ports[PORT]
-    if port and (taken := names_below(engine.api, f"localhost:{port}/")):
+def _started(place: Place, wanted: Service) -> "Container":
+    """Start the container, with its port on 127.0.0.1 and on ::1: ``localhost`` may lead to either.
+
+    Where nothing of ours listened, any other user of the machine could.
+    """
+    chosen = wanted.ports[PORT]
+    if chosen:
+        _check_port(place.engine, chosen)
+    if not _has_both_loopbacks(place.engine):
+        return service.start(place, wanted)
+    for remaining in reversed(range(_TRIES)):
+        port = chosen or _free_port(place.engine)
+        try:
+            both = replace(wanted, ports={PORT: port}, addresses=(LOOPBACK, LOOPBACK6))
+            container = service.start(place, both)
+        except PortTakenError:
+            # What is free now is somebody's a moment later; one that was asked for is taken.
+            if chosen or not remaining:
+                raise
+        else:
+            break
+    _warn_about_loopback(place.engine, container)
+    return container
+
+
+def _has_both_loopbacks(engine: Engine) -> bool:
+    # Podman keeps a port on ::1 for a container of its networks, and nothing answers there.
+    if engine.found.kind == "podman" or not engine.found.local:
+        return False
+    try:
+        socket.create_server((LOOPBACK6, 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def _free_port(engine: Engine) -> int:
+    """Return a port that nothing has on either loopback, and under which the engine has no images."""
+    for _ in range(_TRIES):
+        with suppress(OSError), socket.create_server((LOOPBACK, 0)) as first:
+            port = int(first.getsockname()[1])
+            socket.create_server((LOOPBACK6, port), family=socket.AF_INET6).close()
+            if not names_below(engine.api, f"localhost:{port}/"):
+                return port
+    raise LaunchError(
+        "no free port was found for the registry",
+        where=f"{LOOPBACK} and {LOOPBACK6}",
+        why=f"{_TRIES} ports that were free on the first were taken on the second",
+        next_step="ss -tln shows what listens there; or choose one with --registry-port",
+    )
+
+
+def _warn_about_loopback(engine: Engine, container: "Container") -> None:
+    """Warn if the engine did not publish the port on both loopbacks; some ignore an address that they can't serve."""
+    engine.published_port(container, PORT)
+    bindings: list[dict[str, str]] = container.ports.get(f"{PORT}/tcp") or []
+    if missing := {LOOPBACK, LOOPBACK6} - {it["HostIp"] for it in bindings}:
+        console.warn(
+            f"the engine does not publish the registry on {', '.join(sorted(missing))}; where localhost leads there, "
+            "another user of this machine can stand in for it"
+        )
+
+
+def _check_port(engine: Engine, port: int) -> None:
+    if taken := names_below(engine.api, f"localhost:{port}/"):
         raise LaunchError(
             f"this engine has images of another registry on port {port}",
             where=", ".join(taken),
@@ -135,7 +197,7 @@ def keep_filled(engine: Engine, registry: Registry, name: str) -> None:
     """
     repository, tag = name.rsplit(":", 1)
     # The labels of the run would have it removed with the run.
-    forgotten = [f'LABEL {label}=""' for label in (LABEL_RUN, LABEL_CELL, LABEL_ROLE, LABEL_NAME)]
+    forgotten = [f'LABEL {label}=""' for label in (LABEL_RUN, LABEL_CELL, LABEL_SESSION, LABEL_ROLE, LABEL_NAME)]
     try:
         registry.container.commit(engine.local_name(repository), tag, changes=forgotten)
     except (APIError, RequestException) as error:
@@ -154,9 +216,38 @@ def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pu
         engine.push(f"{target}:{version}")
     except (APIError, RequestException) as error:
         raise explain(error, f"pushing {target}") from error
-    stored = RegistryClient(registry.address).manifest(repository, version, ", ".join(MANIFESTS)).headers
-    return Pushed(
+    stored = RegistryClient(registry.address).manifest(repository, version, ", ".join(MANIFESTS))
+    pushed = Pushed(
         reference=f"{target}:{version}",
-        digest=stored.get("Docker-Content-Digest", ""),
-        media_type=stored.get("Content-Type", ""),
+        digest=digest_of(stored.body),
+        media_type=stored.headers.get("Content-Type", ""),
+    )
+    # Docker keeps what it pushed under its digest; Podman does not say.
+    known = {name for name in engine.image(tag).attrs.get("RepoDigests") or () if name.startswith(f"{target}@")}
+    if known and f"{target}@{pushed.digest}" not in known:
+        raise _changed(pushed, f"the registry has {pushed.digest}, and the engine pushed {', '.join(sorted(known))}")
+    return pushed
+
+
+def check_unchanged(pushed: Pushed) -> None:
+    """Refuse a registry that no longer holds what was pushed: whoever reaches the port can write to it.
+
+    :raises RegistryChangedError: naming both digests.
+    """
+    address, _, path = pushed.reference.partition("/")
+    repository, _, version = path.rpartition(":")
+    try:
+        found = digest_of(RegistryClient(address).manifest(repository, version, ", ".join(MANIFESTS)).body)
+    except (UnexpectedAnswerError, RequestException) as error:
+        raise _changed(pushed, f"it can't be read any more: {error}") from error
+    if found != pushed.digest:
+        raise _changed(pushed, f"{pushed.digest} was pushed, and {found} is there now")
+
+
+def _changed(pushed: Pushed, why: str) -> RegistryChangedError:
+    return RegistryChangedError(
+        "the job image in the registry is not the one that was pushed",
+        where=pushed.reference,
+        why=f"{why}; the registry asks for no password, and other users of this machine can write to it",
+        next_step="find out what pushed there (registry.log); a suite's own image needs another name than $JOB_IMAGE",
     )

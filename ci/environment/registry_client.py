@@ -29,6 +29,7 @@ MANIFESTS = (
     "application/vnd.oci.image.index.v1+json",
 )
 
+LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
 _SECONDS = 60.0
 
 
@@ -71,7 +72,7 @@ class RegistryClient:
     """
 
     address: str
-    """HOST:PORT."""
+    """HOST:PORT. Registries behind ``localhost`` are asked at 127.0.0.1: at ::1 somebody else may listen."""
     auth: Auth | None = field(default=None, kw_only=True)
     ca_bundle: Path | None = field(default=None, kw_only=True)
     """Certificates to trust. With them the client speaks https, without them plain http."""
@@ -126,6 +127,8 @@ class RegistryClient:
             session.trust_env = False
             session.auth = self.auth
             session.verify = str(self.ca_bundle) if self.ca_bundle else True
-            url = urljoin(f"{scheme}://{self.address}/v2/", path)
+            host, colon, port = self.address.rpartition(":")
+            there = f"{LOOPBACK if host == 'localhost' else host}{colon}{port}"
+            url = urljoin(f"{scheme}://{there}/v2/", path)
             found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
             return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)

@@ -6,20 +6,23 @@ Registry, accounting, nodes and the registries of tests are all started this way
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
-from ci.engine.connection import Engine, InsideFile, explain, labels
-from ci.errors import EngineError, LaunchError, PortTakenError, PyxisMatrixError
+from ci.engine.connection import Engine, InsideFile, explain
+from ci.engine.labels import LABEL_SESSION, labels
+from ci.engine.removing import left, names_below
+from ci.environment.registry_client import LOOPBACK
+from ci.errors import EngineError, LaunchError, PortTakenError, PyxisMatrixError, typed
 from ci.terminal import signals
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.types import DeviceRequest, Mount
 
-_LOOPBACK = "127.0.0.1"
 # What Docker answers where nothing serves a request for a GPU.
 _NO_GPU = "could not select device driver"
 
@@ -37,18 +40,35 @@ class Place:
     run: str
     cell: str
     network: str
+    session: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Stands in the labels of all that is made here, and of nothing else."""
+    addresses: list[str] = field(default_factory=list)
+    """Of registries: the names of local images that begin with these go with the environment."""
 
     def labels(self, role: str) -> dict[str, str]:
         """Return the labels of an object that has this role."""
-        return labels(self.run, self.cell, role)
+        return labels(self.run, self.cell, role, self.session)
+
+    def left(self) -> list[str]:
+        """Return the names of what is still on the engine."""
+        api = self.engine.api
+        names = [name for address in self.addresses for name in names_below(api, f"{address}/")]
+        return left(api, {LABEL_SESSION: self.session}) + names
+
+    def untag_with(self, address: str) -> None:
+        """Remove the local names of what was pushed to a registry, with the environment."""
+        self.addresses.append(address)
+        self.stack.callback(self.engine.untag, f"{address}/")
 
     def create_network(self) -> None:
         """Create the network."""
         try:
             # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
             with signals.shielded():
-                self.stack.callback(self.engine.remove_network, self.network)
-                self.engine.api.networks.create(self.network, driver="bridge", labels=self.labels("network"))
+                made = self.engine.api.networks.create(
+                    self.network, driver="bridge", labels=self.labels("network"), check_duplicate=True
+                )
+                self.stack.callback(self.engine.remove_network, made)
         except (APIError, RequestException) as error:
             raise explain(error, f"making the network {self.network}") from error
 
@@ -56,10 +76,21 @@ class Place:
         """Create a volume."""
         try:
             with signals.shielded():  # as above
-                self.stack.callback(self.engine.remove_volume, name)
                 self.engine.api.volumes.create(name, labels=self.labels("volume"))
+                # An engine does not refuse a name that is taken; it hands out the volume that is there.
+                made = self.engine.api.volumes.get(name)
+                ours = (made.attrs.get("Labels") or {}).get(LABEL_SESSION) == self.session
+                if ours:
+                    self.stack.callback(self.engine.remove_volume, name)
         except (APIError, RequestException) as error:
             raise explain(error, f"making the volume {name}") from error
+        if not ours:
+            raise LaunchError(
+                f"there is a volume {name} already",
+                where="the engine",
+                why="another session has made it, and what is in it is not ours",
+                next_step=f"{typed(f'down {self.run}')}, if it is yours to take down; or another PYXIS_MATRIX_RUN",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +126,8 @@ class Service:
     mounts: "tuple[Mount, ...]" = ()
     ports: Mapping[int, int] = field(default_factory=dict)
     """Ports to publish on the host's loopback: inside → outside; 0 means a free one."""
+    addresses: tuple[str, ...] = (LOOPBACK,)
+    """Of the host's loopback, where they are published; with several, a port outside is not 0."""
     tmpfs: tuple[str, ...] = ()
     rights: Rights = Rights()
 
@@ -109,6 +142,7 @@ def start(place: Place, service: Service) -> "Container":
     engine = place.engine
     if service.rights.device_requests:
         engine.check_gpus()
+    container: Container | None = None
     try:
         # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
         with signals.shielded():
@@ -117,6 +151,8 @@ def start(place: Place, service: Service) -> "Container":
         engine.put(container, service.files)
         container.start()
     except (APIError, RequestException) as error:
+        if container:  # so that its name is free, for another try
+            engine.remove(container)
         raise start_error(error, service) from error
     return container
 
@@ -127,7 +163,10 @@ def _create(place: Place, service: Service) -> "Container":
     host_config: dict[str, Any] = api.create_host_config(
         mounts=list(service.mounts),
         tmpfs=dict.fromkeys(service.tmpfs, "exec,mode=755"),
-        port_bindings={f"{inside}/tcp": (_LOOPBACK, outside) for inside, outside in service.ports.items()},
+        port_bindings={
+            f"{inside}/tcp": [(address, outside) for address in service.addresses]
+            for inside, outside in service.ports.items()
+        },
         network_mode=place.network,
         cap_add=list(rights.capabilities) or None,
         security_opt=list(rights.security_options) or None,
@@ -157,7 +196,7 @@ def start_error(error: Exception, service: Service) -> PyxisMatrixError:
     if "port is already allocated" in text or "address already in use" in text:
         return PortTakenError(
             f"port {port} is already in use",
-            where=f"127.0.0.1:{port}, wanted for the {service.role} {service.hostname}",
+            where=f"{' and '.join(service.addresses)}, wanted for the {service.role} {service.hostname}",
             why=text,
             next_step=f"find the process with `ss -tlnp 'sport = :{port}'`, or leave the port out to get a free one",
         )

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+import getpass
+import os
 from pathlib import Path
 import threading
 from typing import Any, TypeVar
@@ -11,7 +13,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from ci.environment_file import Login
-from ci.errors import LaunchError
+from ci.errors import LaunchError, typed
 
 T = TypeVar("T")
 
@@ -127,7 +129,7 @@ class Connection:
             return future.result(limit)
         except TimeoutError as error:
             future.cancel()
-            raise LaunchError(f"no answer within {limit:g} s", where=doing, next_step="python -m ci logs") from error
+            raise LaunchError(f"no answer within {limit:g} s", where=doing, next_step=typed("logs")) from error
 
 
 def _session_ended(command: str, why: str) -> LaunchError:
@@ -142,6 +144,7 @@ def _session_ended(command: str, why: str) -> LaunchError:
 @contextmanager
 def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
     """Open a connection to the login node as ``user`` (default: the job user)."""
+    _name_this_user(login.user)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="ssh", daemon=True)
     thread.start()
@@ -171,6 +174,14 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
         loop.close()
+
+
+def _name_this_user(otherwise: str) -> None:
+    """Give a user id without a name one: asyncssh asks for the local user's, and then uses the login's all the same."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # from Python 3.13 on it is an OSError
+        os.environ["LOGNAME"] = otherwise
 
 
 async def _opened(opening: Any) -> asyncssh.SSHClientConnection:  # noqa: ANN401 - asyncssh's awaitable context manager

@@ -17,6 +17,12 @@ READY_SECONDS = 60.0
 """Time limit of each condition."""
 
 _SSH_SECONDS = 30.0
+# What each node is asked in a step of the job user: one job for all nodes costs less than a question to each of them.
+_CONTAINERS = (
+    "sh -c 'srun --help | grep -q -- --container-image || "
+    '{ echo "$SLURMD_NODENAME: srun does not know --container-image" >&2; exit 1; }; '
+    "enroot version'"
+)
 # Time limit of one command of a check, so that a daemon that hangs does not block the wait.
 _ANSWER_SECONDS = 10
 
@@ -34,8 +40,14 @@ class Check:
     """A node that makes a munge credential; the command has it in ``$CREDENTIAL``."""
 
 
-def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, accounting: bool = False) -> tuple[Check, ...]:
-    """Return the conditions for submitting a job; each depends on the ones before it."""
+def checks(
+    cluster: Cluster, *, user: str, registry_port: int | None, plugin: bool, accounting: bool = False
+) -> tuple[Check, ...]:
+    """Return the conditions for submitting a job; each depends on the ones before it.
+
+    :param user: the job user.
+    :param plugin: whether the cell runs containers.
+    """
     first = cluster.login
     count = len(cluster.nodes)
     wanted = [
@@ -87,23 +99,24 @@ def checks(cluster: Cluster, *, registry_port: int | None, plugin: bool, account
             )
             for node in cluster.nodes
         ]
-    if plugin:
-        wanted += [
-            Check(
-                name="plugin loaded",
-                node=node,
-                command="srun --help | grep -q -- --container-image",
-                hint="plugstack.conf must name a plugin that was compiled for this Slurm",
-            )
-            for node in cluster.nodes
-        ]
+    wanted.append(
+        Check(
+            name="job on every node",
+            node=first,
+            user=user,
+            command=f"srun --job-name=usable --nodes={count} --ntasks-per-node=1 {_CONTAINERS if plugin else 'true'}",
+            hint="plugstack.conf must name a plugin that was compiled for this Slurm, and users must be able to read it"
+            if plugin
+            else "slurmd.log of the node says why",
+        )
+    )
     if accounting:
         wanted.append(
             Check(
                 name="accounting",
                 node=first,
                 command="sacct --noheader --allusers",
-                hint="slurmdbd.log says what the database refused",
+                hint="slurmdbd.log in the result folder says what the database refused",
             )
         )
     return tuple(wanted)

@@ -6,7 +6,8 @@ from pathlib import Path
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
-from ci.engine.connection import LABEL, Engine, InsideFile, explain
+from ci.engine.connection import Engine, InsideFile, explain
+from ci.engine.labels import LABEL
 from ci.errors import SelectionError
 from ci.options import Options
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ci.environment.plan import plan_environment
-from ci.errors import SelectionError
+from ci.errors import SelectionError, typed
 from ci.fleet.balancing import Expectation, Seconds, balance
 from ci.fleet.model import Batch, FleetPlan, Job, LeftOut, Shard
 from ci.matrix.arch import Arch
@@ -44,7 +44,7 @@ def cells_of(matrix: Matrix, group: str, host: Arch, arch: Arch | None = None) -
         raise SelectionError(
             f"the group {name!r} has no cell" + (f" for {arch}" if arch else ""),
             where=str(matrix.path),
-            next_step=f"nox -s ci -- cells --group {name} lists its cells",
+            next_step=f"{typed(f'cells --group {name}')} lists its cells",
         )
     return found
 

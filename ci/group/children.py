@@ -16,6 +16,7 @@ import sys
 import time
 
 from ci import paths
+from ci.errors import typed
 from ci.terminal import console
 from ci.terminal.signals import child_environment
 
@@ -37,7 +38,7 @@ class Command:
 
     cell: str
     words: tuple[str, ...]
-    """Arguments of ``python -m ci``."""
+    """Arguments of this program."""
     output: Path
 
 
@@ -135,7 +136,7 @@ def _end(children: Iterable[Child], number: int, watch: Watch) -> None:
                 child.send(signal.SIGKILL)
                 console.warn(
                     f"{child.cell} did not end within {PATIENCE:.0f} s and was killed; its reaper takes down what "
-                    "it left, which may take a while. If something stays: python -m ci down --all"
+                    f"it left, which may take a while. If something stays: {typed('down RUN')}"
                 )
             end = math.inf
         for child in [it for it in left if it.process.poll() is not None]:

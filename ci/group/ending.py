@@ -21,7 +21,7 @@ def exit_code(results: Iterable[Result], unwritten: Sequence[PyxisMatrixError] =
     found = list(results)
     if any(it.outcome is Outcome.FAILED for it in found):
         return FAILED
-    for outcome in (Outcome.ERROR, Outcome.INTERRUPTED):
+    for outcome in (Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED):
         codes = [it.exit_code for it in found if it.outcome is outcome]
         if codes:
             return codes[0] or PyxisMatrixError.exit_code

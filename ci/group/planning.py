@@ -10,7 +10,7 @@ import shlex
 from ci.artefacts.candidates import Candidates, for_cells
 from ci.engine import emulation
 from ci.environment.plan import EnvironmentPlan, plan_environment
-from ci.errors import SelectionError
+from ci.errors import SelectionError, typed
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
@@ -215,7 +215,7 @@ def check_options(options: Options, cells: int) -> None:
         raise SelectionError(
             "--keep does not go with a group",
             why="it would leave one environment up for each cell",
-            next_step="python -m ci up CELL",
+            next_step=typed("up CELL"),
         )
     single = {
         "--registry-port": options.registry_port,
@@ -259,6 +259,6 @@ def _cells(asked: Asked, matrix: Matrix, host: Arch) -> tuple[tuple[Cell, ...], 
         raise SelectionError(
             f"no cell of the group {group.name!r} can run on this machine",
             why=f"it has {len(others)} cells of another architecture, and this is {host}",
-            next_step="python -m ci cells --group full",
+            next_step=typed("cells --group full"),
         )
     return here, others

@@ -7,7 +7,7 @@ import msgspec
 
 from ci.errors import ResultsError
 from ci.group.fingerprint import Ingredients
-from ci.results import files, store
+from ci.results import contradictions, files, store
 from ci.results.outcomes import Outcome
 from ci.results.store import Result
 
@@ -73,7 +73,7 @@ def _finished(results: Path, cell_id: str, suite: str, but: str) -> Iterator[Res
         if path.parents[2].name == but:
             continue
         try:
-            found = store.load(path)
+            found = contradictions.believed(store.load(path), path.parent)
         except ResultsError:  # of another version, or broken: it proves nothing
             continue
         if found.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR} and found.fingerprint:

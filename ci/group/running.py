@@ -1,13 +1,16 @@
 """A run of a group: plan, images, then each cell once, side by side, and one summary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 import signal
 
-from ci.engine.connection import Engine
-from ci.errors import NotRunError, PyxisMatrixError
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from ci.engine.connection import Engine, explain
+from ci.errors import NotRunError, PyxisMatrixError, ResultsError
 from ci.group import capacity, children, fingerprint, images, live, reuse, watching
 from ci.group.children import Command
 from ci.group.fingerprint import Ingredients
@@ -15,7 +18,7 @@ from ci.group.planning import OPTIONS, CellPlan, GroupPlan
 from ci.images.building import Builder, sources_of
 from ci.matrix.model import Matrix
 from ci.options import Scope
-from ci.results import store
+from ci.results import contradictions, store
 from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.session.record import suite_again
@@ -32,15 +35,32 @@ class How:
     quiet: bool = False
 
 
-def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> list[PyxisMatrixError]:
+def run_group(connect: Callable[[], Engine], matrix: Matrix, plan: GroupPlan, how: How) -> list[PyxisMatrixError]:
     """Run what is planned; the results are in the run's folder. Return why some could not be written there.
 
+    :param connect: finds the engine. What an earlier attempt left is out of the way before it is asked.
+    :raises PyxisMatrixError: for what keeps all cells from running; it is in their results, too.
     :raises signals.Interrupted: at a signal, when all environments are down.
     """
     run = _Run(plan)
+    run.begin()
     for cell in plan.cells:
         if cell.not_run:
             run.not_run(cell)
+    try:
+        _run_cells(run, connect(), matrix, plan, how)
+    except (DockerException, RequestException) as error:
+        problem = explain(error, "what this run asked of it")
+        run.ended_by(problem)
+        raise problem from error
+    except PyxisMatrixError as problem:
+        run.ended_by(problem)
+        raise
+    return run.unwritten
+
+
+def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None:
+    """Build what the cells need, and run those that can run."""
     possible = [cell for cell in plan.cells if cell.suites and not cell.not_run]
     builder = Builder(engine, sources_of(plan.options), logs=run.folder / "images")
     with console.step("images of all cells"):
@@ -68,7 +88,7 @@ def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> list
     )
     todo = [cell for cell in ready if run.settle(cell, reuse_earlier=how.reuse)]
     if not todo:
-        return run.unwritten
+        return
     nodes = max(cell.environment.options.nodes for cell in todo)
     machine = capacity.of_machine(engine)
     capacity.warn_if_fewer(machine, how.jobs, cells=len(todo), nodes=nodes)
@@ -78,7 +98,6 @@ def run_group(engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> list
     with shown.shown():
         watch = run.watch(todo, how, watcher=watcher, shown=shown)
         children.run_all([run.command(cell) for cell in todo], jobs=jobs, watch=watch)
-    return run.unwritten
 
 
 class _Run:
@@ -91,6 +110,20 @@ class _Run:
         self._todo: dict[str, list[str]] = {}
         self.unwritten: list[PyxisMatrixError] = []
         """Results that could not be written, and why: a full disk."""
+
+    def begin(self) -> None:
+        """Put a beginning in the place of what an earlier attempt left; an answer of the run that goes on stays."""
+        for cell in self._plan.cells:
+            for suite in cell.suites:
+                if not self._answered(cell, suite.name):
+                    self._begin(cell, suite.name)
+
+    def ended_by(self, problem: PyxisMatrixError) -> None:
+        """Write what kept all suites from running that have no result."""
+        for cell in self._plan.cells:
+            for suite in cell.suites:
+                if not store.has_ended(self._path(cell, suite.name)):
+                    self._write(cell, suite.name, problem)
 
     def know(self, ingredients: Mapping[str, Mapping[str, Ingredients]]) -> None:
         """Learn what decides the outcome of each suite on each cell, and write it down."""
@@ -105,6 +138,8 @@ class _Run:
             for suite in cell.suites
             if not (self._is_done(cell, suite.name) or (reuse_earlier and self._is_reused(cell, suite.name)))
         ]
+        for name in self._todo[cell.cell.id]:
+            self._begin(cell, name)
         return self._todo[cell.cell.id]
 
     def command(self, cell: CellPlan) -> Command:
@@ -151,8 +186,6 @@ class _Run:
             return not (how.fail_fast and exit_code)
 
         def began(name: str) -> None:
-            for suite in self._todo[name]:  # of an earlier attempt
-                self._path(by_id[name], suite).unlink(missing_ok=True)
             watcher.begin(name, self._todo[name])
             shown.begin(name)
 
@@ -166,20 +199,25 @@ class _Run:
 
     def _is_done(self, cell: CellPlan, suite: str, *, whatever_changed: bool = False) -> bool:
         """Tell whether the run that goes on has a final result of a suite."""
-        path = self._path(cell, suite)
-        if not self._plan.resumed or not path.is_file():
-            return False
-        try:
-            found = store.load(path)
-        except PyxisMatrixError as error:
-            console.warn(f"{error}\n  {suite} runs again on {cell.cell.id}")
-            return False
-        if found.outcome not in {Outcome.PASSED, Outcome.FAILED}:
+        found = self._answered(cell, suite)
+        if not found:
             return False
         if whatever_changed or found.fingerprint == self._fingerprint(cell, suite):
             return True
         console.say(f"{cell.cell.id} {suite} runs again: {self._changes(cell, suite, found.run)}")
         return False
+
+    def _answered(self, cell: CellPlan, suite: str) -> Result | None:
+        """Return the final result that the run that goes on has of a suite, if it has one."""
+        path = self._path(cell, suite)
+        if not self._plan.resumed or not path.is_file():
+            return None
+        try:
+            found = contradictions.believed(store.load(path), path.parent)
+        except PyxisMatrixError as error:
+            console.warn(f"{error}\n  {suite} runs again on {cell.cell.id}")
+            return None
+        return found if found.outcome in {Outcome.PASSED, Outcome.FAILED} else None
 
     def _is_reused(self, cell: CellPlan, suite: str) -> bool:
         """Take an earlier result if there is one; otherwise say why not."""
@@ -215,19 +253,30 @@ class _Run:
         ended = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with {exit_code}"
         problem = PyxisMatrixError(f"the process of the cell {ended} and left no result", where=str(output))
         for name in self._todo[cell.cell.id]:
-            if not self._path(cell, name).is_file():
+            if not store.has_ended(self._path(cell, name)):
                 self._write(cell, name, problem)
 
     def _path(self, cell: CellPlan, suite: str) -> Path:
         return self.folder / cell.cell.id / suite / store.RESULT_FILE
 
+    def _begin(self, cell: CellPlan, suite: str) -> None:
+        """Put a beginning in the place of an earlier result; where there is none, the run's plan says it all."""
+        if (path := self._path(cell, suite)).exists():
+            path.unlink()  # also where there is no room for what takes its place
+            begun = ResultsError(store.begun(store.utc_now()))
+            self._keep(self._result(cell, suite, Outcome.UNFINISHED, begun))
+
     def _write(self, cell: CellPlan, suite: str, problem: PyxisMatrixError) -> None:
+        outcome = Outcome.of(problem, strict=cell.environment.options.strict)
+        self._keep(self._result(cell, suite, outcome, problem))
+
+    def _result(self, cell: CellPlan, suite: str, outcome: Outcome, problem: PyxisMatrixError) -> Result:
         environment = cell.environment
-        result = Result(
+        return Result(
             run=environment.options.run,
             cell=store.CellRecord.of(cell.cell),
             suite=suite,
-            outcome=Outcome.of(problem, strict=environment.options.strict),
+            outcome=outcome,
             exit_code=problem.exit_code,
             reason=str(problem),
             started=store.utc_now(),
@@ -235,8 +284,10 @@ class _Run:
             subject={"requirement": environment.subject},
             again=suite_again(suite, cell.cell.matrix_id, [*environment.asked.words(*OPTIONS), *self._plan.words]),
         )
+
+    def _keep(self, result: Result) -> None:
         try:
-            store.write(result, self._path(cell, suite))
+            store.write(result, self.folder / result.cell_id / result.suite / store.RESULT_FILE)
         except PyxisMatrixError as error:
             console.warn(str(error))
             self.unwritten.append(error)

@@ -19,7 +19,8 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import LABEL, LABEL_CONTENT, LABEL_ORIGIN, Engine, explain
+from ci.engine.connection import Engine, explain
+from ci.engine.labels import LABEL, LABEL_CONTENT, LABEL_ORIGIN
 from ci.errors import ArtefactError, BuildError
 from ci.images.content import Content
 from ci.terminal import console

@@ -17,7 +17,8 @@ from ci.artefacts import sources
 from ci.artefacts.releases import Artefact
 from ci.artefacts.sources import Fetched, Sources
 from ci.engine import emulation
-from ci.engine.connection import LABEL, LABEL_CONTENT, Engine
+from ci.engine.connection import Engine
+from ci.engine.labels import LABEL, LABEL_CONTENT
 from ci.errors import BuildError, NotRunError
 from ci.images import base, cache, subject
 from ci.images.cache import ImageCache
@@ -171,7 +172,8 @@ class Builder:
         """Collect what goes into an image whose parents exist."""
         fetched = [self._fetch(artefact) for artefact in plan.artefacts]
         context = [
-            ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.content) for it in fetched
+            ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.content, copied=it.sha256)
+            for it in fetched
         ]
         if plan.wheels:
             context += wheel_context(self._wheelhouse(plan.wheels, plan.arch), editable=plan.wheels.editable)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 
-from ci.engine.connection import LABEL_CONTENT, Engine
+from ci.engine.connection import Engine
+from ci.engine.labels import LABEL_CONTENT
 from ci.errors import ArtefactError
 from ci.images.content import Content
 from ci.terminal import console

@@ -12,6 +12,8 @@ from pathlib import Path
 import shutil
 
 from ci import paths
+from ci.artefacts.identity import as_one, sha256_of, sums_of
+from ci.errors import ChecksumError
 from ci.images.plan import REPOSITORY, ImagePlan
 from ci.matrix.cells import engine_name
 
@@ -19,6 +21,7 @@ from ci.matrix.cells import engine_name
 _RECIPE = "2"
 _SHARED = "shared"
 """A folder below ``containers/`` that is in every build context under this name."""
+_NOT_PART = "__pycache__"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,9 @@ class ContextFile:
     target: str
     """Path in the context."""
     sha256: str
+    """What the tag has of it; of a folder that of all its files, as `ci.artefacts.identity.as_one` has it."""
+    copied: str = ""
+    """The sha256 of its bytes, where ``sha256`` is that of the archive which is packed in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +59,8 @@ class Content:
         """The hash of everything that goes in, computed once."""
         plan = self.plan
         digest = hashlib.sha256(f"{_RECIPE} {plan.folder} {plan.variant} {plan.arch}\n".encode())
-        for name, content in _files(plan):
-            digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+        for name, sha256 in self.own_files:
+            digest.update(f"{name} {sha256}\n".encode())
         if self.pulled:
             digest.update(f"pulled {self.pulled}\n".encode())
         for name, value in sorted(plan.build_args.items()):
@@ -65,16 +71,32 @@ class Content:
             digest.update(f"{file.target} {file.sha256}\n".encode())
         return digest.hexdigest()
 
+    @cached_property
+    def own_files(self) -> tuple[tuple[str, str], ...]:
+        """Name and sha256 of the files of the image's folder and of those beside it, read once."""
+        parts = (self.plan.folder, _SHARED, *self.plan.beside)
+        return tuple(it for part in parts for it in _files(paths.CONTAINERS / part, self._prefix(part)))
+
     @property
     def tag(self) -> str:
         """The local image name: project/folder:variant-fingerprint."""
         return f"{REPOSITORY}/{self.plan.folder}:{engine_name(self.plan.variant)}-{self.fingerprint}"
 
     def write(self, folder: Path) -> None:
-        """Write the build context into a new folder."""
-        shutil.copytree(paths.CONTAINERS / self.plan.folder, folder)
-        for name in (_SHARED, *self.plan.beside):
-            shutil.copytree(paths.CONTAINERS / name, folder / name)
+        """Write the build context into a new folder.
+
+        What the tag was made of may have changed since, on a machine where people work. So it is the copies that are
+        compared with the tag: what is hashed is what is built.
+
+        :raises ChecksumError: if something is no longer what the tag says.
+        """
+        copied: list[tuple[str, str]] = []
+        for part in (self.plan.folder, _SHARED, *self.plan.beside):
+            target = folder / self._prefix(part)
+            shutil.copytree(paths.CONTAINERS / part, target, ignore=shutil.ignore_patterns(_NOT_PART))
+            copied += _files(target, self._prefix(part))
+        if changed := sorted({name for name, _ in {*copied} ^ {*self.own_files}}):
+            raise self._changed(f"containers: {', '.join(changed)}")
         for extra in self.context:
             target = folder / extra.target
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,17 +106,29 @@ class Content:
                 shutil.copytree(extra.source, target)
             else:
                 shutil.copyfile(extra.source, target)
+            found = as_one(sums_of(target)) if target.is_dir() else sha256_of(target)
+            if found != (extra.copied or extra.sha256):
+                raise self._changed(str(extra.source) if isinstance(extra.source, Path) else extra.target)
+
+    def _prefix(self, part: str) -> str:
+        """Return where a folder below ``containers/`` is in the context: the image's own is the context itself."""
+        return "" if part == self.plan.folder else part
+
+    def _changed(self, where: str) -> ChecksumError:
+        return ChecksumError(
+            f"what the image {self.plan.name} is built from was changed after its tag was made of it",
+            where=where,
+            why=f"it would be called {self.tag}, and hold something else",
+            next_step="run it again, and leave these files alone meanwhile",
+        )
 
 
-def _files(plan: ImagePlan) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of all files of an image's folder and of those beside it, in a fixed order.
+def _files(root: Path, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield name and sha256 of all files in a folder, in a fixed order.
 
     A ``*`` after the name stands for the execute bit, the only part of a mode that git keeps.
     """
-    for part in (plan.folder, _SHARED, *plan.beside):
-        root = paths.CONTAINERS / part
-        for file in sorted(root.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                mark = "*" if file.stat().st_mode & 0o100 else ""
-                name = file.relative_to(root).as_posix()
-                yield (name if part == plan.folder else f"{part}/{name}") + mark, file.read_bytes()
+    for file in sorted(root.rglob("*")):
+        if file.is_file() and _NOT_PART not in file.parts:
+            mark = "*" if file.stat().st_mode & 0o100 else ""
+            yield (Path(prefix) / file.relative_to(root)).as_posix() + mark, sha256_of(file)

@@ -9,9 +9,11 @@ from requests.exceptions import RequestException
 
 from ci import paths
 from ci.artefacts.releases import slurm_artefact
-from ci.engine.connection import LABEL, Engine, explain
+from ci.engine.connection import Engine, explain
+from ci.engine.labels import LABEL
 from ci.errors import BuildError
 from ci.matrix.cells import SlurmVersion
+from ci.matrix.observed import slurm_matches
 
 _SCRIPT = 'slurmctld -V; python3 -c "import sys; print(*sys.version_info[:2], sep=chr(46))"'
 
@@ -53,11 +55,6 @@ def observe(engine: Engine, identity: str) -> Observed:
     paths.make_directory(memory.parent)
     memory.write_text(json.dumps(vars(observed)), encoding="utf-8")
     return observed
-
-
-def slurm_matches(observed: str, wanted: str) -> bool:
-    """Tell whether an observed Slurm (``22.05.8``) is of the wanted series (``22.05``)."""
-    return observed == wanted or observed.startswith((f"{wanted}.", f"{wanted}-"))
 
 
 def check_slurm(observed: Observed, image: str, wanted: SlurmVersion) -> None:

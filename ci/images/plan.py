@@ -210,7 +210,7 @@ def runtime(cell: Cell, slurm_image: ImagePlan) -> ImagePlan:
                 arch=cell.arch,
                 build_args={
                     "ENROOT_VERSION": cell.release("enroot") or "",
-                    "PYXIS_VERSION": str(cell.pyxis),
+                    "PYXIS_VERSION": cell.release("pyxis") or "",
                 },
                 parents={"SLURM_IMAGE": slurm_image},
                 artefacts=runtime_artefacts(cell),

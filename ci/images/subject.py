@@ -4,7 +4,7 @@ A wheelhouse is a folder of wheels that is complete for one Python and architect
 made of what was asked for, so that a second run needs no network.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 import hashlib
 import json
@@ -17,7 +17,7 @@ from filelock import FileLock
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ci import paths
-from ci.artefacts.identity import sha256_of
+from ci.artefacts.identity import as_one, sha256_of, sums_of
 from ci.errors import SubjectError
 from ci.images.subject_checkout import build_checkout
 from ci.images.wheels import Target, check_pure, collect
@@ -36,7 +36,7 @@ class Wheelhouse:
     requirements: tuple[str, ...]
     """What to name to pip; each is exactly what the wheelhouse was made for."""
     fingerprint: str
-    """sha256 over the names and contents of the wheels."""
+    """sha256 over the names and contents of all files in the folder."""
     wheels: tuple[str, ...]
     size: int
     """Of all wheels, in bytes."""
@@ -127,32 +127,32 @@ def _cached(
     """Return the wheelhouse of a key if it still holds what was once put there; ``fill`` makes its folder otherwise."""
     folder = paths.make_directory((cache or paths.cache_dir()) / "wheelhouses", SubjectError) / key
     with FileLock(f"{folder}.lock"):
-        sums = _checksums(folder)
-        reused = _recorded(folder) == sums
+        sums = sums_of(folder)
+        reused = _recorded(folder) == _wheels(sums)
         if not reused:
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as work:
                 draft = Path(work) / "wheels"
                 fill(draft)
-                sums = _checksums(draft)
-                (draft / _MANIFEST).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+                (draft / _MANIFEST).write_text(json.dumps(_wheels(sums_of(draft)), indent=1) + "\n", encoding="utf-8")
+                sums = sums_of(draft)
                 shutil.rmtree(folder, ignore_errors=True)
                 draft.rename(folder)
-    lines = "".join(f"{checksum}  {name}\n" for name, checksum in sums.items())
+    wheels = tuple(name for name in _wheels(sums) if "/" not in name)
     return Wheelhouse(
         path=folder,
         requirements=requirements,
-        fingerprint=hashlib.sha256(lines.encode()).hexdigest(),
-        wheels=tuple(sums),
-        size=sum((folder / name).stat().st_size for name in sums),
+        fingerprint=as_one(sums),
+        wheels=wheels,
+        size=sum((folder / name).stat().st_size for name in wheels),
         reused=reused,
         editable=next(iter((folder / _EDITABLE).glob("*.whl")), None),
         checkout=checkout,
     )
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    """Return the sha256 of each wheel in a folder, by file name; sorted."""
-    return {file.name: sha256_of(file) for file in sorted(folder.glob("*.whl"))}
+def _wheels(sums: Mapping[str, str]) -> dict[str, str]:
+    """Return the wheels among the files of a folder."""
+    return {name: sha256 for name, sha256 in sums.items() if name.endswith(".whl")}
 
 
 def _recorded(folder: Path) -> object:

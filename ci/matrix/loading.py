@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from ci import paths
 from ci.matrix.cells import OperatingSystem, SlurmSource, SlurmVersion
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
 from ci.matrix.selections import (
@@ -24,7 +25,6 @@ from ci.matrix.selections import (
     read_version,
 )
 from ci.matrix.tables import Faults, Table, did_you_mean, read_toml
-from ci.paths import MATRIX_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 
     from ci.matrix.arch import Arch
 
-__all__ = ["DEFAULT_PATH", "SUITES", "Matrix", "load"]
+__all__ = ["SUITES", "Matrix", "load"]
 
-DEFAULT_PATH = MATRIX_FILE
 SCHEMA = 1
 SUITES = ("bookworm", "trixie", "forky", "sid")
 """Debian suites that an operating system may have; older ones have no Python 3.11."""
@@ -47,11 +46,12 @@ _RELEASE = re.compile(r"\d+\.\d+\.\d+.*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def load(path: Path = DEFAULT_PATH) -> Matrix:
-    """Read and check a matrix file.
+def load(path: Path | None = None) -> Matrix:
+    """Read and check a matrix file: by default the repository's own.
 
     :raises MatrixError: with all faults: file, line if known, key path, and what to write instead.
     """
+    path = path or paths.MATRIX_FILE
     try:
         state = path.stat()
     except OSError:

@@ -9,7 +9,7 @@ from itertools import product
 import re
 from typing import TYPE_CHECKING, Literal
 
-from ci.errors import SelectionError
+from ci.errors import SelectionError, typed
 from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmSource, SlurmVersion
 from ci.matrix.pairs import cover
 
@@ -270,13 +270,13 @@ class Matrix:
                 f"there is no cell {name!r}",
                 where=str(self.path),
                 why="it is a group",
-                next_step=f"--group {name} where a command takes one, or one of python -m ci cells --group {name}",
+                next_step=f"--group {name} where a command takes one, or one of {typed(f'cells --group {name}')}",
             )
         close = difflib.get_close_matches(name, by_id, n=3, cutoff=0.8)
         raise SelectionError(
             f"there is no cell {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""),
             where=str(self.path),
-            next_step="python -m ci cells --group full",
+            next_step=typed("cells --group full"),
         )
 
     def group(self, name: str | None) -> Group:
@@ -293,7 +293,7 @@ class Matrix:
             f"there is no group {wanted!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
             where=str(self.path),
             why=f"the groups are {', '.join(by_name)}",
-            next_step="python -m ci cells --group NAME",
+            next_step=typed("cells --group NAME"),
         )
 
     def excluded(self) -> tuple[Excluded, ...]:
@@ -370,6 +370,4 @@ class Matrix:
         reasons = dict.fromkeys(f"{out.cell.id} is excluded: {out.reason}" for out in left_out)
         if host not in self.arches:
             reasons[f"this machine is {host.value}, and arch lists only {', '.join(self.arches)}"] = None
-        return SelectionError(
-            what, where=str(self.path), why="; ".join(reasons), next_step="python -m ci cells --group full"
-        )
+        return SelectionError(what, where=str(self.path), why="; ".join(reasons), next_step=typed("cells --group full"))

@@ -9,7 +9,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Self
 
-from ci.errors import MatrixError
+from ci.errors import MatrixError, typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,7 +53,7 @@ class Faults:
             raise MatrixError(
                 f"{self.path.name} has {count}:{listing}",
                 where=str(self.path),
-                next_step="correct the file, then look at it with: python -m ci cells --group full",
+                next_step=f"correct the file, then look at it with: {typed('cells --group full')}",
                 faults=tuple(self.lines),
             )
 

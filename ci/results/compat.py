@@ -31,6 +31,8 @@ class State(StrEnum):
     FAILED = "failed"
     ERROR = "error"
     INTERRUPTED = "interrupted"
+    UNFINISHED = "not finished"
+    """It has begun: it is running, or it was killed."""
     PARTLY = "partly run"
     """Of cells only: a suite proved nothing, and what the others found is no failure."""
     NOT_RUN = "not run"
@@ -41,7 +43,7 @@ class State(StrEnum):
     """Passed in an earlier run; nothing that decides it was changed since."""
 
 
-RED = frozenset({State.FAILED, State.ERROR, State.INTERRUPTED})
+RED = frozenset({State.FAILED, State.ERROR, State.INTERRUPTED, State.UNFINISHED})
 """States in which a suite did not do what it should."""
 
 
@@ -207,7 +209,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A suite that has begun and has no result: it is running, or it was killed."""
+    """A suite that has begun and has not ended: it is running, or it was killed."""
 
     cell: str
     suite: str
@@ -220,6 +222,15 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something among the results that could not be read."""
 
     where: str
+    what: str
+
+
+class Contradiction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A result that can't be true, or results that disagree: what is known of this suite on this cell is not sure."""
+
+    cell: str
+    suite: str
+    run: str
     what: str
 
 
@@ -236,6 +247,7 @@ class Compat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     changes: Changes | None = None
     """Absent in a first report."""
     unfinished: tuple[Unfinished, ...] = ()
+    contradictions: tuple[Contradiction, ...] = ()
     problems: tuple[Problem, ...] = ()
     images: tuple[ImageReport, ...] = ()
     artefacts: tuple[ArtefactRecord, ...] = ()

@@ -5,22 +5,33 @@ what can't be read is named and never stops the rest.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 import os
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 import msgspec
 
 from ci.errors import ResultsError
-from ci.results import files, planned, store
+from ci.results import contradictions, files, planned, store
 from ci.results.compat import Problem, Unfinished
+from ci.results.outcomes import Outcome
 from ci.results.planned import RunPlan
 from ci.results.printable import printable_lines, printable_path
 from ci.results.store import Result
 
 BISECTIONS = "bisect"
-"""The folder of bisections among results. One test of a suite, asked for another release's answers, is in no report."""
+"""The folder of bisections among results."""
+ASKED_FILE = "asked.json"
+"""The command line of a bisection's step, beside its result: so it is told from the result of a suite.
+
+By it, a bisection that goes on asks nothing twice. One test, asked for another release's answers, says nothing about
+its cell: it is in no report of a folder around its bisection, but in that of the bisection itself.
+"""
+_STEP_BELOW_BISECTION = 3
+"""A step is in ``RUN/CELL/SUITE`` below the folder of bisections."""
 _DEEPEST = 8
 """Folders below the one that was named; a run's own have two, and CI puts some around them."""
 _LARGEST_LOG = 256 << 20
@@ -36,6 +47,14 @@ class Found:
     folder: Path
     root: Path
     """The folder that was named, and that holds this one."""
+    contradictions: tuple[str, ...] = ()
+    """Why the result can't be true; it says so itself, and is no longer what the file says."""
+
+    def refuted(self, *why: str) -> Self:
+        """Return it with more reasons why its result can't be true."""
+        return replace(
+            self, result=contradictions.refuted(self.result, why), contradictions=(*self.contradictions, *why)
+        )
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -101,6 +120,8 @@ def signature(roots: Sequence[Path]) -> str:
 def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
     problems: list[Problem] = []
     for folder, names in _folders(root, problems):
+        if _is_step(folder, names) and len(folder.relative_to(root).parts) > _STEP_BELOW_BISECTION:
+            continue
         if planned.PLAN_FILE in names and files.is_regular(folder / planned.PLAN_FILE):
             yield _plan(folder)
         if store.RESULT_FILE in names:
@@ -111,19 +132,36 @@ def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
             try:
                 result = store.load(path)
             except ResultsError as error:
-                yield Problem(
-                    where=printable_path(path), what=printable_lines(": ".join(filter(None, (error.what, error.why))))
-                )
-            else:
-                yield Found(result=result, folder=folder, root=root)
+                what = printable_lines(": ".join(filter(None, (error.what, error.why))))
+                yield Problem(where=printable_path(path), what=what)
+                continue
+            yield Found(result=result, folder=folder, root=root).refuted(*contradictions.of(result, folder))
+            if result.outcome is Outcome.UNFINISHED:
+                yield _unfinished(folder, run=result.run)
         elif store.REPORT_LOG_FILE in names and folder != root:
-            yield Unfinished(
-                cell=printable_path(folder.parent.name),
-                suite=printable_path(folder.name),
-                run=printable_path(folder.parent.parent.name),
-                tests=_ended(folder / store.REPORT_LOG_FILE),
-            )
+            yield _unfinished(folder, run=folder.parent.parent.name)
     yield from problems
+
+
+def _is_step(folder: Path, names: Sequence[str]) -> bool:
+    """Tell whether a folder is that of a bisection's step: the command line there has its results among bisections."""
+    if ASKED_FILE not in names:
+        return False
+    try:
+        words = msgspec.json.decode(files.content(folder / ASKED_FILE), type=list[str])
+    except (OSError, *files.INVALID):
+        return False
+    return any(name == "--results" and Path(value).name == BISECTIONS for name, value in pairwise(words))
+
+
+def _unfinished(folder: Path, *, run: str) -> Unfinished:
+    """Return what is known of a suite that has not ended."""
+    return Unfinished(
+        cell=printable_path(folder.parent.name),
+        suite=printable_path(folder.name),
+        run=printable_path(run),
+        tests=_ended(folder / store.REPORT_LOG_FILE),
+    )
 
 
 def _plan(folder: Path) -> RunPlan | Problem:
@@ -156,8 +194,9 @@ def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[s
             problems.append(
                 Problem(where=printable_path(name), what=f"folders more than {_DEEPEST} deep are not looked into")
             )
-        left_out = {store.LOGS_FOLDER, BISECTIONS}
-        folders[:] = [] if deep else sorted(it for it in folders if it not in left_out)
+        # Only beside a result it is the logs: a suite and a run may have this name, too.
+        logs = {store.LOGS_FOLDER} if {store.RESULT_FILE, store.REPORT_LOG_FILE} & set(plain) else set()
+        folders[:] = [] if deep else sorted(it for it in folders if it not in logs)
         yield folder, plain
 
 

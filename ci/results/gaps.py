@@ -26,7 +26,7 @@ def os_of(record: CellRecord) -> str:
 def missing_suites(plans: Iterable[RunPlan]) -> dict[str, dict[str, str]]:
     """Return, per cell, the suites that the newest run with this cell meant to run, and why there may be no result."""
     found: dict[str, dict[str, str]] = {}
-    for plan in sorted(plans, key=lambda plan: plan.started):
+    for plan in sorted(plans, key=lambda plan: (plan.started, plan.run)):
         for cell in plan.cells:
             reason = cell.not_run or f"planned by the run {plan.run}, and there is no result yet"
             found[cell.id] = dict.fromkeys(cell.suites, reason)
@@ -66,7 +66,7 @@ def _known(rows: Matrix | None) -> Mapping[_Place, tuple[str, str, str]]:
 def _planned(plans: Iterable[RunPlan]) -> Mapping[str, str]:
     """Return the cells that runs meant to run, or knew that they can't, and why there is no result."""
     found: dict[str, str] = {}
-    for plan in sorted(plans, key=lambda plan: plan.started):
+    for plan in sorted(plans, key=lambda plan: (plan.started, plan.run)):
         found |= plan.left_out
         for cell in plan.cells:
             found[cell.id] = cell.not_run or f"planned by the run {plan.run}, and there is no result yet"

@@ -1,6 +1,7 @@
 """What earlier runs say of a suite on a cell: flaky or not, faster or slower; and what changed."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 import statistics
 
 from ci.results.compat import RED, Change, ChangeKind, Changes, Compat, Past, State, SuiteReport
@@ -13,10 +14,27 @@ _EARLIER = 3
 _BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 
 
-def joined(times: Iterable[Past], length: int) -> tuple[Past, ...]:
-    """Return the newest times, each once, the newest first."""
-    once = {(past.run, past.started): past for past in times}
-    return tuple(sorted(once.values(), key=lambda past: (past.started, past.run), reverse=True)[:length])
+def joined(times: Sequence[Past], before: Iterable[Past], length: int, latest: datetime) -> tuple[Past, ...]:
+    """Return the newest times, each once, the newest first.
+
+    :param before: those that an earlier report tells; of a time that both have, its results say more.
+    :param latest: what is dated later was dated by a wrong clock, and stands last.
+    """
+    known = {(past.run, past.started) for past in times}
+    every = {*times, *(past for past in before if (past.run, past.started) not in known)}
+    ended = {(past.run, past.started) for past in every if past.outcome is not Outcome.UNFINISHED}
+    # One that had only begun gives way to what it came to; a copy that was taken too early has fewer seconds.
+    once = {
+        (it.run, it.started, it.outcome): it
+        for it in sorted(every, key=lambda past: _age(past, latest))
+        if it.outcome is not Outcome.UNFINISHED or (it.run, it.started) not in ended
+    }
+    return tuple(reversed(once.values()))[:length]
+
+
+def _age(past: Past, latest: datetime) -> tuple[object, ...]:
+    """Return the key that sorts times: by the clock, and where that says the same, in one and the same order."""
+    return past.started <= latest, past.started, past.run, past.outcome, past.seconds, past.fingerprint
 
 
 def is_flaky(history: Sequence[Past]) -> bool:
@@ -92,6 +110,8 @@ def _kind(before: State, after: State) -> ChangeKind | None:
     """Return what kind of change it is from one state to another; that it was reused is none."""
     if before == after or {before, after} == {State.PASSED, State.REUSED}:
         return None
+    if State.UNFINISHED in {before, after}:  # it may be running: nothing is known to be broken
+        return ChangeKind.CHANGED
     if (before in RED) is (after in RED):
         return ChangeKind.CHANGED
     return ChangeKind.BROKEN if after in RED else ChangeKind.FIXED

@@ -30,6 +30,7 @@ _OF_STATES = {
     State.FAILED: TestState.FAILED,
     State.ERROR: TestState.ERROR,
     State.INTERRUPTED: TestState.INTERRUPTED,
+    State.UNFINISHED: TestState.INTERRUPTED,
     State.NOT_RUN: TestState.SKIPPED,
 }
 
@@ -103,13 +104,13 @@ def _case(group: str, case: TestReport) -> Iterator[str]:
 
 
 def _cases(suite: SuiteReport) -> list[TestReport]:
-    """Return the tests to be listed one by one; and for a suite that is red or did not run without a test that is, one.
+    """Return the tests to be listed one by one; and one for a suite that is red or did not run, unless tests say why.
 
     A file in which nothing is red for a cluster that did not start would be a lie.
     """
     cases = list(suite.tests)
     red = any(_ELEMENTS.get(test.outcome) in {"failure", "error"} for test in cases)
-    if (suite.state in RED and not red) or (suite.state is State.NOT_RUN and not cases):
+    if (suite.state in RED and (suite.reason or not red)) or (suite.state is State.NOT_RUN and not cases):
         state = _OF_STATES[suite.state]
         cases.append(TestReport(name="the suite as a whole", outcome=state, message=suite.reason))
     return cases

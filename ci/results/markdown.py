@@ -5,7 +5,7 @@ import re
 from ci.results import grid
 from ci.results.compat import RED, CellReport, ChangeKind, Compat, State, SuiteReport
 from ci.results.outcomes import TestState
-from ci.results.words import SIGNS, counted_tests, first_line, sentence, told
+from ci.results.words import CONTRADICTIONS, SIGNS, counted_tests, first_line, reruns, sentence, told, tried_again
 
 # GitHub's summary of a job holds one MiB; a grid of five thousand cells takes a fifth of it.
 _MOST = 200
@@ -27,11 +27,19 @@ def as_markdown(compat: Compat) -> str:
     lines += _changes(compat) + _grid(compat)
     red = [(cell, suite) for cell, suite in compat.results() if suite.state in RED]
     lines += _section("What went wrong", [_red(cell, suite) for cell, suite in red])
+    lines += _section(
+        CONTRADICTIONS,
+        [
+            f"- {_code(it.cell)} {_text(it.suite)} of run {_code(it.run)}: {_text(it.what)}"
+            for it in compat.contradictions
+        ],
+    )
     lines += _section("Known failures", _known(compat))
+    lines += _section("Passed at a further try", _tried_again(compat))
     lines += _section("Flaky: passed and failed, and nothing was changed", _flaky(compat))
     lines += _section("Not run", _not_run(compat))
     lines += _section(
-        "No result yet (running, or killed)",
+        "Not finished (running, or killed)",
         [f"- {_code(it.cell)} {_text(it.suite)} of run {_code(it.run)}, {it.tests} tests" for it in compat.unfinished],
     )
     lines += _section("Could not be read", [f"- {_code(it.where)}: {_text(it.what)}" for it in compat.problems])
@@ -85,7 +93,9 @@ def _red(cell: CellReport, suite: SuiteReport) -> str:
     if suite.reason:
         lines.append(f"  - {_text(suite.reason)}")
     red = [test for test in suite.tests if test.outcome in {TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED}]
-    lines += [f"  - {_code(test.name)}: {_text(first_line(test.message) or 'no message')}" for test in red[:_TESTS]]
+    for test in red[:_TESTS]:
+        again = f" (after {reruns(test.reruns)})" if test.reruns else ""
+        lines.append(f"  - {_code(test.name)}{again}: {_text(first_line(test.message) or 'no message')}")
     if len(red) > _TESTS:
         lines.append(f"  - and {len(red) - _TESTS} more tests")
     return "\n".join([*lines, f"  - again: {_code(suite.again)}"])
@@ -100,6 +110,15 @@ def _known(compat: Compat) -> list[str]:
     return [
         f"- {_code(name)}: {_text(reason)}, on {len(cells)} cell{'s' if len(cells) > 1 else ''}"
         for (name, reason), cells in at.items()
+    ]
+
+
+def _tried_again(compat: Compat) -> list[str]:
+    return [
+        f"- {_code(cell.id)} {_text(suite.suite)}: {_text(tried_again(test.name, test.reruns, test.message))}"
+        for cell, suite in compat.results()
+        for test in suite.tests
+        if test.reruns and test.outcome is TestState.PASSED
     ]
 
 

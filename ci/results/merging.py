@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 import re
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
 from ci.results import compat, gaps, grid, history, store
+from ci.results.choosing import AHEAD, Choosing, Key
 from ci.results.compat import (
     CellReport,
     Compat,
@@ -38,6 +39,7 @@ LONGEST_MESSAGE = 20_000
 _ISSUE = re.compile(r"\((https?://[^\s()]+|[\w.-]+/[\w.-]+#\d+)\)\s*$")
 _WORST_FIRST = tuple(State)
 _Item = TypeVar("_Item", bound=Hashable)
+_Listed = TypeVar("_Listed", Unfinished, Problem)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +60,16 @@ class Merged:
 
 
 @dataclass(kw_only=True)
-class _Newest:
-    """The newest result of a suite on a cell, as far as it is kept."""
+class _Kept:
+    """What is kept of a result that may come to be the one that counts."""
 
     cell: CellRecord
     report: SuiteReport
+    """Without its images and artefacts: what is in the report is known at the end."""
+    images: tuple[ImageReport, ...]
+    artefacts: tuple[ArtefactRecord, ...]
     passed: Passed
+    is_refuted: bool
 
 
 @dataclass
@@ -82,17 +88,22 @@ class Merging:
 
     base: Path
     """The folder of the report; links are relative to it."""
-    newest: dict[tuple[str, str], _Newest] = field(default_factory=dict)
-    times: dict[tuple[str, str], list[Past]] = field(default_factory=dict)
-    runs: dict[str, list[datetime]] = field(default_factory=dict)
+    now: datetime
+    """When the report is made."""
+    choosing: Choosing[_Kept] = field(init=False)
+    times: dict[Key, list[Past]] = field(default_factory=dict)
+    runs: dict[str, set[tuple[Key, datetime]]] = field(default_factory=dict)
+    ended: set[tuple[str, Key]] = field(default_factory=set)
+    """By run: what has a result that is more than a beginning."""
     problems: list[Problem] = field(default_factory=list)
     unfinished: list[Unfinished] = field(default_factory=list)
     plans: list[RunPlan] = field(default_factory=list)
-    seen: set[tuple[str, ...]] = field(default_factory=set)
-    images: _Shared[ImageReport] = field(default_factory=_Shared)
-    artefacts: _Shared[ArtefactRecord] = field(default_factory=_Shared)
-    names: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
-    words: dict[str, str] = field(default_factory=dict)
+    same: dict[Hashable, Any] = field(default_factory=dict)
+    """What many results have in common is kept once."""
+
+    def __post_init__(self) -> None:
+        """Begin to choose."""
+        self.choosing = Choosing(self._kept, self.now)
 
     def add(self, item: Found | RunPlan | Unfinished | Problem) -> None:
         """Take in what was found."""
@@ -106,7 +117,12 @@ class Merging:
             case Found():
                 self._result(item)
 
-    def merged(self, *, previous: Compat | None, rows: Matrix | None, length: int, now: datetime) -> Merged:
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was taken in that can stand in a report."""
+        return not (self.times or self.unfinished or self.plans)
+
+    def merged(self, *, previous: Compat | None, rows: Matrix | None, length: int) -> Merged:
         """Return the report of all that was taken in.
 
         :param previous: the report before this one; its history goes on.
@@ -114,40 +130,55 @@ class Merging:
         :param length: as many times of each suite are kept.
         """
         before = {(cell.id, suite.suite): suite.history for cell, suite in previous.results()} if previous else {}
-        suites = {
-            key: _with_history(entry.report, history.joined([*self.times[key], *before.get(key, ())], length))
-            for key, entry in sorted(self.newest.items())
-        }
-        cells = self._cells(suites)
+        chosen = self.choosing.chosen()
+        suites: dict[Key, SuiteReport] = {}
+        images, artefacts = _Shared[ImageReport](), _Shared[ArtefactRecord]()
+        for key, it in chosen.items():
+            report = replace(
+                _told(it.kept.report, it.disagreement),
+                images=tuple(map(images.place, it.kept.images)),
+                artefacts=tuple(map(artefacts.place, it.kept.artefacts)),
+            )
+            times = history.joined(self.times[key], before.get(key, ()), length, self.now + AHEAD)
+            suites[key] = _with_history(report, times)
+        cells = self._cells(suites, {key: it.kept for key, it in chosen.items()})
         empty = gaps.find(cells, self.plans, rows)
         shown = Counter(suite.run for suite in suites.values())
-        report = Compat(
+        whole = Compat(
             schema=compat.SCHEMA,
-            made=compat.utc(now),
+            made=compat.utc(self.now),
             verdicts=_verdicts(cells, empty),
             subjects=tuple(dict.fromkeys(filter(None, (it.subject.get("requirement", "") for it in suites.values())))),
-            runs=tuple(
-                RunReport(id=run, started=min(moments), results=len(moments), shown=shown[run])
-                for run, moments in sorted(self.runs.items(), key=lambda it: max(it[1]), reverse=True)
-            ),
+            runs=self._runs(shown),
             cells=cells,
             gaps=empty,
             changes=history.changes(previous, [(cell, it) for (cell, _), it in suites.items()]) if previous else None,
             # One that ended meanwhile, or in another folder that was named, has its result.
-            unfinished=tuple(it for it in self.unfinished if (it.run, it.cell, it.suite) not in self.seen),
-            problems=tuple(self.problems),
-            images=tuple(self.images.at),
-            artefacts=tuple(self.artefacts.at),
+            unfinished=_sorted(it for it in self.unfinished if (it.run, (it.cell, it.suite)) not in self.ended),
+            contradictions=self.choosing.contradictions(),
+            problems=_sorted(self.problems),
+            images=tuple(images.at),
+            artefacts=tuple(artefacts.at),
         )
-        return Merged(compat=report, passed={key: entry.passed for key, entry in self.newest.items()})
+        return Merged(compat=whole, passed={key: it.kept.passed for key, it in chosen.items()})
 
-    def _result(self, found: Found) -> None:
+    def _runs(self, shown: Mapping[str, int]) -> tuple[RunReport, ...]:
+        """Return the runs, the newest first."""
+        moments = {run: [started for _, started in results] for run, results in self.runs.items()}
+        return tuple(
+            RunReport(id=run, started=min(moments[run]), results=len(moments[run]), shown=shown[run])
+            for run in sorted(moments, key=lambda run: (max(moments[run]), run), reverse=True)
+        )
+
+    def _result(self, given: Found) -> None:
+        found = self.choosing.add(given)
+        if found is None:
+            return
         result = found.result
         key, started = (result.cell_id, result.suite), compat.utc(result.started)
-        if (once := (result.run, *key, started.isoformat())) in self.seen:
-            return  # the same folder by two ways, or a copy of it
-        self.seen |= {once, (result.run, *key)}
-        self.runs.setdefault(result.run, []).append(started)
+        self.runs.setdefault(result.run, set()).add((key, started))
+        if result.outcome is not Outcome.UNFINISHED:
+            self.ended.add((result.run, key))
         self.times.setdefault(key, []).append(
             Past(
                 run=result.run,
@@ -159,11 +190,26 @@ class Merging:
                 reused_from=result.reused_from,
             )
         )
-        known = self.newest.get(key)
-        if known is None or (known.report.started, known.report.run) < (started, result.run):
-            self.newest[key] = _Newest(
-                cell=result.cell, report=self._report(found, started), passed=self._passed(result.tests)
-            )
+
+    def _kept(self, found: Found) -> _Kept:
+        result = found.result
+        images = (
+            ImageReport(name=it.name, tag=it.tag, digest=it.digest, size=it.size, origin=it.origin)
+            for it in result.images
+        )
+        return _Kept(
+            cell=result.cell,
+            report=self._report(found, compat.utc(result.started)),
+            images=tuple(map(self._once, images)),
+            artefacts=tuple(map(self._once, result.artefacts)),
+            passed=self._passed(result.tests),
+            is_refuted=bool(found.contradictions),
+        )
+
+    def _once(self, item: _Item) -> _Item:
+        """Return the one of equal things that is kept."""
+        found: _Item = self.same.setdefault(item, item)
+        return found
 
     def _report(self, found: Found, started: datetime) -> SuiteReport:
         result = found.result
@@ -184,13 +230,6 @@ class Merging:
             nodes=result.nodes,
             timings={phase: _seconds(seconds) for phase, seconds in result.timings.items()},
             ready={name: _seconds(seconds) for name, seconds in result.ready.items()},
-            images=tuple(
-                self.images.place(
-                    ImageReport(name=it.name, tag=it.tag, digest=it.digest, size=it.size, origin=it.origin)
-                )
-                for it in result.images
-            ),
-            artefacts=tuple(self.artefacts.place(it) for it in result.artefacts),
             again=result.again,
             fingerprint=result.fingerprint,
             reused_from=result.reused_from,
@@ -200,12 +239,10 @@ class Merging:
 
     def _passed(self, tests: Iterable[TestOutcome]) -> Passed:
         plain = [test for test in tests if _plain(test)]
-        names = tuple(self.words.setdefault(test.name, test.name) for test in plain)
-        return Passed(
-            names=self.names.setdefault(names, names), seconds=tuple(_seconds(test.seconds, 1) for test in plain)
-        )
+        names = self._once(tuple(self._once(test.name) for test in plain))
+        return Passed(names=names, seconds=tuple(_seconds(test.seconds, 1) for test in plain))
 
-    def _cells(self, suites: Mapping[tuple[str, str], SuiteReport]) -> tuple[CellReport, ...]:
+    def _cells(self, suites: Mapping[Key, SuiteReport], kept: Mapping[Key, _Kept]) -> tuple[CellReport, ...]:
         of_cell: dict[str, list[SuiteReport]] = {}
         for (cell, _), suite in suites.items():
             of_cell.setdefault(cell, []).append(suite)
@@ -213,10 +250,12 @@ class Merging:
         found = []
         for cell, members in of_cell.items():
             by_age = sorted(members, key=lambda suite: (suite.started, suite.suite))
-            record = self.newest[cell, by_age[-1].suite].cell
+            # What a result says that can't be true is the last to decide what kind of cell it is.
+            by_trust = sorted(by_age, key=lambda suite: not kept[cell, suite.suite].is_refuted)
+            record = kept[cell, by_trust[-1].suite].cell
             missing = {suite: why for suite, why in planned.get(cell, {}).items() if (cell, suite) not in suites}
             versions: dict[str, str] = {}
-            for suite in by_age:
+            for suite in by_trust:
                 versions |= suite.versions
             found.append(
                 CellReport(
@@ -283,6 +322,16 @@ def _test(test: TestOutcome) -> TestReport:
 def _seconds(value: float, digits: int = 3) -> float:
     """Return seconds for tables and plots: those of a clock that was set back are none."""
     return round(max(value, 0.0), digits)
+
+
+def _sorted(items: Iterable[_Listed]) -> tuple[_Listed, ...]:
+    """Return items in one and the same order, whatever the order of the folders that were named."""
+    return tuple(sorted(items, key=astuple))
+
+
+def _told(suite: SuiteReport, disagreement: str) -> SuiteReport:
+    """Return what is known of a suite, with what other results say against it."""
+    return replace(suite, reason="\n".join(filter(None, (disagreement, suite.reason)))) if disagreement else suite
 
 
 def _with_history(suite: SuiteReport, times: tuple[Past, ...]) -> SuiteReport:

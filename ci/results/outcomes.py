@@ -19,6 +19,8 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
     SKIPPED = "skipped"
     """Nothing was proved: the cell is not available here, or every test was skipped or is a known failure."""
+    UNFINISHED = "not finished"
+    """It has begun: it is running, or it was killed. Every result begins as this."""
 
     @classmethod
     def of(cls, problem: PyxisMatrixError, *, strict: bool) -> "Outcome":

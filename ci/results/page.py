@@ -19,7 +19,7 @@ from ci.results.compat import Compat, State
 from ci.results.grid import Position
 from ci.results.merging import Merged
 from ci.results.page_data import PageData, as_json, slug
-from ci.results.words import SIGNS, sentence, told
+from ci.results.words import CONTRADICTIONS, SIGNS, sentence, told
 
 _ASSETS = Path(__file__).parent / "assets"
 _ISSUE = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)")
@@ -44,6 +44,7 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             policy=_policy(css, js),
             signs={state.value: sign for state, sign in SIGNS.items()},
             sentence=sentence,
+            contradictions_title=CONTRADICTIONS,
             told=told,
             issue_address=issue_address,
             tables=grid.tables(compat),

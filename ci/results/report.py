@@ -19,17 +19,25 @@ from rich.text import Text
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 from ci.results.printable import printable_path, printable_result
 from ci.results.store import LOGS_FOLDER, Result
-from ci.results.words import COUNTED, PHASES, counted, first_line, reruns
+from ci.results.words import COUNTED, PHASES, counted, first_line, reruns, tried_again
 
 _STYLES = {
     Outcome.PASSED: ("✓", "green"),
     Outcome.FAILED: ("✗", "bold red"),
     Outcome.ERROR: ("✗", "bold magenta"),
     Outcome.INTERRUPTED: ("!", "yellow"),
+    Outcome.UNFINISHED: ("…", "yellow"),
     Outcome.SKIPPED: ("-", "dim"),
 }
 # A cell is as good as its worst suite.
-_WORST_FIRST = (Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.SKIPPED, Outcome.PASSED)
+_WORST_FIRST = (
+    Outcome.FAILED,
+    Outcome.ERROR,
+    Outcome.INTERRUPTED,
+    Outcome.UNFINISHED,
+    Outcome.SKIPPED,
+    Outcome.PASSED,
+)
 # Remarks begin with what has to be looked at.
 _REMARKED = (
     TestState.FAILED,
@@ -120,6 +128,8 @@ def remarks(result: Result) -> list[str]:
     found = [f"{result.outcome}: {result.reason}"] if result.reason else []
     if seen := [PurePosixPath(it.path).name for it in result.artefacts if it.verified_against == "first seen"]:
         found.append(f"first seen here, and vouched for by nobody: {', '.join(seen)}")
+    if others := [f"{PurePosixPath(it.path).name} {it.differs}" for it in result.artefacts if it.differs]:
+        found.append(f"a mirror's own files, not those of upstream: {', '.join(others)}")
     groups: dict[tuple[TestState, str], list[TestOutcome]] = {}
     for test in sorted(result.tests, key=lambda test: _REMARKED.index(test.outcome)):
         if test.outcome is not TestState.PASSED:
@@ -132,7 +142,7 @@ def remarks(result: Result) -> list[str]:
         else:
             found.append(f"{counted(len(tests), state)}: {reason} ({_named_tests(tests)})")
     return found + [
-        f"{reruns(test.reruns)}: {test.name} passed; before, it failed: {first_line(test.message) or 'no message'}"
+        tried_again(test.name, test.reruns, test.message)
         for test in result.tests
         if test.reruns and test.outcome is TestState.PASSED
     ]

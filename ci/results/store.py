@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 
 import msgspec
 
+from ci.artefacts.sources import DIFFERS
 from ci.errors import ResultsError
 from ci.matrix.cells import Cell
 from ci.results import files
@@ -73,9 +74,17 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where it was taken from: the mirror, the cache or upstream."""
     sha256: str
     verified_against: str
-    """What its checksum was compared with; empty if with nothing. "first seen": with what was first downloaded here."""
+    """What its checksum was compared with; empty if with nothing. "first seen": with what was first downloaded here.
+
+    "differs from pins.toml", alone or after a comma: that list has another file under this path.
+    """
     commit: str = ""
     """For the source archive of a tag: the commit that stands in it."""
+
+    @property
+    def differs(self) -> str:
+        """What is said where it is not the file that a list has under its path; empty where it is."""
+        return next((it for it in self.verified_against.split(", ") if it.startswith(DIFFERS)), "")
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,6 +155,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def begun(moment: datetime) -> str:
+    """Return the reason of a result that has begun, and has not ended."""
+    return f"it began at {moment:%Y-%m-%d %H:%M:%S} UTC and has not ended: it is running, or it was killed"
+
+
 def write(result: Result, path: Path) -> None:
     """Write a result; ``path`` holds either the old content or the new one, at any time.
 
@@ -181,6 +195,14 @@ def load(path: Path) -> Result:
         why=f"schema {schema}, and this version of pyxis-matrix knows {SCHEMA}",
         next_step="update pyxis-matrix",
     )
+
+
+def has_ended(path: Path) -> bool:
+    """Tell whether a result is there that is more than a beginning. One that can't be read is: it has been written."""
+    try:
+        return path.is_file() and load(path).outcome is not Outcome.UNFINISHED
+    except ResultsError:
+        return True
 
 
 def _with_os(old: Any) -> Any:  # noqa: ANN401 - JSON that was not checked yet

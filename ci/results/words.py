@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from ci.matrix.cells import Runtime
-from ci.results.compat import Change, State, SuiteReport, Verdict
+from ci.results.compat import Change, Contradiction, State, SuiteReport, Verdict
 from ci.results.outcomes import TestState
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
@@ -13,6 +13,7 @@ SIGNS = {
     State.FAILED: "✗",
     State.ERROR: "!",
     State.INTERRUPTED: "‖",
+    State.UNFINISHED: "…",
     State.PARTLY: "◐",
     State.NOT_RUN: "·",
     State.KNOWN: "≈",
@@ -27,6 +28,8 @@ COUNTED = {  # for one, for several
     TestState.SKIPPED: ("skipped", "skipped"),
     TestState.XFAILED: ("known failure", "known failures"),
 }
+CONTRADICTIONS = "Contradictions: what these results say can't be true"
+"""The title of the list in every form of the report."""
 _LABELS = {
     Runtime.NVIDIA.value: "real cells",
     Runtime.EMBEDDED.value: "embedded",
@@ -40,6 +43,7 @@ _READ = (
     State.FAILED,
     State.ERROR,
     State.INTERRUPTED,
+    State.UNFINISHED,
     State.PARTLY,
     State.NOT_RUN,
 )
@@ -67,10 +71,20 @@ def reruns(number: int) -> str:
     return f"{number} rerun{'s' if number > 1 else ''}" if number else ""
 
 
+def tried_again(name: str, number: int, message: str) -> str:
+    """Return what is to be said of a test that passed at a further try."""
+    return f"{reruns(number)}: {name} passed; before, it failed: {first_line(message) or 'no message'}"
+
+
 def counted_tests(suite: SuiteReport) -> str:
     """Return the tests by outcome, and the tries beyond the first: "3 passed, 1 failed, 2 reruns"."""
     found = [counted(suite.counts.get(state.value, 0), state) for state in COUNTED]
     return ", ".join(filter(None, [*found, reruns(suite.reruns)])) or "no tests"
+
+
+def contradicted(it: Contradiction) -> str:
+    """Return what can't be true, with its cell, suite and run."""
+    return f"{it.cell} {it.suite} of run {it.run}: {it.what}"
 
 
 def told(change: Change) -> str:

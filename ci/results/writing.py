@@ -35,17 +35,17 @@ def merge(asked: Asked, now: Callable[[], datetime] = lambda: datetime.now(UTC))
 
     :raises ResultsError: if there are none.
     """
-    merging = Merging(base=asked.base)
+    merging = Merging(base=asked.base, now=now())
     for item in finding.find(asked.roots):
         merging.add(item)
-    if not (merging.newest or merging.unfinished or merging.plans or asked.may_be_empty):
+    if merging.is_empty and not asked.may_be_empty:
         raise ResultsError(
             "no results found",
             where=", ".join(map(str, asked.roots)),
             why="; ".join(f"{it.where}: {it.what}" for it in merging.problems[:5]),
             next_step="run a suite: `nox -s pyxis_basic`, or name the folder of a run",
         )
-    return merging.merged(previous=asked.previous, rows=asked.rows, length=asked.length, now=now())
+    return merging.merged(previous=asked.previous, rows=asked.rows, length=asked.length)
 
 
 def previous(folder: Path) -> tuple[Compat | None, ResultsError | None]:

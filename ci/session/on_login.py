@@ -10,14 +10,13 @@ from pathlib import Path, PurePosixPath
 import shlex
 import sys
 import tarfile
-import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
-from ci.engine.connection import Engine, explain
+from ci.engine.connection import Engine, InsideFile, explain
 from ci.environment import ssh
 from ci.environment.cluster import WHEELS
 from ci.environment.launching import Environment
@@ -36,6 +35,11 @@ if TYPE_CHECKING:
 _INSTALL_SECONDS = 600.0
 # What a suite writes beside its results is kept up to this; a core dump is not.
 _MOST_BYTES = 10 * 1024**2
+# Of all that comes back from one folder. Jobs can write more than this machine's disk holds, in files with holes too.
+_MOST_FILES = 10_000
+_MOST_KEPT = 1024**3
+_MOST_READ = 4 * 1024**3
+_SHOWN = 5
 _CACHES = {"__pycache__", ".pytest_cache"}
 
 
@@ -52,6 +56,8 @@ class LoginRun:
         # Whatever the suite is called: these two are not in its way.
         self._folder = self._home / "suite" / suite.project.name
         self._venv = self._home / ".suite-venv"
+        self._environment = self._home / ".suite-environment"
+        self._owner = (0, 0)
         self.results = self._home / ".suite-results"
         """Where pytest reports to, and the suite puts what it wants to keep."""
 
@@ -68,7 +74,8 @@ class LoginRun:
         with ssh.connect(self._login) as shell:
             with console.step("copying the suite to the login node"):
                 uid, gid = (int(it) for it in shell.run("id -u; id -g").stdout.split())
-                self._container.put_archive("/", _archive(project, files_of(project), self._folder, (uid, gid)))
+                self._owner = (uid, gid)
+                self._container.put_archive("/", _archive(project, files_of(project), self._folder, self._owner))
                 shell.run(f"mkdir -p {self.results}")
             with console.step("installing its packages there"):
                 pip = f"{self._venv}/bin/python -m pip install --quiet --disable-pip-version-check --no-index"
@@ -89,6 +96,9 @@ class LoginRun:
         :raises LaunchError: where the user's session ended before the command did.
         """
         started = time.time()
+        uid, gid = self._owner
+        told = InsideFile(content=self._exports().encode(), mode=0o600, uid=uid, gid=gid)
+        self._engine.put(self._container, {str(self._environment): told})
         try:
             with ssh.connect(self._login) as shell:
                 console.say(f"{self._login.user}@{self._launched.file.nodes[0]}:{self._folder}$ {shlex.join(words)}")
@@ -97,14 +107,17 @@ class LoginRun:
             with signals.shielded():
                 self._fetch(results, started)
 
-    def _command(self, words: Sequence[str]) -> str:
+    def _exports(self) -> str:
+        """Return what sets the suite's variables: a password is among them, and each user sees command lines."""
         facts = login_facts(self._launched, self.results)
         told = self._launched.plan.suite_environment.render(facts)
         if sys.stdout.isatty():
             told["PY_COLORS"] = "1"
-        exports = "".join(f"export {name}={shlex.quote(value)}; " for name, value in told.items())
-        path = f"export VIRTUAL_ENV={self._venv} PATH={self._venv}/bin:$PATH; "
-        return f"cd {shlex.quote(str(self._folder))} && {path}{exports}exec {shlex.join(words)}"
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
+        return f"export VIRTUAL_ENV={self._venv} PATH={self._venv}/bin:$PATH\n{exports}"
+
+    def _command(self, words: Sequence[str]) -> str:
+        return f"cd {shlex.quote(str(self._folder))} && . {self._environment} && exec {shlex.join(words)}"
 
     def _fetch(self, results: Path, started: float) -> None:
         """Bring back results, and what the suite wrote in its folder; a dead node still has its files."""
@@ -112,7 +125,8 @@ class LoginRun:
         for source, target, since in ((self.results, results, 0.0), (self._folder, kept, started)):
             try:
                 chunks, _ = self._container.get_archive(str(source))
-                _unpack(chunks, target, since)
+                if left_out := _unpack(chunks, target, since):
+                    console.warn(f"{source} came back from the login node in part: {left_out}")
             except (APIError, RequestException, OSError, tarfile.TarError) as error:
                 console.warn(f"{source} did not come back from the login node: {explain(error, 'copying').why}")
 
@@ -146,19 +160,63 @@ def _archive(project: Path, files: Sequence[str], target: PurePosixPath, owner: 
     return buffer.getvalue()
 
 
-def _unpack(chunks: Iterator[bytes], target: Path, since: float) -> None:
-    """Unpack the regular files of an archive that are newer than a moment; the archive's own top folder is left out."""
-    with tempfile.TemporaryFile() as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.seek(0)
-        with tarfile.open(fileobj=file) as archive:
+class _Stream(io.RawIOBase):
+    """An archive as it comes: nothing of it is stored, and no more is read than is allowed."""
+
+    def __init__(self, chunks: Iterator[bytes], most: int) -> None:
+        self._chunks = chunks
+        self._chunk, self._at = b"", 0
+        self._left = most
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever takes bytes
+        """Fill a buffer, and return how much of it; 0 at the end.
+
+        :raises _TooMuchError: beyond what is allowed.
+        """
+        if self._at == len(self._chunk):
+            self._chunk, self._at = next(self._chunks, b""), 0
+            self._left -= len(self._chunk)
+            if self._left < 0:
+                raise _TooMuchError
+        part = self._chunk[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+
+class _TooMuchError(Exception):
+    """There is more in an archive than is read of one."""
+
+
+def _unpack(chunks: Iterator[bytes], target: Path, since: float) -> str:
+    """Unpack the regular files of an archive that are newer than a moment; the archive's own top folder is left out.
+
+    :return: what was left out because it is too much, as a sentence; empty for nothing.
+    """
+    kept = size = 0
+    too_large: list[str] = []
+    try:
+        with tarfile.open(fileobj=io.BufferedReader(_Stream(chunks, _MOST_READ)), mode="r|") as archive:
             for entry in archive:
                 inside = PurePosixPath(*PurePosixPath(entry.name).parts[1:])
-                wanted = entry.isfile() and entry.mtime >= int(since) and not _CACHES & set(inside.parts)
-                if wanted and (not since or entry.size <= _MOST_BYTES):
-                    entry.name = str(inside)
-                    archive.extract(entry, target, filter="data")
+                if not entry.isfile() or entry.mtime < int(since) or _CACHES & set(inside.parts):
+                    continue
+                if kept >= _MOST_FILES:
+                    return f"more than {_MOST_FILES} files; {inside} and what follows is left out"
+                if (since and entry.size > _MOST_BYTES) or size + entry.size > _MOST_KEPT:
+                    too_large.append(f"{inside} ({entry.size / 1024**2:.0f} MB)")
+                    continue
+                kept, size = kept + 1, size + entry.size
+                entry.name = str(inside)
+                archive.extract(entry, target, filter="data")
+    except _TooMuchError:
+        return f"it is more than {_MOST_READ / 1024**3:g} GiB, and the rest is left out"
+    more = f" and {len(too_large) - _SHOWN} more" if len(too_large) > _SHOWN else ""
+    return f"{', '.join(too_large[:_SHOWN])}{more} left out as too large" if too_large else ""
 
 
 def _show(text: str) -> None:

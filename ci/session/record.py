@@ -9,6 +9,7 @@ import time
 from ci.engine.connection import Engine
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
+from ci.errors import ResultsError, typed
 from ci.images.building import Builder, BuiltCell, How
 from ci.inputs import OwnSuite
 from ci.options import Scope
@@ -43,6 +44,10 @@ class Record:
     """What was given to pytest beside the suite's own arguments."""
     fingerprint: str = ""
     """Of all that decides what the suite comes to; see `ci.group.fingerprint`."""
+
+    def begun(self) -> Result:
+        """Return the result that stands in the place of any earlier one until it is known what this came to."""
+        return self.result(Outcome.UNFINISHED, ResultsError.exit_code, store.begun(self.started))
 
     def result(self, outcome: Outcome, exit_code: int, reason: str) -> Result:
         """Return the result as far as it is known now."""
@@ -84,9 +89,9 @@ class Record:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.words]
             return suite_again(options.name, cell, words)
         if not self.command:
-            return f"nox -s ci -- up {cell}"
+            return typed(f"up {cell}")
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)
-        return f"nox -s ci -- run {shlex.join([cell, *words])} -- {shlex.join(self.command)}"
+        return typed(f"run {shlex.join([cell, *words])} -- {shlex.join(self.command)}")
 
     def _images(self) -> tuple[store.ImageRecord, ...]:
         return tuple(
@@ -108,7 +113,7 @@ class Record:
                 path=it.served,
                 source=it.source,
                 sha256=it.sha256,
-                verified_against=it.verified_against or "",
+                verified_against=it.vouched_for,
                 commit=it.commit,
             )
             for it in (self.builder.fetched if self.builder else ())

@@ -14,7 +14,7 @@ from ci.engine.connection import connect, explain
 from ci.environment import launching
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import NotRunError, PyxisMatrixError
+from ci.errors import NotRunError, PyxisMatrixError, TeardownError
 from ci.images.building import Builder, sources_of
 from ci.inputs import own_suite
 from ci.matrix.cells import Runtime
@@ -54,7 +54,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
     """
     plan = record.plan
-    folder = paths.make_directory(plan.options.folder(plan.cell))
+    folder = begin(record)
 
     def keep(outcome: Outcome, exit_code: int, reason: str = "") -> Result:
         result = record.result(outcome, exit_code, reason)
@@ -82,6 +82,28 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
         raise
     exit_code, outcome, reason = _judged(record, exit_code, folder / store.REPORT_LOG_FILE)
     return exit_code, keep(outcome, exit_code, reason)
+
+
+def begin(record: Record) -> Path:
+    """Put a beginning in the place of what an earlier attempt left, and return the folder of the result.
+
+    It comes before anything else is asked: so no end, be it kill -9, leaves the answer of before.
+
+    :raises ResultsError: if it can't be written, ``DiskFullError`` if there is no room. The earlier answer is gone.
+    """
+    folder = paths.make_directory(record.plan.options.folder(record.plan.cell))
+    result = folder / store.RESULT_FILE
+    try:
+        if record.command:
+            store.write(record.begun(), result)
+        else:
+            result.unlink(missing_ok=True)
+    except PyxisMatrixError:
+        result.unlink(missing_ok=True)
+        raise
+    for name in (store.REPORT_LOG_FILE, store.JUNIT_FILE):
+        (folder / name).unlink(missing_ok=True)
+    return folder
 
 
 def _judged(record: Record, exit_code: int, log_file: Path) -> tuple[int, Outcome, str]:
@@ -120,13 +142,33 @@ def opened(plan: EnvironmentPlan) -> Iterator[Environment]:
 
 
 def _run(record: Record) -> int:
-    """Return the command's exit code; 0 if there is no command."""
-    with environment_of(record) as launched:
-        return against(record, launched) if record.command else 0
+    """Return the command's exit code; 0 if there is no command.
+
+    What failed stays failed where something is left behind it, too.
+    """
+    code = 0
+    try:
+        with environment_of(record) as launched:
+            code = against(record, launched) if record.command else 0
+    except TeardownError as error:
+        if not code:
+            raise
+        console.fail(error)
+    return code
 
 
 def against(record: Record, launched: Environment) -> int:
-    """Run a record's command against an environment that is up; return its exit code."""
+    """Run a record's command against an environment that is up; return its exit code.
+
+    :raises RegistryChangedError: if it ended well, and its jobs may have run another image than was pushed.
+    """
+    code = _ended(record, launched)
+    if not code:
+        launched.verify()
+    return code
+
+
+def _ended(record: Record, launched: Environment) -> int:
     options = record.plan.options
     folder = paths.make_directory(options.folder(record.plan.cell))
     (folder / store.REPORT_LOG_FILE).unlink(missing_ok=True)

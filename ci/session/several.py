@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 import sys
+from typing import Any
 
 from docker.errors import DockerException
 import msgspec
@@ -14,10 +15,11 @@ from ci import paths
 from ci.engine.connection import explain
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import LaunchError, PyxisMatrixError
+from ci.errors import LaunchError, PyxisMatrixError, TeardownError
 from ci.matrix.suites import Suite
 from ci.options import Options
 from ci.results import progress, store
+from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.session import running
 from ci.session.record import Record
@@ -57,11 +59,16 @@ def run_suites(plan: EnvironmentPlan, orders: Sequence[Order]) -> list[Result]:
     session = _Session(shared, log)
     rest = list(orders)
     try:
+        session.begin(orders)
         with signals.handled(), _errors_of_ours(), running.environment_of(shared) as launched:
             while rest:
                 if session.results:
                     _check(launched, session.results[-1].suite)
                 session.run(rest.pop(0), launched)
+    except TeardownError as problem:
+        if not session.results:
+            raise
+        session.blame(problem)
     except (PyxisMatrixError, signals.Interrupted) as problem:
         for order in rest:
             session.fail(order, problem)
@@ -79,6 +86,11 @@ class _Session:
         self._shared = shared
         self._log = log
         self.results: list[Result] = []
+
+    def begin(self, orders: Sequence[Order]) -> None:
+        """Put a beginning in the place of what an earlier attempt left of each suite."""
+        for order in orders:
+            running.begin(self._record(order))
 
     def run(self, order: Order, launched: Environment) -> None:
         """Run a suite; its own failure is in its result, and is raised only if that could not be written."""
@@ -110,20 +122,27 @@ class _Session:
         if not self.results or seconds is None:
             return
         last = self.results[-1]
-        timings = {**last.timings, "teardown": seconds}
-        self.results[-1] = msgspec.structs.replace(last, timings=timings, seconds=last.seconds + seconds)
-        path = self._folder(last.suite) / store.RESULT_FILE
-        with signals.shielded(), suppress(PyxisMatrixError):  # it has a result; only these seconds would be lost
-            store.write(self.results[-1], path)
+        with suppress(PyxisMatrixError):  # it has a result; only these seconds would be lost
+            self._write_last(timings={**last.timings, "teardown": seconds}, seconds=last.seconds + seconds)
+
+    def blame(self, problem: TeardownError) -> None:
+        """Have the last result say what could not be taken down; what failed stays failed."""
+        console.fail(problem)
+        if self.results[-1].outcome is not Outcome.FAILED:
+            self._write_last(outcome=Outcome.ERROR, exit_code=problem.exit_code, reason=str(problem))
+
+    def _write_last(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of a result
+        self.results[-1] = msgspec.structs.replace(self.results[-1], **changes)
+        with signals.shielded():
+            store.write(self.results[-1], self._folder(self.results[-1].suite) / store.RESULT_FILE)
 
     def _recorded(self, record: Record, act: Callable[[], int]) -> None:
         name = record.plan.options.name
         path = self._folder(name) / store.RESULT_FILE
-        path.unlink(missing_ok=True)  # of an earlier attempt
         try:
             running.recorded(record, act)
         except (PyxisMatrixError, signals.Interrupted) as problem:
-            if not path.is_file() or isinstance(problem, signals.Interrupted):
+            if not store.has_ended(path) or isinstance(problem, signals.Interrupted):
                 raise
         finally:
             if path.is_file():

@@ -1,8 +1,9 @@
 """Adds rows to matrix.toml, and leaves everything else in it as people wrote it."""
 
+import tomllib
+
 from packaging.version import Version
 import tomlkit
-from tomlkit.items import AoT, Comment, Table, Whitespace
 
 from ci.errors import MatrixError
 from ci.upstream.news import New
@@ -17,34 +18,33 @@ def with_row(text: str, new: New) -> str:
     It takes over the keys of an earlier release, because what limits that mostly limits the next one, too; not its
     comments.
     """
-    document = tomlkit.parse(text)
-    rows = document[new.axis]
-    versions = {str(row["version"]): number for number, row in enumerate(rows)} if isinstance(rows, AoT) else {}
-    if not isinstance(rows, AoT) or new.model not in versions:
+    rows = tomllib.loads(text).get(new.axis, [])
+    versions = {str(row["version"]): number for number, row in enumerate(rows)}
+    if new.model not in versions:
         raise MatrixError(
             f"matrix.toml has no row [[{new.axis}]] of version {new.model} to take as a model",
             next_step=f"add {new.published.version} by hand",
         )
     place = versions[max((it for it in versions if Version(it) < new.published.parsed), key=Version)]
-    above = rows[place]
-    row = tomlkit.table()
-    for key, value in rows[versions[new.model]].unwrap().items():
-        if new.same_series or key not in _OF_THE_SERIES:
-            row.add(key, new.published.version if key == "version" else value)
-    for item in _behind(above):
-        row.add(item)
-    above.add(tomlkit.nl())
-    rows.insert(place + 1, row)
-    return tomlkit.dumps(document)
+    model = {
+        key: value for key, value in rows[versions[new.model]].items() if new.same_series or key not in _OF_THE_SERIES
+    }
+    row = tomlkit.dumps({new.axis: [{**model, "version": new.published.version}]})
+    # Text, and not the parsed document: where rows of an axis do not stand together, tomlkit would move them.
+    lines = text.splitlines()
+    end = _end(lines, [number for number, line in enumerate(lines) if _header(line) == f"[[{new.axis}]]"][place])
+    return "\n".join([*lines[:end], "", *row.splitlines(), *lines[end:], ""])
 
 
-def _behind(row: Table) -> list[Comment | Whitespace]:
-    """Take the blank lines and comments behind a row's last key away, and return them.
+def _end(lines: list[str], start: int) -> int:
+    """Return the line behind a row's last key; comments and blank lines from there on introduce what comes next."""
+    following = (number for number, line in enumerate(lines) if number > start and _header(line))
+    end = next(following, len(lines))
+    while not lines[end - 1].partition("#")[0].strip():
+        end -= 1
+    return end
 
-    To the parser they are part of the row; to people they introduce what comes next.
-    """
-    body = row.value.body
-    end = max(number for number, (key, _item) in enumerate(body) if key is not None) + 1
-    behind = [item for _key, item in body[end:] if isinstance(item, Comment | Whitespace)]
-    del body[end:]
-    return behind
+
+def _header(line: str) -> str:
+    """Return a table's header without spaces and comment; empty if the line is none."""
+    return line.partition("#")[0].replace(" ", "").strip() if line.startswith("[") else ""

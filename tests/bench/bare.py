@@ -7,7 +7,8 @@ import subprocess
 import tarfile
 import time
 
-from ci.engine.connection import Engine, InsideFile, labels
+from ci.engine.connection import Engine, InsideFile
+from ci.engine.labels import labels
 from ci.environment import cluster, registry
 from ci.environment.cluster import Secrets
 from ci.environment.plan import EnvironmentPlan

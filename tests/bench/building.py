@@ -7,7 +7,7 @@ import secrets
 import subprocess
 
 from ci.artefacts import sources
-from ci.engine.connection import LABEL
+from ci.engine.labels import LABEL
 from ci.errors import BuildError, NotRunError
 from ci.images.building import Builder, sources_of
 from ci.images.content import Content

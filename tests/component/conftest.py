@@ -20,11 +20,14 @@ from ci import paths
 from ci.artefacts import download
 from ci.artefacts.pins import Pin
 from ci.artefacts.sources import Sources
-from ci.engine.connection import LABEL_RUN, Engine, connect
-from ci.environment import launching
+from ci.engine.connection import Engine, connect
+from ci.engine.labels import LABEL_RUN
+from ci.environment import launching, registry
 from ci.environment.launching import Environment
-from ci.environment.plan import plan_environment
+from ci.environment.plan import EnvironmentPlan, plan_environment
+from ci.environment.service import Place
 from ci.environment.usable import READY_SECONDS
+from ci.images import plan
 from ci.images.building import Builder, BuiltCell
 from ci.matrix import loading
 from ci.matrix.cells import Cell
@@ -36,6 +39,9 @@ from tests.component.weather import LEGACY, left_behind
 from tests.support.tag_archives import COMMIT
 
 Launch = Callable[..., AbstractContextManager[Environment]]
+
+Serve = Callable[..., registry.Registry]
+"""Starts a registry; takes the port that it is to have."""
 
 SUITE = "component"
 
@@ -97,8 +103,8 @@ def launcher(engine: Engine, cell: Cell, rows: Matrix, images: BuiltCell) -> Lau
         run: str, folder: Path, *, ready_seconds: float = READY_SECONDS, **options: object
     ) -> AbstractContextManager[Environment]:
         asked = Options(run=run, name=SUITE, results=folder, **options)  # type: ignore[arg-type]
-        plan = plan_environment(cell, rows, asked)
-        return launching.launch(engine, plan, images, timings=Timings(), ready_seconds=ready_seconds)
+        planned = plan_environment(cell, rows, asked)
+        return launching.launch(engine, planned, images, timings=Timings(), ready_seconds=ready_seconds)
 
     return launch
 
@@ -131,6 +137,35 @@ def stack() -> Iterator[ExitStack]:
     """Return a stack that is closed at the end of the test."""
     with ExitStack() as opened:
         yield opened
+
+
+# -- a registry without a cell ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def registry_image(builder: Builder, cell: Cell) -> str:
+    """Return the name of the registry's image."""
+    return builder.ensure(plan.registry(cell.arch, plan.debian_mirror())).tag
+
+
+@pytest.fixture
+def planned(cell: Cell, rows: Matrix, run: str) -> EnvironmentPlan:
+    """Return the legacy cell's plan for the test's own run."""
+    return plan_environment(cell, rows, Options(run=run))
+
+
+@pytest.fixture
+def place(planned: EnvironmentPlan, engine: Engine, stack: ExitStack) -> Place:
+    """Return a place whose network is there."""
+    there = Place(engine=engine, stack=stack, run=planned.options.run, cell=LEGACY, network=planned.names.network)
+    there.create_network()
+    return there
+
+
+@pytest.fixture
+def serve(place: Place, registry_image: str, planned: EnvironmentPlan) -> Serve:
+    """Return a function that starts a registry."""
+    return lambda port=0: registry.start(place, registry.planned(registry_image, planned.names.registry, port=port))
 
 
 # -- a stand-in for GitHub ---------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ci import paths
 from ci.artefacts.pins import load_pins, save_pins
 from ci.artefacts.sources import Sources
 from ci.errors import ChecksumError, UpstreamError
@@ -24,7 +25,7 @@ from tests.support.tag_archives import COMMIT
 def matrix(tmp_path: Path) -> Path:
     """Return a copy of the project's matrix, to be edited."""
     file = tmp_path / "matrix.toml"
-    file.write_text(loading.DEFAULT_PATH.read_text(encoding="utf-8"), encoding="utf-8")
+    file.write_text(paths.MATRIX_FILE.read_text(encoding="utf-8"), encoding="utf-8")
     return file
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ci.engine.connection import Engine, labels
+from ci.engine.connection import Engine
+from ci.engine.labels import labels
 from ci.environment.plan import plan_environment
 from ci.images.building import Builder
 from ci.matrix.arch import Arch

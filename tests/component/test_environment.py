@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 import stat
 import subprocess
@@ -12,7 +13,8 @@ from docker.types import Mount
 import pytest
 
 from ci import environment_file
-from ci.engine.connection import (
+from ci.engine.connection import Engine, InsideFile
+from ci.engine.labels import (
     LABEL,
     LABEL_CELL,
     LABEL_CONTENT,
@@ -20,11 +22,11 @@ from ci.engine.connection import (
     LABEL_ROLE,
     LABEL_RUN,
     LABEL_SCRATCH,
-    Engine,
+    LABEL_SESSION,
 )
-from ci.environment import ssh
+from ci.environment import cluster, ssh
 from ci.environment.launching import Environment
-from ci.environment.service import Place
+from ci.environment.service import Place, Rights, Service
 from ci.images.building import BuiltCell
 from ci.results import store
 from ci.results.outcomes import Outcome
@@ -60,7 +62,8 @@ def test_what_is_up_is_labelled_unprivileged_and_reachable_from_this_machine_onl
         for inherited in (LABEL_ORIGIN, LABEL_CONTENT):  # of the image
             labels.pop(inherited, "")
         role = "controller" if name.endswith("-n1") else "compute"
-        assert labels == {LABEL: "1", LABEL_RUN: up.file.run, LABEL_CELL: LEGACY, LABEL_ROLE: role}
+        of_the_run = {LABEL_RUN: up.file.run, LABEL_CELL: LEGACY, LABEL_SESSION: up.file.session}
+        assert labels == {LABEL: "1", **of_the_run, LABEL_ROLE: role}
         host_config = container.attrs["HostConfig"]
         assert not host_config["Privileged"]
         assert not host_config["CapAdd"]
@@ -76,7 +79,7 @@ def test_the_file_says_what_is_there_and_is_private(up: Environment) -> None:
     assert file.observed["slurm"].startswith(file.slurm)
     for secret in (up.path, Path(file.login.private_key)):
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-    assert {"munge", "munge credential of n1", "controller", "nodes idle", "sshd"} == set(up.ready)
+    assert {"munge", "munge credential of n1", "controller", "nodes idle", "job on every node", "sshd"} == set(up.ready)
 
 
 def test_the_files_of_a_nodes_volume_go_before_the_node_and_those_of_other_mounts_stay(
@@ -105,6 +108,29 @@ def test_the_files_of_a_nodes_volume_go_before_the_node_and_those_of_other_mount
     )
     engine.remove(container)
     assert sorted(left) == ["/data/mounted/kept", "/other/kept"]
+
+
+def test_a_node_starts_where_it_finds_cgroup_v2(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], None]
+) -> None:
+    """Every current distribution has it, and a machine with v1 would not notice that slurmd chooses by what is there.
+
+    slurmd looks at the type of /sys/fs/cgroup; a v2 hierarchy can be mounted on a machine that runs on v1 as well.
+    """
+    planned = cluster.planned_node
+    hook = b"mount -t cgroup2 none /sys/fs/cgroup\n"
+
+    def on_v2(*given: object, **more: object) -> Service:
+        node = planned(*given, **more)  # type: ignore[arg-type]
+        files = {**node.files, "/usr/local/lib/node-entrypoint.d/cgroup-v2.sh": InsideFile(content=hook)}
+        rights = Rights(capabilities=("SYS_ADMIN",), security_options=("apparmor=unconfined",))
+        return replace(node, files=files, rights=rights)
+
+    monkeypatch.setattr(cluster, "planned_node", on_v2)
+    with launch() as launched, ssh.connect(launched.file.login) as shell:
+        answer = shell.run("srun stat --file-system --format %T /sys/fs/cgroup")
+        assert (answer.status, answer.stdout.strip()) == (0, "cgroup2fs"), answer
+    nothing_left()
 
 
 def test_logs_are_kept_and_nothing_else(launch: Launch, logs: Path, nothing_left: Callable[[], None]) -> None:
@@ -146,7 +172,7 @@ def test_up_logs_shell_down(
 ) -> None:
     started = Process.ci("up", LEGACY, "--run", run, "--results", str(tmp_path))
     assert started.end() == 0, started.output
-    assert f"python -m ci shell {run}" in started.output
+    assert f"nox -s ci -- shell {run}" in started.output
     assert len(containers_of(api, run)) == 1
     logs = Process.ci("logs", run)
     assert logs.end() == 0
@@ -161,6 +187,21 @@ def test_up_logs_shell_down(
     )
     assert shell.returncode == 5, shell.stderr
     assert shell.stdout.splitlines()[0] == "tester"
+    # One command gets what is piped into it, is the user by name, and gives its jobs nothing of the container's own.
+    script = "cat; srun sh -c 'echo $USER $LOGNAME; env'; squeue --noheader -u $USER"
+    piped = subprocess.run(
+        [sys.executable, "-m", "ci", "shell", run, "--", script],
+        input="what is piped in\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert piped.returncode == 0, piped.stderr
+    assert piped.stdout.splitlines()[:2] == ["what is piped in", "tester tester"]
+    assert not {"JOB_PASSWORD", "NODE_ROLE", "NODE_NAME"} & {
+        line.partition("=")[0] for line in piped.stdout.splitlines()
+    }
     down = Process.ci("down", run)
     assert down.end() == 0, down.output
     nothing_left()

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from ci.engine.connection import Engine, names_below
+from ci.engine.connection import Engine
+from ci.engine.removing import names_below
 from ci.environment import launching
 from ci.environment.launching import Environment
 from ci.environment.plan import plan_environment

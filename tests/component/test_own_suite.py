@@ -10,7 +10,8 @@ import asyncssh
 import docker
 import pytest
 
-from ci.engine.connection import LABEL_RUN, Engine
+from ci.engine.connection import Engine
+from ci.engine.labels import LABEL_RUN
 from ci.environment import base_images
 from ci.environment.launching import Environment
 from ci.environment.service import Place
@@ -221,12 +222,39 @@ def taken(api: docker.DockerClient, images: BuiltCell) -> Iterator[str]:
     container.remove(force=True)
 
 
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    """Return a file with a password, beside the results."""
+    path = tmp_path / "secrets" / "password"
+    path.parent.mkdir()
+    path.touch(mode=0o600)
+    path.write_text(f"{PASSWORD}\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("where", "seen"), [("host", "python"), ("login", "sshd")])
+def test_a_chosen_password_reaches_the_suite_and_stands_in_no_command_line_and_no_result(
+    *, suite: Suite, on_login: OnLogin, password: Path, tmp_path: Path, where: str, seen: str
+) -> None:
+    look = "cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '; echo; printf %s \"$SLURM_PASSWORD\" | wc -c"
+    options = ("--password-file", str(password), "--user", USER)
+    started, _ = on_login(suite(""), "--on", where, *options, program=("/bin/sh", "-c", look))
+    assert started.end() == 0, started.output
+    assert seen in started.output, "it saw no command line"
+    assert f"\n{len(PASSWORD.encode())}\n" in started.output
+    assert PASSWORD not in started.output
+    written = [it for it in (tmp_path / "results").rglob("*") if it.is_file()]
+    assert any(it.name == store.RESULT_FILE for it in written)
+    assert not [it for it in written if PASSWORD.strip() in it.read_text(encoding="utf-8", errors="replace")]
+    assert any(str(password) in it.read_text(encoding="utf-8") for it in written if it.name == store.RESULT_FILE)
+
+
 @pytest.mark.parametrize("user", [USER, "slurm", "tester"])
 def test_the_chosen_user_enters_with_the_chosen_password_and_submits_jobs(
-    launch: Launch, nothing_left: Callable[[], None], api: docker.DockerClient, user: str
+    launch: Launch, nothing_left: Callable[[], None], api: docker.DockerClient, user: str, password: Path
 ) -> None:
     name = f"theirs-{secrets.token_hex(4)}"
-    with launch(user=user, password=PASSWORD, container_name=name, nodes=2) as up:
+    with launch(user=user, password_file=password, container_name=name, nodes=2) as up:
         login = up.file.login
         assert (login.user, login.password, up.file.containers[0]) == (user, PASSWORD, name)
         assert api.containers.get(name).status == "running"

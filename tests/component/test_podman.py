@@ -9,7 +9,8 @@ import subprocess
 import pytest
 
 from ci.artefacts.sources import Sources
-from ci.engine.connection import LABEL, LABEL_RUN, Engine, connect
+from ci.engine.connection import Engine, connect
+from ci.engine.labels import LABEL, LABEL_RUN
 from ci.environment import launching
 from ci.environment.launching import Environment
 from ci.environment.plan import plan_environment

@@ -12,7 +12,8 @@ import sys
 import docker
 import pytest
 
-from ci.engine.connection import LABEL_RUN, Engine, labels
+from ci.engine.connection import Engine
+from ci.engine.labels import LABEL_RUN, labels
 from ci.environment import launching
 from ci.images.building import BuiltCell
 from ci.results import store

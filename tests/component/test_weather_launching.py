@@ -5,6 +5,7 @@ Only what is put into a container is spoilt, through the engine's connection; al
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 import socket
 
@@ -12,18 +13,19 @@ import pytest
 
 from ci import paths
 from ci.cli.main import main
-from ci.engine.connection import LABEL_RUN, Engine, InsideFile
-from ci.environment import cluster, configuration, registry, usable
+from ci.engine.connection import Engine, InsideFile
+from ci.engine.labels import LABEL_RUN
+from ci.environment import cluster, configuration, launching, registry, usable
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place
-from ci.errors import LaunchError, PortTakenError
-from ci.images import plan
-from ci.images.building import Builder, BuiltCell
-from ci.matrix.cells import Cell
+from ci.errors import LaunchError, PortTakenError, VersionMismatchError
+from ci.images.building import BuiltCell
+from ci.matrix.cells import Cell, SlurmVersion
 from ci.matrix.model import Matrix
 from ci.options import Options
+from ci.terminal.console import Timings
 from tests.component.conftest import Launch
-from tests.component.weather import LEGACY
+from tests.component.weather import LEGACY, left_behind
 
 Files = dict[str, InsideFile]
 Spoil = Callable[[Callable[[str, Files], None]], None]
@@ -95,6 +97,21 @@ def test_a_container_that_ends_at_once_leaves_its_last_words(
     assert "exit code 3" in error
     assert "these are my last words" in error
     assert "these are my last words" in (logs / "n1-container.log").read_text(encoding="utf-8")
+
+
+def test_another_slurm_than_the_id_says_is_refused_with_both_named(
+    *, engine: Engine, cell: Cell, rows: Matrix, images: BuiltCell, run: str, tmp_path: Path
+) -> None:
+    """The cluster is usable, and all its daemons are well: what is wrong is what its results would be called."""
+    other = replace(cell, slurm=SlurmVersion(version="23.02.8"))
+    planned = plan_environment(other, rows, Options(run=run, name="component", results=tmp_path))
+    with (
+        pytest.raises(VersionMismatchError, match=r"slurm is 22\.05\.\d+, not 23\.02\.8"),
+        launching.launch(engine, planned, images, timings=Timings()),
+    ):
+        pytest.fail("it was handed over")
+    assert left_behind(engine.api, run) == []
+    assert not launching.state_dir(run, other.id).exists()
 
 
 def test_a_missing_munge_key_is_named(spoil: Spoil, fails: Callable[..., str]) -> None:
@@ -202,7 +219,7 @@ def test_a_second_environment_of_the_same_run_and_cell_is_refused_and_the_first_
     with launch() as first:
         with pytest.raises(LaunchError, match="is already up") as caught, launch():
             pytest.fail("it started")
-        assert f"python -m ci down {run}" in caught.value.next_step
+        assert f"nox -s ci -- down {run}" in caught.value.next_step
         assert engine.alive(first.cluster.login.container) is True
         assert first.path.is_file()
     nothing_left()
@@ -217,32 +234,6 @@ def test_a_kept_environment_goes_when_its_block_is_interrupted(
 
 
 # -- the registry ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def registry_image(builder: Builder, cell: Cell) -> str:
-    """Return the name of the registry's image."""
-    return builder.ensure(plan.registry(cell.arch, plan.debian_mirror())).tag
-
-
-@pytest.fixture
-def planned(cell: Cell, rows: Matrix, run: str) -> EnvironmentPlan:
-    """Return the legacy cell's plan for the test's own run."""
-    return plan_environment(cell, rows, Options(run=run))
-
-
-@pytest.fixture
-def place(planned: EnvironmentPlan, engine: Engine, stack: ExitStack) -> Place:
-    """Return a place whose network is there."""
-    there = Place(engine=engine, stack=stack, run=planned.options.run, cell=LEGACY, network=planned.names.network)
-    there.create_network()
-    return there
-
-
-@pytest.fixture
-def serve(place: Place, registry_image: str, planned: EnvironmentPlan) -> Callable[..., registry.Registry]:
-    """Return a function that starts a registry."""
-    return lambda port=0: registry.start(place, registry.planned(registry_image, planned.names.registry, port=port))
 
 
 def test_a_registrys_port_that_is_held_is_named(
@@ -311,7 +302,7 @@ def test_a_stopped_registry_is_refused_at_once_and_named(
     nodes = cluster.start(place, planned, image=images.node.tag, keys=keys, registry_port=served.port)
     reachable = next(
         check
-        for check in usable.checks(nodes, registry_port=served.port, plugin=False)
+        for check in usable.checks(nodes, user="tester", registry_port=served.port, plugin=False)
         if check.name == "registry from node"
     )
     usable.wait_for_check(engine, reachable)

@@ -12,7 +12,7 @@ import time
 import docker
 import pytest
 
-from ci.engine.connection import LABEL_RUN
+from ci.engine.labels import LABEL_RUN
 from ci.matrix.arch import Arch
 
 REPOSITORY = Path(__file__).resolve().parents[2]

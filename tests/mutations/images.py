@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 from ci import environment_file
-from ci.engine.connection import LABEL
+from ci.engine.labels import LABEL
 from ci.environment.launching import Environment
 from ci.session.handover import additions
 from tests.support.cluster import Node

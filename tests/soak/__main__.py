@@ -16,7 +16,7 @@ import tempfile
 from ci import paths
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
-from ci.errors import SoakError
+from ci.errors import SoakError, typed
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -109,7 +109,7 @@ def go(rounds: Rounds, soak: Soak, path: Path, *, keep_going: bool, write: bool)
             "a round failed, or something is left",
             where=str(path),
             why="the summary above names the rounds; what failing ones wrote is beside that file",
-            next_step="python -m ci down --all removes what is left",
+            next_step=f"{typed('down RUN')} removes what a run left",
         )
     return 0
 

@@ -15,7 +15,9 @@ from typing import Any
 
 from docker.errors import APIError
 
-from ci.engine.connection import LABEL_RUN, Engine, names_below
+from ci.engine.connection import Engine
+from ci.engine.labels import LABEL_RUN
+from ci.engine.removing import names_below
 from ci.environment import launching
 
 _LISTENS = "0A"

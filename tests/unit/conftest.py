@@ -1,6 +1,6 @@
 """Unit tests touch nothing outside the process; this file sees to it, and holds what several of them share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 import os
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 
+from ci import paths
 from ci.matrix.loading import Matrix, load
 from ci.results import writing
 from ci.results.compat import Compat
@@ -18,6 +19,7 @@ from ci.results.merging import Merged
 from ci.results.store import Result
 from ci.results.writing import Asked
 from tests.support import results as made
+from tests.support import rows as of_matrix
 
 SECTIONS = {
     "head": 'schema = 1\narch = ["amd64", "arm64"]',
@@ -33,6 +35,25 @@ SECTIONS = {
     "defaults": '[defaults]\ngroup = "smoke"',
 }
 """A small, correct matrix.toml, in pieces that a test can replace."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `project_matrix` twice: with the repository's matrix.toml, and with that and more rows."""
+    if metafunc.definition.get_closest_marker("project_matrix"):
+        metafunc.parametrize("matrix_file", ["as it is", "with more rows"], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def matrix_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Put a fixed sample in the place of matrix.toml, so that no test of logic changes its answer with a new row."""
+    kind = getattr(request, "param", "sample")
+    file = of_matrix.PROJECT if kind == "as it is" else of_matrix.SAMPLE
+    if kind == "with more rows":
+        file = tmp_path_factory.mktemp("grown") / "matrix.toml"
+        file.write_text(of_matrix.grown(of_matrix.PROJECT.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "MATRIX_FILE", file)
+        yield file
 
 
 @pytest.fixture(autouse=True)

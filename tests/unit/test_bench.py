@@ -25,8 +25,9 @@ from tests.bench.comparisons import COMPARISONS
 from tests.bench.installing import packages_of
 from tests.bench.keeping import Figures
 from tests.bench.measuring import Bench, Comparison, Row, Sides, comparison, measure, timed
+from tests.support.rows import SAMPLE
 
-MATRIX = loading.load()
+MATRIX = loading.load(SAMPLE)
 EMBEDDED = next(it for it in MATRIX.cells("embedded", Arch.host()))
 BENCH = cast("Bench", SimpleNamespace(cell=EMBEDDED))
 FIGURES = Figures(run="run", machine="2 cores", date="2026-11-27", rows={})

@@ -31,8 +31,9 @@ from ci.results.store import CellRecord, Result
 from ci.terminal import console, signals
 from ci.terminal.processes import Completed
 from tests.support import results as made
+from tests.support.rows import SAMPLE
 
-ROWS = loading.load()
+ROWS = loading.load(SAMPLE)
 NAME = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 REAL = ROWS.cell(NAME)
 PASSED, FAILED, NONE = Answer.PASSED, Answer.FAILED, Answer.NONE
@@ -348,7 +349,13 @@ def test_a_command_is_run_on_the_login_node_of_the_environment_that_its_step_sta
     main(["shell", "--", "srun hostname && echo $HOME"])
     ((words, environ),) = became
     assert words[:2] == ["/usr/bin/docker", "exec"]
-    assert words[-5:] == ["the-node", "bash", "--login", "-c", "srun hostname && echo $HOME"]
+    assert words[-4:] == ["bash", "--login", "-c", "srun hostname && echo $HOME"]
+    node = words.index("the-node")
+    assert "--interactive" in words[:node], "what is piped into the command would be lost"
+    assert words[node + 1 : node + 3] == ["env", "--ignore-environment"], (
+        "the container's variables would be in its jobs"
+    )
+    assert {"USER=alice", "LOGNAME=alice", "HOME=/home/alice"} <= {*words[node:]}
     assert "JOB_IMAGE=localhost:5000/pyxis-matrix/job:1" in words
     assert words[words.index("--user") + 1] == "alice"
     assert environ["DOCKER_HOST"] == "unix:///d"

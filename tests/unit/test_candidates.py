@@ -1,12 +1,15 @@
 """A candidate stands in a cell in place of a release: the id says so, and everything that follows from it."""
 
 from dataclasses import replace
+import io
 from pathlib import Path
 import re
+import tarfile
 
 from packaging.version import Version
 import pytest
 
+from ci import paths
 from ci.artefacts import candidates, sources
 from ci.artefacts.candidates import PYXIS, SLURM
 from ci.artefacts.releases import artefacts_for
@@ -27,13 +30,19 @@ from ci.results.outcomes import Outcome
 from ci.session.record import Record
 from tests.support.current import cell_of
 from tests.support.expectations import holds, since
+from tests.support.rows import SAMPLE
 
-ROWS = loading.load()
+ROWS = loading.load(SAMPLE)
 NAME = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 REAL = ROWS.cell(NAME)
 COMMIT = "1a2b3c4" + "0" * 33
 TAG = re.compile(r"[a-z0-9/._-]+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(paths.CACHE_VARIABLE, str(tmp_path / "cache"))
 
 
 def candidate(
@@ -99,7 +108,7 @@ def test_the_builds_are_told_what_the_programs_call_themselves() -> None:
     assert by_folder["slurm-build"].build_args == {"SLURM_VERSION": "24.05.8"}
     assert by_folder["slurm-pyxis-integration"].build_args == {
         "ENROOT_VERSION": "4.1.2",
-        "PYXIS_VERSION": "0.24.0+g1a2b3c4",
+        "PYXIS_VERSION": "0.24.0",
     }
 
 
@@ -120,7 +129,8 @@ def test_the_file_is_taken_as_it_is_even_strictly(tmp_path: Path) -> None:
     cell = REAL.with_candidate(candidate("pyxis", "0.24.0+g1a2b3c4", "0.24.0", files=(file,)))
     artefact = artefacts_for(cell)[-1]
     fetched = sources.fetch(artefact, Sources(cache=tmp_path / "cache"))
-    assert (fetched.source, fetched.path, fetched.commit, fetched.verified_against) == ("candidate", file, COMMIT, None)
+    assert (fetched.source, fetched.commit, fetched.vouched_for) == ("candidate", COMMIT, "")
+    assert fetched.path.read_bytes() == b"sources"
 
 
 @pytest.mark.parametrize(
@@ -202,8 +212,35 @@ def test_a_folder_without_the_two_packages_of_one_version_is_refused(
 def test_packages_of_another_architecture_are_refused_for_the_cell(tmp_path: Path) -> None:
     folder = debs(tmp_path / "debs", "enroot_4.1.2-1_arm64", "enroot+caps_4.1.2-1_arm64")
     put = candidates.read(Options(enroot=folder), ROWS)
-    with pytest.raises(CandidateError, match="packages for arm64, and the cell needs both for amd64"):
+    with pytest.raises(CandidateError, match="packages for arm64, and the cell needs both for amd64") as caught:
         put.into(REAL)
+    assert caught.value.where == str(folder)
+
+
+@pytest.mark.parametrize("option", ["enroot", "pyxis"])
+def test_what_is_built_is_what_its_name_was_made_of_whatever_becomes_of_the_files(option: str, tmp_path: Path) -> None:
+    """The id has the first digits of a checksum; between that and the build somebody builds another state."""
+    folder = debs(tmp_path / "debs", "enroot_4.1.2-1_amd64", "enroot+caps_4.1.2-1_amd64")
+    archive = tmp_path / "pyxis.tar"
+    with tarfile.open(archive, "w") as tar:
+        makefile = tarfile.TarInfo("pyxis/Makefile")
+        text = b"PYXIS_VER ?= 0.25.0\nPLUGIN := spank_pyxis.so\n"
+        makefile.size = len(text)
+        tar.addfile(makefile, io.BytesIO(text))
+    asked = Options(enroot=folder) if option == "enroot" else Options(pyxis=Origin(path=archive))
+    cell = candidates.read(asked, ROWS).into(REAL)
+    before = {file.name: file.read_bytes() for file in (*folder.iterdir(), archive)}
+    for file in (*folder.iterdir(), archive):
+        file.write_bytes(b"another state")
+
+    fetched = [
+        sources.fetch(it, Sources(cache=tmp_path / "cache" / "artefacts")) for it in artefacts_for(cell) if it.file
+    ]
+
+    assert [it.path.read_bytes() for it in fetched] == [before[it.path.name] for it in fetched]
+    assert len(fetched) == (2 if option == "enroot" else 1)
+    if option == "pyxis":
+        assert f"+s{fetched[0].sha256[:7]}-" in cell.id
 
 
 @pytest.mark.parametrize("option", ["pyxis", "slurm"])

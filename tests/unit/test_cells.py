@@ -48,6 +48,7 @@ def test_id(cell: Cell, name: str) -> None:
     assert cell.id == str(cell) == name
 
 
+@pytest.mark.project_matrix
 def test_ids_need_no_quoting_in_a_shell_an_image_tag_or_a_path() -> None:
     for cell in load().all_cells(None):
         assert set(cell.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")

@@ -39,6 +39,7 @@ def test_a_file_calls_nox_and_nothing_else(file: Path) -> None:
 
 
 @each_plan
+@pytest.mark.project_matrix
 def test_the_options_that_it_gives_to_the_plan_are_understood(file: Path) -> None:
     given = [re.split(r" nox -s plan -- ", command)[1] for command in commands(file) if " nox -s plan " in command]
     given += re.findall(r"['\"](--group .*?)['\"]", text_of(file))
@@ -51,6 +52,7 @@ def test_the_options_that_it_gives_to_the_plan_are_understood(file: Path) -> Non
 
 
 @each_file
+@pytest.mark.project_matrix
 def test_no_cell_is_named(file: Path) -> None:
     versions = {str(version) for cell in loading.load().all_cells(None) for version in (cell.enroot, cell.pyxis)}
     assert re.findall(r"slurm\d", text_of(file)) == []
@@ -64,6 +66,7 @@ def test_every_action_is_pinned_by_commit_with_its_version_beside_it(file: Path)
     assert [it for it in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", it)] == []
 
 
+@pytest.mark.project_matrix
 def test_a_release_takes_nothing_at_first_sight_and_the_watch_changes_nothing() -> None:
     (release,) = (line for line in commands(GITHUB.with_name("release.yml")) if " nox -s " in line)
     asked = parser().parse_args(release.replace(" -- ", " ").split()[3:], argparse.Namespace())

@@ -15,10 +15,10 @@ from ci.engine.finding import EngineKind, FoundEngine
 from ci.environment import cluster, configuration, usable
 from ci.environment.cluster import Cluster, Node
 from ci.environment.plan import EnvironmentPlan, plan_environment
-from ci.environment.service import Place, Service, start_error
+from ci.environment.service import Place
 from ci.environment.ssh import KeyPair
 from ci.environment.usable import Check
-from ci.errors import EngineError, LaunchError, PortTakenError
+from ci.errors import EngineError, LaunchError, VersionMismatchError
 from ci.matrix import loading
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
@@ -57,11 +57,14 @@ def settings(template: str, **changed: object) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("slurm", VERSIONS)
+@pytest.mark.project_matrix
 @pytest.mark.parametrize("folder", ["slurm-integration", "slurm-pyxis-integration"])
-def test_slurm_conf_is_complete_for_every_version_and_has_nothing_that_it_no_longer_takes(
-    folder: str, slurm: str
-) -> None:
+def test_slurm_conf_is_complete_for_every_version_and_has_nothing_that_it_no_longer_takes(folder: str) -> None:
+    for row in loading.load().slurm:
+        check_slurm_conf(folder, row.name)
+
+
+def check_slurm_conf(folder: str, slurm: str) -> None:
     text = configuration.render(f"{folder}/slurm.conf", values(slurm=slurm)).decode()
     found = settings(f"{folder}/slurm.conf", slurm=slurm)
     assert found["SlurmctldHost"] == ["n1"]
@@ -147,20 +150,29 @@ def named(checks: tuple[Check, ...]) -> list[tuple[str, str]]:
     return [(check.name, check.node.hostname) for check in checks]
 
 
-def test_a_single_legacy_node_is_asked_for_munge_controller_and_idleness() -> None:
-    wanted = usable.checks(nodes(1), registry_port=None, plugin=False)
-    assert named(wanted) == [("munge", "n1"), ("controller", "n1"), ("nodes idle", "n1")]
+def test_a_single_legacy_node_is_asked_for_munge_controller_idleness_and_a_job() -> None:
+    wanted = usable.checks(nodes(1), user="tester", registry_port=None, plugin=False)
+    assert named(wanted) == [("munge", "n1"), ("controller", "n1"), ("nodes idle", "n1"), ("job on every node", "n1")]
 
 
-def test_every_node_is_asked_for_its_munge_its_registry_and_its_plugin() -> None:
-    wanted = named(usable.checks(nodes(3), registry_port=4711, plugin=True))
-    for name in ("munge", "registry from node", "plugin loaded"):
+@pytest.mark.parametrize(("plugin", "asked"), [(True, ("--container-image", "enroot version")), (False, ("true",))])
+def test_the_job_user_runs_a_step_on_every_node(asked: tuple[str, ...], *, plugin: bool) -> None:
+    wanted = usable.checks(nodes(3), user="alice", registry_port=None, plugin=plugin)
+    (job,) = [check for check in wanted if check.name == "job on every node"]
+    assert job.user == "alice"
+    assert "srun --job-name=usable --nodes=3 --ntasks-per-node=1 " in job.command
+    assert [word for word in asked if word not in job.command] == []
+
+
+def test_every_node_is_asked_for_its_munge_and_its_registry() -> None:
+    wanted = named(usable.checks(nodes(3), user="tester", registry_port=4711, plugin=True))
+    for name in ("munge", "registry from node"):
         assert [node for asked, node in wanted if asked == name] == ["n1", "n2", "n3"]
     assert [node for asked, node in wanted if asked == "munge credential of n1"] == ["n2", "n3"]
 
 
 def test_every_condition_has_a_hint() -> None:
-    for check in usable.checks(nodes(2), registry_port=4711, plugin=True):
+    for check in usable.checks(nodes(2), user="tester", registry_port=4711, plugin=True):
         assert check.hint
 
 
@@ -176,7 +188,7 @@ class Answering:
     def ask(self, container: Any, command: list[str], *, user: str = "root", environment: Any = None) -> Answer:  # noqa: ANN401
         """Answer a command."""
         assert command[0] == "timeout" or command[-1].startswith("tail ")  # a daemon that hangs must not hold the wait
-        assert user == "root"
+        assert user in {"root", "tester"}  # the job user, for what only jobs can tell
         self.asked.append((container.name, command[-1], dict(environment or {})))
         found = (answer for word, answer in self.answers.items() if word in command[-1])
         return next(found, Answer(status=0, output=""))
@@ -191,7 +203,7 @@ class Answering:
 
 
 def check_of(count: int, name: str) -> Check:
-    wanted = usable.checks(nodes(count), registry_port=None, plugin=False)
+    wanted = usable.checks(nodes(count), user="tester", registry_port=None, plugin=False)
     return [check for check in wanted if check.name == name][-1]
 
 
@@ -219,30 +231,52 @@ def test_a_condition_that_never_holds_is_reported_with_state_logs_and_hint() -> 
         assert part in text
 
 
-# -- ports ----------------------------------------------------------------------------------------------------------
+# -- what it observes -------------------------------------------------------------------------------------------------
+
+ASKED = {"slurm": "sinfo --version", "enroot": "enroot version", "pyxis": "pyxis: version v"}
+"""By axis, a part of the command that asks a node for its version."""
+OTHERS = {"slurm": "24.11.5", "enroot": "4.1.2", "pyxis": "0.24.0"}
+RIGHT = {"slurm": "22.05.8", "enroot": "3.4.1", "pyxis": "0.19.0"}
 
 
-SERVICE = Service(role="registry", image="image", name="name", hostname="registry", ports={5000: 5000})
+def seen_in(cell: Cell, versions: Mapping[str, str]) -> dict[str, str]:
+    """Return what is observed in a cluster of a cell whose node answers with these versions."""
+
+    def ask(_container: object, command: list[str]) -> Answer:
+        found = (versions[axis] for axis, words in ASKED.items() if words in command[-1])
+        return Answer(status=0, output=f"{next(found, '')}\n")
+
+    return cluster.observe(cast("Engine", SimpleNamespace(ask=ask)), nodes(1), cell)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "driver failed programming external connectivity: Bind for 127.0.0.1:5000 failed: port is already allocated",
-        "Error starting userland proxy: listen tcp4 127.0.0.1:5000: bind: address already in use",
-        "failed to bind host port for 127.0.0.1:5000:172.17.0.2:5000/tcp: address already in use",
-    ],
-)
-def test_a_port_that_is_taken_is_told_in_the_words_of_every_engine(words: str) -> None:
-    error = start_error(RuntimeError(words), SERVICE)
-    assert isinstance(error, PortTakenError)
-    assert "ss -tlnp 'sport = :5000'" in error.next_step
+@pytest.fixture(scope="module")
+def reference(rows: Matrix) -> Cell:
+    return rows.cell("slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64")
 
 
-def test_another_refusal_is_not_taken_for_a_port() -> None:
-    error = start_error(RuntimeError("no such image"), SERVICE)
-    assert not isinstance(error, PortTakenError)
-    assert "starting the registry" in str(error)
+def test_versions_are_those_that_the_node_answers_and_never_those_of_the_id(reference: Cell) -> None:
+    found = seen_in(reference, OTHERS)
+    assert {axis: found[axis] for axis in OTHERS} == OTHERS
+
+
+@pytest.mark.parametrize("axis", ASKED)
+def test_a_node_that_does_not_answer_has_no_version(reference: Cell, axis: str) -> None:
+    assert seen_in(reference, RIGHT | {axis: ""})[axis] == ""
+
+
+@pytest.mark.parametrize("axis", ASKED)
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_cluster_of_another_version_is_refused_with_both_named(reference: Cell, axis: str, *, silent: bool) -> None:
+    found = seen_in(reference, RIGHT | {axis: "" if silent else OTHERS[axis]})
+    with pytest.raises(VersionMismatchError) as caught:
+        cluster.check_versions(reference, found, image="pyxis-matrix/subject:1")
+    assert f"{axis} is {found[axis] or 'unknown'}, not {reference.axes[axis]}" in caught.value.what
+    assert reference.id in caught.value.where
+    assert "pyxis-matrix/subject:1" in caught.value.next_step
+
+
+def test_a_cluster_of_the_right_versions_is_taken(reference: Cell) -> None:
+    cluster.check_versions(reference, seen_in(reference, RIGHT), image="pyxis-matrix/subject:1")
 
 
 # -- what a node may do ---------------------------------------------------------------------------------------------
@@ -251,6 +285,7 @@ def test_another_refusal_is_not_taken_for_a_port() -> None:
 def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any]:
     """Start a cell's node in an engine that only remembers how; return what it was asked for."""
     asked: dict[str, Any] = {}
+    made: dict[str, dict[str, str]] = {}
 
     def create_container(image: str, **options: object) -> dict[str, str]:
         asked.update(options, image=image)
@@ -263,7 +298,10 @@ def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any
             create_container=create_container,
         ),
         version=lambda: {"Arch": "amd64"},
-        volumes=SimpleNamespace(create=lambda *_given, **_options: None),
+        volumes=SimpleNamespace(
+            create=lambda name, labels: made.update({name: labels}),
+            get=lambda name: SimpleNamespace(attrs={"Labels": made[name]}),
+        ),
         containers=SimpleNamespace(
             get=lambda _id: SimpleNamespace(start=lambda: None, put_archive=lambda _path, _archive: None)
         ),
@@ -303,7 +341,7 @@ def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
     needs_mounts = ["SYS_ADMIN"] if slurm != "22.05" else None
     assert asked["cap_add"] == (["SYS_ADMIN", "MKNOD"] if containers else needs_mounts)
     assert asked["devices"] == (["/dev/fuse"] if containers else None)
-    assert asked["port_bindings"] == {"22/tcp": ("127.0.0.1", 0)}
+    assert asked["port_bindings"] == {"22/tcp": [("127.0.0.1", 0)]}
     assert ("MaskedPaths" in asked) is containers
 
 

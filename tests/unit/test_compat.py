@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from ci.errors import ResultsError
-from ci.results import compat, junit, markdown, store, writing
+from ci.results import compat, junit, markdown, page, store, writing
 from ci.results.compat import Compat
 from ci.results.merging import Merged
 from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.report import as_text
 from ci.results.writing import Asked
 from tests.support import results as made
 from tests.support.results import Axes, Story, cell, result
@@ -169,6 +170,26 @@ def test_hostile_text_is_text_in_junit(tmp_path: Path, hostile: Merged) -> None:
     assert "\x00" not in (tmp_path / "junit.xml").read_text()
 
 
+# -- second tries ---------------------------------------------------------------------------------------------------
+
+
+def test_a_further_try_is_told_in_every_form(tmp_path: Path) -> None:
+    tests = [TestOutcome(name="t::late", outcome=TestState.PASSED, reruns=2, message="no route\nmore")]
+    worse = [*tests, TestOutcome(name="t::never", outcome=TestState.FAILED, reruns=1, message="no host")]
+    of = [result(REAL, tests=tests), result(REAL, "registry", Outcome.FAILED, tests=worse)]
+    made.write(tmp_path, *of)
+    merged = writing.merge(Asked(roots=(tmp_path,), base=tmp_path))
+    text = markdown.as_markdown(merged.compat)
+    assert text.count("2 reruns: t::late passed; before, it failed: no route") == 2
+    assert "`t::never` (after 1 rerun): no host" in text
+    assert as_text(of).count("2 reruns: t::late passed; before, it failed: no route") == 2
+    assert as_text(of).count("t::never (after 1 rerun): no host") == 1
+    again = [it.text for it in parsed(merged, tmp_path / "out").iter("system-out")]
+    assert again.count("passed after 2 reruns; before, it failed: no route\nmore") == 2
+    assert '"reruns":2' in page.as_html(merged)
+    assert '"reruns": 2' in compat.as_json(merged.compat)
+
+
 # -- Markdown -------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +203,7 @@ def test_markdown_begins_with_the_verdict_and_has_a_grid_per_architecture(merged
         "Embedded runtime (not a compatibility verdict)",
     ]
     assert titles[0].startswith("Changed since 2026-12-01")
-    assert {"What went wrong", "Known failures", "Could not be read", "No result yet (running, or killed)"} <= set(
+    assert {"What went wrong", "Known failures", "Could not be read", "Not finished (running, or killed)"} <= set(
         titles
     )
     assert "NVIDIA/enroot\\#273" in text
@@ -201,7 +222,7 @@ def test_markdown_tables_have_as_many_cells_in_every_row(merged: Merged, hostile
 
 
 def test_hostile_text_is_text_in_markdown(hostile: Merged) -> None:
-    outside_code = re.sub(r"`[^`\n]*`", "", markdown.as_markdown(hostile.compat))
+    outside_code = re.sub(r"(?<!\\)`[^`\n]*`", "", markdown.as_markdown(hostile.compat))
     assert not re.search(r"<(?!br>|---)", outside_code)
     assert not re.search(r"(?<!\\)\]\(javascript", outside_code)
 

@@ -1,7 +1,6 @@
 """The suites on themselves: their proof of the image fails elsewhere, and what they name and look for is right."""
 
 import ast
-from collections.abc import Iterator
 import fnmatch
 from pathlib import Path
 import re
@@ -11,6 +10,7 @@ import pytest
 from ci.environment.ssh import RemoteAnswer
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from tests.support.literals import words_of
 from tests.support.oci.images import Image, Pushed
 from tests.support.oci.tiny import TinyImage
 from tests.support.proof import proven
@@ -64,6 +64,7 @@ def test_the_list_of_reported_cases_names_tests_that_there_are() -> None:
     assert named - written() == set()
 
 
+@pytest.mark.project_matrix
 def test_known_failures_name_tests_that_there_are() -> None:
     functions = written()
     for failure in loading.load().failures:
@@ -78,20 +79,6 @@ def written() -> set[str]:
     return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
 
 
-def words_of(tree: ast.AST) -> Iterator[str]:
-    """Yield the texts of a module that are no docstrings."""
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            yield node.value
-
-
 @pytest.mark.parametrize("suite", ["advanced", "conformance", "registry"])
 def test_no_suite_looks_for_the_words_of_a_tool_below(suite: str) -> None:
     found = [
@@ -104,6 +91,7 @@ def test_no_suite_looks_for_the_words_of_a_tool_below(suite: str) -> None:
     assert found == []
 
 
+@pytest.mark.project_matrix
 def test_no_known_failure_is_known_by_the_words_of_a_tool_below() -> None:
     says = [failure.says for failure in loading.load().failures]
     assert [text for text in says if any(word in text.lower() for word in FOREIGN)] == []

@@ -11,8 +11,10 @@ from requests.exceptions import ConnectionError as Unreachable
 from requests.exceptions import ReadTimeout
 
 from ci.engine.build_client import BuildClient
-from ci.engine.connection import LABEL_SCRATCH, Engine, untag
+from ci.engine.connection import Engine
 from ci.engine.finding import EngineKind, FoundEngine
+from ci.engine.labels import LABEL_SCRATCH
+from ci.engine.removing import untag
 from ci.errors import LaunchError
 from ci.terminal import console
 from ci.terminal.processes import Completed
@@ -231,12 +233,11 @@ def test_a_volume_that_an_engine_never_has_removed_is_named(capsys: pytest.Captu
 def test_only_a_volume_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     asked: list[str] = []
 
-    def remove_network(name: str) -> None:
-        asked.append(name)
+    def remove() -> None:
+        asked.append("net")
         raise ReadTimeout("Read timed out.")
 
-    api = SimpleNamespace(api=SimpleNamespace(remove_network=remove_network))
-    replace(engine(Images(), "docker"), api=cast("Any", api)).remove_network("net")
+    engine(Images(), "docker").remove_network(cast("Any", SimpleNamespace(name="net", remove=remove)))
     assert asked == ["net"]
     assert "net could not be removed: Read timed out." in capsys.readouterr().err
 

@@ -85,7 +85,7 @@ class Dead(Answering):
 
 
 def every_check() -> tuple[Check, ...]:
-    return usable.checks(nodes(2), registry_port=4711, plugin=True, accounting=True)
+    return usable.checks(nodes(2), user="tester", registry_port=4711, plugin=True, accounting=True)
 
 
 @pytest.mark.parametrize("check", every_check(), ids=lambda check: f"{check.name} on {check.node.hostname}")

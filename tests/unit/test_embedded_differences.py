@@ -2,24 +2,34 @@
 
 import ast
 from pathlib import Path
+import re
 
 from packaging.version import Version
 import pytest
 
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from tests.support.cells import EMBEDDED
 from tests.support.expectations import differences, differs, version_of
 
 INTEGRATION = Path(__file__).parents[1] / "integration"
-NEWEST = f"slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-{Arch.AMD64}"
+README = Path(__file__).parents[2] / "containers/embedded/README.md"
+COMPARED_WITH = re.compile(r"real cell \(enroot (\S+) and Pyxis (\S+) under Slurm (\S+)\)")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def rows() -> Matrix:
     return loading.load()
+
+
+@pytest.fixture
+def newest(rows: Matrix) -> Cell:
+    """Return the real cell that the table is a comparison with; it was the newest when the table was written."""
+    enroot, pyxis, slurm = COMPARED_WITH.findall(README.read_text(encoding="utf-8"))[0]
+    (system,) = next(row.requires_os for row in rows.slurm if row.name == slurm)
+    return rows.cell(f"slurm{slurm}-enroot{enroot}-pyxis{pyxis}-{system}-{Arch.AMD64}")
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +57,18 @@ def waits_for_a_release(node: ast.AST, cell: Cell) -> bool:
     return any(Version(text) > version_of(cell, axis) for axis, text in wanted)
 
 
-def test_the_newest_real_cell_is_the_one_of_the_table(rows: Matrix) -> None:
-    real = [cell for cell in rows.all_cells(Arch.AMD64) if cell.runtime is Runtime.NVIDIA]
-    for axis in ("enroot", "pyxis"):
-        assert max(version_of(cell, axis) for cell in real) == version_of(rows.cell(NEWEST), axis)
+@pytest.mark.project_matrix
+def test_the_table_says_everywhere_which_cell_it_is_a_comparison_with(newest: Cell) -> None:
+    assert f"| what | enroot {newest.enroot}, Pyxis {newest.pyxis} | embedded | test |" in README.read_text(
+        encoding="utf-8"
+    )
 
 
+@pytest.mark.project_matrix
 @pytest.mark.parametrize("what", differences())
 def test_a_row_names_tests_that_have_both_answers(
-    rows: Matrix, functions: dict[str, ast.FunctionDef], what: str
+    rows: Matrix, newest: Cell, functions: dict[str, ast.FunctionDef], what: str
 ) -> None:
-    newest = rows.cell(NEWEST)
     tests = differences()[what]
     assert tests, f"no test: {what}"
     for name in tests:
@@ -74,8 +85,8 @@ def test_every_question_has_its_row(functions: dict[str, ast.FunctionDef]) -> No
             assert name in differences()[question], f"{name} is missing in the row: {question}"
 
 
-def test_every_known_failure_of_the_newest_cell_has_its_row(rows: Matrix) -> None:
-    newest = rows.cell(NEWEST)
+@pytest.mark.project_matrix
+def test_every_known_failure_of_the_newest_cell_has_its_row(rows: Matrix, newest: Cell) -> None:
     named = {test for tests in differences().values() for test in tests}
     for failure in rows.known_failures(newest):
         assert {pattern.split("[")[0] for pattern in failure.tests} <= named, failure

@@ -73,7 +73,7 @@ def test_a_file_of_another_kind_is_one_error_with_the_way_out(tmp_path: Path, co
     with pytest.raises(LaunchError) as caught:
         load(path)
     assert caught.value.where == str(path)
-    assert "python -m ci up CELL" in caught.value.next_step
+    assert "nox -s ci -- up CELL" in caught.value.next_step
 
 
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:

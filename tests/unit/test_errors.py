@@ -1,12 +1,19 @@
 """One class and one exit code per kind of error; the text says what, where, why and the next command."""
 
+import ast
 import errno
 import inspect
+from pathlib import Path
+import re
 
 import pytest
 
 from ci import errors
 from ci.errors import MatrixError, PyxisMatrixError, disk_is_full
+from tests.support.literals import words_of
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = re.compile(r"python3? -m ci\b(?!\.)|nox -s ci\b")
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, PyxisMatrixError)]
 
@@ -71,3 +78,11 @@ def test_a_program_s_words_about_a_full_disk_are_told_from_others(text: str, *, 
 )
 def test_the_system_s_error_for_a_full_disk_is_known_by_its_number(number: int | None, *, full: bool) -> None:
     assert disk_is_full(OSError(number, "No space left on device")) is full
+
+
+def test_commands_are_written_for_a_person_in_one_place() -> None:
+    """After `ci/bootstrap` nobody can run `python -m ci`: its packages are in an environment that nox makes."""
+    assert errors.typed("up CELL") == "nox -s ci -- up CELL"
+    for file in sorted((ROOT / "ci").rglob("*.py")):
+        said = [text for text in words_of(ast.parse(file.read_text(encoding="utf-8"))) if COMMAND.search(text)]
+        assert said == ([errors.PROGRAM] if file.name == "errors.py" else []), file

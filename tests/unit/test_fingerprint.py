@@ -19,7 +19,7 @@ from ci.matrix.model import KnownFailure, Matrix, Selector
 from ci.matrix.suites import SUITES
 from ci.options import Options
 from ci.results import store
-from ci.results.outcomes import Outcome
+from ci.results.outcomes import Outcome, TestOutcome, TestState
 from ci.results.store import Result
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ CHANGES: dict[str, Callable[[Kitchen], None]] = {
     "the number of nodes": lambda it: it.options.update(nodes=2),
     "accounting": lambda it: it.options.update(accounting=True),
     "the job user": lambda it: it.options.update(user="alice"),
-    "the password": lambda it: it.options.update({"password": "x"}),
+    "the file with the password": lambda it: it.options.update({"password_file": Path("/x")}),
     "a GPU": lambda it: it.options.update(gpus=1),
     "the registry's second name": lambda it: it.options.update(registry_name="registry"),
     "a package on the nodes": lambda it: it.options.update(node_package=("numpy",)),
@@ -252,13 +252,15 @@ def test_every_suite_has_its_shared_files(name: str) -> None:
 
 
 def kept(results: Path, run: str, cell: Cell, minute: int, **more: Any) -> Result:  # noqa: ANN401 - a result's fields
-    given = {"outcome": Outcome.PASSED, "fingerprint": "f", "exit_code": 0, "seconds": 9.0, **more}
+    given = {"outcome": Outcome.PASSED, "fingerprint": "f", "seconds": 9.0, **more}
     result = Result(
         run=run,
         cell=store.CellRecord.of(cell),
         suite="registry",
         started=store.utc_now().replace(hour=1, minute=minute),
         timings={"tests": 9.0},
+        exit_code=int(given["outcome"] is not Outcome.PASSED),
+        tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
         **given,
     )
     store.write(result, results / run / cell.id / "registry" / store.RESULT_FILE)

@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from docker.errors import APIError
 import pytest
+from requests.exceptions import RequestException
 
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import BuildError, DiskFullError, NotRunError, PyxisMatrixError
+from ci.errors import BuildError, DiskFullError, EngineError, NotRunError, PyxisMatrixError
 from ci.group import capacity, children, fingerprint, images, planning, running
 from ci.group.capacity import Capacity
 from ci.group.children import OUTPUT_FILE, Command, Watch
@@ -20,7 +22,7 @@ from ci.matrix.model import Matrix
 from ci.matrix.suites import Suite
 from ci.options import Options
 from ci.results import store
-from ci.results.outcomes import Outcome
+from ci.results.outcomes import Outcome, TestOutcome, TestState
 from ci.results.store import Result
 
 ENGINE = cast("Any", None)
@@ -44,6 +46,8 @@ class Machine:
         """Stands for all that decides the outcome."""
         self.ran: list[tuple[str, str]] = []
         self.jobs = 0
+        self.connect: Callable[[], Any] = lambda: ENGINE
+        """Finds the engine."""
         self.begun: list[str] = []
 
     def plan(
@@ -61,7 +65,7 @@ class Machine:
     def run(self, plan: GroupPlan, **how: Any) -> list[PyxisMatrixError]:  # noqa: ANN401 - fields of How
         """Run a plan."""
         self.ran, self.begun = [], []
-        return run_group(ENGINE, self.rows, plan, How(**how))
+        return run_group(self.connect, self.rows, plan, How(**how))
 
     def found(self, run: str = "run") -> dict[tuple[str, str], Result]:
         """Return the results of a run, by cell and suite."""
@@ -98,6 +102,7 @@ class Machine:
             exit_code=int(outcome is not Outcome.PASSED),
             started=store.utc_now(),
             seconds=1.0,
+            tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
             fingerprint=fingerprint_given,
         )
         store.write(result, self.results / run / command.cell / name / store.RESULT_FILE)
@@ -195,6 +200,76 @@ def test_an_old_result_is_not_taken_for_that_of_a_process_that_died(machine: Mac
     machine.outcomes[first.id, "registry"] = None
     machine.run(machine.plan())
     assert machine.found()[first.id, "registry"].outcome is Outcome.ERROR
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the code under test handles it."""
+
+
+def killed(*_: object, **__: object) -> Any:  # noqa: ANN401 - it stands for anything
+    raise Killed
+
+
+@pytest.mark.parametrize("at", ["connect", "build_all", "ingredients", "of_machine", "run_all"])
+def test_what_is_killed_at_any_moment_has_no_answer_of_an_earlier_attempt(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    machine.run(machine.plan())
+    machine.connect = killed if at == "connect" else machine.connect
+    for module, name in (
+        (images, "build_all"),
+        (fingerprint, "ingredients"),
+        (capacity, "of_machine"),
+        (children, "run_all"),
+    ):
+        if name == at:
+            monkeypatch.setattr(module, name, killed)
+    with pytest.raises(Killed):
+        machine.run(machine.plan())
+    assert {it.outcome for it in machine.found().values()} == {Outcome.UNFINISHED}
+    assert len(machine.found()) == 4
+
+
+@pytest.mark.parametrize("problem", [EngineError("no engine"), APIError("gone"), RequestException("gone")])
+def test_a_dead_engine_is_an_error_of_every_suite_and_no_answer_of_before(machine: Machine, problem: Exception) -> None:
+    first, _ = machine.cells
+
+    def dead() -> Any:  # noqa: ANN401 - it stands for the engine
+        raise problem
+
+    machine.run(machine.plan(), fail_fast=True)
+    machine.connect = dead
+    with pytest.raises(PyxisMatrixError):
+        machine.run(machine.plan(missing=lambda cell: "no mirror" if cell == first else None))
+    found = machine.found()
+    assert {it.outcome for (cell, _), it in found.items() if cell == first.id} == {Outcome.SKIPPED}
+    assert {it.outcome for (cell, _), it in found.items() if cell != first.id} == {Outcome.ERROR}
+    assert len(found) == 4
+
+
+def test_a_dead_engine_takes_no_answer_of_the_run_that_goes_on(machine: Machine) -> None:
+    first, _ = machine.cells
+    machine.outcomes[first.id, "registry"] = Outcome.INTERRUPTED
+    machine.run(machine.plan())
+
+    def dead() -> Any:  # noqa: ANN401 - it stands for the engine
+        raise EngineError("no engine")
+
+    machine.connect = dead
+    with pytest.raises(EngineError):
+        machine.run(machine.resumed())
+    assert sorted(it.outcome for it in machine.found().values()) == [Outcome.ERROR, *[Outcome.PASSED] * 3]
+
+
+def test_what_runs_again_when_the_run_goes_on_has_no_answer_meanwhile(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.run(machine.plan())
+    machine.taste = "another image"
+    monkeypatch.setattr(children, "run_all", killed)
+    with pytest.raises(Killed):
+        machine.run(machine.resumed())
+    assert {it.outcome for it in machine.found().values()} == {Outcome.UNFINISHED}
 
 
 def test_fail_fast_begins_no_further_cell(machine: Machine) -> None:

@@ -1,11 +1,16 @@
 """The guard of the unit tests refuses what it should: programs, addresses, sockets."""
 
 import os
+from pathlib import Path
+import re
 import socket
 import subprocess
 import urllib.request
 
 import pytest
+
+from ci.matrix import loading
+from tests.support.rows import PROJECT, SAMPLE
 
 
 def start_a_program() -> None:
@@ -40,3 +45,16 @@ def test_the_guard_refuses(act: object) -> None:
 def test_a_double_may_stand_where_the_guard_stood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 7))
     assert subprocess.run(["true"], check=False).returncode == 7
+
+
+def test_no_module_reads_the_repositorys_matrix_while_it_is_collected() -> None:
+    """Within a test `load()` reads the fixed sample; outside of one nothing has put it in its place yet."""
+    at_import = re.compile(r"^(?!def |class | |#).*\bload\(\)", re.MULTILINE)
+    assert at_import.search("ROWS = loading.load()\n")
+    files = Path(__file__).parent.glob("test_*.py")
+    assert [file.name for file in files if at_import.search(file.read_text(encoding="utf-8"))] == []
+
+
+def test_what_reads_the_matrix_within_a_test_of_logic_gets_the_sample() -> None:
+    assert loading.load().path == SAMPLE
+    assert SAMPLE != PROJECT

@@ -24,7 +24,7 @@ from ci.images import building as module
 from ci.images.base import origin, packages
 from ci.images.building import Builder, How, ca_bundle
 from ci.images.content import Content
-from ci.images.observing import Observed, check_slurm, slurm_matches
+from ci.images.observing import Observed, check_slurm
 from ci.images.plan import (
     DEBIAN_MIRROR_VARIABLE,
     DEFAULT_DEBIAN_MIRROR,
@@ -308,20 +308,6 @@ def test_the_registry_is_pulled_or_built(builder: Builder, store: Store, called:
 
 
 # -- Slurm's version ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("observed", "wanted", "same"),
-    [
-        ("22.05", "22.05", True),
-        ("22.05.8", "22.05", True),
-        ("24.11-0rc1", "24.11", True),
-        ("22.050.1", "22.05", False),
-        ("24.05.1", "24.11", False),
-    ],
-)
-def test_slurm_of_a_series(observed: str, wanted: str, *, same: bool) -> None:
-    assert slurm_matches(observed, wanted) is same
 
 
 def test_a_suite_that_has_moved_on_is_refused_with_the_row_to_change() -> None:

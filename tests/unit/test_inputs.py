@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from ci import inputs
-from ci.errors import SelectionError
+from ci.errors import EngineError, SelectionError
 
 
 @pytest.fixture
@@ -49,18 +49,54 @@ def test_what_is_no_suite_is_refused_with_the_reason(project: Path) -> None:
     assert inputs.own_suite(other, pytest=False).path == other  # a command of its own may be anything
 
 
-def test_a_second_name_of_the_registry_leads_to_loopback_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {"here": ["127.0.0.1"], "both": ["127.0.0.1", "10.0.0.7"], "debian": ["127.0.1.1"]}
+def names_lead(monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]]) -> None:
+    """Have names lead where they do on another machine."""
 
     def getaddrinfo(name: str, *_more: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         if name not in answers:
             raise socket.gaierror(-2, "Name or service not known")
-        return [(2, 1, 6, "", (address, 0)) for address in answers[name]]
+        return [(10 if ":" in address else 2, 1, 6, "", (address, 0)) for address in answers[name]]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "why"),
+    [
+        (["127.0.0.1"], ""),
+        (["127.0.0.1", "::1"], ""),
+        (["::1"], "it leads to ::1;"),
+        (["10.0.0.7"], "it leads to 10.0.0.7;"),
+        (None, "Name or service not known"),
+    ],
+)
+def test_a_localhost_that_is_not_this_machines_loopback_is_named_as_such(
+    monkeypatch: pytest.MonkeyPatch, addresses: list[str] | None, why: str
+) -> None:
+    names_lead(monkeypatch, {"localhost": addresses} if addresses else {})
+    if not why:
+        inputs.check_localhost()
+        return
+    with pytest.raises(EngineError, match="localhost does not lead to 127") as caught:
+        inputs.check_localhost()
+    assert why in str(caught.value)
+    assert "127.0.0.1 localhost" in caught.value.next_step
+
+
+def test_a_second_name_of_the_registry_leads_to_loopback_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "here": ["127.0.0.1"],
+        "here by both": ["::1", "127.0.0.1"],
+        "both": ["127.0.0.1", "10.0.0.7"],
+        "six": ["::1"],
+        "debian": ["127.0.1.1"],
+    }
+    names_lead(monkeypatch, answers)
     inputs.check_registry_name("here")
+    inputs.check_registry_name("here by both")
     for name, why in {
-        "both": r"leads to 10\.0\.0\.7, 127\.0\.0\.1",
+        "both": r"leads to 10\.0\.0\.7 and 127\.0\.0\.1",
+        "six": "leads to ::1;",
         "debian": r"leads to 127\.0\.1\.1",
         "registry": "Name or service not known",
     }.items():

@@ -6,11 +6,13 @@ from unittest import mock
 
 import pytest
 
-from ci.engine.connection import LABEL_RUN, Engine
+from ci.engine.labels import LABEL_RUN
 from tests.soak.leaks import Kind, Lookout, joined, left, listening, mounts, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ci.engine.connection import Engine
 
 ID = "a" * 64
 GONE = "b" * 64

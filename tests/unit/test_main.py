@@ -14,12 +14,12 @@ from docker.errors import APIError, NotFound
 import pytest
 from requests.exceptions import ConnectionError as EngineGone
 
+from ci import paths
 from ci.cli import clusters, commands, doctor, reports
 from ci.cli.main import main, parser
 from ci.environment import launching
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import DiskFullError, EngineError, LaunchError, MatrixError, PyxisMatrixError, SelectionError
-from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.session import running
 
@@ -223,8 +223,7 @@ def test_a_matrix_that_is_wrong_is_one_message_for_every_command(
 ) -> None:
     path = tmp_path / "matrix.toml"
     path.write_bytes(content)
-    load = loading.load
-    monkeypatch.setattr(loading, "load", lambda: load(path))
+    monkeypatch.setattr(paths, "MATRIX_FILE", path)
     for words in (["cells"], ["run", CELL, "--", "true"], ["up", CELL], ["images"]):
         assert main(words) == MatrixError.exit_code
         error = capsys.readouterr().err

@@ -6,10 +6,12 @@ import re
 
 import pytest
 
+from ci import paths
 from ci.errors import MatrixError
 from ci.matrix.arch import Arch
-from ci.matrix.loading import DEFAULT_PATH, Matrix, load
+from ci.matrix.loading import SUITES, Matrix, load
 from ci.matrix.model import SuiteEnvironment
+from tests.support.rows import PROJECT, grown
 
 Writer = Callable[..., Path]
 Loader = Callable[..., Matrix]
@@ -22,9 +24,50 @@ def faults(path: Path) -> tuple[str, ...]:
     return caught.value.faults
 
 
+@pytest.mark.project_matrix
 def test_the_repositorys_own_file_is_correct() -> None:
-    assert load() == load(DEFAULT_PATH)
-    assert load().path == DEFAULT_PATH
+    assert load() == load(paths.MATRIX_FILE)
+    assert load().path == paths.MATRIX_FILE
+
+
+@pytest.mark.project_matrix
+def test_every_cell_of_the_repositorys_own_file_is_found_by_its_id() -> None:
+    rows = load()
+    cells = rows.all_cells(None)
+    assert len({cell.id for cell in cells}) == len(cells)
+    for cell in cells:
+        assert rows.cell(cell.id) == cell
+
+
+@pytest.mark.project_matrix
+def test_every_row_of_the_repositorys_own_file_has_a_cell() -> None:
+    rows = load()
+    there = [cell.axes for cell in rows.all_cells(None)]
+    for axis in (rows.slurm, rows.enroot, rows.pyxis):
+        assert [row.name for row in axis if not any(axes[row.axis] == row.name for axes in there)] == []
+    assert {system.name for system in rows.systems} == {axes["os"] for axes in there}
+
+
+@pytest.mark.project_matrix
+@pytest.mark.parametrize("host", Arch)
+def test_the_groups_that_others_build_on_have_a_cell_on_every_machine(host: Arch) -> None:
+    rows = load()
+    for name in (rows.defaults.group, "reference", "stable", "edges", "pairs", "full"):
+        assert rows.cells(name, host), name
+
+
+def test_more_rows_are_what_a_new_release_brings(tmp_path: Path) -> None:
+    file = tmp_path / "matrix.toml"
+    file.write_text(grown(PROJECT.read_text(encoding="utf-8")), encoding="utf-8")
+    before, after = load(PROJECT), load(file)
+    for axis in ("slurm", "enroot", "pyxis"):
+        old, new = getattr(before, axis), getattr(after, axis)
+        assert len(new) == len(old) + 1
+        assert new[-1].version > max(row.version for row in old)
+    assert len(after.systems) == min(len(before.systems) + 1, len(SUITES))
+    assert {group.name for group in after.groups} - {group.name for group in before.groups} == {"added"}
+    assert len(after.excluded()) > len(before.excluded())
+    assert after.cells("added", Arch.AMD64)
 
 
 def test_a_small_file(load_matrix: Loader) -> None:

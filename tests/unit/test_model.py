@@ -37,7 +37,7 @@ def matrix() -> Matrix:
     return load()
 
 
-# The repository's own matrix.toml
+# The sample of the unit tests (tests/unit/data/matrix.toml)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_an_unknown_cell(matrix: Matrix, name: str, text: str) -> None:
     with pytest.raises(SelectionError) as caught:
         matrix.cell(name)
     assert text in caught.value.what
-    assert caught.value.next_step == "python -m ci cells --group full"
+    assert caught.value.next_step == "nox -s ci -- cells --group full"
 
 
 def test_a_name_like_no_cell_gets_no_guess(matrix: Matrix) -> None:

@@ -15,8 +15,9 @@ from tests.mutations.__main__ import _narrowed, select, select_suites
 from tests.mutations.judging import Colour, Row, Verdict, judge, table
 from tests.mutations.mutations import CONTROL, MUTATIONS, Mutation
 from tests.mutations.suites import suites_of
+from tests.support.rows import SAMPLE
 
-MATRIX = loading.load()
+MATRIX = loading.load(SAMPLE)
 EMBEDDED = MATRIX.cell(f"slurm22.05-embedded-debian12-{Arch.host()}")
 LEGACY = MATRIX.cell(f"slurm22.05-legacy-debian12-{Arch.host()}")
 BROKEN = Mutation(name="broken", says="unrecognized option")

@@ -81,6 +81,37 @@ def test_what_may_have_an_environment_up_is_given_the_time_to_take_it_down(run_s
                 assert least >= LEAST_SECONDS, words
 
 
+@pytest.mark.parametrize(("name", "folder"), [("tests", "unit"), ("component", "component"), ("page", "browser")])
+@pytest.mark.parametrize(
+    ("words", "collected"),
+    [
+        ((), {"test_one.py", "test_two.py"}),
+        (("-k", "test"), {"test_one.py", "test_two.py"}),
+        (("tests/{}/test_two.py",), {"test_two.py"}),
+        (("tests/{}/test_two.py::test_it",), {"test_two.py"}),
+        (("--ignore", "tests/{}/test_two.py"), {"test_one.py"}),
+    ],
+)
+def test_the_sessions_of_the_projects_tests_run_what_is_named_or_all_of_their_own(
+    run_session: Callable[..., Ran],
+    pytester: pytest.Pytester,
+    name: str,
+    folder: str,
+    words: tuple[str, ...],
+    collected: set[str],
+) -> None:
+    ((started, _),) = run_session(name, *(word.format(folder) for word in words))
+    assert Path(started[0]).name == "pytest"
+    for file in (f"tests/{folder}/test_one.py", f"tests/{folder}/test_two.py", "tests/another/test_three.py"):
+        path = pytester.path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("def test_it(): pass")
+    pytester.chdir()
+    done = pytester.inline_run(*started[1:], "-p", "no:cacheprovider", "--import-mode=importlib")
+    passed, _, _ = done.listoutcomes()
+    assert {report.nodeid.partition("::")[0].rpartition("/")[2] for report in passed} == collected
+
+
 def test_a_container_suite_is_run_by_the_tool_with_its_plugin(run_session: Callable[..., Ran]) -> None:
     ((words, _),) = run_session("pyxis_conformance")
     assert Path(words[0]).parts[-3:] == ("run-test", "bin", "python")

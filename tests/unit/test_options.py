@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ci import behind_nox
+from ci import behind_nox, option_values
 from ci.cli.main import parser
 from ci.errors import SelectionError
 from ci.matrix import asked as asked_for
@@ -42,7 +42,7 @@ EVERYTHING = (
         "2",
         "--user",
         "alice",
-        "--password=-a:b \"'$\\é",
+        "--password-file=PASSWORD",
         "--container-name",
         "theirs",
     ),
@@ -51,13 +51,62 @@ EVERYTHING = (
 )
 
 
-def test_what_nox_hands_on_is_read_the_same_by_the_command_line() -> None:
-    asked, _ = behind_nox.split(EVERYTHING)
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    """Return a file with a password."""
+    path = tmp_path / "password"
+    path.touch(mode=0o600)
+    path.write_text(" -a:b \"'$\\é \n", encoding="utf-8")
+    return path
+
+
+def test_what_nox_hands_on_is_read_the_same_by_the_command_line(password: Path) -> None:
+    asked, _ = behind_nox.split([word.replace("PASSWORD", str(password)) for word in EVERYTHING])
+    assert asked.password_file == password
     own = ("--run", "r", "--results", "/results", "--as", "name", "--plain", "--pytest")
     whole = [*asked.words(*HANDED_ON), *own]
     again = Options.of(parser().parse_args(["run", "CELL", *whole]))
     assert again == replace(asked, run="r", results=Path("/results"), name="name", plain=True, pytest=True)
     assert again.words(*HANDED_ON) == asked.words(*HANDED_ON)
+
+
+def test_a_password_is_what_its_file_holds_and_stands_nowhere_else(password: Path) -> None:
+    asked, _ = behind_nox.split(["--password-file", str(password)])
+    assert option_values.password_in(password) == " -a:b \"'$\\é "
+    assert asked.words(*HANDED_ON) == ["--password-file", str(password)]
+    assert "a:b" not in repr(asked)
+
+
+@pytest.mark.parametrize("command", ["run", "up", "matrix"])
+@pytest.mark.parametrize("words", [["--password", "s3cr3t"], ["--password=s3cr3t"]], ids=["two words", "one word"])
+def test_no_command_takes_a_password_and_none_repeats_it(
+    command: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args([command, "CELL", *words])
+    error = capsys.readouterr().err
+    assert "a password on a command line is visible to every user of this machine" in error
+    assert "s3cr3t" not in error
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "why"),
+    [
+        (b"", 0o600, "1 to 255 printable characters"),
+        (b"a\nb\n", 0o600, "1 to 255 printable characters"),
+        (b"a" * 256, 0o600, "1 to 255 printable characters"),
+        (b"\xff", 0o600, "it is not UTF-8"),
+        (b"s3cr3t", 0o644, "every user of this machine may read it: chmod 600"),
+    ],
+)
+def test_a_file_that_is_no_good_for_a_password_is_refused_without_its_content(
+    password: Path, content: bytes, mode: int, why: str
+) -> None:
+    password.write_bytes(content)
+    password.chmod(mode)
+    with pytest.raises(SelectionError, match=why) as caught:
+        option_values.password_in(password)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_every_option_is_offered_once_and_has_a_word_of_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,8 +183,10 @@ def test_a_result_folder_is_named_after_run_cell_and_suite(cell: Cell) -> None:
         (["--subject"], "expected one argument"),
         (["--user", "Alice"], "is not a user name"),
         (["--user", "a;b"], "is not a user name"),
-        (["--password", ""], "1 to 255 printable characters"),
-        (["--password", "a\nb"], "1 to 255 printable characters"),
+        (["--password", "s3cr3t"], "visible to every user of this machine"),
+        (["--password=s3cr3t"], "use --password-file PATH"),
+        (["--password-file", "/absent"], "No such file or directory"),
+        (["--password-file", "/dev/null"], "it is not a regular file"),
         (["--container-name", "a/b"], "is not a container name"),
         (["--registry-name", "registry:20002"], "is not a host name"),
         (["--base-image", "Python"], "is not an image name"),
@@ -152,7 +203,8 @@ def test_nonsense_is_refused_with_the_options_name(
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert problem in error
-    assert words[0] in error
+    assert words[0].partition("=")[0] in error
+    assert "s3cr3t" not in error
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """What a suite of somebody's own asks of an environment: users, names, wheels; and how it gets to the login node."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 import io
 from pathlib import Path, PurePosixPath
 import tarfile
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +16,7 @@ from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login
 from ci.images.plan import JOB_PYTHON
 from ci.images.subject import Wheelhouse
+from ci.inputs import OwnSuite
 from ci.matrix import loading
 from ci.matrix.model import SuiteEnvironment
 from ci.option_values import RunsOn
@@ -22,6 +25,7 @@ from ci.session import on_login
 from ci.session.handover import facts, login_facts
 
 CELL = "slurm22.05-embedded-debian12-amd64"
+PASSWORD = "s3cr3t"  # noqa: S105 - made up
 
 
 def planned(**options: object) -> EnvironmentPlan:
@@ -30,7 +34,7 @@ def planned(**options: object) -> EnvironmentPlan:
 
 
 def test_the_user_of_the_image_needs_nothing_to_be_made() -> None:
-    for options in (Options(), Options(user="tester", password="x")):  # noqa: S106 - made up
+    for options in (Options(), Options(user="tester", password_file=Path("/x"))):
         assert users.files(options, "x") == {}
         assert users.variables(options) == {}
         assert users.logins(options) == ("tester", "tester2")
@@ -120,11 +124,62 @@ def test_what_the_suite_wrote_comes_back_and_its_own_files_do_not(tmp_path: Path
         ("core", 200, 11 * 1024**2),
         ("__pycache__/x.pyc", 200, 1),
     )
-    on_login._unpack(iter([packed[:700], packed[700:]]), tmp_path, 200.5)  # noqa: SLF001
+    left_out = on_login._unpack(iter([packed[:700], packed[700:]]), tmp_path, 200.5)  # noqa: SLF001
+    assert left_out == "core (11 MB) left out as too large"
     assert sorted(it.relative_to(tmp_path).as_posix() for it in tmp_path.rglob("*") if it.is_file()) == [
         "slurm-1.out",
         "sub/log.txt",
     ]
+
+
+class Endless:
+    """An archive without an end, of one file that has only zeros; it counts what is read of it."""
+
+    def __init__(self, head: bytes) -> None:
+        """Have what comes first."""
+        self.read = 0
+        self._head = head
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield it."""
+        yield self._head
+        while True:
+            self.read += 65536
+            yield bytes(65536)
+
+
+@pytest.mark.parametrize("since", [0, 200], ids=["results", "the suite's folder"])
+def test_a_file_without_an_end_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: int) -> None:
+    """Red before: all of the archive was written to a temporary file first."""
+    monkeypatch.setattr(on_login, "_MOST_READ", 10 * 1024**2)
+    monkeypatch.setattr(on_login, "_MOST_KEPT", 1024**2)
+    entry = tarfile.TarInfo("theirs/core")
+    entry.mtime, entry.size = 200, 1024**5
+    first = archive_of(("slurm-1.out", 200, 1))[:1024]
+    endless = Endless(first + entry.tobuf(tarfile.GNU_FORMAT))
+    told = on_login._unpack(endless.chunks(), tmp_path, since)  # noqa: SLF001
+    assert "the rest is left out" in told
+    assert endless.read < 11 * 1024**2
+    assert [it.name for it in tmp_path.iterdir()] == ["slurm-1.out"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept", "told"),
+    [
+        ({"_MOST_FILES": 2}, ["a", "b"], "more than 2 files; c and what follows"),
+        ({"_MOST_KEPT": 25}, ["a", "b", "d"], "c (0 MB) left out as too large"),
+        ({}, ["a", "b", "c", "d"], ""),
+    ],
+    ids=["files", "bytes", "none"],
+)
+def test_what_is_too_much_is_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], kept: list[str], told: str
+) -> None:
+    for name, value in limits.items():
+        monkeypatch.setattr(on_login, name, value)
+    packed = archive_of(("a", 200, 10), ("b", 200, 10), ("c", 200, 10), ("d", 200, 5))
+    assert told in on_login._unpack(iter([packed]), tmp_path, 0)  # noqa: SLF001
+    assert sorted(it.name for it in tmp_path.iterdir()) == kept
 
 
 def test_an_archive_can_not_write_elsewhere(tmp_path: Path) -> None:
@@ -135,9 +190,10 @@ def test_an_archive_can_not_write_elsewhere(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_the_facts_of_the_host_that_do_not_hold_on_the_login_node_are_not_told(tmp_path: Path) -> None:
+@pytest.fixture
+def launched(tmp_path: Path) -> Environment:
     login = Login(
-        host="127.0.0.1", port=4711, user="alice", password="", private_key="/k", known_hosts="/h", home="/s/home"
+        host="127.0.0.1", port=4711, user="alice", password=PASSWORD, private_key="/k", known_hosts="/h", home="/s/home"
     )
     file = EnvironmentFile(
         run="r",
@@ -155,7 +211,19 @@ def test_the_facts_of_the_host_that_do_not_hold_on_the_login_node_are_not_told(t
         engine_client="/bin/docker",
         results=str(tmp_path),
     )
-    launched = Environment(plan=planned(), file=file, path=tmp_path / "environment.json", cluster=Cluster(nodes=()))
+    return Environment(plan=planned(), file=file, path=tmp_path / "environment.json", cluster=Cluster(nodes=()))
+
+
+def test_the_suites_password_is_in_no_command_line_on_the_login_node(launched: Environment) -> None:
+    suite = OwnSuite(path=Path("/theirs"), project=Path("/theirs"))
+    run = on_login.LoginRun(cast("Any", None), launched, suite)
+    assert PASSWORD in run._exports()  # noqa: SLF001
+    assert PASSWORD not in run._command(["pytest"])  # noqa: SLF001
+
+
+def test_the_facts_of_the_host_that_do_not_hold_on_the_login_node_are_not_told(
+    launched: Environment, tmp_path: Path
+) -> None:
     here, there = facts(launched), login_facts(launched, PurePosixPath("/home/alice/.suite-results"))
     assert here.keys() == there.keys() == set(SuiteEnvironment.FACTS)
     assert (here["container"], here["registry-name"], here["results"]) == ("theirs", "registry:5000", str(tmp_path))

@@ -142,6 +142,22 @@ def test_tests_of_several_files_that_share_a_line_keep_their_files() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("verified", "says"),
+    [
+        (
+            "SHA256SUMS, differs from pins.toml",
+            ["a mirror's own files, not those of upstream: v1.tar.gz differs from pins.toml"],
+        ),
+        ("differs from first seen", ["a mirror's own files, not those of upstream: v1.tar.gz differs from first seen"]),
+        ("SHA256SUMS", []),
+    ],
+)
+def test_files_that_are_not_upstreams_are_named_also_where_the_suite_passed(verified: str, says: list[str]) -> None:
+    artefact = ArtefactRecord(path="a/v1.tar.gz", source="mirror", sha256="0" * 64, verified_against=verified)
+    assert report.remarks(replace(PASSED, artefacts=(artefact,))) == says
+
+
 def test_an_interrupted_suite_names_the_test_that_was_running() -> None:
     stopped = result(REAL, "interrupted", a_test("t::a"), a_test("t::b", "interrupted", "x"), reason="ended by SIGTERM")
     text = report.as_text([stopped])

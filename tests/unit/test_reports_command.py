@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ci import paths
 from ci.cli.main import main
 from ci.results.outcomes import Outcome
 from tests.support import results as made
@@ -125,7 +126,7 @@ def test_a_matrix_that_is_broken_does_not_stop_a_report(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     (tmp_path / "matrix.toml").write_text("schema = ")
-    monkeypatch.setattr("ci.matrix.loading.load.__defaults__", (tmp_path / "matrix.toml",))
+    monkeypatch.setattr(paths, "MATRIX_FILE", tmp_path / "matrix.toml")
     assert main(["report", str(results), "--output", str(tmp_path / "out")]) == 0
     assert "does not say why cells are missing" in capsys.readouterr().err
 

@@ -12,7 +12,8 @@ import pytest
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login, load
-from ci.errors import BuildError, DiskFullError, LaunchError
+from ci.errors import BuildError, DiskFullError, LaunchError, TeardownError
+from ci.group import ending
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
@@ -55,6 +56,8 @@ class House:
     """What a suite's command does; it returns its test's outcome."""
     launch: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
+    take_down: Callable[[], None] = lambda: None
+    """What taking it down comes to after a block that ended well."""
     seen: list[tuple[str, str]] = field(default_factory=list)
     """The suite and the folder of results that each command found in the environment's file."""
     logs: list[Path] = field(default_factory=list)
@@ -94,6 +97,7 @@ class House:
         finally:
             self.down += 1
             record.timings.add("teardown", 4.0)
+        self.take_down()
 
     def attach(self, command: Sequence[str], **_more: object) -> Completed:
         """Run a suite's command."""
@@ -176,6 +180,24 @@ def test_an_environment_that_a_suite_made_unusable_turns_no_other_suite_red(hous
     assert [name for name, _ in house.seen] == ["pyxis_basic"]
 
 
+@pytest.mark.parametrize(
+    ("last", "outcome", "exit_code"),
+    [("passed", Outcome.ERROR, TeardownError.exit_code), ("failed", Outcome.FAILED, 1)],
+)
+def test_what_could_not_be_taken_down_is_told_of_the_last_suite_and_hides_no_failure(
+    house: House, last: str, outcome: Outcome, exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.acts["registry"] = lambda: last
+    house.take_down = raising(TeardownError("a volume is left", next_step="python -m ci down run"))
+    results = run(house)
+    assert [it.outcome for it in results] == [Outcome.PASSED, Outcome.PASSED, outcome]
+    assert results[-1].exit_code == exit_code
+    assert written(house) == {it.suite: it for it in results}
+    assert ("a volume is left" in results[-1].reason) == (last == "passed")
+    assert "python -m ci down run" in capsys.readouterr().err
+    assert ending.exit_code(results) == exit_code
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_told_of_what_ran_and_of_what_had_still_to_run(house: House, number: signal.Signals) -> None:
     def act() -> str:
@@ -198,7 +220,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_written(house: House, monke
     write = store.write
 
     def full(result: Result, path: Path) -> None:
-        if result.suite != "pyxis_basic":
+        if result.suite != "pyxis_basic" and result.outcome is not Outcome.UNFINISHED:
             raise DiskFullError("failed to write the result")
         write(result, path)
 
@@ -206,13 +228,44 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_written(house: House, monke
     with pytest.raises(DiskFullError):
         run(house)
     assert house.down == 1
-    assert {name: it.outcome for name, it in written(house).items()} == {"pyxis_basic": Outcome.PASSED}
+    assert {name: it.outcome for name, it in written(house).items()} == {
+        "pyxis_basic": Outcome.PASSED,
+        "pyxis_conformance": Outcome.UNFINISHED,
+        "registry": Outcome.UNFINISHED,
+    }
 
 
 def test_a_result_of_an_earlier_attempt_is_not_taken_for_this_ones(house: House) -> None:
     run(house, "registry")
     house.acts["registry"] = lambda: "failed"
     assert [it.outcome for it in run(house, "registry")] == [Outcome.FAILED]
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the code under test handles it."""
+
+
+@pytest.mark.parametrize("moment", ["environment", "first suite", "check", "second suite"])
+def test_what_is_killed_at_any_moment_has_no_answer_of_an_earlier_attempt(house: House, moment: str) -> None:
+    run(house)
+    kill = raising(Killed())
+    match moment:
+        case "environment":
+            house.launch = kill
+        case "first suite":
+            house.acts["pyxis_basic"] = kill
+        case "check":
+            house.check = kill
+        case "second suite":
+            house.acts["pyxis_conformance"] = kill
+    with pytest.raises(Killed):
+        run(house)
+    ended = moment in {"check", "second suite"}
+    assert [written(house)[name].outcome for name in NAMES] == [
+        Outcome.PASSED if ended else Outcome.UNFINISHED,
+        Outcome.UNFINISHED,
+        Outcome.UNFINISHED,
+    ]
 
 
 def test_whoever_looks_sees_how_far_it_has_come(house: House) -> None:

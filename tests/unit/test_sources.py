@@ -65,15 +65,15 @@ def test_the_mirror_comes_before_the_cache(sources: Sources) -> None:
 
     found = fetch(ENROOT, _trusting(sources))
 
-    assert (found.source, found.path) == ("mirror", sources.mirror and sources.mirror / ENROOT.path)
+    assert (found.source, found.path.read_bytes()) == ("mirror", b"the mirror's own")
 
 
 def test_a_mirror_file_is_held_against_the_mirrors_own_list(sources: Sources) -> None:
-    _put(sources.mirror, ENROOT, b"own build")
+    _put(sources.mirror, CAPS, b"own build")
     own = hashlib.sha256(b"own build").hexdigest()
-    _put(sources.mirror, Artefact(path="SHA256SUMS"), f"{own}  {ENROOT.path}\n".encode())
+    _put(sources.mirror, Artefact(path="SHA256SUMS"), f"{own}  {CAPS.path}\n".encode())
 
-    found = fetch(ENROOT, sources)
+    found = fetch(CAPS, sources)
 
     assert (found.sha256, found.verified_against) == (own, "SHA256SUMS")
 
@@ -99,11 +99,11 @@ def test_without_a_list_the_result_says_what_vouches_for_a_mirror_file(
 
 
 def test_a_cache_entry_with_the_pinned_content_is_used(sources: Sources) -> None:
-    file = _put(sources.cache, ENROOT, CONTENT)
+    _put(sources.cache, ENROOT, CONTENT)
 
     found = fetch(ENROOT, sources)
 
-    assert (found.source, found.path, found.verified_against) == ("cache", file, "pins.toml")
+    assert (found.source, found.path.read_bytes(), found.verified_against) == ("cache", CONTENT, "pins.toml")
 
 
 @pytest.mark.parametrize("pinned", [True, False])
@@ -129,17 +129,64 @@ def test_a_tags_archive_is_the_pinned_one_whatever_its_compression(sources: Sour
     assert (found.sha256, found.content) == (hashlib.sha256(packed).hexdigest(), TAR_SHA256)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [gzip.compress(tag_tar(commit="0" * 40)), gzip.compress(tag_tar(README=b"hallo\n")), b"no archive"],
-    ids=["another commit", "another content", "no archive"],
-)
-def test_an_archive_of_something_else_is_vouched_for_by_nobody(sources: Sources, content: bytes) -> None:
-    _put(sources.mirror, PYXIS, content)
+OTHERS = {
+    "another commit": gzip.compress(tag_tar(commit="0" * 40)),
+    "another content": gzip.compress(tag_tar(README=b"hallo\n")),
+    "no archive": b"no archive",
+}
 
-    assert fetch(PYXIS, _trusting(sources)).verified_against is None
-    with pytest.raises(ArtefactError, match="nothing vouches for"):
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_mirror_file_that_is_not_the_pinned_one_is_named_and_strictly_refused(
+    sources: Sources, content: bytes, *, listed: bool
+) -> None:
+    """The mirror's own list can't say which release a file is."""
+    file = _put(sources.mirror, PYXIS, content)
+    own = hashlib.sha256(content).hexdigest()
+    if listed:
+        _put(sources.mirror, Artefact(path="SHA256SUMS"), f"{own}  {PYXIS.path}\n".encode())
+    told: list[str] = []
+
+    found = fetch(PYXIS, replace(_trusting(sources), tell=told.append))
+
+    assert (found.sha256, found.differs_from) == (own, "pins.toml")
+    assert found.vouched_for == ("SHA256SUMS, differs from pins.toml" if listed else "differs from pins.toml")
+    (said,) = told
+    assert all(part in said for part in (PYXIS.name, str(file), "pins.toml", TAR_SHA256, COMMIT))
+    with pytest.raises(ChecksumError, match=r"in the mirror is another file than pins\.toml has"):
         fetch(PYXIS, sources)
+
+
+def test_a_mirror_file_that_is_not_the_one_that_was_first_seen_is_named(sources: Sources) -> None:
+    _put(sources.mirror, CAPS, b"own build")
+    trusting = _trusting(sources)
+    assert trusting.first_seen
+    first_seen.remember(trusting.first_seen, _pin(CAPS, SHA256))
+
+    found = fetch(CAPS, trusting)
+
+    assert (found.verified_against, found.vouched_for) == (None, "differs from first seen")
+
+
+def test_a_mirror_file_that_is_the_pinned_one_differs_from_nothing(sources: Sources) -> None:
+    packed = gzip.compress(TAR)
+    _put(sources.mirror, PYXIS, packed)
+    sums = f"{hashlib.sha256(packed).hexdigest()}  {PYXIS.path}\n"
+    _put(sources.mirror, Artefact(path="SHA256SUMS"), sums.encode())
+
+    assert fetch(PYXIS, sources).vouched_for == "SHA256SUMS"
+
+
+def test_a_cache_file_that_is_not_the_pinned_one_is_named(sources: Sources) -> None:
+    _put(sources.cache, PYXIS, OTHERS["another commit"])
+    told: list[str] = []
+
+    with pytest.raises(ArtefactError, match="found, but it is a tar of commit 000"):
+        fetch(PYXIS, replace(sources, tell=told.append))
+
+    (said,) = told
+    assert all(part in said for part in (PYXIS.name, "in the cache is not used", TAR_SHA256, "pins.toml"))
 
 
 def test_the_commit_counts_as_well_as_the_tar(sources: Sources) -> None:
@@ -165,11 +212,11 @@ def test_the_page_of_slurms_archives_serves_in_place_of_the_tag(sources: Sources
     assert slurm.path == "SchedMD/slurm/archive/refs/tags/slurm-25-11-7-1.tar.gz"
     (page,) = slurm.instead
     assert sources.address(page) == "https://download.schedmd.com/slurm/slurm-25.11.7.tar.bz2"
-    file = _put(sources.mirror, page, b"bzip2")
+    _put(sources.mirror, page, b"bzip2")
 
     found = fetch(slurm, _trusting(sources))
 
-    assert (found.artefact, found.path, found.served) == (slurm, file, page.path)
+    assert (found.artefact, found.path.read_bytes(), found.served) == (slurm, b"bzip2", page.path)
 
 
 def test_a_slurm_that_is_nowhere_names_release_and_addresses(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -260,6 +260,15 @@ def test_the_very_last_row_of_a_file_can_get_one_beneath() -> None:
     )
 
 
+def test_rows_that_do_not_stand_together_stay_where_they_are() -> None:
+    text = f'{TEXT}\n[defaults]\nnodes = 1\n\n[[slurm]] # the last\nversion = "26.05.3"\n# the end\n'
+    changed = with_row(text, new("slurm", "26.05.4", "26.05.3"))
+
+    changes = [line for line in difflib.ndiff(text.splitlines(), changed.splitlines()) if line[0] in "+-"]
+    assert changes == ["+ ", "+ [[slurm]]", '+ version = "26.05.4"']
+    assert changed.endswith('version = "26.05.4"\n# the end\n')
+
+
 def test_several_new_rows_stand_in_order_and_below_a_series_of_packages() -> None:
     text = TEXT.replace(
         "from   =   'archive'\n", 'from   =   \'archive\'\n\n[[slurm]]\nversion = "26.05"\nfrom = "packages"\n'
@@ -283,6 +292,7 @@ def test_a_row_that_is_not_there_is_an_error() -> None:
         with_row(TEXT, new("slurm", "24.11.8", "24.11.5"))
 
 
+@pytest.mark.project_matrix
 @pytest.mark.parametrize("axis", ["slurm", "enroot", "pyxis"])
 def test_the_committed_matrix_takes_a_new_row_and_is_still_valid(axis: str, tmp_path: Path) -> None:
     rows = getattr(loading.load(), axis)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import trustme
 
-from ci.engine.connection import LABEL_CELL, LABEL_ROLE, LABEL_RUN, Engine, InsideFile
+from ci.engine.connection import Engine, InsideFile
+from ci.engine.labels import LABEL_CELL, LABEL_ROLE, LABEL_RUN
 from ci.environment import registry
 from ci.environment.registry_client import Auth, RegistryClient
 from ci.environment.service import Place
@@ -155,7 +156,8 @@ class Registries:
         usual = registry.planned(image, engine_name(f"pyxis-matrix-{run}-{cell}-{name}"), hostname=name)
         inside = {path: InsideFile(content=content) for path, content in (files or {}).items()}
         wanted = replace(usual, role="own-registry", environment=dict(settings or {}), files={**usual.files, **inside})
-        place = Place(engine=self.engine, stack=self.stack, run=run, cell=cell, network=network)
+        session = self.environment.session
+        place = Place(engine=self.engine, stack=self.stack, run=run, cell=cell, network=network, session=session)
         started = registry.start(place, wanted, ca_bundle)
         client = RegistryClient(started.address, auth=auth, ca_bundle=ca_bundle)
         return OwnRegistry(container=started.container, name=name, client=client)

@@ -1,0 +1,54 @@
+"""Copies of release files, so that what is hashed is what is built.
+
+A mirror, the cache and somebody's own folder may change while a session compiles. So a file is read once: its bytes
+are hashed while they are copied, and all that comes later, from the comparison with a checksum to the build, reads the
+copy. Copies are kept in the cache under their checksum.
+"""
+
+import hashlib
+from pathlib import Path
+import tempfile
+
+from ci.errors import ArtefactError, ChecksumError
+from ci.paths import make_directory, refused
+
+_CHUNK = 1 << 20
+
+
+def copies_in(cache: Path) -> Path:
+    """Return where copies are kept in the user's cache."""
+    return cache / "copies"
+
+
+def take(file: Path, store: Path, name: str = "") -> tuple[Path, str]:
+    """Return a copy of a file, and the sha256 of the bytes that were copied.
+
+    :param file: may be a copy of this store.
+    :param name: the copy's name; that of the file if it is not given.
+
+    :raises ArtefactError, DiskFullError: if reading or writing fails.
+    :raises ChecksumError: for a copy that was changed in the store.
+    """
+    make_directory(store, ArtefactError)
+    digest = hashlib.sha256()
+    try:
+        with tempfile.TemporaryDirectory(dir=store, prefix=".taking-") as folder:
+            draft = Path(folder) / (name or file.name)
+            with file.open("rb") as source, draft.open("wb") as target:
+                while chunk := source.read(_CHUNK):
+                    digest.update(chunk)
+                    target.write(chunk)
+            draft.chmod(0o444)
+            sha256 = digest.hexdigest()
+            if file.parent.parent == store and file.parent.name != sha256:
+                raise ChecksumError(
+                    f"{file.name} was changed after it was taken",
+                    where=str(file),
+                    why=f"its sha256 is {sha256}; when it was taken it was {file.parent.name}",
+                    next_step=f"rm -r {store}, then run it again",
+                )
+            kept = store / sha256 / draft.name
+            make_directory(kept.parent, ArtefactError)
+            return draft.replace(kept), sha256
+    except OSError as problem:
+        raise refused(problem, f"failed to copy {file.name}", ArtefactError, where=file) from problem

@@ -1,0 +1,23 @@
+"""The labels on everything that this project creates on a container engine."""
+
+LABEL = "pyxis-matrix"
+LABEL_RUN = f"{LABEL}.run"
+LABEL_CELL = f"{LABEL}.cell"
+LABEL_SESSION = f"{LABEL}.session"
+"""The one launch that made it, which may remove it; somebody else's session may have the same run and cell."""
+LABEL_ROLE = f"{LABEL}.role"
+LABEL_NAME = f"{LABEL}.name"
+"""A name that somebody chose for an object: an image's own, or the second host name of a registry."""
+LABEL_ORIGIN = f"{LABEL}.origin"
+"""Of a base image: where it comes from, and when."""
+LABEL_CONTENT = f"{LABEL}.content"
+"""Of an image that was built: the hash of everything that went in."""
+
+LABEL_SCRATCH = f"{LABEL}.scratch"
+"""Of a container: a folder in it, on a volume of its own, of which nothing is needed when the container goes."""
+
+
+def labels(run: str, cell_id: str, role: str, session: str = "") -> dict[str, str]:
+    """Return the labels of an object that belongs to ``run`` and ``cell_id``."""
+    its = {LABEL: "1", LABEL_RUN: run, LABEL_CELL: cell_id, LABEL_ROLE: role}
+    return its | ({LABEL_SESSION: session} if session else {})

@@ -1,0 +1,174 @@
+"""Removing what this project has created on a container engine.
+
+All of it has the labels of `ci.engine.labels`. ``reap`` finds it by label alone, so that leftovers of a killed run can
+always be removed, and objects of others are never touched.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+import time
+from typing import TYPE_CHECKING, Any
+
+import docker
+from docker.errors import APIError, NotFound
+from requests.exceptions import ReadTimeout, RequestException
+
+from ci.engine.labels import LABEL, LABEL_NAME, LABEL_ROLE, LABEL_SCRATCH
+from ci.terminal import console
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+    from docker.models.networks import Network
+    from docker.models.volumes import Volume
+
+# An engine answers when a volume's files are gone; those of many containers take a busy machine longer than that.
+_REQUESTS_FOR_A_VOLUME = 5
+# An engine removes a volume's files one by one. On a disk that is told of each at once (the mount option `discard`)
+# most of that is waiting: 60,000 files took it 6.5 to 9.7 s, and sixteen processes 2.9 to 4.0.
+_EMPTY = 'find "$0" -xdev ! -type d -print0 | xargs -0 -r -n 256 -P 16 rm -f'
+_EMPTY_SECONDS = 100
+"""Less than a request may last; what is left then goes with the volume."""
+
+
+def names_below(
+    api: docker.DockerClient, prefix: str, kinds: tuple[str, ...] = ("RepoTags", "RepoDigests")
+) -> list[str]:
+    """Return the names of local images that start with ``prefix``, those with a tag before those with a digest."""
+    # The plain list: docker-py's objects would look up each image again, and others may remove some meanwhile.
+    images: list[dict[str, Any]] = api.api.images()
+    names: list[str] = [name for kind in kinds for image in images for name in image.get(kind) or ()]
+    return [name for name in names if name.startswith(prefix)]
+
+
+def untag(api: docker.DockerClient, prefix: str) -> list[str]:
+    """Remove the local images whose names start with ``prefix``; return the names."""
+    removed = []
+    # Digests too: an image whose tag was moved to a newer one has only its digest. They are asked for when the tags are
+    # gone: Podman's go with them, and it takes one of an image that has other names for the whole image.
+    for kind in ("RepoTags", "RepoDigests"):
+        for name in names_below(api, prefix, (kind,)):
+            removed += gone(name, lambda it=name: api.images.remove(it, noprune=False))
+    return removed
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What the engine has with this project's label."""
+
+    containers: "list[Container]"
+    images: list[str]
+    """Names that a run gave to images."""
+    networks: "list[Network]"
+    volumes: "list[Volume]"
+
+
+def _find(api: docker.DockerClient, filters: Mapping[str, str] | None) -> _Found:
+    # One label is asked for, and the others are looked at here: of several, one is enough for Podman's volumes, and too
+    # much for its images.
+    query: dict[str, Any] = {"label": f"{LABEL}=1"}
+
+    def wanted(labels: Mapping[str, str] | None) -> bool:
+        return (filters or {}).items() <= (labels or {}).items()
+
+    images: list[dict[str, Any]] = api.api.images(filters=query)  # as in `names_below`
+    return _Found(
+        containers=[
+            it for it in api.containers.list(all=True, filters=query, ignore_removed=True) if wanted(it.labels)
+        ],
+        images=[name for it in images if wanted(it.get("Labels")) and (name := _own_name(it))],
+        networks=[it for it in api.networks.list(filters=query) if wanted(it.attrs.get("Labels"))],
+        volumes=[it for it in api.volumes.list(filters=query) if wanted(it.attrs.get("Labels"))],
+    )
+
+
+def left(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names of all that ``reap`` would remove, but for what was pushed to a registry."""
+    found = _find(api, filters)
+    containers = [it.name or it.id or "" for it in found.containers]
+    return [*containers, *found.images, *(it.name or "" for it in found.networks), *(it.name for it in found.volumes)]
+
+
+def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
+    """Remove every container, network and volume with this project's label (and the given ones); return their names.
+
+    With a registry, the local names of what was pushed to it are removed, too; so are the names that a run gave to
+    images. It is safe to call this twice, and while another process removes the same objects.
+    """
+    removed = []
+    found = _find(api, filters)
+    for container in found.containers:
+        # Only a running registry has a port; images were pushed only to one that ran.
+        if container.labels.get(LABEL_ROLE) == "registry":
+            ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
+            hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
+            removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
+        removed += remove_container(container)
+    for name in found.images:
+        removed += gone(name, lambda it=name: api.images.remove(it))
+    for network in found.networks:
+        removed += gone(network.name or "", network.remove)
+    for volume in found.volumes:
+        removed += remove_volume(api, volume.name)
+    return removed
+
+
+def _own_name(image: Mapping[str, Any]) -> str:
+    """Return the name that a run gave to an image; empty for one that is built upon such, and inherits the label."""
+    name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
+    # Podman says the whole name.
+    return name if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()) else ""
+
+
+def remove_container(container: "Container") -> list[str]:
+    """Kill and remove a container with its anonymous volumes; return its name if it is gone by that."""
+    return gone(container.name or container.id or "", lambda: _kill_and_remove(container))
+
+
+def remove_volume(api: docker.DockerClient, name: str) -> list[str]:
+    """Remove a volume; return its name if it is gone by that."""
+    return gone(name, lambda: api.api.remove_volume(name, force=True), requests=_REQUESTS_FOR_A_VOLUME)
+
+
+def _kill_and_remove(container: "Container") -> None:
+    if folder := container.labels.get(LABEL_SCRATCH):
+        _empty(container, folder)
+    # Removing it by force is enough for Docker; Podman first asks it to end, and waits ten seconds for that.
+    with suppress(APIError):  # it does not run
+        container.kill()
+    container.remove(force=True, v=True)
+
+
+def _empty(container: "Container", folder: str) -> None:
+    """Remove the files below a folder of a container; what that leaves goes with the folder's volume."""
+    with suppress(APIError, RequestException):  # it does not run, or answers no more
+        container.exec_run(["timeout", str(_EMPTY_SECONDS), "sh", "-c", _EMPTY, folder], user="root")
+
+
+def gone(name: str, remove: Any, *, requests: int = 1) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped
+    """Remove one object; it may be gone, or another process may be removing it.
+
+    If that fails, warn and go on.
+
+    :param requests: how many may go without an answer before it has failed.
+    """
+    problem: Exception | None = None
+    for _ in range(5):
+        try:
+            remove()
+        except NotFound:
+            return [name] if isinstance(problem, ReadTimeout) else []
+        except APIError as error:
+            problem = error
+            if error.status_code not in {409, 500, 403}:  # in use by a container that is being removed
+                break
+            time.sleep(0.2)
+        except RequestException as error:
+            problem = error
+            requests -= 1
+            if not requests or not isinstance(error, ReadTimeout):  # one that can't be asked can't be the next time
+                break
+        else:
+            return [name]
+    console.warn(f"{name} could not be removed: {problem}")
+    return []

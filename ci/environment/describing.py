@@ -1,0 +1,80 @@
+"""The description of an environment that has been started, for tests and tools."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ci.engine.connection import Engine
+from ci.environment import cluster, registry, users
+from ci.environment.plan import EnvironmentPlan
+from ci.environment.service import Place
+from ci.environment_file import EnvironmentFile, Login
+from ci.images.building import BuiltCell
+from ci.matrix.cells import Cell
+
+# Where the image `subject` has it.
+_NODE_PYTHON = "/opt/subject/bin/python"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """What is running, but perhaps not usable yet."""
+
+    cluster: cluster.Cluster
+    registry: registry.Registry | None
+    login: Login
+    at: float
+    """When the first container was started (``time.monotonic``)."""
+    observed: Mapping[str, str] = field(default_factory=dict)
+    """The versions inside, once it is usable."""
+
+
+def describe(
+    place: Place,
+    plan: EnvironmentPlan,
+    images: BuiltCell,
+    started: Started,
+    pushed: registry.Pushed | None,
+    state: Path,
+) -> EnvironmentFile:
+    """Return the description of the environment for tests and tools."""
+    engine, cell, options = place.engine, plan.cell, plan.options
+    return EnvironmentFile(
+        run=options.run,
+        cell=cell.id,
+        session=place.session,
+        suite=options.name,
+        runtime=cell.runtime.value,
+        arch=cell.arch.value,
+        slurm=cell.slurm.version,
+        enroot=str(cell.enroot) if cell.enroot else None,
+        pyxis=str(cell.pyxis) if cell.pyxis else None,
+        nodes=plan.names.hostnames,
+        containers=plan.names.nodes,
+        login=started.login,
+        second_user=users.USERS[1],
+        registry=started.registry.address if started.registry else None,
+        registry_name=f"{options.registry_name}:{started.registry.port}"
+        if options.registry_name and started.registry
+        else None,
+        emulated=engine.emulates(cell.arch),
+        accounting=images.accounting is not None,
+        gpus=options.gpus,
+        job_image=images.job.tag if images.job else None,
+        job_reference=pushed.reference if pushed else None,
+        subject=plan.subject,
+        subject_python=_NODE_PYTHON,
+        engine_client=str(engine.build_client.link_into(state / "bin")),
+        engine_environment=dict(engine.build_client.environment),
+        observed={**started.observed, **_emulated(engine, cell)},
+        artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
+        matrix_cell=cell.stands_for,
+        candidates={it.axis: it.as_json() for it in cell.candidates},
+        answers={axis: str(version) for axis, version in cell.answers},
+        results=str(options.folder(cell)),
+    )
+
+
+def _emulated(engine: Engine, cell: Cell) -> dict[str, str]:
+    """Return what results have to say beside the versions of a cell whose code does not run by itself."""
+    return {"emulated": f"on {engine.arch}"} if engine.emulates(cell.arch) else {}

@@ -1,0 +1,53 @@
+"""Whether what was observed inside a cluster is what a cell's id says; launcher and report ask it alike."""
+
+from collections.abc import Mapping
+
+from packaging.version import InvalidVersion, Version
+
+from ci.matrix.arch import Arch
+
+PROGRAMS = ("slurm", "enroot", "pyxis")
+"""The axes whose version has to be observed where a cell has one."""
+
+
+def mismatches(axes: Mapping[str, str | None], observed: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a text for each axis on which something else was observed than the cell has, or nothing at all.
+
+    Each names both, such as ``pyxis is 0.24.0, not 0.19.0``. Of a candidate (``0.24.0+g1a2b3c4``) only the release is
+    compared: no program knows the commit that it was made of.
+
+    :param axes: what the cell is to have, as `ci.matrix.cells.Cell.axes` and results name it; None where an axis does
+        not apply.
+    :param observed: what was seen inside, as results have it in ``versions``.
+    """
+    found = []
+    for axis in PROGRAMS:
+        wanted = axes.get(axis)
+        if wanted and not _fits(axis, observed.get(axis, ""), wanted):
+            found.append(f"{axis} is {observed.get(axis) or 'unknown'}, not {wanted}")
+    if (arch := axes.get("arch")) and (seen := observed.get("arch")) and not _same_arch(seen, arch):
+        found.append(f"arch is {seen}, not {arch}")
+    return tuple(found)
+
+
+def slurm_matches(observed: str, wanted: str) -> bool:
+    """Tell whether an observed Slurm (``22.05.8``) is the wanted one, or of the wanted series (``22.05``)."""
+    return observed == wanted or observed.startswith((f"{wanted}.", f"{wanted}-"))
+
+
+def _fits(axis: str, observed: str, wanted: str) -> bool:
+    release = wanted.partition("+")[0]
+    if axis == "slurm":
+        return slurm_matches(observed, release)
+    try:
+        # Packages of Debian write 4.2.0~rc1, and 4.2.0+git1 for what comes after 4.2.0.
+        return Version(observed.replace("~", "").partition("+")[0]) == Version(release)
+    except InvalidVersion:
+        return False
+
+
+def _same_arch(observed: str, wanted: str) -> bool:
+    try:
+        return Arch.parse(observed) is Arch.parse(wanted)
+    except ValueError:
+        return False

@@ -1,0 +1,135 @@
+"""What in a result can't be true: it contradicts itself, or the folder that it is in. Such a result proves nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+import re
+
+from msgspec.structs import replace
+from packaging.version import InvalidVersion, Version
+
+from ci.errors import ResultsError
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Runtime
+from ci.matrix.suites import SUITES
+from ci.results.outcomes import Outcome, TestState
+from ci.results.printable import printable, printable_path
+from ci.results.store import CellRecord, Result
+
+REMARK = "it contradicts itself"
+"""How the reason begins of a result that is not believed."""
+_ID = re.compile(
+    r"slurm(?P<slurm>.+?)-(?:enroot(?P<enroot>.+?)-pyxis(?P<pyxis>.+?)|(?P<runtime>embedded|legacy))"
+    r"-(?P<os>[^-]+)-(?P<arch>[^-+]+)(?:\+.+)?"
+)
+_AXES = ("slurm", "enroot", "pyxis", "os", "arch")
+_NUMBER = re.compile(r"\d+")
+_BAD = (TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED)
+_NEVER_ZERO = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED})
+
+
+def of(result: Result, folder: Path) -> tuple[str, ...]:
+    """Return what in a result contradicts the rest of it, or the folder that it was read from.
+
+    A few letters each: they stand in every form of the report.
+    """
+    every = (_tests(result), _exit_code(result), _cell(result.cell), _versions(result), _place(result, folder))
+    return tuple(map(printable, chain.from_iterable(every)))
+
+
+def believed(result: Result, folder: Path) -> Result:
+    """Return a result as far as it is to be believed: one that contradicts itself is an error, never passed."""
+    return refuted(result, of(result, folder))
+
+
+def refuted(result: Result, why: tuple[str, ...]) -> Result:
+    """Return a result that can't be true for these reasons; with none, as it is. What failed stays failed."""
+    if not why:
+        return result
+    return replace(
+        result,
+        outcome=Outcome.FAILED if result.outcome is Outcome.FAILED else Outcome.ERROR,
+        exit_code=result.exit_code or ResultsError.exit_code,
+        reason="\n".join(filter(None, (f"{REMARK}: {'; '.join(why)}", result.reason))),
+    )
+
+
+def _tests(result: Result) -> Iterator[str]:
+    twice = [name for name, times in Counter(test.name for test in result.tests).items() if times > 1]
+    if twice:
+        more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
+        yield f"it lists a test twice: {twice[0]}{more}"
+    if result.outcome is not Outcome.PASSED:
+        return
+    bad = [test for test in result.tests if test.outcome in _BAD]
+    if bad:
+        yield f"it says passed, and {len(bad)} of its tests did not: {bad[0].name} {bad[0].outcome}"
+    # A command that somebody ran has no tests; a suite has.
+    elif not result.count(TestState.PASSED) and (result.tests or result.suite in SUITES):
+        yield "it says passed, and no test passed"
+
+
+def _exit_code(result: Result) -> Iterator[str]:
+    if (result.outcome is Outcome.PASSED and result.exit_code) or (
+        result.outcome in _NEVER_ZERO and not result.exit_code
+    ):
+        yield f"it says {result.outcome}, and its exit code is {result.exit_code}"
+
+
+def _cell(cell: CellRecord) -> Iterator[str]:
+    """Yield what of a cell is not as its id says."""
+    if cell.runtime not in set(Runtime):
+        return  # of a newer version; it is shown, and counted nowhere
+    found = _ID.fullmatch(cell.id)
+    if not found:
+        yield f"{cell.id} is no id of a cell"
+        return
+    said = found.groupdict()
+    runtime = said["runtime"] or Runtime.NVIDIA.value
+    if cell.runtime != runtime:
+        yield f"its runtime is {cell.runtime}, and the id says {runtime}"
+    values = {"os": cell.os, "arch": cell.arch, **cell.axes}
+    for axis in _AXES:
+        value = values.get(axis)
+        if axis in values and (value or None) != said[axis] and (value or axis in cell.axes):
+            yield f"its {axis} is {value or 'none'}, and the id says {said[axis] or 'none'}"
+
+
+def _versions(result: Result) -> Iterator[str]:
+    """Yield what was observed and is not what the id says."""
+    if not (found := _ID.fullmatch(result.cell.id)):
+        return
+    said = found.groupdict()
+    for axis in _AXES:
+        observed = result.versions.get(axis)
+        if observed and said[axis] and not _fits(axis, observed, said[axis]):
+            yield f"{axis} {observed} was observed, and the id says {said[axis]}"
+
+
+def _fits(axis: str, observed: str, wanted: str) -> bool:
+    """Tell whether what was observed is what an id says."""
+    release = wanted.partition("+")[0]  # a candidate calls itself what its release does
+    match axis:
+        case "slurm":  # the id may have the series only
+            return observed == release or observed.startswith((f"{release}.", f"{release}-"))
+        case "arch":
+            try:
+                return Arch.parse(observed) is Arch.parse(wanted)
+            except ValueError:
+                return observed == wanted
+        case "os":  # "Debian GNU/Linux 12 (bookworm)"; that of sid has no number
+            numbers = [_NUMBER.search(it) for it in (observed, wanted)]
+            return not all(numbers) or len({it[0] for it in numbers if it}) == 1
+        case _:
+            try:
+                return Version(observed).public == Version(release).public
+            except InvalidVersion:
+                return observed == release
+
+
+def _place(result: Result, folder: Path) -> Iterator[str]:
+    """Yield where a result lies that is not of this cell and suite. A run's folder may have been renamed."""
+    for what, name, there in (("cell", result.cell_id, folder.parent.name), ("suite", result.suite, folder.name)):
+        if name != there:
+            yield f"its {what} is {name}, and its folder is that of {printable_path(there)}"

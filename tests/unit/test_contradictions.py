@@ -1,0 +1,337 @@
+"""Results that can't be true, and results that disagree: each is named in every form; none is a reason for green."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+import json
+from pathlib import Path
+
+from msgspec.structs import replace
+import pytest
+
+from ci.cli.main import main
+from ci.errors import ResultsError
+from ci.group import reuse
+from ci.results import compat, finding, junit, markdown, page, store, writing
+from ci.results.compat import State
+from ci.results.finding import Found
+from ci.results.merging import Merged
+from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.store import Result
+from ci.results.writing import Asked
+from tests.support import results as made
+from tests.support.results import BEGIN, cell, passed, result
+
+REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
+ARCHIVE = cell("25.11.7", "debian13", "4.1.2", "0.24.0")
+CANDIDATE = cell("22.05", "debian12", "3.4.1", "0.24.0+g1a2b3c4")
+EMBEDDED = cell("22.05", "debian12", kind="embedded")
+LEGACY = cell("22.05", "debian12", kind="legacy")
+ARM = cell("24.11", "debian13", "4.1.2", "0.24.0", arch="arm64")
+GOOD = result(REAL)
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+GREEN = {State.PASSED, State.REUSED, State.KNOWN}
+Capture = pytest.CaptureFixture[str]
+
+
+def a_test(state: TestState, name: str = "t::x") -> TestOutcome:
+    return TestOutcome(name=name, outcome=state, message="why")
+
+
+def with_versions(of: Result, **versions: str) -> Result:
+    return replace(of, versions={**of.versions, **versions})
+
+
+def with_cell(of: Result, **values: object) -> Result:
+    return replace(of, cell=replace(of.cell, **values))
+
+
+LIES = {
+    "a failed test": (result(REAL, tests=[passed("t::a"), a_test(TestState.FAILED)]), "1 of its tests did not"),
+    "a test that broke": (result(REAL, tests=[passed("t::a"), a_test(TestState.ERROR)]), "1 of its tests did not"),
+    "a test that did not end": (
+        result(REAL, tests=[passed("t::a"), a_test(TestState.INTERRUPTED)]),
+        "t::x interrupted",
+    ),
+    "no test": (result(REAL, tests=[]), "no test passed"),
+    "only tests that were skipped": (result(REAL, tests=[a_test(TestState.SKIPPED)]), "no test passed"),
+    "only known failures": (result(REAL, tests=[a_test(TestState.XFAILED)]), "no test passed"),
+    "a test twice": (result(REAL, tests=[passed("t::a"), passed("t::a")]), "it lists a test twice: t::a"),
+    "an exit code": (replace(GOOD, exit_code=1), "it says passed, and its exit code is 1"),
+    "embedded as real": (
+        with_cell(result(EMBEDDED), runtime="nvidia"),
+        "its runtime is nvidia, and the id says embedded",
+    ),
+    "real as legacy": (with_cell(GOOD, runtime="legacy"), "its runtime is legacy, and the id says nvidia"),
+    "no id": (with_cell(GOOD, id="a-cell"), "a-cell is no id of a cell"),
+    "another axis": (
+        with_cell(GOOD, axes={**REAL.axes, "pyxis": "0.24.0"}),
+        "its pyxis is 0.24.0, and the id says 0.19.0",
+    ),
+    "no axis": (with_cell(GOOD, axes={**REAL.axes, "enroot": None}), "its enroot is none, and the id says 3.4.1"),
+    "another system": (with_cell(GOOD, os="debian13", axes={}), "its os is debian13, and the id says debian12"),
+    "another Pyxis inside": (with_versions(GOOD, pyxis="0.24.0"), "pyxis 0.24.0 was observed, and the id says 0.19.0"),
+    "another enroot inside": (with_versions(GOOD, enroot="3.4.10"), "enroot 3.4.10 was observed"),
+    "another Slurm inside": (with_versions(GOOD, slurm="22.050.8"), "slurm 22.050.8 was observed"),
+    "another release of Slurm": (with_versions(result(ARCHIVE), slurm="25.11.6"), "slurm 25.11.6 was observed"),
+    "another release of a candidate": (with_versions(result(CANDIDATE), pyxis="0.23.0"), "pyxis 0.23.0 was observed"),
+    "another machine inside": (with_versions(GOOD, arch="aarch64"), "arch aarch64 was observed, and the id says amd64"),
+    "another system inside": (with_versions(GOOD, os="Debian GNU/Linux 13 (trixie)"), "was observed, and the id says"),
+    "a date to come": (result(REAL, started=datetime(2031, 1, 1, tzinfo=UTC)), "it is dated 2031-01-01 00:00"),
+}
+TRUE = {
+    "as it is": GOOD,
+    "a series": with_versions(GOOD, slurm="22.05.8"),
+    "a package's number": with_versions(GOOD, slurm="22.05.8-1"),
+    "a candidate": with_versions(result(CANDIDATE), pyxis="0.24.0"),
+    "as a system says it": with_versions(result(ARM), arch="aarch64", os="Debian GNU/Linux 13 (trixie)"),
+    "a system without a number": with_versions(
+        result(cell("26.05", "sid", "4.1.2", "0.24.0")), os="Debian GNU/Linux forky/sid"
+    ),
+    "embedded": with_versions(result(EMBEDDED), enroot="9.9"),
+    "legacy": result(LEGACY, "legacy_integration"),
+    "nothing observed": replace(GOOD, versions={}),
+    "a known failure beside": result(REAL, tests=[passed("t::a"), a_test(TestState.XFAILED)]),
+    "a command": result(EMBEDDED, "command", tests=[]),
+    "a clock that is a little ahead": result(REAL, started=NOW + timedelta(minutes=5)),
+}
+
+
+@pytest.fixture
+def merged(tmp_path: Path) -> Callable[..., Merged]:
+    """Return a function that merges results of several machines; each has a folder of its own."""
+
+    def merge(*machines: list[Result], order: list[int] | None = None, before: compat.Compat | None = None) -> Merged:
+        roots = [tmp_path / f"machine-{number}" for number in range(len(machines))]
+        for root, of in zip(roots, machines, strict=True):
+            made.write(root, *of)
+        asked = Asked(roots=[roots[it] for it in order or range(len(roots))], base=tmp_path / "report", previous=before)
+        return writing.merge(asked, now=lambda: NOW)
+
+    return merge
+
+
+def states(of: Merged) -> list[State]:
+    return [suite.state for _, suite in of.compat.results()]
+
+
+def forms(of: Merged, folder: Path) -> dict[str, str]:
+    """Return the report in the forms that are written."""
+    junit.write(of, folder / "junit.xml")
+    return {
+        "md": markdown.as_markdown(of.compat).replace("\\", ""),
+        "page": page.as_html(of),
+        "json": compat.as_json(of.compat),
+        "junit": (folder / "junit.xml").read_text(),
+    }
+
+
+def printed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> tuple[int, str]:
+    """Return how `report` ends in a terminal, and what it prints."""
+    monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(folder))
+    code = main(["report", *(str(it) for it in sorted(folder.glob("machine-*")))])
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+# -- one result -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_result_that_can_not_be_true_is_an_error_and_is_named_in_every_form(
+    lie: str, merged: Callable[..., Merged], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    of, words = LIES[lie]
+    report = merged([of])
+    assert states(report) == [State.ERROR]
+    assert [it.state for it in report.compat.cells] == [State.ERROR]
+    assert words in "".join(it.what for it in report.compat.contradictions)
+    for name, text in forms(report, tmp_path).items():
+        assert words in text, name
+    code, text = printed(tmp_path, monkeypatch, capsys)
+    assert code == ResultsError.exit_code
+    assert "✗ error" in text
+    assert words.partition(", and now")[0] in text
+    assert "real cells: 1 passed" not in text
+
+
+@pytest.mark.parametrize("truth", TRUE)
+def test_a_result_that_can_be_true_is_believed(truth: str, merged: Callable[..., Merged]) -> None:
+    report = merged([TRUE[truth]])
+    assert report.compat.contradictions == ()
+    assert set(states(report)) <= GREEN
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED])
+def test_what_is_red_and_ended_well_is_named_and_stays_red(merged: Callable[..., Merged], outcome: Outcome) -> None:
+    report = merged([replace(result(REAL, outcome=outcome), exit_code=0)])
+    assert [it.what for it in report.compat.contradictions] == [f"it says {outcome}, and its exit code is 0"]
+    assert states(report) == [State.FAILED if outcome is Outcome.FAILED else State.ERROR]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("run/other/pyxis_basic", f"its cell is {REAL.id}, and its folder is that of other"),
+        (f"run/{REAL.id}/registry", "its suite is pyxis_basic, and its folder is that of registry"),
+    ],
+)
+def test_a_result_in_another_ones_folder_is_an_error(tmp_path: Path, where: str, words: str) -> None:
+    store.write(GOOD, tmp_path / where / "result.json")
+    report = writing.merge(Asked(roots=(tmp_path,), base=tmp_path), now=lambda: NOW)
+    assert states(report) == [State.ERROR]
+    assert [it.what for it in report.compat.contradictions] == [words]
+
+
+def test_a_result_that_can_not_be_true_does_not_decide_what_kind_of_cell_it_is(merged: Callable[..., Merged]) -> None:
+    bad = with_cell(result(REAL, "registry", started=BEGIN + timedelta(days=1)), runtime="legacy")
+    report = merged([result(REAL, outcome=Outcome.FAILED), bad])
+    assert [(it.runtime, it.state) for it in report.compat.cells] == [("nvidia", State.FAILED)]
+
+
+def test_what_can_not_be_true_is_not_reused(tmp_path: Path) -> None:
+    made.write(tmp_path, replace(LIES["a failed test"][0], fingerprint="f"))
+    found = reuse.earlier(tmp_path, REAL.id, "pyxis_basic", but="now")
+    assert reuse.unchanged(found, "f") is None
+
+
+# -- several results ------------------------------------------------------------------------------------------------
+
+
+def test_one_that_is_dated_in_the_future_hides_nothing_that_came_later(merged: Callable[..., Merged]) -> None:
+    future = result(REAL, run="future", started=datetime(2031, 1, 1, tzinfo=UTC))
+    report = merged([future, result(REAL, outcome=Outcome.FAILED, run="now")])
+    ((_, suite),) = report.compat.results()
+    assert (suite.run, suite.state) == ("now", State.FAILED)
+    assert [it.run for it in suite.history] == ["now", "future"]
+    assert [(it.run, it.what[:22]) for it in report.compat.contradictions] == [("future", "it is dated 2031-01-01")]
+
+
+SECOND = [result(REAL, run="a"), result(REAL, outcome=Outcome.FAILED, run="b"), result(REAL, run="c")]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_of_results_of_one_second_the_worst_counts_in_any_order(
+    merged: Callable[..., Merged], order: tuple[int, ...]
+) -> None:
+    report = merged(*([it] for it in SECOND), order=list(order))
+    ((_, suite),) = report.compat.results()
+    assert (suite.state, len(suite.history)) == (State.FAILED, 3)
+    assert "passed in a; failed in b; passed in c" in report.compat.contradictions[0].what
+
+
+def test_two_results_of_one_run_and_one_second_are_both_there(merged: Callable[..., Merged]) -> None:
+    report = merged([GOOD], [result(REAL, outcome=Outcome.FAILED)])
+    ((_, suite),) = report.compat.results()
+    assert (suite.state, len(suite.history)) == (State.FAILED, 2)
+    assert len(report.compat.contradictions) == 1
+
+
+def disagreeing(one: str, other: str, print_: str = "f") -> tuple[list[Result], list[Result]]:
+    """Return a failure, and a later pass of another machine."""
+    failed = result(REAL, outcome=Outcome.FAILED, run=one, fingerprint=print_)
+    return [failed], [result(REAL, run=other, started=BEGIN + timedelta(hours=1), fingerprint="f")]
+
+
+@pytest.mark.parametrize(
+    "machines",
+    [disagreeing("a", "b"), disagreeing("a", "a"), disagreeing("a", "a", "another")],
+    ids=["one fingerprint", "one run and fingerprint", "one run"],
+)
+def test_machines_that_disagree_are_named_and_the_failure_counts(
+    merged: Callable[..., Merged],
+    machines: tuple[list[Result], list[Result]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    report = merged(*machines)
+    assert states(report) == [State.FAILED]
+    (told,) = report.compat.contradictions
+    assert told.what.startswith("machines disagree: failed in a (")
+    for name, text in forms(report, tmp_path).items():
+        assert "machines disagree: failed in a" in text, name
+    code, text = printed(tmp_path, monkeypatch, capsys)
+    assert code == ResultsError.exit_code
+    assert "✗ failed" in text
+    assert "machines disagree: failed in a" in text
+
+
+@pytest.mark.parametrize(
+    "machines",
+    [
+        disagreeing("a", "b", "another"),
+        disagreeing("a", "b", ""),
+        ([*disagreeing("a", "b")[0], *disagreeing("a", "b")[1]],),
+        ([result(REAL, outcome=Outcome.ERROR, run="a", fingerprint="f")], disagreeing("a", "b")[1]),
+    ],
+    ids=["other fingerprints", "no fingerprint", "one machine, later", "nothing known"],
+)
+def test_a_newer_answer_is_no_contradiction(merged: Callable[..., Merged], machines: tuple[list[Result], ...]) -> None:
+    report = merged(*machines)
+    assert (states(report), report.compat.contradictions) == ([State.PASSED], ())
+
+
+def test_a_copy_is_no_contradiction_and_counts_once(merged: Callable[..., Merged]) -> None:
+    with_teardown = replace(GOOD, seconds=GOOD.seconds + 4)
+    report = merged([GOOD], [GOOD], [with_teardown])
+    ((_, suite),) = report.compat.results()
+    assert (len(suite.history), suite.seconds, report.compat.contradictions) == (1, with_teardown.seconds, ())
+
+
+def test_the_report_is_the_same_whatever_the_order_of_folders(merged: Callable[..., Merged]) -> None:
+    machines = [
+        [*SECOND, with_versions(result(ARM), pyxis="1")],
+        [GOOD, result(ARM, run="b", started=BEGIN + timedelta(days=1)), LIES["a date to come"][0]],
+        [result(REAL, outcome=Outcome.FAILED), result(CANDIDATE), result(EMBEDDED, outcome=Outcome.UNFINISHED)],
+    ]
+    reports = [compat.as_json(merged(*machines, order=list(order)).compat) for order in permutations(range(3))]
+    assert len(set(reports)) == 1
+    assert json.loads(reports[0])["contradictions"]
+
+
+def test_an_earlier_report_of_the_same_results_adds_no_time(merged: Callable[..., Merged]) -> None:
+    machines = [[GOOD], [result(REAL, outcome=Outcome.FAILED)]]
+    before = merged(*machines).compat
+    assert merged(*machines, before=before).compat.cells == before.cells
+
+
+def test_what_an_earlier_report_believed_is_told_once(merged: Callable[..., Merged]) -> None:
+    before = merged([GOOD]).compat
+    ((_, suite),) = merged([replace(GOOD, exit_code=1)], before=before).compat.results()
+    assert [it.state for it in suite.history] == [State.ERROR]
+
+
+# -- not finished ---------------------------------------------------------------------------------------------------
+
+BEGUN = replace(result(REAL, outcome=Outcome.UNFINISHED, tests=[], reason="it began and has not ended"), exit_code=40)
+
+
+def test_what_did_not_end_is_so_in_every_form(
+    merged: Callable[..., Merged], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    report = merged([result(REAL, run="before", started=BEGIN - timedelta(days=1)), BEGUN])
+    assert states(report) == [State.UNFINISHED]
+    assert [(it.run, it.suite) for it in report.compat.unfinished] == [(BEGUN.run, "pyxis_basic")]
+    for name, text in forms(report, tmp_path).items():
+        assert "not finished" in text.lower(), name
+        assert BEGUN.reason in text, name
+    code, text = printed(tmp_path, monkeypatch, capsys)
+    assert code == 0
+    assert "… not finished" in text
+    assert "real cells: 1 not finished" in text
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_beginning_gives_way_to_what_it_came_to(merged: Callable[..., Merged], order: list[int]) -> None:
+    report = merged([BEGUN], [GOOD], order=order)
+    ((_, suite),) = report.compat.results()
+    assert (suite.state, len(suite.history)) == (State.PASSED, 1)
+    assert (report.compat.unfinished, report.compat.contradictions) == ((), ())
+
+
+def test_what_was_found_tells_what_its_file_says(tmp_path: Path) -> None:
+    made.write(tmp_path, LIES["no test"][0])
+    (found,) = finding.find([tmp_path])
+    assert isinstance(found, Found)
+    assert (found.result.outcome, found.result.exit_code) == (Outcome.ERROR, ResultsError.exit_code)

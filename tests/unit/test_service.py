@@ -1,0 +1,28 @@
+"""What is said of a container that the engine did not start."""
+
+import pytest
+
+from ci.environment.service import Service, start_error
+from ci.errors import PortTakenError
+
+SERVICE = Service(role="registry", image="image", name="name", hostname="registry", ports={5000: 5000})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "driver failed programming external connectivity: Bind for 127.0.0.1:5000 failed: port is already allocated",
+        "Error starting userland proxy: listen tcp4 127.0.0.1:5000: bind: address already in use",
+        "failed to bind host port for 127.0.0.1:5000:172.17.0.2:5000/tcp: address already in use",
+    ],
+)
+def test_a_port_that_is_taken_is_told_in_the_words_of_every_engine(words: str) -> None:
+    error = start_error(RuntimeError(words), SERVICE)
+    assert isinstance(error, PortTakenError)
+    assert "ss -tlnp 'sport = :5000'" in error.next_step
+
+
+def test_another_refusal_is_not_taken_for_a_port() -> None:
+    error = start_error(RuntimeError("no such image"), SERVICE)
+    assert not isinstance(error, PortTakenError)
+    assert "starting the registry" in str(error)
