@@ -1,6 +1,7 @@
 """The cluster's configuration per Slurm version, the conditions of "usable", and how they are asked."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 import re
 from types import SimpleNamespace
@@ -235,6 +236,20 @@ def test_another_refusal_is_not_taken_for_a_port() -> None:
     error = start_error(RuntimeError("no such image"), SERVICE)
     assert not isinstance(error, PortTakenError)
     assert "starting the registry" in str(error)
+
+
+def test_every_run_has_secrets_of_its_own() -> None:
+    """One key for all runs would open every cluster to whoever has been in one."""
+    first, second = (cluster.Secrets.new(password=True) for _ in range(2))
+    for secret in fields(cluster.Secrets):
+        ours, theirs = (getattr(it, secret.name) for it in (first, second))
+        assert ours, secret.name
+        if isinstance(ours, KeyPair):
+            assert ours.private != theirs.private, secret.name
+            assert ours.public.split()[1] != theirs.public.split()[1], secret.name
+        else:
+            assert ours != theirs, secret.name
+    assert first.user_key.public.split()[1] != first.host_key.public.split()[1]
 
 
 # -- what a node may do ---------------------------------------------------------------------------------------------
