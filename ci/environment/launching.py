@@ -251,7 +251,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
     """Start network, registry, accounting and nodes; each needs the ones before it."""
     engine, options = place.engine, plan.options
     logs = options.folder(plan.cell) / _LOGS_FOLDER
-    _check_names(engine, plan, images)
+    _check_names(place, plan, images)
     at = time.monotonic()
     chosen = password_in(options.password_file) if options.password_file else ""
     keys = cluster.Secrets.new(password=options.plain, chosen=chosen)
@@ -289,10 +289,10 @@ def _filled_registry(images: BuiltCell) -> str:
     return registry.filled_name(images.registry.identity, images.job.identity)
 
 
-def _check_names(engine: Engine, plan: EnvironmentPlan, images: BuiltCell) -> None:
+def _check_names(place: Place, plan: EnvironmentPlan, images: BuiltCell) -> None:
     """Refuse names that were asked for and are taken, before anything is started."""
-    users.check(engine, images.node.tag, plan.options)
-    base_images.check(engine, plan.options.base_image)
+    users.check(place, images.node.tag, plan.options)
+    base_images.check(place.engine, plan.options.base_image)
     if images.registry:
         check_localhost()
     if plan.options.registry_name:

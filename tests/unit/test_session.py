@@ -26,7 +26,6 @@ from ci.errors import (
     LaunchError,
     NotRunError,
     PyxisMatrixError,
-    RegistryChangedError,
     ResultsError,
     SelectionError,
 )
@@ -190,34 +189,6 @@ def test_exit_code_and_outcome(
 def test_what_is_not_pytest_is_judged_by_its_exit_code(run: Run, exit_code: int, outcome: Outcome) -> None:
     code, result = run(lambda: exit_code, pytest=False)
     assert (code, result.outcome) == (exit_code, outcome)
-
-
-@pytest.mark.parametrize(("exit_code", "asked"), [(0, 1), (7, 0)])
-def test_what_ended_well_with_another_job_image_than_was_pushed_is_an_error(
-    *, planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.MonkeyPatch, exit_code: int, asked: int
-) -> None:
-    """What failed is a failure, whatever image its jobs had."""
-    looks: list[int] = []
-
-    def changed_image() -> None:
-        looks.append(1)
-        raise RegistryChangedError("the job image in the registry is not the one that was pushed")
-
-    attached = Completed(command=("true",), exit_code=exit_code, output="")
-    monkeypatch.setattr("ci.terminal.console.attach", lambda *_words, **_more: attached)
-    record = Record(plan=changed(planned, pytest=False), command=("true",))
-
-    def act() -> int:
-        return running.against(record, replace(launched, verify=changed_image))
-
-    if asked:
-        with pytest.raises(RegistryChangedError):
-            running.recorded(record, act)
-    else:
-        assert running.recorded(record, act)[0] == exit_code
-    expected = (Outcome.ERROR, RegistryChangedError.exit_code) if asked else (Outcome.FAILED, exit_code)
-    assert (written(planned).outcome, written(planned).exit_code) == expected
-    assert len(looks) == asked
 
 
 def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, planned: EnvironmentPlan) -> None:
