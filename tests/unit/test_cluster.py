@@ -15,7 +15,7 @@ from ci.engine.build_client import BuildClient
 from ci.engine.connection import Answer, Engine
 from ci.engine.finding import EngineKind, FoundEngine
 from ci.engine.labels import LABEL_SESSION
-from ci.environment import cluster, configuration, service, usable
+from ci.environment import cluster, configuration, launching, service, usable
 from ci.environment.cluster import Cluster, Node
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place, Service, start_error
@@ -26,6 +26,7 @@ from ci.matrix import loading
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.options import Options
+from ci.terminal.console import Timings
 
 VERSIONS = sorted({cell.slurm.version for cell in loading.load().all_cells(None)})
 # Settings that a later Slurm no longer takes: it does not start with them.
@@ -273,6 +274,21 @@ def test_a_cluster_of_another_version_is_refused_with_both_named(reference: Cell
     assert f"{axis} is {found[axis] or 'unknown'}, not {reference.axes[axis]}" in caught.value.what
     assert reference.id in caught.value.where
     assert "pyxis-matrix/subject:1" in caught.value.next_step
+
+
+def test_a_launch_hands_no_cluster_of_another_version_over(
+    reference: Cell, rows: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that comes before is well: the nodes are up and usable."""
+    up = launching._Started(cluster=nodes(1), registry=None, login=cast("Any", None), at=0.0)  # noqa: SLF001
+    monkeypatch.setattr(launching, "_start", lambda *_: up)
+    monkeypatch.setattr(usable, "wait_until_usable", lambda *_, **__: {"sshd": 0.0})
+    monkeypatch.setattr(cluster, "observe", lambda *_: RIGHT | {"pyxis": "0.24.0"})
+    images = cast("Any", SimpleNamespace(accounting=None, job=None, node=SimpleNamespace(tag="pyxis-matrix/subject:1")))
+    place = cast("Any", SimpleNamespace(engine=None))
+    with pytest.raises(VersionMismatchError, match=r"pyxis is 0\.24\.0, not 0\.19\.0"):
+        launching._launch(place, planned(rows, reference), images, tmp_path, Timings(), 1.0)  # noqa: SLF001
+    assert not (tmp_path / launching.ENVIRONMENT_FILE).exists()
 
 
 def test_a_cluster_of_the_right_versions_is_taken(reference: Cell) -> None:
