@@ -175,7 +175,8 @@ def _claimed(engine: Engine, run: str, cell: Cell) -> Path:
     if not there:
         paths.make_directory(state.parent)
         try:
-            state.mkdir(mode=0o700)
+            # The run's folder may have gone with another cell's meanwhile.
+            state.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             there = [str(state)]
     if there:
@@ -190,11 +191,7 @@ def _claimed(engine: Engine, run: str, cell: Cell) -> Path:
 
 def forget(run: str, cell_id: str) -> None:
     """Remove the keys of an environment that is down."""
-    state = state_dir(run, cell_id)
-    shutil.rmtree(state, ignore_errors=True)
-    # Remove the run's folder with its last cell.
-    if state.parent.is_dir() and not any(state.parent.iterdir()):
-        state.parent.rmdir()
+    reaper.remove(state_dir(run, cell_id))
 
 
 def forget_all() -> None:

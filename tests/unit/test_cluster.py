@@ -17,6 +17,7 @@ from ci.engine.finding import EngineKind, FoundEngine
 from ci.engine.labels import LABEL_SESSION
 from ci.environment import cluster, configuration, launching, service, usable
 from ci.environment.cluster import Cluster, Node
+from ci.environment.describing import Started
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place, Service, start_error
 from ci.environment.ssh import KeyPair
@@ -280,7 +281,7 @@ def test_a_launch_hands_no_cluster_of_another_version_over(
     reference: Cell, rows: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that comes before is well: the nodes are up and usable."""
-    up = launching._Started(cluster=nodes(1), registry=None, login=cast("Any", None), at=0.0)  # noqa: SLF001
+    up = Started(cluster=nodes(1), registry=None, login=cast("Any", None), at=0.0)
     monkeypatch.setattr(launching, "_start", lambda *_: up)
     monkeypatch.setattr(usable, "wait_until_usable", lambda *_, **__: {"sshd": 0.0})
     monkeypatch.setattr(cluster, "observe", lambda *_: RIGHT | {"pyxis": "0.24.0"})

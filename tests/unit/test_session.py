@@ -26,7 +26,6 @@ from ci.errors import (
     LaunchError,
     NotRunError,
     PyxisMatrixError,
-    ResultsError,
     SelectionError,
 )
 from ci.matrix import loading
@@ -258,76 +257,6 @@ def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPla
     kept = written(planned)
     assert (kept.outcome, kept.exit_code) == (Outcome.INTERRUPTED, 128 + number)
     assert [test.name for test in kept.tests] == ["a"], "what was seen until then is kept"
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing in the code under test handles it."""
-
-
-def killed(*_: object, **__: object) -> Any:  # noqa: ANN401 - it stands for anything
-    raise Killed
-
-
-@pytest.mark.parametrize("at", ["connect", "check_host", "sources_of", "Builder", "against", "attach", "_judged"])
-def test_what_is_killed_at_any_moment_has_no_answer_of_an_earlier_attempt(
-    run: Run, planned: EnvironmentPlan, monkeypatch: pytest.MonkeyPatch, at: str
-) -> None:
-    opened = running.environment_of
-    run(lambda: 0, PASSED)
-    (folder_of(planned) / store.JUNIT_FILE).write_text("of before")
-    assert written(planned).outcome is Outcome.PASSED
-    for name in ("connect", "check_host"):
-        monkeypatch.setattr(running, name, lambda *_: None)
-    if at in {"connect", "check_host", "sources_of", "Builder"}:
-        monkeypatch.setattr(running, "environment_of", opened)
-        monkeypatch.setattr(running, at, killed)
-    elif at == "attach":
-        monkeypatch.setattr("ci.terminal.console.attach", killed)
-    else:
-        monkeypatch.setattr(running, at, killed)
-    with pytest.raises(Killed):
-        running.run(planned, ["pytest"])
-    kept = written(planned)
-    assert (kept.outcome, kept.exit_code, kept.tests) == (Outcome.UNFINISHED, ResultsError.exit_code, ())
-    assert kept.reason.startswith(f"it began at {kept.started:%Y-%m-%d %H:%M:%S} UTC and has not ended")
-    assert not (folder_of(planned) / store.JUNIT_FILE).exists()
-    assert at in {"attach", "_judged"} or not (folder_of(planned) / store.REPORT_LOG_FILE).exists()
-
-
-def test_a_dead_engine_is_an_error_and_no_answer_of_before(
-    run: Run, planned: EnvironmentPlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = running.environment_of
-    run(lambda: 0, PASSED)
-
-    def dead() -> Engine:
-        raise EngineError("no engine")
-
-    monkeypatch.setattr(running, "environment_of", opened)
-    monkeypatch.setattr(running, "connect", dead)
-    with pytest.raises(EngineError):
-        running.run(planned, ["pytest"])
-    assert (written(planned).outcome, written(planned).reason) == (Outcome.ERROR, "no engine")
-
-
-def test_where_not_even_a_beginning_can_be_written_the_earlier_answer_is_gone(
-    run: Run, planned: EnvironmentPlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(lambda: 0, PASSED)
-
-    def full(*_: object) -> None:
-        raise DiskFullError("no room")
-
-    monkeypatch.setattr(store, "write", full)
-    with pytest.raises(DiskFullError):
-        running.run(planned, ["pytest"])
-    assert not (folder_of(planned) / store.RESULT_FILE).exists()
-
-
-def test_a_cluster_for_a_person_that_starts_leaves_no_failure_of_before(run: Run, planned: EnvironmentPlan) -> None:
-    store.write(Record(plan=planned, command=["x"]).begun(), folder_of(planned) / store.RESULT_FILE)
-    run(lambda: 0, command=[], pytest=False)
-    assert not (folder_of(planned) / store.RESULT_FILE).exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from ci import paths
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login, load
@@ -285,7 +286,7 @@ def test_what_is_killed_at_any_moment_has_no_answer_of_an_earlier_attempt(house:
 
 def test_whoever_looks_sees_how_far_it_has_come(house: House) -> None:
     run(house, "registry")
-    path = house.path / "run" / house.plan.cell.id / progress.PROGRESS_FILE
+    path = house.path / "run" / house.plan.cell.id / paths.PROGRESS_FILE
     assert [(it.phase, it.suite, it.outcome) for it in progress.read(path)] == [
         ("tests", "registry", ""),
         ("ended", "registry", "passed"),
