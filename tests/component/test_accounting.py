@@ -92,14 +92,14 @@ def slurmdbd(
 def test_the_database_may_have_its_socket_in_any_folder(slurmdbd: Callable[[str], Container]) -> None:
     """Debian's MariaDB 12 has it in /run/mariadbd, which is not there without systemd."""
     container = slurmdbd("pid-file = /run/another/of.pid")
-    until(
-        "slurmdbd knows the cluster, or has ended",
-        lambda: (
-            container.reload()
-            or container.status == "exited"
-            or container.exec_run(["test", "-e", "/run/slurmdbd-ready"]).exit_code == 0
-        ),
-    )
+
+    def over() -> bool:
+        container.reload()
+        if container.status == "exited":
+            return True
+        return container.exec_run(["test", "-e", "/run/slurmdbd-ready"]).exit_code == 0
+
+    until("slurmdbd knows the cluster, or has ended", over)
     assert container.status == "running", container.logs().decode()
 
 
