@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 import sys
 
-from ci import environment_file
+from ci import environment_file, paths
 from ci.artefacts import candidates
 from ci.engine.connection import Engine, connect
 from ci.engine.labels import LABEL_CELL, LABEL_RUN

@@ -37,7 +37,7 @@ def reaped(monkeypatch: pytest.MonkeyPatch, state: Path, said: bytes) -> list[ob
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(said)))
     monkeypatch.setattr(docker, "from_env", lambda **_: None)
     monkeypatch.setattr(reaper, "reap", lambda _api, labels: removed.append(labels))
-    reaper.main(state.parent.name, state.name, str(state))
+    reaper.main("session", str(state))
     return removed
 
 
