@@ -180,7 +180,7 @@ def pins(session: nox.Session) -> None:
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
     """Merge results of runs, shards and machines into one report (`-- results/RUN OTHER`; default: all in results/)."""
-    command(session, "report", "--output", str(paths.results_dir() / "report"))
+    command(session, "report", "--output", str(paths.results_dir() / paths.REPORT_FOLDER))
 
 
 @nox.session(default=False)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 import os
 from pathlib import Path
+import re
 import socket
 import stat
 
@@ -11,6 +13,8 @@ from ci.errors import EngineError, SelectionError, SubjectError
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 _ROOT_FILES = (*_PROJECT_FILES, "pytest.ini", ".pytest.ini", "setup.cfg", "tox.ini")
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")
+_LONGEST_NAME = 60
 _LOOPBACK, _LOOPBACK6 = "127.0.0.1", "::1"
 
 
@@ -25,8 +29,13 @@ class OwnSuite:
 
     @property
     def name(self) -> str:
-        """What its results are filed under."""
-        return self.path.stem or "suite"
+        """What its results are filed under: readable, another one for each path, never that of a suite of the project.
+
+        The same path has the same name on every machine.
+        """
+        inside = self.path.relative_to(self.project).with_suffix("") if self.path != self.project else Path()
+        words = _NOT_PLAIN.sub("_", "-".join((self.project.name, *inside.parts))).strip("_.-")
+        return f"{words[-_LONGEST_NAME:].lstrip('_.-') or 'suite'}-{sha256(os.fsencode(self.path)).hexdigest()[:8]}"
 
     @property
     def tests(self) -> str:

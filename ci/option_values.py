@@ -1,7 +1,7 @@
 """How the values of options are read; argparse turns what they raise into its own messages."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from ci.errors import SelectionError
 from ci.matrix.arch import Arch
+from ci.paths import BESIDE_RUNS, BESIDE_SUITES
 
 _LONGEST_PASSWORD = 255
 _MOST_PORT = 65535
@@ -172,8 +173,29 @@ def runs_on(text: str) -> RunsOn:
     return RunsOn(text)
 
 
+def _free(pattern: str, what: str, taken: Collection[str]) -> Callable[[str], str]:
+    """Return a reader of names of folders among results that are not those of something else there."""
+    plain = _matching(pattern, what)
+
+    def name(text: str) -> str:
+        if plain(text).lower() in taken:  # on some disks, these are one name
+            raise argparse.ArgumentTypeError(
+                f"{text!r} cannot be used: it is the name of another folder or file there; take another name"
+            )
+        return text
+
+    return name
+
+
 port = whole(0, _MOST_PORT, "a port")
-run_id = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", "a run id: up to 60 of letters, digits, '.', '_' and '-'")
+run_id = _free(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", "a run id: up to 60 of letters, digits, '.', '_' and '-'", BESIDE_RUNS
+)
+result_name = _free(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}",
+    "a name of a result: up to 100 of letters, digits, '.', '_' and '-', and no path",
+    BESIDE_SUITES,
+)
 user = _matching(r"[a-z_][a-z0-9_-]{0,31}", "a user name: up to 32 of small letters, digits, '_' and '-'")
 container = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,62}", "a container name: 2 to 63 of letters, digits, '.', '_', '-'")
 host = _matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", "a host name (without a port)")

@@ -237,7 +237,14 @@ class Options:
         metadata=_declare(Scope.RESULT, "where results go", metavar="DIR", read=option_values.folder),
     )
     name: str = field(
-        default="command", metadata=_declare(Scope.COMMAND, "name of the result folder", metavar="NAME", flag="--as")
+        default="command",
+        metadata=_declare(
+            Scope.COMMAND,
+            "name of the result folder",
+            metavar="NAME",
+            read=option_values.result_name,
+            flag="--as",
+        ),
     )
     plain: bool = field(
         default=False,

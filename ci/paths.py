@@ -19,6 +19,23 @@ CONTAINERS = REPOSITORY / "containers"
 MATRIX_FILE = REPOSITORY / "matrix.toml"
 PINS_FILE = CONTAINERS / "pins.toml"
 
+REPORT_FOLDER = "report"
+"""Within the folder of results: where a report goes unless another place is named."""
+BISECTIONS_FOLDER = "bisect"
+"""Within the folder of results: where bisections have theirs."""
+BESIDE_RUNS = frozenset({REPORT_FOLDER, BISECTIONS_FOLDER})
+"""What lies beside the folders of runs, so that no run may be called it."""
+ENVIRONMENT_FOLDER = "environment"
+"""Within a cell's folder: the logs of what its suites share."""
+UP_FOLDER = "up"
+"""Within a cell's folder: why a cluster that somebody wanted to have up did not start."""
+OUTPUT_FILE = "output.log"
+"""Within a cell's folder: what its process wrote, pytest's output included."""
+PROGRESS_FILE = "progress.jsonl"
+"""Within a cell's folder: how far it has come."""
+BESIDE_SUITES = frozenset({ENVIRONMENT_FOLDER, UP_FOLDER, OUTPUT_FILE, PROGRESS_FILE})
+"""What lies beside the folders of suites, so that no suite and no command may be called it."""
+
 CACHE_VARIABLE = "PYXIS_MATRIX_CACHE"
 RESULTS_VARIABLE = "PYXIS_MATRIX_RESULTS"
 FIRST_SEEN_VARIABLE = "PYXIS_MATRIX_FIRST_SEEN"

@@ -17,7 +17,6 @@ from ci.errors import BisectError, BisectRangeError, typed
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.options import Options, Scope, add_to
-from ci.results.finding import BISECTIONS
 from ci.terminal import console, signals
 
 _LONGEST = 100
@@ -42,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def bisect(asked: argparse.Namespace) -> int:
     """Find the first release or commit at which the answer to a question changes; return 0 if it was found."""
     rows, options = loading.load(), Options.of(asked)
-    options = replace(options, results=options.results / BISECTIONS)
+    options = replace(options, results=options.results / paths.BISECTIONS_FOLDER)
     cell, span = rows.cell(asked.cell, Arch.host()), Span(axis=asked.axis, good=asked.good, bad=asked.bad)
     steps.check(span, cell, options, Arch.host())
     question = probing.question(asked.command, cell, rows)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 import sys
 
-from ci import environment_file
+from ci import environment_file, paths
 from ci.artefacts import candidates
 from ci.engine.connection import Engine, connect
 from ci.engine.labels import LABEL_CELL, LABEL_RUN
@@ -34,7 +34,7 @@ def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
 
 def up(asked: argparse.Namespace) -> int:
     """Start a cell and leave it up."""
-    options = replace(Options.of(asked), keep=True, name="up", plain=True, pytest=False)
+    options = replace(Options.of(asked), keep=True, name=paths.UP_FOLDER, plain=True, pytest=False)
     plan = plan_asked(asked.cell, loading.load(), options)
     _, result = running.run(plan, [])
     if result.outcome is Outcome.PASSED:

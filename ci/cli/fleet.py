@@ -98,6 +98,7 @@ def plan(asked: argparse.Namespace) -> int:
         shards=asked.shards,
         options=options,
         image_cache=cache.address(os.environ),
+        images_first=not cache.read_only(os.environ),
         since=asked.changed_since or "",
         runners=formats.runners(form) | dict(asked.runner),
     )

@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "shell":
             verb.usage = typed("shell [CELL|RUN] [-- COMMAND]")
 
-    down = _verb(verbs, "down", clusters.down, "take environments down; with --all also leftovers of killed runs")
+    down = _verb(verbs, "down", clusters.down, "take a cell down, or all that is left of a run; with --all everybody's")
     down.add_argument("which", nargs="?", metavar="CELL|RUN")
     down.add_argument("--all", action="store_true", help="everything with this project's label")
 

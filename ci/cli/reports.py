@@ -26,9 +26,6 @@ from ci.results.words import contradicted, sentence
 from ci.results.writing import Asked
 from ci.terminal import console, signals
 
-FOLDER = "report"
-"""Within the folder of results: where a report goes unless ``--output`` says otherwise."""
-
 _POLL_S = 1.0
 
 
@@ -46,7 +43,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help=f"write report.html, compat.json, compat.md and junit.xml there (nox -s report: results/{FOLDER})",
+        help="write report.html, compat.json, compat.md and junit.xml there "
+        f"(nox -s report: results/{paths.REPORT_FOLDER})",
     )
     files.add_argument(
         "--previous",
@@ -72,7 +70,9 @@ def show(asked: argparse.Namespace) -> int:
     """Print a report, or write one into a folder, and show or serve it."""
     results = paths.results_dir()
     if asked.output or asked.open or asked.serve:
-        folder = paths.make_directory((asked.output or results / FOLDER).absolute(), choice="--output").resolve()
+        folder = paths.make_directory(
+            (asked.output or results / paths.REPORT_FOLDER).absolute(), choice="--output"
+        ).resolve()
         roots = finding.places(asked.results or [str(results)], results)
         return _serve(asked, roots, folder) if asked.serve else _write(asked, roots, folder)
     roots = finding.places(asked.results, results) if asked.results else (store.latest_run(results),)

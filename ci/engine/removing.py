@@ -100,7 +100,7 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
     for container in found.containers:
         # Only a running registry has a port; images were pushed only to one that ran.
         if container.labels.get(LABEL_ROLE) == "registry":
-            ports = [binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()]
+            ports = {binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()}
             hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
             removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
         removed += remove_container(container)

@@ -5,7 +5,6 @@ for the real one later. It can hold wheels, so that ``RUN pip install`` needs no
 """
 
 from pathlib import Path
-import shutil
 import tempfile
 
 from docker.errors import APIError, BuildError
@@ -54,9 +53,7 @@ def name_job_image(place: Place, job_image: str, names: tuple[str, ...], wheels:
             _CONTAINERFILE.format(job_image) + (_WITH_WHEELS if wheels else ""), encoding="utf-8"
         )
         if wheels:
-            (context / "wheels").mkdir()
-            for wheel in wheels.wheels:
-                shutil.copyfile(wheels.path / wheel, context / "wheels" / wheel)
+            wheels.copy_to(context / "wheels")
         for name in names:
             _build(place, context, name)
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 import secrets
+import tempfile
 from typing import TYPE_CHECKING
 
 from docker.types import DeviceRequest, Mount
@@ -195,9 +197,15 @@ def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str)
 
     :param python: major and minor version of the nodes' Python.
     """
-    wheels = {f"{WHEELS}/{it.relative_to(house.path).as_posix()}": it for it in sorted(house.path.rglob("*.whl"))}
-    engine.put(cluster.login.container, {path: InsideFile(content=it.read_bytes()) for path, it in wheels.items()})
-    for pip in (path for path, it in wheels.items() if it.name.startswith("pip-")):
+    with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
+        copy = Path(folder) / "wheels"
+        house.copy_to(copy)
+        wheels = {
+            f"{WHEELS}/{it.relative_to(copy).as_posix()}": InsideFile(content=it.read_bytes())
+            for it in sorted(copy.rglob("*.whl"))
+        }
+    engine.put(cluster.login.container, wheels)
+    for pip in (path for path in wheels if path.rpartition("/")[2].startswith("pip-")):
         files = {
             # pip runs from its wheel; Debian's Python looks for packages here.
             f"/usr/local/lib/python{python}/dist-packages/pip.pth": InsideFile(content=f"{pip}\n".encode()),

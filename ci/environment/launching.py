@@ -175,7 +175,8 @@ def _claimed(engine: Engine, run: str, cell: Cell) -> Path:
     if not there:
         paths.make_directory(state.parent)
         try:
-            state.mkdir(mode=0o700)
+            # The run's folder may have gone with another cell's meanwhile.
+            state.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             there = [str(state)]
     if there:
@@ -190,11 +191,7 @@ def _claimed(engine: Engine, run: str, cell: Cell) -> Path:
 
 def forget(run: str, cell_id: str) -> None:
     """Remove the keys of an environment that is down."""
-    state = state_dir(run, cell_id)
-    shutil.rmtree(state, ignore_errors=True)
-    # Remove the run's folder with its last cell.
-    if state.parent.is_dir() and not any(state.parent.iterdir()):
-        state.parent.rmdir()
+    reaper.remove(state_dir(run, cell_id))
 
 
 def forget_all() -> None:
@@ -251,7 +248,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
     """Start network, registry, accounting and nodes; each needs the ones before it."""
     engine, options = place.engine, plan.options
     logs = options.folder(plan.cell) / _LOGS_FOLDER
-    _check_names(engine, plan, images)
+    _check_names(place, plan, images)
     at = time.monotonic()
     chosen = password_in(options.password_file) if options.password_file else ""
     keys = cluster.Secrets.new(password=options.plain, chosen=chosen)
@@ -289,10 +286,10 @@ def _filled_registry(images: BuiltCell) -> str:
     return registry.filled_name(images.registry.identity, images.job.identity)
 
 
-def _check_names(engine: Engine, plan: EnvironmentPlan, images: BuiltCell) -> None:
+def _check_names(place: Place, plan: EnvironmentPlan, images: BuiltCell) -> None:
     """Refuse names that were asked for and are taken, before anything is started."""
-    users.check(engine, images.node.tag, plan.options)
-    base_images.check(engine, plan.options.base_image)
+    users.check(place, images.node.tag, plan.options)
+    base_images.check(place.engine, plan.options.base_image)
     if images.registry:
         check_localhost()
     if plan.options.registry_name:

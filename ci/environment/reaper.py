@@ -56,7 +56,16 @@ def main(session: str, state: str) -> None:
     # Twice: a request that the run sent before it died may still create something.
     for _ in range(2):
         reap(api, {LABEL_SESSION: session})
+    remove(Path(state))
+
+
+def remove(state: Path) -> None:
+    """Remove the folder with an environment's keys, and those of runs that have none, as killed ones leave them."""
     shutil.rmtree(state, ignore_errors=True)
+    with suppress(OSError):
+        for run in state.parent.parent.iterdir():
+            with suppress(OSError):  # only an empty folder goes; or another process was here first
+                run.rmdir()
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
         # 401 is the answer of a registry that wants a login.
         return found if status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED} else NotYet(f"status {status}")
 
-    return wait_for(
+    found = wait_for(
         f"start of the registry {wanted.hostname}",
         # A container that ended at once has no port; its log says why.
         tolerating(probe, LaunchError, RequestException),
@@ -109,6 +109,8 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
             hint="a firewall between this process and the engine's published ports?",
         ),
     )
+    _warn_about_loopback(container)
+    return found
 
 
 def _started(place: Place, wanted: Service) -> "Container":
@@ -132,7 +134,6 @@ def _started(place: Place, wanted: Service) -> "Container":
                 raise
         else:
             break
-    _warn_about_loopback(place.engine, container)
     return container
 
 
@@ -163,11 +164,11 @@ def _free_port(engine: Engine) -> int:
     )
 
 
-def _warn_about_loopback(engine: Engine, container: "Container") -> None:
-    """Warn if the engine did not publish the port on both loopbacks; some ignore an address that they can't serve."""
-    engine.published_port(container, PORT)
-    bindings: list[dict[str, str]] = container.ports.get(f"{PORT}/tcp") or []
-    if missing := {LOOPBACK, LOOPBACK6} - {it["HostIp"] for it in bindings}:
+def _warn_about_loopback(container: "Container") -> None:
+    """Warn if an engine was asked for both loopbacks and serves one; some ignore an address that they can't serve."""
+    wanted: list[dict[str, str]] = container.attrs["HostConfig"]["PortBindings"].get(f"{PORT}/tcp") or []
+    served: list[dict[str, str]] = container.ports.get(f"{PORT}/tcp") or []
+    if missing := {it["HostIp"] for it in wanted} - {it["HostIp"] for it in served}:
         console.warn(
             f"the engine does not publish the registry on {', '.join(sorted(missing))}; where localhost leads there, "
             "another user of this machine can stand in for it"

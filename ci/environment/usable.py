@@ -25,6 +25,7 @@ _CONTAINERS = (
 )
 # Time limit of one command of a check, so that a daemon that hangs does not block the wait.
 _ANSWER_SECONDS = 10
+_JOB_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class Check:
     command: str
     hint: str
     user: str = "root"
+    seconds: int = _ANSWER_SECONDS
+    """Time limit of one answer."""
     credential_of: Node | None = None
     """A node that makes a munge credential; the command has it in ``$CREDENTIAL``."""
 
@@ -104,6 +107,7 @@ def checks(
             name="job on every node",
             node=first,
             user=user,
+            seconds=_JOB_SECONDS,
             command=f"srun --job-name=usable --nodes={count} --ntasks-per-node=1 {_CONTAINERS if plugin else 'true'}",
             hint="plugstack.conf must name a plugin that was compiled for this Slurm, and users must be able to read it"
             if plugin
@@ -126,7 +130,7 @@ def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -
     """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it does not in time."""
 
     def ask(node: Node, command: str, environment: dict[str, str]) -> Answer:
-        bounded = ["timeout", str(_ANSWER_SECONDS), "/bin/sh", "-c", command]
+        bounded = ["timeout", str(check.seconds), "/bin/sh", "-c", command]
         return engine.ask(node.container, bounded, user=check.user, environment=environment)
 
     def probe() -> bool | NotYet:

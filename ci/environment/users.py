@@ -6,8 +6,8 @@ from pathlib import Path
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
-from ci.engine.connection import Engine, InsideFile, explain
-from ci.engine.labels import LABEL
+from ci.engine.connection import InsideFile, explain
+from ci.environment.service import Place
 from ci.errors import SelectionError
 from ci.options import Options
 
@@ -50,7 +50,7 @@ def files(options: Options, password: str) -> Mapping[str, InsideFile]:
     return files
 
 
-def check(engine: Engine, image: str, options: Options) -> None:
+def check(place: Place, image: str, options: Options) -> None:
     """Refuse a job user whose name is taken in the nodes' image.
 
     :raises SelectionError: for such a name.
@@ -58,12 +58,12 @@ def check(engine: Engine, image: str, options: Options) -> None:
     if not _made(options) or options.user == SLURM_USER:
         return
     try:
-        found = engine.api.containers.run(
+        found = place.engine.api.containers.run(
             image,
             ["-c", f"getent passwd {options.user} || :"],
             entrypoint="/bin/sh",
             remove=True,
-            labels={LABEL: "1"},
+            labels=place.labels("question"),
             network_disabled=True,
         )
     except (APIError, RequestException) as error:

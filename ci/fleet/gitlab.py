@@ -4,6 +4,7 @@ import json
 import shlex
 
 from ci.fleet.model import Batch, FleetPlan
+from ci.images import cache
 
 _KEPT = "30 days"
 _BOOTSTRAP = "ci/bootstrap"
@@ -18,11 +19,13 @@ def pipeline(plan: FleetPlan) -> str:
         kept = {"when": "always", "paths": ["results/"], "expire_in": _KEPT}
         jobs[f"shard {shard.number}/{len(plan.shards)}"] = _job(shard, plan, "shards") | {"artifacts": kept}
     jobs |= {"report": _report(plan)} if plan.shards else {"nothing to run": _nothing(plan)}
+    # A cache that no job fills is only read; GitLab does not hand every variable down by itself.
+    reading = {cache.READ_ONLY_VARIABLE: "1"} if plan.image_cache and not plan.images else {}
     head = {
         "stages": ["images", "shards", "report"],
         # Said once more here: variables of the parent that were set by hand would come before those of its file.
         "workflow": {"rules": [{"when": "always"}]},
-        "variables": {"PYXIS_MATRIX_RUN": plan.run},
+        "variables": {"PYXIS_MATRIX_RUN": plan.run, **reading},
     }
     return json.dumps(head | jobs, indent=2) + "\n"
 

@@ -28,6 +28,8 @@ class Asked:
     """None: one per architecture."""
     options: Options
     image_cache: str = ""
+    images_first: bool = True
+    """Whether jobs fill the image cache before the shards; not where it may be read only."""
     since: str = ""
     runners: Mapping[Arch, str] = field(default_factory=dict)
 
@@ -90,7 +92,7 @@ def plan_fleet(
         group=asked.group,
         suites=tuple(suite.name for suite in asked.suites if any(suite.name in job.suites for job in jobs)),
         shards=_shards(jobs, asked, shrunk=reasons is not None),
-        images=_images(runnable, matrix, asked) if asked.image_cache else (),
+        images=_images(runnable, matrix, asked) if asked.image_cache and asked.images_first else (),
         image_cache=asked.image_cache,
         since=asked.since,
         left_out=tuple(left_out),

@@ -20,9 +20,6 @@ from ci.errors import typed
 from ci.terminal import console
 from ci.terminal.signals import child_environment
 
-OUTPUT_FILE = "output.log"
-"""What a cell's process wrote, pytest's output included; in the cell's folder."""
-
 PATIENCE = 170.0
 """Seconds that a cell has to take its environment down; a little less than the noxfile gives to this process.
 

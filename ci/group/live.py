@@ -15,7 +15,7 @@ from rich.console import ConsoleOptions
 from rich.live import Live
 from rich.text import Text
 
-from ci.group.children import OUTPUT_FILE
+from ci import paths
 from ci.group.watching import CellState, Failure, News, Watcher
 from ci.terminal import console, folding
 from ci.terminal.folding import Service
@@ -119,7 +119,7 @@ class Sections(Lines):
             return
         title = f"{state.id}: what it wrote"
         with suppress(OSError):
-            written = (self._shown.folder / state.id / OUTPUT_FILE).read_text(encoding="utf-8", errors="replace")
+            written = (self._shown.folder / state.id / paths.OUTPUT_FILE).read_text(encoding="utf-8", errors="replace")
             self._write(folding.begin(self._service, title, time.time()))
             self._write(folding.quoted(self._service, written.rstrip("\n")))
             self._write(folding.end(self._service, title, time.time()))

@@ -9,6 +9,7 @@ import signal
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
+from ci import paths
 from ci.engine.connection import Engine, explain
 from ci.errors import NotRunError, PyxisMatrixError, ResultsError
 from ci.group import capacity, children, fingerprint, images, live, reuse, watching
@@ -150,7 +151,7 @@ class _Run:
         return Command(
             cell=cell.cell.id,
             words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.words),
-            output=self.folder / cell.cell.id / children.OUTPUT_FILE,
+            output=self.folder / cell.cell.id / paths.OUTPUT_FILE,
         )
 
     def not_run(self, cell: CellPlan) -> None:
@@ -249,7 +250,7 @@ class _Run:
 
     def _without_a_word(self, cell: CellPlan, exit_code: int) -> None:
         """Write what is to be said of suites whose process left no result."""
-        output = self.folder / cell.cell.id / children.OUTPUT_FILE
+        output = self.folder / cell.cell.id / paths.OUTPUT_FILE
         ended = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with {exit_code}"
         problem = PyxisMatrixError(f"the process of the cell {ended} and left no result", where=str(output))
         for name in self._todo[cell.cell.id]:

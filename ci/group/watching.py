@@ -7,8 +7,8 @@ from pathlib import Path
 import re
 import time
 
+from ci import paths
 from ci.group import reuse
-from ci.group.children import OUTPUT_FILE
 from ci.results import progress, store
 
 # "collected 12 items", or of pytest-xdist "4 workers [90 items]"; some may then be deselected.
@@ -105,7 +105,7 @@ class Watcher:
     def look(self, cell: str) -> News:
         """Return what is new of a cell."""
         state = self.states[cell]
-        events = progress.read(self._folder / cell / progress.PROGRESS_FILE)
+        events = progress.read(self._folder / cell / paths.PROGRESS_FILE)
         new, self._events[cell] = events[self._events.get(cell, 0) :], len(events)
         failures: list[Failure] = []
         for event in new:
@@ -144,7 +144,7 @@ class Watcher:
     def _items(self, state: CellState) -> int:
         """Return how many tests pytest has found for the suite at work; 0 as long as it has not said so."""
         try:
-            output = (self._folder / state.id / OUTPUT_FILE).read_bytes()
+            output = (self._folder / state.id / paths.OUTPUT_FILE).read_bytes()
         except OSError:
             return 0
         # Of an earlier suite of the cell there is a line, too.

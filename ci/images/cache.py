@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ci.terminal.processes import Completed
 
 VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE"
+READ_ONLY_VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE_READ_ONLY"
+"""Set to anything, nothing is pushed: what a change builds that nobody has looked at is not for other machines."""
 
 _LONGEST_TAG = 128  # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -57,6 +59,11 @@ def address(environ: Mapping[str, str] = os.environ) -> str:
     return named
 
 
+def read_only(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether the image cache may be read only."""
+    return bool(environ.get(READ_ONLY_VARIABLE, "").strip())
+
+
 class ImageCache:
     """One repository, in which each image has a tag of its own."""
 
@@ -66,7 +73,7 @@ class ImageCache:
         self._repository = repository
         self._log = log
         self._environ = environ
-        self._readable = self._writable = True
+        self._readable, self._writable = True, not read_only(environ)
         self._foreign: set[str] = set()
 
     def reference(self, content: Content) -> str:

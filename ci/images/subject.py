@@ -18,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from ci import paths
 from ci.artefacts.identity import as_one, sha256_of, sums_of
-from ci.errors import SubjectError
+from ci.errors import ChecksumError, SubjectError
 from ci.images.subject_checkout import build_checkout
 from ci.images.wheels import Target, check_pure, collect
 from ci.matrix.arch import Arch
@@ -45,6 +45,20 @@ class Wheelhouse:
     editable: Path | None = None
     """For a checkout: the wheel to install, in place of the requirements, where the checkout itself is mounted."""
     checkout: Path | None = None
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy it into a new folder.
+
+        :raises ChecksumError: if it is no longer what it was when its fingerprint was taken.
+        """
+        shutil.copytree(self.path, folder)
+        if as_one(sums_of(folder)) != self.fingerprint:
+            raise ChecksumError(
+                "wheels were changed after they were checked",
+                where=str(self.path),
+                why="another process wrote there meanwhile",
+                next_step=f"rm -r {self.path}, then run it again",
+            )
 
 
 def wheelhouse(

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ci import paths
 from ci.errors import ResultsError
 from ci.results import contradictions, files, planned, store
 from ci.results.compat import Problem, Unfinished
@@ -22,8 +23,6 @@ from ci.results.planned import RunPlan
 from ci.results.printable import printable_lines, printable_path
 from ci.results.store import Result
 
-BISECTIONS = "bisect"
-"""The folder of bisections among results."""
 ASKED_FILE = "asked.json"
 """The command line of a bisection's step, beside its result: so it is told from the result of a suite.
 
@@ -151,7 +150,7 @@ def _is_step(folder: Path, names: Sequence[str]) -> bool:
         words = msgspec.json.decode(files.content(folder / ASKED_FILE), type=list[str])
     except (OSError, *files.INVALID):
         return False
-    return any(name == "--results" and Path(value).name == BISECTIONS for name, value in pairwise(words))
+    return any(name == "--results" and Path(value).name == paths.BISECTIONS_FOLDER for name, value in pairwise(words))
 
 
 def _unfinished(folder: Path, *, run: str) -> Unfinished:

@@ -12,8 +12,6 @@ import msgspec
 from ci import paths
 from ci.results import files
 
-PROGRESS_FILE = "progress.jsonl"
-
 TESTS = "tests"
 ENDED = "ended"
 """A suite has ended, and its result is there."""

@@ -21,7 +21,7 @@ def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, st
         environment_file.VARIABLE: str(launched.path),
         # A suite may set another HOME for the subject; the cache must stay where it is.
         paths.CACHE_VARIABLE: str(paths.cache_dir(environ)),
-        **_client_settings(file.engine_environment, environ),
+        **client_settings(file.engine_environment, environ),
         "PATH": f"{bin_folder}{os.pathsep}{environ.get('PATH', os.defpath)}",
         **file.engine_environment,
     }
@@ -30,7 +30,7 @@ def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, st
     return mine
 
 
-def _client_settings(client: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+def client_settings(client: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return where a client finds its plugins (buildx), settings and passwords, whatever HOME a suite sets.
 
     To Podman a folder that is named is the promise of a config.json in it: without that it pushes nothing.

@@ -26,9 +26,6 @@ from ci.session.record import Record
 from ci.terminal import console, signals
 from ci.terminal.console import Timings
 
-ENVIRONMENT = "environment"
-"""Where the logs of what the suites of a cell share are kept, beside the suites' own folders."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
@@ -53,8 +50,8 @@ def run_suites(plan: EnvironmentPlan, orders: Sequence[Order]) -> list[Result]:
 
     :raises signals.Interrupted: at a signal; what was running or had still to run then has a result that says so.
     """
-    shared = Record(plan=replace(plan, options=replace(plan.options, name=ENVIRONMENT)))
-    log = progress.Log(plan.options.results / plan.options.run / plan.cell.id / progress.PROGRESS_FILE)
+    shared = Record(plan=replace(plan, options=replace(plan.options, name=paths.ENVIRONMENT_FOLDER)))
+    log = progress.Log(plan.options.results / plan.options.run / plan.cell.id / paths.PROGRESS_FILE)
     shared.timings = Timings(begun=log.add)
     session = _Session(shared, log)
     rest = list(orders)

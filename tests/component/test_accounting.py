@@ -94,11 +94,13 @@ def test_the_database_may_have_its_socket_in_any_folder(slurmdbd: Callable[[str]
     """Debian's MariaDB 12 has it in /run/mariadbd, which is not there without systemd."""
     container = slurmdbd("pid-file = /run/another/of.pid")
 
-    def decided() -> bool:
+    def over() -> bool:
         container.reload()
-        return container.status == "exited" or not container.exec_run(["test", "-e", "/run/slurmdbd-ready"]).exit_code
+        if container.status == "exited":
+            return True
+        return container.exec_run(["test", "-e", "/run/slurmdbd-ready"]).exit_code == 0
 
-    until("slurmdbd knows the cluster, or has ended", decided)
+    until("slurmdbd knows the cluster, or has ended", over)
     assert container.status == "running", container.logs().decode()
 
 

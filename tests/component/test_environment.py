@@ -27,6 +27,7 @@ from ci.engine.labels import (
 from ci.environment import cluster, ssh
 from ci.environment.launching import Environment
 from ci.environment.service import Place, Rights, Service
+from ci.errors import LaunchError
 from ci.images.building import BuiltCell
 from ci.results import store
 from ci.results.outcomes import Outcome
@@ -51,6 +52,32 @@ def test_two_nodes_share_home_and_take_jobs_over_ssh(up: Environment) -> None:
 def test_the_second_user_enters_with_the_same_key(up: Environment) -> None:
     with ssh.connect(up.file.login, user=up.file.second_user) as shell:
         assert shell.run("id --user --name").stdout.split() == ["tester2"]
+
+
+def test_another_run_has_other_keys_and_neither_lets_the_other_in(
+    up: Environment, launcher: Launch, run: str, tmp_path: Path, engine: Engine
+) -> None:
+    user = up.file.login.user
+    files = ("/etc/munge/munge.key", "/etc/ssh/ssh_host_ed25519_key", f"/etc/ssh/authorized_keys.d/{user}")
+    with launcher(run, tmp_path) as other:
+        for path in files:
+            ask = ["sh", "-c", f"sha256sum < {path}"]
+            ours, theirs = (engine.ask(it.cluster.login.container, ask) for it in (up, other))
+            assert ours.status == theirs.status == 0
+            assert ours.output != theirs.output, path
+        # A key that the node must refuse; then a node that must be refused by its own.
+        here, there = up.file.login, other.file.login
+        known_hosts = tmp_path / "known_hosts"
+        known = Path(here.known_hosts).read_text(encoding="utf-8")
+        known_hosts.write_text(known.replace(f":{here.port} ", f":{there.port} "), encoding="utf-8")
+        for mixed in (
+            replace(there, private_key=here.private_key),
+            replace(there, known_hosts=str(known_hosts)),
+        ):
+            with pytest.raises(LaunchError, match="logging in to the login node failed"), ssh.connect(mixed):
+                pytest.fail("it was let in")
+        with ssh.connect(there) as shell:
+            assert shell.run("true").status == 0
 
 
 def test_what_is_up_is_labelled_unprivileged_and_reachable_from_this_machine_only(

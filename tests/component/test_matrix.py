@@ -11,6 +11,7 @@ import signal
 import docker
 import pytest
 
+from ci import paths
 from ci.environment import launching
 from ci.errors import SelectionError
 from ci.matrix.arch import Arch
@@ -41,7 +42,7 @@ class Runs:
 
     def at_work(self, cell: str) -> bool:
         """Tell whether a cell's tests are running."""
-        events = progress.read(self.results / self.id / cell / progress.PROGRESS_FILE)
+        events = progress.read(self.results / self.id / cell / paths.PROGRESS_FILE)
         return bool(events) and events[-1].phase == progress.TESTS
 
     def found(self) -> dict[str, Result]:

@@ -78,9 +78,11 @@ def test_a_cell_with_a_slurm_release_gets_its_archive_from_the_tag(upstream: Git
 
 
 def test_what_was_first_seen_holds_for_a_later_download(upstream: GitHub, sources: Sources) -> None:
-    fetch(ENROOT, sources).path.unlink()
+    fetch(ENROOT, sources)
+    (sources.cache / ENROOT.path).unlink()
     assert fetch(ENROOT, sources).verified_against == "first seen"
-    fetch(ENROOT, sources).path.unlink()
+    fetch(ENROOT, sources)
+    (sources.cache / ENROOT.path).unlink()
     upstream.publish(ENROOT.path, b"something else")
 
     with pytest.raises(ChecksumError) as caught:
@@ -320,7 +322,8 @@ def test_a_server_that_is_not_there_is_named_with_the_cause(sources: Sources) ->
 
 def test_a_damaged_cache_entry_is_had_anew(sources: Sources) -> None:
     for artefact in (ENROOT, PYXIS):
-        fetch(artefact, sources).path.write_bytes(b"damaged")
+        fetch(artefact, sources)
+        (sources.cache / artefact.path).write_bytes(b"damaged")
 
         assert fetch(artefact, sources).source == "upstream"
         assert fetch(artefact, sources).source == "cache"

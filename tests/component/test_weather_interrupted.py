@@ -16,6 +16,7 @@ from ci.engine.connection import Engine
 from ci.engine.labels import LABEL_RUN, labels
 from ci.environment import launching
 from ci.images.building import BuiltCell
+from ci.inputs import own_suite
 from ci.results import store
 from ci.results.outcomes import Outcome
 from tests.component.conftest import Launch
@@ -188,7 +189,7 @@ def test_through_nox(
     # All is done by now: whoever waits for nox waits for that.
     assert not left_behind(api, run)
     assert not launching.state_dir(run, LEGACY).exists()
-    loaded = store.load(tmp_path / run / LEGACY / suite.stem / store.RESULT_FILE)
+    loaded = store.load(tmp_path / run / LEGACY / own_suite(suite).name / store.RESULT_FILE)
     assert loaded.outcome is Outcome.INTERRUPTED
     assert [(test.name.rpartition("::")[2], test.outcome.value) for test in loaded.tests] == [
         ("test_that_ended", "passed"),

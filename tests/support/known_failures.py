@@ -1,6 +1,7 @@
 """A pytest plugin: failures that matrix.toml knows are expected of its cells, strictly and by their words."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 import os
 
 import pytest
@@ -16,6 +17,33 @@ KNOWN = pytest.StashKey[KnownFailure]()
 """The entry by which the test is expected to fail on this cell."""
 ABOUT = pytest.StashKey[tuple[KnownFailure, ...]]()
 """All entries that name the test, on whatever cell: none of their words may be said where it passes."""
+CONTROLLED = pytest.StashKey[bool]()
+"""Whether the test has shown, in this very try, that all but the fault is well."""
+
+Control = Callable[[str], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def control(request: pytest.FixtureRequest) -> Control:
+    """Return the block in which a test shows its positive control: what differs from the fault in one thing, and works.
+
+    Only a test that has shown one is excused by a known failure: the fault's words alone may come of something else,
+    such as an image that is not there. The block takes what it shows, in words.
+    """
+    request.node.stash[CONTROLLED] = False
+
+    @contextmanager
+    def shown(what: str) -> Iterator[None]:
+        request.node.stash[CONTROLLED] = False
+        try:
+            yield
+        except Exception as error:
+            raise AssertionError(
+                f"the control failed, so that nothing is known of the fault: {what}: {error}"
+            ) from error
+        request.node.stash[CONTROLLED] = True
+
+    return shown
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,8 +73,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn two things red: a known failure that is another failure, and words that a passing test says too.
 
-    Another failure is one in a fixture, or one without the words that the entry names. Words that are also said where
-    the test passes recognise nothing.
+    Another failure is one in a fixture, one without the words that the entry names, or one of a test that has not shown
+    that all else is well (`control`). Words that are also said where the test passes recognise nothing.
     """
     report = yield
     if report.when == "call" and report.outcome == "passed":
@@ -60,12 +88,14 @@ def pytest_runtest_makereport(
     failure_here = item.stash.get(KNOWN, None)
     if failure_here and report.outcome == "skipped" and call.excinfo and hasattr(report, "wasxfail"):
         said = f"{call.excinfo.value}\n{_said(report)}"
-        if report.when != "call" or failure_here.says not in said:
+        controlled = item.stash.get(CONTROLLED, False)
+        if report.when != "call" or failure_here.says not in said or not controlled:
             del report.wasxfail
             report.outcome = "failed"
             report.longrepr = (
                 f"this is not the known failure of {failure_here.where} in matrix.toml ({failure_here.reason}): "
-                f"it has to fail in the test itself and say {failure_here.says!r}\n\n{call.excinfo.getrepr()}"
+                f"it has to fail in the test itself, after its control, and say {failure_here.says!r}"
+                f"\n\n{call.excinfo.getrepr()}"
             )
     return report
 

@@ -40,7 +40,7 @@ slurm = "{slurm}"
 pyxis = "oldest"
 reason = "an exclusion that was added"
 
-[groups.added]
+[groups.grown]
 description = "a group that was added"
 cells = [{{ slurm = "{slurm}", enroot = "newest", pyxis = "newest", os = "{system}" }}]
 """

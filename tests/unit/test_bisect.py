@@ -13,19 +13,20 @@ import msgspec
 from packaging.version import Version
 import pytest
 
-from ci import environment_file
+from ci import environment_file, paths
 from ci.bisect import probing, steps
 from ci.bisect.search import Answer
 from ci.bisect.steps import Span
 from ci.cli import clusters
 from ci.cli.main import main
 from ci.errors import BisectError, BisectRangeError, CandidateError, LaunchError, SelectionError
+from ci.inputs import own_suite
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.option_values import Origin
 from ci.options import Options
 from ci.results import store
-from ci.results.finding import BISECTIONS, find
+from ci.results.finding import find
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 from ci.results.store import CellRecord, Result
 from ci.terminal import console, signals
@@ -110,7 +111,8 @@ def test_a_suite_of_ours_is_asked_without_known_failures() -> None:
 def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text("def test_it(): pass\n", encoding="utf-8")
     asked = probing.question([str(tmp_path / "test_mine.py"), "--on", "login", "-x"], REAL, ROWS)
-    assert (asked.name, asked.command) == ("test_mine", ("pytest", "test_mine.py", "-x"))
+    assert asked.name == own_suite(tmp_path / "test_mine.py").name
+    assert asked.command == ("pytest", "test_mine.py", "-x")
     assert (asked.options.suite, asked.options.plain) == (tmp_path / "test_mine.py", True)
     there = probing.question([str(tmp_path), "--command", "make check"], REAL, ROWS)
     assert (there.command, there.options.pytest) == (("/bin/sh", "-c", "make check"), False)
@@ -256,7 +258,7 @@ def test_it_finds_the_release_and_shows_what_it_asked(
     assert "--checkout PATH --good 0.20.0 --bad 0.21.0" in said
     assert len(ran) == 4
     assert all("--answers-of pyxis=0.19.0" in " ".join(words) for words in ran)
-    assert (tmp_path / BISECTIONS / "r" / NAME / "pyxis_conformance" / store.RESULT_FILE).is_file()
+    assert (tmp_path / paths.BISECTIONS_FOLDER / "r" / NAME / "pyxis_conformance" / store.RESULT_FILE).is_file()
     assert list(find([tmp_path])) == [], "a test asked for another release's answers is in no report"
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from ci.cli.main import parser
+from ci.images.cache import READ_ONLY_VARIABLE
 from ci.matrix import loading
 from ci.matrix.suites import SUITES
 
@@ -73,6 +74,29 @@ def test_a_release_takes_nothing_at_first_sight_and_the_watch_changes_nothing() 
     assert (asked.strict, asked.group) == (True, "reference")
     assert loading.load().group(asked.group)
     assert commands(GITHUB.with_name("watch.yml")) == ["ci/bootstrap nox -s bump -- --check"]
+
+
+def test_only_the_default_branch_fills_the_image_cache() -> None:
+    """Nobody has looked at what pull requests build; those of the same repository get a token that can write."""
+    jobs = re.split(r"^  (?=[\w-]+:$)", text_of(GITHUB).partition("\njobs:\n")[2], flags=re.MULTILINE)
+    writing = [job for job in jobs if "packages: write" in job]
+    assert [job.partition(":")[0] for job in writing] == ["images"]
+    (condition,) = re.findall(r"^    if: (.*)$", writing[0], re.MULTILINE)
+    wanted = {
+        "needs.plan.outputs.images != ''",
+        "github.event_name != 'pull_request'",
+        "github.ref == 'refs/heads/main'",
+    }
+    assert set(condition.split(" && ")) == wanted
+    assert f"{READ_ONLY_VARIABLE}: ${{{{ github.ref != 'refs/heads/main' && '1' || '' }}}}" in text_of(GITHUB)
+
+    rules = re.split(r"^    - ", text_of(GITLAB).partition("  rules:\n")[2].partition("\nplan:")[0], flags=re.MULTILINE)
+    writing = [rule for rule in rules if rule and READ_ONLY_VARIABLE not in rule]
+    assert len(rules) - 1 == 3
+    # The first rule that holds counts, and those before it are of merge requests and of other branches.
+    assert writing == rules[3:]
+    assert rules[1].startswith('if: $CI_PIPELINE_SOURCE == "merge_request_event"')
+    assert rules[2].startswith("if: $CI_COMMIT_BRANCH != $CI_DEFAULT_BRANCH &&")
 
 
 def test_one_job_stands_for_all() -> None:

@@ -1,10 +1,12 @@
 """The cluster's configuration per Slurm version, the conditions of "usable", and how they are asked."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 import re
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import jinja2
 import pytest
@@ -12,8 +14,10 @@ import pytest
 from ci.engine.build_client import BuildClient
 from ci.engine.connection import Answer, Engine
 from ci.engine.finding import EngineKind, FoundEngine
-from ci.environment import cluster, configuration, usable
+from ci.engine.labels import LABEL_SESSION
+from ci.environment import cluster, configuration, launching, service, usable
 from ci.environment.cluster import Cluster, Node
+from ci.environment.describing import Started
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place
 from ci.environment.ssh import KeyPair
@@ -23,9 +27,7 @@ from ci.matrix import loading
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.options import Options
-
-if TYPE_CHECKING:
-    from contextlib import ExitStack
+from ci.terminal.console import Timings
 
 VERSIONS = sorted({cell.slurm.version for cell in loading.load().all_cells(None)})
 # Settings that a later Slurm no longer takes: it does not start with them.
@@ -275,8 +277,60 @@ def test_a_cluster_of_another_version_is_refused_with_both_named(reference: Cell
     assert "pyxis-matrix/subject:1" in caught.value.next_step
 
 
+def test_a_launch_hands_no_cluster_of_another_version_over(
+    reference: Cell, rows: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that comes before is well: the nodes are up and usable."""
+    up = Started(cluster=nodes(1), registry=None, login=cast("Any", SimpleNamespace(user="tester")), at=0.0)
+    monkeypatch.setattr(launching, "_start", lambda *_: up)
+    monkeypatch.setattr(usable, "wait_until_usable", lambda *_, **__: {"sshd": 0.0})
+    monkeypatch.setattr(cluster, "observe", lambda *_: RIGHT | {"pyxis": "0.24.0"})
+    images = cast("Any", SimpleNamespace(accounting=None, job=None, node=SimpleNamespace(tag="pyxis-matrix/subject:1")))
+    place = cast("Any", SimpleNamespace(engine=None))
+    with pytest.raises(VersionMismatchError, match=r"pyxis is 0\.24\.0, not 0\.19\.0"):
+        launching._launch(place, planned(rows, reference), images, tmp_path, Timings(), 1.0)  # noqa: SLF001
+    assert not (tmp_path / launching.ENVIRONMENT_FILE).exists()
+
+
 def test_a_cluster_of_the_right_versions_is_taken(reference: Cell) -> None:
     cluster.check_versions(reference, seen_in(reference, RIGHT), image="pyxis-matrix/subject:1")
+
+
+def test_every_run_has_secrets_of_its_own() -> None:
+    """One key for all runs would open every cluster to whoever has been in one."""
+    first, second = (cluster.Secrets.new(password=True) for _ in range(2))
+    for secret in fields(cluster.Secrets):
+        ours, theirs = (getattr(it, secret.name) for it in (first, second))
+        assert ours, secret.name
+        if isinstance(ours, KeyPair):
+            assert ours.private != theirs.private, secret.name
+            assert ours.public.split()[1] != theirs.public.split()[1], secret.name
+        else:
+            assert ours != theirs, secret.name
+    assert first.user_key.public.split()[1] != first.host_key.public.split()[1]
+
+
+def test_what_is_left_of_a_place_are_its_objects_and_the_names_of_what_was_pushed_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The engine may refuse to remove any of them."""
+    api = object()
+    ended: list[str] = []
+    place = Place(
+        engine=cast("Any", SimpleNamespace(api=api, untag=ended.append)),
+        stack=ExitStack(),
+        run="run",
+        cell="cell",
+        network="network",
+    )
+    mine = (api, {LABEL_SESSION: place.session})
+    monkeypatch.setattr(service, "left", lambda *asked: ["n1"] if asked == mine else [])
+    monkeypatch.setattr(service, "names_below", lambda _api, prefix: [f"{prefix}it:1"])
+    assert place.left() == ["n1"]
+    place.untag_with("localhost:5000")
+    assert place.left() == ["n1", "localhost:5000/it:1"]
+    place.stack.close()
+    assert ended == ["localhost:5000/"]
 
 
 # -- what a node may do ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from ci.environment.ssh import RemoteAnswer
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.model import KnownFailure
 from tests.support.literals import words_of
 from tests.support.oci.images import Image, Pushed
 from tests.support.oci.tiny import TinyImage
@@ -71,6 +72,23 @@ def test_known_failures_name_tests_that_there_are() -> None:
         for pattern in failure.tests:
             name = pattern.partition("[")[0].rpartition("::")[2]
             assert fnmatch.filter(functions, name), f"{failure.where} names no test: {pattern}"
+
+
+def functions_of(pattern: str) -> list[ast.FunctionDef]:
+    """Return the functions of the suites that a name in matrix.toml is about."""
+    name = pattern.partition("[")[0].rpartition("::")[2]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (TESTS / "integration").rglob("*.py")]
+    functions = [it for tree in trees for it in tree.body if isinstance(it, ast.FunctionDef)]
+    return [it for it in functions if it.name.startswith("test_") and fnmatch.fnmatchcase(it.name, name)]
+
+
+@pytest.mark.parametrize("failure", loading.load().failures, ids=lambda failure: failure.tests[0])
+def test_each_known_failure_has_a_positive_control(failure: KnownFailure) -> None:
+    """Else it would excuse whatever says the same words, such as an image that is not there."""
+    found = [it for pattern in failure.tests for it in functions_of(pattern)]
+    assert found
+    without = [it.name for it in found if "control" not in {arg.arg for arg in (*it.args.args, *it.args.kwonlyargs)}]
+    assert without == [], "they show no positive control (tests/support/known_failures.py, `control`)"
 
 
 def written() -> set[str]:

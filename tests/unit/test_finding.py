@@ -1,5 +1,6 @@
 """`ci.results.finding`: folders that anybody may have made are not trusted, and do not stop the rest."""
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ci.errors import ResultsError
 from ci.results import finding, store
 from ci.results.compat import Problem, Unfinished
 from ci.results.finding import Found
+from ci.results.outcomes import Outcome
 from tests.support import results as made
 from tests.support.results import cell, result
 
@@ -157,6 +159,74 @@ def test_folders_below_folders_end_somewhere(results: Path) -> None:
     (good, (problem,), _) = found(results)
     assert len(good) == 1
     assert "not looked into" in problem
+
+
+# -- names of folders -----------------------------------------------------------------------------------------------
+
+NAMES = ("logs", "bisect", "report", "environment", "images", "up", "command", "results", "output.log", "asked.json")
+"""What folders and files among results are called, now or in an earlier version."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_suite_of_any_name_is_found(tmp_path: Path, name: str) -> None:
+    made.write(tmp_path, result(REAL, name, outcome=Outcome.FAILED), result(REAL, "other"))
+    for root in (tmp_path, tmp_path / GOOD.run, tmp_path / GOOD.run / REAL.id):
+        assert {it.result.suite for it in found(root)[0]} == {name, "other"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_of_any_name_is_found(tmp_path: Path, name: str) -> None:
+    made.write(tmp_path, result(REAL, outcome=Outcome.FAILED, run=name), result(REAL, run="other"))
+    assert {it.result.run for it in found(tmp_path)[0]} == {name, "other"}
+    assert [it.result.run for it in found(tmp_path / name)[0]] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_of_runs_of_any_name_is_looked_into(tmp_path: Path, name: str) -> None:
+    made.write(tmp_path / name, GOOD)
+    assert len(found(tmp_path)[0]) == 1
+
+
+def test_what_a_suite_wrote_among_its_logs_is_no_result(results: Path) -> None:
+    logs = results / GOOD.run / REAL.id / "pyxis_basic/logs"
+    made.write(logs / "suite", result(REAL, "registry", run="copied"))
+    (logs / "result.json").write_text("{")
+    assert [(it.result.suite, problems) for good, problems, _ in [found(results)] for it in good] == [
+        ("pyxis_basic", [])
+    ]
+
+
+def step_of_a_bisection(results: Path, *, run: str = "b1") -> Path:
+    """Write a step of a bisection where `bisect` does, and return the folder of bisections."""
+    folder = results / "bisect"
+    (step,) = made.write(folder, result(REAL, outcome=Outcome.FAILED, run=run))
+    words = ["python", "-m", "ci", "run", REAL.id, "--run", run, "--results", str(folder), "--", "pytest"]
+    (step / "asked.json").write_text(json.dumps(words))
+    return folder
+
+
+def test_a_bisection_is_left_out_unless_it_is_named_itself(results: Path) -> None:
+    folder = step_of_a_bisection(results)
+    assert [it.result.run for it in found(results)[0]] == [GOOD.run]
+    for named in (folder, folder / "b1", folder / "b1" / REAL.id):
+        assert [it.result.run for it in found(named)[0]] == ["b1"]
+    moved = results.parent / "moved"
+    folder.rename(moved)
+    assert found(results.parent)[0][-1].result.run == GOOD.run
+    assert [it.result.run for it in found(moved)[0]] == ["b1"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '["x"]', '["--results", "/x/results"]', "[" * 100_000])
+def test_what_only_has_the_name_of_a_bisections_file_hides_no_result(tmp_path: Path, content: str) -> None:
+    (folder,) = made.write(tmp_path / "shard-1", result(REAL, outcome=Outcome.FAILED))
+    (folder / "asked.json").write_text(content)
+    assert [it.result.outcome for it in found(tmp_path)[0]] == [Outcome.FAILED]
+
+
+def test_a_run_called_like_the_folder_of_bisections_is_found_beside_them(results: Path) -> None:
+    step_of_a_bisection(results)
+    made.write(results, result(REAL, outcome=Outcome.FAILED, run="bisect"))
+    assert {it.result.run for it in found(results)[0]} == {GOOD.run, "bisect"}
 
 
 def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ci.fleet.balancing import NOMINAL_SECONDS, Expectation, balance
 from ci.fleet.formats import Format, render
 from ci.fleet.model import FleetPlan, Job
 from ci.fleet.planning import Asked, cells_of, plan_fleet, suites_of
+from ci.images import cache
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
@@ -245,6 +246,13 @@ def test_gitlab_gets_a_child_pipeline(plan: Planner) -> None:
     assert pipeline["report"]["when"] == "always"
     stages = [job["stage"] for job in pipeline.values() if isinstance(job, dict) and "stage" in job]
     assert stages == sorted(stages, key=pipeline["stages"].index)
+
+
+def test_a_cache_that_may_be_read_only_is_filled_by_no_job(plan: Planner) -> None:
+    made = plan("registry", image_cache="x", images_first=False)
+    assert made.images == ()
+    pipeline = json.loads(render(made, Format.GITLAB))
+    assert pipeline["variables"] == {"PYXIS_MATRIX_RUN": "r", cache.READ_ONLY_VARIABLE: "1"}
 
 
 def test_gitlab_has_a_job_even_if_there_is_nothing_to_do(plan: Planner) -> None:

@@ -18,7 +18,7 @@ EMBEDDED = ("--group", "embedded", "--arch", "amd64", "--suite", "pyxis_basic")
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Have no earlier results, and no choice of a group, a run or a cache from outside."""
-    for name in ("PYXIS_MATRIX_RUN", "PYXIS_MATRIX_GROUP", cache.VARIABLE):
+    for name in ("PYXIS_MATRIX_RUN", "PYXIS_MATRIX_GROUP", cache.VARIABLE, cache.READ_ONLY_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path / "results"))
 
@@ -64,6 +64,9 @@ def test_runners_and_the_image_cache_are_those_that_were_named(
     plan = planned(capsys, *EMBEDDED, "--runner", "x86_64=big")
     assert plan["image_cache"] == "registry.example/cache"
     assert plan["images"][0]["runner"] == plan["shards"][0]["runner"] == "big"
+    monkeypatch.setenv(cache.READ_ONLY_VARIABLE, "1")
+    plan = planned(capsys, *EMBEDDED)
+    assert (plan["image_cache"], plan["images"]) == ("registry.example/cache", [])
 
 
 def test_only_what_a_change_affects_is_planned(

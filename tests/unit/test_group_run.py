@@ -8,11 +8,12 @@ from docker.errors import APIError
 import pytest
 from requests.exceptions import RequestException
 
+from ci import paths
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import BuildError, DiskFullError, EngineError, NotRunError, PyxisMatrixError
 from ci.group import capacity, children, fingerprint, images, planning, running
 from ci.group.capacity import Capacity
-from ci.group.children import OUTPUT_FILE, Command, Watch
+from ci.group.children import Command, Watch
 from ci.group.planning import Asked, GroupPlan, plan_group
 from ci.group.running import How, run_group
 from ci.matrix import loading
@@ -190,7 +191,7 @@ def test_a_process_that_dies_without_a_word_leaves_a_result(machine: Machine) ->
     machine.run(machine.plan())
     found = machine.found()[first.id, "registry"]
     assert found.outcome is Outcome.ERROR
-    assert OUTPUT_FILE in found.reason
+    assert paths.OUTPUT_FILE in found.reason
     assert machine.found()[machine.cells[1].id, "registry"].outcome is Outcome.PASSED
 
 

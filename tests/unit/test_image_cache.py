@@ -1,5 +1,6 @@
 """The image cache: its address, the names in it, what is kept there, and the clients' words told apart."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,8 +11,9 @@ import pytest
 from ci.engine.build_client import BuildClient
 from ci.engine.connection import Engine
 from ci.engine.finding import EngineKind
+from ci.engine.labels import LABEL_CONTENT
 from ci.errors import ArtefactError
-from ci.images.cache import VARIABLE, ImageCache, address
+from ci.images.cache import READ_ONLY_VARIABLE, VARIABLE, ImageCache, address
 from ci.images.content import Content
 from ci.images.plan import ImagePlan, Wheels
 from ci.matrix.arch import Arch
@@ -95,13 +97,15 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     return fake
 
 
-def cache_of(images: Images, repository: str = HERE, kind: EngineKind = "docker") -> ImageCache:
+def cache_of(
+    images: Images, repository: str = HERE, kind: EngineKind = "docker", environ: Mapping[str, str] | None = None
+) -> ImageCache:
     build_client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1", buildx=True)
     found = SimpleNamespace(environment={}, kind=kind)
     engine = Engine(
         api=cast("Any", SimpleNamespace(images=images)), found=cast("Any", found), build_client=build_client
     )
-    return ImageCache(engine, repository, log=Path("/logs/image-cache.log"), environ={})
+    return ImageCache(engine, repository, log=Path("/logs/image-cache.log"), environ=environ or {})
 
 
 @pytest.mark.parametrize(
@@ -208,6 +212,19 @@ def test_one_that_does_not_work_is_left_alone_after_one_warning(words: str, clie
     (warning,) = warned
     assert words in warning
     assert f"unset {VARIABLE}" in warning
+
+
+@pytest.mark.parametrize(("said", "pushes"), [("1", 0), ("", 1)])
+def test_nothing_is_pushed_to_a_cache_that_may_be_read_only(
+    *, client: Client, warned: list[str], said: str, pushes: int
+) -> None:
+    images = Images({LABEL_CONTENT: CONTENT.digest})
+    cache_of(images, environ={READ_ONLY_VARIABLE: said}).push(CONTENT)
+    assert len([words for words in client.commands if "push" in words]) == pushes
+    assert len(warned) == pushes, "the client of these tests fails at all it is asked for"
+    client.commands.clear()
+    cache_of(images, environ={READ_ONLY_VARIABLE: said}).pull(CONTENT)
+    assert len([words for words in client.commands if "pull" in words]) == 1
 
 
 def test_an_image_without_the_hash_is_not_pushed(client: Client, warned: list[str]) -> None:

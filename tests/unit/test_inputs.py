@@ -5,8 +5,10 @@ import socket
 
 import pytest
 
-from ci import inputs
+from ci import inputs, option_values, paths
+from ci.cli.main import parser
 from ci.errors import EngineError, SelectionError
+from ci.matrix.suites import SUITES
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def project(tmp_path: Path) -> Path:
 
 def test_a_suite_is_run_in_the_folder_of_its_project(project: Path) -> None:
     found = inputs.own_suite(project / "tests/integration")
-    assert (found.project, found.tests, found.name) == (project, "tests/integration", "integration")
+    assert (found.project, found.tests) == (project, "tests/integration")
     assert inputs.own_suite(project / "tests/integration/test_jobs.py").tests == "tests/integration/test_jobs.py"
     assert inputs.own_suite(project).tests == "."
 
@@ -102,3 +104,61 @@ def test_a_second_name_of_the_registry_leads_to_loopback_and_nowhere_else(monkey
     }.items():
         with pytest.raises(SelectionError, match=why):
             inputs.check_registry_name(name)
+
+
+# -- the name of one's own suite --------------------------------------------------------------------------------------
+
+
+def own(path: Path, project: bool = True) -> inputs.OwnSuite:  # noqa: FBT001, FBT002 - a test's own
+    """Make a suite, and return it as it is found."""
+    path.mkdir(parents=True)
+    (path / "test_x.py").touch()
+    if project:
+        (path.parent / "pyproject.toml").touch()
+    return inputs.own_suite(path)
+
+
+def test_suites_of_one_last_name_have_names_of_their_own_that_can_be_read(tmp_path: Path) -> None:
+    names = [own(tmp_path / where).name for where in ("a/tests", "b/tests", "x/a/tests", "y/a/tests")]
+    assert len(set(names)) == 4
+    assert [name.rpartition("-")[0] for name in names] == ["a-tests", "b-tests", "a-tests", "a-tests"]
+    assert inputs.own_suite(tmp_path / "a/tests").name == names[0], "a path has one name"
+
+
+def test_a_file_and_a_folder_of_one_name_are_two_suites(tmp_path: Path) -> None:
+    folder = own(tmp_path / "a/tests")
+    (tmp_path / "a/tests.py").touch()
+    assert inputs.own_suite(tmp_path / "a/tests.py").name != folder.name
+
+
+@pytest.mark.parametrize(
+    "name", [*SUITES, *paths.BESIDE_SUITES, "logs", "command", "a b\n", "ä\udcff", "-x", "x" * 250]
+)
+def test_no_suite_of_ones_own_has_a_name_that_means_something_else(tmp_path: Path, name: str) -> None:
+    found = own(tmp_path / name, project=False).name
+    assert option_values.result_name(found) == found, "it can be given on a command line"
+    assert found not in {*SUITES, *paths.BESIDE_SUITES, "logs", "command", name}
+
+
+@pytest.mark.parametrize(
+    "name", [*paths.BESIDE_SUITES, "Up", "", ".", "..", "a/b", "../x", "/x", "a b", "x" * 200, "-x"]
+)
+def test_a_name_of_a_result_that_is_taken_or_leads_elsewhere_is_refused(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", "C", f"--as={name}"])
+    assert "argument --as: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [*paths.BESIDE_RUNS, "Report"])
+@pytest.mark.parametrize("words", [["run", "C"], ["matrix"], ["up", "C"], ["images"]])
+def test_a_run_that_is_called_like_what_lies_beside_runs_is_refused(
+    name: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args([*words, f"--run={name}"])
+    monkeypatch.setenv("PYXIS_MATRIX_RUN", name)
+    with pytest.raises(SystemExit):
+        parser().parse_args(words)
+    assert capsys.readouterr().err.count(f"argument --run: {name!r} cannot be used") == 2

@@ -1,7 +1,12 @@
-"""A known failure excuses that one failure: in the test itself, with the words that the entry names."""
+"""A known failure excuses that one failure: in the test itself, after its control, with the words of the entry."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+from packaging.version import Version
 import pytest
 
+from ci import environment_file
 from ci.matrix import loading
 from ci.matrix.model import KnownFailure, Selector
 from tests.support import known_failures as plugin
@@ -13,21 +18,44 @@ import pytest
 def broken():
     raise OSError("404 Not Found")
 
-def test_as_known():
+def test_as_known(control):
+    with control("another format runs"):
+        pass
     print("curl: 404 Not Found")
     assert False
 
-def test_as_known_in_the_message():
+def test_as_known_in_the_message(control):
+    with control("another format runs"):
+        pass
     raise OSError("404 Not Found")
 
-def test_otherwise():
+def test_otherwise(control):
+    with control("another format runs"):
+        pass
     raise OSError("the node is gone")
 
-def test_in_a_fixture(broken):
+def test_in_a_fixture(control, broken):
     pass
 
-def test_not_at_all():
-    pass
+def test_without_a_control():
+    raise OSError("404 Not Found")
+
+def test_before_its_control(control):
+    raise OSError("404 Not Found")
+
+def test_in_its_control(control):
+    with control("another format runs"):
+        raise OSError("404 Not Found")
+
+def test_in_its_second_control(control):
+    with control("another format runs"):
+        pass
+    with control("another image runs"):
+        raise OSError("404 Not Found")
+
+def test_not_at_all(control):
+    with control("another format runs"):
+        pass
 
 def test_elsewhere_and_passing():
     print("URL returned 404 Not Found, asking for another format")
@@ -38,24 +66,25 @@ def test_elsewhere_and_silent():
 def test_elsewhere_and_failing():
     raise OSError("404 Not Found")
 """
+CELL = loading.load().cell("slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64")
+HERE = KnownFailure(
+    tests=tuple(f"test_{name}" for name in ("as_*", "otherwise", "in_*", "without_*", "before_*", "not_*")),
+    selector=Selector(),
+    reason="OCI",
+    says="404 Not Found",
+    where="known-failure[0]",
+)
+ELSEWHERE = replace(HERE, tests=("test_elsewhere*",), selector=Selector(enroot=frozenset({Version("3.4.1")})))
+"""Of another cell than the one that the tests run on."""
 
 
-class Marking:
-    """Marks tests as known failures, here or elsewhere, as the plugin does with those of matrix.toml."""
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Mark them."""
-        failure = KnownFailure(
-            tests=("*",), selector=Selector(), reason="OCI", says="404 Not Found", where="known-failure[0]"
-        )
-        for item in items:
-            item.stash[plugin.ABOUT] = (failure,)
-            if "elsewhere" in item.name:
-                continue
-            item.add_marker(pytest.mark.xfail(reason=failure.reason, strict=True))
-            item.stash[plugin.KNOWN] = failure
-
-    pytest_runtest_makereport = staticmethod(plugin.pytest_runtest_makereport)
+@pytest.fixture
+def marking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the plugin know these two failures, and nothing of matrix.toml."""
+    monkeypatch.setenv(environment_file.VARIABLE, "environment.json")
+    monkeypatch.setattr(environment_file, "current", lambda: None)
+    monkeypatch.setattr(plugin, "cell_of", lambda *_: CELL)
+    monkeypatch.setattr(loading, "load", lambda: SimpleNamespace(failures=(HERE, ELSEWHERE)))
 
 
 PROGRESS = (
@@ -85,9 +114,12 @@ def test_no_entry_takes_progress_for_a_fault() -> None:
     assert [(it.where, line) for it in failures for line in PROGRESS if it.says in line] == []
 
 
-def test_only_the_known_failure_is_excused(pytester: pytest.Pytester) -> None:
+@pytest.mark.usefixtures("marking")
+@pytest.mark.parametrize("option", [(), ("-o", "xfail_strict=false")], ids=["as usual", "pytest not strict"])
+def test_only_the_known_failure_is_excused(pytester: pytest.Pytester, option: tuple[str, ...]) -> None:
+    """It is strict by itself, whatever pytest's configuration says."""
     pytester.makepyfile(SUITE)
-    done = pytester.inline_run("-p", "no:cacheprovider", plugins=[Marking()])
+    done = pytester.inline_run("-p", "no:cacheprovider", *option, plugins=[plugin])
     outcomes = {
         report.nodeid.partition("::")[2]: (report.when, report.outcome, hasattr(report, "wasxfail"))
         for report in done.getreports("pytest_runtest_logreport")
@@ -98,15 +130,44 @@ def test_only_the_known_failure_is_excused(pytester: pytest.Pytester) -> None:
         "test_as_known_in_the_message": ("call", "skipped", True),
         "test_otherwise": ("call", "failed", False),
         "test_in_a_fixture": ("setup", "failed", False),
+        "test_without_a_control": ("call", "failed", False),
+        "test_before_its_control": ("call", "failed", False),
+        "test_in_its_control": ("call", "failed", False),
+        "test_in_its_second_control": ("call", "failed", False),
         "test_not_at_all": ("call", "failed", False),
         # Elsewhere means: on a cell of which the entry does not speak.
         "test_elsewhere_and_passing": ("call", "failed", False),
         "test_elsewhere_and_silent": ("call", "passed", False),
         "test_elsewhere_and_failing": ("call", "failed", False),
     }
-    (why,) = [
-        str(report.longrepr)
+    said = {
+        report.nodeid.partition("::")[2]: str(report.longrepr)
         for report in done.getreports("pytest_runtest_logreport")
-        if report.nodeid.endswith("passing") and report.outcome == "failed"
-    ]
-    assert "these words are no sign of it" in why
+        if report.outcome == "failed"
+    }
+    assert "these words are no sign of it" in said["test_elsewhere_and_passing"]
+    assert "[XPASS(strict)]" in said["test_not_at_all"]
+    assert "after its control" in said["test_without_a_control"]
+    assert "the control failed, so that nothing is known of the fault: another format" in said["test_in_its_control"]
+
+
+@pytest.mark.usefixtures("marking")
+def test_a_control_of_an_earlier_try_is_none_of_this_one(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        tries = []
+
+        @pytest.mark.flaky(reruns=1, only_rerun=["once"])
+        def test_in_two_tries(control):
+            tries.append(1)
+            if len(tries) == 1:
+                with control("another format runs"):
+                    pass
+                raise OSError("once more")
+            raise OSError("404 Not Found")
+        """
+    )
+    done = pytester.inline_run("-p", "no:cacheprovider", plugins=[plugin])
+    last = [it for it in done.getreports("pytest_runtest_logreport") if it.when == "call"][-1]
+    assert (last.outcome, hasattr(last, "wasxfail")) == ("failed", False)

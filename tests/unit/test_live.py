@@ -9,8 +9,8 @@ import re
 import pytest
 from rich.console import Console as RichConsole
 
+from ci import paths
 from ci.group import live, watching
-from ci.group.children import OUTPUT_FILE
 from ci.group.watching import Expected, Watcher
 from ci.results import progress, store
 from ci.results.outcomes import Outcome, TestOutcome, TestState
@@ -27,7 +27,7 @@ class Cell:
     def __init__(self, folder: Path) -> None:
         """Begin."""
         self.folder = folder / CELL
-        self._log = progress.Log(self.folder / progress.PROGRESS_FILE)
+        self._log = progress.Log(self.folder / paths.PROGRESS_FILE)
 
     def phase(self, phase: str, suite: str = "", outcome: str = "") -> None:
         """Begin a phase, or end a suite."""
@@ -52,7 +52,7 @@ class Cell:
 
     def wrote(self, text: str) -> None:
         """Add to what the process wrote."""
-        with (self.folder / OUTPUT_FILE).open("a", encoding="utf-8") as file:
+        with (self.folder / paths.OUTPUT_FILE).open("a", encoding="utf-8") as file:
             file.write(text)
 
 

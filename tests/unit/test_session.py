@@ -26,8 +26,6 @@ from ci.errors import (
     LaunchError,
     NotRunError,
     PyxisMatrixError,
-    RegistryChangedError,
-    ResultsError,
     SelectionError,
 )
 from ci.matrix import loading
@@ -192,34 +190,6 @@ def test_what_is_not_pytest_is_judged_by_its_exit_code(run: Run, exit_code: int,
     assert (code, result.outcome) == (exit_code, outcome)
 
 
-@pytest.mark.parametrize(("exit_code", "asked"), [(0, 1), (7, 0)])
-def test_what_ended_well_with_another_job_image_than_was_pushed_is_an_error(
-    *, planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.MonkeyPatch, exit_code: int, asked: int
-) -> None:
-    """What failed is a failure, whatever image its jobs had."""
-    looks: list[int] = []
-
-    def changed_image() -> None:
-        looks.append(1)
-        raise RegistryChangedError("the job image in the registry is not the one that was pushed")
-
-    attached = Completed(command=("true",), exit_code=exit_code, output="")
-    monkeypatch.setattr("ci.terminal.console.attach", lambda *_words, **_more: attached)
-    record = Record(plan=changed(planned, pytest=False), command=("true",))
-
-    def act() -> int:
-        return running.against(record, replace(launched, verify=changed_image))
-
-    if asked:
-        with pytest.raises(RegistryChangedError):
-            running.recorded(record, act)
-    else:
-        assert running.recorded(record, act)[0] == exit_code
-    expected = (Outcome.ERROR, RegistryChangedError.exit_code) if asked else (Outcome.FAILED, exit_code)
-    assert (written(planned).outcome, written(planned).exit_code) == expected
-    assert len(looks) == asked
-
-
 def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, planned: EnvironmentPlan) -> None:
     folder = folder_of(planned)
     run(lambda: 0, PASSED)
@@ -289,76 +259,6 @@ def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPla
     assert [test.name for test in kept.tests] == ["a"], "what was seen until then is kept"
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing in the code under test handles it."""
-
-
-def killed(*_: object, **__: object) -> Any:  # noqa: ANN401 - it stands for anything
-    raise Killed
-
-
-@pytest.mark.parametrize("at", ["connect", "check_host", "sources_of", "Builder", "against", "attach", "_judged"])
-def test_what_is_killed_at_any_moment_has_no_answer_of_an_earlier_attempt(
-    run: Run, planned: EnvironmentPlan, monkeypatch: pytest.MonkeyPatch, at: str
-) -> None:
-    opened = running.environment_of
-    run(lambda: 0, PASSED)
-    (folder_of(planned) / store.JUNIT_FILE).write_text("of before")
-    assert written(planned).outcome is Outcome.PASSED
-    for name in ("connect", "check_host"):
-        monkeypatch.setattr(running, name, lambda *_: None)
-    if at in {"connect", "check_host", "sources_of", "Builder"}:
-        monkeypatch.setattr(running, "environment_of", opened)
-        monkeypatch.setattr(running, at, killed)
-    elif at == "attach":
-        monkeypatch.setattr("ci.terminal.console.attach", killed)
-    else:
-        monkeypatch.setattr(running, at, killed)
-    with pytest.raises(Killed):
-        running.run(planned, ["pytest"])
-    kept = written(planned)
-    assert (kept.outcome, kept.exit_code, kept.tests) == (Outcome.UNFINISHED, ResultsError.exit_code, ())
-    assert kept.reason.startswith(f"it began at {kept.started:%Y-%m-%d %H:%M:%S} UTC and has not ended")
-    assert not (folder_of(planned) / store.JUNIT_FILE).exists()
-    assert at in {"attach", "_judged"} or not (folder_of(planned) / store.REPORT_LOG_FILE).exists()
-
-
-def test_a_dead_engine_is_an_error_and_no_answer_of_before(
-    run: Run, planned: EnvironmentPlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = running.environment_of
-    run(lambda: 0, PASSED)
-
-    def dead() -> Engine:
-        raise EngineError("no engine")
-
-    monkeypatch.setattr(running, "environment_of", opened)
-    monkeypatch.setattr(running, "connect", dead)
-    with pytest.raises(EngineError):
-        running.run(planned, ["pytest"])
-    assert (written(planned).outcome, written(planned).reason) == (Outcome.ERROR, "no engine")
-
-
-def test_where_not_even_a_beginning_can_be_written_the_earlier_answer_is_gone(
-    run: Run, planned: EnvironmentPlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(lambda: 0, PASSED)
-
-    def full(*_: object) -> None:
-        raise DiskFullError("no room")
-
-    monkeypatch.setattr(store, "write", full)
-    with pytest.raises(DiskFullError):
-        running.run(planned, ["pytest"])
-    assert not (folder_of(planned) / store.RESULT_FILE).exists()
-
-
-def test_a_cluster_for_a_person_that_starts_leaves_no_failure_of_before(run: Run, planned: EnvironmentPlan) -> None:
-    store.write(Record(plan=planned, command=["x"]).begun(), folder_of(planned) / store.RESULT_FILE)
-    run(lambda: 0, command=[], pytest=False)
-    assert not (folder_of(planned) / store.RESULT_FILE).exists()
-
-
 @pytest.mark.parametrize(
     ("options", "command", "again"),
     [
@@ -421,28 +321,6 @@ def test_a_suite_of_this_project_is_told_by_the_file(launched: Environment) -> N
     assert told["PATH"] == "/state/bin:/usr/bin"  # the client that can build stands first
     assert told["DOCKER_BUILDKIT"] == "1"
     assert told["PYXIS_MATRIX_CACHE"] == "/root/.cache/pyxis-matrix"
-
-
-DOCKERS, PODMANS = {"DOCKER_BUILDKIT": "1"}, {"CONTAINER_HOST": "unix:///p.sock"}
-
-
-# Docker's plugins may be there without that file.
-@pytest.mark.parametrize(
-    ("client", "there", "handed_on"),
-    [(DOCKERS, [], True), (DOCKERS, ["config.json"], True), (PODMANS, [], False), (PODMANS, ["config.json"], True)],
-)
-def test_podman_is_promised_no_settings_that_are_not_there(
-    launched: Environment, monkeypatch: pytest.MonkeyPatch, client: dict[str, str], there: list[str], *, handed_on: bool
-) -> None:
-    usual = launched.path.parent / ".docker"
-    monkeypatch.setattr(Path, "home", lambda: usual.parent)
-    usual.mkdir()
-    for name in there:
-        (usual / name).write_text("{}", encoding="utf-8")
-    podmans = replace(launched, file=replace(launched.file, engine_environment=client))
-    environ = {"PATH": "/usr/bin", "HOME": "/elsewhere"}
-    assert additions(podmans, environ).get("DOCKER_CONFIG") == (str(usual) if handed_on else None)
-    assert additions(podmans, {**environ, "DOCKER_CONFIG": "/mine"})["DOCKER_CONFIG"] == "/mine"
 
 
 def test_somebody_elses_suite_is_told_in_the_matrix_words(launched: Environment) -> None:

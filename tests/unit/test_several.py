@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from ci import paths
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login, load
-from ci.errors import BuildError, DiskFullError, LaunchError, TeardownError
+from ci.errors import BuildError, DiskFullError, LaunchError, RegistryChangedError, TeardownError
 from ci.group import ending
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -56,6 +57,7 @@ class House:
     """What a suite's command does; it returns its test's outcome."""
     launch: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
+    verify: Callable[[], None] = lambda: None
     take_down: Callable[[], None] = lambda: None
     """What taking it down comes to after a block that ended well."""
     seen: list[tuple[str, str]] = field(default_factory=list)
@@ -88,6 +90,7 @@ class House:
             path=self.path / "environment.json",
             cluster=cast("Any", None),
             check=self.check,
+            verify=self.verify,
             save_logs=self.logs.append,
         )
         self.launched += 1
@@ -180,6 +183,19 @@ def test_an_environment_that_a_suite_made_unusable_turns_no_other_suite_red(hous
     assert [name for name, _ in house.seen] == ["pyxis_basic"]
 
 
+def test_what_ended_well_with_another_job_image_than_was_pushed_is_an_error_and_what_failed_a_failure(
+    house: House,
+) -> None:
+    house.acts["pyxis_conformance"] = lambda: "failed"
+    house.verify = raising(RegistryChangedError("the job image in the registry is not the one that was pushed"))
+    first, second, third = run(house)
+    for changed in (first, third):
+        assert (changed.outcome, changed.exit_code) == (Outcome.ERROR, RegistryChangedError.exit_code)
+        assert "not the one that was pushed" in changed.reason
+        assert len(changed.tests) == 1, "what was seen is kept"
+    assert (second.outcome, second.exit_code) == (Outcome.FAILED, 1)
+
+
 @pytest.mark.parametrize(
     ("last", "outcome", "exit_code"),
     [("passed", Outcome.ERROR, TeardownError.exit_code), ("failed", Outcome.FAILED, 1)],
@@ -270,7 +286,7 @@ def test_what_is_killed_at_any_moment_has_no_answer_of_an_earlier_attempt(house:
 
 def test_whoever_looks_sees_how_far_it_has_come(house: House) -> None:
     run(house, "registry")
-    path = house.path / "run" / house.plan.cell.id / progress.PROGRESS_FILE
+    path = house.path / "run" / house.plan.cell.id / paths.PROGRESS_FILE
     assert [(it.phase, it.suite, it.outcome) for it in progress.read(path)] == [
         ("tests", "registry", ""),
         ("ended", "registry", "passed"),

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from ci.errors import DiskFullError, SubjectError
+from ci.errors import ChecksumError, DiskFullError, SubjectError
 from ci.images import wheels
 from ci.images.subject import Wheelhouse, wheelhouse
 from ci.images.wheels import Target
@@ -107,6 +107,21 @@ def test_a_second_time_needs_neither_uv_nor_pip(make: Make, monkeypatch: pytest.
     assert first.requirements == ("top", "low")
     assert (first.reused, second.reused) == (False, True)
     assert (first.path, first.fingerprint, first.size) == (second.path, second.fingerprint, second.size)
+
+
+@pytest.mark.parametrize("changed", ["low-1-py3-none-any.whl", "editable/new.whl", "new.whl"])
+def test_wheels_that_are_changed_after_their_check_are_not_handed_on(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: str
+) -> None:
+    monkeypatch.setattr(wheels, "call", FakeTools())
+    house = make("top", "low")
+    house.copy_to(tmp_path / "as-it-was")
+    assert {it.name for it in (tmp_path / "as-it-was").glob("*.whl")} == set(house.wheels)
+    (house.path / changed).parent.mkdir(exist_ok=True)
+    (house.path / changed).write_bytes(b"another")
+
+    with pytest.raises(ChecksumError, match="wheels were changed after they were checked"):
+        house.copy_to(tmp_path / "now")
 
 
 def test_other_constraints_are_another_wheelhouse(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

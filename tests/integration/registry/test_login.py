@@ -24,6 +24,7 @@ from tests.integration.registry.support import (
 )
 from tests.support.cluster import Shell
 from tests.support.expectations import differs, since
+from tests.support.known_failures import Control
 from tests.support.oci.images import Pushed
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
@@ -120,15 +121,14 @@ def test_user_in_the_reference(
 
 
 def test_user_in_the_reference_has_the_second_account(
-    cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked
+    cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked, control: Control
 ) -> None:
-    host = login_registry.registry.name
-    known = credentials(
-        cluster_shell,
-        f"machine {host} login {login_registry.user} password wrong",
-        f"machine {host} login {login_registry.second_user} password {login_registry.second_password}",
-    )
-    done = srun_unchecked(cluster_shell, f"{login_registry.second_user}@{guarded.reference}", known)
+    host, reference = login_registry.registry.name, f"{login_registry.second_user}@{guarded.reference}"
+    second = f"machine {host} login {login_registry.second_user} password {login_registry.second_password}"
+    with control("with the second account alone it runs"):
+        runs(cluster_shell, reference, marked.marker, credentials(cluster_shell, second))
+    first = f"machine {host} login {login_registry.user} password wrong"
+    done = srun_unchecked(cluster_shell, reference, credentials(cluster_shell, first, second))
     shown = login_registry.registry.wrong_passwords(guarded)
     assert done.status == 0, f"the registry was shown the account of {' and '.join(shown) or 'nobody'}: {done}"
     assert done.stdout == f"{marked.marker}\n"

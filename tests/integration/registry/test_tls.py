@@ -8,6 +8,7 @@ import pytest
 from tests.integration.registry.support import HTTPS_ONLY, NOT_IMPORTED, Marked, TlsRegistry, refused, runs, user_files
 from tests.integration.registry.tls import new_authority
 from tests.support.cluster import Shell
+from tests.support.known_failures import Control
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
@@ -59,8 +60,14 @@ def test_certificate_of_another_host(cluster_shell: Shell, tls_registry: TlsRegi
     runs(cluster_shell, pushed.reference, marked.marker, trusting)
 
 
-def test_https_while_plain_http_is_allowed(cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked) -> None:
+@pytest.mark.usefixtures("https_on_request")
+def test_https_while_plain_http_is_allowed(
+    cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked, control: Control
+) -> None:
     # "Allowed" ought not to mean "preferred" (NVIDIA/enroot#222).
     pushed = tls_registry.registry.push("team/img", marked.marker, marked.image)
     folder = user_files(cluster_shell, {"ca.pem": tls_registry.trust})
-    runs(cluster_shell, pushed.reference, marked.marker, {"SSL_CERT_FILE": f"{folder}/ca.pem"})
+    trusting = {"SSL_CERT_FILE": f"{folder}/ca.pem"}
+    with control("where plain http is not allowed it runs"):
+        runs(cluster_shell, pushed.reference, marked.marker, {**trusting, **HTTPS_ONLY})
+    runs(cluster_shell, pushed.reference, marked.marker, trusting)
