@@ -8,6 +8,7 @@ import socket
 import stat
 
 from ci.errors import SelectionError, SubjectError
+from ci.matrix.suites import is_own
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 _ROOT_FILES = (*_PROJECT_FILES, "pytest.ini", ".pytest.ini", "setup.cfg", "tox.ini")
@@ -25,8 +26,9 @@ class OwnSuite:
 
     @property
     def name(self) -> str:
-        """What its results are filed under."""
-        return self.path.stem or "suite"
+        """What its results are filed under; never what those of a suite of this project are."""
+        name = self.path.stem or "suite"
+        return name if is_own(name) else f"own-{name}"
 
     @property
     def tests(self) -> str:

@@ -186,7 +186,7 @@ def _newest(roots: Sequence[Path]) -> tuple[list[store.Result], int]:
         match item:
             case finding.Found(result=result):
                 key = (result.cell_id, result.suite)
-                if key not in newest or newest[key].started < result.started:
+                if key not in newest or newest[key].rank < result.rank:
                     newest[key] = result
             case compat.Problem():
                 unreadable += 1

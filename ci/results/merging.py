@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
+from ci.matrix.suites import is_own
 from ci.results import compat, gaps, grid, history, store
 from ci.results.compat import (
     CellReport,
@@ -59,9 +60,10 @@ class Merged:
 
 @dataclass(kw_only=True)
 class _Newest:
-    """The newest result of a suite on a cell, as far as it is kept."""
+    """The result of a suite on a cell that counts, as far as it is kept."""
 
     cell: CellRecord
+    rank: tuple[bool, datetime, str]
     report: SuiteReport
     passed: Passed
 
@@ -160,9 +162,12 @@ class Merging:
             )
         )
         known = self.newest.get(key)
-        if known is None or (known.report.started, known.report.run) < (started, result.run):
+        if known is None or known.rank < result.rank:
             self.newest[key] = _Newest(
-                cell=result.cell, report=self._report(found, started), passed=self._passed(result.tests)
+                cell=result.cell,
+                rank=result.rank,
+                report=self._report(found, started),
+                passed=self._passed(result.tests),
             )
 
     def _report(self, found: Found, started: datetime) -> SuiteReport:
@@ -213,6 +218,7 @@ class Merging:
         found = []
         for cell, members in of_cell.items():
             by_age = sorted(members, key=lambda suite: (suite.started, suite.suite))
+            ours = [suite.state for suite in members if not is_own(suite.suite)]
             record = self.newest[cell, by_age[-1].suite].cell
             missing = {suite: why for suite, why in planned.get(cell, {}).items() if (cell, suite) not in suites}
             versions: dict[str, str] = {}
@@ -225,7 +231,7 @@ class Merging:
                     arch=record.arch,
                     os=gaps.os_of(record),
                     axes=record.axes,
-                    state=worst([*(suite.state for suite in members), *[State.NOT_RUN] * len(missing)]),
+                    state=worst([*ours, *[State.NOT_RUN] * len(missing)] or [State.NOT_RUN]),
                     versions=versions,
                     suites=tuple(by_age),
                     missing=missing,
@@ -290,6 +296,7 @@ def _with_history(suite: SuiteReport, times: tuple[Past, ...]) -> SuiteReport:
 
 
 def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdict, ...]:
+    """Count cells by runtime, and apart from them what is no suite of this project."""
     found = []
     for runtime in grid.runtimes(cells, empty):
         states = Counter(cell.state for cell in cells if cell.runtime == runtime)
@@ -298,4 +305,8 @@ def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdic
         found.append(Verdict(runtime=runtime, counts=counts, compatibility=runtime == Runtime.NVIDIA))
     if not any(verdict.compatibility for verdict in found):
         found.insert(0, Verdict(runtime=Runtime.NVIDIA.value, counts={}, compatibility=True))
+    own = Counter(suite.state for cell in cells for suite in cell.suites if is_own(suite.suite))
+    if own:
+        counts = {state.value: own[state] for state in State if own[state]}
+        found.append(Verdict(runtime=compat.OWN, counts=counts))
     return tuple(found)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from ci.matrix.cells import Runtime
-from ci.results.compat import Change, State, SuiteReport, Verdict
+from ci.results.compat import OWN, Change, State, SuiteReport, Verdict
 from ci.results.outcomes import TestState
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
@@ -18,6 +18,7 @@ SIGNS = {
     State.KNOWN: "≈",
     State.PASSED: "✓",
     State.REUSED: "↺",
+    State.SUCCEEDED: "✓",
 }
 COUNTED = {  # for one, for several
     TestState.PASSED: ("passed", "passed"),
@@ -26,15 +27,22 @@ COUNTED = {  # for one, for several
     TestState.INTERRUPTED: ("interrupted", "interrupted"),
     TestState.SKIPPED: ("skipped", "skipped"),
     TestState.XFAILED: ("known failure", "known failures"),
+    TestState.EXPECTED: ("expected failure", "expected failures"),
 }
 _LABELS = {
     Runtime.NVIDIA.value: "real cells",
     Runtime.EMBEDDED.value: "embedded",
     Runtime.LEGACY.value: "legacy",
+    OWN: "suites and commands of your own",
 }
-_REMARKS = {Runtime.EMBEDDED.value: "not a compatibility verdict", Runtime.LEGACY.value: "no containers"}
+_REMARKS = {
+    Runtime.EMBEDDED.value: "not a compatibility verdict",
+    Runtime.LEGACY.value: "no containers",
+    OWN: "no verdict on their cells",
+}
 _READ = (
     State.PASSED,
+    State.SUCCEEDED,
     State.REUSED,
     State.KNOWN,
     State.FAILED,

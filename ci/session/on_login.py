@@ -26,7 +26,7 @@ from ci.errors import SubjectError
 from ci.images.subject import Wheelhouse
 from ci.images.subject_checkout import files_of
 from ci.inputs import OwnSuite
-from ci.results import store
+from ci.results import reportlog, store
 from ci.session.handover import login_facts
 from ci.terminal import console, signals
 
@@ -52,6 +52,7 @@ class LoginRun:
         # Whatever the suite is called: these two are not in its way.
         self._folder = self._home / "suite" / suite.project.name
         self._venv = self._home / ".suite-venv"
+        self._plugins = self._home / ".suite-plugins" / "pytest"
         self.results = self._home / ".suite-results"
         """Where pytest reports to, and the suite puts what it wants to keep."""
 
@@ -69,6 +70,9 @@ class LoginRun:
             with console.step("copying the suite to the login node"):
                 uid, gid = (int(it) for it in shell.run("id -u; id -g").stdout.split())
                 self._container.put_archive("/", _archive(project, files_of(project), self._folder, (uid, gid)))
+                plugins = [it.name for it in reportlog.PLUGIN_FOLDER.glob("*.py")]
+                packed = _archive(reportlog.PLUGIN_FOLDER, plugins, self._plugins, (uid, gid))
+                self._container.put_archive("/", packed)
                 shell.run(f"mkdir -p {self.results}")
             with console.step("installing its packages there"):
                 pip = f"{self._venv}/bin/python -m pip install --quiet --disable-pip-version-check --no-index"
@@ -100,6 +104,8 @@ class LoginRun:
     def _command(self, words: Sequence[str]) -> str:
         facts = login_facts(self._launched, self.results)
         told = self._launched.plan.suite_environment.render(facts)
+        if self._launched.plan.options.pytest:
+            told |= reportlog.variables({}, self._plugins)
         if sys.stdout.isatty():
             told["PY_COLORS"] = "1"
         exports = "".join(f"export {name}={shlex.quote(value)}; " for name, value in told.items())
