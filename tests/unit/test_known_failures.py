@@ -4,6 +4,7 @@ import pytest
 
 from ci.matrix import loading
 from ci.matrix.model import KnownFailure, Selector
+from ci.results.reportlog import KNOWN_PROPERTY
 from tests.support import known_failures as plugin
 
 SUITE = """
@@ -109,3 +110,15 @@ def test_only_the_known_failure_is_excused(pytester: pytest.Pytester) -> None:
         if report.nodeid.endswith("passing") and report.outcome == "failed"
     ]
     assert "these words are no sign of it" in why
+
+
+def test_a_known_failure_says_so_in_its_report_so_that_no_other_xfail_is_called_one(pytester: pytest.Pytester) -> None:
+    theirs = "@pytest.mark.xfail(reason='theirs')\ndef test_elsewhere_and_expected(): assert False"
+    pytester.makepyfile(f"{SUITE}\n{theirs}\n")
+    reports = pytester.inline_run(plugins=[Marking()]).getreports("pytest_runtest_logreport")
+    expected = {it.nodeid.rpartition("::")[2]: dict(it.user_properties) for it in reports if hasattr(it, "wasxfail")}
+    assert expected == {
+        "test_as_known": {KNOWN_PROPERTY: "known-failure[0]"},
+        "test_as_known_in_the_message": {KNOWN_PROPERTY: "known-failure[0]"},
+        "test_elsewhere_and_expected": {},
+    }
