@@ -20,10 +20,10 @@ from ci import behind_nox, inputs, options, paths
 from ci.artefacts import candidates, sources
 from ci.engine import emulation
 from ci.errors import PyxisMatrixError
-from ci.matrix import loading
+from ci.matrix import loading, pytest_words
 from ci.matrix.arch import Arch
 from ci.matrix.asked import mentioned, mentioned_legacy, selected
-from ci.matrix.cells import Cell
+from ci.matrix.cells import Cell, Runtime
 from ci.matrix.suites import SUITES
 from ci.option_values import RunsOn
 from ci.options import Scope
@@ -240,8 +240,7 @@ def legacy_integration(session: nox.Session, cell: str) -> None:
     if asked.suite:
         own_suite(session, asked.suite_cell or cell, asked, rest)
     else:
-        refuse_another_subject(session, asked.name)
-        run_suite(session, cell, asked, "python", "-m", "pytest", *SUITES[asked.name].words(), *rest)
+        project_suite(session, cell, asked, rest)
 
 
 @nox.session(default=False)
@@ -262,17 +261,28 @@ def own_suite(session: nox.Session, cell: str, asked: options.Options, rest: lis
     with one_message(session):
         own, program = behind_nox.own_suite(asked.suite or Path(), asked, rest)
     possible(session, cell, own)
-    run_suite(session, cell, own, *program)
+    words = own.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND, Scope.SUITE)
+    run_suite(session, cell, own, "run", cell, *words, "--", *program)
 
 
 def container_suite(session: nox.Session, cell: str) -> None:
     """Run the container suite of the session's name on a cell."""
     asked, rest = asked_of(session)
-    refuse_another_subject(session, asked.name)
     if asked.suite or asked.suite_cell:
         session.error("this session runs its own suite on its own cell; for yours: nox -s 'suite(CELL)' -- PATH")
-    possible(session, cell, asked)
-    run_suite(session, cell, asked, "python", "-m", "pytest", *SUITES[asked.name].words(), *rest)
+    project_suite(session, cell, asked, rest)
+
+
+def project_suite(session: nox.Session, cell: str, asked: options.Options, rest: list[str]) -> None:
+    """Run the suite of this project that the session is named after on a cell."""
+    refuse_another_subject(session, asked.name)
+    with one_message(session):
+        pytest_words.check_environment(os.environ)
+        pytest_words.given(SUITES[asked.name], rest)
+    if MATRIX.cell(cell).runtime is not Runtime.LEGACY:
+        possible(session, cell, asked)
+    words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+    run_suite(session, cell, asked, "suite", asked.name, cell, *words, "--", *rest)
 
 
 def possible(session: nox.Session, cell: str, asked: options.Options) -> None:
@@ -299,8 +309,8 @@ def foreign(cell: Cell, *, everything: bool) -> str:
     return f"{cell.id} is not run: {emulation.needed(cell.arch, found)}" if found else ""
 
 
-def run_suite(session: nox.Session, cell: str, asked: options.Options, *program: str) -> None:
-    """Run a program against a cell's environment, with the subject installed beside it."""
+def run_suite(session: nox.Session, cell: str, asked: options.Options, *words: str) -> None:
+    """Run a command of `python -m ci` that runs a suite on a cell, with the subject installed beside it."""
     if asked.on is not RunsOn.HOST and not asked.suite:
         session.error("--on says where a suite of your own runs: nox -s 'suite(CELL)' -- PATH --on login")
     with one_message(session):  # before anything is installed
@@ -311,8 +321,7 @@ def run_suite(session: nox.Session, cell: str, asked: options.Options, *program:
         if asked.registry_name:
             inputs.check_registry_name(asked.registry_name)
     venv = venv_with(session, "run", "test", checkout=asked.subject, beside=asked.beside)
-    words = asked.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND, Scope.SUITE)
-    run(session, venv, "python", "-m", "ci", "run", cell, *words, "--", *program)
+    run(session, venv, "python", "-m", "ci", *words)
 
 
 def command(session: nox.Session, *words: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+import os
 from pathlib import Path
 import sys
 import time
@@ -26,6 +27,7 @@ from ci.errors import (
 )
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from ci.matrix.pytest_words import check_environment, given
 from ci.matrix.suites import SUITES
 from ci.options import Options, Scope
 from ci.results import files, store
@@ -42,6 +44,7 @@ PATIENCE = 50.0
 _NO_TESTS = 5
 _SKIP = 125
 _NOT_RUN = (126, 127)
+_ANSWERED = frozenset({Outcome.FAILED, Outcome.SKIPPED})
 # What is wrong with one step, and not with the question or the machine.
 _OF_THE_STEP = {
     it.exit_code for it in (ArtefactError, ChecksumError, BuildError, CandidateError, LaunchError, VersionMismatchError)
@@ -86,9 +89,11 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
     if which in SUITES and not asked.shell_command:
         if why := SUITES[which].unfit(cell, matrix.subject):
             raise SelectionError(f"{which} does not fit {cell.id}", why=why)
-        # A known failure has to be an answer like any other.
-        command = (sys.executable, "-m", "pytest", *SUITES[which].words(), "--runxfail", *rest[1:])
-        return Question(name=which, command=command, options=replace(asked, pytest=True))
+        check_environment(os.environ)
+        behind = given(SUITES[which], rest[1:])
+        # A known failure has to be an answer like any other. So it is no result of the suite, and not called like it.
+        command = (sys.executable, "-m", "pytest", *behind.command(SUITES[which], "--runxfail"))
+        return Question(name=f"{which}-asked", command=command, options=replace(asked, pytest=True))
     if which:
         options, command = behind_nox.own_suite(Path(which).expanduser().absolute(), asked, rest[1:])
         return Question(name=options.name, command=command, options=options)
@@ -156,7 +161,7 @@ def _earlier(where: Path, words: Sequence[str]) -> Result | None:
         found = store.load(where) if msgspec.json.decode(asked.read_bytes()) == list(words) else None
     except (OSError, PyxisMatrixError, *files.INVALID):
         return None
-    return found if found and found.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED} else None
+    return found if found and (found.outcome.good or found.outcome in _ANSWERED) else None
 
 
 def _words(options: Options, asked: Question) -> list[str]:
@@ -184,8 +189,8 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Answer, str]:
         )
     if not pytest and result.exit_code == _SKIP:
         return Answer.NONE, f"the command ended with {_SKIP}"
-    if not pytest and result.outcome in {Outcome.PASSED, Outcome.FAILED}:
-        return Answer(result.outcome.value), f"exit status {result.exit_code}"
+    if not pytest and (result.outcome.good or result.outcome is Outcome.FAILED):
+        return Answer.PASSED if result.outcome.good else Answer.FAILED, f"exit status {result.exit_code}"
     if result.outcome is Outcome.ERROR and not result.tests:
         raise BisectError(
             "the question could not be asked",
@@ -202,10 +207,10 @@ def _of_tests(result: Result) -> tuple[Answer, str]:
     for state in (TestState.INTERRUPTED, TestState.ERROR):
         if state in said:
             return Answer.NONE, said[state]
-    for state in (TestState.FAILED, TestState.XFAILED):
+    for state in (TestState.FAILED, TestState.XFAILED, TestState.EXPECTED):
         if state in said:
             return Answer.FAILED, said[state]
-    if result.outcome is Outcome.PASSED:
+    if result.outcome.good:
         return Answer.PASSED, ""
     return Answer.NONE, said.get(TestState.SKIPPED, _first_line(result.reason))
 

@@ -37,7 +37,7 @@ def up(asked: argparse.Namespace) -> int:
     options = replace(Options.of(asked), keep=True, name=paths.UP_FOLDER, plain=True, pytest=False)
     plan = plan_asked(asked.cell, loading.load(), options)
     _, result = running.run(plan, [])
-    if result.outcome is Outcome.PASSED:
+    if result.outcome is Outcome.SUCCEEDED:
         say_how_to_enter(plan)
     return result.exit_code
 

@@ -1,8 +1,9 @@
 """Commands over cells: listing, building, running, reporting; every function returns an exit code."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 import json
 import os
 import sys
@@ -19,12 +20,14 @@ from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
 from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError, typed
 from ci.images.building import Builder, sources_of
-from ci.matrix import loading
+from ci.matrix import loading, suites
 from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
 from ci.matrix.cells import Cell
 from ci.matrix.model import Group, Matrix
 from ci.matrix.pairs import pairs_of
+from ci.matrix.pytest_words import Given, check_environment, given
+from ci.matrix.suites import is_own
 from ci.options import Options
 from ci.results import report as reports
 from ci.session import running
@@ -112,14 +115,33 @@ def images(asked: argparse.Namespace) -> int:
 
 def run(asked: argparse.Namespace) -> int:
     """Start a cell, run a command against it, take it down, and show the summary."""
+    options = Options.of(asked)
     if not asked.command:
         raise SelectionError(
             "there is no command to run",
             next_step=f"{typed(f'run {asked.cell} -- COMMAND')}, or {typed(f'up {asked.cell}')}",
         )
-    rows, options = loading.load(), Options.of(asked)
-    plan = plan_asked(asked.cell, rows, options)
-    code, result = running.run(plan, asked.command)
+    if not is_own(options.name):
+        raise SelectionError(
+            f"--as {options.name} cannot be used for a command: the name is that of a suite of this project",
+            why="whoever reads the result would take it for that suite's",
+            next_step=f'take another name, or run the suite: nox -s "{options.name}({asked.cell})"',
+        )
+    return _session(asked.cell, options, asked.command)
+
+
+def suite(asked: argparse.Namespace) -> int:
+    """Run a suite of this project on a cell, as `run` does a command."""
+    check_environment(os.environ)
+    which = suites.suite(asked.suite_name)
+    words = given(which, asked.command)
+    options = replace(Options.of(asked), name=which.name, pytest=True)
+    return _session(asked.cell, options, (sys.executable, "-m", "pytest", *words.command(which)), words)
+
+
+def _session(cell: str, options: Options, command: Sequence[str], words: Given | None = None) -> int:
+    plan = plan_asked(cell, loading.load(), options)
+    code, result = running.run(plan, command, words)
     with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
         reports.show([result], stream=sys.stderr, root=options.results / options.run)
     if options.keep:

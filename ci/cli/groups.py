@@ -23,6 +23,7 @@ from ci.matrix import loading
 from ci.matrix.asked import default_group
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from ci.matrix.pytest_words import check_environment, given
 from ci.matrix.suites import suite
 from ci.options import Options
 from ci.results import contradictions, planned, store
@@ -34,6 +35,7 @@ from ci.terminal import console, signals
 
 def matrix(asked: argparse.Namespace) -> int:
     """Run suites on the cells of a group, and show one summary; return the exit code of the worst."""
+    check_environment(os.environ)
     rows = loading.load()
     plan = _plan(asked, rows)
     folder = paths.make_directory(plan.options.results / plan.options.run)
@@ -61,11 +63,9 @@ def matrix(asked: argparse.Namespace) -> int:
 
 def cell(asked: argparse.Namespace) -> int:
     """Run suites on one cell, one after another in one environment."""
+    check_environment(os.environ)
     plan = plan_asked(asked.cell, loading.load(), Options.of(asked))
-    orders = []
-    for text in asked.suites:
-        name, _, fingerprint = text.partition(":")
-        orders.append(Order(suite=suite(name), fingerprint=fingerprint, words=tuple(asked.command)))
+    orders = [Order(suite=it, given=given(it, asked.command)) for it in map(suite, asked.suites)]
     return ending.exit_code(run_suites(plan, orders))
 
 

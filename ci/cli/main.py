@@ -58,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("cell", metavar="CELL")
     add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND, Scope.SUITE)
 
+    # What a session of nox starts for a suite of this project; as little for people to type as `cell` below.
+    suite = verbs.add_parser("suite")
+    suite.set_defaults(handler=commands.suite)
+    suite.add_argument("suite_name")
+    suite.add_argument("cell")
+    add_to(suite, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+
     matrix = _verb(verbs, "matrix", groups.matrix, "run suites on all cells of a group, several at a time")
     matrix.usage = typed("matrix [CELL ...] [options] [-- pytest's options]")
     matrix.add_argument("cells", nargs="*", metavar="CELL", help="cells to run (default: those of the group)")

@@ -1,5 +1,8 @@
 """The fingerprint of a suite on a cell: a hash of all that decides what it comes to.
 
+Minutes or hours lie between it and the suite, and files may be edited meanwhile. So there is a `stamp` of them, too,
+taken before the fingerprint and again when the cell has ended: a result has its fingerprint if nothing was touched.
+
 What is left out decides nothing: where results go, how many cells are up at a time, where a release file came from (its
 content is in an image). In doubt something is in it, for to run once more is cheaper than an answer that is not true.
 """
@@ -10,11 +13,14 @@ from dataclasses import dataclass
 import functools
 import hashlib
 from importlib import metadata
+import os
 from pathlib import Path
 import platform
+import sysconfig
 
 from ci import paths
 from ci.engine.connection import Engine
+from ci.environment.configuration import templates_of
 from ci.environment.plan import EnvironmentPlan
 from ci.group.planning import hash_of
 from ci.images.building import Builder
@@ -22,6 +28,9 @@ from ci.images.subject_checkout import state_of
 from ci.matrix.model import Matrix
 from ci.matrix.suites import Suite
 from ci.options import Scope
+from ci.results.reportlog import PLUGINS
+
+_OF_PYTEST_ITSELF = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_", "PYTEST_VERSION")
 
 Ingredients = Mapping[str, str]
 """Hashes by the name of what they are of."""
@@ -40,20 +49,24 @@ class Shared:
     """This program's own code."""
     pins: str
     packages: str
-    """The packages that pytest runs with, the subject's among them."""
+    """The packages that pytest runs with, the subject's among them: also what is in their files."""
     machine: str
     """Kernel, engine, architecture."""
+    environment: str
+    """The variables that Python, pytest and Slurm's tools read on this machine."""
 
     @classmethod
     def of(cls, engine: Engine) -> "Shared":
         """Return that of this machine."""
         installed = sorted(f"{it.name}=={it.version}" for it in metadata.distributions())
+        read = sorted(f"{name}={value}" for name, value in os.environ.items() if _is_read(name))
         machine = (platform.machine(), platform.release(), engine.found.kind, engine.found.version)
         return cls(
             program=hash_of_files(files_below(paths.REPOSITORY / "ci")),
             pins=hash_of_files([paths.PINS_FILE]),
-            packages=hash_of([platform.python_version(), *installed]),
+            packages=hash_of([platform.python_version(), *installed, hash_of_files(_installed(), _site())]),
             machine=hash_of(machine),
+            environment=hash_of(read),
         )
 
 
@@ -69,6 +82,7 @@ def ingredients(
     return {
         "images": images,
         "suite files": hash_of_files(suite_files(suite)),
+        "configuration": hash_of_files(_templates(plan)),
         "subject": _subject(plan, matrix),
         "known failures": _known_failures(plan, matrix),
         "options": hash_of([*options.words(Scope.CLUSTER), str(options.accounting), str(suite.workers), *words]),
@@ -76,6 +90,30 @@ def ingredients(
         "program": shared.program,
         "packages": shared.packages,
         "machine": shared.machine,
+        "environment": shared.environment,
+    }
+
+
+def shared_stamp() -> Ingredients:
+    """Return the part of a stamp that is the same for all cells and suites."""
+    suite_files.cache_clear()
+    return {
+        "known failures": _stamp_of([paths.MATRIX_FILE]),
+        "pins": _stamp_of([paths.PINS_FILE]),
+        "program": _stamp_of(files_below(paths.REPOSITORY / "ci")),
+        # Another environment made of uv's cache has the same files, as hard links, and a link changes a file's ctime.
+        "packages": _stamp_of(_installed(), "st_mtime_ns"),
+    }
+
+
+def stamp(plan: EnvironmentPlan, suite: Suite, shared: Ingredients) -> Ingredients:
+    """Return what tells whether a file that decides was touched since, though its content may be the same again."""
+    checkout = plan.options.subject
+    return {
+        **shared,
+        "suite files": _stamp_of(suite_files(suite)),
+        "configuration": _stamp_of(_templates(plan)),
+        "subject": state_of(checkout) if checkout else "",
     }
 
 
@@ -101,6 +139,11 @@ def _known_failures(plan: EnvironmentPlan, matrix: Matrix) -> str:
     return hash_of([own, [[*it.tests, it.says] for it in matrix.failures]])
 
 
+def _is_read(name: str) -> bool:
+    """Tell whether a variable is read by what runs the tests; those that pytest sets for its own children are not."""
+    return name.startswith(("PYTHON", "PYTEST_", "SLURM", "ENROOT_")) and not name.startswith(_OF_PYTEST_ITSELF)
+
+
 # -- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -109,13 +152,40 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(it for it in folder.rglob("*") if it.is_file() and "__pycache__" not in it.parts)
 
 
-def hash_of_files(files: Iterable[Path]) -> str:
-    """Return the hash of files: their names in the repository, and their content."""
+def hash_of_files(files: Iterable[Path], root: Path | None = None) -> str:
+    """Return the hash of files: their content, and their names below ``root`` (the repository)."""
+    top = root or paths.REPOSITORY
     lines = [
-        f"{file.relative_to(paths.REPOSITORY).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+        f"{file.relative_to(top).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}"
         for file in sorted(set(files))
     ]
     return hash_of(lines)
+
+
+def _stamp_of(files: Iterable[Path], moment: str = "st_ctime_ns") -> str:
+    """Return what changes when one of the files is written, replaced or renamed."""
+    lines = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            lines.append(f"{file} is not there")
+        else:
+            lines.append(f"{file} {status.st_ino} {status.st_size} {getattr(status, moment)}")
+    return hash_of(lines)
+
+
+def _templates(plan: EnvironmentPlan) -> list[Path]:
+    """Return the files from which a cell's configuration is made when it is launched; no image has them."""
+    return [file for folder in templates_of(plan.cell) for file in files_below(paths.CONTAINERS / folder)]
+
+
+def _site() -> Path:
+    return Path(sysconfig.get_paths()["purelib"])
+
+
+def _installed() -> list[Path]:
+    return files_below(_site())
 
 
 @functools.cache
@@ -127,6 +197,7 @@ def suite_files(suite: Suite, root: Path = paths.REPOSITORY) -> tuple[Path, ...]
         root / "containers" / "embedded" / "README.md"
     )  # its table says which answers are the embedded runtime's
     plugins = [file for word in suite.plugins for file in _module(word, root)]
+    plugins += files_below(root / PLUGINS)
     waiting = [*own, *data, *plugins, root / "pyproject.toml"]
     found: set[Path] = set()
     while waiting:
@@ -145,7 +216,11 @@ def suite_files(suite: Suite, root: Path = paths.REPOSITORY) -> tuple[Path, ...]
 
 def _names(file: Path, root: Path) -> Iterator[str]:
     """Yield the names of modules of the tests that a file imports, or that a text in it names (``pytest_plugins``)."""
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:  # somebody is at it; pytest says what is wrong
+        return
+    for node in ast.walk(tree):
         match node:
             case ast.Import():
                 yield from (it.name for it in node.names)

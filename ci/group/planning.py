@@ -11,6 +11,7 @@ from ci.artefacts.candidates import Candidates, for_cells
 from ci.engine import emulation
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.errors import SelectionError, typed
+from ci.matrix import pytest_words
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
@@ -109,6 +110,8 @@ def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable
         chosen = for_cells(fitting, asked.candidates)
     check_options(options, len(chosen))
     wanted = [suite(name) for name in dict.fromkeys(asked.suites)]
+    for each in wanted or [it for it in SUITES.values() if it.default]:
+        pytest_words.given(each, asked.words)
     plans = []
     for cell in chosen:
         considered = wanted or [it for it in SUITES.values() if it.default]

@@ -7,6 +7,7 @@ from pathlib import Path
 import signal
 
 from docker.errors import DockerException
+from msgspec.structs import replace
 from requests.exceptions import RequestException
 
 from ci import paths
@@ -70,6 +71,7 @@ def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how
         if problem := problems.get(cell.cell.id):
             run.broken(cell, problem)
     ready = [cell for cell in possible if cell.cell.id not in problems]
+    run.stamp(ready)  # first: what is edited while the fingerprints are made is noticed at the end
     shared = fingerprint.Shared.of(engine)
     run.know(
         {
@@ -108,6 +110,7 @@ class _Run:
         self._plan = plan
         self.folder = plan.options.results / plan.options.run
         self._ingredients: Mapping[str, Mapping[str, Ingredients]] = {}
+        self._stamps: Mapping[tuple[str, str], Ingredients] = {}
         self._todo: dict[str, list[str]] = {}
         self.unwritten: list[PyxisMatrixError] = []
         """Results that could not be written, and why: a full disk."""
@@ -125,6 +128,15 @@ class _Run:
             for suite in cell.suites:
                 if not store.has_ended(self._path(cell, suite.name)):
                     self._write(cell, suite.name, problem)
+
+    def stamp(self, cells: Sequence[CellPlan]) -> None:
+        """Note in which state the files are that decide the outcome of each suite on each cell."""
+        shared = fingerprint.shared_stamp()
+        self._stamps = {
+            (cell.cell.id, suite.name): fingerprint.stamp(cell.environment, suite, shared)
+            for cell in cells
+            for suite in cell.suites
+        }
 
     def know(self, ingredients: Mapping[str, Mapping[str, Ingredients]]) -> None:
         """Learn what decides the outcome of each suite on each cell, and write it down."""
@@ -145,8 +157,7 @@ class _Run:
 
     def command(self, cell: CellPlan) -> Command:
         """Return the command that runs a cell."""
-        orders = [f"{name}:{self._fingerprint(cell, name)}" for name in self._todo[cell.cell.id]]
-        suites = [word for order in orders for word in ("--suite", order)]
+        suites = [word for name in self._todo[cell.cell.id] for word in ("--suite", name)]
         words = cell.environment.options.words(*OPTIONS, Scope.RESULT)
         return Command(
             cell=cell.cell.id,
@@ -182,6 +193,7 @@ class _Run:
 
         def ended(name: str, exit_code: int) -> bool:
             self._without_a_word(by_id[name], exit_code)
+            self._vouch(by_id[name])
             shown.news(name, watcher.end(name))
             shown.end(watcher.states[name], exit_code)
             return not (how.fail_fast and exit_code)
@@ -218,7 +230,7 @@ class _Run:
         except PyxisMatrixError as error:
             console.warn(f"{error}\n  {suite} runs again on {cell.cell.id}")
             return None
-        return found if found.outcome in {Outcome.PASSED, Outcome.FAILED} else None
+        return found if found.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.FAILED} else None
 
     def _is_reused(self, cell: CellPlan, suite: str) -> bool:
         """Take an earlier result if there is one; otherwise say why not."""
@@ -256,6 +268,31 @@ class _Run:
         for name in self._todo[cell.cell.id]:
             if not store.has_ended(self._path(cell, name)):
                 self._write(cell, name, problem)
+
+    def _vouch(self, cell: CellPlan) -> None:
+        """Give the results of a cell their fingerprints, if nothing was touched that they stand for.
+
+        A result without one is never taken for that of a later run.
+        """
+        shared = fingerprint.shared_stamp()
+        for suite in cell.suites:
+            path = self._path(cell, suite.name)
+            if suite.name not in self._todo[cell.cell.id] or not store.has_ended(path):
+                continue
+            try:
+                found = store.load(path)
+                before = self._stamps[cell.cell.id, suite.name]
+                now = fingerprint.stamp(cell.environment, suite, shared)
+                touched = ", ".join(name for name, value in now.items() if before[name] != value)
+                changed = f"changed while it ran: {touched}; so no later run takes this result"
+                proven = replace(
+                    found,
+                    fingerprint="" if touched else self._fingerprint(cell, suite.name),
+                    reason="; ".join(filter(None, (found.reason, changed if touched else ""))),
+                )
+                store.write(proven, path)
+            except PyxisMatrixError as error:
+                console.warn(f"{error}\n  no later run takes the result of {suite.name} on {cell.cell.id}")
 
     def _path(self, cell: CellPlan, suite: str) -> Path:
         return self.folder / cell.cell.id / suite / store.RESULT_FILE

@@ -18,6 +18,8 @@ FOLDER = "tests/integration"
 
 _SDK = "slurm-sdk"
 _CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
+# Named, so that no pytest.ini or tox.ini that lies nearer takes their place.
+_SETTINGS = ("-c", "pyproject.toml")
 _PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
 
 
@@ -38,9 +40,13 @@ class Suite:
     workers: int = 4
     """How many of its tests a group's run has at work at a time, on one cell."""
 
-    def words(self) -> tuple[str, ...]:
-        """Return pytest's arguments, for a process in the repository."""
-        return (*self.plugins, *(f"{FOLDER}/{path.name}" for path in self.paths()))
+    def words(self, *, whole: bool = True) -> tuple[str, ...]:
+        """Return pytest's arguments, for a process in the repository.
+
+        :param whole: with its tests; otherwise who calls names some of them.
+        """
+        tests = (f"{FOLDER}/{path.name}" for path in self.paths()) if whole else ()
+        return (*_SETTINGS, *self.plugins, *tests)
 
     def paths(self) -> tuple[Path, ...]:
         """Return its files and folders."""
@@ -95,6 +101,14 @@ SUITES: Mapping[str, Suite] = {
     )
 }
 """By name, which is also that of the nox session; in the order in which a cell runs them."""
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a result of this name is that of a command or of a suite of somebody's own.
+
+    It says nothing of a cell: only the suites of this project are known to prove that containers ran in it.
+    """
+    return name not in SUITES
 
 
 def suite(name: str) -> Suite:

@@ -24,7 +24,9 @@ AHEAD = timedelta(minutes=10)
 # Of two that began in the same second the worse one counts; one that had only begun gives way to what it came to.
 _BADNESS = (
     Outcome.UNFINISHED,
+    Outcome.SUCCEEDED,
     Outcome.PASSED,
+    Outcome.PARTLY,
     Outcome.SKIPPED,
     Outcome.INTERRUPTED,
     Outcome.ERROR,
@@ -88,9 +90,10 @@ class Choosing(Generic[_Kept]):
             self._refuted.add(Contradiction(cell=result.cell_id, suite=result.suite, run=result.run, what=what))
         started = compat.utc(result.started)
         self._outcomes.setdefault(key, {}).setdefault(started, {}).setdefault(result.run, set()).add(result.outcome)
-        # What is dated in the future hides nothing.
+        # What is dated in the future hides nothing, and a part of a suite hides no whole one.
         badness = _BADNESS.index(result.outcome)
-        order = (not ahead, started, badness, result.run, result.seconds, digest, os.fsencode(found.folder))
+        weight = (not ahead, not result.is_part, started, badness)
+        order = (*weight, result.run, result.seconds, digest, os.fsencode(found.folder))
         holder = found.folder.parent.parent.parent
         entries = self._entries.setdefault(key, {})
         if holder not in entries or entries[holder].rank < order:

@@ -34,13 +34,16 @@ class State(StrEnum):
     UNFINISHED = "not finished"
     """It has begun: it is running, or it was killed."""
     PARTLY = "partly run"
-    """Of cells only: a suite proved nothing, and what the others found is no failure."""
+    """Of a suite: only some of its tests were asked for, and these passed. Of a cell: a suite ran in part or proved
+    nothing, and what the others found is no failure."""
     NOT_RUN = "not run"
     KNOWN = "known failure"
     """All is as expected, and some test fails as a known failure should."""
     PASSED = "passed"
     REUSED = "reused"
     """Passed in an earlier run; nothing that decides it was changed since."""
+    SUCCEEDED = "succeeded"
+    """Of commands only: it ended well, and proves nothing of the cell."""
 
 
 RED = frozenset({State.FAILED, State.ERROR, State.INTERRUPTED, State.UNFINISHED})
@@ -168,10 +171,15 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     issue: str = ""
 
 
+OWN = "own"
+"""Stands for a runtime in the verdict of what is no suite of this project."""
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many cells of a runtime came to what; only real ones say something about compatibility."""
 
     runtime: str
+    """Or ``own``: counted are suites of somebody's own and commands, and not cells."""
     counts: Mapping[str, int]
     compatibility: bool = False
 

@@ -25,7 +25,9 @@ _ELEMENTS = {
     TestState.INTERRUPTED: "error",
     TestState.SKIPPED: "skipped",
     TestState.XFAILED: "skipped",
+    TestState.EXPECTED: "skipped",
 }
+_EXPECTED = {TestState.XFAILED: "known failure", TestState.EXPECTED: "expected failure"}
 _OF_STATES = {
     State.FAILED: TestState.FAILED,
     State.ERROR: TestState.ERROR,
@@ -94,7 +96,7 @@ def _case(group: str, case: TestReport) -> Iterator[str]:
     yield f'<testcase{group} name={_quoted(case.name)} time="{case.seconds:.3f}">'
     if element := _ELEMENTS.get(case.outcome):
         first = next(iter(case.message.splitlines()), "") or case.outcome.value
-        known = {"type": "known failure"} if case.outcome is TestState.XFAILED else {}
+        known = {"type": _EXPECTED[case.outcome]} if case.outcome in _EXPECTED else {}
         yield f"<{element}{_attributes(message=first, **known)}>{_text(case.message)}</{element}>"
     if case.reruns:
         again = f"{case.outcome} after {case.reruns} rerun{'s' if case.reruns > 1 else ''}"

@@ -12,6 +12,7 @@ from msgspec.structs import astuple, replace
 
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
+from ci.matrix.suites import is_own
 from ci.results import compat, gaps, grid, history, store
 from ci.results.choosing import AHEAD, Choosing, Key
 from ci.results.compat import (
@@ -253,6 +254,7 @@ class Merging:
             # What a result says that can't be true is the last to decide what kind of cell it is.
             by_trust = sorted(by_age, key=lambda suite: not kept[cell, suite.suite].is_refuted)
             record = kept[cell, by_trust[-1].suite].cell
+            ours = [suite.state for suite in members if not is_own(suite.suite)]
             missing = {suite: why for suite, why in planned.get(cell, {}).items() if (cell, suite) not in suites}
             versions: dict[str, str] = {}
             for suite in by_trust:
@@ -264,7 +266,7 @@ class Merging:
                     arch=record.arch,
                     os=gaps.os_of(record),
                     axes=record.axes,
-                    state=worst([*(suite.state for suite in members), *[State.NOT_RUN] * len(missing)]),
+                    state=worst([*ours, *[State.NOT_RUN] * len(missing)] or [State.NOT_RUN]),
                     versions=versions,
                     suites=tuple(by_age),
                     missing=missing,
@@ -339,6 +341,7 @@ def _with_history(suite: SuiteReport, times: tuple[Past, ...]) -> SuiteReport:
 
 
 def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdict, ...]:
+    """Count cells by runtime, and apart from them what is no suite of this project."""
     found = []
     for runtime in grid.runtimes(cells, empty):
         states = Counter(cell.state for cell in cells if cell.runtime == runtime)
@@ -347,4 +350,8 @@ def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdic
         found.append(Verdict(runtime=runtime, counts=counts, compatibility=runtime == Runtime.NVIDIA))
     if not any(verdict.compatibility for verdict in found):
         found.insert(0, Verdict(runtime=Runtime.NVIDIA.value, counts={}, compatibility=True))
+    own = Counter(suite.state for cell in cells for suite in cell.suites if is_own(suite.suite))
+    if own:
+        counts = {state.value: own[state] for state in State if own[state]}
+        found.append(Verdict(runtime=compat.OWN, counts=counts))
     return tuple(found)

@@ -12,15 +12,25 @@ class Outcome(StrEnum):
     """What a suite on a cell came to."""
 
     PASSED = "passed"
+    """Every test of a suite was selected, none failed, and at least one passed."""
+    PARTLY = "partly run"
+    """Only some tests of a suite were asked for, and these passed. That is no answer of the suite."""
+    SUCCEEDED = "succeeded"
+    """A command that is not pytest ended well. It has no tests, so it proves nothing of the cell."""
     FAILED = "failed"
     """Something ran and was wrong, or nothing ran at all."""
     ERROR = "error"
     """Not known: image, environment or a fixture broke, or pytest itself did not finish."""
     INTERRUPTED = "interrupted"
     SKIPPED = "skipped"
-    """Nothing was proved: the cell is not available here, or every test was skipped or is a known failure."""
+    """Nothing was proved: the cell is not available here, or no test passed and none failed unexpectedly."""
     UNFINISHED = "not finished"
     """It has begun: it is running, or it was killed. Every result begins as this."""
+
+    @property
+    def good(self) -> bool:
+        """Whether all that was asked for ended well."""
+        return self in {Outcome.PASSED, Outcome.PARTLY, Outcome.SUCCEEDED}
 
     @classmethod
     def of(cls, problem: PyxisMatrixError, *, strict: bool) -> "Outcome":
@@ -39,12 +49,14 @@ class TestState(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     ERROR = "error"
-    """Its setup, its teardown or its collection failed."""
+    """Its setup, its teardown or its collection failed, or the test itself was left out between them."""
     INTERRUPTED = "interrupted"
     """It began, and pytest ended before it did."""
     SKIPPED = "skipped"
     XFAILED = "xfailed"
-    """It failed as a known failure should."""
+    """It failed as a known failure of matrix.toml should."""
+    EXPECTED = "expected failure"
+    """It failed, and its own suite expects that (``xfail``); matrix.toml knows nothing of it."""
 
 
 class TestOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,3 +78,13 @@ class TestOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def bad(self) -> bool:
         """Whether it makes its suite red."""
         return self.outcome in {TestState.FAILED, TestState.ERROR}
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tests of a suite were run, as pytest said it."""
+
+    collected: int
+    """All that it found."""
+    deselected: int = 0
+    by: tuple[str, ...] = ()
+    """The words that asked for a part of the suite: ``-k numpy``, a path."""

@@ -23,6 +23,8 @@ from ci.results.words import COUNTED, PHASES, counted, first_line, reruns, tried
 
 _STYLES = {
     Outcome.PASSED: ("✓", "green"),
+    Outcome.PARTLY: ("◐", "cyan"),
+    Outcome.SUCCEEDED: ("✓", "green"),
     Outcome.FAILED: ("✗", "bold red"),
     Outcome.ERROR: ("✗", "bold magenta"),
     Outcome.INTERRUPTED: ("!", "yellow"),
@@ -31,12 +33,8 @@ _STYLES = {
 }
 # A cell is as good as its worst suite.
 _WORST_FIRST = (
-    Outcome.FAILED,
-    Outcome.ERROR,
-    Outcome.INTERRUPTED,
-    Outcome.UNFINISHED,
-    Outcome.SKIPPED,
-    Outcome.PASSED,
+    *(Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED, Outcome.SKIPPED),
+    *(Outcome.PARTLY, Outcome.PASSED, Outcome.SUCCEEDED),
 )
 # Remarks begin with what has to be looked at.
 _REMARKED = (
@@ -45,6 +43,7 @@ _REMARKED = (
     TestState.INTERRUPTED,
     TestState.SKIPPED,
     TestState.XFAILED,
+    TestState.EXPECTED,
     TestState.PASSED,
 )
 _NAMED = 3
@@ -74,11 +73,17 @@ def verdicts(results: Sequence[Result]) -> list[str]:
     """Return what `verdict` says, per runtime; the first one speaks of real cells, also where there are none."""
     parts = []
     for runtime, label, remark in _RUNTIMES:
-        outcomes = Counter(_cell_outcomes([result for result in results if result.runtime == runtime]))
-        counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome if outcomes[outcome])
-        if counts or runtime == "nvidia":
-            parts.append(f"{label}: {counts or 'none run'}" + (f" ({remark})" if remark else ""))
+        of_cells = _cell_outcomes([it for it in results if it.runtime == runtime and not it.own])
+        if of_cells or runtime == "nvidia":
+            parts.append(f"{label}: {_counted(of_cells) or 'none run'}" + (f" ({remark})" if remark else ""))
+    if own := [it.outcome for it in results if it.own]:
+        parts.append(f"suites and commands of your own: {_counted(own)} (no verdict on their cells)")
     return parts
+
+
+def _counted(outcomes: Sequence[Outcome]) -> str:
+    counts = Counter(outcomes)
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
 
 
 def summarise(results: Sequence[Result], *, root: Path | None = None) -> RenderableType:
@@ -135,7 +140,7 @@ def remarks(result: Result) -> list[str]:
         if test.outcome is not TestState.PASSED:
             groups.setdefault((test.outcome, first_line(test.message) or "no reason given"), []).append(test)
     for (state, reason), tests in groups.items():
-        if state in {TestState.SKIPPED, TestState.XFAILED}:
+        if state in {TestState.SKIPPED, TestState.XFAILED, TestState.EXPECTED}:
             found.append(f"{counted(len(tests), state)}: {reason}")
         elif len(tests) == 1:
             found.append(f"{state}: {_tried(tests[0])}: {reason}")
@@ -192,16 +197,16 @@ def _lines(results: Sequence[Result], root: Path | None) -> Iterator[Text]:
 def _details(results: Sequence[Result], root: Path | None) -> Iterator[Text]:
     """Yield, for each suite that did not pass, why, where its logs are, and the next command; then the verdict.
 
-    One that passed at a second try is named, too.
+    One that passed at a second try, or of which there is more to say, is named, too.
     """
     for result in results:
-        if result.outcome is Outcome.PASSED and not result.reruns:
+        if result.outcome.good and not (result.reruns or (result.reason and not result.reused_from)):
             continue
         yield Text()
         yield _outcome(result.outcome).append(f" {result.cell_id} {result.suite}")
         for remark in remarks(result):
             yield Text(f"  {remark}")
-        if result.outcome is Outcome.PASSED:
+        if result.outcome.good:
             continue
         if root is not None and not _never_began(result):
             yield Text(f"  logs: {printable_path(root / result.cell_id / result.suite / LOGS_FOLDER)}")

@@ -4,15 +4,17 @@ Each line is written when its test's phase has ended, in pytest's main process a
 is kept however pytest ends, and what is missing at the end of the log tells that it did not finish.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import json
+import os
 from pathlib import Path, PurePath
 import signal
 from typing import Any
 
 import msgspec
 
+from ci import paths
 from ci.results.outcomes import Outcome, TestOutcome, TestState
 
 _OK, _TESTS_FAILED, _INTERRUPTED, _INTERNAL_ERROR, _WRONG_USAGE, _NO_TESTS = range(6)  # pytest.ExitCode
@@ -29,12 +31,22 @@ _SIGNALLED = {code for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) 
 _SEVERITY = (
     TestState.PASSED,
     TestState.SKIPPED,
+    TestState.EXPECTED,
     TestState.XFAILED,
     TestState.INTERRUPTED,
     TestState.ERROR,
     TestState.FAILED,
 )
 
+_PLUGIN = "pyxis_matrix_selection"
+PLUGINS = "tests/support/plugins"
+PLUGIN_FOLDER = paths.REPOSITORY / PLUGINS
+"""Where the plugin is that writes the selection into the log; it holds nothing else."""
+# Lines that say what came of the session. After its end none of them is to be believed.
+_TELLING = frozenset({"SessionStart", "CollectReport", "TestReport", "SubTestReport", "Selection", "SessionFinish"})
+
+KNOWN_PROPERTY = "known failure"
+"""A test that fails as an entry of matrix.toml says has this name in the ``user_properties`` of its report."""
 RERUNS_PROPERTY = "reruns"
 """A test that tries again by itself lists under this name, in its ``user_properties``, why each earlier try failed."""
 
@@ -47,14 +59,36 @@ class ReportLog:
     """In the order in which they began, each once."""
     problem: str = ""
     """Why the log does not tell everything; empty if the session is there from begin to end."""
+    selected: tuple[str, ...] | None = None
+    """The tests that were to run; None where pytest did not say it."""
+    deselected: int = 0
+    exit_status: int = _OK
+    """What pytest itself said at its end that its exit code would be."""
+
+    @property
+    def collected(self) -> int:
+        """How many tests were found."""
+        return len(self.selected or ()) + self.deselected
+
+    def _contradiction(self) -> str:
+        """Return why the exit code 0 is not to be believed; empty if it is."""
+        if self.exit_status != _OK:
+            return f"pytest ended with exit code 0, and its report log says {self.exit_status}"
+        if self.selected is None:
+            return "pytest did not say which tests it had selected; its output may tell why"
+        missing = set(self.selected) - {test.name for test in self.tests}
+        if missing:
+            number = len(set(self.selected))
+            return f"pytest ended with exit code 0, and did not run {len(missing)} of its {number} tests"
+        return ""
 
     def outcome(self, exit_code: int) -> Outcome:
         """Return what pytest's exit code and its tests make of the suite.
 
-        "Passed" needs all of: exit code 0, a session that finished, and at least one test that passed. No test at all
-        is "failed", because a suite that selects nothing proves nothing and must not look green; tests that were all
-        skipped (or known failures) are "skipped". Exit code 2 means Ctrl-C as well as a module that failed to import;
-        the tests tell them apart.
+        "Passed" needs all of: exit code 0, a session that finished, every selected test, and at least one that passed.
+        No test at all is "failed", because a suite that selects nothing proves nothing and must not look green; tests
+        that were all skipped (or known failures) are "skipped". Exit code 2 means Ctrl-C as well as a module that
+        failed to import; the tests tell them apart.
         """
         states = {test.outcome for test in self.tests}
         if exit_code in _SIGNALLED or (exit_code == _INTERRUPTED and not states & {TestState.FAILED, TestState.ERROR}):
@@ -64,6 +98,8 @@ class ReportLog:
         for state in (TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED):
             if state in states:
                 return Outcome(state.value)
+        if exit_code == _OK and self._contradiction():
+            return Outcome.ERROR
         if exit_code != _OK or not states:
             return Outcome.FAILED
         return Outcome.PASSED if TestState.PASSED in states else Outcome.SKIPPED
@@ -74,6 +110,8 @@ class ReportLog:
             return f"{self.problem} ({_ended(exit_code)})"
         if exit_code == _INTERRUPTED and self.outcome(exit_code) is not Outcome.INTERRUPTED:
             return ""
+        if exit_code == _OK:
+            return self._contradiction() or ("" if self.tests else _REASONS[_NO_TESTS])
         return _REASONS.get(exit_code, "")
 
 
@@ -88,6 +126,9 @@ class _Report(msgspec.Struct, kw_only=True):
     longrepr: Any = None
     wasxfail: str | None = None
     user_properties: tuple[tuple[str, Any], ...] = ()
+    selected: tuple[str, ...] = ()
+    deselected: int = 0
+    exitstatus: int = _OK
 
     @property
     def state(self) -> TestState:
@@ -95,8 +136,11 @@ class _Report(msgspec.Struct, kw_only=True):
             # The report of a worker that died has no phase, but it died in the test.
             in_test = self.kind != "CollectReport" and self.when not in {"setup", "teardown"}
             return TestState.FAILED if in_test else TestState.ERROR
+        if self.outcome == "skipped" and self.wasxfail is not None:
+            known = any(name == KNOWN_PROPERTY for name, _ in self.user_properties)
+            return TestState.XFAILED if known else TestState.EXPECTED
         if self.outcome == "skipped":
-            return TestState.SKIPPED if self.wasxfail is None else TestState.XFAILED
+            return TestState.SKIPPED
         return TestState.PASSED
 
     @property
@@ -122,7 +166,15 @@ class _Report(msgspec.Struct, kw_only=True):
 def options(path: PurePath) -> tuple[str, ...]:
     """Return the options with which pytest writes its log to ``path``, which must not hold an earlier session's."""
     # Named as a plugin, too: where it is not installed, pytest says so instead of "unrecognized arguments".
-    return ("-p", "pytest_reportlog", f"--report-log={path}")
+    return ("-p", "pytest_reportlog", "-p", _PLUGIN, f"--report-log={path}")
+
+
+def variables(environ: Mapping[str, str], folder: PurePath = PLUGIN_FOLDER) -> dict[str, str]:
+    """Return the environment variables with which pytest finds what `options` names.
+
+    :param folder: where the plugin is, if not on this machine.
+    """
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), environ.get("PYTHONPATH"))))}
 
 
 def read(path: Path) -> ReportLog:
@@ -141,13 +193,23 @@ def read(path: Path) -> ReportLog:
         except (ValueError, msgspec.ValidationError) as error:
             if number < len(lines) or line.endswith(b"\n"):
                 problem = problem or f"line {number} of pytest's report log {path} is invalid: {error}"
-    tests = _tests(reports)
-    kinds = {report.kind for report in reports}
+    kinds = [report.kind for report in reports]
+    end = kinds.index("SessionFinish") + 1 if "SessionFinish" in kinds else len(kinds)
+    tests = _tests(reports[:end])
     if "SessionStart" not in kinds:
         problem = problem or f"pytest never began; its report log {path} is empty"
     elif "SessionFinish" not in kinds:
         problem = problem or _unfinished(tests)
-    return ReportLog(tests=tests, problem=problem)
+    elif kinds.count("SessionStart") > 1 or _TELLING & set(kinds[end:]):
+        problem = problem or f"pytest's report log {path} has more than one session, or goes on after the session's end"
+    said = next((report for report in reports[:end] if report.kind == "Selection"), None)
+    return ReportLog(
+        tests=tests,
+        problem=problem,
+        selected=said.selected if said else None,
+        deselected=said.deselected if said else 0,
+        exit_status=reports[end - 1].exitstatus if reports else _OK,
+    )
 
 
 def _unfinished(tests: Sequence[TestOutcome]) -> str:
@@ -183,6 +245,8 @@ def _test(name: str, tries: list[list[_Report]]) -> TestOutcome:
     again = [report for each in tries for report in each if report.outcome == "rerun"]
     counting = [each for each in tries if not any(report.outcome == "rerun" for report in each)]
     found = [(report.state, report.message) for each in counting for report in each]
+    if not all(_called(each) for each in counting):
+        found.append((TestState.ERROR, "its setup ended well, and the test itself was not run"))
     if not counting or not any(report.when == "teardown" or report.kind == "CollectReport" for report in counting[-1]):
         found.append((TestState.INTERRUPTED, "it had begun, and pytest ended before it did"))
     state, message = max(found, key=lambda it: _SEVERITY.index(it[0]))
@@ -195,6 +259,13 @@ def _test(name: str, tries: list[list[_Report]]) -> TestOutcome:
         message=before[-1] if before and state is TestState.PASSED else message,
         reruns=len(tries) - len(counting) - (not counting) + len(own),
     )
+
+
+def _called(reports: list[_Report]) -> bool:
+    """Tell whether a try reached the test itself, or why it could not is told by its other reports."""
+    states = {report.state for report in reports}
+    ended = any(report.when == "teardown" for report in reports)
+    return not ended or states != {TestState.PASSED} or any(report.when == "call" for report in reports)
 
 
 def _own_reruns(report: _Report) -> list[str]:

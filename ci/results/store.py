@@ -15,12 +15,14 @@ import msgspec
 from ci.artefacts.sources import DIFFERS
 from ci.errors import ResultsError
 from ci.matrix.cells import Cell
+from ci.matrix.suites import is_own
 from ci.results import files
-from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.outcomes import Outcome, Selection, TestOutcome, TestState
 
-SCHEMA = 3
+SCHEMA = 4
 """2: tests are named as pytest names them, have ``reruns``, and may have been interrupted. 3: cells have an
-``os`` in place of Debian's suite; ``fingerprint`` and ``reused_from``."""
+``os`` in place of Debian's suite; ``fingerprint`` and ``reused_from``. 4: ``selection``; the outcomes "partly run" and
+"succeeded", and the test outcome "expected failure"."""
 RESULT_FILE = "result.json"
 REPORT_LOG_FILE = "reportlog.jsonl"
 """What pytest said of its tests while they ran; results are made from it."""
@@ -111,6 +113,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ready: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds until each condition of readiness held."""
     tests: tuple[TestOutcome, ...] = ()
+    selection: Selection | None = None
+    """Which of its tests were to run; None where pytest did not say it."""
     again: str = ""
     """The command that runs it again."""
     fingerprint: str = ""
@@ -133,6 +137,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def real(self) -> bool:
         """Whether it says anything about the compatibility of Slurm, enroot and Pyxis."""
         return self.runtime == "nvidia"
+
+    @property
+    def own(self) -> bool:
+        """Whether it is that of a command or a suite of somebody's own, which says nothing of the cell."""
+        return is_own(self.suite)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only a part of the suite was asked for and no test of it failed: it says nothing of the suite."""
+        return self.selection is not None and bool(self.selection.by) and not any(test.bad for test in self.tests)
 
     def count(self, state: TestState) -> int:
         """Return how many tests came to ``state``."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from ci.matrix.cells import Runtime
-from ci.results.compat import Change, Contradiction, State, SuiteReport, Verdict
+from ci.results.compat import OWN, Change, Contradiction, State, SuiteReport, Verdict
 from ci.results.outcomes import TestState
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
@@ -19,6 +19,7 @@ SIGNS = {
     State.KNOWN: "≈",
     State.PASSED: "✓",
     State.REUSED: "↺",
+    State.SUCCEEDED: "✓",
 }
 COUNTED = {  # for one, for several
     TestState.PASSED: ("passed", "passed"),
@@ -27,6 +28,7 @@ COUNTED = {  # for one, for several
     TestState.INTERRUPTED: ("interrupted", "interrupted"),
     TestState.SKIPPED: ("skipped", "skipped"),
     TestState.XFAILED: ("known failure", "known failures"),
+    TestState.EXPECTED: ("expected failure", "expected failures"),
 }
 CONTRADICTIONS = "Contradictions: what these results say can't be true"
 """The title of the list in every form of the report."""
@@ -34,10 +36,16 @@ _LABELS = {
     Runtime.NVIDIA.value: "real cells",
     Runtime.EMBEDDED.value: "embedded",
     Runtime.LEGACY.value: "legacy",
+    OWN: "suites and commands of your own",
 }
-_REMARKS = {Runtime.EMBEDDED.value: "not a compatibility verdict", Runtime.LEGACY.value: "no containers"}
+_REMARKS = {
+    Runtime.EMBEDDED.value: "not a compatibility verdict",
+    Runtime.LEGACY.value: "no containers",
+    OWN: "no verdict on their cells",
+}
 _READ = (
     State.PASSED,
+    State.SUCCEEDED,
     State.REUSED,
     State.KNOWN,
     State.FAILED,

@@ -25,7 +25,7 @@ from ci.errors import SubjectError
 from ci.images.subject import Wheelhouse
 from ci.images.subject_checkout import files_of
 from ci.inputs import OwnSuite
-from ci.results import store
+from ci.results import reportlog, store
 from ci.session.handover import login_facts
 from ci.terminal import console, signals
 
@@ -57,6 +57,7 @@ class LoginRun:
         self._folder = self._home / "suite" / suite.project.name
         self._venv = self._home / ".suite-venv"
         self._environment = self._home / ".suite-environment"
+        self._plugins = self._home / ".suite-plugins" / "pytest"
         self._owner = (0, 0)
         self.results = self._home / ".suite-results"
         """Where pytest reports to, and the suite puts what it wants to keep."""
@@ -75,7 +76,12 @@ class LoginRun:
             with console.step("copying the suite to the login node"):
                 uid, gid = (int(it) for it in shell.run("id -u; id -g").stdout.split())
                 self._owner = (uid, gid)
-                self._container.put_archive("/", _archive(project, files_of(project), self._folder, self._owner))
+                plugins = [it.name for it in reportlog.PLUGIN_FOLDER.glob("*.py")]
+                for source, names, target in (
+                    (project, files_of(project), self._folder),
+                    (reportlog.PLUGIN_FOLDER, plugins, self._plugins),
+                ):
+                    self._container.put_archive("/", _archive(source, names, target, self._owner))
                 shell.run(f"mkdir -p {self.results}")
             with console.step("installing its packages there"):
                 pip = f"{self._venv}/bin/python -m pip install --quiet --disable-pip-version-check --no-index"
@@ -111,6 +117,8 @@ class LoginRun:
         """Return what sets the suite's variables: a password is among them, and each user sees command lines."""
         facts = login_facts(self._launched, self.results)
         told = self._launched.plan.suite_environment.render(facts)
+        if self._launched.plan.options.pytest:
+            told |= reportlog.variables({}, self._plugins)
         if sys.stdout.isatty():
             told["PY_COLORS"] = "1"
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+import os
+from pathlib import PurePath
 import shlex
 import time
 
@@ -12,9 +14,12 @@ from ci.environment.plan import EnvironmentPlan
 from ci.errors import ResultsError, typed
 from ci.images.building import Builder, BuiltCell, How
 from ci.inputs import OwnSuite
+from ci.matrix import pytest_words
+from ci.matrix.pytest_words import Given
 from ci.options import Scope
 from ci.results import reportlog, store
-from ci.results.outcomes import Outcome
+from ci.results.outcomes import Outcome, Selection
+from ci.results.reportlog import ReportLog
 from ci.results.store import Result
 from ci.terminal.console import Timings
 
@@ -40,10 +45,8 @@ class Record:
     images: BuiltCell | None = None
     environment: Environment | None = None
     command_started: bool = False
-    words: Sequence[str] = ()
-    """What was given to pytest beside the suite's own arguments."""
-    fingerprint: str = ""
-    """Of all that decides what the suite comes to; see `ci.group.fingerprint`."""
+    given: Given | None = None
+    """What was given to a suite of this project, which it then is; None for those of others and for commands."""
 
     def begun(self) -> Result:
         """Return the result that stands in the place of any earlier one until it is known what this came to."""
@@ -53,7 +56,7 @@ class Record:
         """Return the result as far as it is known now."""
         options = self.plan.options
         file = self.environment.file if self.environment else None
-        log = options.folder(self.plan.cell) / store.REPORT_LOG_FILE
+        log = self.log
         return Result(
             run=options.run,
             cell=store.CellRecord.of(self.plan.cell),
@@ -71,9 +74,30 @@ class Record:
             timings=self.timings.as_dict(),
             ready=self.environment.ready if self.environment else {},
             again=self._again(),
-            fingerprint=self.fingerprint,
-            tests=reportlog.read(log).tests if self.command_started and options.pytest else (),
+            tests=log.tests if log else (),
+            selection=self.selection(log) if log else None,
         )
+
+    @property
+    def log(self) -> ReportLog | None:
+        """What pytest said of its tests so far; None if it is another command, or was not started."""
+        options = self.plan.options
+        if not (self.command_started and options.pytest):
+            return None
+        return reportlog.read(options.folder(self.plan.cell) / store.REPORT_LOG_FILE)
+
+    def selection(self, log: ReportLog) -> Selection | None:
+        """Return which of the suite's tests were to run; None if pytest did not say it."""
+        if log.selected is None:
+            return None
+        if self.given is None:
+            # What their project's own settings leave out is no part of their suite.
+            by = pytest_words.narrowing(_behind_pytest(self.command), os.environ)
+        else:
+            by = self.given.narrowing
+            if log.deselected and not by:
+                by = ("what a plugin or a conftest.py deselects",)
+        return Selection(collected=log.collected, deselected=log.deselected, by=by)
 
     def _again(self) -> str:
         """Return the command that does this again, as a person types it."""
@@ -85,8 +109,8 @@ class Record:
             # Behind `pytest TESTS`, or `/bin/sh -c COMMAND`.
             words += self.command[2:] if options.pytest else ["--command", self.command[2]]
             return f'nox -s "suite({cell})" -- {shlex.join(words)}'
-        if options.pytest and not options.plain:
-            words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.words]
+        if self.given is not None:
+            words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]
             return suite_again(options.name, cell, words)
         if not self.command:
             return typed(f"up {cell}")
@@ -118,3 +142,9 @@ class Record:
             )
             for it in (self.builder.fetched if self.builder else ())
         )
+
+
+def _behind_pytest(command: Sequence[str]) -> Sequence[str]:
+    """Return the arguments of pytest in a command line, be it ``pytest …`` or ``python -m pytest …``."""
+    at = next((at for at, word in enumerate(command) if PurePath(word).name in {"pytest", "py.test"}), -1)
+    return command[at + 1 :]

@@ -18,6 +18,7 @@ from ci.errors import NotRunError, PyxisMatrixError, TeardownError
 from ci.images.building import Builder, sources_of
 from ci.inputs import own_suite
 from ci.matrix.cells import Runtime
+from ci.matrix.pytest_words import Given
 from ci.option_values import RunsOn
 from ci.results import reportlog, store
 from ci.results.outcomes import Outcome
@@ -32,14 +33,16 @@ from ci.terminal import console, signals
 _GRACE_SECONDS = 15.0
 
 
-def run(plan: EnvironmentPlan, command: Sequence[str]) -> tuple[int, Result]:
+def run(plan: EnvironmentPlan, command: Sequence[str], given: Given | None = None) -> tuple[int, Result]:
     """Run ``command`` against a planned environment; return its exit code and its result, which is also written.
+
+    :param given: what was given to it, if it is a suite of this project.
 
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
     """
     asked = plan.options
     suite = own_suite(asked.suite, pytest=asked.pytest) if asked.suite else None
-    record = Record(plan=plan, command=command, suite=suite)
+    record = Record(plan=plan, command=command, suite=suite, given=given)
 
     def act() -> int:
         with signals.handled():
@@ -58,8 +61,8 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
 
     def keep(outcome: Outcome, exit_code: int, reason: str = "") -> Result:
         result = record.result(outcome, exit_code, reason)
-        # A cluster that was only started (`up`) proves nothing, and must not be "passed" in a report.
-        if record.command or outcome is not Outcome.PASSED:
+        # A cluster that was only started (`up`) is no result.
+        if record.command or outcome is not Outcome.SUCCEEDED:
             with signals.shielded():
                 store.write(result, folder / store.RESULT_FILE)
         return result
@@ -80,7 +83,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
     except signals.Interrupted as stop:
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
         raise
-    exit_code, outcome, reason = _judged(record, exit_code, folder / store.REPORT_LOG_FILE)
+    exit_code, outcome, reason = _judged(record, exit_code)
     return exit_code, keep(outcome, exit_code, reason)
 
 
@@ -106,18 +109,23 @@ def begin(record: Record) -> Path:
     return folder
 
 
-def _judged(record: Record, exit_code: int, log_file: Path) -> tuple[int, Outcome, str]:
+def _judged(record: Record, exit_code: int) -> tuple[int, Outcome, str]:
     """Return what a command that has ended came to: exit code, outcome, and the reason if there is one to give.
 
     What proves nothing never ends with 0: pytest does if all tests were skipped, and so does all that runs where no
     container can start.
     """
-    outcome, reason = Outcome.PASSED if exit_code == 0 else Outcome.FAILED, ""
-    if record.plan.options.pytest:
-        log = reportlog.read(log_file)
+    outcome, reason = Outcome.SUCCEEDED if exit_code == 0 else Outcome.FAILED, ""
+    if log := record.log:
         outcome, reason = log.outcome(exit_code), log.reason(exit_code)
         if exit_code == 0 and outcome is not Outcome.PASSED:
             exit_code = 1
+        selection = record.selection(log)
+        if selection and selection.by:
+            chosen = f"{selection.collected - selection.deselected} of {selection.collected} tests"
+            part = f"only a part of the suite was asked for: {', '.join(selection.by)}, {chosen}"
+            reason = "; ".join(filter(None, (reason, part)))
+            outcome = Outcome.PARTLY if outcome is Outcome.PASSED else outcome
     if unproved := _unproved(record, outcome):
         return NotRunError.exit_code, Outcome.SKIPPED, unproved
     return exit_code, outcome, reason
@@ -127,7 +135,7 @@ def _unproved(record: Record, outcome: Outcome) -> str:
     """Return why what did not fail proves nothing: no container can start. Empty where it does, or where it failed."""
     cell, launched = record.plan.cell, record.environment
     emulated = launched is not None and launched.file.emulated and cell.runtime is not Runtime.LEGACY
-    if not (record.command and emulated and outcome in {Outcome.PASSED, Outcome.SKIPPED}):
+    if not (record.command and emulated and (outcome.good or outcome is Outcome.SKIPPED)):
         return ""
     console.warn(f"{cell.id} is emulated: no container was started, so this is no answer for {cell.arch}")
     why = f"{cell.arch} was emulated, so that no container was started: {emulation.NO_CONTAINERS}"
@@ -175,11 +183,12 @@ def _ended(record: Record, launched: Environment) -> int:
     if options.on is RunsOn.LOGIN:
         return _on_login(record, launched, folder)
     record.command_started = True
+    variables = reportlog.variables(os.environ) if options.pytest else {}
     with record.timings.measure("tests"):
         return console.attach(
             [*record.command, *(_reports(folder) if options.pytest else ())],
             cwd=record.suite.project if record.suite else None,
-            env={**os.environ, **additions(launched, os.environ)},
+            env={**os.environ, **additions(launched, os.environ), **variables},
             grace=_GRACE_SECONDS,
         ).exit_code
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import sys
 from typing import Any
@@ -16,6 +16,7 @@ from ci.engine.connection import explain
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import LaunchError, PyxisMatrixError, TeardownError
+from ci.matrix.pytest_words import Given
 from ci.matrix.suites import Suite
 from ci.options import Options
 from ci.results import progress, store
@@ -32,14 +33,13 @@ class Order:
     """A suite to run."""
 
     suite: Suite
-    fingerprint: str = ""
-    words: tuple[str, ...] = ()
+    given: Given = field(default_factory=Given)
     """More arguments for pytest; they stand last, so that they hold."""
 
     @property
     def command(self) -> tuple[str, ...]:
         """The command line."""
-        return (sys.executable, "-m", "pytest", *self.suite.words(), "-n", str(self.suite.workers), *self.words)
+        return (sys.executable, "-m", "pytest", *self.given.command(self.suite, "-n", str(self.suite.workers)))
 
 
 def run_suites(plan: EnvironmentPlan, orders: Sequence[Order]) -> list[Result]:
@@ -161,8 +161,7 @@ class _Session:
             builder=shared.builder,
             images=shared.images,
             environment=shared.environment,
-            fingerprint=order.fingerprint,
-            words=order.words,
+            given=order.given,
             timings=Timings(begun=lambda phase: self._log.add(phase, name)),
         )
         if not self.results:

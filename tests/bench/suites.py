@@ -95,8 +95,8 @@ def _session(bench: Bench, name: str) -> float:
     suite = SUITES[name]
     own = ["--run", f"{bench.options.run}-alone", "--results", str(bench.folder / "results")]
     given = bench.options.words(Scope.IMAGES, Scope.CLUSTER)
-    run = [sys.executable, "-m", "ci", "run", bench.cell.id, *given, *own, "--as", name, "--pytest", "--"]
-    command = [*run, sys.executable, "-m", "pytest", *suite.words(), "-n", str(suite.workers)]
+    run = [sys.executable, "-m", "ci", "suite", name, bench.cell.id, *given, *own]
+    command = [*run, "--", "-n", str(suite.workers)]
     return _seconds(command, dict(os.environ), bench.folder / f"alone-{name}.log")
 
 

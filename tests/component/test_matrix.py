@@ -88,7 +88,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_and_goes_on_later(
 
     on = runs.start("--resume", runs.id, fresh=False)
     assert on.end() == 0, on.output
-    assert {name: it.outcome for name, it in runs.found().items()} == dict.fromkeys(runs.cells, Outcome.PASSED)
+    assert {name: it.outcome for name, it in runs.found().items()} == dict.fromkeys(runs.cells, Outcome.PARTLY)
     assert all(it.tests for it in runs.found().values())
     assert runs.nothing_is_left()
 
@@ -100,13 +100,13 @@ def test_what_a_broken_off_run_has_is_not_run_again(runs: Runs) -> None:
     process.press_ctrl_c()
     assert process.end() == 128 + signal.SIGINT, process.output
     before = runs.found()
-    assert {name: it.outcome for name, it in before.items()} == {first: Outcome.PASSED, second: Outcome.INTERRUPTED}
+    assert {name: it.outcome for name, it in before.items()} == {first: Outcome.PARTLY, second: Outcome.INTERRUPTED}
 
     on = runs.start("--resume", runs.id, fresh=False)
     assert on.end() == 0, on.output
     after = runs.found()
     assert after[first] == before[first]
-    assert after[second].outcome is Outcome.PASSED
+    assert after[second].outcome is Outcome.PARTLY
 
 
 def test_behind_a_killed_run_all_cells_are_cleared(runs: Runs) -> None:

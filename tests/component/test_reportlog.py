@@ -1,6 +1,7 @@
 """pytest's own log, written by real sessions: alone and with workers, tried again, interrupted, killed."""
 
 from collections.abc import Callable
+import os
 from pathlib import Path
 import sys
 
@@ -77,7 +78,7 @@ def start(tmp_path: Path, log: Path) -> Start:
             (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
         paths = [str(tmp_path / f"{name}.py") for name in files]
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), *arguments]
-        return Process([*command, *paths, *reportlog.options(log)])
+        return Process([*command, *paths, *reportlog.options(log)], reportlog.variables(os.environ))
 
     return started
 
@@ -105,7 +106,7 @@ def test_each_kind_of_end_is_told_apart(start: Start, log: Path, workers: str) -
         "setup": ("error", ["setup failed: OSError: no registry"], 0),
         "teardown": ("error", ["teardown failed: OSError: not removed"], 0),
         "skipped": ("skipped", ["no GPU"], 0),
-        "known": ("xfailed", ["pyxis#175"], 0),
+        "known": ("expected failure", ["pyxis#175"], 0),
         "known_that_passes": ("failed", ["[XPASS(strict)] pyxis#176"], 0),
         "second_try": ("passed", ["Failed: broken in passing"], 1),
         "every_try": ("failed", ["Failed: still broken"], 2),
@@ -182,3 +183,64 @@ def test_nothing_selected_is_no_pass(start: Start, log: Path) -> None:
     seen = reportlog.read(log)
     assert (code, seen.tests, seen.outcome(code)) == (5, (), Outcome.FAILED)
     assert seen.reason(code) == "pytest found no test to run"
+
+
+# -- what is not run ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("option", ["--setup-plan", "--setup-only", "--collect-only"])
+def test_tests_that_were_not_called_did_not_pass(start: Start, log: Path, option: str, workers: str) -> None:
+    process = start("-n", workers, option, test_good="def test_a(): pass\ndef test_b(tmp_path): pass\n")
+    code = process.end()
+    seen = reportlog.read(log)
+    assert "passed" not in states(seen).values(), process.output
+    assert seen.outcome(code) in {Outcome.ERROR, Outcome.FAILED}, "with workers, pytest itself may refuse it"
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(
+    ("options", "selected"), [([], 3), (["-k", "one or two"], 2), (["--deselect", "test_some.py::test_one"], 2)]
+)
+def test_the_log_tells_what_was_collected_and_what_was_deselected(
+    start: Start, log: Path, options: list[str], selected: int, workers: str
+) -> None:
+    text = "def test_one(): pass\ndef test_two(): pass\ndef test_three(): pass\n"
+    process = start("-n", workers, *options, test_some=text)
+    assert process.end() == 0, process.output
+    seen = reportlog.read(log)
+    assert (len(seen.selected or ()), seen.deselected, seen.collected) == (selected, 3 - selected, 3)
+    assert seen.outcome(0) is Outcome.PASSED
+
+
+STOPPING = """
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def stop(request):
+    yield
+    request.session.shouldstop = "enough"
+
+
+def test_one(): pass
+def test_two(): pass
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_session_that_is_stopped_halfway_is_not_passed(start: Start, log: Path, workers: str) -> None:
+    process = start("-n", workers, test_stopping=STOPPING)
+    code = process.end()
+    seen = reportlog.read(log)
+    assert states(seen).get("test_stopping.py::test_one") == "passed", process.output
+    assert len(seen.tests) == 1
+    assert seen.outcome(code) is not Outcome.PASSED
+    assert seen.outcome(0) is Outcome.ERROR
+
+
+def test_a_session_that_a_test_ends_with_status_0_is_not_passed(start: Start, log: Path) -> None:
+    ends = "def test_two(): pytest.exit('done', returncode=0)"
+    code = start(test_ends=f"import pytest\ndef test_one(): pass\n{ends}\ndef test_three(): pass\n").end()
+    assert code == 0
+    assert reportlog.read(log).outcome(code) is not Outcome.PASSED

@@ -152,7 +152,7 @@ def _verdict(mutation: Mutation, suite: str, files: Sequence[str], launched: Env
     with console.step(suite):
         done = console.call(
             [*command, *_narrowed(files, mutation.file), *reportlog.options(log)],
-            env={**os.environ, **additions(launched, os.environ)},
+            env={**os.environ, **additions(launched, os.environ), **reportlog.variables(os.environ)},
             log=Path(folder) / f"{suite}.log",
         )
     if mutation.log:

@@ -9,6 +9,7 @@ import pytest
 from ci import environment_file
 from ci.matrix import loading
 from ci.matrix.model import KnownFailure
+from ci.results.reportlog import KNOWN_PROPERTY
 from tests.support.current import cell_of
 from tests.support.enroot import LISTING_FAILED
 from tests.support.expectations import holds
@@ -88,6 +89,7 @@ def pytest_runtest_makereport(
     failure_here = item.stash.get(KNOWN, None)
     if failure_here and report.outcome == "skipped" and call.excinfo and hasattr(report, "wasxfail"):
         said = f"{call.excinfo.value}\n{_said(report)}"
+        report.user_properties.append((KNOWN_PROPERTY, failure_here.where))
         controlled = item.stash.get(CONTROLLED, False)
         if report.when != "call" or failure_here.says not in said or not controlled:
             del report.wasxfail

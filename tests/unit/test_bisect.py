@@ -102,7 +102,7 @@ def test_what_no_step_could_be_tried_with_is_refused(name: str, options: Options
 
 def test_a_suite_of_ours_is_asked_without_known_failures() -> None:
     asked = probing.question(["pyxis_conformance", "-k", "variable"], REAL, ROWS)
-    assert asked.name == "pyxis_conformance"
+    assert asked.name == "pyxis_conformance-asked", "its result is none of the suite"
     assert asked.command[:3] == (sys.executable, "-m", "pytest")
     assert asked.command[-3:] == ("--runxfail", "-k", "variable")
     assert asked.options.pytest
@@ -162,7 +162,9 @@ def result(outcome: Outcome, exit_code: int, *tests: TestOutcome, reason: str = 
             FAILED,
             "test_failed: assert 1",
         ),
+        (result(Outcome.PARTLY, 0, one(TestState.PASSED)), PASSED, ""),
         (result(Outcome.PASSED, 0, one(TestState.PASSED), one(TestState.XFAILED, "known")), FAILED, "known"),
+        (result(Outcome.PASSED, 0, one(TestState.PASSED), one(TestState.EXPECTED, "ours")), FAILED, "ours"),
         (result(Outcome.SKIPPED, 1, one(TestState.SKIPPED, "no GPU")), NONE, "no GPU"),
         (result(Outcome.ERROR, 1, one(TestState.FAILED), one(TestState.ERROR, "fixture")), NONE, "fixture"),
         (result(Outcome.ERROR, 23, reason="building failed\n  where: x"), NONE, "building failed"),
@@ -180,7 +182,7 @@ def test_what_a_suites_result_answers(found: Result, answer: Answer, why: str) -
     ("exit_code", "answer"), [(0, PASSED), (1, FAILED), (2, FAILED), (5, FAILED), (124, FAILED), (125, NONE)]
 )
 def test_what_a_commands_exit_status_answers(exit_code: int, answer: Answer) -> None:
-    outcome = Outcome.FAILED if exit_code else Outcome.PASSED
+    outcome = Outcome.FAILED if exit_code else Outcome.SUCCEEDED
     assert probing.judge(result(outcome, exit_code), where="log", pytest=False)[0] is answer
 
 
@@ -258,7 +260,8 @@ def test_it_finds_the_release_and_shows_what_it_asked(
     assert "--checkout PATH --good 0.20.0 --bad 0.21.0" in said
     assert len(ran) == 4
     assert all("--answers-of pyxis=0.19.0" in " ".join(words) for words in ran)
-    assert (tmp_path / paths.BISECTIONS_FOLDER / "r" / NAME / "pyxis_conformance" / store.RESULT_FILE).is_file()
+    step = tmp_path / paths.BISECTIONS_FOLDER / "r" / NAME / "pyxis_conformance-asked"
+    assert (step / store.RESULT_FILE).is_file()
     assert list(find([tmp_path])) == [], "a test asked for another release's answers is in no report"
 
 

@@ -24,6 +24,7 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Candidate, Runtime, SlurmSource
 from ci.matrix.model import Selector
+from ci.matrix.pytest_words import Given
 from ci.option_values import Origin
 from ci.options import Options
 from ci.results.outcomes import Outcome
@@ -300,7 +301,7 @@ def test_the_process_of_a_cell_and_whoever_runs_it_again_name_the_matrix_cell() 
     origin = Origin(path=Path("/p"), revision=COMMIT)
     options = Options(run="r", pyxis=origin, name="pyxis_basic", pytest=True)
     plan = plan_environment(REAL.with_candidate(candidate(files=(Path("/c/p.tar.gz"),))), ROWS, options)
-    again = Record(plan=plan).result(Outcome.ERROR, 23, "").again
+    again = Record(plan=plan, given=Given()).result(Outcome.ERROR, 23, "").again
     assert again == f'nox -s "pyxis_basic({NAME})" -- --pyxis /p@{COMMIT}'
 
 

@@ -17,12 +17,17 @@ import pytest
 from ci import errors
 from ci.cli.main import parser
 from ci.errors import PyxisMatrixError
+from ci.matrix.pytest_words import _Parser
 from ci.options import Scope, add_to
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
+OF_PYTEST = {
+    *(name for action in _Parser()._actions for name in action.option_strings),  # noqa: SLF001 - what is taken
+    *("--setup-plan", "--runxfail", "--collect-only"),  # what is refused
+}
 OF_OTHERS = {
     *("--all", "--filter", "--privileged", "--progress", "--provenance"),  # docker's
     *("--container-env", "--container-image", "--container-mounts", "--export"),  # srun's, some of them Pyxis'
@@ -182,7 +187,7 @@ def test_commands_that_are_shown_exist_and_have_their_options(page: Path) -> Non
 @each_page
 def test_options_that_are_shown_exist(page: Path) -> None:
     shown = flags_in("\n".join(snippets(page)))
-    assert shown - declared(*Scope).union(*commands().values()) - OF_OTHERS == set()
+    assert shown - declared(*Scope).union(*commands().values()) - OF_OTHERS - OF_PYTEST == set()
 
 
 def test_every_option_of_a_session_is_described() -> None:

@@ -1,8 +1,10 @@
 """What ran once need not run again, unless something has changed: each ingredient of a fingerprint, one by one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+import functools
 from pathlib import Path
+import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,7 +12,7 @@ import pytest
 
 from ci import paths
 from ci.environment.plan import EnvironmentPlan, plan_environment
-from ci.group import fingerprint, reuse
+from ci.group import fingerprint
 from ci.group.fingerprint import Shared, ingredients, suite_files
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -18,16 +20,13 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import KnownFailure, Matrix, Selector
 from ci.matrix.suites import SUITES
 from ci.options import Options
-from ci.results import store
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import Result
 
 if TYPE_CHECKING:
     from ci.engine.connection import Engine
     from ci.images.building import Builder
 
 SUITE = SUITES["registry"]
-SHARED = Shared(program="p", pins="i", packages="a", machine="m")
+SHARED = Shared(program="p", pins="i", packages="a", machine="m", environment="e")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +93,7 @@ CHANGES: dict[str, Callable[[Kitchen], None]] = {
     "this program": lambda it: setattr(it, "shared", replace(SHARED, program="other")),
     "a pin": lambda it: setattr(it, "shared", replace(SHARED, pins="other")),
     "a package": lambda it: setattr(it, "shared", replace(SHARED, packages="other")),
+    "a variable of the environment": lambda it: setattr(it, "shared", replace(SHARED, environment="other")),
     "the machine": lambda it: setattr(it, "shared", replace(SHARED, machine="other")),
     "the suite's files": lambda it: setattr(it, "suite", replace(SUITE, tests=("conformance",))),
     "the number of workers": lambda it: setattr(it, "suite", replace(SUITE, workers=1)),
@@ -185,6 +185,96 @@ def test_what_the_machine_has_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Shared.of(engine()).packages != second
 
 
+def test_what_pytest_and_slurm_read_of_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = cast("Engine", SimpleNamespace(found=SimpleNamespace(kind="docker", version="1")))
+    first = Shared.of(engine)
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPATH", "PYTHONOPTIMIZE", "SLURM_CONF", "ENROOT_CACHE_PATH"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "changed")
+            assert Shared.of(engine).environment != first.environment, name
+    for name in ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "TERM"):
+        monkeypatch.setenv(name, "changed")
+        assert Shared.of(engine) == first, name
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a small site-packages that stands for that of the environment."""
+    folder = tmp_path / "site-packages"
+    for name in ("slurm/api.py", "slurm_sdk-0.4.6.dist-info/RECORD", "plugin.pth"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name, encoding="utf-8")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"purelib": str(folder)})
+    return folder
+
+
+@pytest.mark.parametrize("name", ["slurm/api.py", "slurm_sdk-0.4.6.dist-info/RECORD", "plugin.pth", "sitecustomize.py"])
+def test_a_package_of_the_same_version_that_was_edited_counts(site: Path, name: str) -> None:
+    engine = cast("Engine", SimpleNamespace(found=SimpleNamespace(kind="docker", version="1")))
+    first, stamp = Shared.of(engine), fingerprint.shared_stamp()
+    (site / name).write_text("edited", encoding="utf-8")
+    second = Shared.of(engine)
+    assert second.packages != first.packages
+    assert replace(second, packages=first.packages) == first
+    assert fingerprint.shared_stamp()["packages"] != stamp["packages"]
+
+
+def test_the_files_that_a_cells_configuration_is_made_of_count(
+    kitchen: Kitchen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(paths.CONTAINERS, tmp_path / "containers")
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(paths, "CONTAINERS", tmp_path / "containers")
+    monkeypatch.setattr(fingerprint, "suite_files", lambda _suite: ())
+    kitchen.cell = next(it for it in kitchen.rows.all_cells(Arch.host()) if it.runtime is Runtime.EMBEDDED)
+    for name in ("slurm-pyxis-integration/slurm.conf", "slurm-integration/cgroup.conf"):
+        before = kitchen.taste()
+        file = tmp_path / "containers" / name
+        file.write_text(file.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+        assert kitchen.taste() != before, name
+
+
+STAMPED = {
+    "suite files": "tests/integration/registry/test_x.py",
+    "known failures": "matrix.toml",
+    "pins": "containers/pins.toml",
+    "program": "ci/main.py",
+    "configuration": "containers/slurm-pyxis-integration/slurm.conf",
+}
+
+
+@pytest.mark.parametrize(("ingredient", "name"), STAMPED.items(), ids=STAMPED.keys())
+def test_a_file_that_was_swapped_and_put_back_was_touched(
+    kitchen: Kitchen, tree: Path, site: Path, monkeypatch: pytest.MonkeyPatch, ingredient: str, name: str
+) -> None:
+    assert site.is_dir()
+    for each in STAMPED.values():
+        (tree / each).parent.mkdir(parents=True, exist_ok=True)
+        (tree / each).write_text("", encoding="utf-8")
+    monkeypatch.setattr(paths, "MATRIX_FILE", tree / "matrix.toml")
+    monkeypatch.setattr(paths, "PINS_FILE", tree / "containers/pins.toml")
+    monkeypatch.setattr(paths, "CONTAINERS", tree / "containers")
+    monkeypatch.setattr(fingerprint, "suite_files", functools.partial(suite_files.__wrapped__, root=tree))
+    monkeypatch.setattr(fingerprint.suite_files, "cache_clear", lambda: None, raising=False)
+    plan = kitchen.plan()
+
+    def stamp() -> Mapping[str, str]:
+        return fingerprint.stamp(plan, SUITE, fingerprint.shared_stamp())
+
+    before = stamp()
+    assert stamp() == before, "reading touches nothing"
+    file = tree / name
+    kept = file.rename(file.with_name("kept"))
+    file.write_text("other", encoding="utf-8")
+    kept.rename(file)
+    assert [key for key, value in stamp().items() if before[key] != value] == [ingredient]
+
+
+def test_a_file_that_somebody_is_at_does_not_end_the_run(tree: Path) -> None:
+    (tree / "tests/integration/registry/test_x.py").write_text("def half(", encoding="utf-8")
+    assert tree / "tests/integration/registry/test_x.py" in suite_files(SUITE, tree)
+
+
 # -- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +296,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "tests/support/beside.py": "",
         "tests/support/plain.py": "",
         "tests/support/plugin.py": "",
+        "tests/support/plugins/selection.py": "",
         "tests/support/table.toml": "",
         "tests/support/unused.py": "",
     }.items():
@@ -246,75 +337,3 @@ def test_every_suite_has_its_shared_files(name: str) -> None:
     if SUITES[name].plugins:
         expected |= {"tests/support/known_failures.py", "tests/integration/advanced/fixtures.py"}
     assert expected <= found
-
-
-# -- earlier results ------------------------------------------------------------------------------------------------
-
-
-def kept(results: Path, run: str, cell: Cell, minute: int, **more: Any) -> Result:  # noqa: ANN401 - a result's fields
-    given = {"outcome": Outcome.PASSED, "fingerprint": "f", "seconds": 9.0, **more}
-    result = Result(
-        run=run,
-        cell=store.CellRecord.of(cell),
-        suite="registry",
-        started=store.utc_now().replace(hour=1, minute=minute),
-        timings={"tests": 9.0},
-        exit_code=int(given["outcome"] is not Outcome.PASSED),
-        tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
-        **given,
-    )
-    store.write(result, results / run / cell.id / "registry" / store.RESULT_FILE)
-    return result
-
-
-def found(results: Path, cell: Cell, wanted: str = "f") -> str | None:
-    unchanged = reuse.unchanged(reuse.earlier(results, cell.id, "registry", but="now"), wanted)
-    return unchanged.run if unchanged else None
-
-
-def test_the_newest_result_of_the_same_fingerprint_is_taken_if_it_passed(tmp_path: Path, cell: Cell) -> None:
-    assert found(tmp_path, cell) is None
-    kept(tmp_path, "b", cell, 2)
-    kept(tmp_path, "a", cell, 1)
-    kept(tmp_path, "now", cell, 50)
-    kept(tmp_path, "c", cell, 3, fingerprint="another", outcome=Outcome.FAILED)
-    assert found(tmp_path, cell) == "b"
-    assert found(tmp_path, cell, "unknown") is None
-    assert found(tmp_path, cell, "another") is None, "what failed runs again"
-
-
-@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.ERROR])
-def test_where_a_newer_result_did_not_pass_an_older_one_is_not_taken(
-    tmp_path: Path, cell: Cell, outcome: Outcome
-) -> None:
-    kept(tmp_path, "a", cell, 1)
-    kept(tmp_path, "b", cell, 2, outcome=outcome)
-    assert found(tmp_path, cell) is None
-    kept(tmp_path, "c", cell, 3)
-    assert found(tmp_path, cell) == "c"
-
-
-def test_what_was_broken_off_or_is_no_result_says_nothing(tmp_path: Path, cell: Cell) -> None:
-    kept(tmp_path, "a", cell, 1)
-    kept(tmp_path, "b", cell, 2, outcome=Outcome.INTERRUPTED)
-    kept(tmp_path, "c", cell, 3, fingerprint="", outcome=Outcome.FAILED)
-    broken = tmp_path / "d" / cell.id / "registry" / store.RESULT_FILE
-    broken.parent.mkdir(parents=True)
-    broken.write_text("{", encoding="utf-8")
-    assert found(tmp_path, cell) == "a"
-
-
-def test_a_result_that_is_taken_says_from_where_and_took_no_time(tmp_path: Path, cell: Cell) -> None:
-    first = reuse.taken(kept(tmp_path, "a", cell, 1), "b")
-    assert (first.run, first.reused_from, first.reason) == ("b", "a", "unchanged since a")
-    assert (first.seconds, first.timings, first.fingerprint) == (0.0, {}, "f")
-    second = reuse.taken(first, "c")
-    assert (second.run, second.reused_from) == ("c", "a"), "it is the run that really ran"
-
-
-def test_what_has_changed_is_named(tmp_path: Path, cell: Cell) -> None:
-    now = {"images": "1", "options": "2"}
-    assert reuse.changed(tmp_path, cell.id, "registry", now) == []
-    reuse.write(tmp_path, {cell.id: {"registry": {"images": "1", "options": "other"}}})
-    assert reuse.changed(tmp_path, cell.id, "registry", now) == ["options"]
-    assert reuse.changed(tmp_path, cell.id, "pyxis_basic", now) == []

@@ -45,11 +45,20 @@ class Machine:
         """By cell and suite; with None its process ends without a result."""
         self.taste = "same"
         """Stands for all that decides the outcome."""
+        self.while_running: Callable[[], None] = lambda: None
+        """What somebody does while suites run."""
+        self.program = "untouched"
+        self.touched: set[str] = set()
+        """Suites whose files somebody touched."""
         self.ran: list[tuple[str, str]] = []
         self.jobs = 0
         self.connect: Callable[[], Any] = lambda: ENGINE
         """Finds the engine."""
         self.begun: list[str] = []
+
+    def stamp(self, plan: EnvironmentPlan, suite: Suite) -> Mapping[str, str]:
+        """Return the stamp of what is a suite's own."""
+        return {"suite files": f"{plan.cell.id} {suite.name} {suite.name in self.touched}"}
 
     def plan(
         self, run: str = "run", missing: Callable[[Cell], str | None] = lambda _cell: None, *, strict: bool = False
@@ -89,8 +98,9 @@ class Machine:
         return [words[place + 1] for place, word in enumerate(words) if word == "--suite"]
 
     def _suite(self, command: Command, order: str) -> int:
-        name, _, fingerprint_given = order.partition(":")
+        name = order
         self.ran.append((command.cell, name))
+        self.while_running()
         outcome = self.outcomes.get((command.cell, name), Outcome.PASSED)
         if outcome is None:
             return -9
@@ -104,7 +114,6 @@ class Machine:
             started=store.utc_now(),
             seconds=1.0,
             tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
-            fingerprint=fingerprint_given,
         )
         store.write(result, self.results / run / command.cell / name / store.RESULT_FILE)
         return result.exit_code
@@ -125,6 +134,8 @@ def machine(tmp_path: Path, rows: Matrix, monkeypatch: pytest.MonkeyPatch) -> Ma
     monkeypatch.setattr(running, "Builder", lambda *_words, **_more: None)
     monkeypatch.setattr(images, "build_all", lambda _builder, _plans: made.problems)
     monkeypatch.setattr(fingerprint.Shared, "of", lambda _engine: None)
+    monkeypatch.setattr(fingerprint, "shared_stamp", lambda: {"program": made.program})
+    monkeypatch.setattr(fingerprint, "stamp", lambda plan, suite, shared: {**shared, **made.stamp(plan, suite)})
     monkeypatch.setattr(fingerprint, "images_of", lambda _plan, _builder: "")
     monkeypatch.setattr(fingerprint, "ingredients", ingredients)
     monkeypatch.setattr(capacity, "of_machine", lambda _engine: Capacity(cores=2, memory=64 * 1024**3))
@@ -289,6 +300,7 @@ def test_fail_fast_begins_no_further_cell(machine: Machine) -> None:
     ("outcome", "again"),
     [
         (Outcome.PASSED, False),
+        (Outcome.PARTLY, False),
         (Outcome.FAILED, False),
         (Outcome.ERROR, True),
         (Outcome.INTERRUPTED, True),
@@ -340,6 +352,53 @@ def test_a_cell_that_breaks_when_the_run_goes_on_loses_nothing(machine: Machine)
     found = machine.found()
     assert found[first.id, "pyxis_conformance"].outcome is Outcome.PASSED
     assert found[first.id, "registry"].exit_code == DiskFullError.exit_code
+
+
+# -- what is touched while suites run -------------------------------------------------------------------------------
+
+
+def test_what_is_touched_while_a_suite_runs_costs_its_result_the_fingerprint(machine: Machine) -> None:
+    machine.while_running = lambda: machine.touched.add("registry")
+    machine.run(machine.plan("one"))
+    for (_, suite), result in machine.found("one").items():
+        assert result.outcome is Outcome.PASSED
+        if suite == "registry":
+            assert (result.fingerprint, result.reason) == (
+                "",
+                "changed while it ran: suite files; so no later run takes this result",
+            )
+        else:
+            assert result.fingerprint
+            assert result.reason == ""
+    machine.run(machine.plan("two"), reuse=True)
+    assert [suite for _, suite in machine.ran] == ["registry", "registry"]
+
+
+def test_a_program_that_is_edited_while_suites_run_costs_all_their_fingerprints(machine: Machine) -> None:
+    machine.while_running = lambda: setattr(machine, "program", "edited")
+    machine.run(machine.plan("one"))
+    assert {it.fingerprint for it in machine.found("one").values()} == {""}
+
+
+def test_what_was_touched_between_the_fingerprint_and_the_beginning_of_a_cell_counts_too(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ingredients(plan: EnvironmentPlan, suite: Suite, *_words: object, **_more: object) -> Mapping[str, str]:
+        machine.touched.add("registry")  # edited in the midst of reading it
+        return {"cell": plan.cell.id, "suite files": suite.name}
+
+    monkeypatch.setattr(fingerprint, "ingredients", ingredients)
+    machine.run(machine.plan("one"))
+    assert {suite for (_, suite), it in machine.found("one").items() if it.fingerprint} == {"pyxis_conformance"}
+
+
+def test_a_part_of_a_suite_is_never_taken_for_the_whole(machine: Machine) -> None:
+    first, _ = machine.cells
+    machine.outcomes[first.id, "registry"] = Outcome.PARTLY
+    machine.run(machine.plan("one"))
+    machine.outcomes.clear()
+    machine.run(machine.plan("two"), reuse=True)
+    assert machine.ran == [(first.id, "registry")]
 
 
 # -- what need not run again ----------------------------------------------------------------------------------------

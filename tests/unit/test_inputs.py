@@ -132,16 +132,16 @@ def test_a_file_and_a_folder_of_one_name_are_two_suites(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*SUITES, *paths.BESIDE_SUITES, "logs", "command", "a b\n", "ä\udcff", "-x", "x" * 250]
+    "name", [*SUITES, *sorted(paths.BESIDE_SUITES), "logs", "command", "a b\n", "ä\udcff", "-x", "x" * 250]
 )
 def test_no_suite_of_ones_own_has_a_name_that_means_something_else(tmp_path: Path, name: str) -> None:
     found = own(tmp_path / name, project=False).name
     assert option_values.result_name(found) == found, "it can be given on a command line"
-    assert found not in {*SUITES, *paths.BESIDE_SUITES, "logs", "command", name}
+    assert found not in {*SUITES, *sorted(paths.BESIDE_SUITES), "logs", "command", name}
 
 
 @pytest.mark.parametrize(
-    "name", [*paths.BESIDE_SUITES, "Up", "", ".", "..", "a/b", "../x", "/x", "a b", "x" * 200, "-x"]
+    "name", [*sorted(paths.BESIDE_SUITES), "Up", "", ".", "..", "a/b", "../x", "/x", "a b", "x" * 200, "-x"]
 )
 def test_a_name_of_a_result_that_is_taken_or_leads_elsewhere_is_refused(
     name: str, capsys: pytest.CaptureFixture[str]
@@ -151,7 +151,7 @@ def test_a_name_of_a_result_that_is_taken_or_leads_elsewhere_is_refused(
     assert "argument --as: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [*paths.BESIDE_RUNS, "Report"])
+@pytest.mark.parametrize("name", [*sorted(paths.BESIDE_RUNS), "Report"])
 @pytest.mark.parametrize("words", [["run", "C"], ["matrix"], ["up", "C"], ["images"]])
 def test_a_run_that_is_called_like_what_lies_beside_runs_is_refused(
     name: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ import pytest
 from ci import environment_file
 from ci.matrix import loading
 from ci.matrix.model import KnownFailure, Selector
+from ci.results.reportlog import KNOWN_PROPERTY
 from tests.support import known_failures as plugin
 
 SUITE = """
@@ -171,3 +172,16 @@ def test_a_control_of_an_earlier_try_is_none_of_this_one(pytester: pytest.Pytest
     done = pytester.inline_run("-p", "no:cacheprovider", plugins=[plugin])
     last = [it for it in done.getreports("pytest_runtest_logreport") if it.when == "call"][-1]
     assert (last.outcome, hasattr(last, "wasxfail")) == ("failed", False)
+
+
+@pytest.mark.usefixtures("marking")
+def test_a_known_failure_says_so_in_its_report_so_that_no_other_xfail_is_called_one(pytester: pytest.Pytester) -> None:
+    theirs = "@pytest.mark.xfail(reason='theirs')\ndef test_elsewhere_and_expected(): assert False"
+    pytester.makepyfile(f"{SUITE}\n{theirs}\n")
+    reports = pytester.inline_run(plugins=[plugin]).getreports("pytest_runtest_logreport")
+    expected = {it.nodeid.rpartition("::")[2]: dict(it.user_properties) for it in reports if hasattr(it, "wasxfail")}
+    assert expected == {
+        "test_as_known": {KNOWN_PROPERTY: "known-failure[0]"},
+        "test_as_known_in_the_message": {KNOWN_PROPERTY: "known-failure[0]"},
+        "test_elsewhere_and_expected": {},
+    }

@@ -31,9 +31,11 @@ from ci.errors import (
     TeardownError,
 )
 from ci.matrix.arch import Arch
+from ci.matrix.suites import SUITES
 from ci.session import running
 
 CELL = f"slurm22.05-legacy-debian12-{Arch.host()}"
+REAL = f"slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-{Arch.host()}"
 
 
 @pytest.fixture(autouse=True)
@@ -258,7 +260,7 @@ def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EnvironmentPlan, li
     """Record what `run` and `up` ask of a session, which then fails."""
     seen: list[tuple[EnvironmentPlan, list[str]]] = []
 
-    def run(plan: EnvironmentPlan, command: list[str]) -> None:
+    def run(plan: EnvironmentPlan, command: list[str], _given: object = None) -> None:
         seen.append((plan, list(command)))
         raise LaunchError("enough")
 
@@ -278,6 +280,47 @@ def test_what_follows_the_dashes_is_the_commands_own(
     assert (options.run, options.name, options.results, options.nodes) == ("r", "mine", tmp_path, 2)
     assert options.keep
     assert not options.plain
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_name_of_a_suite_of_the_project_is_not_given_to_a_command(
+    requested: list[tuple[EnvironmentPlan, list[str]]], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    for more in ([], ["--pytest"], ["--plain", "--pytest"]):
+        assert main(["run", CELL, "--as", name, *more, "--", "true"]) == SelectionError.exit_code
+    assert f"--as {name} cannot be used for a command" in capsys.readouterr().err
+    assert requested == []
+
+
+def test_a_suite_of_the_project_is_run_as_it_is_written(requested: list[tuple[EnvironmentPlan, list[str]]]) -> None:
+    main(["suite", "legacy_integration", CELL, "--", "-k", "arrays"])
+    ((plan, command),) = requested
+    assert (plan.options.name, plan.options.pytest, plan.options.plain) == ("legacy_integration", True, False)
+    assert command == [sys.executable, "-m", "pytest", *SUITES["legacy_integration"].words(), "-k", "arrays"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["suite", "legacy_integration", CELL],
+        ["matrix", CELL],
+        ["cell", CELL, "--suite", "legacy_integration"],
+        ["bisect", "--axis", "pyxis", "--good", "0.19.0", "--bad", "0.24.0", "--cell", REAL, "--", "registry"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_changes_pytest_is_refused_before_anything_is_made(
+    surroundings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    behind = [] if "--" in words else ["--"]
+    assert main([*words, *behind, "--setup-plan"]) == SelectionError.exit_code
+    assert "--setup-plan cannot be used with" in capsys.readouterr().err
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "--setup-plan")
+            assert main(words) == SelectionError.exit_code
+        assert f"{name} cannot be used" in capsys.readouterr().err
+    assert list(surroundings.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", ["--gpus", "--registry-port"])

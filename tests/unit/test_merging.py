@@ -4,15 +4,17 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from msgspec.structs import replace
 from packaging.version import Version
 import pytest
 
 from ci.errors import ResultsError
 from ci.matrix.loading import Matrix
+from ci.matrix.suites import SUITES
 from ci.results import grid, planned, writing
 from ci.results.compat import Compat, State
 from ci.results.merging import LONGEST_MESSAGE, Merged
-from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.results.planned import PlannedCell, RunPlan
 from ci.results.store import CellRecord, Result
 from ci.results.words import sentence
@@ -94,6 +96,9 @@ def test_no_results_at_all_is_an_error_that_says_what_was_there(tmp_path: Path) 
         (result(REAL, outcome=Outcome.FAILED, tests=KNOWN), State.FAILED),
         (result(REAL, outcome=Outcome.ERROR, reused_from="earlier"), State.ERROR),
         (result(REAL, outcome=Outcome.INTERRUPTED), State.INTERRUPTED),
+        (result(REAL, outcome=Outcome.PARTLY), State.PARTLY),
+        (result(REAL, tests=[passed("t::a"), a_test(TestState.EXPECTED, "theirs")]), State.PASSED),
+        (result(REAL, outcome=Outcome.SUCCEEDED, tests=[]), State.SUCCEEDED),
     ],
 )
 def test_a_suite_says_what_it_came_to(merge: Merge, of: Result, state: State) -> None:
@@ -106,13 +111,73 @@ def test_a_suite_says_what_it_came_to(merge: Merge, of: Result, state: State) ->
         ((Outcome.PASSED, Outcome.FAILED, Outcome.ERROR), State.FAILED),
         ((Outcome.PASSED, Outcome.ERROR, Outcome.INTERRUPTED), State.ERROR),
         ((Outcome.PASSED, Outcome.SKIPPED), State.PARTLY),
+        ((Outcome.PASSED, Outcome.PARTLY), State.PARTLY),
+        ((Outcome.PARTLY, Outcome.FAILED), State.FAILED),
         ((Outcome.SKIPPED, Outcome.SKIPPED), State.NOT_RUN),
         ((Outcome.PASSED, Outcome.PASSED), State.PASSED),
     ],
 )
 def test_a_cell_is_as_good_as_its_worst_suite(merge: Merge, of_suites: tuple[Outcome, ...], state: State) -> None:
-    report = merge(*(result(REAL, f"s{number}", outcome) for number, outcome in enumerate(of_suites)))
+    report = merge(*(result(REAL, name, outcome) for name, outcome in zip(SUITES, of_suites, strict=False)))
     assert [it.state for it in report.cells] == [state]
+
+
+def part(outcome: Outcome, *tests: TestOutcome, days: int = 1) -> Result:
+    """Return a later result of a part of a suite."""
+    later = result(REAL, outcome=outcome, run="part", started=BEGIN + days * DAY, tests=tests)
+    return replace(later, selection=Selection(collected=11, deselected=10, by=("-k x",)))
+
+
+@pytest.mark.parametrize("whole", [Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.PASSED])
+@pytest.mark.parametrize(
+    "later",
+    [
+        part(Outcome.PARTLY, passed("t::x")),
+        part(Outcome.SKIPPED, a_test(TestState.SKIPPED, "no GPU")),
+        part(Outcome.INTERRUPTED, passed("t::x")),
+        part(Outcome.FAILED),
+        part(Outcome.PARTLY, passed("t::x"), days=-1),
+    ],
+    ids=["passed", "skipped", "interrupted", "selected nothing", "earlier"],
+)
+def test_a_part_of_a_suite_in_which_no_test_failed_does_not_hide_what_the_whole_came_to(
+    merge: Merge, whole: Outcome, later: Result
+) -> None:
+    for given in ((result(REAL, outcome=whole), later), (later, result(REAL, outcome=whole))):
+        report = merge(*given)
+        ((_, suite),) = report.results()
+        assert (suite.outcome, len(suite.history)) == (whole, 2)
+        assert report.cells[0].state.value == whole.value
+
+
+def test_a_test_that_failed_counts_also_where_only_a_part_was_asked_for(merge: Merge) -> None:
+    bad = a_test(TestState.FAILED, "1 == 2")
+    report = merge(result(REAL), part(Outcome.FAILED, bad))
+    assert report.cells[0].state is State.FAILED
+    report = merge(result(REAL), part(Outcome.FAILED, bad), result(REAL, run="again", started=BEGIN + 2 * DAY))
+    assert report.cells[0].state is State.PASSED
+
+
+def test_a_part_alone_is_partly_run(merge: Merge) -> None:
+    report = merge(part(Outcome.PARTLY, passed("t::x")))
+    assert sentence(report.verdicts) == "real cells: 1 partly run"
+
+
+@pytest.mark.parametrize("name", ["command", "theirs", "own-pyxis_conformance", "pyxis_conformance-asked"])
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [(Outcome.PASSED, "1 passed"), (Outcome.SUCCEEDED, "1 succeeded"), (Outcome.FAILED, "1 failed")],
+)
+def test_what_is_no_suite_of_the_project_says_nothing_of_its_cell(
+    merge: Merge, name: str, outcome: Outcome, told: str
+) -> None:
+    own = f"suites and commands of your own: {told} (no verdict on their cells)"
+    report = merge(result(REAL, name, outcome))
+    assert sentence(report.verdicts) == f"real cells: 1 not run; {own}"
+    assert [suite.outcome for _, suite in report.results()] == [outcome], "it is shown all the same"
+    # Nor does it change what the project's suites say.
+    report = merge(result(REAL, name, outcome), result(REAL, outcome=Outcome.PASSED))
+    assert sentence(report.verdicts) == f"real cells: 1 passed; {own}"
 
 
 def test_a_cell_is_reused_only_if_all_its_suites_are(merge: Merge) -> None:

@@ -31,7 +31,8 @@ def log_of(path: Path, *tests: tuple[str, str, str], finished: bool = True) -> P
         crash = {"reprcrash": {"message": f"AssertionError: {name}"}} if outcome == "failed" else None
         lines.append({**report, "when": "call", "outcome": outcome, "longrepr": crash})
         lines.append({**report, "when": "teardown", "outcome": "passed"})
-    lines += [{"$report_type": "SessionFinish"}] if finished else []
+    selection: dict[str, object] = {"$report_type": "Selection", "selected": [name for name, _, _ in tests]}
+    lines += [selection, {"$report_type": "SessionFinish"}] if finished else []
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     return path
 

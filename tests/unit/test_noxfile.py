@@ -19,6 +19,8 @@ from ci import inputs
 from ci.group import children
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.pytest_words import given
+from ci.matrix.suites import SUITES
 from ci.python import venvs
 from tests.mutations.suites import suites_of
 
@@ -116,19 +118,33 @@ def test_the_sessions_of_the_projects_tests_run_what_is_named_or_all_of_their_ow
 def test_a_container_suite_is_run_by_the_tool_with_its_plugin(run_session: Callable[..., Ran]) -> None:
     ((words, _),) = run_session("pyxis_conformance")
     assert Path(words[0]).parts[-3:] == ("run-test", "bin", "python")
-    assert words[1:5] == ("-m", "ci", "run", CONTAINER_CELL)
-    pytest_words = words[words.index("--") + 1 :]
-    assert pytest_words == (
-        *("python", "-m", "pytest", "-p", "tests.integration.conftest_container_packaging"),
-        "tests/integration/conformance",
-    )
+    assert words[1:6] == ("-m", "ci", "suite", "pyxis_conformance", CONTAINER_CELL)
+    assert words[-1] == "--"
+    ((words, _),) = run_session("pyxis_conformance", "-k", "x", "--nodes", "2")
+    assert words[words.index("--") + 1 :] == ("-k", "x")
 
 
 @pytest.mark.parametrize("name", ["pyxis_basic", "pyxis_conformance", "registry", "legacy_integration"])
 def test_the_mutations_run_a_suite_as_its_session_does(run_session: Callable[..., Ran], name: str) -> None:
     ((words, _),) = run_session(name)
     cell = loading.load().cell(CELLS.get(name, CONTAINER_CELL))
-    assert words[words.index("--") + 4 :] == suites_of(cell)[name]
+    assert words[4] == name
+    assert suites_of(cell)[name] == given(SUITES[name], []).command(SUITES[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["pyxis_basic", "pyxis_conformance", "registry", "pyxis_advanced", "legacy_integration"]
+)
+@pytest.mark.parametrize("word", ["--setup-plan", "--co", "-pevil", "tests/unit"])
+def test_what_would_not_run_the_suite_as_it_is_written_is_refused_before_anything_is_installed(
+    run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, name: str, word: str
+) -> None:
+    monkeypatch.setattr(venvs, "shared", lambda *_given: pytest.fail("it installs"))
+    with pytest.raises(RefusedError, match=f"{word} (cannot be used with|is not a part of) {name}"):
+        run_session(name, word)
+    monkeypatch.setenv("PYTEST_ADDOPTS", word)
+    with pytest.raises(RefusedError, match="PYTEST_ADDOPTS cannot be used"):
+        run_session(name)
 
 
 @pytest.fixture

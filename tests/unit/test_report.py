@@ -84,6 +84,34 @@ def test_a_cell_is_as_good_as_its_worst_suite() -> None:
     assert report.verdict([PASSED, skipped]) == "real cells: 1 skipped"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "told"), [("passed", "1 passed"), ("succeeded", "1 succeeded"), ("failed", "1 failed")]
+)
+def test_what_is_no_suite_of_the_project_is_counted_apart(outcome: str, told: str) -> None:
+    words = report.verdict([result(REAL, outcome, suite="theirs")])
+    assert words == f"real cells: none run; suites and commands of your own: {told} (no verdict on their cells)"
+    assert report.verdict([PASSED, result(REAL, outcome, suite="theirs")]).startswith(
+        "real cells: 1 passed; suites and"
+    )
+
+
+def test_what_ran_in_part_is_counted_as_that_and_says_why() -> None:
+    part = result(REAL, "partly run", a_test("t::a"), reason="only a part of the suite was asked for: -k a")
+    assert report.verdict([part]) == "real cells: 1 partly run"
+    assert report.verdict([part, result(REAL, "passed", suite="registry")]) == "real cells: 1 partly run"
+    text = report.as_text([part])
+    assert "partly run: only a part of the suite was asked for: -k a" in text
+    assert "again:" not in text
+
+
+def test_a_suites_own_expected_failure_is_not_called_a_known_one() -> None:
+    text = report.as_text(
+        [result(REAL, "passed", a_test("t::a"), a_test("t::b", "expected failure", "ours"), reason="x")]
+    )
+    assert "1 passed, 1 expected failure" in text
+    assert "known failure" not in text
+
+
 # -- terminal and plain text ----------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,8 @@ from ci.results.reportlog import ReportLog
 
 BEGIN: dict[str, Any] = {"$report_type": "SessionStart", "pytest_version": "9.0.0"}
 END: dict[str, Any] = {"$report_type": "SessionFinish", "exitstatus": 0}
+KNOWN: dict[str, Any] = {"user_properties": [[reportlog.KNOWN_PROPERTY, "known-failure 3"]]}
+"""What the project's plugin adds to the report of a failure that matrix.toml knows."""
 
 
 def report(when: str, outcome: str = "passed", *, name: str = "t.py::a", **more: object) -> dict[str, Any]:
@@ -31,6 +33,10 @@ def log(path: Path, *lines: dict[str, Any], begin: Sequence[dict[str, Any]] = (B
     file = path / "reportlog.jsonl"
     file.write_text("".join(f"{json.dumps(line)}\n" for line in [*begin, *lines]) + rest, encoding="utf-8")
     return reportlog.read(file)
+
+
+def selection(*names: str, deselected: int = 0) -> dict[str, Any]:
+    return {"$report_type": "Selection", "selected": names, "deselected": deselected}
 
 
 def told(path: Path, *lines: dict[str, Any]) -> tuple[TestOutcome, ...]:
@@ -71,8 +77,10 @@ def test_a_test_that_passed_is_named_as_pytest_does_and_has_the_time_of_its_phas
         ),
         ([report("setup", "skipped", longrepr=["t.py", 4, "Skipped: no GPU"])], "skipped", "no GPU"),
         ([report("call", "skipped", longrepr=["t.py", 4, "Skipped: no GPU"])], "skipped", "no GPU"),
-        ([report("call", "skipped", wasxfail="pyxis#175", **crash("assert 0"))], "xfailed", "pyxis#175"),
-        ([report("call", "skipped", wasxfail="reason: pyxis#175")], "xfailed", "pyxis#175"),
+        ([report("call", "skipped", wasxfail="pyxis#175", **crash("assert 0"), **KNOWN)], "xfailed", "pyxis#175"),
+        ([report("call", "skipped", wasxfail="reason: pyxis#175", **KNOWN)], "xfailed", "pyxis#175"),
+        ([report("call", "skipped", wasxfail="reason: ours")], "expected failure", "ours"),
+        ([report("setup", "skipped", wasxfail="reason: [NOTRUN] ours")], "expected failure", "[NOTRUN] ours"),
         ([report("call", "passed", wasxfail="lax")], "passed", ""),
         ([report("???", "failed", longrepr="worker 'gw1' crashed")], "failed", "worker 'gw1' crashed"),
     ],
@@ -84,6 +92,28 @@ def test_each_kind_of_end_is_told_apart(tmp_path: Path, lines: list[dict[str, An
     if state != "passed":
         assert (found.outcome, found.message) == (state, message)
     assert found.outcome == state
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [["setup", "teardown"], ["teardown"], ["setup", "teardown", "setup", "teardown"]],
+    ids=["only set up", "only taken down", "twice"],
+)
+def test_a_test_of_which_only_the_fixtures_ran_is_not_passed(tmp_path: Path, phases: list[str]) -> None:
+    lines = [report(when) for when in phases]
+    found = log(tmp_path, *lines, selection("t.py::a"), END)
+    assert [(test.outcome, test.message) for test in found.tests] == [
+        (TestState.ERROR, "its setup ended well, and the test itself was not run")
+    ]
+    assert found.outcome(0) is Outcome.ERROR
+    # One that did run does not speak for it.
+    found = log(tmp_path, *lines, *passed("t.py::b"), selection("t.py::a", "t.py::b"), END)
+    assert found.outcome(0) is Outcome.ERROR
+
+
+def test_a_try_that_left_the_test_out_is_not_made_good_by_another_one(tmp_path: Path) -> None:
+    (found,) = told(tmp_path, *passed(), report("setup"), report("teardown"))
+    assert found.outcome is TestState.ERROR
 
 
 def test_the_worst_phase_counts_and_has_its_message(tmp_path: Path) -> None:
@@ -230,14 +260,63 @@ def test_lines_of_other_plugins_and_warnings_are_passed_over(tmp_path: Path) -> 
 
 def test_pytest_is_told_where_to_write(tmp_path: Path) -> None:
     asked = reportlog.options(tmp_path / "reportlog.jsonl")
-    assert asked == ("-p", "pytest_reportlog", f"--report-log={tmp_path / 'reportlog.jsonl'}")
+    plugins = ("-p", "pytest_reportlog", "-p", "pyxis_matrix_selection")
+    assert asked == (*plugins, f"--report-log={tmp_path / 'reportlog.jsonl'}")
+    folder = reportlog.variables({})["PYTHONPATH"]
+    assert [it.name for it in Path(folder).glob("*.py")] == ["pyxis_matrix_selection.py"], "nothing else is importable"
+    assert reportlog.variables({"PYTHONPATH": "/theirs"})["PYTHONPATH"] == f"{folder}:/theirs"
+
+
+# -- what the log says of the session ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["TestReport", "CollectReport", "SubTestReport", "SessionStart", "Selection"])
+def test_a_line_behind_the_sessions_end_does_not_count(tmp_path: Path, kind: str) -> None:
+    later = [{**line, "$report_type": kind} for line in passed("t.py::late")]
+    found = log(tmp_path, *passed(), selection("t.py::a"), END, *later)
+    assert [test.name for test in found.tests] == ["t.py::a"]
+    assert "goes on after the session's end" in found.problem
+    assert found.outcome(0) is Outcome.ERROR
+
+
+def test_a_second_session_in_the_log_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    bad = [report("setup"), report("call", "failed", **crash("no")), report("teardown")]
+    one, two = [*bad, selection("t.py::a"), END], [BEGIN, *passed(), selection("t.py::a"), END]
+    for lines in ([*one, *two], [*bad, *two]):
+        assert log(tmp_path, *lines).outcome(0) is Outcome.ERROR
+
+
+def test_what_pytest_writes_of_itself_behind_its_end_does_no_harm(tmp_path: Path) -> None:
+    warning = {"$report_type": "WarningMessage", "when": "config", "category": "UserWarning", "message": "x"}
+    found = log(tmp_path, *passed(), selection("t.py::a"), END, warning, {"$report_type": "Weather"})
+    assert (found.problem, found.outcome(0)) == ("", Outcome.PASSED)
+
+
+def test_a_test_that_was_to_run_and_did_not_is_missed(tmp_path: Path) -> None:
+    found = log(tmp_path, *passed(), selection("t.py::a", "t.py::b", deselected=3), END)
+    assert (found.outcome(0), found.collected, found.deselected) == (Outcome.ERROR, 5, 3)
+    assert found.reason(0) == "pytest ended with exit code 0, and did not run 1 of its 2 tests"
+    assert found.outcome(1) is Outcome.FAILED  # as after -x
+
+
+def test_a_session_of_which_nobody_knows_the_selection_is_not_passed(tmp_path: Path) -> None:
+    found = log(tmp_path, *passed(), END)
+    assert found.outcome(0) is Outcome.ERROR
+    assert "did not say which tests" in found.reason(0)
+
+
+def test_an_exit_code_that_is_not_the_sessions_own_is_not_believed(tmp_path: Path) -> None:
+    found = log(tmp_path, *passed(), selection("t.py::a"), {**END, "exitstatus": 1})
+    assert found.outcome(0) is Outcome.ERROR
+    assert found.reason(0) == "pytest ended with exit code 0, and its report log says 1"
 
 
 # -- the suite's outcome --------------------------------------------------------------------------------------------
 
 
 def seen(*states: str) -> ReportLog:
-    return ReportLog(tests=tuple(TestOutcome(name=f"t{n}", outcome=TestState(it)) for n, it in enumerate(states)))
+    tests = tuple(TestOutcome(name=f"t{n}", outcome=TestState(it)) for n, it in enumerate(states))
+    return ReportLog(tests=tests, selected=tuple(test.name for test in tests))
 
 
 @pytest.mark.parametrize(
@@ -250,6 +329,8 @@ def seen(*states: str) -> ReportLog:
         (5, ["skipped"], "failed"),
         (0, ["skipped", "skipped"], "skipped"),
         (0, ["xfailed"], "skipped"),
+        (0, ["expected failure", "skipped"], "skipped"),
+        (0, ["passed", "expected failure"], "passed"),
         (1, ["passed", "failed"], "failed"),
         (1, ["failed", "error"], "failed"),
         (1, ["passed", "error"], "error"),
@@ -293,6 +374,7 @@ def test_nothing_is_passed_without_a_passed_test_or_with_a_bad_one(exit_code: in
         (3, ["passed"], "internal error"),
         (4, [], "a path, an option or a conftest.py"),
         (5, [], "found no test to run"),
+        (0, [], "found no test to run"),
     ],
 )
 def test_an_end_that_the_tests_do_not_explain_is_explained(exit_code: int, states: Sequence[str], words: str) -> None:

@@ -56,7 +56,7 @@ def test_the_same_result_gives_the_same_bytes_in_sorted_order(tmp_path: Path) ->
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     data = json.loads((tmp_path / "a").read_text())
     assert list(data) == sorted(data)
-    assert data["schema"] == 3
+    assert data["schema"] == 4
     assert data["started"] == "2026-01-02T03:04:05Z"
 
 
@@ -98,7 +98,7 @@ def test_a_write_that_fails_keeps_the_old_result(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema": 99}, "schema 99, and this version of pyxis-matrix knows 3"),
+        ({"schema": 99}, "schema 99, and this version of pyxis-matrix knows 4"),
         ({"schema": 99, "suite": 3, "more": 1}, "of a newer schema"),
         ({"schema": "1"}, "Expected `int`, got `str` - at `$.schema`"),
         ({"suite": 3}, "Expected `str`, got `int` - at `$.suite`"),

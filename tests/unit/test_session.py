@@ -4,39 +4,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 import errno
+import json
 from pathlib import Path
+import re
 import signal
-import sys
-from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 from docker.errors import APIError
 import pytest
 
 from ci import environment_file
-from ci.engine import host
-from ci.engine.connection import Engine
-from ci.engine.host import Obstacle
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import (
-    DiskFullError,
-    EngineError,
-    LaunchError,
-    NotRunError,
-    PyxisMatrixError,
-    SelectionError,
-)
+from ci.errors import LaunchError, NotRunError, PyxisMatrixError, SelectionError
 from ci.matrix import loading
-from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from ci.matrix.pytest_words import Given
 from ci.options import Options
 from ci.results import store
-from ci.results.outcomes import Outcome
+from ci.results.outcomes import Outcome, Selection
 from ci.results.store import Result
 from ci.session import running
-from ci.session.checks import check_host
 from ci.session.handover import additions
 from ci.session.record import Record
 from ci.terminal import signals
@@ -53,6 +42,12 @@ def report(name: str, outcome: str) -> str:
         f'{{"$report_type": "TestReport", "nodeid": "{name}", "when": "{when}", "outcome": "{what}"}}\n'
         for when, what in lines
     )
+
+
+def selection(tests: str) -> str:
+    """Return what the project's plugin says at the end of a session in which all of these tests were to run."""
+    names = list(dict.fromkeys(re.findall(r'"nodeid": "([^"]+)"', tests)))
+    return json.dumps({"$report_type": "Selection", "selected": names, "deselected": 0}) + "\n"
 
 
 PASSED, SKIPPED, FAILED = report("a", "passed"), report("b", "skipped"), report("c", "failed")
@@ -115,9 +110,14 @@ class Run(Protocol):
         tests: str | None = None,
         *,
         command: Sequence[str] = ("pytest",),
+        given: Given | None = None,
+        said: str | None = None,
         **options: object,
     ) -> tuple[int, Result]:
-        """Return exit code and result."""
+        """Return exit code and result.
+
+        :param said: what pytest says of its selection, if it is not that all tests were to run.
+        """
 
 
 @pytest.fixture
@@ -130,7 +130,13 @@ def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.Mon
         yield launched
 
     def go(
-        act: Callable[[], int], tests: str | None = None, *, command: Sequence[str] = ("pytest",), **options: object
+        act: Callable[[], int],
+        tests: str | None = None,
+        *,
+        command: Sequence[str] = ("pytest",),
+        given: Given | None = None,
+        said: str | None = None,
+        **options: object,
     ) -> tuple[int, Result]:
         plan = changed(planned, **options)
 
@@ -142,12 +148,12 @@ def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.Mon
                 log.write(BEGIN + tests)
                 log.flush()
                 exit_code = act()
-                log.write(END)
+                log.write((selection(tests) if said is None else said) + END)
             return Completed(command=tuple(command), exit_code=exit_code, output="")
 
         monkeypatch.setattr(running, "environment_of", opened)
         monkeypatch.setattr("ci.terminal.console.attach", call)
-        return running.run(plan, command)
+        return running.run(plan, command, given)
 
     runner = cast("Run", go)
     return runner
@@ -184,16 +190,65 @@ def test_exit_code_and_outcome(
     assert kept.ready == {"sshd": 1.5}
 
 
-@pytest.mark.parametrize(("exit_code", "outcome"), [(0, Outcome.PASSED), (7, Outcome.FAILED)])
-def test_what_is_not_pytest_is_judged_by_its_exit_code(run: Run, exit_code: int, outcome: Outcome) -> None:
+@pytest.mark.parametrize(("exit_code", "outcome"), [(0, Outcome.SUCCEEDED), (7, Outcome.FAILED)])
+def test_what_is_not_pytest_is_judged_by_its_exit_code_and_never_passed(
+    run: Run, exit_code: int, outcome: Outcome
+) -> None:
     code, result = run(lambda: exit_code, pytest=False)
     assert (code, result.outcome) == (exit_code, outcome)
+
+
+@pytest.mark.parametrize(
+    ("given", "command", "by"),
+    [
+        (Given(words=("-k", "a"), narrowing=("-k a",)), ["pytest"], ("-k a",)),
+        (None, ["python", "-m", "pytest", "tests", "-m", "fast", "--lf"], ("--lf", "-m fast")),
+        (None, ["/venv/bin/pytest", "tests", "-k", "a"], ("-k a",)),
+    ],
+    ids=["suite of the project", "suite of somebody else", "by its path"],
+)
+def test_what_was_asked_for_in_part_is_partly_run(
+    run: Run, given: Given | None, command: list[str], by: tuple[str, ...]
+) -> None:
+    code, result = run(lambda: 0, PASSED, command=command, given=given)
+    assert (code, result.outcome) == (0, Outcome.PARTLY)
+    assert result.selection == Selection(collected=1, deselected=0, by=by)
+    assert result.reason.startswith(f"only a part of the suite was asked for: {', '.join(by)}, 1 of 1 tests")
+    code, result = run(lambda: 1, PASSED + FAILED, command=command, given=given)
+    assert (code, result.outcome) == (1, Outcome.FAILED)
+    code, result = run(lambda: 0, SKIPPED, command=command, given=given)
+    assert (code, result.outcome) == (1, Outcome.SKIPPED)
+
+
+def test_what_the_environment_asks_in_part_is_partly_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k a")
+    assert run(lambda: 0, PASSED)[1].outcome is Outcome.PARTLY
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-q")
+    assert run(lambda: 0, PASSED)[1].outcome is Outcome.PASSED
+
+
+def test_what_deselects_in_silence_makes_no_whole_of_a_suite_of_the_project(run: Run) -> None:
+    said = selection(PASSED).replace('"deselected": 0', '"deselected": 3')
+    _, result = run(lambda: 0, PASSED, given=Given(), said=said)
+    assert result.outcome is Outcome.PARTLY
+    assert result.selection == Selection(collected=4, deselected=3, by=("what a plugin or a conftest.py deselects",))
+    # The settings of another project say what its suite is.
+    _, result = run(lambda: 0, PASSED, said=said)
+    assert (result.outcome, result.selection) == (Outcome.PASSED, Selection(collected=4, deselected=3))
+
+
+@pytest.mark.parametrize("given", [None, Given()], ids=["of somebody else", "of the project"])
+def test_what_ended_well_before_all_tests_ran_is_not_passed(run: Run, given: Given | None) -> None:
+    code, result = run(lambda: 0, PASSED, given=given, said=selection(PASSED + FAILED))
+    assert (code, result.outcome) == (1, Outcome.ERROR)
+    assert "did not run 1 of its 2 tests" in result.reason
+    assert run(lambda: 0, PASSED, given=given, said="")[1].outcome is Outcome.ERROR
 
 
 def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, planned: EnvironmentPlan) -> None:
     folder = folder_of(planned)
     run(lambda: 0, PASSED)
-    log = ["-p", "pytest_reportlog", f"--report-log={folder / 'reportlog.jsonl'}"]
+    log = ["-p", "pytest_reportlog", "-p", "pyxis_matrix_selection", f"--report-log={folder / 'reportlog.jsonl'}"]
     assert run.called == ["pytest", *log, f"--junitxml={folder / 'junit.xml'}", "-o", "junit_logging=all"]
     run(lambda: 0, pytest=False)
     assert run.called == ["pytest"]
@@ -201,7 +256,7 @@ def test_a_report_is_asked_for_last_and_only_of_pytest(run: Run, planned: Enviro
 
 def test_a_cluster_for_a_person_leaves_no_result_that_could_count_as_passed(run: Run, planned: EnvironmentPlan) -> None:
     code, result = run(lambda: 0, command=[], pytest=False)
-    assert (code, result.outcome) == (0, Outcome.PASSED)
+    assert (code, result.outcome) == (0, Outcome.SUCCEEDED)
     assert not (folder_of(planned) / store.RESULT_FILE).exists()
 
 
@@ -262,8 +317,12 @@ def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPla
 @pytest.mark.parametrize(
     ("options", "command", "again"),
     [
-        ({}, ["python", "-m", "pytest", "x"], f'nox -s "suite({LEGACY})"'),
-        ({"nodes": 2}, ["python", "-m", "pytest", "x"], f'nox -s "suite({LEGACY})" -- --nodes 2'),
+        ({"given": Given()}, ["python", "-m", "pytest", "x"], f'nox -s "suite({LEGACY})"'),
+        (
+            {"given": Given(words=("-k", "a b")), "nodes": 2},
+            ["python", "-m", "pytest", "x"],
+            f"nox -s \"suite({LEGACY})\" -- --nodes 2 -k 'a b'",
+        ),
         (
             {"plain": True},
             ["python", "-m", "pytest", "/their suite", "-x"],
@@ -273,9 +332,7 @@ def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPla
     ],
     ids=["suite of the project", "with options", "suite of somebody else", "command"],
 )
-def test_the_result_says_how_to_run_it_again(
-    run: Run, options: dict[str, object], command: list[str], again: str
-) -> None:
+def test_the_result_says_how_to_run_it_again(run: Run, options: dict[str, Any], command: list[str], again: str) -> None:
     _, result = run(lambda: 0, PASSED, command=command, **options)
     assert result.again == again
 
@@ -305,7 +362,7 @@ def test_a_suite_that_is_none_starts_nothing(run: Run, tmp_path: Path) -> None:
 def test_a_log_of_an_earlier_session_is_not_taken_for_this_ones(run: Run, planned: EnvironmentPlan) -> None:
     log = folder_of(planned) / store.REPORT_LOG_FILE
     log.parent.mkdir(parents=True)
-    log.write_text(BEGIN + PASSED + END, encoding="utf-8")
+    log.write_text(BEGIN + PASSED + selection(PASSED) + END, encoding="utf-8")
     _, result = run(lambda: 4)
     assert (result.outcome, result.tests) == (Outcome.ERROR, ())
 
@@ -329,56 +386,3 @@ def test_somebody_elses_suite_is_told_in_the_matrix_words(launched: Environment)
     assert (told["SLURM_HOST"], told["SLURM_PORT"], told["SLURM_USER"]) == ("127.0.0.1", "4711", "tester")
     # What is unknown is not set, rather than empty.
     assert not {"SLURM_PASSWORD", "REGISTRY_URL"} & told.keys()
-
-
-# -- the host -------------------------------------------------------------------------------------------------------
-
-
-def engine(*, local: bool = True, data_root: Path | None = Path("/var/lib/docker")) -> Engine:
-    return cast("Engine", SimpleNamespace(found=SimpleNamespace(local=local, data_root=data_root)))
-
-
-@pytest.fixture
-def cell(rows: Matrix) -> Callable[[str], Cell]:
-    return rows.cell
-
-
-@pytest.fixture(autouse=True)
-def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a machine that allows everything."""
-    monkeypatch.setattr(host, "free_bytes", lambda _path: 10**12)
-    monkeypatch.setattr(host, "user_namespaces", lambda: None)
-    monkeypatch.setattr(host, "fuse", lambda: None)
-
-
-def test_a_disk_that_is_nearly_full_is_refused_before_a_build(
-    cell: Callable[[str], Cell], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    check_host(engine(), cell(LEGACY))
-    monkeypatch.setattr(host, "free_bytes", lambda _path: 2 * 1024**3)
-    with pytest.raises(DiskFullError, match=r"2\.0 GiB") as caught:
-        check_host(engine(), cell(LEGACY))
-    assert caught.value.where == "/var/lib/docker"
-
-
-@pytest.mark.parametrize("known", [{"local": False}, {"data_root": None}])
-def test_the_disk_of_an_engine_elsewhere_is_not_ours_to_look_at(
-    cell: Callable[[str], Cell], monkeypatch: pytest.MonkeyPatch, known: dict[str, Any]
-) -> None:
-    monkeypatch.setattr(host, "free_bytes", lambda _path: 0)
-    check_host(engine(**known), cell(LEGACY))
-
-
-@pytest.mark.parametrize("switch", ["user_namespaces", "fuse"])
-def test_what_a_container_job_needs_is_asked_of_the_machine_and_not_for_a_legacy_cell(
-    cell: Callable[[str], Cell], monkeypatch: pytest.MonkeyPatch, switch: str
-) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(
-        host, switch, lambda: Obstacle(what="forbidden", where="there", why="so", fix="allow it like this")
-    )
-    check_host(engine(), cell(LEGACY))
-    check_host(engine(local=False), cell(REAL))
-    with pytest.raises(EngineError) as caught:
-        check_host(engine(), cell(REAL))
-    assert caught.value.next_step == "allow it like this"

@@ -18,6 +18,7 @@ from ci.group import ending
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
+from ci.matrix.pytest_words import given
 from ci.matrix.suites import SUITES
 from ci.options import Options
 from ci.results import progress, store
@@ -29,7 +30,10 @@ from ci.session.several import Order, run_suites
 from ci.terminal import signals
 from ci.terminal.processes import Completed
 
-BEGIN, END = '{"$report_type": "SessionStart"}\n', '{"$report_type": "SessionFinish"}\n'
+BEGIN, END = (
+    '{"$report_type": "SessionStart"}\n',
+    '{"$report_type": "Selection", "selected": ["a"]}\n{"$report_type": "SessionFinish"}\n',
+)
 NAMES = ("pyxis_basic", "pyxis_conformance", "registry")
 
 
@@ -125,7 +129,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
 
 
 def run(house: House, *names: str) -> list[Result]:
-    return run_suites(house.plan, [Order(suite=SUITES[name], fingerprint=f"of {name}") for name in names or NAMES])
+    return run_suites(house.plan, [Order(suite=SUITES[name]) for name in names or NAMES])
 
 
 def written(house: House) -> dict[str, Result]:
@@ -143,9 +147,8 @@ def raising(problem: BaseException) -> Callable[[], Any]:
 def test_each_suite_has_its_own_result_and_the_environment_is_started_once(house: House) -> None:
     results = run(house)
     assert (house.launched, house.down) == (1, 1)
-    assert [(it.suite, it.outcome, it.fingerprint) for it in results] == [
-        (name, Outcome.PASSED, f"of {name}") for name in NAMES
-    ]
+    assert [(it.suite, it.outcome) for it in results] == [(name, Outcome.PASSED) for name in NAMES]
+    assert {it.fingerprint for it in results} == {""}, "the run of the group gives it, when nothing was touched"
     assert written(house) == {it.suite: it for it in results}
     folder = house.path / "run" / house.plan.cell.id
     assert house.seen == [(name, str(folder / name)) for name in NAMES], "each suite finds its own name and folder"
@@ -299,12 +302,13 @@ def test_whoever_looks_sees_how_far_it_has_come(house: House) -> None:
 
 def test_each_result_says_how_that_suite_runs_again(house: House) -> None:
     house.plan = replace(house.plan, asked=replace(house.plan.asked, nodes=3))
-    order = Order(suite=SUITES["registry"], words=("-k", "a b"))
+    order = Order(suite=SUITES["registry"], given=given(SUITES["registry"], ["-k", "a b"]))
     (result,) = run_suites(house.plan, [order])
     assert result.again == f"nox -s \"registry({house.plan.cell.id})\" -- --nodes 3 -k 'a b'"
 
 
 def test_the_command_line_of_a_suite() -> None:
-    order = Order(suite=replace(SUITES["registry"], workers=3), words=("-k", "tls"))
+    suite = replace(SUITES["registry"], workers=3)
+    order = Order(suite=suite, given=given(suite, ["-k", "tls"]))
     assert order.command[1:3] == ("-m", "pytest")
     assert order.command[-5:] == ("tests/integration/registry", "-n", "3", "-k", "tls")

@@ -271,7 +271,7 @@ function tests(suite) {
   for (const it of of("skipped")) skipped.set(it.message || "no reason given", [...(skipped.get(it.message || "no reason given") || []), it.name]);
   const [at, times] = suite.passed, names = shared.names[at] || [];
   return [...of("failed", "error", "interrupted").map(one),
-    ...folded("known failures", of("xfailed"), one), ...folded("passed after reruns", of("passed"), one),
+    ...folded("known failures", of("xfailed"), one), ...folded("expected failures", of("expected failure"), one), ...folded("passed after reruns", of("passed"), one),
     ...(skipped.size ? [lazy(`${of("skipped").length} skipped`, () => [...skipped].map(([reason, which]) =>
       el("div", "test", el("span", "", reason), el("ul", "plain", which.map((it) => el("li", "", el("code", "", it)))))))] : []),
     ...(names.length ? [lazy(`${names.length} passed`, () => [el("ul", "plain", names.map((it, place) =>

@@ -1,0 +1,149 @@
+"""Pytest's arguments as a person gives them to a suite: which only show or order, which select tests, what is refused.
+
+A result of a suite of this project says that its tests ran as they are written. So what changes what pytest does, by an
+option or from the environment, is refused there, and so is every option that is not known here.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+import shlex
+from typing import NoReturn
+
+from ci import paths
+from ci.errors import SelectionError
+from ci.matrix.suites import Suite
+
+ADDOPTS = "PYTEST_ADDOPTS"
+_CHANGING = (ADDOPTS, "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTHONOPTIMIZE")
+"""Variables that change what pytest, or an assertion, does."""
+_KEPT = "-v, -q, -s, -x, -n, -k, -m, --lf, --ff, --deselect, --tb, --durations, --pdb and a path of the suite"
+
+# Pytest's own options. These change neither which tests run nor what passing means; -x ends a session only after a test
+# that failed.
+_SHOWING = (
+    *("-v --verbose", "-q --quiet", "-s", "-l --showlocals", "--no-showlocals", "--full-trace", "--no-header"),
+    *("--no-summary", "--setup-show", "--pdb", "--trace", "-x --exitfirst", "--ff --failed-first", "--nf --new-first"),
+)
+_SHOWING_BY = (
+    *("--verbosity", "-r", "--tb", "--capture", "--show-capture", "--color", "--code-highlight", "--durations"),
+    *("--durations-min", "--maxfail", "-n --numprocesses", "--maxprocesses", "--dist"),
+)
+# These ask for a part of the suite.
+_NARROWING = ("--lf --last-failed", "--sw --stepwise", "--sw-skip --stepwise-skip", "--sw-reset --stepwise-reset")
+_NARROWING_BY = ("-k", "-m", "--deselect", "--ignore", "--ignore-glob", "--lfnf --last-failed-no-failures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What was given to a suite of this project."""
+
+    words: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    """Those of the words that are files, folders or tests of the suite; none for all of it."""
+    narrowing: tuple[str, ...] = ()
+    """What asks for a part of the suite, as it was written."""
+
+    def command(self, suite: Suite, *before: str) -> tuple[str, ...]:
+        """Return pytest's arguments for the suite.
+
+        :param before: options that hold unless they were given, too.
+        """
+        return (*suite.words(whole=not self.paths), *before, *self.words)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reads words as pytest does: it uses argparse, too, and takes no abbreviations."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_abbrev=False, add_help=False)
+        for names in (*_SHOWING, *_NARROWING):
+            self.add_argument(*names.split(), dest=names, action="store_true")
+        for names in (*_SHOWING_BY, *_NARROWING_BY):
+            self.add_argument(*names.split(), dest=names, action="append", default=[])
+
+    def error(self, message: str) -> NoReturn:
+        raise SelectionError("pytest's arguments are invalid", why=message, next_step=f"what can be used is {_KEPT}")
+
+
+def given(suite: Suite, words: Sequence[str]) -> Given:
+    """Read what is given to a suite of this project.
+
+    :raises SelectionError: for an option that is not known not to change what pytest does, and for a path of elsewhere.
+    """
+    parsed, rest = _Parser().parse_known_args(list(words))
+    # pytest reads words from the file behind an @, wherever it stands.
+    refused = [word for word in words if word.startswith("@")] + [word for word in rest if word.startswith("-")]
+    if refused:
+        raise SelectionError(
+            f"{refused[0]} cannot be used with {suite.name}",
+            where=f"pytest's arguments: {shlex.join(words)}",
+            why="a result of this project's suites says that their tests ran as they are written, and it is not known "
+            "to leave that so",
+            next_step=f"leave it out; what can be used is {_KEPT}",
+        )
+    for word in rest:
+        _check_path(suite, word)
+    return Given(words=tuple(words), paths=tuple(rest), narrowing=(*_narrowing(parsed), *rest))
+
+
+def narrowing(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what asks for a part of a suite of somebody's own: among pytest's arguments, or in the environment.
+
+    Options that are unknown here may be those of their plugins; a path is the suite itself.
+    """
+    found: list[str] = []
+    for each in (words, _split(environ.get(ADDOPTS, ""))):
+        with suppress(SelectionError):  # pytest itself says what is wrong
+            found += _narrowing(_Parser().parse_known_args(list(each))[0])
+    return tuple(found)
+
+
+def check_environment(environ: Mapping[str, str]) -> None:
+    """Refuse an environment in which pytest would not run the project's suites as they are written.
+
+    :raises SelectionError: names the variables.
+    """
+    found = [name for name in _CHANGING if environ.get(name)]
+    if found:
+        raise SelectionError(
+            f"{' and '.join(found)} cannot be used with this project's suites",
+            where="the environment",
+            why="it changes what pytest does with their tests, and no result would say so",
+            next_step=f"unset {' '.join(found)}; options that suites can have stand behind -- on the command line",
+        )
+
+
+def _narrowing(parsed: argparse.Namespace) -> Iterator[str]:
+    for names in _NARROWING:
+        if getattr(parsed, names):
+            yield names.split()[0]
+    for names in _NARROWING_BY:
+        # An empty -k selects all.
+        yield from (f"{names.split()[0]} {value}" for value in getattr(parsed, names) if value)
+
+
+def _check_path(suite: Suite, word: str) -> None:
+    own = suite.paths()
+    path = Path(paths.REPOSITORY, word.partition("::")[0]).resolve()
+    why = ""
+    if not path.exists():
+        why = "there is no such file or directory"
+    elif not any(path.is_relative_to(it.resolve()) for it in own):
+        why = f"the suite is {', '.join(it.relative_to(paths.REPOSITORY).as_posix() for it in own)}"
+    if why:
+        raise SelectionError(
+            f"{word} is not a part of {suite.name}",
+            why=why,
+            next_step=f"name a file, folder or test of the suite, or select by -k; "
+            f"a suite of your own: nox -s 'suite(CELL)' -- {word}",
+        )
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:  # pytest itself says what is wrong
+        return []
