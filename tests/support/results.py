@@ -79,7 +79,7 @@ def result(  # noqa: PLR0913 - each has a default
         cell=of,
         suite=suite,
         outcome=outcome,
-        exit_code=0 if outcome is Outcome.PASSED else 1,
+        exit_code=0 if outcome.good else 1,
         started=started,
         seconds=seconds,
         reason=reason,

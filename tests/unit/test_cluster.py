@@ -26,8 +26,9 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.terminal.console import Timings
+from tests.support.rows import PROJECT
 
-VERSIONS = sorted({cell.slurm.version for cell in loading.load().all_cells(None)})
+VERSIONS = sorted({cell.slurm.version for cell in loading.load(PROJECT).all_cells(None)})
 # Settings that a later Slurm no longer takes: it does not start with them.
 GONE = {"FastSchedule": "24.11", "cons_res": "23.11", "CryptoType": "22.05", "CgroupAutomount": "24.11"}
 CGROUPS_CAN_BE_DISABLED_SINCE = "24.05"

@@ -15,6 +15,7 @@ from tests.support.literals import words_of
 from tests.support.oci.images import Image, Pushed
 from tests.support.oci.tiny import TinyImage
 from tests.support.proof import proven
+from tests.support.rows import PROJECT
 
 TESTS = Path(__file__).parents[1]
 # Each release of curl, tar, find, mksquashfs or a shell says it in words of its own (curl 8.16 turned two cells red).
@@ -82,7 +83,7 @@ def functions_of(pattern: str) -> list[ast.FunctionDef]:
     return [it for it in functions if it.name.startswith("test_") and fnmatch.fnmatchcase(it.name, name)]
 
 
-@pytest.mark.parametrize("failure", loading.load().failures, ids=lambda failure: failure.tests[0])
+@pytest.mark.parametrize("failure", loading.load(PROJECT).failures, ids=lambda failure: failure.tests[0])
 def test_each_known_failure_has_a_positive_control(failure: KnownFailure) -> None:
     """Else it would excuse whatever says the same words, such as an image that is not there."""
     found = [it for pattern in failure.tests for it in functions_of(pattern)]

@@ -92,7 +92,8 @@ TRUE = {
     "legacy": result(LEGACY, "legacy_integration"),
     "nothing observed": replace(GOOD, versions={}),
     "a known failure beside": result(REAL, tests=[passed("t::a"), a_test(TestState.XFAILED)]),
-    "a command": result(EMBEDDED, "command", tests=[]),
+    "a command": result(EMBEDDED, "command", outcome=Outcome.SUCCEEDED, tests=[]),
+    "a command of an earlier version": replace(result(EMBEDDED, "command", tests=[]), schema=3),
     "a clock that is a little ahead": result(REAL, started=NOW + timedelta(minutes=5)),
 }
 

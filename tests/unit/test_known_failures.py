@@ -11,6 +11,7 @@ from ci.matrix import loading
 from ci.matrix.model import KnownFailure, Selector
 from ci.results.reportlog import KNOWN_PROPERTY
 from tests.support import known_failures as plugin
+from tests.support.rows import SAMPLE
 
 SUITE = """
 import pytest
@@ -67,7 +68,7 @@ def test_elsewhere_and_silent():
 def test_elsewhere_and_failing():
     raise OSError("404 Not Found")
 """
-CELL = loading.load().cell("slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64")
+CELL = loading.load(SAMPLE).cell("slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64")
 HERE = KnownFailure(
     tests=tuple(f"test_{name}" for name in ("as_*", "otherwise", "in_*", "without_*", "before_*", "not_*")),
     selector=Selector(),

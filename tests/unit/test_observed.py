@@ -7,9 +7,10 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Candidate, Cell
 from ci.matrix.observed import mismatches, slurm_matches
+from tests.support.rows import SAMPLE
 
 REAL = {"slurm": "22.05", "enroot": "3.4.1", "pyxis": "0.19.0", "os": "debian12", "arch": "amd64"}
-CELLS = loading.load().cells("full", Arch.AMD64)
+CELLS = loading.load(SAMPLE).cells("full", Arch.AMD64)
 SEEN = {"slurm": "22.05.8", "enroot": "3.4.1", "pyxis": "0.19.0", "os": "Debian GNU/Linux 12", "arch": "x86_64"}
 
 

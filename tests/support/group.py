@@ -1,0 +1,134 @@
+"""A machine for tests of groups: doubles for the engine and for the processes of cells."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from ci.environment.plan import EnvironmentPlan
+from ci.errors import PyxisMatrixError
+from ci.group import capacity, children, fingerprint, images, planning, running
+from ci.group.capacity import Capacity
+from ci.group.children import Command, Watch
+from ci.group.planning import Asked, GroupPlan, plan_group
+from ci.group.running import How, run_group
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Matrix
+from ci.matrix.suites import Suite
+from ci.options import Options
+from ci.results import store
+from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.results.store import Result
+
+ENGINE = cast("Any", None)
+
+
+class Machine:
+    """Stands for the engine and for the processes of cells; each suite comes to what the test says."""
+
+    def __init__(self, results: Path, rows: Matrix) -> None:
+        """Have everything pass."""
+        self.results = results
+        self.rows = rows
+        self.cells = [
+            it for it in rows.all_cells(Arch.host()) if it.runtime is Runtime.EMBEDDED and it.arch is Arch.host()
+        ][:2]
+        self.problems: dict[str, PyxisMatrixError] = {}
+        """What keeps a cell's images from being built."""
+        self.outcomes: dict[tuple[str, str], Outcome | None] = {}
+        """By cell and suite; with None its process ends without a result."""
+        self.taste = "same"
+        """Stands for all that decides the outcome."""
+        self.while_running: Callable[[], None] = lambda: None
+        """What somebody does while suites run."""
+        self.program = "untouched"
+        self.touched: set[str] = set()
+        """Suites whose files somebody touched."""
+        self.ran: list[tuple[str, str]] = []
+        self.jobs = 0
+        self.connect: Callable[[], Any] = lambda: ENGINE
+        """Finds the engine."""
+        self.begun: list[str] = []
+
+    def stamp(self, plan: EnvironmentPlan, suite: Suite) -> Mapping[str, str]:
+        """Return the stamp of what is a suite's own."""
+        return {"suite files": f"{plan.cell.id} {suite.name} {suite.name in self.touched}"}
+
+    def plan(
+        self, run: str = "run", missing: Callable[[Cell], str | None] = lambda _cell: None, *, strict: bool = False
+    ) -> GroupPlan:
+        """Plan two suites on the cells."""
+        asked = Asked(cells=[cell.id for cell in self.cells], suites=["registry", "pyxis_conformance"])
+        return plan_group(asked, self.rows, Options(run=run, results=self.results, strict=strict), missing)
+
+    def resumed(self, run: str = "run") -> GroupPlan:
+        """Plan how that goes on."""
+        options = Options(run=run, results=self.results)
+        return planning.resumed(self.plan(run).recorded(), Asked(), self.rows, options, lambda _cell: None)
+
+    def run(self, plan: GroupPlan, **how: Any) -> list[PyxisMatrixError]:  # noqa: ANN401 - fields of How
+        """Run a plan."""
+        self.ran, self.begun = [], []
+        return run_group(self.connect, self.rows, plan, How(**how))
+
+    def found(self, run: str = "run") -> dict[tuple[str, str], Result]:
+        """Return the results of a run, by cell and suite."""
+        return {(it.cell_id, it.suite): it for it in store.load_run(self.results / run)[0]}
+
+    def run_all(self, commands: Sequence[Command], *, jobs: int, watch: Watch) -> tuple[str, ...]:
+        """Run cells one after another, as their processes would."""
+        self.jobs = jobs
+        for number, command in enumerate(commands):
+            watch.began(command.cell)
+            self.begun.append(command.cell)
+            watch.tick()
+            codes = [self._suite(command, name) for name in self._orders(command)]
+            if not watch.ended(command.cell, max(codes, default=0)):
+                return tuple(it.cell for it in commands[number + 1 :])
+        return ()
+
+    def _orders(self, command: Command) -> list[str]:
+        words = list(command.words)
+        return [words[place + 1] for place, word in enumerate(words) if word == "--suite"]
+
+    def _suite(self, command: Command, order: str) -> int:
+        name = order
+        self.ran.append((command.cell, name))
+        self.while_running()
+        outcome = self.outcomes.get((command.cell, name), Outcome.PASSED)
+        if outcome is None:
+            return -9
+        run = command.words[command.words.index("--run") + 1]
+        result = Result(
+            run=run,
+            cell=store.CellRecord(id=command.cell, runtime="embedded"),
+            suite=name,
+            outcome=outcome,
+            exit_code=int(not outcome.good),
+            started=store.utc_now(),
+            seconds=1.0,
+            tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
+        )
+        store.write(result, self.results / run / command.cell / name / store.RESULT_FILE)
+        return result.exit_code
+
+
+def machine_with_doubles(results: Path, rows: Matrix, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Put a machine in the place of the engine, of images, of fingerprints and of processes."""
+    made = Machine(results, rows)
+
+    def ingredients(plan: EnvironmentPlan, suite: Suite, *_words: object, **_more: object) -> Mapping[str, str]:
+        return {"cell": plan.cell.id, "suite files": suite.name, "images": made.taste}
+
+    monkeypatch.setattr(running, "Builder", lambda *_words, **_more: None)
+    monkeypatch.setattr(images, "build_all", lambda _builder, _plans: made.problems)
+    monkeypatch.setattr(fingerprint.Shared, "of", lambda _engine: None)
+    monkeypatch.setattr(fingerprint, "shared_stamp", lambda: {"program": made.program})
+    monkeypatch.setattr(fingerprint, "stamp", lambda plan, suite, shared: {**shared, **made.stamp(plan, suite)})
+    monkeypatch.setattr(fingerprint, "images_of", lambda _plan, _builder: "")
+    monkeypatch.setattr(fingerprint, "ingredients", ingredients)
+    monkeypatch.setattr(capacity, "of_machine", lambda _engine: Capacity(cores=2, memory=64 * 1024**3))
+    monkeypatch.setattr(children, "run_all", made.run_all)
+    return made

@@ -1,0 +1,102 @@
+"""`down`: what it removes, and what it keeps until all is gone."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ci import environment_file
+from ci.cli import clusters
+from ci.cli.main import main
+from ci.engine.labels import LABEL_RUN
+from ci.environment import launching
+from ci.environment_file import EnvironmentFile, Login
+from ci.errors import (
+    EngineError,
+    TeardownError,
+)
+from ci.matrix.arch import Arch
+
+CELL = f"slurm22.05-legacy-debian12-{Arch.host()}"
+REAL = f"slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-{Arch.host()}"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Have folders of the test's own, and no choice of a group or a run from outside."""
+    for name in ("PYXIS_MATRIX_RUN", "PYXIS_MATRIX_GROUP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYXIS_MATRIX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path / "results"))
+    return tmp_path
+
+
+def test_down_all_clears_by_label_alone_and_forgets_every_key(
+    surroundings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filters: list[object] = []
+
+    def reap(*given: object) -> list[str]:
+        filters.append(given)
+        return ["a", "b"]
+
+    monkeypatch.setattr(clusters, "connect", lambda: SimpleNamespace(reap=reap, api=None))
+    stuck = ["zombie"]
+    monkeypatch.setattr(clusters, "left", lambda _api: stuck)
+    whole = launching.state_dir("killed", CELL)
+    whole.mkdir(parents=True)
+    # A run that was killed while it wrote its file, and one that did not come so far.
+    (whole / launching.ENVIRONMENT_FILE).write_text('{"schema": 1, "ru', encoding="utf-8")
+    (launching.state_dir("killed sooner", CELL) / "home").mkdir(parents=True)
+
+    assert main(["down", "--all"]) == EngineError.exit_code  # and the keys are still needed
+    assert "zombie" in capsys.readouterr().err
+    assert whole.exists()
+
+    stuck.clear()
+    filters.clear()
+    assert main(["down", "--all"]) == 0
+
+    assert filters == [()]
+    assert "removed 2 leftovers" in capsys.readouterr().err
+    assert not (surroundings / "cache" / "environments").exists()
+
+
+def test_down_of_a_run_takes_its_images_names_too_and_keeps_what_it_needs_until_all_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+    names = ["localhost:5000/pyxis-matrix/job:1"]
+    engine = SimpleNamespace(api=None, reap=asked.append, untag=asked.append)
+    monkeypatch.setattr(clusters, "connect", lambda: engine)
+    monkeypatch.setattr(clusters, "left", lambda _api, _filters: [])
+    monkeypatch.setattr(clusters, "names_below", lambda _api, _prefix: names)
+    state = launching.state_dir("stuck", CELL)
+    other = launching.state_dir("stuck", f"{CELL}-2")
+    other.mkdir(parents=True)  # killed before it wrote its file
+    login = Login(host="h", port=1, user="u", password="", private_key="k", known_hosts="h", home="/h")
+    file = EnvironmentFile(
+        run="stuck",
+        cell=CELL,
+        suite="up",
+        runtime="embedded",
+        arch="amd64",
+        slurm="22.05",
+        nodes=("n1",),
+        containers=("c1",),
+        login=login,
+        second_user="u2",
+        registry="localhost:5000",
+        engine_client="/bin/docker",
+        results="",
+    )
+    environment_file.save(state / launching.ENVIRONMENT_FILE, file)
+
+    assert main(["down", "stuck"]) == TeardownError.exit_code
+    assert names[0] in capsys.readouterr().err
+    assert asked == [{LABEL_RUN: "stuck"}, "localhost:5000/"]
+    assert state.exists()
+
+    names.clear()
+    assert main(["down", "stuck"]) == 0
+    assert not state.parent.exists()
