@@ -122,6 +122,13 @@ def mutations(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def attacks(session: nox.Session) -> None:
+    """Try to make results say more than was seen (`-- --without-cell`, `-- --only NAME`)."""
+    refuse_another_subject(session, "pyxis_basic")
+    run(session, venv_with(session, "run", "test"), "python", "-m", "tests.attacks", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure two ways to the same end, side by side, and print their ratios (`-- NAME`, `-- --list`)."""
     with one_message(session):
