@@ -118,7 +118,14 @@ def scale(session: nox.Session) -> None:
 def mutations(session: nox.Session) -> None:
     """Break product and cluster on purpose, and show which suite turns red (`-- CELL`, `-- --only NAME`)."""
     refuse_another_subject(session, "pyxis_basic")
-    run(session, venv_with(session, "run", "test"), "python", "-m", "tests.mutations", *session.posargs)
+    run(session, venv_with(session, *DEVELOPMENT), "python", "-m", "tests.mutations", *session.posargs)
+
+
+@nox.session(default=False)
+def attacks(session: nox.Session) -> None:
+    """Try to make results say more than was seen (`-- --without-cell`, `-- --only NAME`)."""
+    refuse_another_subject(session, "pyxis_basic")
+    run(session, venv_with(session, "run", "test"), "python", "-m", "tests.attacks", *session.posargs)
 
 
 @nox.session(default=False)

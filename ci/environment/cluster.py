@@ -31,6 +31,8 @@ WHEELS = "/home/.wheels"
 _PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 _ENROOT_DATA = "/var/lib/enroot-data"
 _SLURMD_MAKES_NAMESPACES = Version("24.11")
+_NEEDLESS = ("NET_RAW", "MKNOD")
+"""What Docker gives to every container, and a node has no use for."""
 # enroot runs its own shell functions by GNU parallel, which takes the shell that it was called from. It finds the
 # emulator in its place, and would take /bin/sh, which knows no exported functions.
 _VARIABLES_EMULATED = {"PARALLEL_SHELL": "/bin/bash"}
@@ -155,22 +157,26 @@ def planned_node(
 
 
 def _rights(cell: Cell) -> Rights:
-    """Return what a node needs beyond the engine's defaults; it was measured, and is much less than --privileged.
+    """Return what a node needs beyond the engine's defaults, and what it is not given of them.
 
-    enroot needs mounts, user namespaces, FUSE, a /proc without masked paths, and a device node for each file that a
-    layer removes (MKNOD: Docker gives it to every container, Podman does not). slurmd 24.11 and later makes a
-    namespace in which it reads the user's environment (``sbatch --export=ALL,NAME=VALUE``).
+    Why each stays, and what was dropped: docs/what-you-trust.md.
+
+    It was measured, and is much less than --privileged. Real enroot makes a device node for each file that a layer
+    removes (MKNOD: Docker gives it to every container, Podman does not). slurmd 24.11 and later makes a namespace in
+    which it reads the user's environment (``sbatch --export=ALL,NAME=VALUE``).
     """
-    if cell.runtime is not Runtime.LEGACY:
-        return Rights(
-            capabilities=("SYS_ADMIN", "MKNOD"),
-            security_options=("seccomp=unconfined", "apparmor=unconfined"),
-            devices=("/dev/fuse",),
-            whole_proc=True,
-        )
-    if cell.slurm.parsed >= _SLURMD_MAKES_NAMESPACES:
-        return Rights(capabilities=("SYS_ADMIN",), security_options=("apparmor=unconfined",))
-    return Rights()
+    if cell.runtime is Runtime.LEGACY:
+        if cell.slurm.parsed < _SLURMD_MAKES_NAMESPACES:
+            return Rights(dropped=_NEEDLESS)
+        return Rights(capabilities=("SYS_ADMIN",), dropped=_NEEDLESS, security_options=("apparmor=unconfined",))
+    real = cell.runtime is Runtime.NVIDIA
+    return Rights(
+        capabilities=("SYS_ADMIN", *(("MKNOD",) if real else ())),
+        dropped=tuple(name for name in _NEEDLESS if not (real and name == "MKNOD")),
+        security_options=("seccomp=unconfined", "apparmor=unconfined"),
+        devices=("/dev/fuse",),
+        whole_proc=True,
+    )
 
 
 def with_gpus(rights: Rights, count: int) -> Rights:

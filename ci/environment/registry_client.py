@@ -109,6 +109,10 @@ class RegistryClient:
         kind = {"Content-Type": media_type}
         self._expect({201}, "PUT", f"{repository}/manifests/{reference}", data=content, headers=kind)
 
+    def delete_manifest(self, repository: str, digest: str) -> None:
+        """Delete a manifest, and with it all tags that lead to it."""
+        self._expect({202}, "DELETE", f"{repository}/manifests/{digest}")
+
     def _expect(self, statuses: set[int], method: str, path: str, **more: object) -> RegistryAnswer:
         answer = self._ask(method, path, **more)
         if answer.status not in statuses:

@@ -95,9 +95,11 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Rights:
-    """What a container may do beyond the engine's defaults; by default nothing."""
+    """What a container may do beyond the engine's defaults, and what of them it may not; by default neither."""
 
     capabilities: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    """Capabilities that the engine gives to every container."""
     security_options: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     device_requests: "tuple[DeviceRequest, ...]" = ()
@@ -169,6 +171,7 @@ def _create(place: Place, service: Service) -> "Container":
         },
         network_mode=place.network,
         cap_add=list(rights.capabilities) or None,
+        cap_drop=list(rights.dropped) or None,
         security_opt=list(rights.security_options) or None,
         devices=list(rights.devices) or None,
         device_requests=list(rights.device_requests) or None,

@@ -134,6 +134,8 @@ def _options(wanted: Service, network: str) -> Iterator[str]:
     rights = wanted.rights
     for name in rights.capabilities:
         yield from ("--cap-add", name)
+    for name in rights.dropped:
+        yield from ("--cap-drop", name)
     for name in (*rights.security_options, *(("systempaths=unconfined",) if rights.whole_proc else ())):
         yield from ("--security-opt", name)
     for name in rights.devices:

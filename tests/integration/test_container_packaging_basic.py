@@ -1,9 +1,13 @@
 """The main job: a task is built into an image, pushed, pulled and run by Pyxis, and its result comes back."""
 
+import hashlib
+import json
 from pathlib import Path
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
+import slurm
 from slurm import task
 
 from ci.environment.registry_client import RegistryClient
@@ -118,3 +122,24 @@ def test_job_runs_inside_the_image(cluster_shell: Shell, login_node: Node) -> No
     inside = cluster_shell.srun("sh", "-c", f"cat {IMAGE_MARKER} && stat --format=%d:%i /").stdout.splitlines()
     assert inside[0] == IMAGE_MARKER_TEXT
     assert inside[1] != on_node.strip(), "the job's root is the node's root"
+
+
+@pytest.mark.container_packaging
+@pytest.mark.slow_integration_test
+def test_the_subject_is_the_same_everywhere(cluster_shell: Shell, environment: EnvironmentFile) -> None:
+    """What is imported in the job image, and on the node, is what this process imports, file by file."""
+    show = (
+        "import hashlib, json, pathlib, slurm; below = pathlib.Path(slurm.__file__).parent; "
+        "print(json.dumps({str(it.relative_to(below)): hashlib.sha256(it.read_bytes()).hexdigest()[:12] "
+        "for it in below.rglob('*.py')}))"
+    )
+    here = Path(slurm.__file__).parent
+    ours = {str(it.relative_to(here)): hashlib.sha256(it.read_bytes()).hexdigest()[:12] for it in here.rglob("*.py")}
+    for where, answer in (
+        ("in the job image", cluster_shell.srun("python", "-c", show)),
+        ("on the node", cluster_shell.run(shlex.join([environment.subject_python, "-c", show]))),
+    ):
+        theirs = json.loads(answer.stdout)
+        assert "__init__.py" in theirs, f"{where}: {answer}"
+        # A package that was built may leave files of a checkout out; none is another one.
+        assert {name for name in theirs if theirs[name] != ours.get(name)} == set(), f"another subject {where}"

@@ -1,12 +1,14 @@
 """Breaks product and cluster on purpose and shows which suite turns red: ``nox -s mutations -- [CELL] [--only NAME]``.
 
 For each mutation a cell is launched, something of it is broken, every suite is run against it up to its first failing
-test, and all is taken down. It ends with status 1 where a mutation turned no suite red, or turned it red for another
-reason than its own, and where the control row is not green. Calls with the same ``--run`` fill one table.
+test, and all is taken down. What is broken in the project's own code is broken in a copy, on which the unit tests are
+run. It ends with status 1 where a mutation turned no suite red, or turned it red for another reason than its own, and
+where the control row is not green. Calls with the same ``--run`` fill one table.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 import os
 from pathlib import Path
@@ -15,7 +17,7 @@ import sys
 
 from ci import paths
 from ci.environment.launching import Environment
-from ci.environment.plan import plan_environment
+from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.errors import LaunchError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -26,9 +28,10 @@ from ci.results import reportlog, store
 from ci.session import running
 from ci.session.handover import additions
 from ci.terminal import console
-from tests.mutations import keeping
+from tests.mutations import copies, keeping
 from tests.mutations.judging import Row, Verdict, judge, table
-from tests.mutations.mutations import MUTATIONS, Mutation
+from tests.mutations.mutation import UNIT_TESTS, Mutation
+from tests.mutations.mutations import MUTATIONS
 from tests.mutations.suites import suites_of
 from tests.support.program import guarded, usual_cell
 
@@ -105,19 +108,20 @@ def select_suites(cell: Cell, only: Sequence[str]) -> dict[str, tuple[str, ...]]
 
 
 def _row(mutation: Mutation, cell: Cell, matrix: Matrix, options: Options, suites: Mapping[str, Sequence[str]]) -> Row:
-    """Launch the cell, break it, and run the suites against it."""
+    """Break what the mutation breaks, and run the suites against it: on a cell, or on a copy of the repository."""
     name = f"mutation-{mutation.name.replace(' ', '-')}"
     plan = plan_environment(cell, matrix, replace(options, name=name))
-    with running.opened(plan) as launched:
-        _break(mutation, launched)
-        return Row(
-            mutation=mutation,
-            verdicts=tuple(
-                _verdict(mutation, suite, files, launched)
-                for suite, files in suites.items()
-                if mutation.concerns(suite)
-            ),
-        )
+    concerned = {suite: words for suite, words in suites.items() if mutation.concerns(suite)}
+    verdicts = []
+    if words := concerned.pop(UNIT_TESTS, ()):
+        with copies.changed(mutation.source) as copy:
+            verdicts.append(_verdict(mutation, UNIT_TESTS, words, plan, {}, copy))
+    if concerned:
+        with mutation.launch() if mutation.launch else nullcontext(), running.opened(plan) as launched:
+            _break(mutation, launched)
+            variables = additions(launched, os.environ)
+            verdicts += [_verdict(mutation, suite, words, plan, variables) for suite, words in concerned.items()]
+    return Row(mutation=mutation, verdicts=tuple(verdicts))
 
 
 def _break(mutation: Mutation, launched: Environment) -> None:
@@ -144,16 +148,24 @@ def _inside(launched: Environment, container: str, script: str) -> None:
         )
 
 
-def _verdict(mutation: Mutation, suite: str, files: Sequence[str], launched: Environment) -> Verdict:
-    """Run a suite up to its first failing test."""
-    folder = paths.make_directory(launched.plan.options.folder(launched.plan.cell))
-    log = folder / f"{suite}-{store.REPORT_LOG_FILE}"
+def _verdict(
+    mutation: Mutation,
+    suite: str,
+    words: Sequence[str],
+    plan: EnvironmentPlan,
+    variables: Mapping[str, str],
+    folder: Path = paths.REPOSITORY,
+) -> Verdict:
+    """Run a suite of the repository in ``folder`` up to its first failing test."""
+    results = paths.make_directory(plan.options.folder(plan.cell)).resolve()
+    log = results / f"{suite}-{store.REPORT_LOG_FILE}"
     command = [sys.executable, "-m", "pytest", "-x", *(("-p", mutation.plugin) if mutation.plugin else ())]
     with console.step(suite):
         done = console.call(
-            [*command, *_narrowed(files, mutation.file), *reportlog.options(log)],
-            env={**os.environ, **additions(launched, os.environ), **reportlog.variables(os.environ)},
-            log=Path(folder) / f"{suite}.log",
+            [*command, *_narrowed(words, mutation.file), *reportlog.options(log)],
+            cwd=folder,
+            env={**os.environ, **variables, **reportlog.variables({**os.environ, **variables})},
+            log=results / f"{suite}.log",
         )
     if mutation.log:
         mutation.log(log)

@@ -16,12 +16,22 @@ from tests.support.markers import IMAGE_MARKER
 
 
 def without_marker(launched: Environment) -> None:
-    """Put an image without its marker in the job image's place: in the registry, and where tests build on it."""
+    """Put an image without its marker in the job image's place."""
+    _changed(launched, f"rm {IMAGE_MARKER}")
+
+
+def with_another_subject(launched: Environment) -> None:
+    """Put an image in which the subject has one line more in the job image's place."""
+    _changed(launched, "echo '# another' >> $(python -c 'import slurm; print(slurm.__file__)')")
+
+
+def _changed(launched: Environment, script: str) -> None:
+    """Change the job image by a shell: in the registry, and where tests build on it."""
     file = launched.file
     assert file.job_image
     assert file.job_reference
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
-        (Path(folder) / "Dockerfile").write_text(f"FROM {file.job_image}\nRUN rm {IMAGE_MARKER}\n", encoding="utf-8")
+        (Path(folder) / "Dockerfile").write_text(f"FROM {file.job_image}\nRUN {script}\n", encoding="utf-8")
         _client(launched, "build", "--quiet", "--label", f"{LABEL}=1", "--tag", file.job_reference, folder)
     _client(launched, "push", file.job_reference)
     environment_file.save(launched.path, replace(file, job_image=file.job_reference))

@@ -9,7 +9,7 @@ import re
 
 from ci.results import reportlog
 from ci.results.outcomes import Outcome
-from tests.mutations.mutations import CONTROL, Mutation
+from tests.mutations.mutation import CONTROL, Mutation
 
 _LONGEST = 160
 

@@ -4,23 +4,17 @@ Each mutation is one lie or one outage of the product (plugin, enroot, Slurm, re
 environment that was usable a moment ago. A suite that stays green on it proves less than its name says.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 import json
 from pathlib import Path
 
-from ci.environment.launching import Environment
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Runtime
 from ci.results.outcomes import Outcome
 from tests.mutations import images
+from tests.mutations.details import CODE, DETAILS
+from tests.mutations.mutation import CONTROL, REAL, Mutation
 
-CONTROL = "nothing changed"
-"""Name of the row in which nothing is broken: where that is not green, red proves nothing."""
-
-_CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
 _ONE = frozenset({"pyxis_basic", "legacy_integration"})
 """One suite of a cell: where all would say the same."""
-_REAL = frozenset({Runtime.NVIDIA})
 _REAL_ENROOT = "/usr/local/lib/real/enroot"
 _REAL_SRUN = "/usr/local/lib/real/srun"
 # How a proof fails that a job ran in its image: by the marker of another, or by none, in the words of cat (coreutils',
@@ -32,41 +26,6 @@ _NO_MARKER = (
     "|no matches for /etc/pyxis-matrix-image"
     "|No such file or directory: '/etc/pyxis-matrix-"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mutation:
-    """One thing that is broken once the environment is usable; all parts that are given are done, in this order."""
-
-    name: str
-    says: str
-    """A regular expression for a line of what the first failing test says (or the session, where it is no test that is
-    wrong): a suite without it is red for another reason."""
-    nodes: str = ""
-    """What root's shell does on every node."""
-    registry: str = ""
-    """What root's shell does in the registry's container."""
-    environment: Callable[[Environment], None] | None = None
-    """What is done from the host."""
-    plugin: str = ""
-    """A pytest plugin that the suite is run with."""
-    log: Callable[[Path], None] | None = None
-    """What happens to pytest's report log before it is read."""
-    outcomes: frozenset[Outcome] = frozenset({Outcome.FAILED, Outcome.ERROR})
-    """What the suite may come to, to have noticed it."""
-    runtimes: frozenset[Runtime] = _CONTAINERS
-    suites: frozenset[str] = frozenset()
-    """The suites that it is for, where it is not for all."""
-    file: str = ""
-    """The one file of a suite's folder that has to notice it; of that suite the others are not run."""
-
-    def fits(self, cell: Cell) -> bool:
-        """Whether the cell has what is broken here."""
-        return cell.runtime in self.runtimes
-
-    def concerns(self, suite: str) -> bool:
-        """Whether a suite is run on it."""
-        return not self.suites or suite in self.suites
 
 
 def _instead_of_srun(script: str) -> str:
@@ -204,7 +163,7 @@ _LIES = (
             "chmod 755 $enroot"
         ),
         says="another enroot than the cell's id says",
-        runtimes=_REAL,
+        runtimes=REAL,
         suites=frozenset({"pyxis_conformance"}),
         file="test_versions.py",
     ),
@@ -212,7 +171,7 @@ _LIES = (
         name="another Pyxis",
         nodes="echo 'pyxis: version v9.9.9' >> /var/log/slurm/slurmd.log",
         says="another Pyxis than the cell's id says",
-        runtimes=_REAL,
+        runtimes=REAL,
         suites=frozenset({"pyxis_conformance"}),
         file="test_versions.py",
     ),
@@ -310,4 +269,6 @@ MUTATIONS = (
     *_LIES,
     *_DROPPED,
     *_RESULTS,
+    *DETAILS,
+    *CODE,
 )

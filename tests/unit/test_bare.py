@@ -20,6 +20,7 @@ NODE = Service(
     tmpfs=("/run",),
     rights=Rights(
         capabilities=("SYS_ADMIN",),
+        dropped=("NET_RAW",),
         security_options=("seccomp=unconfined",),
         devices=("/dev/fuse",),
         whole_proc=True,
@@ -43,6 +44,7 @@ def test_a_container_is_created_with_all_that_a_node_needs() -> None:
         ("--publish", "127.0.0.1::22"),
         ("--tmpfs", "/run:exec,mode=755"),
         ("--cap-add", "SYS_ADMIN"),
+        ("--cap-drop", "NET_RAW"),
         ("--security-opt", "seccomp=unconfined"),
         ("--security-opt", "systempaths=unconfined"),
         ("--device", "/dev/fuse"),

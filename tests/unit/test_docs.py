@@ -49,7 +49,8 @@ OF_OTHERS = {
         "--tls-verify",
         "--user",
     ),  # usermod's, systemctl's, Podman's
-    "--only",  # of the session mutations
+    *("--only", "--without-cell"),  # of the sessions mutations and attacks
+    "--setup-plan",  # pytest's
     *("--busy", "--cell", "--keep-going", "--times", "--variants", "--write"),  # of the sessions bench and soak
     "--os",  # of the session machine
     *("--file", "--force-shell-executor", "--shell-isolation", "--variable"),  # gitlab-ci-local's

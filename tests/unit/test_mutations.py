@@ -7,13 +7,16 @@ import re
 
 import pytest
 
-from ci.errors import SelectionError
+from ci.errors import LaunchError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.suites import SUITES
 from tests.mutations import keeping
 from tests.mutations.__main__ import _narrowed, select, select_suites
+from tests.mutations.copies import replaced
 from tests.mutations.judging import Colour, Row, Verdict, judge, table
-from tests.mutations.mutations import CONTROL, MUTATIONS, Mutation
+from tests.mutations.mutation import CONTROL, UNIT_TESTS, Mutation
+from tests.mutations.mutations import MUTATIONS
 from tests.mutations.suites import suites_of
 from tests.support.rows import SAMPLE
 
@@ -139,15 +142,34 @@ def test_the_list_is_sound() -> None:
     assert len(set(names)) == len(names)
     suites = {*suites_of(EMBEDDED), *suites_of(LEGACY)}
     for mutation in MUTATIONS:
-        parts = (mutation.nodes, mutation.registry, mutation.environment, mutation.plugin, mutation.log)
+        before = (mutation.source, mutation.launch, mutation.nodes, mutation.registry)
+        parts = (*before, mutation.environment, mutation.plugin, mutation.log)
         assert any(parts) == (mutation.name != CONTROL), f"{mutation.name} changes nothing"
         # What is satisfied with any words is satisfied with a suite that is red for any reason.
         assert mutation.name == CONTROL or not re.search(mutation.says, ""), mutation.name
         assert mutation.suites <= suites
         for suite in mutation.suites if mutation.file else ():
-            assert f"tests/integration/conformance/{mutation.file}" in _narrowed(
-                suites_of(EMBEDDED)[suite], mutation.file
-            )
+            narrowed = _narrowed(suites_of(EMBEDDED)[suite], mutation.file)
+            assert f"{SUITES[suite].words()[-1]}/{mutation.file}" in narrowed
+
+
+def test_code_that_is_changed_is_there_and_is_for_the_unit_tests_alone() -> None:
+    changing = [mutation for mutation in MUTATIONS if mutation.source]
+    assert changing
+    for mutation in changing:
+        assert mutation.source
+        text = Path(mutation.source.path).read_text(encoding="utf-8")
+        assert replaced(text, mutation.source) != text
+        assert [suite for suite in suites_of(EMBEDDED) if mutation.concerns(suite)] == [UNIT_TESTS]
+        assert not any((mutation.launch, mutation.nodes, mutation.registry, mutation.environment))
+        with pytest.raises(LaunchError, match="occurs 2 times there"):
+            replaced(text * 2, mutation.source)
+
+
+def test_what_is_broken_in_a_cell_is_for_its_suites_alone() -> None:
+    for mutation in MUTATIONS:
+        if mutation.name != CONTROL and not mutation.source:
+            assert not mutation.concerns(UNIT_TESTS)
 
 
 def test_each_cell_has_the_control_and_mutations_that_its_suites_are_for() -> None:

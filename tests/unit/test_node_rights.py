@@ -72,7 +72,7 @@ def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any
 
 @pytest.mark.parametrize("runtime", list(Runtime))
 @pytest.mark.parametrize("slurm", VERSIONS)
-def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
+def test_no_node_is_privileged_and_each_has_only_what_its_runtime_and_its_slurmd_need(
     rows: Matrix, runtime: Runtime, slurm: str
 ) -> None:
     found = [it for it in rows.all_cells(None) if it.runtime is runtime and it.slurm.version == slurm]
@@ -85,7 +85,9 @@ def test_no_node_is_privileged_and_a_legacy_one_has_only_what_its_slurmd_needs(
     containers = runtime is not Runtime.LEGACY
     assert "privileged" not in asked
     needs_mounts = ["SYS_ADMIN"] if slurm != "22.05" else None
-    assert asked["cap_add"] == (["SYS_ADMIN", "MKNOD"] if containers else needs_mounts)
+    real = runtime is Runtime.NVIDIA
+    assert asked["cap_add"] == (["SYS_ADMIN", *(["MKNOD"] if real else [])] if containers else needs_mounts)
+    assert asked["cap_drop"] == ["NET_RAW", *([] if real else ["MKNOD"])]
     assert asked["devices"] == (["/dev/fuse"] if containers else None)
     assert asked["port_bindings"] == {"22/tcp": [("127.0.0.1", 0)]}
     assert ("MaskedPaths" in asked) is containers

@@ -7,6 +7,7 @@ import grp
 import os
 from pathlib import Path
 import pwd
+import re
 import shutil
 from typing import NoReturn
 
@@ -91,6 +92,8 @@ def enter(settings: Settings, start: Start) -> dict[str, str]:
     if start.join and _join(settings, start):
         die_with_parent(0)
         return _variables(settings, start, user)
+    # What is made here can be read by everybody; the command gets the umask of who asked for it.
+    before = os.umask(0o022)
     entries = mounts.check_sources(
         [*mounts.system(own_network="net" in settings.unshare, own_ipc="ipc" in settings.unshare), *_home(settings)],
     )
@@ -105,6 +108,7 @@ def enter(settings: Settings, start: Start) -> dict[str, str]:
         os.chdir("/")
         os.close(node)
         no_new_privileges()
+        os.umask(_umask(default=before))
     except OSError as error:
         raise Failure(f"could not enter the container {start.name}: {error}") from error
     die_with_parent(0)  # the container may outlive the task that made it
@@ -124,7 +128,6 @@ def _switch_root(settings: Settings, start: Start) -> int:
     kinds = sum(KINDS[kind] for kind in settings.unshare)
     layers = containers.overlay(start.rootfs)
     enter_user_namespace(kinds=kinds, as_root=settings.remap_root)
-    os.umask(0o022)
     mount("none", "/", "none", mounts.MS_SLAVE | mounts.MS_REC)
     flags = mounts.MS_NOSUID | mounts.MS_NODEV
     if layers is None:
@@ -167,6 +170,12 @@ def _prepare(
         (etc / "rc.local").write_text(local, encoding="ascii")
     mounts.perform(wanted, node)
     return _variables(settings, start, user)
+
+
+def _umask(*, default: int) -> int:
+    """Return the umask of the image's logins, if it says one."""
+    found = re.search(r"^UMASK\s+([0-7]+)", _text(Path("/etc/login.defs")), re.MULTILINE)
+    return int(found[1], 8) if found else default
 
 
 def _text(path: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
-from tests.integration.conformance.support import Steps
+from tests.integration.conformance.support import Steps, rootfs
 from tests.support.cluster import Shell
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
@@ -70,6 +70,14 @@ def container_name(steps: Steps) -> Iterator[str]:
     name = f"conformance-{uuid.uuid4().hex[:12]}"
     yield name
     steps.remove_containers(name)
+
+
+@pytest.fixture
+def container(cluster_shell: Shell, plain: TinyImage, container_name: str) -> Iterator[str]:
+    """Return a container that enroot has made from the tiny image."""
+    cluster_shell.run(f"enroot create --name {container_name} {plain.reference}")
+    yield container_name
+    cluster_shell.run_unchecked(f"chmod -R u+rwX {rootfs(cluster_shell, container_name)}")
 
 
 @pytest.fixture

@@ -182,3 +182,8 @@ class Steps:
 def assignments(variables: Mapping[str, str] | None) -> str:
     """Return what sets environment variables in front of a command line."""
     return "".join(f"{name}={shlex.quote(value)} " for name, value in (variables or {}).items())
+
+
+def rootfs(shell: Shell, container: str) -> str:
+    """Return where enroot keeps a container's files."""
+    return f"/var/lib/enroot-data/data/user-{shell.run('id -u').stdout.strip()}/{container}"

@@ -1,13 +1,11 @@
 """The enroot command itself, as a user runs it on a node without Slurm."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
 from ci.matrix.cells import Cell
-from tests.integration.conformance.support import Steps
+from tests.integration.conformance.support import Steps, rootfs
 from tests.support.cluster import Node, Shell, shell
 from tests.support.expectations import differs, since
 from tests.support.markers import IMAGE_MARKER
@@ -19,20 +17,25 @@ pytestmark = pytest.mark.container_packaging
 _GREAT_UID = 3_000_000_000
 
 
-@pytest.fixture
-def container(cluster_shell: Shell, plain: TinyImage, container_name: str) -> Iterator[str]:
-    """Return a container that enroot has made from the tiny image."""
-    cluster_shell.run(f"enroot create --name {container_name} {plain.reference}")
-    yield container_name
-    cluster_shell.run_unchecked(f"chmod -R u+rwX {_rootfs(cluster_shell, container_name)}")
-
-
 def test_create_start_remove(cluster_shell: Shell, plain: TinyImage, container: str) -> None:
     assert container in cluster_shell.run("enroot list").stdout.split()
     done = cluster_shell.run(f"enroot start {container} cat {IMAGE_MARKER}")
     assert done.stdout == f"{plain.marker}\n"
     cluster_shell.run(f"enroot remove --force {container}")
     assert container not in cluster_shell.run("enroot list").stdout.split()
+
+
+def test_settings_of_a_file_beside_the_nodes(login_node: Node, cluster_shell: Shell, container: str) -> None:
+    # Only a command with this variable gets another value than the default; the cell's other tests go on meanwhile.
+    file = f"/etc/enroot/enroot.conf.d/{container}.conf"
+    start = f"enroot start {container} id -u"
+    login_node.run(f"mkdir -p {file.rpartition('/')[0]}; echo 'ENROOT_REMAP_ROOT ${{PYXIS_MATRIX_ROOT:-no}}' > {file}")
+    try:
+        asked = cluster_shell.run(f"PYXIS_MATRIX_ROOT=yes {start}")
+        not_asked = cluster_shell.run(start)
+    finally:
+        login_node.run(f"rm {file}")
+    assert (asked.stdout, not_asked.stdout) == ("0\n", cluster_shell.run("id -u").stdout)
 
 
 def test_a_second_container_of_the_same_name_is_refused(cluster_shell: Shell, plain: TinyImage, container: str) -> None:
@@ -95,7 +98,7 @@ def test_forced_export_onto_a_folder(cluster_shell: Shell, container: str, folde
 
 
 def test_export_of_what_can_not_be_read(cluster_shell: Shell, container: str, folder: str, cell: Cell) -> None:
-    cluster_shell.run(f"chmod 000 {_rootfs(cluster_shell, container)}/etc/os-release")
+    cluster_shell.run(f"chmod 000 {rootfs(cluster_shell, container)}/etc/os-release")
     done = cluster_shell.run_unchecked(f"enroot export --output {folder}/partial.sqsh {container}")
     if since(cell, enroot="4.1.0"):
         assert done.status != 0, str(done)
@@ -107,7 +110,7 @@ def test_export_of_what_can_not_be_read(cluster_shell: Shell, container: str, fo
 
 
 def test_remove_of_a_closed_folder(cluster_shell: Shell, container: str, cell: Cell) -> None:
-    root = _rootfs(cluster_shell, container)
+    root = rootfs(cluster_shell, container)
     cluster_shell.run(f"mkdir -p {root}/closed/inner && chmod 000 {root}/closed")
     done = cluster_shell.run_unchecked(f"enroot remove --force {container}")
     gone = cluster_shell.run_unchecked(f"test -e {root}").status != 0
@@ -174,8 +177,3 @@ def test_a_user_with_a_great_number(login_node: Node, plain: TinyImage, cell: Ce
     else:
         assert done.status != 0, str(done)
         assert plain.marker not in done.stdout.split(), str(done)
-
-
-def _rootfs(shell: Shell, container: str) -> str:
-    """Return where enroot keeps a container's files."""
-    return f"/var/lib/enroot-data/data/user-{shell.run('id -u').stdout.strip()}/{container}"

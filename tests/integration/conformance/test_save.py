@@ -27,6 +27,19 @@ def test_a_saved_container_can_be_started(steps: Steps, savable: TinyImage, fold
     assert done.stdout.splitlines() == [savable.marker, "kept"], str(done)
 
 
+def test_modes_are_kept(steps: Steps, savable: TinyImage, folder: str) -> None:
+    saved = f"{folder}/saved.sqsh"
+    make = (
+        "mkdir /modes && cd /modes && touch 400 640 755 && mkdir 700 751 1777 &&"
+        " for mode in *; do chmod $mode $mode; done"
+    )
+    show = "cd /modes && for mode in *; do stat -c '%n %a' $mode; done"
+    options = ("--container-writable", f"--container-save={saved}")
+    before = steps.inside(savable, f"{make} && {show}", *options)
+    assert before == [f"{mode} {mode}" for mode in ("1777", "400", "640", "700", "751", "755")]
+    assert steps.srun(saved, show).stdout.splitlines() == [savable.marker, *before]
+
+
 def test_the_file_is_complete_when_srun_returns(steps: Steps, savable: TinyImage, folder: str) -> None:
     # Once the file was written behind srun's back (NVIDIA/pyxis#76), so one success would prove little.
     saved = f"{folder}/saved.sqsh"

@@ -40,6 +40,29 @@ def test_clients_say_that_munge_is_missing(cluster_shell: Shell, folder: str) ->
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("JobRequeue", "0"),
+        ("KillWait", "2 sec"),
+        ("MinJobAge", "300 sec"),
+        ("OverTimeLimit", "0 min"),
+        ("ReturnToService", "2"),
+    ],
+)
+def test_what_the_suites_count_on(cluster_shell: Shell, key: str, value: str) -> None:
+    # Each is another one by default, and nothing fails with that: tests wait longer, or meet a job that runs twice.
+    lines = cluster_shell.run("scontrol show config").stdout.splitlines()
+    assert [line.partition("=")[2].strip() for line in lines if line.partition("=")[0].strip() == key] == [value], key
+
+
+def test_a_job_is_never_run_twice(cluster_shell: Shell) -> None:
+    job = cluster_shell.run("cd && sbatch --parsable --hold --wrap true").stdout.strip()
+    shown = cluster_shell.run(f"scontrol show job {job}").stdout.split()
+    cluster_shell.run(f"scancel {job}")
+    assert "Requeue=0" in shown
+
+
+@pytest.mark.parametrize(
     ("prepare", "complaint"),
     [
         ("true", "No such file or directory"),

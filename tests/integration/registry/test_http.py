@@ -44,6 +44,15 @@ def test_own_registry_by_its_name(cluster_shell: Shell, registries: Registries, 
     runs(cluster_shell, own.push("team/img", "1", marked.image).reference, marked.marker)
 
 
+def test_a_deleted_image_is_gone(
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, cell: Cell
+) -> None:
+    pushed = push(registry_client, f"registry/{marked.marker}", "1", marked.image)
+    runs(cluster_shell, pushed.reference, marked.marker)
+    registry_client.delete_manifest(pushed.repository, pushed.digest)
+    refused(cluster_shell, pushed.reference, no_such_image(cell))
+
+
 def test_unknown_tag_is_reported_once(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell) -> None:
     # Two tasks on one node share one import, so there is one failure to read and not one per task.
     missing = tiny_image.pushed.written("#", ":nothing-has-this-tag")

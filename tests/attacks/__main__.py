@@ -1,0 +1,72 @@
+"""Tries to make results say more than was seen: ``nox -s attacks -- [CELL] [--only NAME] [--without-cell]``.
+
+Each attack goes against the real program. It ends with status 1 where an answer was not honest.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+import sys
+import tempfile
+
+from ci import paths
+from ci.errors import PyxisMatrixError, SelectionError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.terminal import console
+from tests.attacks.attacks import ATTACKS, Attack, Seen
+from tests.attacks.ground import Ground
+from tests.support.program import guarded, usual_cell
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the attacks; return an exit code."""
+    parser = argparse.ArgumentParser(
+        prog="nox -s attacks --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cell", nargs="?", metavar="CELL", help="where (default: the embedded cell of the group smoke)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    parser.add_argument(
+        "--without-cell", action="store_true", help="only those that start no cell: no engine is needed"
+    )
+    parser.add_argument("--list", action="store_true", help="print the table of all, as CONTRIBUTING.md has it")
+    asked = parser.parse_args(arguments)
+    return guarded(lambda: _run(asked), "what the attacks asked of it")
+
+
+def _run(asked: argparse.Namespace) -> int:
+    if asked.list:
+        sys.stdout.write(table(ATTACKS))
+        return 0
+    matrix = loading.load()
+    cell = matrix.cell(asked.cell, Arch.host()) if asked.cell else usual_cell(matrix)
+    if unknown := sorted(set(asked.only) - {attack.name for attack in ATTACKS}):
+        names = ", ".join(attack.name for attack in ATTACKS)
+        raise SelectionError(f"no attack is called {' or '.join(unknown)}", why=f"there are: {names}")
+    chosen = [
+        it for it in ATTACKS if (not asked.only or it.name in asked.only) and not (asked.without_cell and it.cell)
+    ]
+    seen = []
+    for attack in chosen:
+        with console.step(f"attack: {attack.name}"), tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
+            ground = Ground(folder=Path(folder), cell=cell.id, run=paths.new_run_id())
+            try:
+                seen.append(attack.act(ground))
+            except PyxisMatrixError as problem:
+                seen.append(Seen(held=False, text=f"the attack itself failed: {problem.what}"))
+    sys.stdout.write(table(chosen, seen))
+    sys.stdout.flush()
+    return 0 if all(it.held for it in seen) else 1
+
+
+def table(attacks: Sequence[Attack], seen: Sequence[Seen] = ()) -> str:
+    """Return attacks as a table in Markdown: what is tried and what is honest, and what was seen where it was."""
+    head = ["attack", "what it tries", "the honest answer", *(["held", "seen"] if seen else [])]
+    rows = [[it.name, it.tries, it.honest] for it in attacks]
+    for row, it in zip(rows, seen, strict=False):
+        row += ["yes" if it.held else "**no**", it.text.replace("|", "¦")]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

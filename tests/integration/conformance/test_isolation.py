@@ -1,0 +1,74 @@
+"""What stands between a container, the node and other users; nothing fails where it is missing."""
+
+import shlex
+
+import pytest
+
+from ci.environment_file import EnvironmentFile
+from ci.matrix.cells import Cell
+from tests.integration.conformance.support import Steps
+from tests.support.cluster import Node, Shell, shell
+from tests.support.oci.tiny import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+def test_no_program_in_a_step_gains_privileges(steps: Steps, plain: TinyImage) -> None:
+    # Set-user-id programs and capabilities of files count for nothing on such a mount.
+    script = "grep CapEff: /proc/self/status; awk '$5 == \"/\" { print $6 }' /proc/self/mountinfo"
+    capabilities, options = steps.inside(plain, script)
+    assert int(capabilities.split()[1], 16) == 0
+    assert {"nosuid", "nodev"} <= set(options.split(","))
+
+
+def test_no_program_in_a_container_of_enroots_gains_privileges(cluster_shell: Shell, container: str) -> None:
+    done = cluster_shell.run(f"enroot start {container} grep NoNewPrivs: /proc/self/status")
+    assert done.stdout.split() == ["NoNewPrivs:", "1"], str(done)
+
+
+def test_a_step_has_the_submitters_umask(cluster_shell: Shell, plain: TinyImage, steps: Steps) -> None:
+    script = f"umask 027 && srun {cluster_shell.here} --container-image={plain.reference} sh -c umask"
+    assert cluster_shell.run(script).stdout.split() == ["0027"]
+    assert steps.inside(plain, "umask") == cluster_shell.run("umask").stdout.split()
+
+
+def test_a_container_of_enroots_has_the_umask_of_the_image_or_of_its_user(cluster_shell: Shell, container: str) -> None:
+    start = f"umask 027 && enroot start --rw {container}"
+    assert cluster_shell.run(f"{start} sh -c umask").stdout.split() == ["0027"]
+    cluster_shell.run(f"{start} sh -c 'echo UMASK 077 > /etc/login.defs'")
+    assert cluster_shell.run(f"{start} sh -c umask").stdout.split() == ["0077"]
+
+
+def test_a_node_has_no_right_that_nothing_on_it_needs(every_node: list[Node], cell: Cell) -> None:
+    needless = {"NET_RAW": 13} | ({"MKNOD": 27} if cell.enroot is None else {})
+    for node in every_node:
+        bounds = int(node.run("sed -n 's/CapBnd://p' /proc/1/status").stdout, 16)
+        assert [name for name, bit in needless.items() if bounds >> bit & 1] == [], node.name
+
+
+@pytest.mark.parametrize("file", ["hostname", "hosts", "resolv.conf"])
+def test_the_nodes_own_file(steps: Steps, plain: TinyImage, file: str) -> None:
+    show = f"cat /etc/{file}"
+    assert steps.inside(plain, show) == steps.on_the_host(show)
+    (options,) = steps.inside(plain, f"awk '$5 == \"/etc/{file}\" {{ print $6 }}' /proc/self/mountinfo")
+    assert "ro" in options.split(",")
+
+
+def test_sys_can_not_be_written_to(login_node: Node, cluster_shell: Shell, container: str) -> None:
+    # An engine gives a node a /sys that is read-only already. Here it is writable, and seen so by this command alone.
+    user = cluster_shell.environment.login.user
+    start = shlex.join(["enroot", "start", container, "grep", "-c", " /sys ro,", "/proc/self/mountinfo"])
+    done = login_node.run_unchecked(
+        'unshare --mount sh -c \'mount -o remount,rw /sys && trap "mount -o remount,ro /sys" EXIT &&'
+        f' grep -q " /sys rw,.* rw" /proc/self/mountinfo && su - {user} -c "$1"\' sh {shlex.quote(start)}'
+    )
+    assert done.stdout == "1\n", str(done)
+
+
+def test_a_home_is_its_users_own(environment: EnvironmentFile, cluster_shell: Shell) -> None:
+    with shell(environment, environment.second_user) as second:
+        homes = [who.run("stat --format='%U %a' ~").stdout.split() for who in (cluster_shell, second)]
+        assert [home[0] for home in homes] == [environment.login.user, environment.second_user]
+        assert not any(int(home[1], 8) & 0o022 for home in homes), homes
+        done = second.run_unchecked(f"touch ~{environment.login.user}/not-mine")
+    assert "Permission denied" in done.stderr, str(done)
