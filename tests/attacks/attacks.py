@@ -145,7 +145,7 @@ def _from_the_future(ground: Ground) -> Seen:
 def _name_of_a_part(ground: Ground) -> Seen:
     for name in ("logs", "bisect"):
         done = ground.report(ground.made(_PASSED, replace(_FAILED, suite=name), below=name))
-        if believed(done) or "failed" not in done.output:
+        if "1 failed" not in done.output:
             return Seen(held=False, text=f"{name}: {last_line(done)}")
     return Seen(held=True, text=last_line(done))
 
