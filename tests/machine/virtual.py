@@ -180,7 +180,8 @@ class Virtual:
         return True if done.returncode == 0 else NotYet(done.stderr.strip() or "sshd does not answer")
 
     def _ssh(self, command: str) -> list[str]:
-        options = ("BatchMode=yes", "ConnectTimeout=3", "LogLevel=ERROR")
+        # Emulated, on a machine that others use, its sshd has been seen to take half a minute to greet.
+        options = ("BatchMode=yes", "ConnectTimeout=60", "LogLevel=ERROR")
         known = f"UserKnownHostsFile={self.folder / 'known_hosts'}"
         words = [word for option in (*options, known) for word in ("-o", option)]
         return ["ssh", "-i", str(self.folder / "key"), *words, "-p", str(self.port), "root@127.0.0.1", command]
