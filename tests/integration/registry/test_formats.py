@@ -181,8 +181,9 @@ def test_message_names_the_missing_architecture(
     said = refused(cluster_shell, without.reference, NOT_IMPORTED)
     named = arch.value in said or arch.uname in said
     answered = token_registry.statuses(without)
-    # Also an image that is not there is answered with 404: this index was served.
-    if not named and HTTPStatus.OK in answered and HTTPStatus.NOT_FOUND not in answered:
+    # enroot gets the index, and 404 where it then asks for an image of this name: so is one answered that is not there, but
+    # of that nothing is served.
+    if not named and HTTPStatus.OK in answered:
         pytest.fail(f"the index was served, and the message names no architecture: {said}")
     assert named, f"it names no architecture, and the registry answered with {answered}: {said}"
 
