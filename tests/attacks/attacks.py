@@ -171,7 +171,11 @@ def _dead_engine(ground: Ground) -> Seen:
     return Seen(held=held, text=" and ".join(map(last_line, said)))
 
 
-@attack("a password on the command line", "as the value of an option, then a look into all that was written", "it is in no file")
+@attack(
+    "a password on the command line",
+    "as the value of an option, then a look into all that was written",
+    "it is in no file",
+)
 def _password(ground: Ground) -> Seen:
     secret = "an-attackers-password"  # noqa: S105 - it is looked for
     ended = ground.session("--as", "mine", "--password", secret, behind=("true",), variables=_NO_ENGINE)

@@ -40,18 +40,19 @@ def check(engine: Engine, up: Environment) -> None:
 @pytest.mark.parametrize(
     ("breaks", "repairs", "said"),
     [
-        (f"chmod 0600 {PLUGSTACK}", f"chmod 0644 {PLUGSTACK}", "--container-image"),
+        # srun itself can't read the login node's file; with another node's, the job there finds no such option.
+        (f"chmod 0600 {PLUGSTACK}", f"chmod 0644 {PLUGSTACK}", (f"Failed to open {PLUGSTACK}", "--container-image")),
         (
             f"sed -i 's/^required/optional/' {PLUGSTACK}; mv /usr/lib/embedded-runtime/spank_embedded.so /root/",
             f"mv /root/spank_embedded.so /usr/lib/embedded-runtime/; sed -i 's/^optional/required/' {PLUGSTACK}",
-            "--container-image",
+            ("--container-image",),
         ),
-        ("mv /usr/bin/enroot /root/", "mv /root/enroot /usr/bin/", "enroot"),
+        ("mv /usr/bin/enroot /root/", "mv /root/enroot /usr/bin/", ("enroot",)),
     ],
     ids=["plugstack that users can't read", "optional plugin that is missing", "enroot that is gone"],
 )
 def test_what_would_fail_every_container_job_is_noticed(
-    engine: Engine, up: Environment, number: int, breaks: str, repairs: str, said: str
+    engine: Engine, up: Environment, number: int, breaks: str, repairs: str, said: tuple[str, ...]
 ) -> None:
     node = up.cluster.nodes[number]
     check(engine, up)
@@ -61,5 +62,5 @@ def test_what_would_fail_every_container_job_is_noticed(
             check(engine, up)
     finally:
         assert engine.ask(node.container, ["sh", "-c", repairs]).status == 0
-    assert said in str(caught.value)
+    assert any(words in str(caught.value) for words in said), str(caught.value)
     assert node.hostname in str(caught.value)

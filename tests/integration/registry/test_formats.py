@@ -181,8 +181,8 @@ def test_message_names_the_missing_architecture(
     said = refused(cluster_shell, without.reference, NOT_IMPORTED)
     named = arch.value in said or arch.uname in said
     answered = token_registry.statuses(without)
-    # enroot gets the index, and 404 where it then asks for an image of this name: so is one answered that is not there, but
-    # of that nothing is served.
+    # enroot gets the index, and 404 where it then asks for an image of this name. Of one that is not there nothing is
+    # served.
     if not named and HTTPStatus.OK in answered:
         pytest.fail(f"the index was served, and the message names no architecture: {said}")
     assert named, f"it names no architecture, and the registry answered with {answered}: {said}"
