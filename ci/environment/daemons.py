@@ -3,6 +3,7 @@
 import re
 
 _ENDED = re.compile(r"^node-entrypoint: (?P<daemon>.+) ended with status \d+; the last lines of ", re.MULTILINE)
+_OUTPUT = re.compile(r"(munged|sshd|slurmctld|slurmd): ")
 _GRAVE = re.compile(r"\b(error|fatal): ", re.IGNORECASE)
 _OF_ITS_LOG, _OF_ITS_OUTPUT = 16, 3
 
@@ -56,8 +57,14 @@ def _own_words(log: str, ended: re.Match[str]) -> tuple[list[str], list[str]]:
 
     What a daemon says before it has opened its log is in its output only.
     """
-    after = log[ended.start() :].splitlines()[1:]
+    # What the others still write meanwhile is theirs.
+    after = [line for line in log[ended.start() :].splitlines()[1:] if _of(line) in {"", ended["daemon"]}]
     if any(_GRAVE.search(line) for line in after):
         return [], after
     before = log[: ended.start()].splitlines()
     return [line for line in before if line.startswith(f"{ended['daemon']}: ") and _GRAVE.search(line)], after
+
+
+def _of(line: str) -> str:
+    """Return which daemon wrote a line to the output of the container; empty for a line of its log."""
+    return found[1] if (found := _OUTPUT.match(line)) else ""

@@ -99,3 +99,9 @@ def test_whatever_is_waited_for_a_node_that_died_is_not_explained_by_that(check:
     assert "cannot connect to dbus system daemon" in text
     assert caught.value.next_step == daemons.hint(log)
     assert check.hint not in text
+
+
+def test_an_error_that_another_daemon_writes_meanwhile_hides_none_of_its_own() -> None:
+    """Both write to the output of the container at once."""
+    log = output("slurmd", before=WITHOUT_DBUS, log="slurmctld: error: MPI: Cannot create context\n[01:02:00] a line\n")
+    assert "chose a cgroup plugin" in daemons.hint(log)
