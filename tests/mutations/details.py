@@ -26,8 +26,9 @@ chmod 755 $program
 
 def _edited(pattern: str, script: str, *files: str) -> str:
     """Return what edits, by sed, those of the files that a node has; one of them has to have the pattern."""
-    there = f"files=$(ls -d {' '.join(files)} 2> /dev/null || true)"
-    return f"{there}\ngrep -qs -e '{pattern}' $files && sed -i -e '{script}' $files"
+    there = f'files=; for file in {" ".join(files)}; do if [ -e "$file" ]; then files="$files $file"; fi; done'
+    has = f"if ! grep -qs -e '{pattern}' -- $files /dev/null; then echo 'no file has {pattern}'; exit 1; fi"
+    return f"{there}\n{has}\nsed -i -e '{script}' $files"
 
 
 def _setting(name: str, value: int) -> str:
