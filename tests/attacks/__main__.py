@@ -14,9 +14,12 @@ from ci.errors import PyxisMatrixError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.terminal import console
-from tests.attacks.attacks import ATTACKS, Attack, Seen
+from tests.attacks import made_up, on_a_cell
+from tests.attacks.attack import Attack, Seen
 from tests.attacks.ground import Ground
 from tests.support.program import guarded, usual_cell
+
+ATTACKS = (*made_up.attack, *on_a_cell.attack)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +54,7 @@ def _run(asked: argparse.Namespace) -> int:
         with console.step(f"attack: {attack.name}"), tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
             ground = Ground(folder=Path(folder), cell=cell.id, run=paths.new_run_id())
             try:
-                seen.append(attack.act(ground))
+                seen.append(attack.made(ground))
             except PyxisMatrixError as problem:
                 seen.append(Seen(held=False, text=f"the attack itself failed: {problem.what}"))
     sys.stdout.write(table(chosen, seen))

@@ -1,7 +1,8 @@
 """What attacks are made with: the real program, results that were made up, and a small suite for pytest."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 import os
 from pathlib import Path
 import re
@@ -10,13 +11,14 @@ import sys
 import time
 
 from ci import paths
-from ci.matrix.suites import SUITES
 from ci.results import reportlog
 from ci.results.outcomes import Outcome
 from ci.results.store import Result
 from ci.terminal.processes import Completed
 from tests.support import results
 
+TWO_TESTS = "def test_a():\n    pass\n\n\ndef test_b():\n    assert False\n"
+"""One passes, the other fails."""
 _LIMIT_SECONDS = 900.0
 _PASSED = re.compile(r"(real cells|embedded|legacy): \d+ passed")
 
@@ -29,42 +31,53 @@ class Ground:
     cell: str
     run: str
     """A run's id that nobody else has."""
+    said: list[str] = field(default_factory=list)
+    """What each program said, to its end."""
 
     @property
     def results(self) -> Path:
         """The folder of results."""
         return self.folder / "results"
 
-    def program(self, *words: str, variables: Mapping[str, str] | None = None) -> Completed:
-        """Run ``python -m ci`` to its end."""
-        return _run([sys.executable, "-m", "ci", *words], cwd=paths.REPOSITORY, variables=self._variables(variables))
+    def program(
+        self, *words: str, variables: Mapping[str, str] | None = None, repository: Path = paths.REPOSITORY
+    ) -> Completed:
+        """Run ``python -m ci`` to its end, that of a copy of the repository if one is named."""
+        return self._run([sys.executable, "-m", "ci", *words], repository, variables)
 
     def session(self, *words: str, behind: Sequence[str], variables: Mapping[str, str] | None = None) -> Completed:
         """Run a command against the cell, as a session does: `words` are options, `behind` stands behind ``--``."""
         options = ("--run", self.run, "--results", str(self.results), *words)
         return self.program("run", self.cell, *options, "--", *behind, variables=variables)
 
-    def suite(self, *options: str, name: str, variables: Mapping[str, str] | None = None) -> Completed:
-        """Run one of the project's suites on the cell in the way of its session, with more options of pytest."""
-        *words, folder = SUITES["pyxis_conformance"].words()
-        command = (sys.executable, "-m", "pytest", *words, f"{folder}/test_versions.py", *options)
-        return self.session("--as", name, "--pytest", behind=command, variables=variables)
+    def suite(self, name: str, *options: str, variables: Mapping[str, str] | None = None) -> Completed:
+        """Run one of the project's suites on the cell, with more options of pytest."""
+        words = ("--run", self.run, "--results", str(self.results))
+        return self.program("suite", name, self.cell, *words, "--", *options, variables=variables)
 
-    def killed(self, *words: str, behind: Sequence[str], once: Path) -> None:
-        """Start a session, and kill it with -9 as soon as a file is there."""
-        options = ("--run", self.run, "--results", str(self.results), *words)
-        command = [sys.executable, "-m", "ci", "run", self.cell, *options, "--", *behind]
+    @contextmanager
+    def started(self, *words: str, variables: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[str]"]:
+        """Have ``python -m ci`` run beside the block, and wait for its end."""
+        command = [sys.executable, "-m", "ci", *words]
         with subprocess.Popen(
             command,
             cwd=paths.REPOSITORY,
-            env=self._variables(None),
+            env=self._variables(variables),
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
+            text=True,
         ) as process:
-            until = time.monotonic() + _LIMIT_SECONDS
-            while not once.exists() and process.poll() is None and time.monotonic() < until:
-                time.sleep(0.1)
-            process.kill()
+            yield process
+
+    def until(self, process: "subprocess.Popen[str]", holds: Callable[[], bool]) -> bool:
+        """Wait until something holds; return whether it did before the process ended, or time was up."""
+        until = time.monotonic() + _LIMIT_SECONDS
+        while process.poll() is None and time.monotonic() < until:
+            if holds():
+                return True
+            time.sleep(0.001)
+        return False
 
     def made(self, *of: Result, below: str = "") -> Path:
         """Write results that were made up where a run would; return the folder."""
@@ -76,34 +89,36 @@ class Ground:
         """Merge results into a report, and return what it says in words."""
         return self.program("report", "--format", "md", *map(str, folders or (self.results,)))
 
-    def pytest(self, text: str, *options: str, after: str = "") -> Outcome:
+    def pytest(self, text: str, *options: str, after: str = "", variables: Mapping[str, str] | None = None) -> Outcome:
         """Run pytest on a suite of one file, and return what is made of its log, with ``after`` added to it."""
         file, log = self.folder / "test_attack.py", self.folder / "log.jsonl"
         file.write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(self.folder), str(file)]
-        done = _run([*command, *options, *reportlog.options(log)], cwd=self.folder, variables=self._variables(None))
+        path = {"PYTHONPATH": str(paths.REPOSITORY)}
+        known = {**reportlog.variables(path), **(variables or {})}
+        done = self._run([*command, *options, *reportlog.options(log)], self.folder, known)
         with log.open("a", encoding="utf-8") as stream:
             stream.write(after)
         return reportlog.read(log).outcome(done.exit_code)
 
+    def _run(self, command: Sequence[str], folder: Path, variables: Mapping[str, str] | None) -> Completed:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=self._variables(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT_SECONDS,
+            check=False,
+        )
+        self.said.append(done.stdout)
+        return Completed(command=tuple(command), exit_code=done.returncode, output=done.stdout)
+
     def _variables(self, more: Mapping[str, str] | None) -> dict[str, str]:
         return {**os.environ, "PYXIS_MATRIX_RUN": self.run, **(more or {})}
-
-
-def _run(command: Sequence[str], *, cwd: Path, variables: Mapping[str, str]) -> Completed:
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=dict(variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=_LIMIT_SECONDS,
-        check=False,
-    )
-    return Completed(command=tuple(command), exit_code=done.returncode, output=done.stdout)
 
 
 def believed(done: Completed) -> bool:

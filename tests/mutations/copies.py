@@ -3,31 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-import shutil
-import tempfile
 
-from ci import paths
 from ci.errors import LaunchError
 from tests.mutations.mutation import Source
-
-_LEFT_OUT = (".git", ".nox", ".venv", "results")
-"""Of the repository's root."""
+from tests.support.copies import copied
 
 
 @contextmanager
 def changed(source: Source | None) -> Iterator[Path]:
     """Copy the repository, change it, and have it until the block ends; nothing is changed where there is no source."""
-    with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
-        copy = Path(folder) / "repository"
-        shutil.copytree(paths.REPOSITORY, copy, ignore=_ignored, symlinks=True)
+    with copied() as copy:
         if source:
             file = copy / source.path
             file.write_text(replaced(file.read_text(encoding="utf-8"), source), encoding="utf-8")
         yield copy
-
-
-def _ignored(folder: str, names: list[str]) -> list[str]:
-    return [it for it in names if it == "__pycache__" or (it in _LEFT_OUT and Path(folder) == paths.REPOSITORY)]
 
 
 def replaced(text: str, source: Source) -> str:

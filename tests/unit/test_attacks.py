@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ci.terminal.processes import Completed
-from tests.attacks.__main__ import table
-from tests.attacks.attacks import ATTACKS, Seen
-from tests.attacks.ground import believed
+from tests.attacks.__main__ import ATTACKS, table
+from tests.attacks.attack import Attack, Seen
+from tests.attacks.ground import Ground, believed
 
 
 def test_the_table_in_contributing_is_that_of_the_program() -> None:
@@ -30,3 +30,17 @@ def test_a_report_is_believed_where_it_ends_well_and_counts_a_cell_as_passed() -
     assert ended(0, "real cells: none run; embedded: 1 passed (not a compatibility verdict)")
     assert not ended(40, "real cells: 1 passed")
     assert not ended(0, "real cells: 1 failed")
+
+
+def test_an_attack_that_ended_for_another_reason_was_not_answered(tmp_path: Path) -> None:
+    def ended(said: str) -> bool:
+        ground = Ground(folder=tmp_path, cell="c", run="r")
+
+        def act(ground: Ground) -> Seen:
+            ground.said.append(said)
+            return Seen(held=True, text="exit code 1")
+
+        return Attack(name="a", tries="", honest="", says="differs from pins", act=act, cell=False).made(ground).held
+
+    assert ended("error: the file differs from pins.toml")
+    assert not ended("error: there is no engine")
