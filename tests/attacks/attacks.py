@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from ci.engine.connection import connect
 from ci.engine.labels import LABEL_RUN
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import Result
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import Result
 from tests.attacks.ground import Ground, believed, last_line
 from tests.support import results
 
