@@ -30,10 +30,10 @@ from ci.matrix.model import Matrix
 from ci.matrix.pytest_words import check_environment, given
 from ci.matrix.suites import SUITES
 from ci.options import Options, Scope
-from ci.results import files, store
-from ci.results.finding import ASKED_FILE
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import Result
+from ci.record import files, store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import Result
+from ci.report.finding import ASKED_FILE
 from ci.terminal import console
 from ci.terminal.signals import child_environment
 

@@ -19,7 +19,7 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.model import Matrix
 from ci.options import Options
-from ci.results.outcomes import Outcome
+from ci.record.outcomes import Outcome
 from ci.session import running
 from ci.terminal import console
 

@@ -29,7 +29,7 @@ from ci.matrix.pairs import pairs_of
 from ci.matrix.pytest_words import Given, check_environment, given
 from ci.matrix.suites import is_own
 from ci.options import Options
-from ci.results import report as reports
+from ci.report import terminal
 from ci.session import running
 from ci.terminal import console
 
@@ -143,7 +143,7 @@ def _session(cell: str, options: Options, command: Sequence[str], words: Given |
     plan = plan_asked(cell, loading.load(), options)
     code, result = running.run(plan, command, words)
     with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
-        reports.show([result], stream=sys.stderr, root=options.results / options.run)
+        terminal.show([result], stream=sys.stderr, root=options.results / options.run)
     if options.keep:
         say_how_to_enter(plan)
     return code

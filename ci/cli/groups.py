@@ -26,9 +26,9 @@ from ci.matrix.model import Matrix
 from ci.matrix.pytest_words import check_environment, given
 from ci.matrix.suites import suite
 from ci.options import Options
-from ci.results import contradictions, planned, store
-from ci.results import report as reports
-from ci.results.outcomes import Outcome
+from ci.record import planned, store
+from ci.record.outcomes import Outcome
+from ci.report import contradictions, terminal
 from ci.session.several import Order, run_suites
 from ci.terminal import console, signals
 
@@ -97,7 +97,7 @@ def _summary(plan: GroupPlan, unwritten: Sequence[PyxisMatrixError]) -> int:
     for problem in problems:
         console.warn(str(problem))
     with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
-        reports.show(results, stream=sys.stderr, root=folder)
+        terminal.show(results, stream=sys.stderr, root=folder)
     for each in plan.cells:
         for name, why in each.not_applicable.items():
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")

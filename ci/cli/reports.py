@@ -16,14 +16,15 @@ from ci import option_values, paths
 from ci.errors import MatrixError, ResultsError
 from ci.matrix import loading
 from ci.matrix.model import Matrix
-from ci.results import compat, finding, markdown, page, report, serving, store, writing
-from ci.results.choosing import Choosing
-from ci.results.compat import Compat, Contradiction
-from ci.results.history import DEFAULT_LENGTH
-from ci.results.merging import Merged
-from ci.results.report import Format
-from ci.results.words import contradicted, sentence
-from ci.results.writing import Asked
+from ci.record import store
+from ci.report import compat, finding, markdown, page, serving, terminal, writing
+from ci.report.choosing import Choosing
+from ci.report.compat import Compat, Contradiction
+from ci.report.history import DEFAULT_LENGTH
+from ci.report.merging import Merged
+from ci.report.terminal import Format
+from ci.report.words import contradicted, sentence
+from ci.report.writing import Asked
 from ci.terminal import console, signals
 
 _POLL_S = 1.0
@@ -83,7 +84,7 @@ def show(asked: argparse.Namespace) -> int:
             raise ResultsError(
                 "no results found", where=", ".join(map(str, roots)), next_step="run a suite: `nox -s pyxis_basic`"
             )
-        report.show(newest, stream=sys.stdout, root=roots[0] if len(roots) == 1 else None)
+        terminal.show(newest, stream=sys.stdout, root=roots[0] if len(roots) == 1 else None)
         _refuse_half(unreadable, untrue, roots)
         return 0
     base = Path(os.path.commonpath(roots))

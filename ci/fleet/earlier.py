@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from ci.results import files
-from ci.results.compat import COMPAT_FILE, LARGEST
-from ci.results.outcomes import Outcome
-from ci.results.store import RESULT_FILE
+from ci.record import files
+from ci.record.outcomes import Outcome
+from ci.record.store import RESULT_FILE
+from ci.report.compat import COMPAT_FILE, LARGEST
 
 _TELLING = frozenset({Outcome.PASSED.value, Outcome.FAILED.value})
 """A suite that was interrupted, or that found no environment, does not tell how long it takes."""

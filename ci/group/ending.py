@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from ci.errors import NotRunError, PyxisMatrixError, ResultsError
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
 
 FAILED = 1
 """As pytest has it: a test failed."""

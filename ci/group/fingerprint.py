@@ -28,7 +28,7 @@ from ci.images.subject_checkout import state_of
 from ci.matrix.model import Matrix
 from ci.matrix.suites import Suite
 from ci.options import Scope
-from ci.results.reportlog import PLUGINS
+from ci.record.reportlog import PLUGINS
 
 _OF_PYTEST_ITSELF = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_", "PYTEST_VERSION")
 

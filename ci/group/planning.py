@@ -17,8 +17,8 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES, Suite, suite
 from ci.options import Options, Scope
-from ci.results import store
-from ci.results.planned import PlannedCell, RunPlan
+from ci.record import store
+from ci.record.planned import PlannedCell, RunPlan
 
 OPTIONS = (Scope.IMAGES, Scope.CLUSTER)
 """What a group is run with; that is written down, so that the run can go on."""

@@ -7,9 +7,10 @@ import msgspec
 
 from ci.errors import ResultsError
 from ci.group.fingerprint import Ingredients
-from ci.results import contradictions, files, store
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record import files, store
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
+from ci.report import contradictions
 
 FINGERPRINTS_FILE = "fingerprints.json"
 """In the run's folder: the ingredients of each fingerprint, by cell and suite; tells what has changed since."""

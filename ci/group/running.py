@@ -20,9 +20,10 @@ from ci.group.planning import OPTIONS, CellPlan, GroupPlan
 from ci.images.building import Builder, sources_of
 from ci.matrix.model import Matrix
 from ci.options import Scope
-from ci.results import contradictions, store
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record import store
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
+from ci.report import contradictions
 from ci.session.record import suite_again
 from ci.terminal import console
 

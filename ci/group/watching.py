@@ -9,7 +9,7 @@ import time
 
 from ci import paths
 from ci.group import reuse
-from ci.results import progress, store
+from ci.record import progress, store
 
 # "collected 12 items", or of pytest-xdist "4 workers [90 items]"; some may then be deselected.
 _ITEMS = re.compile(rb"(?:collected (\d+) items?|workers? \[(\d+) items?\])(?: / \d+ deselected / (\d+) selected)?")

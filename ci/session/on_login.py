@@ -25,7 +25,7 @@ from ci.errors import SubjectError
 from ci.images.subject import Wheelhouse
 from ci.images.subject_checkout import files_of
 from ci.inputs import OwnSuite
-from ci.results import reportlog, store
+from ci.record import reportlog, store
 from ci.session.handover import login_facts
 from ci.terminal import console, signals
 

@@ -17,10 +17,10 @@ from ci.inputs import OwnSuite
 from ci.matrix import pytest_words
 from ci.matrix.pytest_words import Given
 from ci.options import Scope
-from ci.results import reportlog, store
-from ci.results.outcomes import Outcome, Selection
-from ci.results.reportlog import ReportLog
-from ci.results.store import Result
+from ci.record import reportlog, store
+from ci.record.outcomes import Outcome, Selection
+from ci.record.reportlog import ReportLog
+from ci.record.store import Result
 from ci.terminal.console import Timings
 
 

@@ -20,9 +20,9 @@ from ci.inputs import own_suite
 from ci.matrix.cells import Runtime
 from ci.matrix.pytest_words import Given
 from ci.option_values import RunsOn
-from ci.results import reportlog, store
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record import reportlog, store
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
 from ci.session.checks import check_host
 from ci.session.handover import additions
 from ci.session.on_login import LoginRun

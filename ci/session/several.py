@@ -19,9 +19,9 @@ from ci.errors import LaunchError, PyxisMatrixError, TeardownError
 from ci.matrix.pytest_words import Given
 from ci.matrix.suites import Suite
 from ci.options import Options
-from ci.results import progress, store
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record import progress, store
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
 from ci.session import running
 from ci.session.record import Record
 from ci.terminal import console, signals

@@ -11,9 +11,9 @@ import sys
 import time
 
 from ci import paths
-from ci.results import reportlog
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record import reportlog
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
 from ci.terminal.processes import Completed
 from tests.support import results
 

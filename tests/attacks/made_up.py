@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from ci import environment_file
 from ci.engine.build_client import find_build_client
 from ci.matrix import loading
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import Result
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import Result
 from tests.attacks.attack import Attacks, Seen
 from tests.attacks.ground import TWO_TESTS, Ground, believed, last_line
 from tests.support import results

@@ -23,7 +23,7 @@ from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES, Suite, suite
 from ci.option_values import whole
 from ci.options import Options, Scope, add_to
-from ci.results import store
+from ci.record import store
 from ci.terminal import console
 from tests.bench import keeping
 from tests.bench.comparisons import COMPARISONS

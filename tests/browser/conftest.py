@@ -9,11 +9,11 @@ from typing import Literal
 from playwright.sync_api import Browser, Page, sync_playwright
 import pytest
 
-from ci.results import writing
-from ci.results.merging import Merged
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import CellRecord, Result
-from ci.results.writing import Asked
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import CellRecord, Result
+from ci.report import writing
+from ci.report.merging import Merged
+from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, Story, cell, result
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from playwright.sync_api import expect
 import pytest
 
-from ci.results import page as pages
-from ci.results import serving, writing
-from ci.results.outcomes import Outcome
-from ci.results.serving import Served
-from ci.results.writing import Asked
+from ci.record.outcomes import Outcome
+from ci.report import page as pages
+from ci.report import serving, writing
+from ci.report.serving import Served
+from ci.report.writing import Asked
 from tests.browser.conftest import Open
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, cell, result

@@ -7,9 +7,9 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, Page, expect
 import pytest
 
-from ci.results.compat import State
-from ci.results.merging import Merged
-from ci.results.store import CellRecord
+from ci.record.store import CellRecord
+from ci.report.compat import State
+from ci.report.merging import Merged
 from tests.browser.conftest import BROKEN, EMBEDDED, FLAKY, LEFT_OUT, LEGACY, REUSED, SKIPPED, Open
 
 FAILED = "slurm25.11.7-enroot4.1.2-pyxis0.21.0-debian13-amd64"

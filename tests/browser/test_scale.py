@@ -5,8 +5,8 @@ from pathlib import Path
 from playwright.sync_api import expect
 import pytest
 
-from ci.results import writing
-from ci.results.writing import Asked
+from ci.report import writing
+from ci.report.writing import Asked
 from tests.browser.conftest import Open
 from tests.support import results as made
 from tests.support.results import result

@@ -9,9 +9,9 @@ import pytest
 
 from ci.errors import EngineError, ResultsError
 from ci.matrix.model import Matrix
-from ci.results import store
-from ci.results.outcomes import Outcome
-from ci.results.store import CellRecord, Result
+from ci.record import store
+from ci.record.outcomes import Outcome
+from ci.record.store import CellRecord, Result
 from tests.component.weather import LEGACY, Process
 from tests.support import results as made
 

@@ -29,8 +29,8 @@ from ci.environment.launching import Environment
 from ci.environment.service import Place, Rights, Service
 from ci.errors import LaunchError
 from ci.images.building import BuiltCell
-from ci.results import store
-from ci.results.outcomes import Outcome
+from ci.record import store
+from ci.record.outcomes import Outcome
 from tests.component.conftest import Launch, new_run
 from tests.component.weather import LEGACY, REPOSITORY, Process, containers_of, left_behind
 

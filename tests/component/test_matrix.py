@@ -17,9 +17,9 @@ from ci.errors import SelectionError
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
-from ci.results import progress, store
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record import progress, store
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
 from tests.component.weather import Process, left_behind, until
 
 SUITE = "legacy_integration"

@@ -17,9 +17,9 @@ from ci.environment.launching import Environment
 from ci.environment.service import Place
 from ci.errors import LaunchError, SelectionError
 from ci.images.building import BuiltCell
-from ci.results import store
-from ci.results.outcomes import Outcome, TestState
-from ci.results.store import Result
+from ci.record import store
+from ci.record.outcomes import Outcome, TestState
+from ci.record.store import Result
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY, Process
 

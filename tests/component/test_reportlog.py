@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from ci.results import reportlog
-from ci.results.outcomes import Outcome, TestState
-from ci.results.reportlog import ReportLog
+from ci.record import reportlog
+from ci.record.outcomes import Outcome, TestState
+from ci.record.reportlog import ReportLog
 from tests.component.weather import Process, until
 
 SUITE = """

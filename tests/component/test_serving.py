@@ -1,4 +1,4 @@
-"""`ci.results.serving` and `report --serve`, over real sockets: what is shown and refused, how it follows."""
+"""`ci.report.serving` and `report --serve`, over real sockets: what is shown and refused, how it follows."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from ci.errors import PortTakenError
-from ci.results import page, serving, writing
-from ci.results.outcomes import Outcome
-from ci.results.serving import Served
-from ci.results.writing import Asked
+from ci.record.outcomes import Outcome
+from ci.report import page, serving, writing
+from ci.report.serving import Served
+from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
 

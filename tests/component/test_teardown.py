@@ -13,9 +13,9 @@ from ci.engine.connection import Engine
 from ci.environment import launching
 from ci.errors import TeardownError
 from ci.images.building import BuiltCell
-from ci.results import store
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record import store
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
 from tests.component.weather import LEGACY, Process, left_behind
 from tests.support.engine_proxy import EngineProxy, before
 

@@ -19,8 +19,8 @@ from ci.images.content import Content
 from ci.images.plan import ImagePlan
 from ci.matrix.cells import Cell
 from ci.matrix.loading import load
-from ci.results import store
-from ci.results.outcomes import Outcome
+from ci.record import store
+from ci.record.outcomes import Outcome
 from tests.component.weather import LEGACY
 
 REAL = LEGACY.replace("legacy", "enroot3.4.1-pyxis0.19.0")

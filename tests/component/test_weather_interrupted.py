@@ -17,8 +17,8 @@ from ci.engine.labels import LABEL_RUN, labels
 from ci.environment import launching
 from ci.images.building import BuiltCell
 from ci.inputs import own_suite
-from ci.results import store
-from ci.results.outcomes import Outcome
+from ci.record import store
+from ci.record.outcomes import Outcome
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY, Process, containers_of, left_behind, until
 

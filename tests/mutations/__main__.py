@@ -24,7 +24,7 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.options import Options, Scope, add_to
-from ci.results import reportlog, store
+from ci.record import reportlog, store
 from ci.session import running
 from ci.session.handover import additions
 from ci.terminal import console

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 import re
 
-from ci.results import reportlog
-from ci.results.outcomes import Outcome
+from ci.record import reportlog
+from ci.record.outcomes import Outcome
 from tests.mutations.mutation import CONTROL, Mutation
 
 _LONGEST = 160

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ci.environment.launching import Environment
 from ci.matrix.cells import Cell, Runtime
-from ci.results.outcomes import Outcome
+from ci.record.outcomes import Outcome
 
 CONTROL = "nothing changed"
 """Name of the row in which nothing is broken: where that is not green, red proves nothing."""

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from ci.matrix.cells import Runtime
-from ci.results.outcomes import Outcome
+from ci.record.outcomes import Outcome
 from tests.mutations import images
 from tests.mutations.details import CODE, DETAILS
 from tests.mutations.mutation import CONTROL, REAL, Mutation

@@ -22,7 +22,7 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.option_values import whole
 from ci.options import Options, Scope, add_to
-from ci.results import store
+from ci.record import store
 from ci.terminal import console
 from tests.soak.leaks import Lookout
 from tests.soak.rounds import Rounds, Soak

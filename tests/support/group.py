@@ -18,9 +18,9 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import Suite
 from ci.options import Options
-from ci.results import store
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import Result
+from ci.record import store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import Result
 
 ENGINE = cast("Any", None)
 

@@ -9,7 +9,7 @@ import pytest
 from ci import environment_file
 from ci.matrix import loading
 from ci.matrix.model import KnownFailure
-from ci.results.reportlog import KNOWN_PROPERTY
+from ci.record.reportlog import KNOWN_PROPERTY
 from tests.support.current import cell_of
 from tests.support.enroot import LISTING_FAILED
 from tests.support.expectations import holds

@@ -7,9 +7,9 @@ from itertools import islice, product
 from pathlib import Path
 import random
 
-from ci.results import store
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import ArtefactRecord, CellRecord, ImageRecord, Result
+from ci.record import store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Result
 
 BEGIN = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
 SUITES = {"pyxis_basic": 3, "registry": 30, "pyxis_conformance": 60}

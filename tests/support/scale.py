@@ -10,8 +10,8 @@ import shutil
 import time
 from typing import Any, ParamSpec, TypeVar
 
-from ci.results import writing
-from ci.results.writing import Asked
+from ci.report import writing
+from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import Story
 

@@ -13,11 +13,11 @@ import pytest
 
 from ci import paths
 from ci.matrix.loading import Matrix, load
-from ci.results import writing
-from ci.results.compat import Compat
-from ci.results.merging import Merged
-from ci.results.store import Result
-from ci.results.writing import Asked
+from ci.record.store import Result
+from ci.report import writing
+from ci.report.compat import Compat
+from ci.report.merging import Merged
+from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support import rows as of_matrix
 

@@ -13,9 +13,9 @@ from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.errors import DiskFullError, EngineError, ResultsError
 from ci.matrix import loading
 from ci.options import Options
-from ci.results import store
-from ci.results.outcomes import Outcome
-from ci.results.store import CellRecord, Result
+from ci.record import store
+from ci.record.outcomes import Outcome
+from ci.record.store import CellRecord, Result
 from ci.session import running
 from ci.session.record import Record
 from tests.support import results as made

@@ -25,10 +25,10 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.option_values import Origin
 from ci.options import Options
-from ci.results import store
-from ci.results.finding import find
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import CellRecord, Result
+from ci.record import store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import CellRecord, Result
+from ci.report.finding import find
 from ci.terminal import console, signals
 from ci.terminal.processes import Completed
 from tests.support import results as made

@@ -27,7 +27,7 @@ from ci.matrix.model import Selector
 from ci.matrix.pytest_words import Given
 from ci.option_values import Origin
 from ci.options import Options
-from ci.results.outcomes import Outcome
+from ci.record.outcomes import Outcome
 from ci.session.record import Record
 from tests.support.current import cell_of
 from tests.support.expectations import holds, since

@@ -15,12 +15,13 @@ import msgspec
 import pytest
 
 from ci.errors import ResultsError
-from ci.results import compat, junit, markdown, page, store, writing
-from ci.results.compat import Compat
-from ci.results.merging import Merged
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.report import as_text
-from ci.results.writing import Asked
+from ci.record import store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.report import compat, junit, markdown, page, writing
+from ci.report.compat import Compat
+from ci.report.merging import Merged
+from ci.report.terminal import as_text
+from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import Axes, Story, cell, result
 

@@ -12,13 +12,14 @@ import pytest
 from ci.cli.main import main
 from ci.errors import ResultsError
 from ci.group import reuse
-from ci.results import compat, finding, junit, markdown, page, store, writing
-from ci.results.compat import State
-from ci.results.finding import Found
-from ci.results.merging import Merged
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import Result
-from ci.results.writing import Asked
+from ci.record import store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import Result
+from ci.report import compat, finding, junit, markdown, page, writing
+from ci.report.compat import State
+from ci.report.finding import Found
+from ci.report.merging import Merged
+from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, passed, result
 

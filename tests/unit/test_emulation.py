@@ -29,8 +29,8 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import SlurmSource
 from ci.options import Options
-from ci.results import store
-from ci.results.outcomes import Outcome
+from ci.record import store
+from ci.record.outcomes import Outcome
 from ci.session import running
 from ci.session.record import Record
 from tests.support.emulation import MARKER, pytest_collection_modifyitems

@@ -1,4 +1,4 @@
-"""`ci.results.finding`: folders that anybody may have made are not trusted, and do not stop the rest."""
+"""`ci.report.finding`: folders that anybody may have made are not trusted, and do not stop the rest."""
 
 import json
 import os
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from ci.errors import ResultsError
-from ci.results import finding, store
-from ci.results.compat import Problem, Unfinished
-from ci.results.finding import Found
-from ci.results.outcomes import Outcome
+from ci.record import store
+from ci.record.outcomes import Outcome
+from ci.report import finding
+from ci.report.compat import Problem, Unfinished
+from ci.report.finding import Found
 from tests.support import results as made
 from tests.support.results import cell, result
 

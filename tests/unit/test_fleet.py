@@ -19,9 +19,9 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.options import Options
-from ci.results import store
-from ci.results.outcomes import Outcome
-from ci.results.store import CellRecord, Result
+from ci.record import store
+from ci.record.outcomes import Outcome
+from ci.record.store import CellRecord, Result
 from tests.unit.conftest import MatrixLoader
 
 Planner = Callable[..., FleetPlan]

@@ -24,10 +24,10 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.options import Options
-from ci.results import planned, store
-from ci.results.outcomes import Outcome
-from ci.results.planned import PlannedCell, RunPlan
-from ci.results.store import Result
+from ci.record import planned, store
+from ci.record.outcomes import Outcome
+from ci.record.planned import PlannedCell, RunPlan
+from ci.record.store import Result
 
 if TYPE_CHECKING:
     from ci.images.building import Builder

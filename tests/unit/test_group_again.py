@@ -13,7 +13,7 @@ from ci.matrix import loading
 from ci.matrix.model import Matrix
 from ci.matrix.suites import Suite
 from ci.options import Options
-from ci.results.outcomes import Outcome
+from ci.record.outcomes import Outcome
 from tests.support.group import Machine, machine_with_doubles
 
 if TYPE_CHECKING:

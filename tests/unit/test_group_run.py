@@ -12,9 +12,9 @@ from ci.errors import BuildError, DiskFullError, EngineError, NotRunError, Pyxis
 from ci.group import capacity, children, fingerprint, images
 from ci.matrix import loading
 from ci.matrix.model import Matrix
-from ci.results import store
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record import store
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
 from tests.support.group import Machine, machine_with_doubles
 
 

@@ -1,4 +1,4 @@
-"""`ci.results.history`: earlier times of a suite, flaky or not, faster or slower, and what changed."""
+"""`ci.report.history`: earlier times of a suite, flaky or not, faster or slower, and what changed."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from msgspec.structs import replace
 import pytest
 
-from ci.results import compat, writing
-from ci.results.compat import ChangeKind, Compat
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
-from ci.results.writing import Asked
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
+from ci.report import compat, writing
+from ci.report.compat import ChangeKind, Compat
+from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
 from tests.unit.conftest import Merge

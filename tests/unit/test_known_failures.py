@@ -9,7 +9,7 @@ import pytest
 from ci import environment_file
 from ci.matrix import loading
 from ci.matrix.model import KnownFailure, Selector
-from ci.results.reportlog import KNOWN_PROPERTY
+from ci.record.reportlog import KNOWN_PROPERTY
 from tests.support import known_failures as plugin
 from tests.support.rows import SAMPLE
 

@@ -12,8 +12,8 @@ from rich.console import Console as RichConsole
 from ci import paths
 from ci.group import live, watching
 from ci.group.watching import Expected, Watcher
-from ci.results import progress, store
-from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.record import progress, store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.terminal import console, folding
 from ci.terminal.folding import Service
 

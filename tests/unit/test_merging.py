@@ -1,4 +1,4 @@
-"""`ci.results.merging`: many results become one report, the newest counts, and nothing is lost."""
+"""`ci.report.merging`: many results become one report, the newest counts, and nothing is lost."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,14 +11,15 @@ import pytest
 from ci.errors import ResultsError
 from ci.matrix.loading import Matrix
 from ci.matrix.suites import SUITES
-from ci.results import grid, planned, writing
-from ci.results.compat import Compat, State
-from ci.results.merging import LONGEST_MESSAGE, Merged
-from ci.results.outcomes import Outcome, Selection, TestOutcome, TestState
-from ci.results.planned import PlannedCell, RunPlan
-from ci.results.store import CellRecord, Result
-from ci.results.words import sentence
-from ci.results.writing import Asked
+from ci.record import planned
+from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
+from ci.record.planned import PlannedCell, RunPlan
+from ci.record.store import CellRecord, Result
+from ci.report import grid, writing
+from ci.report.compat import Compat, State
+from ci.report.merging import LONGEST_MESSAGE, Merged
+from ci.report.words import sentence
+from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, passed, result
 from tests.unit.conftest import Merge

@@ -1,4 +1,4 @@
-"""`ci.results.page`: what the page says without a browser, and that nothing from results can become part of it."""
+"""`ci.report.page`: what the page says without a browser, and that nothing from results can become part of it."""
 
 import base64
 from datetime import timedelta
@@ -12,12 +12,13 @@ from typing import Any
 from msgspec.structs import replace
 import pytest
 
-from ci.results import page, store, writing
-from ci.results.compat import State
-from ci.results.merging import Merged
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import Result
-from ci.results.writing import Asked
+from ci.record import store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import Result
+from ci.report import page, writing
+from ci.report.compat import State
+from ci.report.merging import Merged
+from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, Story, cell, result
 

@@ -1,4 +1,4 @@
-"""`ci.results.reportlog`: what pytest's log says of each test, and what that makes of the suite."""
+"""`ci.record.reportlog`: what pytest's log says of each test, and what that makes of the suite."""
 
 from collections.abc import Sequence
 import json
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ci.results import reportlog
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.reportlog import ReportLog
+from ci.record import reportlog
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.reportlog import ReportLog
 
 BEGIN: dict[str, Any] = {"$report_type": "SessionStart", "pytest_version": "9.0.0"}
 END: dict[str, Any] = {"$report_type": "SessionFinish", "exitstatus": 0}

@@ -9,7 +9,7 @@ import pytest
 
 from ci import paths
 from ci.cli.main import main
-from ci.results.outcomes import Outcome
+from ci.record.outcomes import Outcome
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
 

@@ -9,9 +9,9 @@ from ci.group import reuse
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
-from ci.results import store
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import Result
+from ci.record import store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import Result
 
 
 @pytest.fixture(scope="module")

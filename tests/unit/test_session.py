@@ -22,9 +22,9 @@ from ci.matrix import loading
 from ci.matrix.model import Matrix
 from ci.matrix.pytest_words import Given
 from ci.options import Options
-from ci.results import store
-from ci.results.outcomes import Outcome, Selection
-from ci.results.store import Result
+from ci.record import store
+from ci.record.outcomes import Outcome, Selection
+from ci.record.store import Result
 from ci.session import running
 from ci.session.handover import additions
 from ci.session.record import Record

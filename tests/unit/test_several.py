@@ -21,9 +21,9 @@ from ci.matrix.cells import Runtime
 from ci.matrix.pytest_words import given
 from ci.matrix.suites import SUITES
 from ci.options import Options
-from ci.results import progress, store
-from ci.results.outcomes import Outcome
-from ci.results.store import Result
+from ci.record import progress, store
+from ci.record.outcomes import Outcome
+from ci.record.store import Result
 from ci.session import running
 from ci.session.record import Record
 from ci.session.several import Order, run_suites

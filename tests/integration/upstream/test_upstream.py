@@ -8,7 +8,7 @@ import pytest
 
 from ci.environment_file import EnvironmentFile
 from ci.matrix.cells import Cell
-from ci.results.reportlog import RERUNS_PROPERTY
+from ci.record.reportlog import RERUNS_PROPERTY
 from tests.integration.upstream import hub
 from tests.support import not_applicable
 from tests.support.bats_suite import Case, State, cases, failing_command, source_archive, verdict

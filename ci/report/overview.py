@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import statistics
 from typing import Any
 
-from ci.results.compat import RED, Compat, State
-from ci.results.outcomes import TestState
-from ci.results.words import PHASES, first_line
+from ci.record.outcomes import TestState
+from ci.report.compat import RED, Compat, State
+from ci.report.words import PHASES, first_line
 
 _BAD_TESTS = frozenset({TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED})
 _COLOURS = 8

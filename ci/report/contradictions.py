@@ -13,9 +13,9 @@ from ci.errors import ResultsError
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
 from ci.matrix.suites import SUITES
-from ci.results.outcomes import Outcome, TestState
-from ci.results.printable import printable, printable_path
-from ci.results.store import CellRecord, Result
+from ci.record.outcomes import Outcome, TestState
+from ci.record.printable import printable, printable_path
+from ci.record.store import CellRecord, Result
 
 REMARK = "it contradicts itself"
 """How the reason begins of a result that is not believed."""

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from ci.results.store import Result
+from ci.record.store import Result
 
 # What GitHub Actions and Azure Pipelines take for a command, wherever in a line's blanks it begins.
 _COMMAND = re.compile(r"^(\s*)(::|##)", re.MULTILINE)

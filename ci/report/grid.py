@@ -7,7 +7,7 @@ from itertools import groupby
 from packaging.version import InvalidVersion, Version
 
 from ci.matrix.cells import Runtime
-from ci.results.compat import CellReport, Compat, Gap
+from ci.report.compat import CellReport, Compat, Gap
 
 TITLES = {
     Runtime.NVIDIA.value: ("Real enroot and Pyxis", ""),

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from ci import paths
-from ci.results.outcomes import Outcome, TestOutcome, TestState
+from ci.record.outcomes import Outcome, TestOutcome, TestState
 
 _OK, _TESTS_FAILED, _INTERRUPTED, _INTERNAL_ERROR, _WRONG_USAGE, _NO_TESTS = range(6)  # pytest.ExitCode
 _REASONS = {

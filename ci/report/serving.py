@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from ci.errors import PortTakenError
-from ci.results.compat import Compat
-from ci.results.writing import PAGE_FILE
+from ci.report.compat import Compat
+from ci.report.writing import PAGE_FILE
 
 _LOOPBACK = "127.0.0.1"
 _PIECE = 1 << 16

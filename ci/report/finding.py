@@ -16,12 +16,13 @@ import msgspec
 
 from ci import paths
 from ci.errors import ResultsError
-from ci.results import contradictions, files, planned, store
-from ci.results.compat import Problem, Unfinished
-from ci.results.outcomes import Outcome
-from ci.results.planned import RunPlan
-from ci.results.printable import printable_lines, printable_path
-from ci.results.store import Result
+from ci.record import files, planned, store
+from ci.record.outcomes import Outcome
+from ci.record.planned import RunPlan
+from ci.record.printable import printable_lines, printable_path
+from ci.record.store import Result
+from ci.report import contradictions
+from ci.report.compat import Problem, Unfinished
 
 ASKED_FILE = "asked.json"
 """The command line of a bisection's step, beside its result: so it is told from the result of a suite.

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ci.errors import ResultsError
 from ci.matrix.model import Matrix
-from ci.results import compat, files, finding, history, junit, markdown, page
-from ci.results.compat import COMPAT_FILE, Compat
-from ci.results.merging import Merged, Merging
+from ci.record import files
+from ci.report import compat, finding, history, junit, markdown, page
+from ci.report.compat import COMPAT_FILE, Compat
+from ci.report.merging import Merged, Merging
 
 MARKDOWN_FILE = "compat.md"
 PAGE_FILE = "report.html"

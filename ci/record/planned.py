@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from ci.errors import ResultsError, SelectionError
-from ci.results import files
+from ci.record import files
 
 SCHEMA = 1
 PLAN_FILE = "matrix.json"

@@ -10,7 +10,7 @@ import time
 import msgspec
 
 from ci import paths
-from ci.results import files
+from ci.record import files
 
 TESTS = "tests"
 ENDED = "ended"

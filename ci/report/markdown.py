@@ -2,10 +2,10 @@
 
 import re
 
-from ci.results import grid
-from ci.results.compat import RED, CellReport, ChangeKind, Compat, State, SuiteReport
-from ci.results.outcomes import TestState
-from ci.results.words import CONTRADICTIONS, SIGNS, counted_tests, first_line, reruns, sentence, told, tried_again
+from ci.record.outcomes import TestState
+from ci.report import grid
+from ci.report.compat import RED, CellReport, ChangeKind, Compat, State, SuiteReport
+from ci.report.words import CONTRADICTIONS, SIGNS, counted_tests, first_line, reruns, sentence, told, tried_again
 
 # GitHub's summary of a job holds one MiB; a grid of five thousand cells takes a fifth of it.
 _MOST = 200

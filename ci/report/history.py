@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 import statistics
 
-from ci.results.compat import RED, Change, ChangeKind, Changes, Compat, Past, State, SuiteReport
-from ci.results.outcomes import Outcome
+from ci.record.outcomes import Outcome
+from ci.report.compat import RED, Change, ChangeKind, Changes, Compat, Past, State, SuiteReport
 
 DEFAULT_LENGTH = 20
 """As many times are kept of each suite on each cell."""

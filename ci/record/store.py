@@ -16,8 +16,8 @@ from ci.artefacts.sources import DIFFERS
 from ci.errors import ResultsError
 from ci.matrix.cells import Cell
 from ci.matrix.suites import is_own
-from ci.results import files
-from ci.results.outcomes import Outcome, Selection, TestOutcome, TestState
+from ci.record import files
+from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 
 SCHEMA = 4
 """2: tests are named as pytest names them, have ``reruns``, and may have been interrupted. 3: cells have an

@@ -13,11 +13,11 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from ci.results import compat
-from ci.results.compat import Contradiction
-from ci.results.finding import Found
-from ci.results.outcomes import Outcome
-from ci.results.printable import printable_path
+from ci.record.outcomes import Outcome
+from ci.record.printable import printable_path
+from ci.report import compat
+from ci.report.compat import Contradiction
+from ci.report.finding import Found
 
 AHEAD = timedelta(minutes=10)
 """As far may another machine's clock be ahead of this one's."""

@@ -16,10 +16,10 @@ from rich.console import ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.printable import printable_path, printable_result
-from ci.results.store import LOGS_FOLDER, Result
-from ci.results.words import COUNTED, PHASES, counted, first_line, reruns, tried_again
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.printable import printable_path, printable_result
+from ci.record.store import LOGS_FOLDER, Result
+from ci.report.words import COUNTED, PHASES, counted, first_line, reruns, tried_again
 
 _STYLES = {
     Outcome.PASSED: ("✓", "green"),

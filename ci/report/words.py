@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from ci.matrix.cells import Runtime
-from ci.results.compat import OWN, Change, Contradiction, State, SuiteReport, Verdict
-from ci.results.outcomes import TestState
+from ci.record.outcomes import TestState
+from ci.report.compat import OWN, Change, Contradiction, State, SuiteReport, Verdict
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
 """Phases in the order of a run; a phase that is not listed here is shown behind them."""

@@ -14,12 +14,12 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ci.results import grid, overview
-from ci.results.compat import Compat, State
-from ci.results.grid import Position
-from ci.results.merging import Merged
-from ci.results.page_data import PageData, as_json, slug
-from ci.results.words import CONTRADICTIONS, SIGNS, sentence, told
+from ci.report import grid, overview
+from ci.report.compat import Compat, State
+from ci.report.grid import Position
+from ci.report.merging import Merged
+from ci.report.page_data import PageData, as_json, slug
+from ci.report.words import CONTRADICTIONS, SIGNS, sentence, told
 
 _ASSETS = Path(__file__).parent / "assets"
 _ISSUE = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)")

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import msgspec
 
 from ci.errors import ResultsError
-from ci.results import files
-from ci.results.outcomes import Outcome, TestState
-from ci.results.store import ArtefactRecord
+from ci.record import files
+from ci.record.outcomes import Outcome, TestState
+from ci.record.store import ArtefactRecord
 
 SCHEMA = 1
 """Of what a key means. Keys are added under the same number: readers ignore those that they do not know."""

@@ -1,4 +1,4 @@
-"""`ci.results.store`: the file of a suite on a cell."""
+"""`ci.record.store`: the file of a suite on a cell."""
 
 from datetime import UTC, datetime
 import errno
@@ -13,9 +13,9 @@ import pytest
 
 from ci.errors import DiskFullError, ResultsError
 from ci.matrix import loading
-from ci.results import store
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import ArtefactRecord, CellRecord, ImageRecord, Result
+from ci.record import store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Result
 
 RESULT = Result(
     run="r1",

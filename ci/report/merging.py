@@ -13,9 +13,13 @@ from msgspec.structs import astuple, replace
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import is_own
-from ci.results import compat, gaps, grid, history, store
-from ci.results.choosing import AHEAD, Choosing, Key
-from ci.results.compat import (
+from ci.record import store
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.planned import RunPlan
+from ci.record.store import ArtefactRecord, CellRecord, Result
+from ci.report import compat, gaps, grid, history
+from ci.report.choosing import AHEAD, Choosing, Key
+from ci.report.compat import (
     CellReport,
     Compat,
     Gap,
@@ -29,10 +33,7 @@ from ci.results.compat import (
     Unfinished,
     Verdict,
 )
-from ci.results.finding import Found
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.planned import RunPlan
-from ci.results.store import ArtefactRecord, CellRecord, Result
+from ci.report.finding import Found
 
 LONGEST_MESSAGE = 20_000
 """Characters of a message; the rest of it stays in ``result.json``."""

@@ -6,11 +6,11 @@ matrix.toml and the plans of runs say what could be there.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ci.matrix.model import Matrix
-from ci.results import grid
-from ci.results.compat import CellReport, Gap
-from ci.results.grid import Position
-from ci.results.planned import RunPlan
-from ci.results.store import CellRecord
+from ci.record.planned import RunPlan
+from ci.record.store import CellRecord
+from ci.report import grid
+from ci.report.compat import CellReport, Gap
+from ci.report.grid import Position
 
 _NO_RESULT = "no result of it in these folders"
 _CANDIDATE = "a candidate that was not put into this cell"

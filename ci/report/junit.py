@@ -10,10 +10,10 @@ from pathlib import Path
 import re
 from xml.sax.saxutils import escape, quoteattr
 
-from ci.results import files
-from ci.results.compat import RED, CellReport, Compat, State, SuiteReport, TestReport
-from ci.results.merging import Merged, Passed
-from ci.results.outcomes import TestState
+from ci.record import files
+from ci.record.outcomes import TestState
+from ci.report.compat import RED, CellReport, Compat, State, SuiteReport, TestReport
+from ci.report.merging import Merged, Passed
 
 JUNIT_FILE = "junit.xml"
 

@@ -8,10 +8,10 @@ from typing import Any
 from markupsafe import Markup
 import msgspec
 
-from ci.results.compat import RED, CellReport, Change, Gap, State, SuiteReport
-from ci.results.grid import Position
-from ci.results.merging import Merged
-from ci.results.words import PHASES, SIGNS, counted_tests, first_line, told
+from ci.report.compat import RED, CellReport, Change, Gap, State, SuiteReport
+from ci.report.grid import Position
+from ci.report.merging import Merged
+from ci.report.words import PHASES, SIGNS, counted_tests, first_line, told
 
 _LONGEST_SEARCH = 2_000
 

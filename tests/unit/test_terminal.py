@@ -1,4 +1,4 @@
-"""`ci.results.report`: what people read, and that the embedded runtime is never taken for the real one."""
+"""`ci.report.terminal`: what people read, and that the embedded runtime is never taken for the real one."""
 
 from datetime import UTC, datetime
 import io
@@ -9,9 +9,9 @@ from msgspec.structs import replace
 import pytest
 from rich.console import Console as RichConsole
 
-from ci.results import report
-from ci.results.outcomes import Outcome, TestOutcome, TestState
-from ci.results.store import ArtefactRecord, CellRecord, ImageRecord, Result
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Result
+from ci.report import terminal
 
 REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 OTHER = "slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64"
@@ -63,49 +63,49 @@ ALL = (PASSED, FAILED, SKIPPED, ON_EMBEDDED, result(LEGACY, "passed", a_test("t:
 
 
 def test_the_verdict_counts_each_runtime_apart() -> None:
-    assert report.verdict([PASSED, ON_EMBEDDED]) == (
+    assert terminal.verdict([PASSED, ON_EMBEDDED]) == (
         "real cells: 1 passed; embedded: 1 passed (not a compatibility verdict)"
     )
 
 
 def test_embedded_and_legacy_alone_say_nothing_about_real_cells() -> None:
-    words = report.verdict([ON_EMBEDDED, result(LEGACY, "passed", a_test("x"))])
+    words = terminal.verdict([ON_EMBEDDED, result(LEGACY, "passed", a_test("x"))])
     assert words.startswith("real cells: none run; ")
     assert "legacy: 1 passed (no containers)" in words
 
 
 def test_a_failure_on_embedded_is_not_counted_as_a_real_one() -> None:
-    assert report.verdict([PASSED, result(EMBEDDED, "failed")]).startswith("real cells: 1 passed; embedded: 1 failed")
+    assert terminal.verdict([PASSED, result(EMBEDDED, "failed")]).startswith("real cells: 1 passed; embedded: 1 failed")
 
 
 def test_a_cell_is_as_good_as_its_worst_suite() -> None:
-    assert report.verdict([PASSED, FAILED, SKIPPED]) == "real cells: 1 failed, 1 skipped"
+    assert terminal.verdict([PASSED, FAILED, SKIPPED]) == "real cells: 1 failed, 1 skipped"
     skipped = result(REAL, "skipped", suite="registry")
-    assert report.verdict([PASSED, skipped]) == "real cells: 1 skipped"
+    assert terminal.verdict([PASSED, skipped]) == "real cells: 1 skipped"
 
 
 @pytest.mark.parametrize(
     ("outcome", "told"), [("passed", "1 passed"), ("succeeded", "1 succeeded"), ("failed", "1 failed")]
 )
 def test_what_is_no_suite_of_the_project_is_counted_apart(outcome: str, told: str) -> None:
-    words = report.verdict([result(REAL, outcome, suite="theirs")])
+    words = terminal.verdict([result(REAL, outcome, suite="theirs")])
     assert words == f"real cells: none run; suites and commands of your own: {told} (no verdict on their cells)"
-    assert report.verdict([PASSED, result(REAL, outcome, suite="theirs")]).startswith(
+    assert terminal.verdict([PASSED, result(REAL, outcome, suite="theirs")]).startswith(
         "real cells: 1 passed; suites and"
     )
 
 
 def test_what_ran_in_part_is_counted_as_that_and_says_why() -> None:
     part = result(REAL, "partly run", a_test("t::a"), reason="only a part of the suite was asked for: -k a")
-    assert report.verdict([part]) == "real cells: 1 partly run"
-    assert report.verdict([part, result(REAL, "passed", suite="registry")]) == "real cells: 1 partly run"
-    text = report.as_text([part])
+    assert terminal.verdict([part]) == "real cells: 1 partly run"
+    assert terminal.verdict([part, result(REAL, "passed", suite="registry")]) == "real cells: 1 partly run"
+    text = terminal.as_text([part])
     assert "partly run: only a part of the suite was asked for: -k a" in text
     assert "again:" not in text
 
 
 def test_a_suites_own_expected_failure_is_not_called_a_known_one() -> None:
-    text = report.as_text(
+    text = terminal.as_text(
         [result(REAL, "passed", a_test("t::a"), a_test("t::b", "expected failure", "ours"), reason="x")]
     )
     assert "1 passed, 1 expected failure" in text
@@ -116,7 +116,7 @@ def test_a_suites_own_expected_failure_is_not_called_a_known_one() -> None:
 
 
 def test_plain_text_names_everything_that_is_needed_next() -> None:
-    text = report.as_text(ALL, root=Path("results/r1"))
+    text = terminal.as_text(ALL, root=Path("results/r1"))
     assert "3 passed" not in text
     assert "1 passed, 1 failed, 2 skipped, 1 known failure" in text
     assert "images 20.0 · tests 17.0 s" in text
@@ -127,11 +127,11 @@ def test_plain_text_names_everything_that_is_needed_next() -> None:
     assert f'again: nox -s "pyxis_conformance({REAL})"' in text
     assert "enroot 4.1.2 not found; pass --mirror DIR" in text
     assert f"{EMBEDDED} [embedded]" in text
-    assert text.splitlines()[-1] == report.verdict(ALL)
+    assert text.splitlines()[-1] == terminal.verdict(ALL)
 
 
 def test_what_passed_needs_no_further_words() -> None:
-    assert "again:" not in report.as_text([PASSED])
+    assert "again:" not in terminal.as_text([PASSED])
 
 
 RERUN = result(
@@ -144,20 +144,20 @@ RERUN = result(
 
 
 def test_a_second_try_is_said_also_where_the_suite_passed() -> None:
-    text = report.as_text([PASSED, RERUN])
+    text = terminal.as_text([PASSED, RERUN])
     assert "2 passed, 1 known failure, 2 reruns · images" in text
     assert "  1 rerun: t::b passed; before, it failed: failed to list the image\n" in text
     assert text.count("\n  ") == 1 + 3, "nothing is said of the suite that passed at once"
 
 
 def test_a_test_that_failed_at_every_try_says_how_many() -> None:
-    (remark,) = report.remarks(result(REAL, "failed", a_test("t::b", "failed", "no", reruns=4)))
+    (remark,) = terminal.remarks(result(REAL, "failed", a_test("t::b", "failed", "no", reruns=4)))
     assert remark == "failed: t::b (after 4 reruns): no"
 
 
 def test_tests_that_failed_for_the_same_reason_share_a_line() -> None:
     gone = [a_test(f"t::{name}", "error", f"setup failed: no registry\n{name}") for name in "abcdefgh"]
-    assert report.remarks(result(REAL, "failed", gone[0], a_test("t::x", "failed", "1 == 2"), *gone[1:])) == [
+    assert terminal.remarks(result(REAL, "failed", gone[0], a_test("t::x", "failed", "1 == 2"), *gone[1:])) == [
         "failed: t::x: 1 == 2",
         "8 errors: setup failed: no registry (t: a, b, c and 5 more)",
     ]
@@ -165,7 +165,7 @@ def test_tests_that_failed_for_the_same_reason_share_a_line() -> None:
 
 def test_tests_of_several_files_that_share_a_line_keep_their_files() -> None:
     gone = [a_test(name, "failed", "no registry", reruns=1) for name in ("t::a", "u::a")]
-    assert report.remarks(result(REAL, "failed", *gone)) == [
+    assert terminal.remarks(result(REAL, "failed", *gone)) == [
         "2 failed: no registry (t::a (after 1 rerun), u::a (after 1 rerun))"
     ]
 
@@ -183,35 +183,35 @@ def test_tests_of_several_files_that_share_a_line_keep_their_files() -> None:
 )
 def test_files_that_are_not_upstreams_are_named_also_where_the_suite_passed(verified: str, says: list[str]) -> None:
     artefact = ArtefactRecord(path="a/v1.tar.gz", source="mirror", sha256="0" * 64, verified_against=verified)
-    assert report.remarks(replace(PASSED, artefacts=(artefact,))) == says
+    assert terminal.remarks(replace(PASSED, artefacts=(artefact,))) == says
 
 
 def test_an_interrupted_suite_names_the_test_that_was_running() -> None:
     stopped = result(REAL, "interrupted", a_test("t::a"), a_test("t::b", "interrupted", "x"), reason="ended by SIGTERM")
-    text = report.as_text([stopped])
+    text = terminal.as_text([stopped])
     assert "1 passed, 1 interrupted" in text
     assert "  interrupted: ended by SIGTERM\n  interrupted: t::b: x\n" in text
 
 
 def test_a_suite_that_never_began_has_no_logs() -> None:
-    assert "logs:" not in report.as_text([SKIPPED], root=Path("results/r1"))
+    assert "logs:" not in terminal.as_text([SKIPPED], root=Path("results/r1"))
 
 
 def test_no_results_are_said_to_be_none() -> None:
-    assert report.as_text([]).strip() == "real cells: none run"
+    assert terminal.as_text([]).strip() == "real cells: none run"
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])
 def test_nothing_is_cut_at_any_width(width: int) -> None:
     out = io.StringIO()
-    RichConsole(file=out, width=width, color_system=None).print(report.summarise(ALL), soft_wrap=True)
-    assert out.getvalue().count(REAL) == report.as_text(ALL).count(REAL)
+    RichConsole(file=out, width=width, color_system=None).print(terminal.summarise(ALL), soft_wrap=True)
+    assert out.getvalue().count(REAL) == terminal.as_text(ALL).count(REAL)
     assert "…" not in out.getvalue()
 
 
 def test_where_there_is_room_it_is_a_table() -> None:
     out = io.StringIO()
-    RichConsole(file=out, width=200, color_system=None).print(report.summarise(ALL))
+    RichConsole(file=out, width=200, color_system=None).print(terminal.summarise(ALL))
     head, first = out.getvalue().splitlines()[:2]
     assert head.split() == ["cell", "suite", "outcome", "tests", "images", "s", "tests", "s"]
     assert re.fullmatch(rf"{re.escape(REAL)} +pyxis_basic +✓ passed +1 passed +20\.0 +17\.0 *", first)
@@ -219,14 +219,14 @@ def test_where_there_is_room_it_is_a_table() -> None:
 
 def test_phases_come_in_the_order_of_a_run_and_unknown_ones_last() -> None:
     odd = replace(PASSED, timings={"brewing": 1.0, "teardown": 1.0, "images": 1.0})
-    assert report.phases([odd, PASSED]) == ["images", "tests", "teardown", "brewing"]
+    assert terminal.phases([odd, PASSED]) == ["images", "tests", "teardown", "brewing"]
 
 
 def test_text_of_anybodys_steers_neither_a_terminal_nor_a_ci() -> None:
     test = a_test("t.py::test_a\x1b[2J\n::error::b", "failed", "no\x07\n::set-env name=A::b")
     reason = "first\n  ::add-mask::x\n##[group]y\x9b1m"
     bad = result(REAL, "failed", test, suite="s\r\x1b]0;t\x07", reason=reason)
-    text = report.as_text([bad])
+    text = terminal.as_text([bad])
     assert all(it.isprintable() for it in text.replace("\n", ""))
     assert r"test_a\x1b[2J\n::error::b: no\x07" in text
     assert not [it for it in text.splitlines() if it.strip().startswith(("::", "##"))]
@@ -235,11 +235,11 @@ def test_text_of_anybodys_steers_neither_a_terminal_nor_a_ci() -> None:
 
 def test_show_writes_plain_text_where_there_is_no_terminal() -> None:
     out = io.StringIO()
-    report.show(ALL, stream=out)
-    assert out.getvalue() == report.as_text(ALL)
+    terminal.show(ALL, stream=out)
+    assert out.getvalue() == terminal.as_text(ALL)
 
 
 def test_what_was_taken_from_an_earlier_run_says_so_in_the_summary() -> None:
     taken = replace(PASSED, reused_from="last-week")
-    assert "(unchanged since last-week)" in report.as_text([taken])
-    assert "unchanged" not in report.as_text([PASSED])
+    assert "(unchanged since last-week)" in terminal.as_text([taken])
+    assert "unchanged" not in terminal.as_text([PASSED])

@@ -1,1 +1,0 @@
-"""What a suite came to: its result on disk, and the reports made of many."""
