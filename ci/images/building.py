@@ -324,7 +324,7 @@ def wheel_context(house: Wheelhouse, *, editable: bool) -> tuple[ContextFile, ..
 
     ``editable`` installs a checkout as editable: the nodes use it in place, under its own path.
     """
-    names = [f"/context/wheels/{house.editable.relative_to(house.path)}"] if editable and house.editable else []
+    names = [f"/mnt/wheels/{house.editable.relative_to(house.path)}"] if editable and house.editable else []
     requirements = "".join(f"{line}\n" for line in names or house.requirements).encode()
     return (
         ContextFile(source=house.path, target="wheels", sha256=house.fingerprint),

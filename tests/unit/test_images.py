@@ -6,6 +6,7 @@ from datetime import date
 import io
 from itertools import pairwise
 from pathlib import Path
+import re
 import shutil
 import tarfile
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from typing import Any, cast
 from docker.errors import APIError, ImageNotFound
 import pytest
 
+from ci import paths
 from ci.artefacts.pins import ImagePin
 from ci.artefacts.sources import Sources
 from ci.engine.build_client import BuildClient
@@ -334,3 +336,10 @@ def test_a_full_disk_is_told_apart_from_other_refusals() -> None:
     assert isinstance(explain(full, "starting"), DiskFullError)
     assert isinstance(explain(other, "starting"), LaunchError)
     assert "something else" in str(explain(other, "starting"))
+
+
+@pytest.mark.parametrize("file", sorted(paths.CONTAINERS.glob("*/Containerfile")), ids=lambda file: file.parent.name)
+def test_no_build_step_leaves_a_mount_point_in_an_image(file: Path) -> None:
+    """What a step mounts is gone after it, but a folder that the engine has made for it stays, empty, in every node."""
+    targets = re.findall(r"--mount=type=bind\S*?,target=([^\s,]+)", file.read_text(encoding="utf-8"))
+    assert [target for target in targets if target not in {"/mnt", "/srv"}] == [], "every Debian has /mnt and /srv"
