@@ -18,6 +18,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CONTAINERS = REPOSITORY / "containers"
 MATRIX_FILE = REPOSITORY / "matrix.toml"
 PINS_FILE = CONTAINERS / "pins.toml"
+SYSTEMS = REPOSITORY / "systems"
+"""The families of operating systems."""
 
 REPORT_FOLDER = "report"
 """Within the folder of results: where a report goes unless another place is named."""

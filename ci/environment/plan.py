@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ci.images import plan
-from ci.images.plan import CellImages, Wheels, debian_mirror
+from ci.images.plan import CellImages, Wheels
 from ci.matrix.cells import Cell, engine_name
 from ci.matrix.model import Matrix, SuiteEnvironment
 from ci.option_values import RunsOn
@@ -63,9 +63,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         nodes=options.nodes or matrix.defaults.nodes,
         accounting=options.accounting or cell.slurm.accounting,
     )
-    images = plan.images_of(
-        cell, matrix.subject, settled.subject, accounting=settled.accounting, debian_mirror=debian_mirror()
-    )
+    images = plan.images_of(cell, matrix.subject, settled.subject, accounting=settled.accounting)
     return EnvironmentPlan(
         cell=cell,
         asked=options,
@@ -89,7 +87,12 @@ def _node_wheels(images: CellImages, matrix: Matrix, options: Options) -> Wheels
     if not wanted:
         return None
     return Wheels(
-        subject=matrix.subject, checkout=options.subject, python=images.slurm, editable=True, beside=tuple(wanted)
+        subject=matrix.subject,
+        checkout=options.subject,
+        python=images.slurm,
+        glibc=images.cell.os.glibc,
+        editable=True,
+        beside=tuple(wanted),
     )
 
 
@@ -102,6 +105,7 @@ def _base_wheels(matrix: Matrix, options: Options) -> Wheels | None:
         subject=matrix.subject,
         checkout=options.subject,
         python=plan.JOB_PYTHON,
+        glibc=plan.job_os().glibc,
         editable=False,
         beside=tuple(wanted),
     )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email import message_from_string
 import hashlib
 from pathlib import Path
+import shlex
 import shutil
 import tarfile
 import tempfile
@@ -47,15 +48,16 @@ def origin(attributes: dict[str, Any]) -> str:
 
 @contextmanager
 def made(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Make Debian from its packages (mmdebstrap), for the block: a tar archive of its root, and the image's labels.
+    """Make an operating system from its packages (mmdebstrap), for the block: a tar archive, and the image's labels.
 
     One of them is the origin; a list of the packages is beside the log.
     """
-    suite, mirror = content.plan.build_args["SUITE"], content.plan.build_args["DEBIAN_MIRROR"]
+    arguments = content.plan.build_args
+    codename, mirror = arguments["SUITE"], arguments["DEBIAN_MIRROR"]
     program = shutil.which("mmdebstrap")
     if program is None:
         raise ArtefactError(
-            f"Debian's base image for {suite} was not found",
+            f"the base image of {codename} was not found",
             where=f"{content.plan.pulled_as or 'no image is pulled while a mirror is named'}, then mmdebstrap",
             why="no registry answers, and mmdebstrap is not installed",
             next_step="apt-get install mmdebstrap (ci/bootstrap does it), or docker pull the image by hand",
@@ -65,13 +67,23 @@ def made(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, str]]
         for line in (paths.CONTAINERS / "base" / "mmdebstrap.conf").read_text(encoding="utf-8").splitlines()
         if line and not line.startswith("#")
     ]
+    options += shlex.split(arguments.get("OPTIONS", ""))
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-base-") as folder:
         archive = Path(folder) / "base.tar"
-        command: list[str | Path] = [program, *options, f"--architectures={content.plan.arch}", suite, archive, mirror]
-        console.call(command, log=log).check(BuildError, f"mmdebstrap failed to make {suite}", where=str(log))
+        command: list[str | Path] = [
+            program,
+            *options,
+            f"--architectures={content.plan.arch}",
+            codename,
+            archive,
+            mirror,
+        ]
+        console.call(command, log=log).check(BuildError, f"mmdebstrap failed to make {codename}", where=str(log))
         found = packages(archive)
         log.with_suffix(".packages").write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
-        origin = f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {suite}, {len(found)} packages, sha256 {_sum(found)}"
+        origin = (
+            f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {codename}, {len(found)} packages, sha256 {_sum(found)}"
+        )
         yield archive, {LABEL: "1", LABEL_ORIGIN: origin, LABEL_CONTENT: content.digest}
 
 

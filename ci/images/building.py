@@ -26,6 +26,7 @@ from ci.images.content import Content, ContextFile
 from ci.images.observing import Observed, check_slurm, observe
 from ci.images.plan import CellImages, ImagePlan, Wheels
 from ci.images.subject import Wheelhouse
+from ci.images.wheels import Target
 from ci.inputs import check_open_to_jobs
 from ci.matrix.arch import Arch
 from ci.options import Options
@@ -192,11 +193,12 @@ class Builder:
             python = wheels.python
         else:
             python = observe(self._engine, self.ensure(wheels.python).identity).python
+        target = Target(python=python, arch=arch, glibc=wheels.glibc)
         limits = wheels.subject.constraints
         if wheels.checkout is None:
             wanted = [wheels.subject.requirement, *wheels.beside]
-            return subject.wheelhouse(wanted, limits, python=python, arch=arch)
-        house = subject.checkout_wheelhouse(wheels.checkout, limits, beside=wheels.beside, python=python, arch=arch)
+            return subject.wheelhouse(wanted, limits, target=target)
+        house = subject.checkout_wheelhouse(wheels.checkout, limits, beside=wheels.beside, target=target)
         if wheels.editable and house.checkout:
             check_open_to_jobs(house.checkout)
         return house
@@ -324,7 +326,7 @@ def wheel_context(house: Wheelhouse, *, editable: bool) -> tuple[ContextFile, ..
 
     ``editable`` installs a checkout as editable: the nodes use it in place, under its own path.
     """
-    names = [f"/context/wheels/{house.editable.relative_to(house.path)}"] if editable and house.editable else []
+    names = [f"/mnt/wheels/{house.editable.relative_to(house.path)}"] if editable and house.editable else []
     requirements = "".join(f"{line}\n" for line in names or house.requirements).encode()
     return (
         ContextFile(source=house.path, target="wheels", sha256=house.fingerprint),

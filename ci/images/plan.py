@@ -8,23 +8,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 import os
 from pathlib import Path
+import shlex
 from urllib.parse import urlsplit
 
 from ci.artefacts.releases import Artefact, runtime_artefacts, slurm_artefact
 from ci.errors import ArtefactError
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
+from ci.matrix.cells import Cell, Runtime, SlurmVersion
 from ci.matrix.model import Subject
+from ci.matrix.systems import Family, OperatingSystem, families
 
 REPOSITORY = "pyxis-matrix"
 
-DEBIAN_MIRROR_VARIABLE = "PYXIS_MATRIX_DEBIAN_MIRROR"
-DEFAULT_DEBIAN_MIRROR = "http://deb.debian.org/debian"
-
-# What job image and registry run on, on all cells. So one job image serves all, and on nodes of another operating
-# system the os-release inside differs from the node's.
-JOB_OS = OperatingSystem(name="debian12", suite="bookworm")
-JOB_PYTHON = "3.11"  # the Python of a stable suite does not change
+JOB_PYTHON = "3.11"
+"""That of `job_os`; the Python of a stable release does not change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +33,8 @@ class Wheels:
     """A checkout to build it from instead of the release."""
     python: "str | ImagePlan"
     """Major and minor version, or the image that has it."""
+    glibc: int
+    """The minor version of the glibc 2 that they have to run with."""
     editable: bool
     """Whether a checkout is installed as editable: the nodes use it in place, under its own path."""
     beside: tuple[str, ...] = ()
@@ -102,51 +101,62 @@ class CellImages:
 
 
 def images_of(
-    cell: Cell, subject: Subject, checkout: Path | None, *, accounting: bool, debian_mirror: str
+    cell: Cell,
+    subject: Subject,
+    checkout: Path | None,
+    *,
+    accounting: bool,
+    environ: Mapping[str, str] = os.environ,
 ) -> CellImages:
-    """Plan all images of a cell.
-
-    :param debian_mirror: where Debian's packages come from.
-    """
-    slurm_image = slurm(cell.slurm, base(cell.os, cell.arch, debian_mirror))
-    installed = Wheels(subject=subject, checkout=checkout, python=slurm_image, editable=True)
+    """Plan all images of a cell; ``environ`` says where packages come from (`mirror`)."""
+    slurm_image = slurm(cell.slurm, base(cell.os, cell.arch, environ))
+    installed = Wheels(subject=subject, checkout=checkout, python=slurm_image, glibc=cell.os.glibc, editable=True)
+    in_jobs = replace(installed, python=JOB_PYTHON, glibc=job_os().glibc, editable=False)
     containers = cell.runtime is not Runtime.LEGACY
     return CellImages(
         cell=cell,
         slurm=slurm_image,
         node=node(cell, runtime(cell, slurm_image), slurm_image, installed),
-        registry=registry(cell.arch, debian_mirror) if containers else None,
-        job=job(cell.arch, debian_mirror, replace(installed, python=JOB_PYTHON, editable=False))
-        if containers
-        else None,
+        registry=registry(cell.arch, environ) if containers else None,
+        job=job(cell.arch, in_jobs, environ) if containers else None,
         accounting=accounting_daemon(slurm_image) if accounting else None,
     )
 
 
-def debian_mirror(environ: Mapping[str, str] = os.environ) -> str:
-    """Return where Debian's packages come from: ``PYXIS_MATRIX_DEBIAN_MIRROR`` or Debian's own address."""
-    mirror = environ.get(DEBIAN_MIRROR_VARIABLE) or DEFAULT_DEBIAN_MIRROR
-    if urlsplit(mirror).username is not None:
+def job_os() -> OperatingSystem:
+    """Return what job image and registry run on, on all cells.
+
+    So one job image serves all, and on nodes of another operating system the os-release inside differs from the node's.
+    """
+    return OperatingSystem(name="debian12", codename="bookworm", family=families()["bookworm"])
+
+
+def mirror(family: Family, environ: Mapping[str, str] = os.environ) -> str:
+    """Return where packages come from: for Debian what ``PYXIS_MATRIX_DEBIAN_MIRROR`` names, or else its archive."""
+    named = environ.get(family.mirror_variable) or family.archive
+    if urlsplit(named).username is not None:
         raise ArtefactError(
-            "the address of Debian's mirror holds a password",
-            where=DEBIAN_MIRROR_VARIABLE,
+            "the address of a mirror holds a password",
+            where=family.mirror_variable,
             why="the address is kept in images and logs",
             next_step="give it without USER:PASSWORD@; a mirror that asks for them can be reached through a proxy",
         )
-    return mirror
+    return named
 
 
-def base(system: OperatingSystem, arch: Arch, mirror: str) -> ImagePlan:
-    """Plan the bare operating system; ``mirror`` is where its packages come from.
+def base(system: OperatingSystem, arch: Arch, environ: Mapping[str, str] = os.environ) -> ImagePlan:
+    """Plan the bare operating system.
 
-    If the user named another mirror than Debian's own, the image is always made from it, never pulled.
+    If the user named another mirror than the family's archive, the image is always made from it, never pulled.
     """
+    family, place = system.family, mirror(system.family, environ)
+    arguments = {"SUITE": system.codename, "DEBIAN_MIRROR": place, "OPTIONS": shlex.join(family.options)}
     return ImagePlan(
         folder="base",
         variant=f"{system}-{arch}",
         arch=arch,
-        build_args={"SUITE": system.suite, "DEBIAN_MIRROR": mirror},
-        pulled_as=f"debian:{system.suite}-slim" if mirror == DEFAULT_DEBIAN_MIRROR else "",
+        build_args={name: value for name, value in arguments.items() if value},
+        pulled_as=family.image.format(codename=system.codename) if place == family.archive else "",
     )
 
 
@@ -185,14 +195,14 @@ def accounting_daemon(slurm_image: ImagePlan) -> ImagePlan:
     )
 
 
-def registry(arch: Arch, mirror: str) -> ImagePlan:
+def registry(arch: Arch, environ: Mapping[str, str] = os.environ) -> ImagePlan:
     """Plan the registry: ``registry:2``, or the same program from Debian's package."""
     return ImagePlan(
         folder="registry",
-        variant=f"{JOB_OS}-{arch}",
+        variant=f"{job_os()}-{arch}",
         arch=arch,
         pulled_as="registry:2",
-        parents={"BASE_IMAGE": base(JOB_OS, arch, mirror)},
+        parents={"BASE_IMAGE": base(job_os(), arch, environ)},
     )
 
 
@@ -228,12 +238,12 @@ def node(cell: Cell, runtime_image: ImagePlan, slurm_image: ImagePlan, wheels: W
     )
 
 
-def job(arch: Arch, mirror: str, wheels: Wheels) -> ImagePlan:
+def job(arch: Arch, wheels: Wheels, environ: Mapping[str, str] = os.environ) -> ImagePlan:
     """Plan the image that test images are built from: Debian, ``python`` and the subject."""
     return ImagePlan(
         folder="job",
-        variant=f"{JOB_OS}-{arch}",
+        variant=f"{job_os()}-{arch}",
         arch=arch,
-        parents={"BASE_IMAGE": base(JOB_OS, arch, mirror)},
+        parents={"BASE_IMAGE": base(job_os(), arch, environ)},
         wheels=wheels,
     )

@@ -21,7 +21,6 @@ from ci.artefacts.identity import as_one, sha256_of, sums_of
 from ci.errors import ChecksumError, SubjectError
 from ci.images.subject_checkout import build_checkout
 from ci.images.wheels import Target, check_pure, collect
-from ci.matrix.arch import Arch
 
 _MANIFEST = "wheelhouse.json"
 _EDITABLE = "editable"
@@ -65,22 +64,19 @@ def wheelhouse(
     requirements: Iterable[str],
     constraints: Iterable[str] = (),
     *,
-    python: str,
-    arch: Arch,
+    target: Target,
     cache: Path | None = None,
     log: Path | None = None,
 ) -> Wheelhouse:
     """Return a wheelhouse for requirements (PEP 508), from the cache or else from the user's package index.
 
-    :param python: major and minor version of the target's CPython, for example ``3.11``.
     :param log: file to which uv's and pip's output is appended.
     :raises SubjectError: where the index is not reached or has nothing that fits.
     """
     wanted, limits = tuple(requirements), tuple(constraints)
     for text in wanted:
         _check(text)
-    target = Target(python=python, arch=arch)
-    key = _key("index", *sorted(wanted), "", *sorted(limits), "", python, arch.value)
+    key = _key("index", *sorted(wanted), "", *sorted(limits), "", target.python, target.platform)
     return _cached(key, cache, lambda draft: collect(wanted, limits, target, draft, log=log), requirements=wanted)
 
 
@@ -89,8 +85,7 @@ def checkout_wheelhouse(
     constraints: Iterable[str] = (),
     *,
     beside: Iterable[str] = (),
-    python: str,
-    arch: Arch,
+    target: Target,
     cache: Path | None = None,
 ) -> Wheelhouse:
     """Return a wheelhouse for a checkout: its own wheel, its editable wheel, and what it requires.
@@ -100,8 +95,8 @@ def checkout_wheelhouse(
     :param beside: more requirements, resolved together with those of the checkout.
     """
     built = build_checkout(checkout, cache or paths.cache_dir())
-    check_pure(built.wheel, str(built.checkout), Target(python=python, arch=arch))
-    others = wheelhouse((*built.requires, *beside), constraints, python=python, arch=arch, cache=cache)
+    check_pure(built.wheel, str(built.checkout), target)
+    others = wheelhouse((*built.requires, *beside), constraints, target=target, cache=cache)
 
     def fill(draft: Path) -> None:
         shutil.copytree(others.path, draft, copy_function=_link, ignore=lambda *_: [_MANIFEST])

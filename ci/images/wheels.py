@@ -21,8 +21,6 @@ from ci.terminal.processes import Completed
 BUILD_EPOCH = "315619200"
 """SOURCE_DATE_EPOCH of all builds. Two builds of one source are the same file then, and images are not built again."""
 
-# glibc of Debian 12, the oldest suite of the matrix; wheels for it run on the newer ones as well.
-_GLIBC_MINOR = 36
 _OLDEST_MINOR = {Arch.AMD64: 5, Arch.ARM64: 17}
 _LEGACY = {Arch.AMD64: ("manylinux2014", "manylinux2010", "manylinux1"), Arch.ARM64: ("manylinux2014",)}
 
@@ -37,21 +35,23 @@ _LINES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where wheels are to be installed: CPython on Debian."""
+    """Where wheels are to be installed: CPython on a Linux with glibc."""
 
     python: str
     """Major and minor version, for example ``3.11``."""
     arch: Arch
+    glibc: int
+    """The minor version of its glibc 2; wheels for older ones fit, too."""
 
     @property
     def platform(self) -> str:
         """The newest platform that fits, as uv spells it."""
-        return f"{self.arch.uname}-manylinux_2_{_GLIBC_MINOR}"
+        return f"{self.arch.uname}-manylinux_2_{self.glibc}"
 
     @property
     def tags(self) -> tuple[str, ...]:
         """All platform tags that fit, best first, as pip takes them."""
-        minors = range(_GLIBC_MINOR, _OLDEST_MINOR[self.arch] - 1, -1)
+        minors = range(self.glibc, _OLDEST_MINOR[self.arch] - 1, -1)
         names = [*(f"manylinux_2_{minor}" for minor in minors), *_LEGACY[self.arch], "linux"]
         return tuple(f"{name}_{self.arch.uname}" for name in names)
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ci.matrix.cells import Runtime
+from ci.matrix.systems import OS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,9 @@ GROUP_VARIABLE = "PYXIS_MATRIX_GROUP"
 """Environment variable with the group to use if the command line names none."""
 
 # Also one without the operating system, as ids once were: whoever has it is told what it is called now.
-_ID = re.compile(r"(?<![\w.-])slurm[0-9.]+-(?:embedded|legacy|enroot[\w.+]+-pyxis[\w.+]+)(?:-[a-z0-9]+){1,2}(?![\w.-])")
+_ID = re.compile(
+    rf"(?<![\w.-])slurm[0-9.]+-(?:embedded|legacy|enroot[\w.+]+-pyxis[\w.+]+)(?:-{OS_NAME})?-[a-z0-9]+(?![\w.-])"
+)
 _TAG_OPTION = re.compile(r"--tags?(?:=(?P<long>.*))?|-t(?P<short>.*)", re.DOTALL)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ci.matrix.arch import Arch
+    from ci.matrix.systems import OperatingSystem
 
 
 class Runtime(StrEnum):
@@ -35,20 +36,6 @@ class SlurmSource(StrEnum):
     """The operating system's own packages; the version is a series."""
     ARCHIVE = "archive"
     """Compiled from the source archive of a release of SchedMD's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatingSystem:
-    """What a cell's nodes run on."""
-
-    name: str
-    """For example ``debian12``."""
-    suite: str
-    """Debian's code name, for example ``bookworm``; its packages and base image are found by it."""
-
-    def __str__(self) -> str:
-        """Return the name."""
-        return self.name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ci import paths
-from ci.matrix.cells import OperatingSystem, SlurmSource, SlurmVersion
+from ci.matrix.cells import SlurmSource, SlurmVersion
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
 from ci.matrix.selections import (
     Axes,
@@ -24,6 +24,7 @@ from ci.matrix.selections import (
     read_specifier,
     read_version,
 )
+from ci.matrix.systems import OS_NAME, Family, OperatingSystem, families
 from ci.matrix.tables import Faults, Table, did_you_mean, read_toml
 
 if TYPE_CHECKING:
@@ -33,15 +34,11 @@ if TYPE_CHECKING:
 
     from ci.matrix.arch import Arch
 
-__all__ = ["SUITES", "Matrix", "load"]
+__all__ = ["Matrix", "load"]
 
 SCHEMA = 1
-SUITES = ("bookworm", "trixie", "forky", "sid")
-"""Debian suites that an operating system may have; older ones have no Python 3.11."""
-
 _SERIES = re.compile(r"\d\d\.\d\d")
 _SLURM_RELEASE = re.compile(r"\d\d\.\d\d\.\d+")
-_OS_NAME = re.compile(r"[a-z]+[0-9]*")
 _RELEASE = re.compile(r"\d+\.\d+\.\d+.*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -116,26 +113,27 @@ def _read(root: Table) -> Matrix:
 
 def _systems(root: Table) -> tuple[OperatingSystem, ...]:
     found: dict[str, OperatingSystem] = {}
-    suites: dict[str, str] = {}
+    codenames: dict[str, str] = {}
     if root.values.get("os", []) == []:
-        root.fault("os", "the axis is empty, so nothing can be run; add an [[os]] row with name and suite")
+        root.fault("os", "the axis is empty, so nothing can be run; add an [[os]] row with name and codename")
     for table in root.rows("os"):
-        name, suite = table.text("name"), table.text("suite")
-        if name and not _OS_NAME.fullmatch(name):
+        name, codename = table.text("name"), table.text("codename")
+        if name and not re.fullmatch(OS_NAME, name):
             table.fault(
-                "name", f'an operating system is named in small letters and digits, such as "debian12", not {name!r}'
+                "name", f'write a name such as "debian12" or "ubuntu24.04": letters, then the release; not {name!r}'
             )
         elif name in found:
             table.fault("name", f"duplicate row: {name} is there already")
-        if suite and suite not in SUITES:
-            table.fault("suite", f"unknown Debian suite {suite!r}{did_you_mean(suite, SUITES)}")
-        elif suite in suites:
-            table.fault("suite", f"duplicate: {suite} is the suite of {suites[suite]} already")
-        if suite:
-            suites.setdefault(suite, table.path)
+        if codename and codename not in families():
+            table.fault("codename", f"no family in systems/ has {codename!r}{did_you_mean(codename, families())}")
+        elif codename in codenames:
+            table.fault("codename", f"duplicate: {codename} is the code name of {codenames[codename]} already")
+        if codename:
+            codenames.setdefault(codename, table.path)
         table.finish()
         if name:
-            found.setdefault(name, OperatingSystem(name=name, suite=suite))
+            family = families().get(codename, Family())
+            found.setdefault(name, OperatingSystem(name=name, codename=codename, family=family))
     return tuple(found.values())
 
 

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from ci.errors import SelectionError, typed
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmSource, SlurmVersion
+from ci.matrix.cells import Cell, Runtime, SlurmSource, SlurmVersion
 from ci.matrix.pairs import cover
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from ci.matrix.arch import Arch
+    from ci.matrix.systems import OperatingSystem
 
 VERSION_AXES = ("slurm", "enroot", "pyxis")
 

@@ -38,8 +38,9 @@ make -C contribs/pmi2 install DESTDIR="$destination"
 cd /
 rm -rf "$source_folder"
 
-# configure leaves out, and says nothing, what it finds no library for.
-for plugin in auth_munge.so cgroup_v2.so mpi_pmi2.so mpi_pmix.so accounting_storage_mysql.so serializer_json.so; do
+# configure leaves out, and says nothing, what it finds no library for. Debian's packages for nodes have all of these.
+for plugin in accounting_storage_mysql.so auth_jwt.so auth_munge.so cgroup_v2.so job_submit_lua.so mpi_pmi2.so mpi_pmix.so \
+    serializer_json.so serializer_yaml.so; do
     [[ -n $(find "$destination/usr" -name "$plugin") ]] || fail "the plugin $plugin was not built"
 done
 

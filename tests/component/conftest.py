@@ -145,7 +145,7 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture(scope="session")
 def registry_image(builder: Builder, cell: Cell) -> str:
     """Return the name of the registry's image."""
-    return builder.ensure(plan.registry(cell.arch, plan.debian_mirror())).tag
+    return builder.ensure(plan.registry(cell.arch)).tag
 
 
 @pytest.fixture

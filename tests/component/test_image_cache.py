@@ -27,7 +27,7 @@ from ci.environment.registry_client import V2S2, RegistryClient
 from ci.environment.service import Place
 from ci.images import cache
 from ci.images.building import Builder, Built, How
-from ci.images.plan import ImagePlan, debian_mirror
+from ci.images.plan import ImagePlan
 from ci.images.plan import registry as registry_plan
 from ci.matrix.arch import Arch
 from ci.terminal import console
@@ -52,7 +52,7 @@ Start = Callable[..., registry.Registry]
 @pytest.fixture
 def start(engine: Engine, builder: Builder, run: str, stack: ExitStack) -> Start:
     """Return a function that starts a registry with distribution's own environment variables, and with files."""
-    image = builder.ensure(registry_plan(Arch.host(), debian_mirror())).tag
+    image = builder.ensure(registry_plan(Arch.host())).tag
     place = Place(engine=engine, stack=stack, run=run, cell="image-cache", network=f"pyxis-matrix-{run}")
     place.create_network()
 

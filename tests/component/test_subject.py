@@ -13,7 +13,10 @@ import pytest
 from ci.errors import SubjectError
 from ci.images.subject import Wheelhouse, checkout_wheelhouse, wheelhouse
 from ci.images.subject_checkout import state_of
+from ci.images.wheels import Target
 from ci.matrix.arch import Arch
+
+TARGET = Target(python="3.13", arch=Arch.AMD64, glibc=36)
 
 # A backend inside the checkout itself, so that building needs no index at all.
 BACKEND = """
@@ -75,7 +78,7 @@ def make(tmp_path: Path) -> Callable[..., Wheelhouse]:
     """Make a wheelhouse for Python 3.13 on amd64 in an empty cache."""
 
     def make(*requirements: str) -> Wheelhouse:
-        return wheelhouse(requirements, python="3.13", arch=Arch.AMD64, cache=tmp_path / "cache")
+        return wheelhouse(requirements, target=TARGET, cache=tmp_path / "cache")
 
     return make
 
@@ -192,7 +195,7 @@ def _commit(message: str) -> list[str]:
 
 
 def _checkout_wheelhouse(checkout: Path, tmp_path: Path) -> Wheelhouse:
-    return checkout_wheelhouse(checkout, python="3.13", arch=Arch.AMD64, cache=tmp_path / "cache")
+    return checkout_wheelhouse(checkout, target=TARGET, cache=tmp_path / "cache")
 
 
 def _wheel(folder: Path, name: str, *requires: str, tag: str = "py3-none-any") -> None:

@@ -13,7 +13,8 @@ from slurm import task
 from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
 from ci.images import subject
-from ci.images.plan import JOB_PYTHON
+from ci.images.plan import JOB_PYTHON, job_os
+from ci.images.wheels import Target
 from ci.matrix.arch import Arch
 from tests.support.cluster import JOB_LIMIT, Node, Shell
 from tests.support.markers import IMAGE_MARKER, IMAGE_MARKER_TEXT
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def numpy_wheels(environment: EnvironmentFile) -> Path:
     """Return a folder with the wheels that numpy needs in the job image, made on the host."""
-    return subject.wheelhouse(["numpy"], python=JOB_PYTHON, arch=Arch(environment.arch)).path
+    target = Target(python=JOB_PYTHON, arch=Arch(environment.arch), glibc=job_os().glibc)
+    return subject.wheelhouse(["numpy"], target=target).path
 
 
 @pytest.mark.container_packaging

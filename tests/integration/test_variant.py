@@ -18,6 +18,20 @@ def test_slurm_runs_steps_of_the_cells_architecture(cluster_shell: Shell, cell: 
     assert cluster_shell.sbatch("#!/bin/sh\nuname -m").splitlines()[-1] == cell.arch.uname
 
 
+@pytest.mark.parametrize("form", ["json", "yaml"])
+@pytest.mark.parametrize("command", ["squeue", "sinfo"])
+def test_slurm_answers_in_forms_that_programs_read(cluster_shell: Shell, command: str, form: str) -> None:
+    """Every release since 22.05 does, in Debian's packages too; a Slurm that was compiled without libyaml does not."""
+    starts = {"json": "{", "yaml": "%YAML 1.1"}
+    assert cluster_shell.run(f"{command} --{form}").stdout.startswith(starts[form])
+
+
+def test_a_node_has_no_folder_of_the_build(cluster_shell: Shell) -> None:
+    """The engine makes a folder for what a build step mounts, and leaves it in the image, empty."""
+    empty = cluster_shell.run("find / -mindepth 1 -maxdepth 1 -type d ! -name root -empty").stdout.split()
+    assert set(empty) <= {"/boot", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp"}, "Debian makes no others"
+
+
 @pytest.mark.parametrize("command", ["srun", "sbatch"])
 def test_the_plugin_adds_its_options(cluster_shell: Shell, command: str) -> None:
     said = cluster_shell.run(f"{command} --help").stdout

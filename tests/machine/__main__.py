@@ -120,9 +120,9 @@ def _run(asked: argparse.Namespace) -> int:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="pyxis-matrix-machine-", dir=asked.folder))
         )
-        suite = next(it.suite for it in matrix.systems if it.name == asked.os)
+        codename = next(it.codename for it in matrix.systems if it.name == asked.os)
         size = Size(cpus=asked.cpus, memory_mb=asked.memory, disk=asked.disk)
-        machine = Virtual(suite=suite, size=size, folder=folder, port=free_port())
+        machine = Virtual(suite=codename, size=size, folder=folder, port=free_port())
         archive, mirror, clone = folder / "images.tar", folder / "mirror", folder / "clone"
         mirror.mkdir()
         carries = not asked.build_there

@@ -3,10 +3,11 @@
 from packaging.version import Version
 
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmSource, SlurmVersion
+from ci.matrix.cells import Cell, Runtime, SlurmSource, SlurmVersion
+from ci.matrix.systems import OperatingSystem, families
 
-DEBIAN12 = OperatingSystem(name="debian12", suite="bookworm")
-DEBIAN13 = OperatingSystem(name="debian13", suite="trixie")
+DEBIAN12 = OperatingSystem(name="debian12", codename="bookworm", family=families()["bookworm"])
+DEBIAN13 = OperatingSystem(name="debian13", codename="trixie", family=families()["trixie"])
 PACKAGES = SlurmVersion(version="22.05")
 """Debian 12's own Slurm."""
 ARCHIVE = SlurmVersion(version="25.11.7", source=SlurmSource.ARCHIVE)

@@ -6,6 +6,7 @@ from pathlib import Path
 from ci import paths
 from ci.matrix import loading
 from ci.matrix.model import Row
+from ci.matrix.systems import families
 
 SAMPLE = Path(__file__).parents[1] / "unit/data/matrix.toml"
 """For tests of logic: what they expect names its rows, and a new row of the repository's own changes none of them."""
@@ -19,10 +20,10 @@ def grown(text: str) -> str:
     that there can be, none is added.
     """
     rows = loading.load(PROJECT)
-    left = [suite for suite in loading.SUITES if suite not in {it.suite for it in rows.systems}]
+    left = [it for it in families() if it not in {system.codename for system in rows.systems}]
     system = left[0] if left else rows.systems[0].name
     slurm, enroot, pyxis = map(_next, (rows.slurm, rows.enroot, rows.pyxis))
-    added = f'[[os]]\nname = "{system}"\nsuite = "{system}"\n' if left else ""
+    added = f'[[os]]\nname = "{system}"\ncodename = "{system}"\n' if left else ""
     return f"""{text}
 {added}
 [[slurm]]

@@ -23,7 +23,7 @@ from tests.support import rows as of_matrix
 
 SECTIONS = {
     "head": 'schema = 1\narch = ["amd64", "arm64"]',
-    "os": '[[os]]\nname = "debian12"\nsuite = "bookworm"\n[[os]]\nname = "debian13"\nsuite = "trixie"',
+    "os": '[[os]]\nname = "debian12"\ncodename = "bookworm"\n[[os]]\nname = "debian13"\ncodename = "trixie"',
     "slurm": '[[slurm]]\nversion = "22.05"\nfrom = "packages"\nrequires-os = "debian12"\n'
     '[[slurm]]\nversion = "24.11"\nfrom = "packages"\nrequires-os = "debian13"',
     "enroot": '[[enroot]]\nversion = "3.4.1"\n[[enroot]]\nversion = "4.1.2"',

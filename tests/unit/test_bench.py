@@ -10,7 +10,6 @@ import pytest
 
 from ci import paths
 from ci.errors import LaunchError, NotRunError, ResultsError, SelectionError
-from ci.images import plan
 from ci.images.plan import ImagePlan, images_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -239,7 +238,7 @@ def test_the_command_line_says_all_of_it(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_an_image_upon_another_base_shares_nothing_with_its_like() -> None:
-    images = images_of(EMBEDDED, MATRIX.subject, None, accounting=False, debian_mirror=plan.DEFAULT_DEBIAN_MIRROR)
+    images = images_of(EMBEDDED, MATRIX.subject, None, accounting=False, environ={})
     fresh = ImagePlan(folder="base", variant="fresh", arch=EMBEDDED.arch)
     moved = list(upon(images.node, fresh).family())
     before = list(images.node.family())

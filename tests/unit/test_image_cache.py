@@ -151,7 +151,7 @@ def test_names_in_the_cache_end_with_the_hash() -> None:
 
 def test_neither_the_package_under_test_nor_images_from_outside_are_kept(client: Client) -> None:
     cache = cache_of(Images({}))
-    wheels = Wheels(subject=cast("Any", None), checkout=None, python="3.11", editable=True)
+    wheels = Wheels(subject=cast("Any", None), checkout=None, python="3.11", glibc=36, editable=True)
     subject = Content(plan=ImagePlan(folder="subject", variant="v", arch=Arch.AMD64, wheels=wheels), parents={})
     outside = Content(plan=ImagePlan(folder="base", variant="v", arch=Arch.AMD64), parents={}, pulled="debian:sid-slim")
     for content in (subject, outside):

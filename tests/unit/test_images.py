@@ -6,6 +6,7 @@ from datetime import date
 import io
 from itertools import pairwise
 from pathlib import Path
+import re
 import shutil
 import tarfile
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from typing import Any, cast
 from docker.errors import APIError, ImageNotFound
 import pytest
 
+from ci import paths
 from ci.artefacts.pins import ImagePin
 from ci.artefacts.sources import Sources
 from ci.engine.build_client import BuildClient
@@ -26,11 +28,9 @@ from ci.images.building import Builder, How, ca_bundle
 from ci.images.content import Content
 from ci.images.observing import Observed, check_slurm
 from ci.images.plan import (
-    DEBIAN_MIRROR_VARIABLE,
-    DEFAULT_DEBIAN_MIRROR,
     ImagePlan,
     base,
-    debian_mirror,
+    mirror,
     registry,
     slurm,
 )
@@ -40,7 +40,7 @@ from ci.terminal import console
 from ci.terminal.processes import Completed
 from tests.support.cells import ARCHIVE, DEBIAN12, DEBIAN13, PACKAGES
 
-MIRROR = DEFAULT_DEBIAN_MIRROR
+MIRROR = "PYXIS_MATRIX_DEBIAN_MIRROR"
 WHERE = Sources(cache=Path("/cache"))
 PARENT = ImagePlan(folder="registry", variant="parent", arch=Arch.AMD64)
 CHILD = ImagePlan(
@@ -145,8 +145,8 @@ def test_proxies_are_handed_on_and_a_distant_one_needs_nothing_more() -> None:
 
 def test_a_password_in_the_address_of_debians_mirror_is_refused_as_images_would_keep_it() -> None:
     with pytest.raises(ArtefactError, match="password"):
-        debian_mirror({DEBIAN_MIRROR_VARIABLE: "https://user:secret@mirror.example/debian"})
-    assert debian_mirror({DEBIAN_MIRROR_VARIABLE: "https://mirror.example/debian"}) == "https://mirror.example/debian"
+        mirror(DEBIAN12.family, {MIRROR: "https://user:secret@mirror.example/debian"})
+    assert mirror(DEBIAN12.family, {MIRROR: "https://mirror.example/debian"}) == "https://mirror.example/debian"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
@@ -170,8 +170,8 @@ def test_a_ca_bundle_that_is_not_there_is_passed_over(tmp_path: Path, monkeypatc
 
 
 def test_debians_mirror() -> None:
-    assert debian_mirror({}) == debian_mirror({DEBIAN_MIRROR_VARIABLE: ""}) == MIRROR
-    assert debian_mirror({DEBIAN_MIRROR_VARIABLE: "http://mirror/debian"}) == "http://mirror/debian"
+    assert mirror(DEBIAN12.family, {}) == mirror(DEBIAN12.family, {MIRROR: ""}) == DEBIAN12.family.archive
+    assert mirror(DEBIAN12.family, {MIRROR: "http://mirror/debian"}) == "http://mirror/debian"
 
 
 # -- what is made, and what is not ----------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def builder(store: Store, tmp_path: Path) -> Builder:
 
 
 def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store, called: list[list[str]]) -> None:
-    wanted = slurm(PACKAGES, base(DEBIAN12, Arch.AMD64, MIRROR))
+    wanted = slurm(PACKAGES, base(DEBIAN12, Arch.AMD64, {}))
     for member in wanted.family():
         store.tags[content(member).tag] = "amd64"
     assert builder.ensure(wanted).how is How.REUSED
@@ -207,7 +207,7 @@ def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store
 
 
 def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
-    wanted = slurm(PACKAGES, base(DEBIAN12, Arch.AMD64, MIRROR))
+    wanted = slurm(PACKAGES, base(DEBIAN12, Arch.AMD64, {}))
     store.tags[content(wanted.parents["BASE_IMAGE"]).tag] = "amd64"
     assert builder.ensure(wanted).how is How.BUILT
     assert builder.ensure(wanted).how is How.BUILT  # still said of this run, though it was built once
@@ -218,7 +218,7 @@ def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: l
 def test_a_cached_image_of_another_architecture_is_refused(
     builder: Builder, store: Store, called: list[list[str]]
 ) -> None:
-    wanted = base(DEBIAN12, Arch.AMD64, MIRROR)
+    wanted = base(DEBIAN12, Arch.AMD64, {})
     store.tags[content(wanted).tag] = "arm64"
     with pytest.raises(BuildError) as caught:
         builder.ensure(wanted)
@@ -228,12 +228,12 @@ def test_a_cached_image_of_another_architecture_is_refused(
 
 
 def test_tags_carry_the_architecture() -> None:
-    assert content(base(DEBIAN12, Arch.AMD64, MIRROR)).tag != content(base(DEBIAN12, Arch.ARM64, MIRROR)).tag
+    assert content(base(DEBIAN12, Arch.AMD64, {})).tag != content(base(DEBIAN12, Arch.ARM64, {})).tag
 
 
 def test_the_base_is_pulled_where_a_registry_answers(builder: Builder, store: Store, called: list[list[str]]) -> None:
     store.reachable = True
-    pulled = builder.ensure(base(DEBIAN13, Arch.AMD64, MIRROR))
+    pulled = builder.ensure(base(DEBIAN13, Arch.AMD64, {}))
     assert pulled.how is How.PULLED
     assert pulled.origin == f"pulled debian@{DIGEST}"
     assert store.pulled == ["debian:trixie-slim"]
@@ -244,12 +244,12 @@ def test_a_pinned_base_is_pulled_by_its_digest(store: Store, tmp_path: Path) -> 
     store.reachable = True
     pin = ImagePin(reference="debian:trixie-slim", digest=DIGEST, date=date(2026, 11, 25))
     where = replace(WHERE, image_pins={pin.reference: pin})
-    Builder(engine_with(store), where, logs=tmp_path).ensure(base(DEBIAN13, Arch.AMD64, MIRROR))
+    Builder(engine_with(store), where, logs=tmp_path).ensure(base(DEBIAN13, Arch.AMD64, {}))
     assert store.pulled == [f"debian@{DIGEST}"]
 
 
 def test_a_pulled_image_and_a_made_one_have_different_names(store: Store) -> None:
-    wanted = base(DEBIAN13, Arch.AMD64, MIRROR)
+    wanted = base(DEBIAN13, Arch.AMD64, {})
     pulled = Content(plan=wanted, parents={}, pulled="debian:trixie-slim")
     by_digest = Content(plan=wanted, parents={}, pulled=f"debian@{DIGEST}")
     assert len({pulled.tag, by_digest.tag, content(wanted).tag}) == 3
@@ -260,7 +260,7 @@ def test_a_made_base_that_is_there_is_used_also_where_a_registry_answers_by_now(
     builder: Builder, store: Store, called: list[list[str]]
 ) -> None:
     store.reachable = True
-    wanted = base(DEBIAN13, Arch.AMD64, MIRROR)
+    wanted = base(DEBIAN13, Arch.AMD64, {})
     store.tags[content(wanted).tag] = "amd64"
     assert builder.ensure(wanted).how is How.REUSED
     assert (store.pulled, called) == ([], [])
@@ -294,13 +294,13 @@ def test_whoever_names_a_mirror_of_debian_gets_a_base_from_there(
     store.reachable = True
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(ArtefactError) as caught:
-        builder.ensure(base(DEBIAN13, Arch.AMD64, "http://mirror/debian"))
+        builder.ensure(base(DEBIAN13, Arch.AMD64, {MIRROR: "http://mirror/debian"}))
     assert store.pulled == []
     assert "apt-get install mmdebstrap" in caught.value.next_step
 
 
 def test_the_registry_is_pulled_or_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
-    wanted = registry(Arch.AMD64, MIRROR)
+    wanted = registry(Arch.AMD64, {})
     store.tags[content(wanted.parents["BASE_IMAGE"]).tag] = "amd64"
     builder.ensure(wanted)
     assert store.pulled == ["registry:2"]
@@ -334,3 +334,10 @@ def test_a_full_disk_is_told_apart_from_other_refusals() -> None:
     assert isinstance(explain(full, "starting"), DiskFullError)
     assert isinstance(explain(other, "starting"), LaunchError)
     assert "something else" in str(explain(other, "starting"))
+
+
+@pytest.mark.parametrize("file", sorted(paths.CONTAINERS.glob("*/Containerfile")), ids=lambda file: file.parent.name)
+def test_no_build_step_leaves_a_mount_point_in_an_image(file: Path) -> None:
+    """What a step mounts is gone after it, but a folder that the engine has made for it stays, empty, in every node."""
+    targets = re.findall(r"--mount=type=bind\S*?,target=([^\s,]+)", file.read_text(encoding="utf-8"))
+    assert [target for target in targets if target not in {"/mnt", "/srv"}] == [], "every Debian has /mnt and /srv"

@@ -11,7 +11,7 @@ from ci.matrix.loading import load
 
 SLURM = '[[slurm]]\nversion = "22.05"\nfrom = "packages"\nrequires-os = "debian12"'
 ARCHIVE = '[[slurm]]\nversion = "25.11.7"\nfrom = "archive"'
-OS = '[[os]]\nname = "debian12"\nsuite = "bookworm"'
+OS = '[[os]]\nname = "debian12"\ncodename = "bookworm"'
 PYXIS = '[[pyxis]]\nversion = "0.19.0"'
 FAILURE = '[[known-failure]]\ntests = ["test_x"]\nreason = "it hangs"\nsays = "DUE TO TIME LIMIT"'
 
@@ -92,16 +92,19 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         {"slurm": ARCHIVE + '\nsupported-until = "2027-05-31"'},
         "slurm[0].supported-until: expected a date without quotes, such as 2026-11-30, found the text '2027-05-31'",
     ),
-    ({"os": ""}, "os: the axis is empty, so nothing can be run; add an [[os]] row with name and suite"),
+    ({"os": ""}, "os: the axis is empty, so nothing can be run; add an [[os]] row with name and codename"),
     (
-        {"os": '[[os]]\nname = "Debian 12"\nsuite = "bookworm"'},
-        "os[0].name: an operating system is named in small letters and digits",
+        {"os": '[[os]]\nname = "Debian 12"\ncodename = "bookworm"'},
+        'os[0].name: write a name such as "debian12" or',
     ),
     ({"os": OS + "\n" + OS.replace("bookworm", "sid")}, "os[1].name: duplicate row: debian12 is there already"),
-    ({"os": OS + "\n" + OS.replace("12", "21")}, "os[1].suite: duplicate: bookworm is the suite of os[0] already"),
+    (
+        {"os": OS + "\n" + OS.replace("12", "21")},
+        "os[1].codename: duplicate: bookworm is the code name of os[0] already",
+    ),
     (
         {"os": OS.replace("bookworm", "bokworm")},
-        "os[0].suite: unknown Debian suite 'bokworm'; did you mean 'bookworm'?",
+        "os[0].codename: no family in systems/ has 'bokworm'; did you mean 'bookworm'?",
     ),
     ({"groups": "[groups.smoke]\ncells = 'all'\ncover = 'triples'"}, "groups.smoke.cover: all that it can be is"),
     ({"pyxis": "[[pyxis]]"}, "pyxis[0]: the key 'version' is missing"),

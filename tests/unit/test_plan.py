@@ -15,12 +15,12 @@ from ci.images.content import Content, ContextFile
 from ci.images.plan import CellImages, ImagePlan, Wheels
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, OperatingSystem, Runtime, SlurmVersion
+from ci.matrix.cells import Cell, Runtime, SlurmVersion
 from ci.matrix.model import Matrix
+from ci.matrix.systems import OperatingSystem
 from ci.options import Options
 from tests.support.cells import ARCHIVE, DEBIAN12, DEBIAN13, EMBEDDED, PACKAGES, REAL
 
-MIRROR = "http://deb.debian.org/debian"
 ARTEFACT = ContextFile(source=Path("/cache/enroot.deb"), target="artefacts/enroot.deb", sha256="aa")
 
 # What Docker takes as the name of a container, a volume and a network, and as a tag.
@@ -139,8 +139,8 @@ def rows() -> Matrix:
     return loading.load()
 
 
-def images_of(cell: Cell, rows: Matrix, mirror: str = MIRROR) -> CellImages:
-    return plan.images_of(cell, rows.subject, None, accounting=False, debian_mirror=mirror)
+def images_of(cell: Cell, rows: Matrix) -> CellImages:
+    return plan.images_of(cell, rows.subject, None, accounting=False, environ={})
 
 
 def test_ancestors_come_first_and_once(rows: Matrix) -> None:
@@ -163,17 +163,18 @@ def test_cells_of_one_slurm_share_its_image_and_differ_in_their_own(rows: Matrix
 @pytest.mark.parametrize(
     ("version", "base"),
     [
-        (PACKAGES, (DEBIAN13, Arch.AMD64, MIRROR)),
-        (PACKAGES, (DEBIAN12, Arch.ARM64, MIRROR)),
-        (PACKAGES, (DEBIAN12, Arch.AMD64, "http://mirror")),
-        (ARCHIVE, (DEBIAN12, Arch.AMD64, MIRROR)),
+        (PACKAGES, (DEBIAN13, Arch.AMD64, {})),
+        (PACKAGES, (DEBIAN12, Arch.ARM64, {})),
+        (PACKAGES, (DEBIAN12, Arch.AMD64, {"PYXIS_MATRIX_DEBIAN_MIRROR": "http://mirror"})),
+        (ARCHIVE, (DEBIAN12, Arch.AMD64, {})),
     ],
 )
 def test_another_slurm_system_architecture_or_package_mirror_is_another_image(
-    version: SlurmVersion, base: tuple[OperatingSystem, Arch, str]
+    version: SlurmVersion, base: tuple[OperatingSystem, Arch, dict[str, str]]
 ) -> None:
     # The plugin has to be compiled against the very Slurm that it runs under, so these must never share an image.
-    asked = ((version, base), (PACKAGES, (DEBIAN12, Arch.AMD64, MIRROR)))
+    asked: tuple[tuple[SlurmVersion, tuple[OperatingSystem, Arch, dict[str, str]]], ...]
+    asked = ((version, base), (PACKAGES, (DEBIAN12, Arch.AMD64, {})))
     one, other = (content(plan.slurm(slurm, plan.base(*system))) for slurm, system in asked)
     assert one.tag != other.tag
     assert one.fingerprint != other.fingerprint
@@ -194,7 +195,7 @@ def test_a_slurm_archive_is_compiled_once_for_all_cells_of_a_system_and_no_compi
 
 
 def test_the_entry_script_of_legacy_is_part_of_a_compiled_node_too() -> None:
-    planned = plan.slurm(ARCHIVE, plan.base(DEBIAN12, Arch.AMD64, MIRROR))
+    planned = plan.slurm(ARCHIVE, plan.base(DEBIAN12, Arch.AMD64, {}))
     assert planned.beside == ("slurm-integration",)
     assert content(planned).fingerprint != content(replace(planned, beside=())).fingerprint
 
@@ -213,9 +214,10 @@ def test_the_versions_of_a_real_cell_are_build_arguments_and_its_release_files_a
 
 def test_the_nodes_python_is_asked_of_their_slurm_image_and_the_job_images_is_known(rows: Matrix) -> None:
     wanted = images_of(REAL, rows)
-    assert wanted.node.wheels == Wheels(subject=rows.subject, checkout=None, python=wanted.slurm, editable=True)
+    installed = Wheels(subject=rows.subject, checkout=None, python=wanted.slurm, glibc=36, editable=True)
+    assert wanted.node.wheels == installed
     assert wanted.job
-    assert wanted.job.wheels == Wheels(subject=rows.subject, checkout=None, python=plan.JOB_PYTHON, editable=False)
+    assert wanted.job.wheels == replace(installed, python=plan.JOB_PYTHON, editable=False)
 
 
 def test_a_legacy_cell_has_neither_registry_nor_job_image_and_its_node_is_plain_slurm(rows: Matrix) -> None:
@@ -225,7 +227,7 @@ def test_a_legacy_cell_has_neither_registry_nor_job_image_and_its_node_is_plain_
 
 
 def test_what_others_need_is_built_first(rows: Matrix) -> None:
-    wanted = plan.images_of(REAL, rows.subject, None, accounting=True, debian_mirror=MIRROR)
+    wanted = plan.images_of(REAL, rows.subject, None, accounting=True, environ={})
     folders = [image.folder for image in wanted.all()]
     assert folders == ["slurm-integration", "registry", "job", "subject", "slurmdbd"]
 

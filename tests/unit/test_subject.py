@@ -15,14 +15,14 @@ from ci.matrix.arch import Arch
 from ci.python import uv
 from ci.terminal.processes import Completed
 
-TARGET = Target(python="3.13", arch=Arch.AMD64)
+TARGET = Target(python="3.13", arch=Arch.AMD64, glibc=36)
 
 
 def test_platforms_reach_from_the_targets_glibc_down_to_the_oldest() -> None:
     assert TARGET.platform == "x86_64-manylinux_2_36"
     assert TARGET.tags[0] == "manylinux_2_36_x86_64"
     assert {"manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64"} <= set(TARGET.tags)
-    arm = Target(python="3.11", arch=Arch.ARM64)
+    arm = Target(python="3.11", arch=Arch.ARM64, glibc=36)
     assert arm.platform == "aarch64-manylinux_2_36"
     assert "manylinux2014_aarch64" in arm.tags
     assert not [tag for tag in arm.tags if "x86" in tag or tag.startswith("manylinux1")]
@@ -91,7 +91,7 @@ def make(tmp_path: Path) -> Make:
     """Make a wheelhouse in an empty cache."""
 
     def make(*requirements: str, constraints: Sequence[str] = ()) -> Wheelhouse:
-        return wheelhouse(requirements, constraints, python="3.13", arch=Arch.AMD64, cache=tmp_path)
+        return wheelhouse(requirements, constraints, target=TARGET, cache=tmp_path)
 
     return make
 

@@ -1,0 +1,98 @@
+"""Operating systems, and their families: each is a file in ``systems/`` that says how a base image is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+import re
+from typing import TYPE_CHECKING
+
+from ci import paths
+from ci.matrix.tables import Faults, Table, read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+OS_NAME = r"[a-z]+(?:\d+(?:\.\d+)*)?"
+"""How the name of an operating system is written: ``debian12``, ``ubuntu24.04``, ``sid``. It is a part of ids."""
+
+_GLIBC = re.compile(r"2\.(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Operating systems whose base image is made the same way, and whose packages have the same names."""
+
+    name: str = ""
+    """That of its file, for example ``debian``."""
+    image: str = ""
+    """What is pulled, with ``{codename}`` in it; empty if nothing is."""
+    archive: str = ""
+    """The address of its packages."""
+    options: tuple[str, ...] = ()
+    """More options of mmdebstrap, for example ``--components=main,universe``."""
+    glibc: tuple[tuple[str, int], ...] = ()
+    """By code name: the minor version of glibc 2, or an older one."""
+
+    @property
+    def mirror_variable(self) -> str:
+        """The environment variable that names another place of its packages."""
+        return f"PYXIS_MATRIX_{self.name.upper()}_MIRROR"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingSystem:
+    """What a cell's nodes run on."""
+
+    name: str
+    """For example ``debian12``."""
+    codename: str
+    """For example ``bookworm``: its packages and base image are found by it."""
+    family: Family = field(compare=False, repr=False)
+
+    @property
+    def glibc(self) -> int:
+        """The minor version of its glibc 2, or an older one."""
+        return dict(self.family.glibc)[self.codename]
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+
+def families(folder: Path | None = None) -> Mapping[str, Family]:
+    """Return the families by the code names of their systems.
+
+    :raises MatrixError: with all faults of a family's file.
+    """
+    return _families(folder or paths.SYSTEMS)
+
+
+@lru_cache(maxsize=8)
+def _families(folder: Path) -> Mapping[str, Family]:
+    """Read the files once: they are asked for with each cell."""
+    found = [_read(file) for file in sorted(folder.glob("*.toml"))]
+    return {codename: family for family in found for codename, _ in family.glibc}
+
+
+def _read(file: Path) -> Family:
+    values, text = read_toml(file)
+    faults = Faults(path=file, text=text)
+    root = Table(values, "", faults)
+    table = root.table("glibc") or Table({}, "glibc", faults)
+    found = {codename: _GLIBC.fullmatch(table.text(codename)) for codename in table.values}
+    for codename in (it for it, version in found.items() if not version):
+        table.fault(codename, 'glibc is written as "2.36"')
+    if not found:
+        root.fault("glibc", 'names no release; for example [glibc] with bookworm = "2.36"')
+    family = Family(
+        name=file.stem,
+        image=root.text("image", ""),
+        archive=root.text("archive"),
+        options=root.texts("options"),
+        glibc=tuple((codename, int(version[1])) for codename, version in found.items() if version),
+    )
+    root.finish()
+    faults.raise_if_any()
+    return family
