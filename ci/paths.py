@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CONTAINERS = REPOSITORY / "containers"
 MATRIX_FILE = REPOSITORY / "matrix.toml"
 PINS_FILE = CONTAINERS / "pins.toml"
-SYSTEMS = REPOSITORY / "systems"
+FAMILIES = CONTAINERS / "families"
 """The families of operating systems."""
 
 REPORT_FOLDER = "report"

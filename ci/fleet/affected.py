@@ -19,7 +19,7 @@ from ci.options import Options
 MATRIX = "matrix.toml"
 PINS = "containers/pins.toml"
 _IMAGES = "containers/"
-_SHARED_BY_IMAGES = "shared"
+_SHARED_BY_IMAGES = frozenset({"families", "shared"})
 _HARMLESS = (
     *("docs/*", "*.md", "LICENSE", ".gitignore"),
     *(f"tests/{name}/*" for name in ("bench", "browser", "component", "machine", "mutations", "scale", "soak", "unit")),
@@ -82,7 +82,7 @@ def _effect(name: str, matrix: Matrix, change: Change) -> _Effect | None:
     if any(fnmatchcase(name, pattern) for pattern in _HARMLESS) and not name.startswith(_KEPT):
         return None
     folder = name.removeprefix(_IMAGES).partition("/")[0]
-    if name.startswith(_IMAGES) and folder != _SHARED_BY_IMAGES:
+    if name.startswith(_IMAGES) and folder not in _SHARED_BY_IMAGES:
         return _where(lambda made: folder in made.folders, f"{name} goes into its image or its configuration")
     if name.startswith(f"{SUITES_FOLDER}/"):
         its = _suites_of(name.removeprefix(f"{SUITES_FOLDER}/"))

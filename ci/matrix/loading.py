@@ -125,7 +125,9 @@ def _systems(root: Table) -> tuple[OperatingSystem, ...]:
         elif name in found:
             table.fault("name", f"duplicate row: {name} is there already")
         if codename and codename not in families():
-            table.fault("codename", f"no family in systems/ has {codename!r}{did_you_mean(codename, families())}")
+            table.fault(
+                "codename", f"no family in containers/families/ has {codename!r}{did_you_mean(codename, families())}"
+            )
         elif codename in codenames:
             table.fault("codename", f"duplicate: {codename} is the code name of {codenames[codename]} already")
         if codename:

@@ -1,4 +1,4 @@
-"""Operating systems, and their families: each is a file in ``systems/`` that says how a base image is made."""
+"""Operating systems, and their families: each is a file in ``containers/families``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def families(folder: Path | None = None) -> Mapping[str, Family]:
 
     :raises MatrixError: with all faults of a family's file.
     """
-    return _families(folder or paths.SYSTEMS)
+    return _families(folder or paths.FAMILIES)
 
 
 @lru_cache(maxsize=8)

@@ -104,7 +104,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"os": OS.replace("bookworm", "bokworm")},
-        "os[0].codename: no family in systems/ has 'bokworm'; did you mean 'bookworm'?",
+        "os[0].codename: no family in containers/families/ has 'bokworm'; did you mean 'bookworm'?",
     ),
     ({"groups": "[groups.smoke]\ncells = 'all'\ncover = 'triples'"}, "groups.smoke.cover: all that it can be is"),
     ({"pyxis": "[[pyxis]]"}, "pyxis[0]: the key 'version' is missing"),

@@ -20,8 +20,8 @@ from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.systems import families
 from ci.options import Options
-from ci.results import contradictions
-from ci.results.store import CellRecord
+from ci.record.store import CellRecord
+from ci.report import contradictions
 from ci.terminal import console
 from ci.terminal.processes import Completed
 from tests.support.results import result
@@ -45,10 +45,10 @@ def rows(load_matrix: Loader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """Return a matrix with an operating system of a family that is not the project's: two files."""
     folder = tmp_path / "systems"
     folder.mkdir()
-    debian = (paths.SYSTEMS / "debian.toml").read_text(encoding="utf-8")
+    debian = (paths.FAMILIES / "debian.toml").read_text(encoding="utf-8")
     (folder / "debian.toml").write_text(debian, encoding="utf-8")
     (folder / "ubuntu.toml").write_text(UBUNTU, encoding="utf-8")
-    monkeypatch.setattr(paths, "SYSTEMS", folder)
+    monkeypatch.setattr(paths, "FAMILIES", folder)
     return load_matrix(
         os=f'[[os]]\nname = "debian12"\ncodename = "bookworm"\n[[os]]\nname = "{NAME}"\ncodename = "noble"',
         slurm='[[slurm]]\nversion = "22.05"\nfrom = "packages"\nrequires-os = "debian12"\n'
@@ -125,7 +125,7 @@ def test_a_wheel_for_a_newer_glibc_than_the_systems_is_not_taken() -> None:
 
 def test_the_projects_own_families_are_valid() -> None:
     assert {"bookworm", "trixie", "sid"} <= set(families())
-    assert {family.name for family in families().values()} == {file.stem for file in paths.SYSTEMS.iterdir()}
+    assert {family.name for family in families().values()} == {file.stem for file in paths.FAMILIES.iterdir()}
 
 
 @pytest.mark.parametrize(
