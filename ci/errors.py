@@ -139,6 +139,10 @@ class LaunchError(PyxisMatrixError):
     exit_code = 30
 
 
+class RefusedError(LaunchError):
+    """The container engine refused what it was asked for, or did not answer; the text has its words."""
+
+
 class PortTakenError(LaunchError):
     """A port that the user chose is in use by another process."""
 

@@ -10,7 +10,6 @@ from ci import environment_file, paths
 from ci.artefacts import candidates
 from ci.engine.connection import Engine, connect
 from ci.engine.labels import LABEL_CELL, LABEL_RUN
-from ci.engine.removing import left, names_below
 from ci.environment import cluster, launching
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile
@@ -91,7 +90,7 @@ def down(asked: argparse.Namespace) -> int:
     engine = connect()
     if asked.all:
         removed = engine.reap()
-        if stuck := left(engine.api):
+        if stuck := engine.left():
             raise EngineError(
                 f"{len(stuck)} objects could not be removed",
                 where=", ".join(stuck),
@@ -103,7 +102,7 @@ def down(asked: argparse.Namespace) -> int:
         console.say(f"removed {len(removed)} leftovers" if removed else "nothing is left")
         return 0
     # A run is known by what the engine has of it, too: its folder may be gone, or lie in another cache.
-    if asked.which and (asked.which in launching.runs() or left(engine.api, {LABEL_RUN: asked.which})):
+    if asked.which and (asked.which in launching.runs() or engine.left({LABEL_RUN: asked.which})):
         _down(engine, asked.which)
     else:
         _, file = _one_up(asked.which)
@@ -159,7 +158,7 @@ def _down(engine: Engine, run: str, cell: str = "") -> None:
     mine = {LABEL_RUN: run} | ({LABEL_CELL: cell} if cell else {})
     with console.step(f"taking down {cell or 'all'} of run {run}"):
         engine.reap(mine)
-        stuck = left(engine.api, mine)
+        stuck = engine.left(mine)
         for folder in launching.state_dirs(run, cell):
             if (folder / launching.ENVIRONMENT_FILE).is_file():
                 stuck += _untag(engine, environment_file.load(folder / launching.ENVIRONMENT_FILE))
@@ -174,4 +173,4 @@ def _untag(engine: Engine, file: EnvironmentFile) -> list[str]:
     addresses = [it for it in (file.registry, file.registry_name) if it]
     for address in addresses:
         engine.untag(f"{address}/")
-    return [name for address in addresses for name in names_below(engine.api, f"{address}/")]
+    return [name for address in addresses for name in engine.names_below(f"{address}/")]

@@ -8,12 +8,9 @@ import sys
 from ci.errors import PROGRAM, PyxisMatrixError, typed
 
 try:
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
     from ci import paths
     from ci.cli import bisecting, bumping, clusters, commands, doctor, fleet, groups, reports
-    from ci.engine.connection import explain
+    from ci.engine.refusals import asking
     from ci.matrix.asked import GROUP_VARIABLE
     from ci.option_values import run_id, whole
     from ci.options import Scope, add_to
@@ -148,13 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespace, *, is_list: bool) -> int:
     try:
-        with signals.handled():
+        with signals.handled(), asking("what this command asked of it"):
             signals.follow_parent()
             return handler(parsed)
     except PyxisMatrixError as error:
         return _failed(error)
-    except (DockerException, RequestException) as error:
-        return _failed(explain(error, "what this command asked of it"))
     except signals.Interrupted as stop:
         console.fail(str(stop))
         return stop.exit_code

@@ -1,30 +1,33 @@
 """The connection to the container engine: what is asked of Docker and of Podman, where the two differ."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 import io
 import os
 from pathlib import Path
 import tarfile
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from requests.exceptions import RequestException
+from docker.errors import ImageNotFound, NotFound
+from docker.models import containers, images
 
 from ci.engine import removing
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.finding import FoundEngine, find_engine
 from ci.engine.labels import LABEL
-from ci.errors import DiskFullError, EngineError, LaunchError, PyxisMatrixError, disk_is_full
+from ci.engine.refusals import asking
+from ci.errors import EngineError, LaunchError, RefusedError
 from ci.matrix.arch import Arch
 from ci.terminal import console
 
-if TYPE_CHECKING:
-    from docker.models.containers import Container
-    from docker.models.images import Image
-    from docker.models.networks import Network
+# What others call docker-py's classes: they import it from nowhere but here.
+Container = containers.Container
+Image = images.Image
+DeviceRequest = docker.types.DeviceRequest
+Mount = docker.types.Mount
 
 # Stopping many containers at once can take long; the default of requests is 60 s.
 _API_LIMIT_SECONDS = 120
@@ -74,17 +77,26 @@ class Engine:
         made_here = name.startswith(f"{LABEL}/")
         return f"localhost/{name}" if made_here and self.found.kind == "podman" else name
 
-    def image(self, name: str) -> "Image":
-        """Return a local image; docker-py's ``ImageNotFound`` if there is none of that name."""
-        return self.api.images.get(self.local_name(name))
+    def image(self, name: str) -> Image:
+        """Return a local image; ``RefusedError`` if there is none of that name."""
+        with asking(f"looking at the image {name}"):
+            return self.api.images.get(self.local_name(name))
 
     def image_exists(self, name: str) -> bool:
         """Tell whether the engine has an image of that name."""
         try:
             self.image(name)
-        except ImageNotFound:
-            return False
+        except RefusedError as error:
+            if isinstance(error.__cause__, ImageNotFound):
+                return False
+            raise
         return True
+
+    def tag(self, name: str, new: str) -> None:
+        """Give a local image one more name."""
+        repository, _, version = self.local_name(new).rpartition(":")
+        with asking(f"giving {name} the name {new}"):
+            self.api.images.get(self.local_name(name)).tag(repository, version)
 
     def import_root(self, archive: Path, name: str, changes: list[str]) -> str:
         """Make an image of a root that is packed as a tar archive, and return the engine's answer.
@@ -92,7 +104,8 @@ class Engine:
         :param changes: instructions of a Containerfile.
         """
         # The tag is part of the repository's name: Podman ignores a tag that is given by itself.
-        return str(self.api.api.import_image(src=str(archive), repository=self.local_name(name), changes=changes))
+        with asking(f"importing {name}"):
+            return str(self.api.api.import_image(src=str(archive), repository=self.local_name(name), changes=changes))
 
     def push(self, reference: str) -> None:
         """Push an image to a registry on loopback, which speaks plain http; ``LaunchError`` if that fails."""
@@ -104,9 +117,10 @@ class Engine:
             done.check(LaunchError, f"pushing {reference} failed")
             return
         repository, _, tag = reference.rpartition(":")
-        for line in self.api.images.push(repository, tag=tag, stream=True, decode=True):
-            if "error" in line:
-                raise LaunchError(f"pushing {reference} failed", why=str(line["error"]))
+        with asking(f"pushing {reference}"):
+            for line in self.api.images.push(repository, tag=tag, stream=True, decode=True):
+                if "error" in line:
+                    raise LaunchError(f"pushing {reference} failed", why=str(line["error"]))
 
     def with_whole_proc(self, host_config: dict[str, Any]) -> dict[str, Any]:
         """Return a container's ``HostConfig`` with no path of /proc masked, which docker-py can't ask for."""
@@ -127,20 +141,31 @@ class Engine:
 
     def pull(self, reference: str, platform: str) -> bool:
         """Pull an image; False if the registry does not answer or does not have it."""
-        try:
+        with suppress(RefusedError), asking(f"pulling {reference}"):
             self.api.images.pull(reference, platform=platform)
-        except (APIError, RequestException):
-            return False
-        return True
+            return True
+        return False
 
     def registry_digest(self, reference: str) -> str | None:
         """Return the digest that a registry has under a name now; None where none answers for it."""
-        try:
+        with suppress(RefusedError), asking(f"looking up {reference}"):
             return str(self.api.images.get_registry_data(reference).id)
-        except (APIError, RequestException):
-            return None
+        return None
 
-    def put(self, container: "Container", files: Mapping[str, InsideFile]) -> None:
+    def run_in(self, image: str, script: str, labels: Mapping[str, str]) -> str:
+        """Run a shell script in a container of an image, without a network, and return what it wrote."""
+        with asking(f"running a command in the image {image}"):
+            output: bytes = self.api.containers.run(
+                image,
+                ["-c", script],
+                entrypoint="/bin/sh",
+                remove=True,
+                labels=dict(labels),
+                network_disabled=True,
+            )
+        return output.decode(errors="replace")
+
+    def put(self, container: Container, files: Mapping[str, InsideFile]) -> None:
         """Copy files into a container, running or not; works with a remote engine, too."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -149,18 +174,20 @@ class Engine:
                 entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
                 entry.uid, entry.gid = file.uid, file.gid
                 archive.addfile(entry, io.BytesIO(file.content))
-        container.put_archive("/", buffer.getvalue())
+        with asking(f"copying files into {container.name}"):
+            container.put_archive("/", buffer.getvalue())
 
     def ask(
         self,
-        container: "Container",
+        container: Container,
         command: list[str],
         *,
         user: str = "root",
         environment: Mapping[str, str] | None = None,
     ) -> Answer:
         """Run a command inside a running container and return what it answered."""
-        result = container.exec_run(command, user=user, environment=dict(environment or {}))
+        with asking(f"running {command[0]} in {container.name}"):
+            result = container.exec_run(command, user=user, environment=dict(environment or {}))
         if result.exit_code is None:
             raise LaunchError(
                 "the engine does not say how a command ended",
@@ -171,9 +198,10 @@ class Engine:
         output = result.output if isinstance(result.output, bytes) else b""
         return Answer(status=result.exit_code, output=output.decode(errors="replace"))
 
-    def published_port(self, container: "Container", inside: int) -> int:
+    def published_port(self, container: Container, inside: int) -> int:
         """Return the host's loopback port behind which the container's port answers."""
-        container.reload()
+        with asking(f"looking for the ports of {container.name}"):
+            container.reload()
         bindings: list[dict[str, str]] | None = container.ports.get(f"{inside}/tcp")
         if not bindings:
             raise LaunchError(
@@ -183,15 +211,14 @@ class Engine:
             )
         return int(bindings[0]["HostPort"])
 
-    def aliases(self, network: str, alias: str) -> dict[str, Any]:
-        """Return docker-py's ``networking_config`` that gives a container a second name in a network."""
-        return {network: self.api.api.create_endpoint_config(aliases=[alias])}
-
-    def alive(self, container: "Container") -> bool | str:
+    def alive(self, container: Container) -> bool | str:
         """Return True while a container runs, else how it ended, as a sentence."""
         try:
-            container.reload()
-        except NotFound:
+            with asking(f"looking at {container.name}"):
+                container.reload()
+        except RefusedError as error:
+            if not isinstance(error.__cause__, NotFound):
+                raise
             return "the container has been removed"
         state = container.attrs["State"]
         if state["Running"]:
@@ -199,28 +226,25 @@ class Engine:
         detail = f" ({state['Error']})" if state.get("Error") else ""
         return f"the container ended with exit code {state['ExitCode']}{detail}"
 
-    def log_tail(self, container: "Container", lines: int = 20) -> str:
+    def log_tail(self, container: Container, lines: int = 20) -> str:
         """Return the last lines that a container wrote; empty if it is removed."""
-        try:
+        with suppress(RefusedError), asking(f"reading the log of {container.name}"):
             return bytes(container.logs(tail=lines)).decode(errors="replace")
-        except (APIError, RequestException):
-            return ""
-
-    def remove(self, container: "Container") -> None:
-        """Kill and remove a container with its anonymous volumes."""
-        removing.remove_container(container)
-
-    def remove_volume(self, name: str) -> None:
-        """Remove a volume."""
-        removing.remove_volume(self.api, name)
-
-    def remove_network(self, network: "Network") -> None:
-        """Remove a network, by its id: there may be another one of its name."""
-        removing.gone(network.name or "", network.remove)
+        return ""
 
     def reap(self, filters: Mapping[str, str] | None = None) -> list[str]:
         """Remove every container, network and volume of this project (with the given labels); return their names."""
         return removing.reap(self.api, filters)
+
+    def left(self, filters: Mapping[str, str] | None = None) -> list[str]:
+        """Return the names of all that `reap` would remove, but for what was pushed to a registry."""
+        with asking("looking for what is left"):
+            return removing.left(self.api, filters)
+
+    def names_below(self, prefix: str) -> list[str]:
+        """Return the names of local images that start with ``prefix``."""
+        with asking(f"looking for images of {prefix}"):
+            return removing.names_below(self.api, prefix)
 
     def untag(self, prefix: str) -> list[str]:
         """Remove the local images whose names start with ``prefix``: those that were pushed to a run's registry."""
@@ -231,23 +255,21 @@ class Engine:
         removing.gone(name, lambda: self.api.images.remove(name))
 
 
+def client(environ: Mapping[str, str]) -> docker.DockerClient:
+    """Return docker-py's client for the engine that the variables of the docker client name."""
+    return docker.from_env(environment=dict(environ), timeout=_API_LIMIT_SECONDS)
+
+
 def connect() -> Engine:
     """Find an engine and a client that can build, and connect; ``EngineError`` says what is missing."""
     found = find_engine()
     build_client = find_build_client(engine=found)
     try:
-        api = docker.from_env(environment=dict(found.environment), timeout=_API_LIMIT_SECONDS)
-        api.ping()
-    except (DockerException, RequestException) as error:
+        with asking("the first question"):
+            api = client(found.environment)
+            api.ping()
+    except RefusedError as error:
         raise EngineError(
-            "the container engine does not answer", where=found.url, why=str(error), next_step="docker info"
+            "the container engine does not answer", where=found.url, why=error.why, next_step="docker info"
         ) from error
     return Engine(api=api, found=found, build_client=build_client)
-
-
-def explain(error: Exception, doing: str) -> PyxisMatrixError:
-    """Turn an error that docker-py raised while ``doing`` something into one of ours, with the next command."""
-    text = str(getattr(error, "explanation", None) or error)
-    if disk_is_full(text):
-        return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
-    return LaunchError(f"the engine refused: {doing}", why=text, next_step="docker info")

@@ -1,25 +1,19 @@
 """Slurm's accounting, for environments that ask for it: slurmdbd with MariaDB, in a container of its own."""
 
-from typing import TYPE_CHECKING
-
-from docker.errors import APIError
-
 from ci import paths
-from ci.engine.connection import Engine, InsideFile
+from ci.engine.connection import Container, Engine, InsideFile
 from ci.environment import service
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Service
 from ci.environment.wait import NotYet, Watched, tolerating, wait_for
-
-if TYPE_CHECKING:
-    from docker.models.containers import Container
+from ci.errors import RefusedError
 
 _HOST = "slurmdbd"
 _READY_SECONDS = 120.0
 
 
-def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) -> "Container":
+def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) -> Container:
     """Start slurmdbd and wait until it knows the cluster.
 
     It must be up before the nodes: slurmctld does not start without it.
@@ -47,7 +41,7 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
 
     wait_for(
         "slurmdbd",
-        tolerating(probe, APIError),
+        tolerating(probe, RefusedError),
         limit=_READY_SECONDS,
         watched=Watched(
             alive=lambda: engine.alive(container),
@@ -58,6 +52,6 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
     return container
 
 
-def logs(engine: Engine, container: "Container") -> dict[str, str]:
+def logs(engine: Engine, container: Container) -> dict[str, str]:
     """Return what slurmdbd and its database wrote, by file name."""
     return {"slurmdbd.log": engine.log_tail(container, lines=2000)}

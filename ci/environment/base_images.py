@@ -7,11 +7,9 @@ for the real one later. It can hold wheels, so that ``RUN pip install`` needs no
 from pathlib import Path
 import tempfile
 
-from docker.errors import APIError, BuildError
-from requests.exceptions import RequestException
-
-from ci.engine.connection import Engine, explain
+from ci.engine.connection import Engine
 from ci.engine.labels import LABEL_NAME, LABEL_SESSION
+from ci.engine.refusals import asking
 from ci.environment.service import Place
 from ci.errors import SelectionError
 from ci.images.subject import Wheelhouse
@@ -59,17 +57,10 @@ def name_job_image(place: Place, job_image: str, names: tuple[str, ...], wheels:
 
 
 def _build(place: Place, context: Path, name: str) -> None:
-    try:
-        with signals.shielded():  # made and on the stack, or neither
-            place.stack.callback(_unname, place, name)
-            place.engine.api.images.build(
-                path=str(context),
-                tag=name,
-                labels={**place.labels(_ROLE), LABEL_NAME: name},
-                rm=True,
-            )
-    except (APIError, BuildError, RequestException) as error:
-        raise explain(error, f"naming the job image {name}") from error
+    with asking(f"naming the job image {name}"), signals.shielded():  # made and on the stack, or neither
+        place.stack.callback(_unname, place, name)
+        labels = {**place.labels(_ROLE), LABEL_NAME: name}
+        place.engine.api.images.build(path=str(context), tag=name, labels=labels, rm=True)
 
 
 def _unname(place: Place, name: str) -> None:

@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import secrets
 import tempfile
-from typing import TYPE_CHECKING
 
-from docker.types import DeviceRequest, Mount
 from packaging.version import Version
 
-from ci.engine.connection import Engine, InsideFile
+from ci.engine.connection import Container, Engine, InsideFile, Mount
 from ci.engine.labels import LABEL_SCRATCH
 from ci.environment import daemons, service, users
 from ci.environment.configuration import configuration
@@ -21,9 +19,6 @@ from ci.errors import VersionMismatchError
 from ci.images.subject import Wheelhouse
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.observed import mismatches
-
-if TYPE_CHECKING:
-    from docker.models.containers import Container
 
 SSH_PORT = 22
 WHEELS = "/home/.wheels"
@@ -81,7 +76,7 @@ class Node:
     """One Slurm node."""
 
     hostname: str
-    container: "Container"
+    container: Container
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +176,7 @@ def _rights(cell: Cell) -> Rights:
 
 def with_gpus(rights: Rights, count: int) -> Rights:
     """Add the engine's first ``count`` GPUs (``docker run --gpus COUNT``)."""
-    wanted = (DeviceRequest(count=count, capabilities=[["gpu"]]),) if count else ()
-    return replace(rights, device_requests=wanted)
+    return replace(rights, gpus=count)
 
 
 def _files(plan: EnvironmentPlan, keys: Secrets, *, first: bool) -> Mapping[str, InsideFile]:

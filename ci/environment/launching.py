@@ -8,13 +8,10 @@ import secrets
 import shutil
 import time
 
-from docker.errors import APIError, DockerException
-from requests.exceptions import RequestException
-
 from ci import environment_file, paths
-from ci.engine.connection import Engine, explain
+from ci.engine.connection import Engine
 from ci.engine.labels import LABEL_CELL, LABEL_RUN, LABEL_SESSION
-from ci.engine.removing import left
+from ci.engine.refusals import asking
 from ci.environment import accounting, base_images, cluster, reaper, registry, ssh, usable, users
 from ci.environment.describing import Started, describe
 from ci.environment.plan import EnvironmentPlan
@@ -22,7 +19,7 @@ from ci.environment.registry_client import V2S2
 from ci.environment.service import Place
 from ci.environment.usable import READY_SECONDS
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import LaunchError, TeardownError, typed
+from ci.errors import LaunchError, PyxisMatrixError, TeardownError, typed
 from ci.images.building import BuiltCell
 from ci.inputs import check_localhost, check_registry_name
 from ci.matrix.cells import Cell, Runtime
@@ -111,10 +108,8 @@ def launch(
         stack.callback(engine.reap, {LABEL_SESSION: session})
         done = False
         try:
-            try:
+            with asking(f"launching {cell.id}"):
                 launched = _launch(place, plan, images, state, timings, ready_seconds)
-            except (APIError, RequestException) as error:
-                raise explain(error, f"launching {cell.id}") from error
             yield launched
             done = True
         finally:
@@ -135,15 +130,16 @@ def _taken_down(place: Place, plan: EnvironmentPlan) -> TeardownError | None:
     next_step = typed(f"down {run}")
     try:
         try:
-            place.stack.close()
-        except (DockerException, RequestException) as error:
-            console.warn(f"taking down {cell.id}: {error}")
+            with asking(f"taking down {cell.id}"):
+                place.stack.close()
+        except PyxisMatrixError as error:
+            console.warn(str(error))
         still = place.left()
-    except (DockerException, RequestException) as error:
+    except PyxisMatrixError as error:
         return TeardownError(
             f"{cell.id} was not taken down: the engine does not answer",
             where=f"containers, network and volumes whose names begin with {plan.names.prefix}",
-            why=str(error),
+            why=error.why,
             next_step=f"when the engine answers again: {next_step}",
         )
     if still:
@@ -168,10 +164,7 @@ def _claimed(engine: Engine, run: str, cell: Cell) -> Path:
     So does what the engine has of this run and cell: its session may have another home, and another folder for keys.
     """
     state = state_dir(run, cell.id)
-    try:
-        there = left(engine.api, {LABEL_RUN: run, LABEL_CELL: cell.id})
-    except (APIError, RequestException) as error:
-        raise explain(error, f"looking for another session of {cell.id} in run {run}") from error
+    there = engine.left({LABEL_RUN: run, LABEL_CELL: cell.id})
     if not there:
         paths.make_directory(state.parent)
         try:
@@ -333,5 +326,5 @@ def _save_logs(gather: Callable[[], dict[str, str]], folder: Path) -> None:
         paths.make_directory(folder)
         for name, text in logs.items():
             (folder / name).write_text(text, encoding="utf-8")
-    except (APIError, RequestException, OSError) as error:
+    except (PyxisMatrixError, OSError) as error:
         console.warn(f"saving the daemons' logs failed: {error}")

@@ -14,9 +14,8 @@ import signal
 import subprocess
 import sys
 
-import docker
-
 from ci import paths
+from ci.engine.connection import client
 from ci.engine.labels import LABEL_SESSION
 from ci.engine.removing import reap
 
@@ -52,7 +51,7 @@ def main(session: str, state: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     if sys.stdin.buffer.read() == _DONE:
         return
-    api = docker.from_env(timeout=120)
+    api = client(os.environ)
     # Twice: a request that the run sent before it died may still create something.
     for _ in range(2):
         reap(api, {LABEL_SESSION: session})

@@ -10,15 +10,11 @@ import hashlib
 from http import HTTPStatus
 from pathlib import Path
 import socket
-from typing import TYPE_CHECKING
-
-from docker.errors import APIError
-from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import Engine, InsideFile, explain
+from ci.engine.connection import Container, Engine, InsideFile
 from ci.engine.labels import LABEL, LABEL_CELL, LABEL_NAME, LABEL_ROLE, LABEL_RUN, LABEL_SESSION
-from ci.engine.removing import names_below
+from ci.engine.refusals import asking
 from ci.environment import service
 from ci.environment.registry_client import (
     LOOPBACK,
@@ -30,11 +26,8 @@ from ci.environment.registry_client import (
 )
 from ci.environment.service import Place, Service
 from ci.environment.wait import NotYet, Watched, tolerating, wait_for
-from ci.errors import LaunchError, PortTakenError, RegistryChangedError
+from ci.errors import LaunchError, PortTakenError, PyxisMatrixError, RegistryChangedError
 from ci.terminal import console
-
-if TYPE_CHECKING:
-    from docker.models.containers import Container
 
 PORT = 5000
 """The port inside its container."""
@@ -48,7 +41,7 @@ _CONFIG = "/etc/docker/registry/config.yml"
 class Registry:
     """A running registry."""
 
-    container: "Container"
+    container: Container
     port: int
     """The port on loopback, on the host (127.0.0.1, and ::1 where it has that) and on every node."""
 
@@ -101,7 +94,7 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
     found = wait_for(
         f"start of the registry {wanted.hostname}",
         # A container that ended at once has no port; its log says why.
-        tolerating(probe, LaunchError, RequestException),
+        tolerating(probe, LaunchError),
         limit=_READY_SECONDS,
         watched=Watched(
             alive=lambda: place.engine.alive(container),
@@ -113,7 +106,7 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
     return found
 
 
-def _started(place: Place, wanted: Service) -> "Container":
+def _started(place: Place, wanted: Service) -> Container:
     """Start the container, with its port on 127.0.0.1 and on ::1: ``localhost`` may lead to either.
 
     Where nothing of ours listened, any other user of the machine could.
@@ -154,7 +147,7 @@ def _free_port(engine: Engine) -> int:
         with suppress(OSError), socket.create_server((LOOPBACK, 0)) as first:
             port = int(first.getsockname()[1])
             socket.create_server((LOOPBACK6, port), family=socket.AF_INET6).close()
-            if not names_below(engine.api, f"localhost:{port}/"):
+            if not engine.names_below(f"localhost:{port}/"):
                 return port
     raise LaunchError(
         "no free port was found for the registry",
@@ -164,7 +157,7 @@ def _free_port(engine: Engine) -> int:
     )
 
 
-def _warn_about_loopback(container: "Container") -> None:
+def _warn_about_loopback(container: Container) -> None:
     """Warn if an engine was asked for both loopbacks and serves one; some ignore an address that they can't serve."""
     wanted: list[dict[str, str]] = container.attrs["HostConfig"]["PortBindings"].get(f"{PORT}/tcp") or []
     served: list[dict[str, str]] = container.ports.get(f"{PORT}/tcp") or []
@@ -176,7 +169,7 @@ def _warn_about_loopback(container: "Container") -> None:
 
 
 def _check_port(engine: Engine, port: int) -> None:
-    if taken := names_below(engine.api, f"localhost:{port}/"):
+    if taken := engine.names_below(f"localhost:{port}/"):
         raise LaunchError(
             f"this engine has images of another registry on port {port}",
             where=", ".join(taken),
@@ -200,9 +193,10 @@ def keep_filled(engine: Engine, registry: Registry, name: str) -> None:
     # The labels of the run would have it removed with the run.
     forgotten = [f'LABEL {label}=""' for label in (LABEL_RUN, LABEL_CELL, LABEL_SESSION, LABEL_ROLE, LABEL_NAME)]
     try:
-        registry.container.commit(engine.local_name(repository), tag, changes=forgotten)
-    except (APIError, RequestException) as error:
-        console.warn(f"the filled registry was not kept as {name}: {explain(error, 'committing it').why}")
+        with asking(f"committing {name}"):
+            registry.container.commit(engine.local_name(repository), tag, changes=forgotten)
+    except PyxisMatrixError as error:
+        console.warn(f"the filled registry was not kept as {name}: {error.why}")
 
 
 def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pushed:
@@ -212,11 +206,8 @@ def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pu
     """
     version = tag.rsplit(":", 1)[1]
     target = f"{registry.address}/{repository}"
-    try:
-        engine.image(tag).tag(target, version)
-        engine.push(f"{target}:{version}")
-    except (APIError, RequestException) as error:
-        raise explain(error, f"pushing {target}") from error
+    engine.tag(tag, f"{target}:{version}")
+    engine.push(f"{target}:{version}")
     stored = RegistryClient(registry.address).manifest(repository, version, ", ".join(MANIFESTS))
     pushed = Pushed(
         reference=f"{target}:{version}",
@@ -239,7 +230,7 @@ def check_unchanged(pushed: Pushed) -> None:
     repository, _, version = path.rpartition(":")
     try:
         found = digest_of(RegistryClient(address).manifest(repository, version, ", ".join(MANIFESTS)).body)
-    except (UnexpectedAnswerError, RequestException) as error:
+    except UnexpectedAnswerError as error:
         raise _changed(pushed, f"it can't be read any more: {error}") from error
     if found != pushed.digest:
         raise _changed(pushed, f"{pushed.digest} was pushed, and {found} is there now")

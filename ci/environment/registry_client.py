@@ -134,5 +134,8 @@ class RegistryClient:
             host, colon, port = self.address.rpartition(":")
             there = f"{LOOPBACK if host == 'localhost' else host}{colon}{port}"
             url = urljoin(f"{scheme}://{there}/v2/", path)
-            found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
+            try:
+                found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
+            except requests.RequestException as error:
+                raise UnexpectedAnswerError("the registry does not answer", where=url, why=str(error)) from error
             return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)

@@ -7,21 +7,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from docker.errors import APIError
-from requests.exceptions import RequestException
-
-from ci.engine.connection import Engine, InsideFile, explain
+from ci.engine import removing
+from ci.engine.connection import Container, DeviceRequest, Engine, InsideFile, Mount
 from ci.engine.labels import LABEL_SESSION, labels
-from ci.engine.removing import left, names_below
+from ci.engine.refusals import asking
 from ci.environment.registry_client import LOOPBACK
-from ci.errors import EngineError, LaunchError, PortTakenError, PyxisMatrixError, typed
+from ci.errors import EngineError, LaunchError, PortTakenError, RefusedError, typed
 from ci.terminal import signals
-
-if TYPE_CHECKING:
-    from docker.models.containers import Container
-    from docker.types import DeviceRequest, Mount
 
 # What Docker answers where nothing serves a request for a GPU.
 _NO_GPU = "could not select device driver"
@@ -51,9 +45,8 @@ class Place:
 
     def left(self) -> list[str]:
         """Return the names of what is still on the engine."""
-        api = self.engine.api
-        names = [name for address in self.addresses for name in names_below(api, f"{address}/")]
-        return left(api, {LABEL_SESSION: self.session}) + names
+        names = [name for address in self.addresses for name in self.engine.names_below(f"{address}/")]
+        return self.engine.left({LABEL_SESSION: self.session}) + names
 
     def untag_with(self, address: str) -> None:
         """Remove the local names of what was pushed to a registry, with the environment."""
@@ -62,28 +55,23 @@ class Place:
 
     def create_network(self) -> None:
         """Create the network."""
-        try:
-            # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
-            with signals.shielded():
-                made = self.engine.api.networks.create(
-                    self.network, driver="bridge", labels=self.labels("network"), check_duplicate=True
-                )
-                self.stack.callback(self.engine.remove_network, made)
-        except (APIError, RequestException) as error:
-            raise explain(error, f"making the network {self.network}") from error
+        # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
+        with asking(f"making the network {self.network}"), signals.shielded():
+            made = self.engine.api.networks.create(
+                self.network, driver="bridge", labels=self.labels("network"), check_duplicate=True
+            )
+            # By its id: there may be another one of its name.
+            self.stack.callback(removing.gone, self.network, made.remove)
 
     def create_volume(self, name: str) -> None:
         """Create a volume."""
-        try:
-            with signals.shielded():  # as above
-                self.engine.api.volumes.create(name, labels=self.labels("volume"))
-                # An engine does not refuse a name that is taken; it hands out the volume that is there.
-                made = self.engine.api.volumes.get(name)
-                ours = (made.attrs.get("Labels") or {}).get(LABEL_SESSION) == self.session
-                if ours:
-                    self.stack.callback(self.engine.remove_volume, name)
-        except (APIError, RequestException) as error:
-            raise explain(error, f"making the volume {name}") from error
+        with asking(f"making the volume {name}"), signals.shielded():  # as above
+            self.engine.api.volumes.create(name, labels=self.labels("volume"))
+            # An engine does not refuse a name that is taken; it hands out the volume that is there.
+            made = self.engine.api.volumes.get(name)
+            ours = (made.attrs.get("Labels") or {}).get(LABEL_SESSION) == self.session
+            if ours:
+                self.stack.callback(removing.remove_volume, self.engine.api, name)
         if not ours:
             raise LaunchError(
                 f"there is a volume {name} already",
@@ -102,8 +90,8 @@ class Rights:
     """Capabilities that the engine gives to every container."""
     security_options: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
-    device_requests: "tuple[DeviceRequest, ...]" = ()
-    """GPUs."""
+    gpus: int = 0
+    """How many, the engine's first (``docker run --gpus COUNT``)."""
     whole_proc: bool = False
     """Leave no path of /proc masked; a /proc with masked paths can't be mounted again inside."""
 
@@ -125,7 +113,7 @@ class Service:
     """Beside those that every object has."""
     files: Mapping[str, InsideFile] = field(default_factory=dict)
     """Copied into it before it starts, by path."""
-    mounts: "tuple[Mount, ...]" = ()
+    mounts: tuple[Mount, ...] = ()
     ports: Mapping[int, int] = field(default_factory=dict)
     """Ports to publish on the host's loopback: inside → outside; 0 means a free one."""
     addresses: tuple[str, ...] = (LOOPBACK,)
@@ -134,7 +122,7 @@ class Service:
     rights: Rights = Rights()
 
 
-def start(place: Place, service: Service) -> "Container":
+def start(place: Place, service: Service) -> Container:
     """Start a service, without waiting until it is usable.
 
     :raises PortTakenError: if a fixed port is in use.
@@ -142,24 +130,25 @@ def start(place: Place, service: Service) -> "Container":
     :raises LaunchError, DiskFullError: if the engine refuses for another reason.
     """
     engine = place.engine
-    if service.rights.device_requests:
+    if service.rights.gpus:
         engine.check_gpus()
-    container: Container | None = None
+    container = None
     try:
         # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
         with signals.shielded():
             container = _create(place, service)
-            place.stack.callback(engine.remove, container)
+            place.stack.callback(removing.remove_container, container)
         engine.put(container, service.files)
-        container.start()
-    except (APIError, RequestException) as error:
+        with asking(_starting(service)):
+            container.start()
+    except RefusedError as error:
         if container:  # so that its name is free, for another try
-            engine.remove(container)
+            removing.remove_container(container)
         raise start_error(error, service) from error
     return container
 
 
-def _create(place: Place, service: Service) -> "Container":
+def _create(place: Place, service: Service) -> Container:
     """Create the container with the low-level API, because docker-py's models can't unmask /proc."""
     api, rights = place.engine.api.api, service.rights
     host_config: dict[str, Any] = api.create_host_config(
@@ -174,27 +163,33 @@ def _create(place: Place, service: Service) -> "Container":
         cap_drop=list(rights.dropped) or None,
         security_opt=list(rights.security_options) or None,
         devices=list(rights.devices) or None,
-        device_requests=list(rights.device_requests) or None,
+        device_requests=[DeviceRequest(count=rights.gpus, capabilities=[["gpu"]])] if rights.gpus else None,
         extra_hosts=dict(service.hosts) or None,
     )
     if rights.whole_proc:
         host_config = place.engine.with_whole_proc(host_config)
-    created = api.create_container(
-        place.engine.local_name(service.image),
-        name=service.name,
-        hostname=service.hostname,
-        labels={**place.labels(service.role), **service.labels},
-        environment=dict(service.environment),
-        ports=[(inside, "tcp") for inside in service.ports],
-        host_config=host_config,
-        networking_config={"EndpointsConfig": place.engine.aliases(place.network, service.hostname)},
-    )
-    return place.engine.api.containers.get(created["Id"])
+    second_name = api.create_endpoint_config(aliases=[service.hostname])
+    with asking(_starting(service)):
+        created = api.create_container(
+            place.engine.local_name(service.image),
+            name=service.name,
+            hostname=service.hostname,
+            labels={**place.labels(service.role), **service.labels},
+            environment=dict(service.environment),
+            ports=[(inside, "tcp") for inside in service.ports],
+            host_config=host_config,
+            networking_config={"EndpointsConfig": {place.network: second_name}},
+        )
+        return place.engine.api.containers.get(created["Id"])
 
 
-def start_error(error: Exception, service: Service) -> PyxisMatrixError:
+def _starting(service: Service) -> str:
+    return f"starting the {service.role} {service.hostname}"
+
+
+def start_error(refused: RefusedError, service: Service) -> LaunchError | EngineError:
     """Return the error for an engine's refusal: a port in use, a missing GPU, or any other."""
-    text = str(getattr(error, "explanation", None) or error)
+    text = refused.why
     port = next((outside for outside in service.ports.values() if outside), 0)
     if "port is already allocated" in text or "address already in use" in text:
         return PortTakenError(
@@ -206,16 +201,16 @@ def start_error(error: Exception, service: Service) -> PyxisMatrixError:
     if "is already in use by container" in text:
         return LaunchError(
             f"there is a container {service.name} already",
-            where=f"the engine, starting the {service.role} {service.hostname}",
+            where=f"the engine, {_starting(service)}",
             why=text,
             next_step=f"docker container rm {service.name}, if it is yours to remove; or another --container-name",
         )
     if _NO_GPU in text:
         return EngineError(
             "this engine has no GPU to pass on",
-            where=f"starting the {service.role} {service.hostname} with --gpus",
+            where=f"{_starting(service)} with --gpus",
             why=text,
             next_step="leave --gpus out, or set up NVIDIA's driver and container toolkit so that "
             "`docker run --gpus 1` works",
         )
-    return explain(error, f"starting the {service.role} {service.hostname}")
+    return refused

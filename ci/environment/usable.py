@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import time
 
-from docker.errors import APIError
-
 from ci.engine.connection import Answer, Engine
 from ci.environment import daemons, ssh
 from ci.environment.cluster import SSH_PORT, Cluster, Node, last_words
 from ci.environment.wait import NotYet, Watched, tolerating, wait_for
 from ci.environment_file import Login
-from ci.errors import LaunchError
+from ci.errors import LaunchError, RefusedError
 
 READY_SECONDS = 60.0
 """Time limit of each condition."""
@@ -142,7 +140,7 @@ def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -
 
     wait_for(
         f"{check.name} on {check.node.hostname}",
-        tolerating(probe, APIError),
+        tolerating(probe, RefusedError),
         limit=limit,
         watched=_watched(engine, check.node, check.hint),
     )

@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from docker.errors import APIError
-from requests.exceptions import RequestException
-
-from ci.engine.connection import InsideFile, explain
+from ci.engine.connection import InsideFile
 from ci.environment.service import Place
 from ci.errors import SelectionError
 from ci.options import Options
@@ -57,22 +54,11 @@ def check(place: Place, image: str, options: Options) -> None:
     """
     if not _made(options) or options.user == SLURM_USER:
         return
-    try:
-        found = place.engine.api.containers.run(
-            image,
-            ["-c", f"getent passwd {options.user} || :"],
-            entrypoint="/bin/sh",
-            remove=True,
-            labels=place.labels("question"),
-            network_disabled=True,
-        )
-    except (APIError, RequestException) as error:
-        raise explain(error, f"asking the image {image} for its users") from error
-    if found.strip():
+    if found := place.engine.run_in(image, f"getent passwd {options.user} || :", place.labels("question")).strip():
         raise SelectionError(
             f"the user name {options.user} exists already on the nodes",
             where="--user",
-            why=found.decode(errors="replace").strip(),
+            why=found,
             next_step=f"choose another name, {USERS[0]} (the default), or {SLURM_USER} (SlurmUser)",
         )
 

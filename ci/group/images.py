@@ -3,11 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from docker.errors import DockerException
-from requests.exceptions import RequestException
-
-from ci import paths
-from ci.engine.connection import explain
+from ci.engine.refusals import errors_of_ours
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import PyxisMatrixError
 from ci.images.building import Builder
@@ -43,30 +39,24 @@ def build_all(builder: Builder, plans: Sequence[EnvironmentPlan]) -> dict[str, P
             continue
         with console.step(f"{image.name} (for {cells} {'cell' if cells == 1 else 'cells'})") as step:
             try:
-                step.note = builder.ensure(image).how
-            except (PyxisMatrixError, DockerException, RequestException, OSError) as error:
+                with errors_of_ours("building images"):
+                    step.note = builder.ensure(image).how
+            except PyxisMatrixError as error:
                 step.note = "failed"
-                broken.append((image, _ours(error)))
+                broken.append((image, error))
     problems: dict[str, PyxisMatrixError] = {}
     for plan in plans:
         family = [it for image in plan.images.all() for it in image.family()]
         found = next((error for failed, error in broken if failed in family), None)
         try:
             if found is None:
-                builder.build(plan.images)
-        except (PyxisMatrixError, DockerException, RequestException, OSError) as error:
-            found = _ours(error)
+                with errors_of_ours("building images"):
+                    builder.build(plan.images)
+        except PyxisMatrixError as error:
+            found = error
         if found:
             problems[plan.cell.id] = found
     return problems
-
-
-def _ours(error: Exception) -> PyxisMatrixError:
-    if isinstance(error, PyxisMatrixError):
-        return error
-    if isinstance(error, (DockerException, RequestException)):
-        return explain(error, "building images")
-    return paths.refused(error) if isinstance(error, OSError) else PyxisMatrixError(str(error))
 
 
 def _key(image: ImagePlan) -> str:

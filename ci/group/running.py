@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 import signal
 
-from docker.errors import DockerException
 from msgspec.structs import replace
-from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import Engine, explain
+from ci.engine.connection import Engine
+from ci.engine.refusals import asking
 from ci.errors import NotRunError, PyxisMatrixError, ResultsError
 from ci.group import capacity, children, fingerprint, images, live, reuse, watching
 from ci.group.children import Command
@@ -51,11 +50,8 @@ def run_group(connect: Callable[[], Engine], matrix: Matrix, plan: GroupPlan, ho
         if cell.not_run:
             run.not_run(cell)
     try:
-        _run_cells(run, connect(), matrix, plan, how)
-    except (DockerException, RequestException) as error:
-        problem = explain(error, "what this run asked of it")
-        run.ended_by(problem)
-        raise problem from error
+        with asking("what this run asked of it"):
+            _run_cells(run, connect(), matrix, plan, how)
     except PyxisMatrixError as problem:
         run.ended_by(problem)
         raise

@@ -16,11 +16,8 @@ import tarfile
 import tempfile
 from typing import Any
 
-from docker.errors import APIError
-from requests.exceptions import RequestException
-
 from ci import paths
-from ci.engine.connection import Engine, explain
+from ci.engine.connection import Engine
 from ci.engine.labels import LABEL, LABEL_CONTENT, LABEL_ORIGIN
 from ci.errors import ArtefactError, BuildError
 from ci.images.content import Content
@@ -33,7 +30,7 @@ def pull(engine: Engine, content: Content) -> bool:
     """Pull an image and give it the planned name; False if no registry has it."""
     if not engine.pull(content.pulled, content.plan.arch.platform):
         return False
-    engine.api.images.get(content.pulled).tag(*engine.local_name(content.tag).rsplit(":", 1))
+    engine.tag(content.pulled, content.tag)
     return True
 
 
@@ -112,9 +109,6 @@ def _sum(lines: list[str]) -> str:
 def add(engine: Engine, root: Path, name: str, labels: Mapping[str, str]) -> None:
     """Import a root into the engine, as an image of its own architecture."""
     changes = [*(f'LABEL {label}="{value}"' for label, value in labels.items()), _COMMAND]
-    try:
-        answer = engine.import_root(root, name, changes)
-    except (APIError, RequestException) as error:
-        raise explain(error, f"importing {name}") from error
+    answer = engine.import_root(root, name, changes)
     if not engine.image_exists(name):
         raise BuildError(f"importing {name} into the engine failed", why=answer)

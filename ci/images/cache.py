@@ -11,21 +11,13 @@ from contextlib import suppress
 import os
 from pathlib import Path
 import re
-from typing import TYPE_CHECKING
 
-from docker.errors import APIError, DockerException
-from requests.exceptions import RequestException
-
-from ci.engine.connection import Engine
+from ci.engine.connection import Engine, Image
 from ci.engine.labels import LABEL_CONTENT
-from ci.errors import ArtefactError
+from ci.errors import ArtefactError, PyxisMatrixError
 from ci.images.content import Content
 from ci.terminal import console
-
-if TYPE_CHECKING:
-    from docker.models.images import Image
-
-    from ci.terminal.processes import Completed
+from ci.terminal.processes import Completed
 
 VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE"
 READ_ONLY_VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE_READ_ONLY"
@@ -95,9 +87,9 @@ class ImageCache:
             if not done.ok:
                 self._not_pulled(reference, done)
                 return False
-            return self._accepted(self._engine.api.images.get(reference), content)
-        except (APIError, RequestException) as problem:
-            self._useless(reference, str(problem))
+            return self._accepted(self._engine.image(reference), content)
+        except PyxisMatrixError as problem:
+            self._useless(reference, problem.why)
             return False
         finally:
             self._forget(reference)
@@ -110,20 +102,20 @@ class ImageCache:
         try:
             image = self._engine.image(content.tag)
             # Images that were built before there was this label would be refused by whoever pulls them.
-            if image.labels.get(LABEL_CONTENT) != content.digest or self._has(reference):
+            if image.labels.get(LABEL_CONTENT) != content.digest or self._engine.registry_digest(reference) is not None:
                 return
-            image.tag(*reference.rsplit(":", 1))
+            self._engine.tag(str(image.id), reference)
             done = self._client("push", reference)
             why = "" if done.ok else _last_words(done)
-        except (APIError, RequestException) as problem:
-            why = str(problem)
+        except PyxisMatrixError as problem:
+            why = problem.why
         finally:
             self._forget(reference)
         if why:
             self._writable = False
             self._warn("the image cache could not be written; what is built stays on this machine", reference, why)
 
-    def _client(self, verb: str, *words: str) -> "Completed":
+    def _client(self, verb: str, *words: str) -> Completed:
         client = self._engine.build_client
         # Docker takes a registry on loopback for one that speaks plain http; Podman wants to be told.
         plain = client.kind == "podman" and _LOOPBACK.match(self._repository)
@@ -132,7 +124,7 @@ class ImageCache:
             command, env={**self._environ, **self._engine.found.environment, **client.environment}, log=self._log
         )
 
-    def _not_pulled(self, reference: str, done: "Completed") -> None:
+    def _not_pulled(self, reference: str, done: Completed) -> None:
         words = done.output
         if _HAS_NOT.search(words):
             return
@@ -147,12 +139,12 @@ class ImageCache:
         self._readable = self._writable = False
         self._warn("the image cache does not work; images are built here", reference, why)
 
-    def _accepted(self, image: "Image", content: Content) -> bool:
+    def _accepted(self, image: Image, content: Content) -> bool:
         """Give a pulled image its local name, if it is what its tag says."""
         found = {"label": image.labels.get(LABEL_CONTENT, "missing"), "architecture": image.attrs["Architecture"]}
         wanted = {"label": content.digest, "architecture": content.plan.arch.value}
         if found == wanted:
-            image.tag(*self._engine.local_name(content.tag).rsplit(":", 1))
+            self._engine.tag(str(image.id), content.tag)
             return True
         # It is somebody's, so it is not overwritten either.
         reference = self.reference(content)
@@ -173,14 +165,9 @@ class ImageCache:
         )
         return False
 
-    def _has(self, reference: str) -> bool:
-        with suppress(DockerException):  # a credential helper that is missing; the push says it in its own words
-            return self._engine.registry_digest(reference) is not None
-        return False
-
     def _forget(self, reference: str) -> None:
         """Remove the cache's name from the engine; the image has its local one."""
-        with suppress(APIError, RequestException):
+        with suppress(PyxisMatrixError):
             if self._engine.image_exists(reference):
                 self._engine.untag_exactly(reference)
 
@@ -191,5 +178,5 @@ class ImageCache:
         console.warn(str(ArtefactError(what, where=where, why=why, next_step=remedy)))
 
 
-def _last_words(done: "Completed") -> str:
+def _last_words(done: Completed) -> str:
     return done.tail(1) or f"exit code {done.exit_code}, no output"

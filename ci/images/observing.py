@@ -4,12 +4,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 import json
 
-from docker.errors import APIError
-from requests.exceptions import RequestException
-
 from ci import paths
 from ci.artefacts.releases import slurm_artefact
-from ci.engine.connection import Engine, explain
+from ci.engine.connection import Engine
 from ci.engine.labels import LABEL
 from ci.errors import BuildError
 from ci.matrix.cells import SlurmVersion
@@ -39,18 +36,7 @@ def observe(engine: Engine, identity: str) -> Observed:
     memory = paths.cache_dir() / "observed" / f"{identity.replace(':', '-')}.json"
     with suppress(OSError, ValueError, TypeError):  # missing, or written only in part by a run that was killed
         return Observed(**json.loads(memory.read_text(encoding="utf-8")))
-    try:
-        output = engine.api.containers.run(
-            identity,
-            ["-c", _SCRIPT],
-            entrypoint="/bin/sh",
-            remove=True,
-            labels={LABEL: "1"},
-            network_disabled=True,
-        )
-    except (APIError, RequestException) as error:
-        raise explain(error, f"asking the image {identity} for its versions") from error
-    first, second = output.decode().split("\n")[:2]
+    first, second = engine.run_in(identity, _SCRIPT, {LABEL: "1"}).split("\n")[:2]
     observed = Observed(slurm=first.split()[-1], python=second.strip())
     paths.make_directory(memory.parent)
     memory.write_text(json.dumps(vars(observed)), encoding="utf-8")

@@ -11,26 +11,21 @@ import shlex
 import sys
 import tarfile
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from docker.errors import APIError
-from requests.exceptions import RequestException
-
-from ci.engine.connection import Engine, InsideFile, explain
+from ci.engine.connection import Container, Engine, InsideFile
+from ci.engine.refusals import asking
 from ci.environment import ssh
 from ci.environment.cluster import WHEELS
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import SubjectError
+from ci.errors import PyxisMatrixError, SubjectError
 from ci.images.subject import Wheelhouse
 from ci.images.subject_checkout import files_of
 from ci.inputs import OwnSuite
 from ci.record import reportlog, store
 from ci.session.handover import login_facts
 from ci.terminal import console, signals
-
-if TYPE_CHECKING:
-    from docker.models.containers import Container
 
 _INSTALL_SECONDS = 600.0
 # What a suite writes beside its results is kept up to this; a core dump is not.
@@ -63,7 +58,7 @@ class LoginRun:
         """Where pytest reports to, and the suite puts what it wants to keep."""
 
     @property
-    def _container(self) -> "Container":
+    def _container(self) -> Container:
         return self._launched.cluster.login.container
 
     def prepare(self, house: Wheelhouse) -> None:
@@ -132,11 +127,14 @@ class LoginRun:
         kept = results / store.LOGS_FOLDER / "suite"
         for source, target, since in ((self.results, results, 0.0), (self._folder, kept, started)):
             try:
-                chunks, _ = self._container.get_archive(str(source))
-                if left_out := _unpack(chunks, target, since):
+                with asking(f"copying {source}"):
+                    chunks, _ = self._container.get_archive(str(source))
+                    left_out = _unpack(chunks, target, since)
+                if left_out:
                     console.warn(f"{source} came back from the login node in part: {left_out}")
-            except (APIError, RequestException, OSError, tarfile.TarError) as error:
-                console.warn(f"{source} did not come back from the login node: {explain(error, 'copying').why}")
+            except (PyxisMatrixError, OSError, tarfile.TarError) as error:
+                why = error.why if isinstance(error, PyxisMatrixError) else error
+                console.warn(f"{source} did not come back from the login node: {why}")
 
 
 def _requirements(plan: EnvironmentPlan, house: Wheelhouse) -> list[str]:

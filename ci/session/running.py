@@ -5,12 +5,10 @@ from contextlib import contextmanager
 import os
 from pathlib import Path, PurePath
 
-from docker.errors import DockerException
-from requests.exceptions import RequestException
-
 from ci import paths
 from ci.engine import emulation
-from ci.engine.connection import connect, explain
+from ci.engine.connection import connect
+from ci.engine.refusals import errors_of_ours
 from ci.environment import launching
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
@@ -68,18 +66,11 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
         return result
 
     try:
-        exit_code = act()
+        with errors_of_ours("what this session asked of it"):
+            exit_code = act()
     except PyxisMatrixError as error:
         keep(Outcome.of(error, strict=plan.options.strict), error.exit_code, str(error))
         raise
-    except (DockerException, RequestException) as error:  # some of them are OSErrors, too
-        problem = explain(error, "what this session asked of it")
-        keep(Outcome.ERROR, problem.exit_code, str(problem))
-        raise problem from error
-    except OSError as error:
-        problem = paths.refused(error)
-        keep(Outcome.ERROR, problem.exit_code, str(problem))
-        raise problem from error
     except signals.Interrupted as stop:
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
         raise

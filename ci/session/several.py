@@ -1,18 +1,16 @@
 """Several suites on one cell, one after another in one environment. Each has the result that it has on its own."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import sys
 from typing import Any
 
-from docker.errors import DockerException
 import msgspec
-from requests.exceptions import RequestException
 
 from ci import paths
-from ci.engine.connection import explain
+from ci.engine.refusals import errors_of_ours
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import LaunchError, PyxisMatrixError, TeardownError
@@ -57,7 +55,8 @@ def run_suites(plan: EnvironmentPlan, orders: Sequence[Order]) -> list[Result]:
     rest = list(orders)
     try:
         session.begin(orders)
-        with signals.handled(), _errors_of_ours(), running.environment_of(shared) as launched:
+        doing = "what this session asked of it"
+        with signals.handled(), errors_of_ours(doing), running.environment_of(shared) as launched:
             while rest:
                 if session.results:
                     _check(launched, session.results[-1].suite)
@@ -189,14 +188,3 @@ def _check(launched: Environment, earlier: str) -> None:
             why=error.why,
             next_step=f"the daemons' logs are beside the result of {earlier}",
         ) from error
-
-
-@contextmanager
-def _errors_of_ours() -> Iterator[None]:
-    """Turn what the engine and the system refuse into errors of ours."""
-    try:
-        yield
-    except (DockerException, RequestException) as error:  # some of them are OSErrors, too
-        raise explain(error, "what this session asked of it") from error
-    except OSError as error:
-        raise paths.refused(error) from error

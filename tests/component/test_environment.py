@@ -13,6 +13,7 @@ from docker.types import Mount
 import pytest
 
 from ci import environment_file
+from ci.engine import removing
 from ci.engine.connection import Engine, InsideFile
 from ci.engine.labels import (
     LABEL,
@@ -133,7 +134,7 @@ def test_the_files_of_a_nodes_volume_go_before_the_node_and_those_of_other_mount
         "kill",
         lambda: left.extend(engine.ask(container, ["find", "/data", "/other", "!", "-type", "d"]).output.splitlines()),
     )
-    engine.remove(container)
+    removing.remove_container(container)
     assert sorted(left) == ["/data/mounted/kept", "/other/kept"]
 
 

@@ -2,11 +2,7 @@
 
 from collections.abc import Callable
 
-from docker.errors import DockerException
-from requests.exceptions import RequestException
-
-from ci import paths
-from ci.engine.connection import explain
+from ci.engine.refusals import errors_of_ours
 from ci.errors import PyxisMatrixError
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
@@ -20,15 +16,12 @@ def guarded(act: Callable[[], int], doing: str) -> int:
     :param doing: what the engine refused, if it refuses something: "what the mutations asked of it".
     """
     try:
-        with signals.handled():
+        with signals.handled(), errors_of_ours(doing):
             signals.follow_parent()
             return act()
     except PyxisMatrixError as error:
-        return _failed(error)
-    except (DockerException, RequestException) as error:
-        return _failed(explain(error, doing))
-    except OSError as error:
-        return _failed(paths.refused(error))
+        console.fail(error)
+        return error.exit_code
     except signals.Interrupted as stop:
         console.fail(str(stop))
         return stop.exit_code
@@ -37,8 +30,3 @@ def guarded(act: Callable[[], int], doing: str) -> int:
 def usual_cell(matrix: Matrix) -> Cell:
     """Return the cell that such a program takes where none is named: the embedded one of the group smoke."""
     return next(cell for cell in matrix.cells("smoke", Arch.host()) if cell.runtime is Runtime.EMBEDDED)
-
-
-def _failed(error: PyxisMatrixError) -> int:
-    console.fail(error)
-    return error.exit_code

@@ -13,7 +13,7 @@ import pytest
 
 from ci.engine.connection import Answer, Engine
 from ci.engine.labels import LABEL_SESSION
-from ci.environment import cluster, configuration, launching, service, usable
+from ci.environment import cluster, configuration, launching, usable
 from ci.environment.cluster import Cluster, Node
 from ci.environment.describing import Started
 from ci.environment.plan import EnvironmentPlan, plan_environment
@@ -309,24 +309,26 @@ def test_every_run_has_secrets_of_its_own() -> None:
     assert first.user_key.public.split()[1] != first.host_key.public.split()[1]
 
 
-def test_what_is_left_of_a_place_are_its_objects_and_the_names_of_what_was_pushed_to_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_left_of_a_place_are_its_objects_and_the_names_of_what_was_pushed_to_it() -> None:
     """The engine may refuse to remove any of them."""
-    api = object()
     ended: list[str] = []
+    asked: list[object] = []
+
+    def left(filters: object) -> list[str]:
+        asked.append(filters)
+        return ["n1"]
+
+    engine = SimpleNamespace(untag=ended.append, left=left, names_below=lambda prefix: [f"{prefix}it:1"])
     place = Place(
-        engine=cast("Any", SimpleNamespace(api=api, untag=ended.append)),
+        engine=cast("Any", engine),
         stack=ExitStack(),
         run="run",
         cell="cell",
         network="network",
     )
-    mine = (api, {LABEL_SESSION: place.session})
-    monkeypatch.setattr(service, "left", lambda *asked: ["n1"] if asked == mine else [])
-    monkeypatch.setattr(service, "names_below", lambda _api, prefix: [f"{prefix}it:1"])
     assert place.left() == ["n1"]
     place.untag_with("localhost:5000")
     assert place.left() == ["n1", "localhost:5000/it:1"]
     place.stack.close()
     assert ended == ["localhost:5000/"]
+    assert asked == [{LABEL_SESSION: place.session}] * 2

@@ -1,6 +1,5 @@
 """What is asked of Docker and of Podman, where the two want to be asked in different words."""
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +13,7 @@ from ci.engine.build_client import BuildClient
 from ci.engine.connection import Engine
 from ci.engine.finding import EngineKind, FoundEngine
 from ci.engine.labels import LABEL_SCRATCH
-from ci.engine.removing import untag
+from ci.engine.removing import gone, remove_container, remove_volume, untag
 from ci.errors import LaunchError
 from ci.terminal import console
 from ci.terminal.processes import Completed
@@ -170,7 +169,7 @@ def test_a_container_is_killed_before_it_is_removed(*, running: bool) -> None:
     container = SimpleNamespace(
         name="n1", labels={}, kill=kill, remove=lambda force, v: done.append(f"removed {force} {v}")
     )
-    engine(Images(), "podman").remove(cast("Any", container))
+    remove_container(cast("Any", container))
     assert done == [*(["killed"] if running else []), "removed True True"]
 
 
@@ -191,7 +190,7 @@ def test_the_files_of_a_node_are_removed_before_it_is_killed(problem: Exception 
         kill=lambda: done.append("killed"),
         remove=lambda **_: done.append("removed"),
     )
-    engine(Images(), "docker").remove(cast("Any", container))
+    remove_container(cast("Any", container))
     assert done == ["emptied /data", "killed", "removed"]
 
 
@@ -210,9 +209,9 @@ class Volumes:
         if answer:
             raise answer
 
-    def engine(self) -> Engine:
-        """Return the engine that has them."""
-        return replace(engine(Images(), "docker"), api=cast("Any", SimpleNamespace(api=self)))
+    def remove(self) -> None:
+        """Have the volume removed by the code under test."""
+        remove_volume(cast("Any", SimpleNamespace(api=self)), "data")
 
 
 @pytest.mark.parametrize("last", [None, NotFound("no such volume")], ids=["removed", "gone"])
@@ -220,13 +219,13 @@ def test_a_volume_whose_removal_outlasts_a_request_is_asked_for_again(
     last: Exception | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     volumes = Volumes(ReadTimeout("Read timed out."), last)
-    volumes.engine().remove_volume("data")
+    volumes.remove()
     assert volumes.answers == []
     assert "could not be removed" not in capsys.readouterr().err
 
 
 def test_a_volume_that_an_engine_never_has_removed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    Volumes(*[ReadTimeout("Read timed out.")] * 5).engine().remove_volume("data")
+    Volumes(*[ReadTimeout("Read timed out.")] * 5).remove()
     assert "data could not be removed: Read timed out." in capsys.readouterr().err
 
 
@@ -237,14 +236,14 @@ def test_only_a_volume_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None
         asked.append("net")
         raise ReadTimeout("Read timed out.")
 
-    engine(Images(), "docker").remove_network(cast("Any", SimpleNamespace(name="net", remove=remove)))
+    gone("net", remove)
     assert asked == ["net"]
     assert "net could not be removed: Read timed out." in capsys.readouterr().err
 
 
 def test_an_engine_that_cannot_be_asked_is_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
     volumes = Volumes(Unreachable("refused"), None)
-    volumes.engine().remove_volume("data")
+    volumes.remove()
     assert volumes.answers == [None]
     assert "data could not be removed: refused" in capsys.readouterr().err
 

@@ -40,9 +40,8 @@ def test_down_all_clears_by_label_alone_and_forgets_every_key(
         filters.append(given)
         return ["a", "b"]
 
-    monkeypatch.setattr(clusters, "connect", lambda: SimpleNamespace(reap=reap, api=None))
     stuck = ["zombie"]
-    monkeypatch.setattr(clusters, "left", lambda _api: stuck)
+    monkeypatch.setattr(clusters, "connect", lambda: SimpleNamespace(reap=reap, left=lambda: stuck))
     whole = launching.state_dir("killed", CELL)
     whole.mkdir(parents=True)
     # A run that was killed while it wrote its file, and one that did not come so far.
@@ -67,10 +66,10 @@ def test_down_of_a_run_takes_its_images_names_too_and_keeps_what_it_needs_until_
 ) -> None:
     asked: list[object] = []
     names = ["localhost:5000/pyxis-matrix/job:1"]
-    engine = SimpleNamespace(api=None, reap=asked.append, untag=asked.append)
+    engine = SimpleNamespace(
+        reap=asked.append, untag=asked.append, left=lambda _filters: [], names_below=lambda _prefix: names
+    )
     monkeypatch.setattr(clusters, "connect", lambda: engine)
-    monkeypatch.setattr(clusters, "left", lambda _api, _filters: [])
-    monkeypatch.setattr(clusters, "names_below", lambda _api, _prefix: names)
     state = launching.state_dir("stuck", CELL)
     other = launching.state_dir("stuck", f"{CELL}-2")
     other.mkdir(parents=True)  # killed before it wrote its file

@@ -47,11 +47,11 @@ class Images:
     def __init__(self, labels: dict[str, str], arch: str = "amd64") -> None:
         """Hold one image, under its local name."""
         self.names = [CONTENT.tag]
-        self.image = SimpleNamespace(labels=labels, attrs={"Architecture": arch}, tag=self._tag)
+        self.image = SimpleNamespace(id="sha256:1", labels=labels, attrs={"Architecture": arch}, tag=self._tag)
 
     def get(self, name: str) -> Any:  # noqa: ANN401 - docker-py's own models are untyped
         """Return the image by one of its names."""
-        if name not in self.names:
+        if name not in {*self.names, self.image.id}:
             raise ImageNotFound(name)
         return self.image
 

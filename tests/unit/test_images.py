@@ -19,8 +19,9 @@ from ci import paths
 from ci.artefacts.pins import ImagePin
 from ci.artefacts.sources import Sources
 from ci.engine.build_client import BuildClient
-from ci.engine.connection import Engine, explain
+from ci.engine.connection import Engine
 from ci.engine.finding import EngineKind
+from ci.engine.refusals import explain
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
 from ci.images import building as module
 from ci.images.base import origin, packages

@@ -49,7 +49,7 @@ def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any
             get=lambda name: SimpleNamespace(attrs={"Labels": made[name]}),
         ),
         containers=SimpleNamespace(
-            get=lambda _id: SimpleNamespace(start=lambda: None, put_archive=lambda _path, _archive: None)
+            get=lambda _id: SimpleNamespace(name="n1", start=lambda: None, put_archive=lambda _path, _archive: None)
         ),
     )
     engine = Engine(

@@ -3,7 +3,7 @@
 import pytest
 
 from ci.environment.service import Service, start_error
-from ci.errors import PortTakenError
+from ci.errors import PortTakenError, RefusedError
 
 SERVICE = Service(role="registry", image="image", name="name", hostname="registry", ports={5000: 5000})
 
@@ -17,12 +17,11 @@ SERVICE = Service(role="registry", image="image", name="name", hostname="registr
     ],
 )
 def test_a_port_that_is_taken_is_told_in_the_words_of_every_engine(words: str) -> None:
-    error = start_error(RuntimeError(words), SERVICE)
+    error = start_error(RefusedError("the engine refused", why=words), SERVICE)
     assert isinstance(error, PortTakenError)
     assert "ss -tlnp 'sport = :5000'" in error.next_step
 
 
 def test_another_refusal_is_not_taken_for_a_port() -> None:
-    error = start_error(RuntimeError("no such image"), SERVICE)
-    assert not isinstance(error, PortTakenError)
-    assert "starting the registry" in str(error)
+    refused = RefusedError("the engine refused: starting the registry", why="no such image")
+    assert start_error(refused, SERVICE) is refused

@@ -1,0 +1,46 @@
+"""The engine's errors as errors of ours: the only place that handles those of docker-py, and of requests under it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from ci import paths
+from ci.errors import DiskFullError, PyxisMatrixError, RefusedError, disk_is_full
+
+
+def explain(error: Exception, doing: str) -> PyxisMatrixError:
+    """Return the error of ours for one that docker-py raised while ``doing`` something, with the next command."""
+    text = str(getattr(error, "explanation", None) or error)
+    if disk_is_full(text):
+        return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
+    # docker-py's refusals are requests' errors, too.
+    what = "the engine refused" if isinstance(error, DockerException) else "the engine does not answer"
+    return RefusedError(f"{what}: {doing}", why=text, next_step="docker info")
+
+
+@contextmanager
+def asking(doing: str) -> Iterator[None]:
+    """Ask the engine for something in the block.
+
+    :param doing: completes the sentence "the engine refused: …".
+    :raises RefusedError: if it refuses or does not answer; ``DiskFullError`` where the disk is full.
+    """
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        raise explain(error, doing) from error
+
+
+@contextmanager
+def errors_of_ours(doing: str) -> Iterator[None]:
+    """Turn what engine and operating system refuse in the block into errors of ours.
+
+    Requests' errors are errors of the system, too, so the engine's come first.
+    """
+    try:
+        with asking(doing):
+            yield
+    except OSError as error:
+        raise paths.refused(error) from error
