@@ -18,6 +18,7 @@ from ci import errors
 from ci.cli.main import parser
 from ci.errors import PyxisMatrixError
 from ci.matrix.pytest_words import _Parser
+from ci.matrix.suites import OWN, SUITES
 from ci.options import Scope, add_to
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,6 +159,11 @@ def test_the_readme_begins_with_the_three_commands_from_a_clone_to_the_grid() ->
         "ci/bootstrap nox -s matrix -- --group stable --suite pyxis_basic --suite registry",
         "ci/bootstrap nox -s report -- --open",
     ]
+
+
+def test_the_readme_lists_every_suite_in_the_order_in_which_a_cell_runs_them() -> None:
+    table = text_of(ROOT / "README.md").partition("\n## Suites\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*SUITES, OWN]
 
 
 @each_page
