@@ -176,6 +176,19 @@ def suite(name: str) -> Suite:
     )
 
 
+def check_subject(subject: Subject, *names: str) -> None:
+    """Refuse to run suites with a package under test that they can't use.
+
+    :raises SelectionError: names a suite, and those that fit any subject.
+    """
+    for name in names:
+        if why := suite(name).refuses(subject):
+            fitting = ", ".join(it.name for it in SUITES.values() if not it.subject)
+            raise SelectionError(
+                f"{name}: {why}", next_step=f"what fits any subject: {fitting}; and your own: nox -s suite -- PATH"
+            )
+
+
 def asked_for(names: Sequence[str]) -> tuple[Suite, ...]:
     """Return the suites of these names, in the order in which a cell runs them; for no name, those of every group.
 

@@ -60,7 +60,7 @@ OF_OTHERS = {
     "--node",  # the slip that run-a-cell.md shows
 }
 # Between nox and its children, and nothing for a person to set.
-INTERNAL = {"PYXIS_MATRIX_PARENT"}
+INTERNAL = {"PYXIS_MATRIX_PARENT", "PYXIS_MATRIX_NOT_RUN"}
 
 
 def text_of(page: Path) -> str:
@@ -199,7 +199,7 @@ def test_options_that_are_shown_exist(page: Path) -> None:
 
 def test_every_option_of_a_session_is_described() -> None:
     described = flags_in("\n".join(first_cells(ROOT / "docs/settings.md")))
-    assert described == declared(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE, Scope.NOX)
+    assert described == declared(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
 
 
 def test_every_command_is_described() -> None:
