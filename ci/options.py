@@ -1,7 +1,10 @@
 """The options of a session. Each is declared here once; `Options` holds their values.
 
-The command lines of ``python -m ci`` and of nox' sessions (after ``--``) are both made from these declarations.
+The command lines of ``python -m ci`` and of nox' sessions (behind ``--``) are both made from these declarations.
 """
+
+# What `_option` returns is a dataclass' field.
+# ruff: noqa: RUF009
 
 import argparse
 from collections.abc import Callable, Collection
@@ -20,9 +23,6 @@ if TYPE_CHECKING:
     from dataclasses import Field
 
     from packaging.version import Version
-
-RUN_VARIABLE = "PYXIS_MATRIX_RUN"
-"""Environment variable with the id of the run that a session belongs to."""
 
 _KEY = "option"
 _CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
@@ -43,7 +43,6 @@ class Scope(StrEnum):
     RESULT = "options of the result"
     COMMAND = "options of the command"
     SUITE = "options of a suite of your own"
-    NOX = "options of a nox session"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,241 +60,180 @@ class _Declaration:
     """The option is refused for cells of other runtimes."""
 
 
-def _declare(scope: Scope, help: str, **more: Any) -> dict[str, _Declaration]:  # noqa: A002, ANN401 - as argparse has it
-    """Return the metadata of a field that is an option."""
-    return {_KEY: _Declaration(scope=scope, help=help, **more)}
+def _option(
+    scope: Scope,
+    help: str,  # noqa: A002 - as argparse has it
+    metavar: str = "",
+    read: Callable[[str], object] = str,
+    *,
+    default: object = None,
+    **more: Any,  # noqa: ANN401 - the other fields of a declaration
+) -> Any:  # noqa: ANN401 - a field of whatever type
+    """Return a field that is an option; a default that is a function is called for each `Options`."""
+    metadata = {_KEY: _Declaration(scope=scope, help=help, metavar=metavar, read=read, **more)}
+    given: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
+    return field(**given, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The values of all options."""
 
-    subject: Path | None = field(
-        default=None,
-        metadata=_declare(
-            Scope.IMAGES, "a checkout to test in place of the release", metavar="PATH", read=option_values.folder
-        ),
+    subject: Path | None = _option(
+        Scope.IMAGES, "a checkout to test in place of the release", "PATH", option_values.folder
     )
-    mirror: Path | None = field(
-        default=None,
-        metadata=_declare(
-            Scope.IMAGES, "folder with upstream's releases (air-gapped sites)", metavar="DIR", read=option_values.folder
-        ),
+    mirror: Path | None = _option(
+        Scope.IMAGES, "folder with upstream's releases (air-gapped sites)", "DIR", option_values.folder
     )
-    slurm: Origin | None = field(
-        default=None,
-        metadata=_declare(
-            Scope.IMAGES,
-            "a Slurm in place of the cell's: a source archive, or a git checkout (at a revision)",
-            metavar="PATH[@REV]",
-            read=option_values.origin,
-            runtimes=_CONTAINERS,
-        ),
+    slurm: Origin | None = _option(
+        Scope.IMAGES,
+        "a Slurm in place of the cell's: a source archive, or a git checkout (at a revision)",
+        "PATH[@REV]",
+        option_values.origin,
+        runtimes=_CONTAINERS,
     )
-    enroot: Path | None = field(
-        default=None,
-        metadata=_declare(
-            Scope.IMAGES,
-            "a folder with the two packages of an enroot in place of the cell's",
-            metavar="DIR",
-            read=option_values.folder,
-            runtimes=_REAL,
-        ),
+    enroot: Path | None = _option(
+        Scope.IMAGES,
+        "a folder with the two packages of an enroot in place of the cell's",
+        "DIR",
+        option_values.folder,
+        runtimes=_REAL,
     )
-    pyxis: Origin | None = field(
-        default=None,
-        metadata=_declare(
-            Scope.IMAGES,
-            "a Pyxis in place of the cell's: a git checkout (at a revision), or a source archive",
-            metavar="PATH[@REV]",
-            read=option_values.origin,
-            runtimes=_REAL,
-        ),
+    pyxis: Origin | None = _option(
+        Scope.IMAGES,
+        "a Pyxis in place of the cell's: a git checkout (at a revision), or a source archive",
+        "PATH[@REV]",
+        option_values.origin,
+        runtimes=_REAL,
     )
-    answers_of: "tuple[tuple[str, Version], ...]" = field(
+    answers_of: "tuple[tuple[str, Version], ...]" = _option(
+        Scope.CLUSTER,
+        "expect the answers of this version, whatever the cell's is: pyxis=0.21.0 (repeatable)",
+        "AXIS=VERSION",
+        option_values.answers,
         default=(),
-        metadata=_declare(
-            Scope.CLUSTER,
-            "expect the answers of this version, whatever the cell's is: pyxis=0.21.0 (repeatable)",
-            metavar="AXIS=VERSION",
-            read=option_values.answers,
-            write="{0[0]}={0[1]}".format,
-        ),
+        write="{0[0]}={0[1]}".format,
     )
-    strict: bool = field(
-        default=False,
-        metadata=_declare(Scope.IMAGES, "refuse what would be skipped, and release files without a known checksum"),
+    strict: bool = _option(
+        Scope.IMAGES, "refuse what would be skipped, and release files without a known checksum", default=False
     )
-    accounting: bool = field(
-        default=False, metadata=_declare(Scope.IMAGES, "record jobs (slurmdbd, MariaDB), so that sacct works")
-    )
-    nodes: int = field(
+    accounting: bool = _option(Scope.IMAGES, "record jobs (slurmdbd, MariaDB), so that sacct works", default=False)
+    nodes: int = _option(
+        Scope.CLUSTER,
+        f"number of Slurm nodes, 1 to {_MOST_NODES} (default: that of matrix.toml)",
+        "N",
+        option_values.whole(1, _MOST_NODES, f"between 1 and {_MOST_NODES}"),
         default=0,
-        metadata=_declare(
-            Scope.CLUSTER,
-            f"number of Slurm nodes, 1 to {_MOST_NODES} (default: that of matrix.toml)",
-            metavar="N",
-            read=option_values.whole(1, _MOST_NODES, f"between 1 and {_MOST_NODES}"),
-        ),
     )
-    gpus: int = field(
+    gpus: int = _option(
+        Scope.CLUSTER,
+        "pass the engine's first N GPUs to each node",
+        "N",
+        option_values.whole(0, None, "a number of GPUs"),
         default=0,
-        metadata=_declare(
-            Scope.CLUSTER,
-            "pass the engine's first N GPUs to each node",
-            metavar="N",
-            read=option_values.whole(0, None, "a number of GPUs"),
-            runtimes=_CONTAINERS,
-        ),
+        runtimes=_CONTAINERS,
     )
-    registry_port: int = field(
+    registry_port: int = _option(
+        Scope.CLUSTER,
+        "a fixed port for the registry (default: a free one)",
+        "PORT",
+        option_values.port,
         default=0,
-        metadata=_declare(
-            Scope.CLUSTER,
-            "a fixed port for the registry (default: a free one)",
-            metavar="PORT",
-            read=option_values.port,
-            runtimes=_CONTAINERS,
-        ),
+        runtimes=_CONTAINERS,
     )
-    ssh_port: int = field(
-        default=0,
-        metadata=_declare(
-            Scope.CLUSTER, "a fixed port for SSH (default: a free one)", metavar="PORT", read=option_values.port
-        ),
+    ssh_port: int = _option(
+        Scope.CLUSTER, "a fixed port for SSH (default: a free one)", "PORT", option_values.port, default=0
     )
-    user: str = field(
+    user: str = _option(
+        Scope.CLUSTER,
+        "name of the job user (default: tester); made on the nodes, or slurm, which is there",
+        "NAME",
+        option_values.user,
         default="",
-        metadata=_declare(
-            Scope.CLUSTER,
-            "name of the job user (default: tester); made on the nodes, or slurm, which is there",
-            metavar="NAME",
-            read=option_values.user,
-        ),
     )
-    password_file: Path | None = field(
-        default=None,
-        metadata=_declare(
-            Scope.CLUSTER,
-            "a file with the job user's password, that not everybody may read (default: none, or a new one)",
-            metavar="PATH",
-            read=option_values.password_file,
-        ),
+    password_file: Path | None = _option(
+        Scope.CLUSTER,
+        "a file with the job user's password, that not everybody may read (default: none, or a new one)",
+        "PATH",
+        option_values.password_file,
     )
-    container_name: str = field(
+    container_name: str = _option(
+        Scope.CLUSTER,
+        "name of the login node's container (default: made of run and cell)",
+        "NAME",
+        option_values.container,
         default="",
-        metadata=_declare(
-            Scope.CLUSTER,
-            "name of the login node's container (default: made of run and cell)",
-            metavar="NAME",
-            read=option_values.container,
-        ),
     )
-    registry_name: str = field(
+    registry_name: str = _option(
+        Scope.CLUSTER,
+        "a second host name of the registry; on this machine it has to lead to 127.0.0.1 already",
+        "NAME",
+        option_values.host,
         default="",
-        metadata=_declare(
-            Scope.CLUSTER,
-            "a second host name of the registry; on this machine it has to lead to 127.0.0.1 already",
-            metavar="NAME",
-            read=option_values.host,
-            runtimes=_CONTAINERS,
-        ),
+        runtimes=_CONTAINERS,
     )
-    base_image: tuple[str, ...] = field(
+    base_image: tuple[str, ...] = _option(
+        Scope.CLUSTER,
+        "a name that the job image has on the engine meanwhile, for a Dockerfile's FROM (repeatable)",
+        "NAME",
+        option_values.image,
         default=(),
-        metadata=_declare(
-            Scope.CLUSTER,
-            "a name that the job image has on the engine meanwhile, for a Dockerfile's FROM (repeatable)",
-            metavar="NAME",
-            read=option_values.image,
-            runtimes=_CONTAINERS,
-        ),
+        runtimes=_CONTAINERS,
     )
-    node_package: tuple[str, ...] = field(
+    node_package: tuple[str, ...] = _option(
+        Scope.CLUSTER,
+        "a package that pip finds on the nodes and in base images, beside the subject (repeatable)",
+        "PACKAGE",
+        option_values.requirement,
         default=(),
-        metadata=_declare(
-            Scope.CLUSTER,
-            "a package that pip finds on the nodes and in base images, beside the subject (repeatable)",
-            metavar="PACKAGE",
-            read=option_values.requirement,
-        ),
     )
-    keep: bool = field(
-        default=False, metadata=_declare(Scope.CLUSTER, "leave the environment up and say how to enter it")
+    keep: bool = _option(Scope.CLUSTER, "leave the environment up and say how to enter it", default=False)
+    run: str = _option(
+        Scope.RESULT,
+        f"id of the run (default: ${paths.RUN_VARIABLE}, else a new one)",
+        "ID",
+        option_values.run_id,
+        default=lambda: os.environ.get(paths.RUN_VARIABLE) or paths.new_run_id(),
     )
-    run: str = field(
-        default_factory=lambda: os.environ.get(RUN_VARIABLE) or paths.new_run_id(),
-        metadata=_declare(
-            Scope.RESULT,
-            f"id of the run (default: ${RUN_VARIABLE}, else a new one)",
-            metavar="ID",
-            read=option_values.run_id,
-        ),
+    results: Path = _option(Scope.RESULT, "where results go", "DIR", option_values.folder, default=paths.results_dir)
+    name: str = _option(
+        Scope.COMMAND, "name of the result folder", "NAME", option_values.result_name, default="command", flag="--as"
     )
-    results: Path = field(
-        default_factory=paths.results_dir,
-        metadata=_declare(Scope.RESULT, "where results go", metavar="DIR", read=option_values.folder),
-    )
-    name: str = field(
-        default="command",
-        metadata=_declare(
-            Scope.COMMAND,
-            "name of the result folder",
-            metavar="NAME",
-            read=option_values.result_name,
-            flag="--as",
-        ),
-    )
-    plain: bool = field(
+    plain: bool = _option(
+        Scope.COMMAND,
+        "set the variables of [suite-environment] for the command; one of them is a password",
         default=False,
-        metadata=_declare(
-            Scope.COMMAND,
-            "set the variables of [suite-environment] for the command; one of them is a password",
-        ),
     )
-    pytest: bool = field(
-        default=False,
-        metadata=_declare(Scope.COMMAND, "the command is pytest: judge it by its tests, not only by its exit code"),
+    pytest: bool = _option(
+        Scope.COMMAND, "the command is pytest: judge it by its tests, not only by its exit code", default=False
     )
-    suite: Path | None = field(
-        default=None,
-        metadata=_declare(
-            Scope.SUITE, "the suite, run in its project's folder", metavar="PATH", read=option_values.folder
-        ),
+    suite: Path | None = _option(
+        Scope.SUITE,
+        "a suite of your own in place of the session's, run in its project's folder",
+        "PATH",
+        option_values.folder,
     )
-    on: RunsOn = field(
+    on: RunsOn = _option(
+        Scope.SUITE,
+        "where the suite runs: host, or login (the login node, as the job user)",
+        "host|login",
+        option_values.runs_on,
         default=RunsOn.HOST,
-        metadata=_declare(
-            Scope.SUITE,
-            "where the suite runs: host, or login (the login node, as the job user)",
-            metavar="host|login",
-            read=option_values.runs_on,
-        ),
     )
-    beside: tuple[str, ...] = field(
+    beside: tuple[str, ...] = _option(
+        Scope.SUITE,
+        "a package to install beside the suite, pytest's plugins too (repeatable)",
+        "PACKAGE",
+        option_values.requirement,
         default=(),
-        metadata=_declare(
-            Scope.SUITE,
-            "a package to install beside the suite, pytest's plugins too (repeatable)",
-            metavar="PACKAGE",
-            read=option_values.requirement,
-            flag="--with",
-        ),
+        flag="--with",
     )
-    shell_command: str = field(
+    shell_command: str = _option(
+        Scope.SUITE,
+        "run this shell command in the suite's folder in place of pytest; its exit code decides",
+        "COMMAND",
         default="",
-        metadata=_declare(
-            Scope.NOX,
-            "run this shell command in the suite's folder in place of pytest; its exit code decides (suite only)",
-            metavar="COMMAND",
-            flag="--command",
-        ),
-    )
-    suite_cell: str = field(
-        default="",
-        metadata=_declare(
-            Scope.NOX, "the cell to run --suite on (legacy_integration only)", metavar="CELL", flag="--cell"
-        ),
+        flag="--command",
     )
 
     @classmethod
@@ -337,7 +275,7 @@ class Options:
         ]
         if wrong:
             raise SelectionError(
-                f"{' and '.join(wrong)} does not fit {cell.id}",
+                f"{' and '.join(wrong)} cannot be used with {cell.id}",
                 why=_WHY[cell.runtime],
                 next_step=f"leave it out, or take a container cell: {typed('cells')}",
             )

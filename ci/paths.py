@@ -38,6 +38,13 @@ PROGRESS_FILE = "progress.jsonl"
 BESIDE_SUITES = frozenset({ENVIRONMENT_FOLDER, UP_FOLDER, OUTPUT_FILE, PROGRESS_FILE})
 """What lies beside the folders of suites, so that no suite and no command may be called it."""
 
+RUN_VARIABLE = "PYXIS_MATRIX_RUN"
+"""Environment variable with the id of the run that a session belongs to."""
+NOT_RUN_VARIABLE = "PYXIS_MATRIX_NOT_RUN"
+"""Environment variable by which nox names a file: a session that is not run says why in it, and ends with 0.
+
+An exit code could not say it: a suite of somebody's own may end with any.
+"""
 CACHE_VARIABLE = "PYXIS_MATRIX_CACHE"
 RESULTS_VARIABLE = "PYXIS_MATRIX_RESULTS"
 FIRST_SEEN_VARIABLE = "PYXIS_MATRIX_FIRST_SEEN"

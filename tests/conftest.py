@@ -1,15 +1,14 @@
 """What all tests share: how a container suite gets its environment when nobody has started one."""
 
+from pathlib import Path
+
 import pytest
+
+from ci.matrix.suites import SUITES
 
 pytest_plugins = ["pytester"]
 
 _PLUGIN = "tests.integration.conftest_container_packaging"
-# What the paths of container tests contain.
-_CONTAINER_TESTS = (
-    "container_packaging",
-    *(f"integration/{folder}" for folder in ("advanced", "conformance", "registry", "upstream")),
-)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,5 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the container fixtures when container tests are named; sessions of the project load them with ``-p``."""
-    if any(part in argument for argument in config.args for part in _CONTAINER_TESTS):
+    tests = [path for suite in SUITES.values() if suite.plugins for path in suite.paths()]
+    named = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    if any(Path(it).resolve().is_relative_to(path) for it in named for path in tests):
         config.pluginmanager.import_plugin(_PLUGIN)

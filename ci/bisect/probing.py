@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from ci import behind_nox, paths
+from ci import paths
 from ci.artefacts import candidates
 from ci.bisect.search import Answer
 from ci.bisect.steps import Step
@@ -20,6 +20,7 @@ from ci.errors import (
     CandidateError,
     ChecksumError,
     LaunchError,
+    NotRunError,
     PyxisMatrixError,
     ResultsError,
     SelectionError,
@@ -28,12 +29,13 @@ from ci.errors import (
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.pytest_words import check_environment, given
-from ci.matrix.suites import SUITES
-from ci.options import Options, Scope
+from ci.matrix.suites import OWN, SUITES
+from ci.options import Scope
 from ci.record import files, store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import Result
 from ci.report.finding import ASKED_FILE
+from ci.session import arguments
 from ci.terminal import console
 from ci.terminal.signals import child_environment
 
@@ -57,9 +59,13 @@ class Question:
 
     name: str
     """Of the result folder."""
-    command: tuple[str, ...]
-    options: Options
-    """Those of a suite of one's own, and what kind of command it is."""
+    verb: tuple[str, ...]
+    """The command of this program that puts it to a cell."""
+    words: tuple[str, ...]
+    """What stands behind ``--`` there."""
+    options: tuple[str, ...] = ()
+    pytest: bool = True
+    """Whether pytest is asked, so that tests are the answer; else it is an exit code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +84,7 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
 
     :raises SelectionError: if there is none, or it does not fit the cell.
     """
-    asked, rest = behind_nox.split(words)
+    asked, rest = arguments.split(words)
     if misplaced := asked.words(Scope.IMAGES, Scope.CLUSTER):
         raise SelectionError(
             f"{misplaced[0]} stands behind the last --",
@@ -88,18 +94,22 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
     which = rest[0] if rest and not rest[0].startswith("-") else ""
     if which in SUITES and not asked.shell_command:
         if why := SUITES[which].unfit(cell, matrix.subject):
-            raise SelectionError(f"{which} does not fit {cell.id}", why=why)
+            raise SelectionError(f"{which} cannot be used with {cell.id}", why=why)
         check_environment(os.environ)
         behind = given(SUITES[which], rest[1:])
         # A known failure has to be an answer like any other. So it is no result of the suite, and not called like it.
         command = (sys.executable, "-m", "pytest", *behind.command(SUITES[which], "--runxfail"))
-        return Question(name=f"{which}-asked", command=command, options=replace(asked, pytest=True))
+        name = f"{which}-asked"
+        return Question(name=name, verb=("run",), words=command, options=("--as", name, "--pytest"))
     if which:
-        options, command = behind_nox.own_suite(Path(which).expanduser().absolute(), asked, rest[1:])
-        return Question(name=options.name, command=command, options=options)
+        path = Path(which).expanduser().absolute()
+        own, _ = arguments.own_suite(path, asked, rest[1:])
+        again = (str(path), *asked.words(Scope.SUITE), *rest[1:])
+        return Question(name=own.name, verb=("suite", OWN), words=again, pytest=own.pytest)
     if asked.shell_command and not rest:
+        asked.check(cell)
         command = (sys.executable, "-m", "ci", "shell", "--", asked.shell_command)
-        return Question(name="command", command=command, options=asked)
+        return Question(name="command", verb=("run",), words=command, pytest=False)
     raise SelectionError(
         "there is nothing to ask",
         where="behind the last --",
@@ -123,10 +133,11 @@ def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
         return Probe(answer=Answer.NONE, why=_first_line(f"{error.what}: {error.why}"))
     options = replace(put.options, name=asked.name)
     folder = paths.make_directory(options.folder(cell))
-    words = [sys.executable, "-m", "ci", "run", cell.matrix_id, *_words(options, asked), "--", *asked.command]
+    given = [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *asked.options]
+    words = [sys.executable, "-m", "ci", *asked.verb, cell.matrix_id, *given, "--", *asked.words]
     where, log = folder / store.RESULT_FILE, str(folder / OUTPUT_FILE)
     if earlier := _earlier(where, words):
-        answer, why = judge(earlier, where=log, pytest=asked.options.pytest)
+        answer, why = judge(earlier, where=log, pytest=asked.pytest)
         return Probe(answer=answer, seconds=earlier.seconds, why=why, folder=folder)
     where.unlink(missing_ok=True)
     with files.replaced(folder / ASKED_FILE, "what is asked") as file:
@@ -144,13 +155,15 @@ def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
         if result.outcome is Outcome.UNFINISHED:
             raise ResultsError("it did not end")
     except PyxisMatrixError:
+        if done.exit_code == NotRunError.exit_code:
+            return Probe(answer=Answer.NONE, seconds=seconds, why=_first_line(done.tail(1)))
         raise BisectError(
             f"{step.name} could not be asked",
             where=log,
             why=f"its process ended with {done.exit_code} and left no result: {_first_line(done.tail(1))}",
             next_step="correct what its output says, then try again",
         ) from None
-    answer, why = judge(result, where=log, pytest=asked.options.pytest)
+    answer, why = judge(result, where=log, pytest=asked.pytest)
     return Probe(answer=answer, seconds=seconds, why=why, folder=folder)
 
 
@@ -162,11 +175,6 @@ def _earlier(where: Path, words: Sequence[str]) -> Result | None:
     except (OSError, PyxisMatrixError, *files.INVALID):
         return None
     return found if found and (found.outcome.good or found.outcome in _ANSWERED) else None
-
-
-def _words(options: Options, asked: Question) -> list[str]:
-    own = replace(asked.options, name=asked.name)
-    return [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *own.words(Scope.COMMAND, Scope.SUITE)]
 
 
 def judge(result: Result, *, where: str, pytest: bool) -> tuple[Answer, str]:

@@ -1,9 +1,7 @@
 """Commands over cells: listing, building, running, reporting; every function returns an exit code."""
 
 import argparse
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterable
 import json
 import os
 import sys
@@ -15,22 +13,20 @@ from ci import paths
 from ci.artefacts import candidates, pinning, sources
 from ci.artefacts import pins as pins_file
 from ci.artefacts.sources import Sources
-from ci.cli.clusters import plan_asked, say_how_to_enter
+from ci.cli.clusters import plan_asked
+from ci.cli.sessions import run_and_show
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
 from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError, typed
 from ci.images.building import Builder, sources_of
-from ci.matrix import loading, suites
+from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
 from ci.matrix.cells import Cell
 from ci.matrix.model import Group, Matrix
 from ci.matrix.pairs import pairs_of
-from ci.matrix.pytest_words import Given, check_environment, given
 from ci.matrix.suites import is_own
 from ci.options import Options
-from ci.report import terminal
-from ci.session import running
 from ci.terminal import console
 
 
@@ -127,26 +123,7 @@ def run(asked: argparse.Namespace) -> int:
             why="whoever reads the result would take it for that suite's",
             next_step=f'take another name, or run the suite: nox -s "{options.name}({asked.cell})"',
         )
-    return _session(asked.cell, options, asked.command)
-
-
-def suite(asked: argparse.Namespace) -> int:
-    """Run a suite of this project on a cell, as `run` does a command."""
-    check_environment(os.environ)
-    which = suites.suite(asked.suite_name)
-    words = given(which, asked.command)
-    options = replace(Options.of(asked), name=which.name, pytest=True)
-    return _session(asked.cell, options, (sys.executable, "-m", "pytest", *words.command(which)), words)
-
-
-def _session(cell: str, options: Options, command: Sequence[str], words: Given | None = None) -> int:
-    plan = plan_asked(cell, loading.load(), options)
-    code, result = running.run(plan, command, words)
-    with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
-        terminal.show([result], stream=sys.stderr, root=options.results / options.run)
-    if options.keep:
-        say_how_to_enter(plan)
-    return code
+    return run_and_show(plan_asked(asked.cell, loading.load(), options), asked.command)
 
 
 def pins(asked: argparse.Namespace) -> int:

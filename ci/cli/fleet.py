@@ -15,6 +15,7 @@ from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import GROUP_VARIABLE, default_group
+from ci.matrix.suites import asked_for as suites_asked_for
 from ci.options import Options, Scope, add_to
 
 _SHARDS = option_values.whole(1, None, "a number of shards; at least one machine has to do the work")
@@ -93,7 +94,7 @@ def plan(asked: argparse.Namespace) -> int:
         )
     check_options(options, len(cells))
     wanted = planning.Asked(
-        suites=planning.suites_of(asked.suite),
+        suites=suites_asked_for(asked.suite),
         group=group,
         shards=asked.shards,
         options=options,

@@ -9,7 +9,7 @@ from ci.errors import PROGRAM, PyxisMatrixError, typed
 
 try:
     from ci import paths
-    from ci.cli import bisecting, bumping, clusters, commands, doctor, fleet, groups, reports
+    from ci.cli import bisecting, bumping, clusters, commands, doctor, fleet, groups, reports, sessions
     from ci.engine.refusals import asking
     from ci.matrix.asked import GROUP_VARIABLE
     from ci.option_values import run_id, whole
@@ -53,11 +53,11 @@ def parser() -> argparse.ArgumentParser:
     run = _verb(verbs, "run", commands.run, "start a cell, run the command behind `--` against it, take it down")
     run.usage = typed("run CELL [options] -- COMMAND")
     run.add_argument("cell", metavar="CELL")
-    add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND, Scope.SUITE)
+    add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
 
-    # What a session of nox starts for a suite of this project; as little for people to type as `cell` below.
+    # What a session of nox starts; as little for people to type as `cell` below.
     suite = verbs.add_parser("suite")
-    suite.set_defaults(handler=commands.suite)
+    suite.set_defaults(handler=sessions.suite)
     suite.add_argument("suite_name")
     suite.add_argument("cell")
     add_to(suite, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)

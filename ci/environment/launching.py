@@ -21,7 +21,6 @@ from ci.environment.usable import READY_SECONDS
 from ci.environment_file import EnvironmentFile, Login
 from ci.errors import LaunchError, PyxisMatrixError, TeardownError, typed
 from ci.images.building import BuiltCell
-from ci.inputs import check_localhost, check_registry_name
 from ci.matrix.cells import Cell, Runtime
 from ci.option_values import password_in
 from ci.terminal import console, signals
@@ -283,10 +282,6 @@ def _check_names(place: Place, plan: EnvironmentPlan, images: BuiltCell) -> None
     """Refuse names that were asked for and are taken, before anything is started."""
     users.check(place, images.node.tag, plan.options)
     base_images.check(place.engine, plan.options.base_image)
-    if images.registry:
-        check_localhost()
-    if plan.options.registry_name:
-        check_registry_name(plan.options.registry_name)
 
 
 def _login(port: int, user: str, keys: cluster.Secrets, state: Path) -> Login:

@@ -10,7 +10,7 @@ from ci.fleet.model import Batch, FleetPlan, Job, LeftOut, Shard
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
-from ci.matrix.suites import SUITES, Suite, suite
+from ci.matrix.suites import Suite
 from ci.options import Options, Scope
 
 _HANDED_ON = (Scope.IMAGES, Scope.CLUSTER)
@@ -49,15 +49,6 @@ def cells_of(matrix: Matrix, group: str, host: Arch, arch: Arch | None = None) -
             next_step=f"{typed(f'cells --group {name}')} lists its cells",
         )
     return found
-
-
-def suites_of(names: Sequence[str]) -> tuple[Suite, ...]:
-    """Return the suites of these names, in the order in which a cell runs them; for no name, those of every group.
-
-    :raises SelectionError: for an unknown name.
-    """
-    wanted = [suite(name) for name in names] or [it for it in SUITES.values() if it.default]
-    return tuple(it for it in SUITES.values() if it in wanted)
 
 
 def plan_fleet(

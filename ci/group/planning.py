@@ -15,7 +15,7 @@ from ci.matrix import pytest_words
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
-from ci.matrix.suites import SUITES, Suite, suite
+from ci.matrix.suites import SUITES, Suite, asked_for, suite
 from ci.options import Options, Scope
 from ci.record import store
 from ci.record.planned import PlannedCell, RunPlan
@@ -109,21 +109,20 @@ def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable
         left_out |= {cell.id: "it has no place for the candidates" for cell in chosen if cell not in fitting}
         chosen = for_cells(fitting, asked.candidates)
     check_options(options, len(chosen))
-    wanted = [suite(name) for name in dict.fromkeys(asked.suites)]
-    for each in wanted or [it for it in SUITES.values() if it.default]:
+    considered = asked_for(asked.suites)
+    for each in considered:
         pytest_words.given(each, asked.words)
     plans = []
     for cell in chosen:
-        considered = wanted or [it for it in SUITES.values() if it.default]
         unfit = {it.name: it.unfit(cell, matrix.subject) for it in considered}
-        applying = tuple(SUITES[name] for name, why in unfit.items() if not why)
+        applying = tuple(it for it in considered if not unfit[it.name])
         obstacle = emulation.obstacle(cell.arch) if cell.arch is not host else None
         not_run = emulation.needed(cell.arch, obstacle) if obstacle else missing(cell) or ""
         plans.append(
             CellPlan(
                 environment=plan_environment(cell, matrix, options),
                 suites=applying,
-                not_applicable={name: why for name, why in unfit.items() if why} if wanted else {},
+                not_applicable={name: why for name, why in unfit.items() if why} if asked.suites else {},
                 not_run=not_run if applying else "",
             )
         )

@@ -1,44 +1,64 @@
-"""The suites of this project: what each runs, and on which cells.
+"""The suites of this project: each is a folder of tests with its description, ``suite.toml``.
 
-The sessions, `matrix`, `plan` and the mutations read them here. These are words only: nothing imports a suite.
+The sessions, `matrix`, `plan`, fingerprints and the mutations read them here. These are words only: nothing imports a
+suite.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 import difflib
+import functools
 from pathlib import Path
+import re
 
 from ci import paths
 from ci.errors import SelectionError
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Subject
+from ci.matrix.tables import Faults, Table, did_you_mean, read_toml
 
 FOLDER = "tests/integration"
-"""Where the tests of all suites are, below the repository."""
+"""Where the folders of all suites are, below the repository."""
+FILE = "suite.toml"
+"""The description of a suite, in its folder."""
+OWN = "suite"
+"""The session of suites of somebody's own; no suite of the project is called so."""
 
-_SDK = "slurm-sdk"
-_CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
+_CONTAINERS = (Runtime.NVIDIA, Runtime.EMBEDDED)
 # Named, so that no pytest.ini or tox.ini that lies nearer takes their place.
 _SETTINGS = ("-c", "pyproject.toml")
 _PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_LAST = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A set of tests that pytest runs against a cell."""
+    """A set of tests that pytest runs against a cell. The fields are the keys of its description."""
 
     name: str
+    """Of the suite and of its nox session; that of its folder if the description has none."""
+    folder: str
+    """That of its description, below `FOLDER`."""
+    summary: str = ""
+    """What it tests, as one sentence; ``nox -l`` shows it."""
     tests: tuple[str, ...]
-    """Files and folders below `FOLDER`; with ``*`` all files of that name."""
-    runtimes: frozenset[Runtime] = _CONTAINERS
+    """Files and folders below `FOLDER`; with ``*`` all files of that name. Without this key, its own folder."""
+    runtimes: frozenset[Runtime] = frozenset(_CONTAINERS)
     """The cells that it is for."""
-    plugins: tuple[str, ...] = _PLUGIN
     subject: str = ""
     """The one package that its tests run tasks with; empty if they fit any subject."""
     default: bool = True
     """Whether a group is run with it if no suite is named."""
     workers: int = 4
-    """How many of its tests a group's run has at work at a time, on one cell."""
+    """How many of its tests a group's run has at work at a time, on one cell; 0 for one after another."""
+    order: int = _LAST
+    """A cell runs the suites of smaller numbers first."""
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The arguments that load the fixtures of container suites; a legacy suite has its own in a conftest.py."""
+        return () if Runtime.LEGACY in self.runtimes else _PLUGIN
 
     def words(self, *, whole: bool = True) -> tuple[str, ...]:
         """Return pytest's arguments, for a process in the repository.
@@ -68,39 +88,69 @@ class Suite:
         return f"it runs tasks through {self.subject}, and the subject is {subject.requirement}"
 
 
-SUITES: Mapping[str, Suite] = {
-    it.name: it
-    for it in (
-        Suite(
-            name="pyxis_basic",
-            tests=("test_variant.py", "test_container_packaging_basic.py", "conftest_container_packaging.py"),
-            subject=_SDK,
-            workers=2,  # three of its tests build images, and there is one engine
-        ),
-        Suite(name="pyxis_conformance", tests=("conformance",)),
-        Suite(name="registry", tests=("registry",)),
-        Suite(
-            name="pyxis_advanced",
-            tests=("test_container_packaging_advanced.py", "advanced"),
-            subject=_SDK,
-        ),
-        Suite(
-            name="pyxis_upstream",
-            tests=("upstream",),
-            runtimes=frozenset({Runtime.NVIDIA}),
-            default=False,  # takes about 25 minutes
-            workers=0,  # upstream's files share names of containers
-        ),
-        Suite(
-            name="legacy_integration",
-            tests=("test_legacy_*.py",),
-            runtimes=frozenset({Runtime.LEGACY}),
-            plugins=(),
-            subject=_SDK,
-        ),
-    )
-}
+class _Suites(Mapping[str, Suite]):
+    """All suites. Their descriptions are read when the first is asked for, so that a fault is an error like others."""
+
+    def __getitem__(self, name: str) -> Suite:
+        return _described()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_described())
+
+    def __len__(self) -> int:
+        return len(_described())
+
+
+SUITES: Mapping[str, Suite] = _Suites()
 """By name, which is also that of the nox session; in the order in which a cell runs them."""
+
+
+@functools.cache
+def _described() -> Mapping[str, Suite]:
+    """Read all descriptions.
+
+    :raises MatrixError: for one with faults, all of which it names.
+    """
+    found: dict[str, Suite] = {}
+    for file in sorted((paths.REPOSITORY / FOLDER).glob(f"*/{FILE}")):
+        values, text = read_toml(file)
+        table = Table(values, "", Faults(path=file, text=text))
+        each = _read(table, file.parent.name)
+        if each.name in found:
+            table.fault("name", f"there is another suite {each.name!r}")
+        table.faults.raise_if_any()
+        found[each.name] = each
+    return {it.name: it for it in sorted(found.values(), key=lambda it: (it.order, it.name))}
+
+
+def _read(table: Table, folder: str) -> Suite:
+    """Return the suite of a description; after a fault it is never used."""
+    read = Suite(
+        name=table.text("name", folder),
+        folder=folder,
+        summary=table.text("summary"),
+        tests=table.texts("tests") or (folder,),
+        runtimes=frozenset(_runtimes(table)),
+        subject=table.text("subject", ""),
+        default=table.boolean("default", default=True),
+        workers=table.integer("workers", Suite.workers, least=0),
+        order=table.integer("order", _LAST, least=0),
+    )
+    table.finish()
+    if not _NAME.fullmatch(read.name) or read.name in {OWN, *paths.BESIDE_SUITES}:
+        table.fault("name", f"{read.name!r} cannot be the name of a suite: it has small letters, digits and '_'")
+    for name in read.tests:
+        if not (paths.REPOSITORY / FOLDER).joinpath(name).exists() and "*" not in name:
+            table.fault("tests", f"there is no {FOLDER}/{name}")
+    return read
+
+
+def _runtimes(table: Table) -> list[Runtime]:
+    names = table.texts("runtimes") or _CONTAINERS
+    for name in names:
+        if name not in set(Runtime):
+            table.fault("runtimes", f"unknown runtime {name!r}{did_you_mean(name, Runtime)}")
+    return [Runtime(name) for name in names if name in set(Runtime)]
 
 
 def is_own(name: str) -> bool:
@@ -124,3 +174,25 @@ def suite(name: str) -> Suite:
         why=f"the suites are {', '.join(SUITES)}",
         next_step="a suite of your own runs on one cell: nox -s 'suite(CELL)' -- PATH",
     )
+
+
+def check_subject(subject: Subject, *names: str) -> None:
+    """Refuse to run suites with a package under test that they can't use.
+
+    :raises SelectionError: names a suite, and those that fit any subject.
+    """
+    for name in names:
+        if why := suite(name).refuses(subject):
+            fitting = ", ".join(it.name for it in SUITES.values() if not it.subject)
+            raise SelectionError(
+                f"{name}: {why}", next_step=f"what fits any subject: {fitting}; and your own: nox -s suite -- PATH"
+            )
+
+
+def asked_for(names: Sequence[str]) -> tuple[Suite, ...]:
+    """Return the suites of these names, in the order in which a cell runs them; for no name, those of every group.
+
+    :raises SelectionError: for an unknown name.
+    """
+    wanted = {suite(name) for name in names}
+    return tuple(it for it in SUITES.values() if (it in wanted if names else it.default))

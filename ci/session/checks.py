@@ -1,14 +1,30 @@
-"""Checks of the host before anything is built: what would make a later step fail, with the command that fixes it."""
+"""Checks of the machine before anything is built: what would make a later step fail, with the command that fixes it."""
 
 import sys
 
 from ci.engine import host
 from ci.engine.connection import Engine
+from ci.environment.plan import EnvironmentPlan
 from ci.errors import DiskFullError, EngineError
+from ci.inputs import check_localhost, check_open_to_jobs, check_registry_name
 from ci.matrix.cells import Cell, Runtime
 
 # With less, a build would fail halfway.
 _LEAST_FREE_BYTES = 3 * 1024**3
+
+
+def check_names(plan: EnvironmentPlan) -> None:
+    """Refuse a checkout that jobs could not read, and host names that do not lead to this machine's loopback.
+
+    :raises EngineError, SelectionError, SubjectError: with what to do.
+    """
+    options = plan.options
+    if options.subject:
+        check_open_to_jobs(options.subject)
+    if plan.images.registry:
+        check_localhost()
+    if options.registry_name:
+        check_registry_name(options.registry_name)
 
 
 def check_host(engine: Engine, cell: Cell) -> None:

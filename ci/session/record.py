@@ -106,8 +106,7 @@ class Record:
             words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
             where = words.index("--suite")
             words = [str(options.suite), *words[:where], *words[where + 2 :]]
-            # Behind `pytest TESTS`, or `/bin/sh -c COMMAND`.
-            words += self.command[2:] if options.pytest else ["--command", self.command[2]]
+            words += self.command[2:] if options.pytest else []  # behind `pytest TESTS`
             return f'nox -s "suite({cell})" -- {shlex.join(words)}'
         if self.given is not None:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]

@@ -21,7 +21,7 @@ from ci.option_values import RunsOn
 from ci.record import reportlog, store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
-from ci.session.checks import check_host
+from ci.session.checks import check_host, check_names
 from ci.session.handover import additions
 from ci.session.on_login import LoginRun
 from ci.session.record import Record
@@ -208,6 +208,7 @@ def environment_of(record: Record) -> Iterator[Environment]:
     """Build a record's plan and have its environment up for the block; the record learns all that becomes known."""
     plan = record.plan
     logs = paths.make_directory(plan.options.folder(plan.cell)) / store.LOGS_FOLDER
+    check_names(plan)
     engine = record.engine = connect()
     check_host(engine, plan.cell)
     record.builder = Builder(engine, sources_of(plan.options), logs=logs)

@@ -13,6 +13,7 @@ from ci import paths
 from ci.errors import PyxisMatrixError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.suites import check_subject
 from ci.terminal import console
 from tests.attacks import made_up, on_a_cell
 from tests.attacks.attack import Attack, Seen
@@ -42,6 +43,7 @@ def _run(asked: argparse.Namespace) -> int:
         sys.stdout.write(table(ATTACKS))
         return 0
     matrix = loading.load()
+    check_subject(matrix.subject, "pyxis_basic")
     cell = matrix.cell(asked.cell, Arch.host()) if asked.cell else usual_cell(matrix)
     if unknown := sorted(set(asked.only) - {attack.name for attack in ATTACKS}):
         names = ", ".join(attack.name for attack in ATTACKS)

@@ -14,11 +14,12 @@ from ci.fleet import formats
 from ci.fleet.affected import MATRIX, PINS
 from ci.fleet.formats import Format
 from ci.fleet.model import FleetPlan
-from ci.fleet.planning import Asked, cells_of, plan_fleet, suites_of
+from ci.fleet.planning import Asked, cells_of, plan_fleet
 from ci.fleet.revision import changes_since
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.model import Matrix
+from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
 from ci.paths import REPOSITORY
 

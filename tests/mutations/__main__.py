@@ -23,6 +23,7 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from ci.matrix.suites import check_subject
 from ci.options import Options, Scope, add_to
 from ci.record import reportlog, store
 from ci.session import running
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(asked: argparse.Namespace) -> int:
     matrix = loading.load()
+    check_subject(matrix.subject, "pyxis_basic")
     cell = matrix.cell(asked.cell, Arch.host()) if asked.cell else usual_cell(matrix)
     chosen = select(cell, asked.only)
     if asked.list:

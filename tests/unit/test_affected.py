@@ -6,12 +6,12 @@ import pytest
 
 from ci.errors import MatrixError
 from ci.fleet.affected import MATRIX, PINS, Change, affected
-from ci.fleet.planning import suites_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES
+from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
 from ci.paths import CONTAINERS
 from tests.unit.conftest import SECTIONS, MatrixLoader

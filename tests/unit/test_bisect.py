@@ -103,24 +103,24 @@ def test_what_no_step_could_be_tried_with_is_refused(name: str, options: Options
 def test_a_suite_of_ours_is_asked_without_known_failures() -> None:
     asked = probing.question(["pyxis_conformance", "-k", "variable"], REAL, ROWS)
     assert asked.name == "pyxis_conformance-asked", "its result is none of the suite"
-    assert asked.command[:3] == (sys.executable, "-m", "pytest")
-    assert asked.command[-3:] == ("--runxfail", "-k", "variable")
-    assert asked.options.pytest
+    assert (asked.verb, asked.options) == (("run",), ("--as", asked.name, "--pytest"))
+    assert asked.words[:3] == (sys.executable, "-m", "pytest")
+    assert asked.words[-3:] == ("--runxfail", "-k", "variable")
 
 
-def test_a_suite_of_ones_own(tmp_path: Path) -> None:
+def test_a_suite_of_ones_own_is_asked_as_its_session_runs_it(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text("def test_it(): pass\n", encoding="utf-8")
     asked = probing.question([str(tmp_path / "test_mine.py"), "--on", "login", "-x"], REAL, ROWS)
     assert asked.name == own_suite(tmp_path / "test_mine.py").name
-    assert asked.command == ("pytest", "test_mine.py", "-x")
-    assert (asked.options.suite, asked.options.plain) == (tmp_path / "test_mine.py", True)
+    assert asked.verb == ("suite", "suite")
+    assert asked.words == (str(tmp_path / "test_mine.py"), "--on", "login", "-x")
     there = probing.question([str(tmp_path), "--command", "make check"], REAL, ROWS)
-    assert (there.command, there.options.pytest) == (("/bin/sh", "-c", "make check"), False)
+    assert (there.words[1:], there.pytest) == (("--command", "make check"), False)
 
 
 def test_a_command_alone_runs_on_the_login_node() -> None:
     asked = probing.question(["--command", "srun hostname"], REAL, ROWS)
-    assert asked.command == (sys.executable, "-m", "ci", "shell", "--", "srun hostname")
+    assert asked.words == (sys.executable, "-m", "ci", "shell", "--", "srun hostname")
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,9 @@ def test_a_command_alone_runs_on_the_login_node() -> None:
         (["-k", "x"], "nothing to ask"),
         (["/not/there"], "the suite was not found"),
         (["pyxis_conformance", "--nodes", "2"], "--nodes stands behind the last --"),
-        (["legacy_integration"], "legacy_integration does not fit"),
+        (["legacy_integration"], "legacy_integration cannot be used with"),
         (["--command", "true", "-k", "x"], "nothing to ask"),
+        (["--command", "true", "--on", "login"], "--on login has no suite to run"),
     ],
 )
 def test_what_is_no_question_is_refused(words: list[str], says: str) -> None:

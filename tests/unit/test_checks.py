@@ -1,4 +1,4 @@
-"""`ci.session.checks`: what is asked of the host before anything is built."""
+"""`ci.session.checks`: what is asked of the machine before anything is built."""
 
 from collections.abc import Callable
 from pathlib import Path

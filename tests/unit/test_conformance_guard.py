@@ -11,6 +11,7 @@ from ci.environment.ssh import RemoteAnswer
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.model import KnownFailure
+from ci.matrix.suites import SUITES
 from tests.support.literals import words_of
 from tests.support.oci.images import Image, Pushed
 from tests.support.oci.tiny import TinyImage
@@ -98,11 +99,13 @@ def written() -> set[str]:
     return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
 
 
-@pytest.mark.parametrize("suite", ["advanced", "conformance", "registry"])
+@pytest.mark.parametrize("suite", [it.name for it in SUITES.values() if it.plugins])
 def test_no_suite_looks_for_the_words_of_a_tool_below(suite: str) -> None:
+    own = [file for it in SUITES[suite].paths() for file in ([it] if it.is_file() else it.rglob("*.py"))]
+    assert own
     found = [
         (path.name, text)
-        for path in (TESTS / "integration" / suite).glob("*.py")
+        for path in own
         for text in words_of(ast.parse(path.read_text(encoding="utf-8")))
         for word in FOREIGN
         if word in text.lower()

@@ -18,6 +18,7 @@ from ci import errors
 from ci.cli.main import parser
 from ci.errors import PyxisMatrixError
 from ci.matrix.pytest_words import _Parser
+from ci.matrix.suites import OWN, SUITES
 from ci.options import Scope, add_to
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +60,7 @@ OF_OTHERS = {
     "--node",  # the slip that run-a-cell.md shows
 }
 # Between nox and its children, and nothing for a person to set.
-INTERNAL = {"PYXIS_MATRIX_PARENT"}
+INTERNAL = {"PYXIS_MATRIX_PARENT", "PYXIS_MATRIX_NOT_RUN"}
 
 
 def text_of(page: Path) -> str:
@@ -160,6 +161,11 @@ def test_the_readme_begins_with_the_three_commands_from_a_clone_to_the_grid() ->
     ]
 
 
+def test_the_readme_lists_every_suite_in_the_order_in_which_a_cell_runs_them() -> None:
+    table = text_of(ROOT / "README.md").partition("\n## Suites\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*SUITES, OWN]
+
+
 @each_page
 def test_sessions_that_are_shown_exist(page: Path, sessions: set[str]) -> None:
     shown = set()
@@ -193,7 +199,7 @@ def test_options_that_are_shown_exist(page: Path) -> None:
 
 def test_every_option_of_a_session_is_described() -> None:
     described = flags_in("\n".join(first_cells(ROOT / "docs/settings.md")))
-    assert described == declared(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE, Scope.NOX)
+    assert described == declared(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
 
 
 def test_every_command_is_described() -> None:

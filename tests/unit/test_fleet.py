@@ -13,11 +13,12 @@ from ci.fleet import balancing, earlier, formats, planning
 from ci.fleet.balancing import NOMINAL_SECONDS, Expectation, balance
 from ci.fleet.formats import Format, render
 from ci.fleet.model import FleetPlan, Job
-from ci.fleet.planning import Asked, cells_of, plan_fleet, suites_of
+from ci.fleet.planning import Asked, cells_of, plan_fleet
 from ci.images import cache
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
 from ci.record import store
 from ci.record.outcomes import Outcome

@@ -325,7 +325,7 @@ def test_what_a_legacy_cell_does_not_have_is_refused_before_anything_is_made(
     surroundings: Path, command: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command, CELL, option, "1", "--", "true"]) == SelectionError.exit_code
-    assert f"{option} does not fit {CELL}" in capsys.readouterr().err
+    assert f"{option} cannot be used with {CELL}" in capsys.readouterr().err
     assert list(surroundings.iterdir()) == []
 
 

@@ -1,11 +1,10 @@
 """What the sessions of the noxfile ask of nox, loaded by nox itself; what its list says is a component test."""
 
 import argparse
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 import inspect
 from pathlib import Path
-import socket
 import sys
 from types import ModuleType
 from typing import Any, NoReturn
@@ -13,15 +12,23 @@ from unittest import mock
 
 import nox
 from nox import registry, tasks
+from nox.command import CommandFailed
+from packaging.version import Version
 import pytest
 
-from ci import inputs
+from ci import paths
+from ci.artefacts import candidates, sources
+from ci.cli.main import main
+from ci.environment.plan import EnvironmentPlan
 from ci.group import children
-from ci.matrix import loading
+from ci.matrix import loading, pytest_words
 from ci.matrix.arch import Arch
+from ci.matrix.cells import Candidate
 from ci.matrix.pytest_words import given
-from ci.matrix.suites import SUITES
+from ci.matrix.suites import OWN, SUITES, Suite
+from ci.options import Options
 from ci.python import venvs
+from ci.session import running
 from tests.mutations.suites import suites_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,8 +36,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LEAST_SECONDS = 30
 CELLS = {"legacy_integration": f"slurm22.05-legacy-debian12-{Arch.host()}"}
 CONTAINER_CELL = f"slurm22.05-embedded-debian12-{Arch.host()}"
-# A session that needs an argument to start anything.
-ARGUMENTS = {"suite": (str(ROOT / "tests/unit"),)}
 # These start nothing that would have to be taken down.
 HARMLESS = {"ruff", "mypy", "lint-imports", "zizmor", "check-jsonschema"}
 
@@ -41,9 +46,13 @@ class RefusedError(Exception):
     """Stands for what nox raises at `session.error` and `session.skip`."""
 
 
-def refuse(message: str) -> NoReturn:
-    """End the session, as nox does."""
-    raise RefusedError(message)
+def ending(how: str) -> Callable[[str], NoReturn]:
+    """Return what ends a session as nox does, and says how."""
+
+    def end(message: str) -> NoReturn:
+        raise RefusedError(f"{how}: {message}")
+
+    return end
 
 
 @pytest.fixture
@@ -59,10 +68,11 @@ def run_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
     assert isinstance(loaded, ModuleType)
     monkeypatch.setattr(venvs, "shared", lambda _folder, name, _packages: tmp_path / name)
 
-    def run(name: str, *posargs: str) -> Ran:
+    def run(name: str, *posargs: str, does: Callable[..., object] | None = None) -> Ran:
         function = registry.get()[name]
         session = mock.create_autospec(nox.Session, instance=True, posargs=list(posargs))
-        session.error.side_effect = session.skip.side_effect = refuse
+        session.error.side_effect, session.skip.side_effect = ending("error"), ending("skip")
+        session.run.side_effect = does
         session.name = name
         session.cache_dir = tmp_path / ".cache"
         cell = (
@@ -76,7 +86,7 @@ def run_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
 
 def test_what_may_have_an_environment_up_is_given_the_time_to_take_it_down(run_session: Callable[..., Ran]) -> None:
     for name in registry.get():
-        started = run_session(name, *ARGUMENTS.get(name, ()))
+        started = run_session(name)
         assert started, f"{name} starts nothing; this test looks in the wrong place"
         for words, options in started:
             if Path(words[0]).name not in HARMLESS:
@@ -115,36 +125,95 @@ def test_the_sessions_of_the_projects_tests_run_what_is_named_or_all_of_their_ow
     assert {report.nodeid.partition("::")[0].rpartition("/")[2] for report in passed} == collected
 
 
-def test_a_container_suite_is_run_by_the_tool_with_its_plugin(run_session: Callable[..., Ran]) -> None:
-    ((words, _),) = run_session("pyxis_conformance")
+@pytest.mark.parametrize("name", [*SUITES, OWN])
+def test_a_suite_is_run_by_the_tool_which_reads_what_stands_behind_the_dashes(
+    run_session: Callable[..., Ran], name: str
+) -> None:
+    behind = ("-k", "x", "--nodes", "2", "--", "tests/unit")
+    ((words, options),) = run_session(name, *behind)
     assert Path(words[0]).parts[-3:] == ("run-test", "bin", "python")
-    assert words[1:6] == ("-m", "ci", "suite", "pyxis_conformance", CONTAINER_CELL)
-    assert words[-1] == "--"
-    ((words, _),) = run_session("pyxis_conformance", "-k", "x", "--nodes", "2")
-    assert words[words.index("--") + 1 :] == ("-k", "x")
+    assert words[1:] == ("-m", "ci", "suite", name, CELLS.get(name, CONTAINER_CELL), "--", *behind)
+    assert options["env"].keys() == {"VIRTUAL_ENV", "PATH", paths.NOT_RUN_VARIABLE}
+
+
+def test_a_session_is_skipped_with_the_reason_that_the_tool_gives(run_session: Callable[..., Ran]) -> None:
+    def left_out(*_words: str, env: dict[str, str], **_more: object) -> None:
+        Path(env[paths.NOT_RUN_VARIABLE]).write_text("pyxis.tar.gz not found", encoding="utf-8")
+
+    with pytest.raises(RefusedError, match=r"skip: pyxis\.tar\.gz not found"):
+        run_session("pyxis_basic", does=left_out)
+
+
+def test_a_tool_that_fails_is_no_skip_whatever_it_ends_with(run_session: Callable[..., Ran]) -> None:
+    def failed(*_words: str, **_more: object) -> None:
+        raise CommandFailed("Returned code 12")
+
+    with pytest.raises(CommandFailed):
+        run_session("pyxis_basic", does=failed)
+
+
+def test_on_ci_a_cell_that_was_named_has_to_run(
+    run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    ((_, options),) = run_session("pyxis_basic")
+    assert paths.NOT_RUN_VARIABLE in options["env"], "it is one of the default group only"
+    monkeypatch.setenv("NOXSESSION", f"pyxis_basic({CONTAINER_CELL})")
+    ((_, options),) = run_session("pyxis_basic")
+    assert paths.NOT_RUN_VARIABLE not in options["env"]
+
+
+def test_help_is_shown_for_the_first_cell_only(run_session: Callable[..., Ran]) -> None:
+    assert len(run_session("pyxis_basic", "--help")) == 1
+    with pytest.raises(RefusedError, match="skip: help was shown already"):
+        run_session("registry", "-h")
 
 
 @pytest.mark.parametrize("name", ["pyxis_basic", "pyxis_conformance", "registry", "legacy_integration"])
-def test_the_mutations_run_a_suite_as_its_session_does(run_session: Callable[..., Ran], name: str) -> None:
-    ((words, _),) = run_session(name)
+def test_the_mutations_run_a_suite_as_its_session_does(name: str) -> None:
     cell = loading.load().cell(CELLS.get(name, CONTAINER_CELL))
-    assert words[4] == name
     assert suites_of(cell)[name] == given(SUITES[name], []).command(SUITES[name])
 
 
-@pytest.mark.parametrize(
-    "name", ["pyxis_basic", "pyxis_conformance", "registry", "pyxis_advanced", "legacy_integration"]
-)
-@pytest.mark.parametrize("word", ["--setup-plan", "--co", "-pevil", "tests/unit"])
-def test_what_would_not_run_the_suite_as_it_is_written_is_refused_before_anything_is_installed(
-    run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, name: str, word: str
+def test_a_session_reads_candidates_options_suite_and_subject_once(
+    run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(venvs, "shared", lambda *_given: pytest.fail("it installs"))
-    with pytest.raises(RefusedError, match=f"{word} (cannot be used with|is not a part of) {name}"):
-        run_session(name, word)
-    monkeypatch.setenv("PYTEST_ADDOPTS", word)
-    with pytest.raises(RefusedError, match="PYTEST_ADDOPTS cannot be used"):
-        run_session(name)
+    """Each reading of a dirty checkout makes a commit in it, and what is read twice can be read in two ways."""
+    seen: Counter[str] = Counter()
+
+    def counted(kind: type[object] | ModuleType, name: str, does: Callable[..., object] | None = None) -> None:
+        real = getattr(kind, name)
+
+        def count(*given: Any, **more: Any) -> Any:  # noqa: ANN401 - as what it stands for
+            seen[name] += 1
+            return (does or real)(*given, **more)
+
+        monkeypatch.setattr(kind, name, count)
+
+    (archive := tmp_path / "slurm-22.05.tar.gz").touch()
+    candidate = Candidate(
+        axis="slurm", version=Version("22.5+g1"), release="22.05", row=Version("22.5"), files=(archive,)
+    )
+    counted(candidates, "_source", lambda _project, origin, _rows: (origin, candidate))
+    counted(Options, "check")
+    counted(Options, "of")
+    counted(pytest_words._Parser, "parse_known_args")  # noqa: SLF001 - where a suite's arguments are read
+    counted(pytest_words, "check_environment")
+    counted(Suite, "refuses")
+    monkeypatch.setattr(sources, "missing", lambda *_given: None)
+    ran: list[str] = []
+
+    def run(plan: EnvironmentPlan, *_more: object) -> NoReturn:
+        ran.append(plan.cell.id)
+        sys.exit(3)
+
+    monkeypatch.setattr(running, "run", run)
+    monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path))
+    ((words, _),) = run_session("pyxis_conformance", "-k", "x", "--slurm", str(tmp_path))
+    with pytest.raises(SystemExit):
+        main(words[3:])
+    assert ran == [CONTAINER_CELL.replace("22.05", "22.05+g1")]
+    assert max(seen.values()) == 1, seen
 
 
 @pytest.fixture
@@ -160,48 +229,27 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[venvs.Package
     return found
 
 
-def test_a_suite_of_somebodys_own_is_run_in_its_folder_with_its_packages(
+def test_what_is_installed_is_the_subject_or_its_checkout_and_what_is_named(
     run_session: Callable[..., Ran], asked: list[venvs.Packages], tmp_path: Path
 ) -> None:
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    (theirs / "test_x.py").touch()
-    ((words, _),) = run_session("suite", str(theirs), "--on", "login", "--with", "numpy", "-k", "x", "--user", "alice")
-    own = words[words.index(CONTAINER_CELL) + 1 : words.index("--")]
-    assert own[:2] == ("--user", "alice")
-    assert own[-6:] == ("--suite", str(theirs), "--on", "login", "--with", "numpy")
-    assert {"--plain", "--pytest", inputs.own_suite(theirs).name} <= set(own)
-    assert words[words.index("--") + 1 :] == ("pytest", ".", "-k", "x")
-    assert "numpy" in asked[0].requirements
-
-    ((words, _),) = run_session("suite", str(theirs), "--command", "make it && true")
-    assert "--pytest" not in words
-    assert words[words.index("--") + 1 :] == ("/bin/sh", "-c", "make it && true")
+    (tmp_path / "pyproject.toml").touch()
+    run_session("suite", "theirs", "--with", "numpy", "--with=six<2", "--subject", str(tmp_path), "-k", "x")
+    assert asked[0].checkout == tmp_path
+    assert asked[0].requirements[-2:] == ("numpy", "six<2")
+    run_session("suite", "theirs")
+    assert asked[1].checkout is None
+    assert asked[1].requirements[-1] == loading.load().subject.requirement
+    run_session("images", "--subject", str(tmp_path))
+    assert (asked[2].checkout, asked[2].constraints) == (None, ()), "nothing of it runs beside the tests"
 
 
-def test_bad_input_of_ones_own_suite_is_refused_before_anything_is_installed(
-    run_session: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_checkout_that_is_no_project_is_refused_before_anything_is_installed(
+    run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(venvs, "shared", lambda *_given: pytest.fail("it installs"))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_given: [(2, 1, 6, "", ("10.0.0.7", 0))])
-    good, closed = str(ROOT / "tests/unit"), tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    (closed / "pyproject.toml").touch()
-    for words, problem in {
-        (): "the suite is missing; its PATH stands first",
-        ("-k", "x"): "the suite is missing; its PATH stands first",
-        (str(tmp_path / "absent"),): "there is no such file",
-        (str(ROOT / "docs"),): "it holds no test_",
-        (good, "--suite", good): "PATH stands first behind --",
-        (good, "--command", "make", "-x"): "nobody would read -x",
-        (good, "--subject", str(tmp_path)): "no Python project",
-        (good, "--subject", str(closed)): "others than its owner may not read it",
-        (good, "--registry-name", "registry"): "leads to 10.0.0.7",
-    }.items():
-        with pytest.raises(RefusedError, match=problem):
-            run_session("suite", *words)
-    with pytest.raises(RefusedError, match="--on says where a suite of your own runs"):
-        run_session("pyxis_basic", "--on", "login")
+    for session in ("pyxis_basic", "matrix", "bisect", "suite"):
+        with pytest.raises(RefusedError, match="no Python project"):
+            run_session(session, "--subject", str(tmp_path))
 
 
 def test_what_a_suite_starts_finds_the_packages_of_its_environment(run_session: Callable[..., Ran]) -> None:
@@ -209,28 +257,6 @@ def test_what_a_suite_starts_finds_the_packages_of_its_environment(run_session: 
     folder = Path(words[0]).parent
     assert options["env"]["PATH"].startswith(f"{folder}:")
     assert options["env"]["VIRTUAL_ENV"] == str(folder.parent)
-
-
-def test_an_option_that_the_cell_does_not_have_is_refused_before_anything_is_installed(
-    run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(venvs, "shared", lambda *_given: pytest.fail("it installs"))
-    with pytest.raises(RefusedError, match="--gpus does not fit"):
-        run_session("legacy_integration", "--gpus", "1")
-    with pytest.raises(RefusedError, match=r"did you mean --nodes\?"):
-        run_session("pyxis_basic", "--node", "3")
-    with pytest.raises(RefusedError, match="there is no cell"):
-        run_session("legacy_integration", "--suite", ".", "--cell", "slurm99.01-embedded-amd64")
-
-
-def test_help_is_that_of_the_session_and_of_pytest_and_runs_nothing(
-    run_session: Callable[..., Ran], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(RefusedError, match="help was asked for"):
-        run_session("pyxis_basic", "--help")
-    shown = capsys.readouterr().out
-    assert "--nodes N" in shown
-    assert "--strict" in shown
 
 
 def test_a_group_is_run_by_the_tool_with_the_checkout_that_it_tests(
@@ -243,16 +269,3 @@ def test_a_group_is_run_by_the_tool_with_the_checkout_that_it_tests(
     assert asked[0].checkout == ROOT
     run_session("matrix", "--group", "embedded", "--", "--subject", "/of/pytest")
     assert asked[1].checkout is None
-
-
-@pytest.mark.parametrize("suite", ["pyxis_basic", "pyxis_advanced", "legacy_integration"])
-def test_suites_of_the_sdk_refuse_another_subject_before_anything_is_installed(
-    run_session: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, suite: str
-) -> None:
-    monkeypatch.setattr(venvs, "shared", lambda *_given: pytest.fail("it installs"))
-    function = registry.get()[suite].func
-    rows = function.__globals__["MATRIX"]
-    other = replace(rows, subject=replace(rows.subject, requirement="submitit", name="submitit"))
-    monkeypatch.setitem(function.__globals__, "MATRIX", other)
-    with pytest.raises(RefusedError, match="the subject is submitit"):
-        run_session(suite)

@@ -1,12 +1,13 @@
 """What stands behind ``--`` on nox' command line: the session's own options, and the rest for pytest."""
 
+import argparse
 from dataclasses import fields, replace
 from pathlib import Path
 import re
 
 import pytest
 
-from ci import behind_nox, option_values
+from ci import option_values
 from ci.cli.main import parser
 from ci.errors import SelectionError
 from ci.matrix import asked as asked_for
@@ -16,19 +17,20 @@ from ci.matrix.asked import GROUP_VARIABLE
 from ci.matrix.cells import Cell
 from ci.option_values import RunsOn
 from ci.options import Options, Scope
+from ci.session import arguments
 
 HANDED_ON = (Scope.IMAGES, Scope.CLUSTER)
 
 
 def test_nothing_is_nothing() -> None:
-    asked, rest = behind_nox.split([])
+    asked, rest = arguments.split([])
     assert (asked.words(*HANDED_ON), rest) == ([], [])
-    assert (asked.suite, asked.suite_cell, asked.strict, asked.keep) == (None, "", False, False)
+    assert (asked.suite, asked.shell_command, asked.strict, asked.keep) == (None, "", False, False)
 
 
 def test_own_options_come_back_as_arguments_and_the_rest_goes_to_pytest() -> None:
     words = ["-n", "4", "--nodes", "3", "-k", "numpy", "--keep", "--mirror=/m", "--registry-port", "5000", "--verbose"]
-    asked, rest = behind_nox.split(words)
+    asked, rest = arguments.split(words)
     assert asked.words(*HANDED_ON) == ["--mirror", "/m", "--nodes", "3", "--registry-port", "5000", "--keep"]
     assert rest == ["-n", "4", "-k", "numpy", "--verbose"]
 
@@ -61,7 +63,7 @@ def password(tmp_path: Path) -> Path:
 
 
 def test_what_nox_hands_on_is_read_the_same_by_the_command_line(password: Path) -> None:
-    asked, _ = behind_nox.split([word.replace("PASSWORD", str(password)) for word in EVERYTHING])
+    asked, _ = arguments.split([word.replace("PASSWORD", str(password)) for word in EVERYTHING])
     assert asked.password_file == password
     own = ("--run", "r", "--results", "/results", "--as", "name", "--plain", "--pytest")
     whole = [*asked.words(*HANDED_ON), *own]
@@ -71,7 +73,7 @@ def test_what_nox_hands_on_is_read_the_same_by_the_command_line(password: Path) 
 
 
 def test_a_password_is_what_its_file_holds_and_stands_nowhere_else(password: Path) -> None:
-    asked, _ = behind_nox.split(["--password-file", str(password)])
+    asked, _ = arguments.split(["--password-file", str(password)])
     assert option_values.password_in(password) == " -a:b \"'$\\é "
     assert asked.words(*HANDED_ON) == ["--password-file", str(password)]
     assert "a:b" not in repr(asked)
@@ -117,24 +119,30 @@ def test_every_option_is_offered_once_and_has_a_word_of_help(capsys: pytest.Capt
         declared = field.metadata["option"]
         flag = declared.flag or f"--{field.name.replace('_', '-')}"
         assert declared.help
-        text = behind_nox.help_text() if declared.scope is Scope.NOX else shown
+        text = arguments.help_text() if declared.scope is Scope.SUITE else shown
         assert len(re.findall(rf"^  {flag}\b", text, re.MULTILINE)) == 1, flag
 
 
 def test_folders_are_taken_from_where_the_person_is() -> None:
-    asked, _ = behind_nox.split(["--subject", "checkout", "--mirror", "~/mirror"])
+    asked, _ = arguments.split(["--subject", "checkout", "--mirror", "~/mirror"])
     assert (asked.subject, asked.mirror) == (Path.cwd() / "checkout", Path.home() / "mirror")
 
 
-def test_the_options_of_nox_itself_are_not_handed_on() -> None:
-    asked, rest = behind_nox.split(["--suite", "/suites/mine", "--cell", "x", "--", "-x"])
-    assert (asked.suite, asked.suite_cell) == (Path("/suites/mine"), "x")
+def test_the_options_of_a_suite_of_ones_own_are_not_handed_on() -> None:
+    asked, rest = arguments.split(["--suite", "/suites/mine", "--command", "make", "--", "-x"])
+    assert (asked.suite, asked.shell_command) == (Path("/suites/mine"), "make")
     assert (asked.words(*HANDED_ON), rest) == ([], ["-x"])
+
+
+def test_what_stands_before_the_dashes_and_behind_them_comes_together() -> None:
+    read = argparse.Namespace(run="r", nodes=2)
+    asked, rest = arguments.split(["--nodes", "3", "-k", "x"], read)
+    assert (asked.run, asked.nodes, rest) == ("r", 3, ["-k", "x"])
 
 
 def test_options_of_pytest_are_never_taken_for_ours() -> None:
     words = ["--sub", "x", "--strict-markers", "--strict-config", "--keep-duplicates", "--co", "--sw", "--cov", "-s"]
-    assert behind_nox.split(words)[1] == words
+    assert arguments.split(words)[1] == words
 
 
 @pytest.mark.parametrize(
@@ -143,7 +151,7 @@ def test_options_of_pytest_are_never_taken_for_ours() -> None:
 )
 def test_a_slip_is_refused_with_what_was_perhaps_meant(word: str, meant: str) -> None:
     with pytest.raises(SelectionError, match=f"did you mean {meant}\\?"):
-        behind_nox.split([word, "3"])
+        arguments.split([word, "3"])
 
 
 @pytest.mark.parametrize(
@@ -152,9 +160,9 @@ def test_a_slip_is_refused_with_what_was_perhaps_meant(word: str, meant: str) ->
 )
 def test_a_legacy_cell_takes_no_option_of_containers(words: list[str]) -> None:
     rows = loading.load()
-    asked, _ = behind_nox.split(words)
+    asked, _ = arguments.split(words)
     asked.check(rows.cell("slurm22.05-embedded-debian12-amd64"))
-    with pytest.raises(SelectionError, match=f"{words[0]} does not fit slurm22.05-legacy-debian12-amd64"):
+    with pytest.raises(SelectionError, match=f"{words[0]} cannot be used with slurm22.05-legacy-debian12-amd64"):
         asked.check(rows.cell("slurm22.05-legacy-debian12-amd64"))
 
 
@@ -199,7 +207,7 @@ def test_nonsense_is_refused_with_the_options_name(
     words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        behind_nox.split(words)
+        arguments.split(words)
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert problem in error

@@ -1,15 +1,19 @@
 """The table of suites: what each runs, where it applies, and that nothing of it is missing."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
+import re
 
 import pytest
 
-from ci.errors import SelectionError
-from ci.matrix import loading
+from ci import paths
+from ci.errors import MatrixError, SelectionError
+from ci.matrix import loading, suites
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
-from ci.matrix.suites import SUITES, suite
+from ci.matrix.suites import SUITES, Suite, suite
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +67,49 @@ def test_an_unknown_suite_is_refused_with_the_nearest_name() -> None:
     assert suite("registry") is SUITES["registry"]
     with pytest.raises(SelectionError, match="did you mean 'pyxis_basic'"):
         suite("pyxis_basik")
+
+
+# -- descriptions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mapping[str, Suite]]:
+    """Return a function that reads the suites of a small repository, from their descriptions by folder."""
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+
+    def read(**texts: str) -> Mapping[str, Suite]:
+        for folder, text in texts.items():
+            file = tmp_path / suites.FOLDER / folder / suites.FILE
+            file.parent.mkdir(parents=True)
+            file.write_text(text, encoding="utf-8")
+        return suites._described.__wrapped__()  # noqa: SLF001 - what SUITES keeps
+
+    return read
+
+
+def test_a_suite_is_a_folder_with_its_description(described: Callable[..., Mapping[str, Suite]]) -> None:
+    found = described(later='summary = "Last."', first='name = "mine"\nsummary = "First."\norder = 3\nworkers = 0')
+    assert list(found) == ["mine", "later"]
+    assert found["later"].paths() == (paths.REPOSITORY / suites.FOLDER / "later",)
+    assert (found["mine"].summary, found["mine"].workers, found["later"].workers) == ("First.", 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "the key 'summary' is missing"),
+        ('summary = "S."\nworker = 2', "unknown key 'worker'; did you mean 'workers'?"),
+        ('summary = "S."\nworkers = -1', "must be at least 0"),
+        ('summary = "S."\nruntimes = ["nvidea"]', "unknown runtime 'nvidea'; did you mean 'nvidia'?"),
+        ('summary = "S."\ntests = ["gone.py"]', "there is no tests/integration/gone.py"),
+        ('summary = "S."\nname = "suite"', "'suite' cannot be the name of a suite"),
+        ('summary = "S."\nname = "../x"', "'../x' cannot be the name of a suite"),
+        ('summary = "S."\nname = "other"', "there is another suite 'other'"),
+    ],
+)
+def test_a_description_with_a_fault_is_refused_and_named(
+    described: Callable[..., Mapping[str, Suite]], text: str, fault: str
+) -> None:
+    with pytest.raises(MatrixError, match=re.escape(fault)) as caught:
+        described(other='summary = "S."', test=text)
+    assert "tests/integration/test/suite.toml" in caught.value.where

@@ -1,8 +1,7 @@
-"""What stands behind ``--`` on nox' command line: our options, and the arguments of pytest."""
+"""What stands behind ``--`` on the command line of a session: our options, and the arguments of pytest."""
 
 import argparse
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import replace
 import difflib
 from pathlib import Path
@@ -11,21 +10,22 @@ from ci import inputs, options
 from ci.errors import SelectionError
 from ci.options import Options, Scope
 
+HELP = frozenset({"-h", "--help"})
 # Words less similar than this are not taken for a typing mistake; pytest's --strict-config is 0.7 like our --strict.
 _NEAR = 0.8
-_BEHIND_NOX = (Scope.IMAGES, Scope.CLUSTER, Scope.SUITE, Scope.NOX)
+_OURS = (Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
 
 
-def split(posargs: Sequence[str]) -> tuple[Options, list[str]]:
-    """Split the arguments after ``--`` on nox' command line into our options and pytest's arguments.
+def split(words: Sequence[str], read: argparse.Namespace | None = None) -> tuple[Options, list[str]]:
+    """Split words into our options and pytest's arguments.
 
+    :param read: what was read of other words; these add to it.
     :raises SelectionError: for a misspelt option of ours, such as ``--node``.
     """
-    parser = _parser()
-    parsed, rest = parser.parse_known_args(list(posargs))
-    words = [word for word in rest if word != "--"]
-    _refuse_slips(words, options.flags(*_BEHIND_NOX))
-    return Options.of(parsed), words
+    parsed, rest = _parser().parse_known_args(list(words), read)
+    others = [word for word in rest if word != "--"]
+    _refuse_slips(others, options.flags(*_OURS))
+    return Options.of(parsed), others
 
 
 def own_suite(path: Path, asked: Options, rest: Sequence[str]) -> tuple[Options, tuple[str, ...]]:
@@ -45,18 +45,8 @@ def own_suite(path: Path, asked: Options, rest: Sequence[str]) -> tuple[Options,
     return own, ("/bin/sh", "-c", asked.shell_command)
 
 
-def checkout_in(words: Sequence[str]) -> Path | None:
-    """Return the checkout that ``--subject`` names among the arguments of a command, if any."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    options.add_to(parser, Scope.IMAGES)
-    with suppress(argparse.ArgumentError):  # the command itself says what is wrong
-        own = words[: words.index("--")] if "--" in words else words
-        return Options.of(parser.parse_known_args(list(own))[0]).subject
-    return None
-
-
 def help_text() -> str:
-    """Return the help on our options of a nox session."""
+    """Return the help on our options of a session."""
     return _parser().format_help()
 
 
@@ -68,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         add_help=False,
     )
-    options.add_to(parser, *_BEHIND_NOX)
+    options.add_to(parser, *_OURS)
     return parser
 
 

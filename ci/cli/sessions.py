@@ -1,0 +1,118 @@
+"""What nox starts for a session of a suite: what stands behind ``--`` is read here, once, and refused or skipped."""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+import os
+from pathlib import Path
+import sys
+
+from ci import paths
+from ci.artefacts import sources
+from ci.cli.clusters import plan_asked, say_how_to_enter
+from ci.engine import emulation
+from ci.environment.plan import EnvironmentPlan
+from ci.errors import NotRunError, SelectionError
+from ci.images.building import sources_of
+from ci.matrix import loading, suites
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.pytest_words import Given, check_environment, given
+from ci.options import Scope
+from ci.report import terminal
+from ci.session import arguments, running
+from ci.terminal import console
+
+
+def suite(asked: argparse.Namespace) -> int:
+    """Run a suite on a cell: that of the session, or one of somebody's own."""
+    reason_file = os.environ.pop(paths.NOT_RUN_VARIABLE, "")  # nothing that this process starts may write there
+    if arguments.HELP & set(asked.command):
+        return _show_help(reason_file)
+    plan, command, words = _read(asked)
+    needed = plan.options.strict or not reason_file
+    if reason := _obstacle(plan, needed=needed):
+        if needed:
+            raise NotRunError(reason)
+        return _not_run(reason, reason_file)
+    return run_and_show(plan, command, words)
+
+
+def _show_help(reason_file: str) -> int:
+    sys.stdout.write(arguments.help_text())
+    sys.stdout.flush()
+    console.attach([sys.executable, "-m", "pytest", "--help"])
+    return _not_run("help was asked for", reason_file) if reason_file else 0
+
+
+def _not_run(reason: str, file: str) -> int:
+    """Tell nox, by the file that it named, why nothing is run; return the exit code."""
+    Path(file).write_text(reason, encoding="utf-8")
+    return 0
+
+
+def run_and_show(plan: EnvironmentPlan, command: Sequence[str], words: Given | None = None) -> int:
+    """Run a command against a planned environment, and show the summary; return its exit code."""
+    code, result = running.run(plan, command, words)
+    with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
+        terminal.show([result], stream=sys.stderr, root=plan.options.results / plan.options.run)
+    if plan.options.keep:
+        say_how_to_enter(plan)
+    return code
+
+
+def _read(asked: argparse.Namespace) -> tuple[EnvironmentPlan, Sequence[str], Given | None]:
+    """Return the plan of a session, its command line, and what was given to a suite of this project."""
+    name, cell = asked.suite_name, asked.cell
+    options, rest = arguments.split(asked.command, asked)
+    rows = loading.load()
+    if name == suites.OWN:
+        if options.suite:
+            raise SelectionError(
+                "the suite's PATH stands first behind --", next_step=f"nox -s 'suite({cell})' -- {options.suite}"
+            )
+        if not rest or rest[0].startswith("-"):
+            raise SelectionError(
+                "the suite is missing",
+                why="its PATH stands first behind --",
+                next_step=f"nox -s 'suite({cell})' -- PATH",
+            )
+        options, rest = replace(options, suite=Path(rest[0]).expanduser().absolute()), rest[1:]
+    if options.suite:
+        options, command = arguments.own_suite(options.suite, options, rest)
+        return plan_asked(cell, rows, options), command, None
+    if misplaced := options.words(Scope.SUITE):
+        raise SelectionError(
+            f"{misplaced[0]} cannot be used with {name}",
+            why="it is for a suite of your own",
+            next_step=f"nox -s 'suite({cell})' -- PATH {misplaced[0]} …",
+        )
+    check_environment(os.environ)
+    which = suites.suite(name)
+    suites.check_subject(rows.subject, name)
+    words = given(which, rest)
+    plan = plan_asked(cell, rows, replace(options, name=which.name, pytest=True))
+    return plan, (sys.executable, "-m", "pytest", *words.command(which)), words
+
+
+def _obstacle(plan: EnvironmentPlan, *, needed: bool) -> str:
+    """Return which files or hardware of a cell are missing here; empty if it can run.
+
+    :param needed: whether this very cell was asked for: emulated, it would give no answer.
+    """
+    cell, options = plan.cell, plan.options
+    if cell.runtime is Runtime.LEGACY and not options.suite:
+        return ""
+    foreign = _foreign(cell, everything=needed or options.plain)
+    return foreign or sources.missing(cell, sources_of(options)) or ""
+
+
+def _foreign(cell: Cell, *, everything: bool) -> str:
+    """Return why a cell of another architecture is not run here; empty if it is, be it without starting containers."""
+    if cell.arch is Arch.host():
+        return ""
+    if everything:
+        return f"{cell.id} needs {cell.arch} hardware, and this is {Arch.host()}; run it on such a machine"
+    found = emulation.obstacle(cell.arch)
+    return f"{cell.id} is not run: {emulation.needed(cell.arch, found)}" if found else ""
