@@ -168,7 +168,7 @@ class VersionMismatchError(LaunchError):
 
 
 class NewReleaseError(PyxisMatrixError):
-    """Upstream has releases that the matrix has not, and ``bump --check`` was asked to tell."""
+    """Upstream has releases that are not in the matrix, and ``bump --check`` was asked to tell."""
 
     exit_code = 50
 

@@ -100,7 +100,7 @@ def of_tag_archive(file: Path, *, largest: int = _LARGEST) -> Identity:
         raise _unreadable(file, problem) from problem
     found = _COMMIT.match(head, _BLOCK)
     if not found:
-        raise NotAnArchiveError("it is no tar that git has made: no commit stands in its header")
+        raise NotAnArchiveError("not a tar made by git archive: its header has no commit id")
     return Identity(sha256=digest.hexdigest(), size=size, commit=found[1].decode())
 
 

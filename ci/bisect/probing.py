@@ -82,7 +82,7 @@ class Probe:
 def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
     """Return the question that stands behind the last ``--``: a suite of ours or of one's own, or a command.
 
-    :raises SelectionError: if there is none, or it does not fit the cell.
+    :raises SelectionError: if there is none, or it cannot be used with the cell.
     """
     asked, rest = arguments.split(words)
     if misplaced := asked.words(Scope.IMAGES, Scope.CLUSTER):

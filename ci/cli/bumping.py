@@ -6,6 +6,7 @@ from ci.artefacts.sources import Sources
 from ci.errors import ArtefactError, NewReleaseError
 from ci.matrix import loading
 from ci.terminal import console
+from ci.terminal.quantities import count
 from ci.upstream.bump import take
 from ci.upstream.github import GitHub
 from ci.upstream.news import look
@@ -21,7 +22,7 @@ def bump(asked: argparse.Namespace) -> int:
         return 0
     if asked.check:
         raise NewReleaseError(
-            f"upstream has {len(news)} releases that the matrix has not",
+            f"upstream has {count(len(news), 'release')} that {'is' if len(news) == 1 else 'are'} not in the matrix",
             why="; ".join(f"{new.axis} {new.published.version}" for new in news),
             next_step="nox -s bump adds their rows to matrix.toml, and their checksums to containers/pins.toml",
         )

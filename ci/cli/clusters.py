@@ -21,6 +21,7 @@ from ci.options import Options
 from ci.record.outcomes import Outcome
 from ci.session import running
 from ci.terminal import console
+from ci.terminal.quantities import count
 
 
 def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
@@ -91,14 +92,14 @@ def down(asked: argparse.Namespace) -> int:
         removed = engine.reap()
         if stuck := engine.left():
             raise EngineError(
-                f"{len(stuck)} objects could not be removed",
+                f"{count(len(stuck), 'object')} could not be removed",
                 where=", ".join(stuck),
                 why="the engine's messages are shown above",
                 next_step="repair the engine (often: restart it), and try again",
             )
         # Also the folders of runs that were killed before they wrote the environment's file.
         launching.forget_all()
-        console.say(f"removed {len(removed)} leftovers" if removed else "nothing is left")
+        console.say(f"removed {count(len(removed), 'leftover')}" if removed else "nothing is left")
         return 0
     # A run is known by what the engine has of it, too: its folder may be gone, or lie in another cache.
     if asked.which and (asked.which in launching.runs() or engine.left({LABEL_RUN: asked.which})):

@@ -28,6 +28,7 @@ from ci.matrix.pairs import pairs_of
 from ci.matrix.suites import is_own
 from ci.options import Options
 from ci.terminal import console
+from ci.terminal.quantities import count
 
 
 def cells(asked: argparse.Namespace) -> int:
@@ -96,13 +97,13 @@ def images(asked: argparse.Namespace) -> int:
     _print_images(builder)
     if len(refused) == len(lacking) > 0:
         raise NotRunError(
-            f"{len(refused)} of {len(chosen)} cells could not be built",
+            f"{len(refused)} of {count(len(chosen), 'cell')} could not be built",
             why="; ".join(lacking),
             next_step=refused[0].next_step,
         )
     if lacking:
         raise ArtefactError(
-            f"{len(lacking)} of {len(chosen)} cells could not be built",
+            f"{len(lacking)} of {count(len(chosen), 'cell')} could not be built",
             why="; ".join(lacking),
             next_step="give a mirror with --mirror DIR or PYXIS_MATRIX_MIRROR, or build the other cells by name",
         )
@@ -138,9 +139,9 @@ def pins(asked: argparse.Namespace) -> int:
         console.warn(f"{path}: {why}")
     if written.unpinned:
         raise ArtefactError(
-            f"{len(written.unpinned)} artefacts could not be pinned",
+            f"{count(len(written.unpinned), 'artefact')} could not be pinned",
             where=str(paths.PINS_FILE),
-            why="upstream does not answer from here",
+            why="upstream is not reachable from this machine",
             next_step="run `nox -s pins` where upstream is reachable, and commit the file",
         )
     return 0

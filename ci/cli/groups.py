@@ -53,7 +53,7 @@ def matrix(asked: argparse.Namespace) -> int:
                     code = _summary(plan, unwritten)
     except Timeout as error:
         raise SelectionError(
-            f"the run {plan.options.run} is at work already",
+            f"run {plan.options.run} is already in progress",
             where=str(folder),
             why="another process runs it, and two would overwrite each other's results",
             next_step="wait for its end, or leave PYXIS_MATRIX_RUN and --run out to begin a run of its own",

@@ -192,7 +192,7 @@ class Engine:
             raise LaunchError(
                 "the engine does not say how a command ended",
                 where=f"{' '.join(command)} in {container.name}",
-                why="it gave no exit status, and none is not success",
+                why="the engine returned no exit status; treated as a failure",
                 next_step=f"docker logs {container.name}",
             )
         output = result.output if isinstance(result.output, bytes) else b""

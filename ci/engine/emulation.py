@@ -45,7 +45,7 @@ def obstacle(arch: Arch) -> Obstacle | None:
         if not missing and "enabled" in said:
             return None
         return Obstacle(
-            what=f"the emulator for {arch} is registered in a way that does not do",
+            what=f"the emulator for {arch} is registered with the wrong flags",
             where=str(folder / name),
             why="; ".join(f"without the flag {flag} {_FLAGS[flag]}" for flag in missing) or "it is disabled",
             fix=_FIX.format(arch),

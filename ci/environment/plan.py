@@ -55,7 +55,7 @@ class EnvironmentPlan:
 def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> EnvironmentPlan:
     """Plan a cell's environment; pure.
 
-    :raises SelectionError: for an option that does not fit the cell.
+    :raises SelectionError: for an option that cannot be used with the cell.
     """
     options.check(cell)
     settled = replace(

@@ -35,7 +35,7 @@ def _job(batch: Batch, plan: FleetPlan, stage: str) -> dict[str, object]:
 
 
 def _report(plan: FleetPlan) -> dict[str, object]:
-    """Return the job that makes one report of what all shards came to, also where some of them failed."""
+    """Return the job that makes one report of the results of all shards, also where some of them failed."""
     return {
         "stage": "report",
         "tags": [plan.runners[plan.shards[0].arch]],

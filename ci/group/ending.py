@@ -1,4 +1,4 @@
-"""What a run of a group came to: one exit code, that of the worst."""
+"""Outcome of a run of a group: one exit code, that of the worst."""
 
 from collections.abc import Iterable, Sequence
 

@@ -238,7 +238,7 @@ def _times(state: CellState) -> str:
 
 
 def _summary(state: CellState) -> str:
-    """Return what the suites of a cell came to: "pyxis_basic passed, registry failed"."""
+    """Return the outcomes of a cell's suites: "pyxis_basic passed, registry failed"."""
     return ", ".join(f"{suite} {outcome}" for suite, outcome in state.outcomes.items())
 
 

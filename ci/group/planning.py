@@ -19,6 +19,7 @@ from ci.matrix.suites import SUITES, Suite, asked_for, suite
 from ci.options import Options, Scope
 from ci.record import store
 from ci.record.planned import PlannedCell, RunPlan
+from ci.terminal.quantities import count
 
 OPTIONS = (Scope.IMAGES, Scope.CLUSTER)
 """What a group is run with; that is written down, so that the run can go on."""
@@ -129,7 +130,7 @@ def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable
     if not any(plan.suites for plan in plans):
         names = ", ".join(asked.suites) or "no suite"
         raise SelectionError(
-            f"there is nothing to run: {names} applies to none of the {len(plans)} cells",
+            f"there is nothing to run: {names} applies to none of the {count(len(plans), 'cell')}",
             why="; ".join(dict.fromkeys(why for plan in plans for why in plan.not_applicable.values())),
             next_step=f"the suites are {', '.join(SUITES)}",
         )
@@ -165,7 +166,7 @@ def resumed(
             where=str(matrix.path),
             why=f"it has no cell {', '.join(gone)} any more"
             if gone
-            else "its rows, known failures, subject or defaults are others now",
+            else "its rows, known failures, subject or defaults have changed",
             next_step="begin another run; with --reuse it takes what has not changed from this one",
         )
     if (tuple(options.words(*OPTIONS)), tuple(asked.words)) != (earlier.options, earlier.words):
@@ -260,7 +261,7 @@ def _cells(asked: Asked, matrix: Matrix, host: Arch) -> tuple[tuple[Cell, ...], 
     if not here:
         raise SelectionError(
             f"no cell of the group {group.name!r} can run on this machine",
-            why=f"it has {len(others)} cells of another architecture, and this is {host}",
+            why=f"it has {count(len(others), 'cell')} of another architecture, and this is {host}",
             next_step=typed("cells --group full"),
         )
     return here, others

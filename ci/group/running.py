@@ -170,7 +170,7 @@ class _Run:
             self._write(cell, suite.name, problem)
 
     def broken(self, cell: CellPlan, problem: PyxisMatrixError) -> None:
-        """Write that a cell came to nothing; what the run that goes on had of it stays."""
+        """Write that a cell has no outcome; what the run that goes on had of it stays."""
         console.fail(f"{cell.cell.id}: {problem}")
         for suite in cell.suites:
             if not self._is_done(cell, suite.name, whatever_changed=True):

@@ -10,6 +10,7 @@ import tomllib
 from typing import TYPE_CHECKING, Self
 
 from ci.errors import MatrixError, typed
+from ci.terminal.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,10 +49,10 @@ class Faults:
     def raise_if_any(self) -> None:
         """Raise all of them as one `MatrixError`."""
         if self.lines:
-            count = "1 fault" if len(self.lines) == 1 else f"{len(self.lines)} faults"
+            found = count(len(self.lines), "fault")
             listing = "".join(f"\n  - {line}" for line in self.lines)
             raise MatrixError(
-                f"{self.path.name} has {count}:{listing}",
+                f"{self.path.name} has {found}:{listing}",
                 where=str(self.path),
                 next_step=f"correct the file, then look at it with: {typed('cells --group full')}",
                 faults=tuple(self.lines),

@@ -1,1 +1,1 @@
-"""What one suite on one cell came to, as it is written: its result, pytest's log of it, and how far it has come."""
+"""The result of one suite on one cell, as it is written: its outcome, pytest's log of it, and how far it has come."""

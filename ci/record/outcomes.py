@@ -1,4 +1,4 @@
-"""The words for what a test and a suite came to."""
+"""The words for the outcomes of tests and suites."""
 
 from enum import StrEnum
 from typing import ClassVar
@@ -9,7 +9,7 @@ from ci.errors import NotRunError, PyxisMatrixError
 
 
 class Outcome(StrEnum):
-    """What a suite on a cell came to."""
+    """Outcome of a suite on a cell."""
 
     PASSED = "passed"
     """Every test of a suite was selected, none failed, and at least one passed."""
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 
     @classmethod
     def of(cls, problem: PyxisMatrixError, *, strict: bool) -> "Outcome":
-        """Return what a suite came to that ``problem`` ended.
+        """Return the outcome of a suite that was ended by ``problem``.
 
         What can't run here is skipped, unless somebody is ``strict`` about it.
         """
@@ -42,7 +42,7 @@ class Outcome(StrEnum):
 
 
 class TestState(StrEnum):
-    """What a single test came to."""
+    """Outcome of a single test."""
 
     __test__ = False  # pytest takes every class named Test* for a test
 
@@ -72,7 +72,7 @@ class TestOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     message: str = ""
     """Why it failed, was skipped or was run again; its first line is meant for summaries."""
     reruns: int = 0
-    """How often it was tried again before it came to this."""
+    """How often it was run again before this outcome."""
 
     @property
     def bad(self) -> bool:

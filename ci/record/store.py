@@ -1,4 +1,4 @@
-"""What a suite on a cell came to, as a file: ``results/RUN/CELL/SUITE/result.json``.
+"""The result of a suite on a cell, as a file: ``results/RUN/CELL/SUITE/result.json``.
 
 Beside it lie ``reportlog.jsonl`` and ``junit.xml``, written by pytest, and ``logs/``. The file is deterministic (sorted
 keys, rounded seconds), so that two results can be compared with ``diff``, and is written in one stroke, so that it is
@@ -149,7 +149,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.selection is not None and bool(self.selection.by) and not any(test.bad for test in self.tests)
 
     def count(self, state: TestState) -> int:
-        """Return how many tests came to ``state``."""
+        """Return how many tests have the outcome ``state``."""
         return sum(test.outcome is state for test in self.tests)
 
     @property

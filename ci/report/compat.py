@@ -26,7 +26,7 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class State(StrEnum):
-    """What a suite on a cell, or a cell with all its suites, came to: what a box of the grid says."""
+    """Outcome of a suite on a cell, or of a cell with all its suites: what a box of the grid says."""
 
     FAILED = "failed"
     ERROR = "error"
@@ -176,7 +176,7 @@ OWN = "own"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How many cells of a runtime came to what; only real ones say something about compatibility."""
+    """How many cells of a runtime have which outcome; only real ones say something about compatibility."""
 
     runtime: str
     """Or ``own``: counted are suites of somebody's own and commands, and not cells."""

@@ -291,7 +291,7 @@ def state_of(result: Result) -> State:
 
 
 def worst(states: Iterable[State]) -> State:
-    """Return what a cell came to: it is as good as its worst suite."""
+    """Return the outcome of a cell: it is as good as its worst suite."""
     found = set(states)
     if found & compat.RED or found == {State.NOT_RUN}:
         return next(state for state in _WORST_FIRST if state in found)

@@ -132,7 +132,7 @@ def remarks(result: Result) -> list[str]:
     """
     found = [f"{result.outcome}: {result.reason}"] if result.reason else []
     if seen := [PurePosixPath(it.path).name for it in result.artefacts if it.verified_against == "first seen"]:
-        found.append(f"first seen here, and vouched for by nobody: {', '.join(seen)}")
+        found.append(f"no pinned checksum; trusted on first download: {', '.join(seen)}")
     if others := [f"{PurePosixPath(it.path).name} {it.differs}" for it in result.artefacts if it.differs]:
         found.append(f"a mirror's own files, not those of upstream: {', '.join(others)}")
     groups: dict[tuple[TestState, str], list[TestOutcome]] = {}

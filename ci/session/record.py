@@ -49,7 +49,7 @@ class Record:
     """What was given to a suite of this project, which it then is; None for those of others and for commands."""
 
     def begun(self) -> Result:
-        """Return the result that stands in the place of any earlier one until it is known what this came to."""
+        """Return the result that stands in the place of any earlier one until the outcome of this one is known."""
         return self.result(Outcome.UNFINISHED, ResultsError.exit_code, store.begun(self.started))
 
     def result(self, outcome: Outcome, exit_code: int, reason: str) -> Result:

@@ -101,7 +101,7 @@ def begin(record: Record) -> Path:
 
 
 def _judged(record: Record, exit_code: int) -> tuple[int, Outcome, str]:
-    """Return what a command that has ended came to: exit code, outcome, and the reason if there is one to give.
+    """Return the outcome of a command that has ended: exit code, outcome, and the reason if there is one to give.
 
     What proves nothing never ends with 0: pytest does if all tests were skipped, and so does all that runs where no
     container can start.

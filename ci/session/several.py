@@ -76,7 +76,7 @@ def run_suites(plan: EnvironmentPlan, orders: Sequence[Order]) -> list[Result]:
 
 
 class _Session:
-    """The suites of one environment, and what they came to."""
+    """The suites of one environment, and their outcomes."""
 
     def __init__(self, shared: Record, log: progress.Log) -> None:
         self._shared = shared

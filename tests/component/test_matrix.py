@@ -77,7 +77,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_and_goes_on_later(
     until("both cells at work", lambda: all(map(runs.at_work, runs.cells)) or process.process.poll() is not None)
     second = runs.start()
     assert second.end() == SelectionError.exit_code, second.output
-    assert f"the run {runs.id} is at work already" in second.output
+    assert f"run {runs.id} is already in progress" in second.output
 
     send(process)
     assert process.end() == exit_code, process.output

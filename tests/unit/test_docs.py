@@ -152,13 +152,17 @@ def test_pictures_are_there() -> None:
     assert [link for page in PAGES for link in broken_links(page, r"!\[[^\]]+\]\(([^)\s]+)\)")] == []
 
 
-def test_the_readme_begins_with_the_three_commands_from_a_clone_to_the_grid() -> None:
+def test_the_readme_begins_with_the_main_job_and_the_command_that_runs_the_tests() -> None:
     shown = [snippet for snippet in snippets(ROOT / "README.md") if snippet.startswith("ci/bootstrap nox")]
-    assert shown == [
-        "ci/bootstrap nox -s pyxis_basic",
+    main_job, own_tests = "ci/bootstrap nox -s pyxis_basic", "ci/bootstrap nox -s tests component"
+    assert [it.partition("#")[0].strip() for it in shown] == [
+        main_job,
+        own_tests,
+        main_job,
         "ci/bootstrap nox -s matrix -- --group stable --suite pyxis_basic --suite registry",
         "ci/bootstrap nox -s report -- --open",
     ]
+    assert own_tests in text_of(ROOT / ".ci" / "run").splitlines(), "the gate runs that very command"
 
 
 def test_the_readme_lists_every_suite_in_the_order_in_which_a_cell_runs_them() -> None:

@@ -86,7 +86,7 @@ def test_a_tar_that_git_has_not_made_is_refused(file: Path) -> None:
         tar.addfile(tarfile.TarInfo("project-1.0/52 comment"))
     file.write_bytes(plain.getvalue())
 
-    with pytest.raises(NotAnArchiveError, match="no commit stands in its header"):
+    with pytest.raises(NotAnArchiveError, match="its header has no commit id"):
         of_tag_archive(file)
 
 
