@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin
 
-import requests
-from requests.auth import AuthBase
-
+from ci import web
 from ci.errors import LaunchError
 
-Auth = tuple[str, str] | Callable[[requests.PreparedRequest], requests.PreparedRequest]
+Auth = tuple[str, str] | Callable[[web.Request], web.Request]
 """User name and password, or a function that adds another kind of login to a request."""
 
 V2S2 = "application/vnd.docker.distribution.manifest.v2+json"
@@ -31,10 +29,11 @@ MANIFESTS = (
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
 _SECONDS = 60.0
+_TRIES = 2  # a connection that breaks off is made anew at once
 
 
 class UnexpectedAnswerError(LaunchError):
-    """The registry answered with an unexpected status."""
+    """The registry answered with an unexpected status, or not at all."""
 
 
 class RegistryAnswer(NamedTuple):
@@ -47,12 +46,12 @@ class RegistryAnswer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Token(AuthBase):
+class Token:
     """Log in with a token (a Bearer header)."""
 
     text: str
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def __call__(self, request: web.Request) -> web.Request:
         """Add the token to a request."""
         request.headers["Authorization"] = f"Bearer {self.text}"
         return request
@@ -67,8 +66,7 @@ def digest_of(content: bytes) -> str:
 class RegistryClient:
     """One registry.
 
-    Methods raise ``UnexpectedAnswerError`` for an unexpected status, and errors of requests if the registry does not
-    answer.
+    Methods raise ``UnexpectedAnswerError`` for an unexpected status, and if the registry does not answer.
     """
 
     address: str
@@ -126,16 +124,15 @@ class RegistryClient:
     def _ask(self, method: str, path: str, **more: object) -> RegistryAnswer:
         """Send one request; ``path`` is relative to the API's root, or a full address."""
         scheme = "https" if self.ca_bundle else "http"
-        with requests.Session() as session:
-            # The registry is on loopback: ignore proxies, netrc and REQUESTS_CA_BUNDLE.
-            session.trust_env = False
-            session.auth = self.auth
-            session.verify = str(self.ca_bundle) if self.ca_bundle else True
-            host, colon, port = self.address.rpartition(":")
-            there = f"{LOOPBACK if host == 'localhost' else host}{colon}{port}"
-            url = urljoin(f"{scheme}://{there}/v2/", path)
-            try:
+        host, colon, port = self.address.rpartition(":")
+        url = urljoin(f"{scheme}://{LOOPBACK if host == 'localhost' else host}{colon}{port}/v2/", path)
+        try:
+            with web.errors_of_ours(), web.Session(tries=_TRIES, https_only=False) as session:
+                # The registry is on loopback: ignore proxies and REQUESTS_CA_BUNDLE.
+                session.trust_env = False
+                session.auth = self.auth or session.auth
+                session.verify = str(self.ca_bundle) if self.ca_bundle else True
                 found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
-            except requests.RequestException as error:
-                raise UnexpectedAnswerError("the registry does not answer", where=url, why=str(error)) from error
-            return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)
+        except web.WebError as problem:
+            raise UnexpectedAnswerError("the registry does not answer", where=url, why=str(problem)) from problem
+        return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)

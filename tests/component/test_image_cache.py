@@ -17,13 +17,12 @@ import socket
 
 import bcrypt
 import pytest
-from requests.exceptions import RequestException
 
 from ci import paths
 from ci.artefacts.sources import Sources
 from ci.engine.connection import Engine, InsideFile
 from ci.environment import registry
-from ci.environment.registry_client import V2S2, RegistryClient
+from ci.environment.registry_client import V2S2, RegistryClient, UnexpectedAnswerError
 from ci.environment.service import Place
 from ci.images import cache
 from ci.images.building import Builder, Built, How
@@ -121,7 +120,7 @@ def answers(address: str) -> bool:
     """Tell whether a registry answers."""
     try:
         return RegistryClient(address).ping() == HTTPStatus.OK
-    except RequestException:
+    except UnexpectedAnswerError:
         return False
 
 
