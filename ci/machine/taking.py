@@ -1,6 +1,6 @@
 """Saying and taking the steps of bootstrap. Standard library only."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 import fcntl
 from pathlib import Path
@@ -49,6 +49,20 @@ def one_at_a_time(*, waiting: bool) -> Iterator[None]:
                 say("waiting for another ci/bootstrap in this checkout")
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def take_all(
+    steps: Iterable[SetupStep],
+    env: Mapping[str, str],
+    *,
+    dry_run: bool,
+    take: Callable[[SetupStep, Mapping[str, str]], None],
+) -> None:
+    """Announce each step, then take it; a dry run only announces."""
+    for step in steps:
+        say(f"{'would ' if dry_run else ''}{step}")
+        if not dry_run:
+            take(step, env)
 
 
 def run(step: SetupStep, env: Mapping[str, str]) -> None:
