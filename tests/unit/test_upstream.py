@@ -9,6 +9,7 @@ import io
 import json
 from pathlib import Path
 import tomllib
+from typing import cast
 
 import pytest
 from requests import Response
@@ -199,7 +200,7 @@ def test_all_three_upstreams_are_asked(load_matrix: MatrixLoader) -> None:
             assert repository in {"SchedMD/slurm", "NVIDIA/pyxis"}
             return []
 
-    assert [str(new) for new in look(load_matrix(), Everything())] == [
+    assert [str(new) for new in look(load_matrix(), cast("GitHub", Everything()))] == [
         "enroot 4.1.3 (after 4.1.2): ",
         "pyxis 0.25.0 (a new series): ",
     ]
