@@ -44,4 +44,4 @@ def check_host(engine: Engine, cell: Cell) -> None:
     if cell.runtime is Runtime.LEGACY or not engine.found.local or sys.platform != "linux":
         return
     for obstacle in filter(None, (host.user_namespaces(), host.fuse())):
-        raise EngineError(obstacle.what, where=obstacle.where, why=obstacle.why, next_step=obstacle.fix)
+        raise obstacle
