@@ -5,7 +5,7 @@ import sys
 from ci.engine import host
 from ci.engine.connection import Engine
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import DiskFullError, EngineError
+from ci.errors import DiskFullError
 from ci.inputs import check_localhost, check_open_to_jobs, check_registry_name
 from ci.matrix.cells import Cell, Runtime
 
