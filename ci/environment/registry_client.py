@@ -1,4 +1,4 @@
-"""A client of a registry's HTTP API: check that it answers, ask what it holds, upload. It needs no engine.
+"""A client of a registry's HTTP API: check that it answers, ask what it holds. It needs no engine.
 
 https://distribution.github.io/distribution/spec/api/
 """
@@ -6,8 +6,6 @@ https://distribution.github.io/distribution/spec/api/
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import hashlib
-import http
-import json
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin
@@ -45,18 +43,6 @@ class RegistryAnswer(NamedTuple):
     body: bytes
 
 
-@dataclass(frozen=True)
-class Token:
-    """Log in with a token (a Bearer header)."""
-
-    text: str
-
-    def __call__(self, request: web.Request) -> web.Request:
-        """Add the token to a request."""
-        request.headers["Authorization"] = f"Bearer {self.text}"
-        return request
-
-
 def digest_of(content: bytes) -> str:
     """Return the name of a blob: ``sha256:`` and 64 digits."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -79,37 +65,9 @@ class RegistryClient:
         """Return the status of the API's root: 200, or 401 if it wants a login."""
         return self._ask("GET", "").status
 
-    def tags(self, repository: str) -> list[str]:
-        """Return the tags of a repository; none if there is no such repository."""
-        answer = self._expect({200, 404}, "GET", f"{repository}/tags/list")
-        return sorted(json.loads(answer.body).get("tags") or [])
-
     def manifest(self, repository: str, reference: str, accept: str) -> RegistryAnswer:
         """Return the manifest of a tag or a digest; ``accept`` has the media types that are wanted, with commas."""
         return self._expect({200}, "GET", f"{repository}/manifests/{reference}", headers={"Accept": accept})
-
-    def blob(self, repository: str, digest: str) -> bytes:
-        """Return a layer or a configuration."""
-        return self._expect({200}, "GET", f"{repository}/blobs/{digest}").body
-
-    def upload_blob(self, repository: str, content: bytes) -> str:
-        """Upload bytes unless they exist there, and return their digest."""
-        digest = digest_of(content)
-        if self._expect({200, 404}, "HEAD", f"{repository}/blobs/{digest}").status == http.HTTPStatus.NOT_FOUND:
-            upload = self._expect({202}, "POST", f"{repository}/blobs/uploads/")
-            kind = {"Content-Type": "application/octet-stream"}
-            place = upload.headers["Location"]
-            self._expect({201}, "PUT", place, params={"digest": digest}, data=content, headers=kind)
-        return digest
-
-    def put_manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> None:
-        """Upload a manifest or an index under a tag or under its digest."""
-        kind = {"Content-Type": media_type}
-        self._expect({201}, "PUT", f"{repository}/manifests/{reference}", data=content, headers=kind)
-
-    def delete_manifest(self, repository: str, digest: str) -> None:
-        """Delete a manifest, and with it all tags that lead to it."""
-        self._expect({202}, "DELETE", f"{repository}/manifests/{digest}")
 
     def _expect(self, statuses: set[int], method: str, path: str, **more: object) -> RegistryAnswer:
         answer = self._ask(method, path, **more)

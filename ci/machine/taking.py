@@ -5,7 +5,6 @@ from contextlib import contextmanager
 import fcntl
 from pathlib import Path
 import sys
-import time
 
 from ci.errors import BootstrapError, PyxisMatrixError
 from ci.machine.steps import SetupStep, StepKind
@@ -68,7 +67,7 @@ def take_all(
 def run(step: SetupStep, env: Mapping[str, str]) -> None:
     """Run a step's command; its output is kept back, and its last lines are shown if it fails."""
     command = Command(words=step.command, env={**env, "DEBIAN_FRONTEND": "noninteractive"}, grace=_GRACE_S)
-    done = run_logged(command, log=None, split=False, clock=time.monotonic, watch=lambda _file: None)
+    done = run_logged(command)
     if step.kind is StepKind.TRY and not done.ok:
         say(f"  went on without: exit code {done.exit_code}; it said last:\n{done.tail()}")
         return

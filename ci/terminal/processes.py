@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import time
 from typing import IO, Self
 
 from ci.errors import DiskFullError, PyxisMatrixError, disk_is_full
@@ -89,7 +90,12 @@ class Completed:
 
 
 def run_logged(
-    command: Command, *, log: Path | None, split: bool, clock: Callable[[], float], watch: Callable[[Path], None]
+    command: Command,
+    *,
+    log: Path | None = None,
+    split: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    watch: Callable[[Path], None] = lambda _file: None,
 ) -> Completed:
     """Run a command in its own session with its output in a file; see `ci.terminal.console.Console.call`.
 

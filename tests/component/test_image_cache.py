@@ -22,7 +22,7 @@ from ci import paths
 from ci.artefacts.sources import Sources
 from ci.engine.connection import Engine, InsideFile
 from ci.environment import registry
-from ci.environment.registry_client import V2S2, RegistryClient, UnexpectedAnswerError
+from ci.environment.registry_client import V2S2, UnexpectedAnswerError
 from ci.environment.service import Place
 from ci.images import cache
 from ci.images.building import Builder, Built, How
@@ -31,6 +31,7 @@ from ci.images.plan import registry as registry_plan
 from ci.matrix.arch import Arch
 from ci.terminal import console
 from tests.component.weather import until
+from tests.support.registry_client import RegistryClient
 
 REPOSITORY = "ours/image-cache"
 KIBIBYTES = 256
