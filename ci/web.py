@@ -124,7 +124,7 @@ class Session(requests.Session):
 
 
 @contextmanager
-def errors_of_ours() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Raise what goes wrong in the network as ``WebError``."""
     try:
         yield
@@ -151,7 +151,7 @@ def opened(
         raise WebError("only https is taken")
     sent = {"User-Agent": "pyxis-matrix", "Accept-Encoding": "identity", **(headers or {})}
     trusted = str(ca_bundle() or "") or True
-    with errors_of_ours(), Session(tries=tries, tell=lambda text: tell(f"{url}: {text}")) as session:
+    with translated(), Session(tries=tries, tell=lambda text: tell(f"{url}: {text}")) as session:
         asked = session.request(
             method, url, headers=sent, timeout=timeout, stream=True, allow_redirects=True, verify=trusted
         )

@@ -46,13 +46,13 @@ def downloaded(url: str, folder: Path, tell: Tell) -> Iterator[Path]:
 
 
 @functools.cache
-def probe(url: str, timeout: float = PROBE_TIMEOUT) -> str | None:
+def probe(url: str) -> str | None:
     """Return, in a few words, why an address has no file; ``None`` if it has one.
 
     Downloads nothing, and asks an address only once per process.
     """
     try:
-        with web.opened(url, "HEAD", timeout=timeout, tries=1):
+        with web.opened(url, "HEAD", timeout=PROBE_TIMEOUT, tries=1):
             return None
     except web.StatusError as problem:
         return None if problem.status in _NO_ANSWER else str(problem)
@@ -60,13 +60,12 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> str | None:
         return str(problem)
 
 
-@functools.cache
-def unreachable(base: str, timeout: float = PROBE_TIMEOUT) -> str | None:
+def unreachable(base: str) -> str | None:
     """Return, in a few words, why no server answers at an address; ``None`` if one answers, also with an error.
 
     Asked once per process, so that twenty files of one dead server cost one wait.
     """
-    problem = probe(base, timeout)
+    problem = probe(base)
     return None if problem is None or problem.startswith("HTTP ") else problem
 
 

@@ -85,7 +85,7 @@ class RegistryClient:
         host, colon, port = self.address.rpartition(":")
         url = urljoin(f"{scheme}://{LOOPBACK if host == 'localhost' else host}{colon}{port}/v2/", path)
         try:
-            with web.errors_of_ours(), web.Session(tries=_TRIES, https_only=False) as session:
+            with web.translated(), web.Session(tries=_TRIES, https_only=False) as session:
                 # The registry is on loopback: ignore proxies and REQUESTS_CA_BUNDLE.
                 session.trust_env = False
                 session.auth = self.auth or session.auth

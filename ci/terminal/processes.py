@@ -69,7 +69,6 @@ class Completed:
         what: str = "",
         *,
         where: str = "",
-        why: str = "",
         next_step: str = "",
     ) -> Self:
         """Return itself if the command succeeded, raise ``error_class`` otherwise.
@@ -82,7 +81,7 @@ class Completed:
         what = what or f"{self.command[0]} failed"
         where = where or (f"{self.log}" if self.log else shlex.join(self.command))
         said = f"exit code {self.exit_code}; its last lines:\n{_indent(self.tail())}" if self.tail() else ""
-        why = why or said or f"exit code {self.exit_code}, no output"
+        why = said or f"exit code {self.exit_code}, no output"
         if disk_is_full(self.output) or disk_is_full(self.errors):
             remedy = "make room (`docker system df` shows what images and build caches take), then try again"
             raise DiskFullError(f"{what}: the disk is full", where=where, why=why, next_step=remedy)

@@ -147,7 +147,7 @@ def problems() -> Iterator[tuple[Exception, str]]:
 
 @pytest.mark.parametrize(("problem", "said"), list(problems()))
 def test_what_fails_is_told_in_a_few_words_however_deep_it_is_wrapped(problem: Exception, said: str) -> None:
-    with pytest.raises(web.WebError) as caught, web.errors_of_ours():
+    with pytest.raises(web.WebError) as caught, web.translated():
         raise problem
     assert str(caught.value) == said
 
