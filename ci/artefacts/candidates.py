@@ -97,14 +97,12 @@ def read(options: Options, matrix: Matrix) -> Candidates:
     found: list[Candidate] = []
     if options.slurm:
         origin, candidate = _source(SLURM, options.slurm, matrix.slurm)
-        options = replace(options, slurm=origin)
-        found.append(candidate)
+        found, options = [candidate], replace(options, slurm=origin)
     if options.enroot:
         found.append(_packages(options.enroot, matrix.enroot))
     if options.pyxis:
         origin, candidate = _source(PYXIS, options.pyxis, matrix.pyxis)
-        options = replace(options, pyxis=origin)
-        found.append(candidate)
+        found, options = [*found, candidate], replace(options, pyxis=origin)
     return Candidates(found=tuple(found), options=options)
 
 
@@ -113,49 +111,32 @@ def release_at(project: Project, checkout: Checkout, commit: str) -> str:
 
     :raises CandidateError: if it is another project's, or no version.
     """
-    text = checkout.file(commit, project.file)
-    release = project.release(text) if text is not None else None
-    if release is None:
-        raise _not_the_project(project, str(checkout.path), text)
-    return release
+    return _release(project, checkout.file(commit, project.file), str(checkout.path))
 
 
 def _source(project: Project, origin: Origin, rows: Sequence[Row]) -> tuple[Origin, Candidate]:
+    store = copies_in(paths.cache_dir())
     if origin.path.is_file():
-        return origin, _archive(project, origin.path, rows)
-    checkout = Checkout.at(origin.path)
-    commit = checkout.commit(origin.revision)
-    release = release_at(project, checkout, commit)
-    version = _version(release, checkout.label(commit), str(origin))
-    with tempfile.TemporaryDirectory(prefix="pyxis-matrix-candidate-") as folder:
-        draft = Path(folder) / project.archive.format(version)
-        checkout.archive(commit, f"{project.axis}-{version}", draft)
-        file, _ = take(draft, copies_in(paths.cache_dir()))
-    candidate = Candidate(
+        file, sha256 = take(origin.path, store)
+        release = _release(project, _in_archive(project, file, str(origin.path)), str(origin.path))
+        try:
+            commit = of_tag_archive(file).commit
+        except NotAnArchiveError:
+            commit = ""
+        label = f"g{commit[:_DIGITS]}" if commit else f"s{sha256[:_DIGITS]}"
+        version = _version(release, label, str(origin.path))
+    else:
+        checkout = Checkout.at(origin.path)
+        commit = checkout.commit(origin.revision)
+        release = release_at(project, checkout, commit)
+        version = _version(release, checkout.label(commit), str(origin))
+        with tempfile.TemporaryDirectory(prefix="pyxis-matrix-candidate-") as folder:
+            draft = Path(folder) / project.archive.format(version)
+            checkout.archive(commit, f"{project.axis}-{version}", draft)
+            file, _ = take(draft, store)
+        origin = replace(origin, revision=commit)
+    return origin, Candidate(
         axis=project.axis, version=version, release=release, row=_row(version, rows), commit=commit, files=(file,)
-    )
-    return replace(origin, revision=commit), candidate
-
-
-def _archive(project: Project, named: Path, rows: Sequence[Row]) -> Candidate:
-    file, sha256 = take(named, copies_in(paths.cache_dir()))
-    text = _in_archive(project, file, str(named))
-    release = project.release(text) if text is not None else None
-    if release is None:
-        raise _not_the_project(project, str(named), text)
-    try:
-        commit = of_tag_archive(file).commit
-    except NotAnArchiveError:
-        commit = ""
-    label = f"g{commit[:_DIGITS]}" if commit else f"s{sha256[:_DIGITS]}"
-    version = _version(release, label, str(named))
-    return Candidate(
-        axis=project.axis,
-        version=version,
-        release=release,
-        row=_row(version, rows),
-        commit=commit,
-        files=(file,),
     )
 
 
@@ -243,14 +224,16 @@ def _version(release: str, label: str, where: str) -> Version:
         ) from error
 
 
-def _not_the_project(project: Project, where: str, text: str | None) -> CandidateError:
-    why = (
-        f"there is no {project.file} in its top folder" if text is None else f"its {project.file} is another project's"
-    )
-    return CandidateError(
+def _release(project: Project, text: str | None, where: str) -> str:
+    """Return the version that a project's file says; an error if there is no such file, or it is another's."""
+    if text is not None and (release := project.release(text)) is not None:
+        return release
+    raise CandidateError(
         f"this is not {project.title}",
         where=where,
-        why=why,
+        why=f"there is no {project.file} in its top folder"
+        if text is None
+        else f"its {project.file} is another project's",
         next_step=f"--{project.axis} takes a git checkout or a source archive of {project.title}",
     )
 

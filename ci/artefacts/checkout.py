@@ -71,13 +71,9 @@ class Checkout:
 
         The second part is of their content, so that two states have two names.
         """
-        if not self.is_uncommitted(commit):
+        if self.subject(commit) != _UNCOMMITTED:
             return f"g{self._short(commit)}"
         return f"g{self._short(f'{commit}^')}.dirty{self._short(f'{commit}^{{tree}}')}"
-
-    def is_uncommitted(self, commit: str) -> bool:
-        """Tell whether a commit was made here of uncommitted changes."""
-        return self.subject(commit) == _UNCOMMITTED
 
     def subject(self, commit: str) -> str:
         """Return the first line of a commit's message."""
@@ -146,22 +142,30 @@ class Checkout:
         return answer.stdout.strip()
 
     def _ask(self, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-        # Not those of a hook, or of another repository, that this is run from.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         try:
-            return subprocess.run(
-                # A checkout may belong to another user; here it is only read.
-                ["git", "-c", "safe.directory=*", "-C", str(self.path), *words],
-                env={**inherited, "LC_ALL": "C", **(environ or {})},
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
+            return git(self.path, *words, environ=environ)
         except OSError as error:
             raise CandidateError(
                 "git can't be started", where=str(self.path), why=str(error), next_step="install git"
             ) from error
+
+
+def git(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run git in a folder and return what it answered; ``OSError`` if there is no git.
+
+    Names of files that are not UTF-8 come through as Python has them (surrogateescape).
+    """
+    # Not those of a hook, or of another repository, that this is run from.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(
+        # A checkout may belong to another user, in CI it often does; here it is only read.
+        ["git", "-c", "safe.directory=*", "-C", str(folder), *words],
+        env={**inherited, "LC_ALL": "C", **(environ or {})},
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        check=False,
+    )
 
 
 def _last(answer: "subprocess.CompletedProcess[str]") -> str:

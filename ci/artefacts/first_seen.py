@@ -3,10 +3,9 @@
 Like ssh's known_hosts: the first sight is trusted, and whatever differs from it later is refused.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-import fcntl
 from pathlib import Path
+
+from filelock import FileLock
 
 from ci.artefacts.pins import Pin, load_pins, save_pins
 from ci.errors import ArtefactError
@@ -26,24 +25,14 @@ def remember(lock: Path, pin: Pin) -> Pin:
 
     :raises ArtefactError: if the lock file is invalid or can't be written.
     """
-    with _alone(lock):
-        entries = load_pins(lock)
-        if pin.path not in entries:
-            entries[pin.path] = pin
-            save_pins(lock, entries.values(), header=_HEADER)
-        return entries[pin.path]
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Keep other sessions from writing meanwhile."""
     make_directory(lock.parent, ArtefactError)
-    # Not filelock: nox' own environment need not have it. The kernel lets go when the file is closed, even by a kill.
-    beside = lock.with_name(f".{lock.name}.lock")
     try:
-        with beside.open("w", encoding="utf-8") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+        with FileLock(lock.with_name(f".{lock.name}.lock")):
+            entries = load_pins(lock)
+            if pin.path not in entries:
+                entries[pin.path] = pin
+                save_pins(lock, entries.values(), header=_HEADER)
+            return entries[pin.path]
     except OSError as problem:
         why = problem.strerror or str(problem)
         step = "allow writing there, or choose another file with PYXIS_MATRIX_FIRST_SEEN"

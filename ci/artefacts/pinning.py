@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ci import paths
-from ci.artefacts.download import DownloadError
 from ci.artefacts.identity import NotAnArchiveError
 from ci.artefacts.pins import Pin, load_image_pins, load_pins, save_pins
 from ci.artefacts.releases import Artefact, artefacts_for
 from ci.artefacts.sources import Sources, from_upstream, identify, into_cache, new_pin
 from ci.matrix.cells import Cell
+from ci.web import WebError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_
         old = pins.get(artefact.path)
         try:
             new = pin_from_upstream(artefact, sources)
-        except DownloadError as problem:
+        except WebError as problem:
             (written.kept if old else written.unpinned)[artefact.path] = str(problem)
             continue
         if old and old.identity == new.identity:
@@ -54,12 +54,12 @@ def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_
 def pin_from_upstream(artefact: Artefact, sources: Sources) -> Pin:
     """Download a file, keep it in the cache, and return what it is.
 
-    :raises DownloadError: if upstream does not have it, or has something else in its place.
+    :raises WebError: if upstream does not have it, or has something else in its place.
     """
     with from_upstream(artefact, sources) as arrived:
         try:
             identity = identify(artefact, arrived)
         except NotAnArchiveError as problem:
-            raise DownloadError(str(problem)) from problem
+            raise WebError(str(problem)) from problem
         into_cache(arrived, artefact, sources)
     return new_pin(artefact, identity)

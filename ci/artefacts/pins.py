@@ -3,19 +3,18 @@
 pins.toml is written only by ``nox -s pins`` and ``nox -s bump``.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 import os
 from pathlib import Path
 import re
-import tomllib
-from typing import TypeVar
+from typing import Annotated
+
+import msgspec
 
 from ci.artefacts.identity import Identity
 from ci.errors import ArtefactError, ChecksumError
-
-T = TypeVar("T")
 
 _HEADER = """\
 # Written by `nox -s pins` and `nox -s bump`; edits by hand are lost.
@@ -35,9 +34,9 @@ _HEADER = """\
 """
 _ALLOW = "allow writing there, then try again"
 _SUMS_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Pin:
 
     path: str
     """Relative to upstream's base address; the same in the mirror and the cache."""
-    sha256: str
+    sha256: Sha256
     size: int
     """In bytes."""
     date: date
@@ -60,13 +59,23 @@ class Pin:
         return Identity(sha256=self.sha256, size=self.size, commit=self.commit)
 
 
+class _ArchivePin(msgspec.Struct, kw_only=True, rename="kebab"):
+    """An entry of a tag's archive, as the file has it."""
+
+    path: str
+    commit: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
+    tar_sha256: Sha256
+    tar_size: int
+    date: date
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImagePin:
     """What a registry had under an image's name, on one day."""
 
     reference: str
     """Name and tag, such as ``debian:bookworm-slim``."""
-    digest: str
+    digest: Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
     """``sha256:`` and 64 digits; that of the index where there is one image per architecture."""
     date: date
 
@@ -76,23 +85,35 @@ class ImagePin:
         return f"{self.reference.rpartition(':')[0]}@{self.digest}"
 
 
+class _Pins(msgspec.Struct):
+    """The file."""
+
+    artefact: list[Pin] = []
+    archive: list[_ArchivePin] = []
+    image: list[ImagePin] = []
+
+
 def load_pins(file: Path) -> dict[str, Pin]:
     """Return the pins by path; none if the file is missing. ``ArtefactError`` if it is invalid."""
-    return {pin.path: pin for pin in (*_rows(file, "artefact", _pin), *_rows(file, "archive", _archive_pin))}
+    found = _load(file)
+    archives = (
+        Pin(path=it.path, sha256=it.tar_sha256, size=it.tar_size, date=it.date, commit=it.commit)
+        for it in found.archive
+    )
+    return {pin.path: pin for pin in (*found.artefact, *archives)}
 
 
 def load_image_pins(file: Path) -> dict[str, ImagePin]:
     """Return the pinned images by reference; errors as for `load_pins`."""
-    return {pin.reference: pin for pin in _rows(file, "image", _image_pin)}
+    return {pin.reference: pin for pin in _load(file).image}
 
 
-def _rows(file: Path, kind: str, read: Callable[[Mapping[str, object]], T]) -> list[T]:
+def _load(file: Path) -> _Pins:
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-        return [read(row) for row in document.get(kind, [])]
+        return msgspec.toml.decode(file.read_bytes(), type=_Pins)
     except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        return _Pins()
+    except (OSError, ValueError) as problem:  # msgspec's and tomllib's are ValueErrors
         raise ArtefactError(
             "the file of pinned checksums is invalid",
             where=str(file),
@@ -104,7 +125,7 @@ def _rows(file: Path, kind: str, read: Callable[[Mapping[str, object]], T]) -> l
 def render_pins(pins: Iterable[Pin], images: Iterable[ImagePin] = (), header: str = _HEADER) -> str:
     """Return the text of pins.toml: sorted by path and reference, so that a change shows as a small diff."""
     ordered = sorted(pins, key=lambda pin: (not pin.commit, pin.path))
-    entries = [f"\n{_archive_entry(pin) if pin.commit else _entry(pin)}" for pin in ordered]
+    entries = [f"\n{_entry(pin)}" for pin in ordered]
     entries += [
         f'\n[[image]]\nreference = "{pin.reference}"\ndigest = "{pin.digest}"\ndate = {pin.date}\n'
         for pin in sorted(images, key=lambda pin: pin.reference)
@@ -113,12 +134,11 @@ def render_pins(pins: Iterable[Pin], images: Iterable[ImagePin] = (), header: st
 
 
 def _entry(pin: Pin) -> str:
-    return f'[[artefact]]\npath = "{pin.path}"\nsha256 = "{pin.sha256}"\nsize = {pin.size}\ndate = {pin.date}\n'
-
-
-def _archive_entry(pin: Pin) -> str:
-    content = f'tar-sha256 = "{pin.sha256}"\ntar-size = {pin.size}\n'
-    return f'[[archive]]\npath = "{pin.path}"\ncommit = "{pin.commit}"\n{content}date = {pin.date}\n'
+    if pin.commit:
+        content = f'commit = "{pin.commit}"\ntar-sha256 = "{pin.sha256}"\ntar-size = {pin.size}\n'
+    else:
+        content = f'sha256 = "{pin.sha256}"\nsize = {pin.size}\n'
+    return f'[[{"archive" if pin.commit else "artefact"}]]\npath = "{pin.path}"\n{content}date = {pin.date}\n'
 
 
 def save_pins(file: Path, pins: Iterable[Pin], images: Iterable[ImagePin] = (), header: str = _HEADER) -> None:
@@ -185,32 +205,3 @@ def load_sums(file: Path) -> dict[str, str]:
         # `find .` puts "./" before each path.
         sums[match[2].removeprefix("./")] = match[1].lower()
     return sums
-
-
-def _image_pin(row: Mapping[str, object]) -> ImagePin:
-    reference, digest, day = row["reference"], row["digest"], row["date"]
-    if not isinstance(reference, str) or not isinstance(day, date):
-        raise TypeError(f"an entry has a value of the wrong type: {dict(row)}")
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise ValueError(f"no digest (sha256: and 64 lower-case hex digits) for {reference}: {digest!r}")
-    return ImagePin(reference=reference, digest=digest, date=day)
-
-
-def _pin(row: Mapping[str, object]) -> Pin:
-    return _checked(row, row["sha256"], row["size"])
-
-
-def _archive_pin(row: Mapping[str, object]) -> Pin:
-    commit = row["commit"]
-    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
-        raise ValueError(f"no commit of 40 lower-case hex digits for {row['path']}: {commit!r}")
-    return replace(_checked(row, row["tar-sha256"], row["tar-size"]), commit=commit)
-
-
-def _checked(row: Mapping[str, object], sha256: object, size: object) -> Pin:
-    path, day = row["path"], row["date"]
-    if not isinstance(path, str) or not isinstance(size, int) or not isinstance(day, date):
-        raise TypeError(f"an entry has a value of the wrong type: {dict(row)}")
-    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-        raise ValueError(f"no sha256 of 64 lower-case hex digits for {path}: {sha256!r}")
-    return Pin(path=path, sha256=sha256, size=size, date=day)

@@ -15,12 +15,14 @@ from typing import Literal
 from ci import paths
 from ci.artefacts import first_seen
 from ci.artefacts.copies import copies_in, take
-from ci.artefacts.download import DownloadError, Tell, downloaded, probe, tell_on_stderr, unreachable
+from ci.artefacts.download import downloaded, probe, unreachable
 from ci.artefacts.identity import Identity, NotAnArchiveError, of_file, of_tag_archive
 from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums
 from ci.artefacts.releases import UPSTREAM, Artefact, artefacts_for
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix.cells import Cell
+from ci.terminal import console
+from ci.web import Tell, WebError
 
 MIRROR_VARIABLE = "PYXIS_MATRIX_MIRROR"
 SUMS_FILE = "SHA256SUMS"
@@ -71,7 +73,7 @@ class Sources:
     image_pins: Mapping[str, ImagePin] = field(default_factory=dict)
     first_seen: Path | None = None
     """The lock file of what was taken at first sight; ``None`` takes only what somebody vouches for (``--strict``)."""
-    tell: Tell = field(default=tell_on_stderr, compare=False)
+    tell: Tell = field(default=console.warn, compare=False)
     """Is told of waits, and of what is taken at first sight."""
 
     @classmethod
@@ -81,7 +83,6 @@ class Sources:
         environ: Mapping[str, str] = os.environ,
         *,
         strict: bool = False,
-        tell: Tell = tell_on_stderr,
     ) -> "Sources":
         """Return the sources that the option ``mirror`` and the environment name; the option wins over the variable.
 
@@ -102,7 +103,6 @@ class Sources:
             pins=load_pins(paths.PINS_FILE),
             image_pins=load_image_pins(paths.PINS_FILE),
             first_seen=None if strict else paths.first_seen_file(environ),
-            tell=tell,
         )
 
     @property
@@ -142,7 +142,7 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
             continue
         try:
             return replace(_from_upstream(place, sources), artefact=artefact)
-        except DownloadError as problem:
+        except WebError as problem:
             problems[place] = str(problem)
     raise ArtefactError(
         f"{artefact.name} was not found.",
@@ -182,11 +182,11 @@ def identify(artefact: Artefact, file: Path, *, pin: Pin | None = None) -> Ident
 def from_upstream(artefact: Artefact, sources: Sources) -> Iterator[Path]:
     """Download a file to beside its place in the cache; the caller checks it and hands it to `into_cache`.
 
-    :raises DownloadError: if upstream does not have it or can't be reached.
+    :raises WebError: if upstream does not have it or can't be reached.
     """
     # If the server does not answer at all, wait for it only once, and not once per file.
     if down := unreachable(artefact.base or sources.upstream):
-        raise DownloadError(down)
+        raise WebError(down)
     folder = (sources.cache / artefact.path).parent
     with downloaded(sources.address(artefact), folder, sources.tell) as arrived:
         yield arrived

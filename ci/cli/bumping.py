@@ -26,7 +26,7 @@ def bump(asked: argparse.Namespace) -> int:
             why="; ".join(f"{new.axis} {new.published.version}" for new in news),
             next_step="nox -s bump adds their rows to matrix.toml, and their checksums to containers/pins.toml",
         )
-    taken = take(news, Sources.from_environment(tell=console.warn))
+    taken = take(news, Sources.from_environment())
     for new in taken.added:
         again = "" if new.same_series else "; look at its limits: it is a new series"
         console.say(f"added: {new.axis} {new.published.version}{again}")

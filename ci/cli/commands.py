@@ -131,7 +131,7 @@ def pins(asked: argparse.Namespace) -> int:
     """Record the checksums of artefacts as upstream serves them now."""
     rows = loading.load()
     cells = rows.cells(asked.group, Arch.host())
-    written = pinning.write_pins(cells, Sources.from_environment(tell=console.warn))
+    written = pinning.write_pins(cells, Sources.from_environment())
     for label in ("added", "changed", "unchanged"):
         console.say(f"{label}: {len(getattr(written, label))}")
     _pin_images(rows, cells)

@@ -8,7 +8,7 @@ from ci.artefacts import sources
 from ci.artefacts.sources import Sources
 from ci.engine import emulation, host
 from ci.engine.connection import connect
-from ci.errors import LaunchError, PyxisMatrixError
+from ci.errors import EngineError, LaunchError, PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import default_group
@@ -20,7 +20,7 @@ def check_emulators() -> None:
     for arch in (it for it in Arch if it is not Arch.host()):
         found = emulation.obstacle(arch)
         if found:
-            console.say(f"none    emulator for {arch} ({found.why}); only for images of {arch}: {found.fix}")
+            console.say(f"none    emulator for {arch} ({found.why}); only for images of {arch}: {found.next_step}")
         else:
             console.say(f"ok      emulator for {arch}: images build here, containers do not start")
 
@@ -37,9 +37,9 @@ def examine(_: argparse.Namespace) -> int:
             failures += 1
             console.fail(f"{name}: {error}")
 
-    def obstacle(found: host.Obstacle | None) -> str:
+    def obstacle(found: EngineError | None) -> str:
         if found:
-            raise LaunchError(found.what, where=found.where, why=found.why, next_step=found.fix)
+            raise found
         return "yes"
 
     def engine() -> str:

@@ -6,7 +6,7 @@ themselves, so they need a client that works.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import os
 from pathlib import Path
 import shlex
@@ -141,10 +141,4 @@ def _pointed_to(client: BuildClient, engine: FoundEngine | None) -> BuildClient:
     if engine is None:
         return client
     target = engine.environment if client.kind == "docker" else {"CONTAINER_HOST": engine.url}
-    return BuildClient(
-        path=client.path,
-        kind=client.kind,
-        version=client.version,
-        buildx=client.buildx,
-        environment={**client.environment, **target},
-    )
+    return replace(client, environment={**client.environment, **target})

@@ -7,7 +7,6 @@ a user namespace, which only a process with one thread can make, and an emulated
 from pathlib import Path
 
 from ci.engine.finding import read_text
-from ci.engine.host import Obstacle
 from ci.errors import EngineError
 from ci.matrix.arch import Arch
 
@@ -25,16 +24,16 @@ _FLAGS = {
 _FIX = "ci/bootstrap --emulate (as root), or docker run --privileged --rm tonistiigi/binfmt --install {}"
 
 
-def obstacle(arch: Arch) -> Obstacle | None:
+def obstacle(arch: Arch) -> EngineError | None:
     """Return what keeps this machine from running code of another architecture in containers; None if it does."""
     folder = BINFMT
     there = _names(folder)
     if "register" not in there:
-        return Obstacle(
-            what=f"this kernel runs no code of {arch}",
+        return EngineError(
+            f"this kernel runs no code of {arch}",
             where=str(folder),
             why="binfmt_misc, which knows emulators, is not mounted",
-            fix=f"mount -t binfmt_misc binfmt_misc {folder}, then {_FIX.format(arch)}",
+            next_step=f"mount -t binfmt_misc binfmt_misc {folder}, then {_FIX.format(arch)}",
         )
     for name in there:
         said = dict(line.partition(" ")[::2] for line in (read_text(folder / name) or "").splitlines())
@@ -44,23 +43,23 @@ def obstacle(arch: Arch) -> Obstacle | None:
         missing = [flag for flag in _FLAGS if flag not in said.get("flags:", "")]
         if not missing and "enabled" in said:
             return None
-        return Obstacle(
-            what=f"the emulator for {arch} is registered with the wrong flags",
+        return EngineError(
+            f"the emulator for {arch} is registered with the wrong flags",
             where=str(folder / name),
             why="; ".join(f"without the flag {flag} {_FLAGS[flag]}" for flag in missing) or "it is disabled",
-            fix=_FIX.format(arch),
+            next_step=_FIX.format(arch),
         )
-    return Obstacle(
-        what=f"this machine runs no code of {arch}",
+    return EngineError(
+        f"this machine runs no code of {arch}",
         where=str(folder),
         why="no emulator for it is registered",
-        fix=_FIX.format(arch),
+        next_step=_FIX.format(arch),
     )
 
 
-def needed(arch: Arch, found: Obstacle) -> str:
+def needed(arch: Arch, found: EngineError) -> str:
     """Return the reason why a cell of another architecture is not run, as one line."""
-    return f"it needs {arch} hardware, or an emulator for a part of it ({found.what}: {found.why}): {found.fix}"
+    return f"it needs {arch} hardware, or an emulator for a part of it ({found.what}: {found.why}): {found.next_step}"
 
 
 def check(arch: Arch) -> None:
@@ -69,7 +68,7 @@ def check(arch: Arch) -> None:
     :raises EngineError: with the command that registers an emulator.
     """
     if found := obstacle(arch):
-        raise EngineError(found.what, where=found.where, why=found.why, next_step=found.fix)
+        raise found
 
 
 def _names(folder: Path) -> list[str]:

@@ -1,14 +1,15 @@
 """What a machine must allow so that a cluster can run on it, and the command that allows it.
 
-Each check returns ``None`` or one ``Obstacle``. Nothing is changed here: the administrator runs the commands.
+Each check returns ``None`` or an error, whose next step is the command to run as root on the host. Nothing is changed
+here: the administrator runs it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 import shutil
 
 from ci.engine.finding import ReadText, read_text
+from ci.errors import EngineError
 
 _USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
@@ -17,18 +18,7 @@ _FUSE = Path("/dev/fuse")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Obstacle:
-    """Something that is forbidden or missing on this machine."""
-
-    what: str
-    where: str
-    why: str
-    fix: str
-    """The command to run as root on the host."""
-
-
-def user_namespaces(read: ReadText = read_text) -> Obstacle | None:
+def user_namespaces(read: ReadText = read_text) -> EngineError | None:
     """Check whether the job user may create user namespaces; enroot starts every container in one.
 
     Three switches can forbid it. The last two exist only on some kernels (Ubuntu from 23.10 on, and Debian).
@@ -36,33 +26,33 @@ def user_namespaces(read: ReadText = read_text) -> Obstacle | None:
     why = "enroot starts every container in a user namespace of the job's user"
     if _setting(read, _USER_NAMESPACES) == "0":
         fix = "sysctl -w user.max_user_namespaces=15000"
-        return Obstacle(what="user namespaces are switched off", where=f"{_USER_NAMESPACES} is 0", why=why, fix=fix)
+        return EngineError("user namespaces are switched off", where=f"{_USER_NAMESPACES} is 0", why=why, next_step=fix)
     if _setting(read, _APPARMOR) == "1":
-        return Obstacle(
-            what="AppArmor forbids unprivileged users to create user namespaces",
+        return EngineError(
+            "AppArmor forbids unprivileged users to create user namespaces",
             where=f"{_APPARMOR} is 1",
             why=why,
-            fix="sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            next_step="sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         )
     if _setting(read, _DEBIAN_SWITCH) == "0":
-        return Obstacle(
-            what="unprivileged users may not create user namespaces",
+        return EngineError(
+            "unprivileged users may not create user namespaces",
             where=f"{_DEBIAN_SWITCH} is 0",
             why=why,
-            fix="sysctl -w kernel.unprivileged_userns_clone=1",
+            next_step="sysctl -w kernel.unprivileged_userns_clone=1",
         )
     return None
 
 
-def fuse(exists: Callable[[Path], bool] = Path.exists) -> Obstacle | None:
+def fuse(exists: Callable[[Path], bool] = Path.exists) -> EngineError | None:
     """Check that /dev/fuse exists; the nodes get it."""
     if exists(_FUSE):
         return None
-    return Obstacle(
-        what="the FUSE device is missing",
+    return EngineError(
+        "the FUSE device is missing",
         where=str(_FUSE),
         why="images are mounted through it on the nodes (squashfuse, fuse-overlayfs)",
-        fix="modprobe fuse",
+        next_step="modprobe fuse",
     )
 
 

@@ -4,9 +4,9 @@ All of it has the labels of `ci.engine.labels`. ``reap`` finds it by label alone
 always be removed, and objects of others are never touched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,6 @@ from ci.terminal import console
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
-    from docker.models.networks import Network
-    from docker.models.volumes import Volume
 
 # An engine answers when a volume's files are gone; those of many containers take a busy machine longer than that.
 _REQUESTS_FOR_A_VOLUME = 5
@@ -52,18 +50,8 @@ def untag(api: docker.DockerClient, prefix: str) -> list[str]:
     return removed
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """What the engine has with this project's label."""
-
-    containers: "list[Container]"
-    images: list[str]
-    """Names that a run gave to images."""
-    networks: "list[Network]"
-    volumes: "list[Volume]"
-
-
-def _find(api: docker.DockerClient, filters: Mapping[str, str] | None) -> _Found:
+def _find(api: docker.DockerClient, filters: Mapping[str, str] | None) -> list[tuple[str, Callable[[], list[str]]]]:
+    """Return the name of all that has this project's label and the given ones, each with what removes it."""
     # One label is asked for, and the others are looked at here: of several, one is enough for Podman's volumes, and too
     # much for its images.
     query: dict[str, Any] = {"label": f"{LABEL}=1"}
@@ -72,21 +60,21 @@ def _find(api: docker.DockerClient, filters: Mapping[str, str] | None) -> _Found
         return (filters or {}).items() <= (labels or {}).items()
 
     images: list[dict[str, Any]] = api.api.images(filters=query)  # as in `names_below`
-    return _Found(
-        containers=[
-            it for it in api.containers.list(all=True, filters=query, ignore_removed=True) if wanted(it.labels)
-        ],
-        images=[name for it in images if wanted(it.get("Labels")) and (name := _own_name(it))],
-        networks=[it for it in api.networks.list(filters=query) if wanted(it.attrs.get("Labels"))],
-        volumes=[it for it in api.volumes.list(filters=query) if wanted(it.attrs.get("Labels"))],
-    )
+    named = [name for it in images if wanted(it.get("Labels")) and (name := _own_name(it))]
+    containers = api.containers.list(all=True, filters=query, ignore_removed=True)
+    networks = [it for it in api.networks.list(filters=query) if wanted(it.attrs.get("Labels"))]
+    volumes = [it.name for it in api.volumes.list(filters=query) if wanted(it.attrs.get("Labels"))]
+    return [
+        *((it.name or it.id or "", partial(_remove_with_pushed, api, it)) for it in containers if wanted(it.labels)),
+        *((name, partial(gone, name, partial(api.images.remove, name))) for name in named),
+        *((it.name or "", partial(gone, it.name or "", it.remove)) for it in networks),
+        *((name, partial(remove_volume, api, name)) for name in volumes),
+    ]
 
 
 def left(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
     """Return the names of all that ``reap`` would remove, but for what was pushed to a registry."""
-    found = _find(api, filters)
-    containers = [it.name or it.id or "" for it in found.containers]
-    return [*containers, *found.images, *(it.name or "" for it in found.networks), *(it.name for it in found.volumes)]
+    return [name for name, _ in _find(api, filters)]
 
 
 def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
@@ -95,22 +83,18 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
     With a registry, the local names of what was pushed to it are removed, too; so are the names that a run gave to
     images. It is safe to call this twice, and while another process removes the same objects.
     """
-    removed = []
-    found = _find(api, filters)
-    for container in found.containers:
-        # Only a running registry has a port; images were pushed only to one that ran.
-        if container.labels.get(LABEL_ROLE) == "registry":
-            ports = {binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()}
-            hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
-            removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
-        removed += remove_container(container)
-    for name in found.images:
-        removed += gone(name, lambda it=name: api.images.remove(it))
-    for network in found.networks:
-        removed += gone(network.name or "", network.remove)
-    for volume in found.volumes:
-        removed += remove_volume(api, volume.name)
-    return removed
+    return [name for _, remove in _find(api, filters) for name in remove()]
+
+
+def _remove_with_pushed(api: docker.DockerClient, container: "Container") -> list[str]:
+    """Remove a container, and before it the local names of what was pushed to it, if it is a registry."""
+    removed: list[str] = []
+    # Only a running registry has a port; images were pushed only to one that ran.
+    if container.labels.get(LABEL_ROLE) == "registry":
+        ports = {binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()}
+        hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
+        removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
+    return removed + remove_container(container)
 
 
 def _own_name(image: Mapping[str, Any]) -> str:

@@ -6,8 +6,7 @@ from ci.environment import service
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Service
-from ci.environment.wait import NotYet, Watched, tolerating, wait_for
-from ci.errors import RefusedError
+from ci.environment.wait import NotYet, Watched, wait_for
 
 _HOST = "slurmdbd"
 _READY_SECONDS = 120.0
@@ -41,7 +40,7 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
 
     wait_for(
         "slurmdbd",
-        tolerating(probe, RefusedError),
+        probe,
         limit=_READY_SECONDS,
         watched=Watched(
             alive=lambda: engine.alive(container),

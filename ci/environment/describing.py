@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ci.engine.connection import Engine
 from ci.environment import cluster, registry, users
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place
 from ci.environment_file import EnvironmentFile, Login
 from ci.images.building import BuiltCell
-from ci.matrix.cells import Cell
 
 # Where the image `subject` has it.
 _NODE_PYTHON = "/opt/subject/bin/python"
@@ -66,15 +64,11 @@ def describe(
         subject_python=_NODE_PYTHON,
         engine_client=str(engine.build_client.link_into(state / "bin")),
         engine_environment=dict(engine.build_client.environment),
-        observed={**started.observed, **_emulated(engine, cell)},
+        # What results have to say beside the versions of a cell whose code does not run by itself.
+        observed={**started.observed, **({"emulated": f"on {engine.arch}"} if engine.emulates(cell.arch) else {})},
         artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
         matrix_cell=cell.stands_for,
         candidates={it.axis: it.as_json() for it in cell.candidates},
         answers={axis: str(version) for axis, version in cell.answers},
         results=str(options.folder(cell)),
     )
-
-
-def _emulated(engine: Engine, cell: Cell) -> dict[str, str]:
-    """Return what results have to say beside the versions of a cell whose code does not run by itself."""
-    return {"emulated": f"on {engine.arch}"} if engine.emulates(cell.arch) else {}

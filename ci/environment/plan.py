@@ -1,6 +1,7 @@
 """The plan of a cell's environment: its images, names and options. Nothing is started here."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ci.images import plan
 from ci.images.plan import CellImages, Wheels
@@ -64,55 +65,25 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         accounting=options.accounting or cell.slurm.accounting,
     )
     images = plan.images_of(cell, matrix.subject, settled.subject, accounting=settled.accounting)
+    wheels = partial(Wheels, subject=matrix.subject, checkout=settled.subject)
+    packages = (*settled.node_package, *_PIP) if settled.node_package else ()
+    node = (*packages, *((*_PYTEST, *settled.beside) if settled.on is RunsOn.LOGIN else ()))
+    base = packages if settled.base_image else ()
     return EnvironmentPlan(
         cell=cell,
         asked=options,
         options=settled,
         images=replace(
             images,
-            node_wheels=_node_wheels(images, matrix, settled),
-            base_wheels=_base_wheels(matrix, settled),
+            node_wheels=wheels(python=images.slurm, glibc=cell.os.glibc, editable=True, beside=node) if node else None,
+            base_wheels=wheels(python=plan.JOB_PYTHON, glibc=plan.job_os().glibc, editable=False, beside=base)
+            if base
+            else None,
         ),
         names=names(settled, cell),
         subject=str(settled.subject) if settled.subject else matrix.subject.requirement,
         suite_environment=matrix.suite_environment,
     )
-
-
-def _node_wheels(images: CellImages, matrix: Matrix, options: Options) -> Wheels | None:
-    """Return the wheels that the nodes hold: for a suite that runs there, and for packages that were asked for."""
-    wanted = _packages_and_pip(options)
-    if options.on is RunsOn.LOGIN:
-        wanted += [*_PYTEST, *options.beside]
-    if not wanted:
-        return None
-    return Wheels(
-        subject=matrix.subject,
-        checkout=options.subject,
-        python=images.slurm,
-        glibc=images.cell.os.glibc,
-        editable=True,
-        beside=tuple(wanted),
-    )
-
-
-def _base_wheels(matrix: Matrix, options: Options) -> Wheels | None:
-    """Return the wheels of the images that stand for somebody's base image: the packages of the nodes."""
-    wanted = _packages_and_pip(options)
-    if not wanted or not options.base_image:
-        return None
-    return Wheels(
-        subject=matrix.subject,
-        checkout=options.subject,
-        python=plan.JOB_PYTHON,
-        glibc=plan.job_os().glibc,
-        editable=False,
-        beside=tuple(wanted),
-    )
-
-
-def _packages_and_pip(options: Options) -> list[str]:
-    return [*options.node_package, *(_PIP if options.node_package else ())]
 
 
 def names(options: Options, cell: Cell) -> Names:

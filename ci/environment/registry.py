@@ -25,7 +25,7 @@ from ci.environment.registry_client import (
     digest_of,
 )
 from ci.environment.service import Place, Service
-from ci.environment.wait import NotYet, Watched, tolerating, wait_for
+from ci.environment.wait import NotYet, Watched, wait_for
 from ci.errors import LaunchError, PortTakenError, PyxisMatrixError, RegistryChangedError
 from ci.terminal import console
 
@@ -94,7 +94,7 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
     found = wait_for(
         f"start of the registry {wanted.hostname}",
         # A container that ended at once has no port; its log says why.
-        tolerating(probe, LaunchError),
+        probe,
         limit=_READY_SECONDS,
         watched=Watched(
             alive=lambda: place.engine.alive(container),

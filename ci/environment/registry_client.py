@@ -1,4 +1,4 @@
-"""A client of a registry's HTTP API: check that it answers, ask what it holds, upload. It needs no engine.
+"""A client of a registry's HTTP API: check that it answers, ask what it holds. It needs no engine.
 
 https://distribution.github.io/distribution/spec/api/
 """
@@ -6,18 +6,14 @@ https://distribution.github.io/distribution/spec/api/
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 import hashlib
-import http
-import json
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin
 
-import requests
-from requests.auth import AuthBase
-
+from ci import web
 from ci.errors import LaunchError
 
-Auth = tuple[str, str] | Callable[[requests.PreparedRequest], requests.PreparedRequest]
+Auth = tuple[str, str] | Callable[[web.Request], web.Request]
 """User name and password, or a function that adds another kind of login to a request."""
 
 V2S2 = "application/vnd.docker.distribution.manifest.v2+json"
@@ -31,10 +27,11 @@ MANIFESTS = (
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
 _SECONDS = 60.0
+_TRIES = 2  # a connection that breaks off is made anew at once
 
 
 class UnexpectedAnswerError(LaunchError):
-    """The registry answered with an unexpected status."""
+    """The registry answered with an unexpected status, or not at all."""
 
 
 class RegistryAnswer(NamedTuple):
@@ -46,18 +43,6 @@ class RegistryAnswer(NamedTuple):
     body: bytes
 
 
-@dataclass(frozen=True)
-class Token(AuthBase):
-    """Log in with a token (a Bearer header)."""
-
-    text: str
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add the token to a request."""
-        request.headers["Authorization"] = f"Bearer {self.text}"
-        return request
-
-
 def digest_of(content: bytes) -> str:
     """Return the name of a blob: ``sha256:`` and 64 digits."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -67,8 +52,7 @@ def digest_of(content: bytes) -> str:
 class RegistryClient:
     """One registry.
 
-    Methods raise ``UnexpectedAnswerError`` for an unexpected status, and errors of requests if the registry does not
-    answer.
+    Methods raise ``UnexpectedAnswerError`` for an unexpected status, and if the registry does not answer.
     """
 
     address: str
@@ -81,37 +65,9 @@ class RegistryClient:
         """Return the status of the API's root: 200, or 401 if it wants a login."""
         return self._ask("GET", "").status
 
-    def tags(self, repository: str) -> list[str]:
-        """Return the tags of a repository; none if there is no such repository."""
-        answer = self._expect({200, 404}, "GET", f"{repository}/tags/list")
-        return sorted(json.loads(answer.body).get("tags") or [])
-
     def manifest(self, repository: str, reference: str, accept: str) -> RegistryAnswer:
         """Return the manifest of a tag or a digest; ``accept`` has the media types that are wanted, with commas."""
         return self._expect({200}, "GET", f"{repository}/manifests/{reference}", headers={"Accept": accept})
-
-    def blob(self, repository: str, digest: str) -> bytes:
-        """Return a layer or a configuration."""
-        return self._expect({200}, "GET", f"{repository}/blobs/{digest}").body
-
-    def upload_blob(self, repository: str, content: bytes) -> str:
-        """Upload bytes unless they exist there, and return their digest."""
-        digest = digest_of(content)
-        if self._expect({200, 404}, "HEAD", f"{repository}/blobs/{digest}").status == http.HTTPStatus.NOT_FOUND:
-            upload = self._expect({202}, "POST", f"{repository}/blobs/uploads/")
-            kind = {"Content-Type": "application/octet-stream"}
-            place = upload.headers["Location"]
-            self._expect({201}, "PUT", place, params={"digest": digest}, data=content, headers=kind)
-        return digest
-
-    def put_manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> None:
-        """Upload a manifest or an index under a tag or under its digest."""
-        kind = {"Content-Type": media_type}
-        self._expect({201}, "PUT", f"{repository}/manifests/{reference}", data=content, headers=kind)
-
-    def delete_manifest(self, repository: str, digest: str) -> None:
-        """Delete a manifest, and with it all tags that lead to it."""
-        self._expect({202}, "DELETE", f"{repository}/manifests/{digest}")
 
     def _expect(self, statuses: set[int], method: str, path: str, **more: object) -> RegistryAnswer:
         answer = self._ask(method, path, **more)
@@ -126,16 +82,15 @@ class RegistryClient:
     def _ask(self, method: str, path: str, **more: object) -> RegistryAnswer:
         """Send one request; ``path`` is relative to the API's root, or a full address."""
         scheme = "https" if self.ca_bundle else "http"
-        with requests.Session() as session:
-            # The registry is on loopback: ignore proxies, netrc and REQUESTS_CA_BUNDLE.
-            session.trust_env = False
-            session.auth = self.auth
-            session.verify = str(self.ca_bundle) if self.ca_bundle else True
-            host, colon, port = self.address.rpartition(":")
-            there = f"{LOOPBACK if host == 'localhost' else host}{colon}{port}"
-            url = urljoin(f"{scheme}://{there}/v2/", path)
-            try:
+        host, colon, port = self.address.rpartition(":")
+        url = urljoin(f"{scheme}://{LOOPBACK if host == 'localhost' else host}{colon}{port}/v2/", path)
+        try:
+            with web.translated(), web.Session(tries=_TRIES, https_only=False) as session:
+                # The registry is on loopback: ignore proxies and REQUESTS_CA_BUNDLE.
+                session.trust_env = False
+                session.auth = self.auth or session.auth
+                session.verify = str(self.ca_bundle) if self.ca_bundle else True
                 found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
-            except requests.RequestException as error:
-                raise UnexpectedAnswerError("the registry does not answer", where=url, why=str(error)) from error
-            return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)
+        except web.WebError as problem:
+            raise UnexpectedAnswerError("the registry does not answer", where=url, why=str(problem)) from problem
+        return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)

@@ -7,9 +7,8 @@ import time
 from ci.engine.connection import Answer, Engine
 from ci.environment import daemons, ssh
 from ci.environment.cluster import SSH_PORT, Cluster, Node, last_words
-from ci.environment.wait import NotYet, Watched, tolerating, wait_for
+from ci.environment.wait import NotYet, Watched, wait_for
 from ci.environment_file import Login
-from ci.errors import LaunchError, RefusedError
 
 READY_SECONDS = 60.0
 """Time limit of each condition."""
@@ -140,7 +139,7 @@ def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -
 
     wait_for(
         f"{check.name} on {check.node.hostname}",
-        tolerating(probe, RefusedError),
+        probe,
         limit=limit,
         watched=_watched(engine, check.node, check.hint),
     )
@@ -149,13 +148,9 @@ def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -
 def wait_for_port(engine: Engine, cluster: Cluster) -> int:
     """Return the loopback port of sshd; ``LaunchError`` with the last log lines if the node ended at once."""
     node = cluster.login
-
-    def probe() -> int | NotYet:
-        return engine.published_port(node.container, SSH_PORT)
-
     return wait_for(
         f"start of {node.hostname}",
-        tolerating(probe, LaunchError),
+        lambda: engine.published_port(node.container, SSH_PORT),
         limit=5.0,
         watched=_watched(engine, node),
     )
@@ -171,12 +166,10 @@ def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> No
 
     wait_for(
         "login over SSH",
-        tolerating(probe, LaunchError),
+        probe,
         limit=limit,
         watched=_watched(
-            engine,
-            node,
-            "sshd.log says why; the key was made for this run and is in /etc/ssh/authorized_keys.d",
+            engine, node, "sshd.log says why; the key was made for this run and is in /etc/ssh/authorized_keys.d"
         ),
     )
 

@@ -53,7 +53,9 @@ def wait_for(
 ) -> T:
     """Ask ``probe`` until it gives a value, and return that value.
 
-    ``probe`` must itself be bounded in time (give its sockets a timeout); see `tolerating` for its exceptions.
+    ``probe`` must itself be bounded in time (give its sockets a timeout). A ``LaunchError`` of its own, such as an
+    engine's refusal, is "not yet"; all other exceptions end the wait.
+
     ``limit`` and ``poll`` are seconds; a last probe is made when the limit is reached.
 
     Raises ``LaunchError`` with the last state, the last lines of the log, and the hint.
@@ -64,6 +66,8 @@ def wait_for(
             answer = probe()
         except NotYet as not_yet:
             answer = not_yet
+        except LaunchError as error:
+            answer = NotYet(str(error))
         if not isinstance(answer, NotYet):
             return answer
         elapsed = clock.now() - begin
@@ -82,18 +86,6 @@ def wait_for(
             why=_reason(why, log),
             next_step=watched.hint if life is True else watched.hint_of_death(log),
         )
-
-
-def tolerating(probe: Callable[[], T | NotYet], *kinds: type[Exception]) -> Callable[[], T | NotYet]:
-    """Return the probe with exceptions of these kinds meaning "not yet"; all others still end the wait."""
-
-    def tolerant() -> T | NotYet:
-        try:
-            return probe()
-        except kinds as error:
-            return NotYet(f"{type(error).__name__}: {error}")
-
-    return tolerant
 
 
 def _log(diagnose: Callable[[], str]) -> str:

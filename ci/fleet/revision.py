@@ -2,7 +2,6 @@
 
 from pathlib import Path
 import tempfile
-import time
 import tomllib
 
 from ci import paths
@@ -63,7 +62,7 @@ class _Git:
     def ask(self, *words: str) -> Completed:
         # In CI a checkout often belongs to another user; here it is only read.
         command = Command(words=("git", "-c", "safe.directory=*", "-C", str(self._repository), *words))
-        self.last = run_logged(command, log=None, split=True, clock=time.monotonic, watch=lambda _file: None)
+        self.last = run_logged(command, split=True)
         return self.last
 
     def names(self, *words: str) -> list[str]:

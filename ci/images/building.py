@@ -31,9 +31,8 @@ from ci.inputs import check_open_to_jobs
 from ci.matrix.arch import Arch
 from ci.options import Options
 from ci.terminal import console
+from ci.web import ca_bundle
 
-_CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 COMPILE_EMULATED_VARIABLE = "PYXIS_MATRIX_COMPILE_EMULATED"
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
@@ -93,7 +92,7 @@ class BuiltCell:
 
 def sources_of(options: Options) -> Sources:
     """Return where a session's options have release files come from."""
-    return Sources.from_environment(options.mirror, strict=options.strict, tell=console.warn)
+    return Sources.from_environment(options.mirror, strict=options.strict)
 
 
 class Builder:
@@ -332,9 +331,3 @@ def wheel_context(house: Wheelhouse, *, editable: bool) -> tuple[ContextFile, ..
         ContextFile(source=house.path, target="wheels", sha256=house.fingerprint),
         ContextFile(source=requirements, target="requirements.txt", sha256=hashlib.sha256(requirements).hexdigest()),
     )
-
-
-def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the host's CA bundle, or None. Builds need it if a proxy re-signs TLS."""
-    named = (Path(environ[name]) for name in _CA_BUNDLES if environ.get(name))
-    return next((path for path in (*named, _SYSTEM_CA_BUNDLE) if path.is_file()), None)

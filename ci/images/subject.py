@@ -37,8 +37,6 @@ class Wheelhouse:
     fingerprint: str
     """sha256 over the names and contents of all files in the folder."""
     wheels: tuple[str, ...]
-    size: int
-    """Of all wheels, in bytes."""
     reused: bool = False
     """Whether it came from the cache."""
     editable: Path | None = None
@@ -66,18 +64,24 @@ def wheelhouse(
     *,
     target: Target,
     cache: Path | None = None,
-    log: Path | None = None,
 ) -> Wheelhouse:
     """Return a wheelhouse for requirements (PEP 508), from the cache or else from the user's package index.
 
-    :param log: file to which uv's and pip's output is appended.
     :raises SubjectError: where the index is not reached or has nothing that fits.
     """
     wanted, limits = tuple(requirements), tuple(constraints)
     for text in wanted:
-        _check(text)
+        try:
+            Requirement(text)
+        except InvalidRequirement as problem:
+            raise SubjectError(
+                "A requirement is invalid.",
+                where=text,
+                why=str(problem).splitlines()[0],
+                next_step='write it like "slurm-sdk==0.4.6"; for a folder there is --subject PATH',
+            ) from problem
     key = _key("index", *sorted(wanted), "", *sorted(limits), "", target.python, target.platform)
-    return _cached(key, cache, lambda draft: collect(wanted, limits, target, draft, log=log), requirements=wanted)
+    return _cached(key, cache, lambda draft: collect(wanted, limits, target, draft), requirements=wanted)
 
 
 def checkout_wheelhouse(
@@ -109,18 +113,6 @@ def checkout_wheelhouse(
     return _cached(key, cache, fill, requirements=(built.requirement,), checkout=built.checkout)
 
 
-def _check(requirement: str) -> None:
-    try:
-        Requirement(requirement)
-    except InvalidRequirement as problem:
-        raise SubjectError(
-            "A requirement is invalid.",
-            where=requirement,
-            why=str(problem).splitlines()[0],
-            next_step='write it like "slurm-sdk==0.4.6"; for a folder there is --subject PATH',
-        ) from problem
-
-
 def _key(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -146,13 +138,11 @@ def _cached(
                 sums = sums_of(draft)
                 shutil.rmtree(folder, ignore_errors=True)
                 draft.rename(folder)
-    wheels = tuple(name for name in _wheels(sums) if "/" not in name)
     return Wheelhouse(
         path=folder,
         requirements=requirements,
         fingerprint=as_one(sums),
-        wheels=wheels,
-        size=sum((folder / name).stat().st_size for name in wheels),
+        wheels=tuple(name for name in _wheels(sums) if "/" not in name),
         reused=reused,
         editable=next(iter((folder / _EDITABLE).glob("*.whl")), None),
         checkout=checkout,

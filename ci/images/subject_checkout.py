@@ -1,12 +1,12 @@
 """The subject as a checkout on this machine: its state, and the two wheels that are built from it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -14,6 +14,7 @@ import zipfile
 from filelock import FileLock
 from packaging.metadata import Metadata
 
+from ci.artefacts.checkout import git
 from ci.errors import SubjectError
 from ci.images.wheels import BUILD_EPOCH
 from ci.inputs import check_project
@@ -40,7 +41,7 @@ class BuiltCheckout:
     """What it requires (PEP 508, with markers)."""
 
 
-def build_checkout(checkout: Path, cache: Path, *, log: Path | None = None) -> BuiltCheckout:
+def build_checkout(checkout: Path, cache: Path) -> BuiltCheckout:
     """Build a checkout's wheels, or return those of the same state from the cache.
 
     Build requirements come from the user's package index. Raises ``SubjectError`` where it does not build.
@@ -57,7 +58,6 @@ def build_checkout(checkout: Path, cache: Path, *, log: Path | None = None) -> B
                     [sys.executable, "-m", "ci.images.wheel_build", checkout, draft],
                     cwd=REPOSITORY,
                     env={**uv.environment(), "SOURCE_DATE_EPOCH": BUILD_EPOCH},
-                    log=log,
                 ).check(
                     SubjectError,
                     "The subject's checkout does not build.",
@@ -71,7 +71,7 @@ def build_checkout(checkout: Path, cache: Path, *, log: Path | None = None) -> B
 
 def state_of(checkout: Path) -> str:
     """Return a sha256 over the path and content of a checkout, and over its commit: versions may be made from it."""
-    digest = hashlib.sha256(f"{checkout}\0{_git(checkout, 'rev-parse', 'HEAD') or ''}\0".encode())
+    digest = hashlib.sha256(f"{checkout}\0{_git(checkout, 'rev-parse', 'HEAD')}\0".encode())
     for name in sorted(files_of(checkout)):
         file = checkout / name
         if file.is_file():
@@ -82,8 +82,7 @@ def state_of(checkout: Path) -> str:
 
 def files_of(checkout: Path) -> list[str]:
     """Return the files that belong to the source tree, relative to it."""
-    listed = _git(checkout, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    if listed:
+    if listed := _git(checkout, "ls-files", "-z", "--cached", "--others", "--exclude-standard"):
         return sorted(set(filter(None, listed.split("\0"))))
     return [str(file.relative_to(checkout)) for file in _walk(checkout)]
 
@@ -96,15 +95,12 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield from _walk(entry)
 
 
-def _git(checkout: Path, *arguments: str) -> str | None:
-    """Return what git says about a checkout; ``None`` where it is no repository or there is no git."""
-    # In CI a checkout often belongs to another user; here it is only read.
-    command = ("git", "-c", "safe.directory=*", "-C", str(checkout), *arguments)
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.decode(errors="surrogateescape").strip("\n") if done.returncode == 0 else None
+def _git(checkout: Path, *arguments: str) -> str:
+    """Return what git says about a checkout; empty where it is no repository or there is no git."""
+    with suppress(OSError):
+        done = git(checkout, *arguments)
+        return done.stdout.strip("\n") if done.returncode == 0 else ""
+    return ""
 
 
 def _read(checkout: Path, folder: Path) -> BuiltCheckout:

@@ -30,6 +30,9 @@ _NOT_SATISFIABLE = 1
 _CHECK_INDEX = (
     "check the network and the package index; `pip config list` shows it (PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT)"
 )
+_CHECK_REQUIREMENT = (
+    "change the requirement or its constraints ([subject] in matrix.toml), or name another package index"
+)
 _LINES = 12
 
 
@@ -60,9 +63,7 @@ class Target:
         return f"Python {self.python} on Linux {self.arch}"
 
 
-def collect(
-    requirements: Iterable[str], constraints: Iterable[str], target: Target, folder: Path, *, log: Path | None
-) -> None:
+def collect(requirements: Iterable[str], constraints: Iterable[str], target: Target, folder: Path) -> None:
     """Fill ``folder`` with one wheel for each package that the requirements need on the target, direct or not.
 
     :raises SubjectError: with uv's or pip's own words.
@@ -74,58 +75,50 @@ def collect(
     wanted = folder.with_name("requirements.txt")
     wanted.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     where = f"{', '.join(lines[1:])} for {target}"
-    pins, sources = _resolve(wanted, where, target, log)
+    pins, sources = _resolve(wanted, where, target)
     for pin in (pin for pin in pins if _project(pin) in sources):
-        _build(pin, target, folder, log)
+        _build(pin, target, folder)
     if wheels := [pin for pin in pins if _project(pin) not in sources]:
-        _download(wheels, target, folder, log)
+        _download(wheels, target, folder)
 
 
-def _resolve(wanted: Path, where: str, target: Target, log: Path | None) -> tuple[list[str], frozenset[str]]:
+def _resolve(wanted: Path, where: str, target: Target) -> tuple[list[str], frozenset[str]]:
     """Return what to install, as ``name==version``, and the names of those that have no wheel."""
     program = uv.program()
     if program is None:
         raise SubjectError("uv was not found.", next_step="run it through nox, or ci/bootstrap, or pip install uv")
-    command = [
-        program,
-        "pip",
-        "compile",
-        str(wanted),
-        "--python",
-        sys.executable,
-        "--quiet",
-        "--no-header",
-        "--no-annotate",
-    ]
+    command = [program, "pip", "compile", str(wanted), "--python", sys.executable]
+    command += ["--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
     command += ["--python-version", target.python, "--python-platform", target.platform]
-    command += ["--only-binary", ":all:"]
     sources: frozenset[str] = frozenset()
     while True:
         exceptions = [f"--no-binary={name}" for name in sorted(sources)]
-        done = call([*command, *exceptions], env=uv.environment(), log=log, split=True)
+        done = call([*command, *exceptions], env=uv.environment(), split=True)
         if done.ok:
             return done.output.splitlines(), sources
         without_wheel = frozenset(_NO_WHEEL.findall(done.errors))
         if without_wheel <= sources:
-            raise _not_resolved(where, done)
+            if done.exit_code == _NOT_SATISFIABLE:
+                raise _failed("No release satisfies the requirements.", where, "uv", done, _CHECK_REQUIREMENT)
+            raise _failed("The requirements were not resolved.", where, "uv", done, _CHECK_INDEX)
         sources |= without_wheel
 
 
-def _download(pins: list[str], target: Target, folder: Path, log: Path | None) -> None:
+def _download(pins: list[str], target: Target, folder: Path) -> None:
     pinned = folder.with_name("pinned.txt")
     pinned.write_text("".join(f"{pin}\n" for pin in pins), encoding="utf-8")
     # Some thirty platforms: in the environment they do not drown the command line that is shown.
     env = {**os.environ, "PIP_PLATFORM": " ".join(target.tags)}
     command = [*_pip("download"), "--dest", str(folder), "--only-binary", ":all:", "--requirement", str(pinned)]
-    done = call([*command, "--implementation", "cp", "--python-version", target.python], env=env, log=log)
+    done = call([*command, "--implementation", "cp", "--python-version", target.python], env=env)
     if not done.ok:
         raise _failed("A wheel was not downloaded.", f"{len(pins)} packages for {target}", "pip", done, _CHECK_INDEX)
 
 
-def _build(pin: str, target: Target, folder: Path, log: Path | None) -> None:
+def _build(pin: str, target: Target, folder: Path) -> None:
     before = set(folder.iterdir())
     command = [*_pip("wheel"), "--wheel-dir", str(folder), "--no-binary", _project(pin), pin]
-    done = call(command, env={**os.environ, "SOURCE_DATE_EPOCH": BUILD_EPOCH}, log=log)
+    done = call(command, env={**os.environ, "SOURCE_DATE_EPOCH": BUILD_EPOCH})
     if not done.ok:
         next_step = f"require a release that has a wheel; `pip wheel --no-deps {pin}` shows the whole build"
         raise _failed("A package without a wheel was not built from source.", pin, "pip", done, next_step)
@@ -152,15 +145,6 @@ def _project(pin: str) -> str:
     return pin.partition("==")[0]
 
 
-def _not_resolved(where: str, done: Completed) -> PyxisMatrixError:
-    if done.exit_code == _NOT_SATISFIABLE:
-        next_step = (
-            "change the requirement or its constraints ([subject] in matrix.toml), or name another package index"
-        )
-        return _failed("No release satisfies the requirements.", where, "uv", done, next_step)
-    return _failed("The requirements were not resolved.", where, "uv", done, _CHECK_INDEX)
-
-
 def _failed(what: str, where: str, tool: str, done: Completed, next_step: str) -> PyxisMatrixError:
     """Return the error that tells what uv or pip said."""
     said = [line for line in (done.errors or done.output).splitlines() if line.strip()]
@@ -168,7 +152,7 @@ def _failed(what: str, where: str, tool: str, done: Completed, next_step: str) -
     said = [line for line in said if line.startswith("ERROR:")] or said
     return (DiskFullError if disk_is_full("\n".join(said)) else SubjectError)(
         what,
-        where=where + (f"; log: {done.log}" if done.log else ""),
+        where=where,
         why="\n    ".join([f"{tool} says:", *said[-_LINES:]]),
         next_step=next_step,
     )

@@ -1,4 +1,4 @@
-"""Started by the first part of ``ci/bootstrap`` with the virtual environment's Python: the second part."""
+"""Started by ``ci/bootstrap`` with a Python that is new enough, in whatever folder the person is."""
 
 from pathlib import Path
 import sys

@@ -4,7 +4,7 @@ Debian's packages register the emulator without the flag C, so that file capabil
 have some. So it is registered once more, with that flag; a file below /etc has systemd do the same at the next boot.
 """
 
-from ci.engine.emulation import BINFMT, obstacle
+from ci.engine.emulation import BINFMT
 from ci.errors import BootstrapError
 from ci.machine.steps import Facts, SetupStep, StepKind, install
 from ci.matrix.arch import Arch
@@ -41,11 +41,6 @@ def plan(facts: Facts, arch: Arch) -> list[SetupStep]:
         _shell(f"have {BINFMT}, by which the kernel knows emulators", mount),
         _shell(f"register the emulator for {arch}", " && ".join(register)),
     ]
-
-
-def needed(arch: Arch) -> bool:
-    """Tell whether there is something to do."""
-    return obstacle(arch) is not None
 
 
 def _shell(title: str, script: str) -> SetupStep:

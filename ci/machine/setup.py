@@ -1,9 +1,9 @@
-"""The second part of ``ci/bootstrap``: supply an engine and a client that builds, and hand over to the command.
+"""``ci/bootstrap``: the virtual environment, an engine and a client that builds, then the command takes over.
 
-It runs inside the virtual environment that the first part made. What looks and plans needs no packages all the same,
-because ``--dry-run`` says the steps on a machine that has none yet.
+No packages are needed: ``--dry-run`` says the steps on a machine that has none yet.
 """
 
+from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from dataclasses import dataclass
 import os
@@ -16,12 +16,12 @@ import time
 
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.distribution import Distro
-from ci.engine.emulation import check
+from ci.engine.emulation import check, obstacle
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine, find_engine, read_text
 from ci.errors import EngineError
 from ci.machine import emulation, taking, venv
 from ci.machine.steps import Facts, SetupStep, StepKind, needs_browser, needs_engine, plan, plan_browser
-from ci.machine.taking import one_at_a_time, reported, say
+from ci.machine.taking import one_at_a_time, reported, say, take_all
 from ci.matrix.arch import Arch
 
 _DAEMON_LOG = Path("/var/log/pyxis-matrix-dockerd.log")
@@ -32,6 +32,17 @@ _PID_LIMIT_S = 3
 _POLL_S = 0.2
 _LAST_LINES = 15
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+
+
+_EPILOG = """\
+The engine is looked for in DOCKER_HOST, the docker context and the usual sockets of Docker and Podman. Where there is
+none, and this is root on Debian or Ubuntu, the distribution's is installed and started; elsewhere the commands to run
+are printed, and the exit status is 20.
+
+environment:
+  PYXIS_MATRIX_VENV    the virtual environment's folder (default: .venv beside this project's noxfile)
+  DOCKER_HOST          the engine to use; then no other is looked for, and none is installed
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,29 +56,47 @@ class Machine:
 
 def run(arguments: list[str]) -> int:
     """Return an exit status; does not return where a command was given and could be started."""
-    options = venv.parse(arguments)
-    command, env, folder = options.command, dict(os.environ), venv.place(os.environ)
+    options = parse(arguments)
+    command, env, dry_run = options.command, venv.environment(os.environ), options.dry_run
     engine: FoundEngine | None = None
-    if needs_engine(command):
-        with reported(), one_at_a_time(waiting=not options.dry_run):
-            engine = prepare(env, dry_run=options.dry_run).engine
-    if needs_browser(command):
-        with reported(), one_at_a_time(waiting=not options.dry_run):
-            for step in plan_browser(Distro.of_this_machine(), root=os.geteuid() == 0, path=env["PATH"]):
-                say(f"{'would ' if options.dry_run else ''}{step}")
-                if not options.dry_run:
-                    _take(step, env)
-    if options.emulate:
-        with reported(), one_at_a_time(waiting=not options.dry_run):
-            _emulate(env, dry_run=options.dry_run)
-    if options.dry_run:
+    with reported(), one_at_a_time(waiting=not dry_run):
+        venv.prepare(env, dry_run=dry_run)
+        if needs_engine(command):
+            engine = prepare(env, dry_run=dry_run).engine
+        if needs_browser(command):
+            browser = plan_browser(Distro.of_this_machine(), root=os.geteuid() == 0, path=env["PATH"])
+            take_all(browser, env, dry_run=dry_run, take=_take)
+        if options.emulate:
+            _emulate(env, dry_run=dry_run)
+    if dry_run:
         if command:
             say(f"would run: {shlex.join(command)}")
         return 0
+    folder = venv.place(env)
     if not command:
         say(f"set up; next: ci/bootstrap nox -s pyxis_basic, or put {folder / 'bin'} on PATH")
         return 0
     return _hand_over(command, command_environment(env, folder, engine))
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Return the options of ``ci/bootstrap``: ``dry_run``, ``emulate``, and ``command`` as a list."""
+    parser = ArgumentParser(
+        prog="ci/bootstrap",
+        description="Set this machine up (virtual environment with nox, container engine), then run COMMAND in it.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # ci/bootstrap knows --dry-run by its whole name, too
+    )
+    parser.add_argument(
+        "--emulate", action="store_true", help="also set up an emulator (qemu) for images of the other architecture"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("command", nargs=REMAINDER, metavar="COMMAND ...", help="for example: nox -s pyxis_basic")
+    options = parser.parse_args(arguments)
+    if options.command[:1] == ["--"]:
+        options.command = options.command[1:]
+    return options
 
 
 def prepare(env: Mapping[str, str], *, dry_run: bool) -> Machine:
@@ -77,10 +106,7 @@ def prepare(env: Mapping[str, str], *, dry_run: bool) -> Machine:
     """
     machine = look(env)
     steps = plan(machine.facts)
-    for step in steps:
-        say(f"{'would ' if dry_run else ''}{step}")
-        if not dry_run:
-            _take(step, env)
+    take_all(steps, env, dry_run=dry_run, take=_take)
     if steps and not dry_run:
         machine = look(env)
         if missing := machine.facts.engine or machine.facts.client:
@@ -94,10 +120,7 @@ def prepare(env: Mapping[str, str], *, dry_run: bool) -> Machine:
 def _emulate(env: Mapping[str, str], *, dry_run: bool) -> None:
     """Let this machine run code of the other architecture."""
     arch = emulation.other(Arch.host())
-    for step in emulation.plan(look(env).facts, arch) if emulation.needed(arch) else ():
-        say(f"{'would ' if dry_run else ''}{step}")
-        if not dry_run:
-            _take(step, env)
+    take_all(emulation.plan(look(env).facts, arch) if obstacle(arch) else (), env, dry_run=dry_run, take=_take)
     if not dry_run:
         check(arch)
         say(f"code of {arch}: emulated")

@@ -1,11 +1,10 @@
 """Saying and taking the steps of bootstrap. Standard library only."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 import fcntl
 from pathlib import Path
 import sys
-import time
 
 from ci.errors import BootstrapError, PyxisMatrixError
 from ci.machine.steps import SetupStep, StepKind
@@ -51,10 +50,24 @@ def one_at_a_time(*, waiting: bool) -> Iterator[None]:
         yield
 
 
+def take_all(
+    steps: Iterable[SetupStep],
+    env: Mapping[str, str],
+    *,
+    dry_run: bool,
+    take: Callable[[SetupStep, Mapping[str, str]], None],
+) -> None:
+    """Announce each step, then take it; a dry run only announces."""
+    for step in steps:
+        say(f"{'would ' if dry_run else ''}{step}")
+        if not dry_run:
+            take(step, env)
+
+
 def run(step: SetupStep, env: Mapping[str, str]) -> None:
     """Run a step's command; its output is kept back, and its last lines are shown if it fails."""
     command = Command(words=step.command, env={**env, "DEBIAN_FRONTEND": "noninteractive"}, grace=_GRACE_S)
-    done = run_logged(command, log=None, split=False, clock=time.monotonic, watch=lambda _file: None)
+    done = run_logged(command)
     if step.kind is StepKind.TRY and not done.ok:
         say(f"  went on without: exit code {done.exit_code}; it said last:\n{done.tail()}")
         return

@@ -1,9 +1,5 @@
-"""The first part of ``ci/bootstrap``: make the virtual environment ``.venv``, and go on inside it.
+"""The virtual environment ``.venv`` with nox, which ``ci/bootstrap`` makes first. Standard library only."""
 
-Standard library only. What comes next (``ci.machine.setup``) runs inside the environment and may use its packages.
-"""
-
-from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from dataclasses import dataclass
 import hashlib
@@ -12,14 +8,13 @@ import os
 from pathlib import Path
 import shutil
 import sys
-from typing import NoReturn
 
 from ci.engine.distribution import Distro, install_advice
 from ci.engine.finding import read_text
 from ci.errors import BootstrapError
 from ci.machine import taking
 from ci.machine.steps import SetupStep, StepKind, install
-from ci.machine.taking import ROOT, one_at_a_time, reported, say
+from ci.machine.taking import ROOT
 
 REQUIREMENTS = (
     "nox>=2025.5.1",  # tags per parameter, default=False, interrupt_timeout, dependency groups
@@ -32,15 +27,6 @@ STAMP = ".pyxis-matrix-bootstrap"
 """Written into a virtual environment that bootstrap made; its text tells whether that is complete and up to date."""
 
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-_EPILOG = """\
-The engine is looked for in DOCKER_HOST, the docker context and the usual sockets of Docker and Podman. Where there is
-none, and this is root on Debian or Ubuntu, the distribution's is installed and started; elsewhere the commands to run
-are printed, and the exit status is 20.
-
-environment:
-  PYXIS_MATRIX_VENV    the virtual environment's folder (default: .venv beside this project's noxfile)
-  DOCKER_HOST          the engine to use; then no other is looked for, and none is installed
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,42 +47,31 @@ class PythonFacts:
     """There is something in the way at ``venv`` that bootstrap did not make."""
 
 
-def run(arguments: list[str]) -> NoReturn:
-    """Make the environment, or make sure that it is up to date, and run ``ci.machine.setup`` inside it."""
-    options = parse(arguments)
-    env = environment(os.environ)
-    with reported(), one_at_a_time(waiting=not options.dry_run):
-        facts = look(env)
-        steps = plan(facts)
-        if options.dry_run:
-            for step in steps:
-                say(f"would {step}")
-        elif steps:
-            _make(facts, steps, env)
-    # Where there is no environment yet, a dry run goes on without: planning needs no packages.
-    python = sys.executable if steps and options.dry_run else str(facts.venv / "bin/python")
-    script = str(Path(__file__).with_name("__main__.py"))
-    os.execve(python, [python, script, *arguments], env)  # noqa: S606 - takes this process's place, and its signals
+def prepare(env: Mapping[str, str], *, dry_run: bool) -> None:
+    """Make the environment, or make sure that it is up to date.
 
-
-def parse(arguments: list[str]) -> Namespace:
-    """Return the options of ``ci/bootstrap``: ``dry_run``, ``emulate``, and ``command`` as a list."""
-    parser = ArgumentParser(
-        prog="ci/bootstrap",
-        description="Set this machine up (virtual environment with nox, container engine), then run COMMAND in it.",
-        epilog=_EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # ci/bootstrap knows --dry-run by its whole name, too
-    )
-    parser.add_argument(
-        "--emulate", action="store_true", help="also set up an emulator (qemu) for images of the other architecture"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    parser.add_argument("command", nargs=REMAINDER, metavar="COMMAND ...", help="for example: nox -s pyxis_basic")
-    options = parser.parse_args(arguments)
-    if options.command[:1] == ["--"]:
-        options.command = options.command[1:]
-    return options
+    :raises BootstrapError: where it can't be made, with the commands to run instead.
+    """
+    facts = look(env)
+    if not (steps := plan(facts)):
+        return
+    stamp = facts.venv / STAMP
+    try:
+        if not dry_run:
+            # Marked before it is filled: what an interruption leaves behind is recognised as ours, and incomplete.
+            shutil.rmtree(facts.venv, ignore_errors=True)
+            facts.venv.mkdir(parents=True)
+            stamp.write_text("incomplete\n", encoding="utf-8")
+        taking.take_all(steps, env, dry_run=dry_run, take=taking.run)
+        if not dry_run:
+            stamp.write_text(fingerprint(), encoding="utf-8")
+    except OSError as error:
+        raise BootstrapError(
+            "the virtual environment was not made",
+            where=str(facts.venv),
+            why=error.strerror or str(error),
+            next_step="set PYXIS_MATRIX_VENV to a folder that you can write to",
+        ) from error
 
 
 def look(env: Mapping[str, str]) -> PythonFacts:
@@ -121,7 +96,7 @@ def look(env: Mapping[str, str]) -> PythonFacts:
 def plan(facts: PythonFacts) -> list[SetupStep]:
     """Return what has to be done, in order; nothing where the environment is there and up to date.
 
-    Raises ``BootstrapError`` where it can't be made, with the commands to run instead.
+    :raises BootstrapError: where it can't be made.
     """
     if facts.ready:
         return []
@@ -168,23 +143,3 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
     folders = env.get("PATH", os.defpath).split(os.pathsep)
     path = os.pathsep.join([*folders, *(folder for folder in _SYSTEM_FOLDERS if folder not in folders)])
     return {key: value for key, value in env.items() if key != "PYTHONHOME"} | {"PATH": path}
-
-
-def _make(facts: PythonFacts, steps: list[SetupStep], env: Mapping[str, str]) -> None:
-    stamp = facts.venv / STAMP
-    try:
-        # Marked before it is filled: what an interruption leaves behind is recognised as ours, and incomplete.
-        shutil.rmtree(facts.venv, ignore_errors=True)
-        facts.venv.mkdir(parents=True)
-        stamp.write_text("incomplete\n", encoding="utf-8")
-        for step in steps:
-            say(str(step))
-            taking.run(step, env)
-        stamp.write_text(fingerprint(), encoding="utf-8")
-    except OSError as error:
-        raise BootstrapError(
-            "the virtual environment was not made",
-            where=str(facts.venv),
-            why=error.strerror or str(error),
-            next_step="set PYXIS_MATRIX_VENV to a folder that you can write to",
-        ) from error

@@ -14,7 +14,6 @@ from pathlib import Path
 import shutil
 import sys
 import tempfile
-import time
 
 from ci.errors import PyxisMatrixError
 from ci.paths import make_directory
@@ -93,7 +92,7 @@ def _make(venv: Path, packages: Packages) -> None:
 
 def _run(words: tuple[str, ...], failure: str, next_step: str) -> None:
     command = Command(words=words, env=uv.environment())
-    done = run_logged(command, log=None, split=False, clock=time.monotonic, watch=lambda _file: None)
+    done = run_logged(command)
     done.check(what=failure, where=str(command), next_step=next_step)
 
 

@@ -5,7 +5,7 @@ import sys
 from ci.engine import host
 from ci.engine.connection import Engine
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import DiskFullError, EngineError
+from ci.errors import DiskFullError
 from ci.inputs import check_localhost, check_open_to_jobs, check_registry_name
 from ci.matrix.cells import Cell, Runtime
 
@@ -44,4 +44,4 @@ def check_host(engine: Engine, cell: Cell) -> None:
     if cell.runtime is Runtime.LEGACY or not engine.found.local or sys.platform != "linux":
         return
     for obstacle in filter(None, (host.user_namespaces(), host.fuse())):
-        raise EngineError(obstacle.what, where=obstacle.where, why=obstacle.why, next_step=obstacle.fix)
+        raise obstacle

@@ -11,7 +11,7 @@ import shlex
 import sys
 import tarfile
 import time
-from typing import Any
+from typing import IO, cast
 
 from ci.engine.connection import Container, Engine, InsideFile
 from ci.engine.refusals import asking
@@ -166,32 +166,24 @@ def _archive(project: Path, files: Sequence[str], target: PurePosixPath, owner: 
     return buffer.getvalue()
 
 
-class _Stream(io.RawIOBase):
-    """An archive as it comes: nothing of it is stored, and no more is read than is allowed."""
+class _Stream:
+    """An archive as it comes, for tarfile: nothing of it is stored, and no more is read than is allowed."""
 
     def __init__(self, chunks: Iterator[bytes], most: int) -> None:
-        self._chunks = chunks
-        self._chunk, self._at = b"", 0
-        self._left = most
+        self._chunks, self._rest, self._left = chunks, b"", most
 
-    def readable(self) -> bool:
-        """Tell that it can be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever takes bytes
-        """Fill a buffer, and return how much of it; 0 at the end.
+    def read(self, size: int) -> bytes:
+        """Return that many bytes, or fewer at the end.
 
         :raises _TooMuchError: beyond what is allowed.
         """
-        if self._at == len(self._chunk):
-            self._chunk, self._at = next(self._chunks, b""), 0
-            self._left -= len(self._chunk)
+        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
+            self._rest += chunk
+            self._left -= len(chunk)
             if self._left < 0:
                 raise _TooMuchError
-        part = self._chunk[self._at : self._at + len(buffer)]
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
 
 
 class _TooMuchError(Exception):
@@ -206,7 +198,7 @@ def _unpack(chunks: Iterator[bytes], target: Path, since: float) -> str:
     kept = size = 0
     too_large: list[str] = []
     try:
-        with tarfile.open(fileobj=io.BufferedReader(_Stream(chunks, _MOST_READ)), mode="r|") as archive:
+        with tarfile.open(fileobj=cast("IO[bytes]", _Stream(chunks, _MOST_READ)), mode="r|") as archive:
             for entry in archive:
                 inside = PurePosixPath(*PurePosixPath(entry.name).parts[1:])
                 if not entry.isfile() or entry.mtime < int(since) or _CACHES & set(inside.parts):

@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import time
 from typing import IO, Self
 
 from ci.errors import DiskFullError, PyxisMatrixError, disk_is_full
@@ -68,7 +69,6 @@ class Completed:
         what: str = "",
         *,
         where: str = "",
-        why: str = "",
         next_step: str = "",
     ) -> Self:
         """Return itself if the command succeeded, raise ``error_class`` otherwise.
@@ -81,7 +81,7 @@ class Completed:
         what = what or f"{self.command[0]} failed"
         where = where or (f"{self.log}" if self.log else shlex.join(self.command))
         said = f"exit code {self.exit_code}; its last lines:\n{_indent(self.tail())}" if self.tail() else ""
-        why = why or said or f"exit code {self.exit_code}, no output"
+        why = said or f"exit code {self.exit_code}, no output"
         if disk_is_full(self.output) or disk_is_full(self.errors):
             remedy = "make room (`docker system df` shows what images and build caches take), then try again"
             raise DiskFullError(f"{what}: the disk is full", where=where, why=why, next_step=remedy)
@@ -89,7 +89,12 @@ class Completed:
 
 
 def run_logged(
-    command: Command, *, log: Path | None, split: bool, clock: Callable[[], float], watch: Callable[[Path], None]
+    command: Command,
+    *,
+    log: Path | None = None,
+    split: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    watch: Callable[[Path], None] = lambda _file: None,
 ) -> Completed:
     """Run a command in its own session with its output in a file; see `ci.terminal.console.Console.call`.
 

@@ -8,7 +8,6 @@ import tempfile
 from packaging.version import Version
 
 from ci import paths
-from ci.artefacts.download import DownloadError
 from ci.artefacts.pinning import pin_from_upstream
 from ci.artefacts.pins import Pin, load_image_pins, load_pins, replace_text, save_pins
 from ci.artefacts.releases import Artefact, enroot_packages, pyxis_source, slurm_source
@@ -18,6 +17,7 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.upstream.news import New
 from ci.upstream.rows import with_row
+from ci.web import WebError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def take(
     for new in news:
         try:
             fresh = [_pinned(artefact, new, sources) for artefact in artefacts_of(new, arches)]
-        except DownloadError as problem:
+        except WebError as problem:
             taken.left[new] = str(problem)
             continue
         text = with_row(text, new)
@@ -72,8 +72,8 @@ def artefacts_of(new: New, arches: Iterable[Arch]) -> tuple[Artefact, ...]:
 def _pinned(artefact: Artefact, new: New, sources: Sources) -> Pin:
     try:
         pin = pin_from_upstream(artefact, sources)
-    except DownloadError as problem:
-        raise DownloadError(f"{sources.address(artefact)}: {problem}") from problem
+    except WebError as problem:
+        raise WebError(f"{sources.address(artefact)}: {problem}") from problem
     published = new.published
     said, found = (published.commit, pin.commit) if pin.commit else (published.digests.get(artefact.name), pin.sha256)
     if said and said != found:

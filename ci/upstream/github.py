@@ -1,46 +1,25 @@
 """Releases and tags of a repository, as GitHub's API tells them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 import os
 import re
-import time
 from typing import TypeVar
 
 import msgspec
-import requests
-from requests.utils import parse_header_links
 
-from ci.artefacts.download import retry_after
+from ci import web
 from ci.errors import UpstreamError
 from ci.terminal import console
 
 API = "https://api.github.com/"
 TOKEN_VARIABLE = "GITHUB_TOKEN"  # noqa: S105 - the variable's name
-LONGEST_WAIT = 60.0
-"""Seconds that an answer is waited for, all in all, where GitHub asks to be asked later."""
 _PER_PAGE = 100
 _MOST_PAGES = 100
 _TIMEOUT = 30.0
-_OK, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 403, 404, 429
+_NOT_FOUND = 404
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """An answer of the API."""
-
-    status: int
-    headers: Mapping[str, str]
-    """With names in lower case."""
-    body: bytes
-
-
-Ask = Callable[[str], Answer]
-"""Asks an address; ``UpstreamError`` if nobody answers. Tests put their own in its place."""
 
 
 class Asset(msgspec.Struct, frozen=True):
@@ -81,9 +60,8 @@ class Tag(msgspec.Struct, frozen=True):
 class GitHub:
     """GitHub's API, without an account or, with ``GITHUB_TOKEN``, as somebody who may ask more often."""
 
-    def __init__(self, ask: Ask | None = None, *, base: str = API) -> None:
+    def __init__(self, base: str = API) -> None:
         """Ask the API at ``base``."""
-        self._ask = ask or ask_over_https
         self._base = base
 
     def releases(self, repository: str) -> tuple[Release, ...]:
@@ -98,13 +76,11 @@ class GitHub:
         found: list[T] = []
         url = f"{self._base}{path}?per_page={_PER_PAGE}"
         for _page in range(_MOST_PAGES):
-            answer = self._patiently(url)
+            body, following = _ask(url)
             try:
-                found += msgspec.json.decode(answer.body, type=list[kind])  # type: ignore[valid-type]
+                found += msgspec.json.decode(body, type=list[kind])  # type: ignore[valid-type]
             except msgspec.MsgspecError as problem:
                 raise _unusable(url, f"its answer is not what the API promises: {problem}") from problem
-            links = parse_header_links(answer.headers.get("link", ""))
-            following = next((link["url"] for link in links if link.get("rel") == "next"), None)
             if following is None:
                 return tuple(found)
             if not following.startswith(self._base):
@@ -112,64 +88,26 @@ class GitHub:
             url = following
         raise _unusable(url, f"it has more than {_MOST_PAGES} pages")
 
-    def _patiently(self, url: str) -> Answer:
-        left = LONGEST_WAIT
-        while (answer := self._ask(url)).status != _OK:
-            wait = _wait(answer)
-            if wait is None or wait > left:
-                raise _refused(url, answer)
-            console.warn(f"{url}: GitHub asks to be asked later; waiting {wait:.0f} s")
-            time.sleep(wait)
-            left -= max(wait, 1.0)
-        return answer
 
-
-def ask_over_https(url: str) -> Answer:
-    """Ask GitHub."""
-    headers = {"Accept": "application/vnd.github+json", "User-Agent": "pyxis-matrix"}
+def _ask(url: str) -> tuple[bytes, str | None]:
+    """Return what the API answers, and the address of the next page."""
+    headers = {"Accept": "application/vnd.github+json"}
     if token := os.environ.get(TOKEN_VARIABLE):
         headers["Authorization"] = f"Bearer {token}"
     try:
-        answer = requests.get(url, headers=headers, timeout=_TIMEOUT, verify=os.environ.get("SSL_CERT_FILE") or True)
-    except requests.RequestException as problem:
-        raise _unusable(url, _cause(problem)) from problem
-    named = {name.lower(): value for name, value in answer.headers.items()}
-    return Answer(status=answer.status_code, headers=named, body=answer.content)
-
-
-def _cause(problem: requests.RequestException) -> str:
-    """Return what failed, without the objects that it failed in."""
-    inner = getattr(problem.args[0], "reason", problem) if problem.args else problem
-    text = str(inner)
-    return text.rpartition("): ")[2] if text.startswith("HTTPSConnection") else text or type(problem).__name__
-
-
-def _wait(answer: Answer) -> float | None:
-    """Return the seconds after which asking again may help; ``None`` if it does not."""
-    if answer.status not in {_FORBIDDEN, _TOO_MANY}:
-        return None
-    if "retry-after" in answer.headers:
-        return retry_after(answer.headers["retry-after"])
-    if (reset := _reset(answer)) is not None:
-        return max(0.0, (reset - datetime.now(UTC)).total_seconds())
-    return None
-
-
-def _reset(answer: Answer) -> datetime | None:
-    """Return when requests are allowed again, if they are used up."""
-    at = answer.headers.get("x-ratelimit-reset", "")
-    if answer.headers.get("x-ratelimit-remaining") != "0" or not at.isdigit():
-        return None
-    return datetime.fromtimestamp(int(at), UTC)
-
-
-def _refused(url: str, answer: Answer) -> UpstreamError:
-    if (reset := _reset(answer)) is not None:
-        why = f"all requests of this hour are used up; more from {reset:%H:%M} UTC on"
-        return _unusable(url, why, f"wait, or set {TOKEN_VARIABLE} to a token of yours (it needs no permission)")
-    if answer.status == _NOT_FOUND:
-        return _unusable(url, "HTTP 404: no such repository, or nothing for this account")
-    return _unusable(url, f"HTTP {answer.status}")
+        with web.opened(url, timeout=_TIMEOUT, tell=console.warn, headers=headers) as answer:
+            return answer.content, answer.links.get("next", {}).get("url")
+    except web.StatusError as problem:
+        reset = problem.headers.get("X-RateLimit-Reset", "")
+        if problem.headers.get("X-RateLimit-Remaining") == "0" and reset.isdigit():
+            at = datetime.fromtimestamp(int(reset), UTC)
+            why = f"all requests of this hour are used up; more from {at:%H:%M} UTC on"
+            step = f"wait, or set {TOKEN_VARIABLE} to a token of yours (it needs no permission)"
+            raise _unusable(url, why, step) from problem
+        missing = ": no such repository, or nothing for this account" if problem.status == _NOT_FOUND else ""
+        raise _unusable(url, f"{problem}{missing}") from problem
+    except web.WebError as problem:
+        raise _unusable(url, str(problem)) from problem
 
 
 def _unusable(url: str, why: str, step: str = "try again later, or look at the repository's page") -> UpstreamError:

@@ -3,26 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 import re
-from typing import Protocol
 
 from packaging.version import Version
 
 from ci.artefacts.releases import slurm_tag
 from ci.matrix.model import Matrix
-from ci.upstream.github import Release, Tag
+from ci.upstream.github import GitHub
 
 REPOSITORIES = {"slurm": "SchedMD/slurm", "enroot": "NVIDIA/enroot", "pyxis": "NVIDIA/pyxis"}
 _RELEASE = re.compile(r"\d+\.\d+\.\d+")
-
-
-class Upstream(Protocol):
-    """What is asked for releases and tags of a repository."""
-
-    def releases(self, repository: str) -> Iterable[Release]:
-        """Return all releases."""
-
-    def tags(self, repository: str) -> Iterable[Tag]:
-        """Return all tags."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +54,7 @@ class New:
         return f"{self.axis} {self.published.version} ({which}): {self.published.url}"
 
 
-def look(matrix: Matrix, upstream: Upstream) -> tuple[New, ...]:
+def look(matrix: Matrix, upstream: GitHub) -> tuple[New, ...]:
     """Ask the three upstreams for releases that the matrix does not have.
 
     :raises UpstreamError: if one of them can't be asked.
@@ -78,7 +67,7 @@ def look(matrix: Matrix, upstream: Upstream) -> tuple[New, ...]:
     )
 
 
-def published(axis: str, upstream: Upstream) -> list[Published]:
+def published(axis: str, upstream: GitHub) -> list[Published]:
     """Return the finished releases of an axis' upstream."""
     repository = REPOSITORIES[axis]
     # SchedMD has tags and no releases on GitHub; a release of Pyxis does not say the commit of its tag.

@@ -178,7 +178,6 @@ def upstream(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[GitHub
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     download.probe.cache_clear()
-    download.unreachable.cache_clear()
     with github(tmp_path) as served:
         monkeypatch.setenv("SSL_CERT_FILE", str(served.bundle))
         served.publish(ENROOT.path, DEB)

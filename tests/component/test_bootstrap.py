@@ -15,13 +15,13 @@ from ci.machine.steps import install
 from ci.machine.venv import STAMP, fingerprint
 
 BOOTSTRAP = Path(__file__).resolve().parents[2] / "ci" / "bootstrap"
-ANY_PYTHON = BOOTSTRAP.parent / "machine/any_python.py"
+MACHINE = BOOTSTRAP.parent / "machine"
 NOWHERE = "unix:///nonexistent.sock"
 
 
 def bootstrap(*arguments: str, python: str = sys.executable, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    return subprocess.run([python, str(ANY_PYTHON), *arguments], env=env, capture_output=True, text=True, check=False)
+    return subprocess.run([python, str(MACHINE), *arguments], env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -188,6 +188,19 @@ def test_where_there_is_no_apt_a_person_is_asked_for_a_python(minimal: Minimal) 
         "  why: there is no python3 on PATH\n"
         "  next: install Python 3.11 or newer\n"
     )
+
+
+def test_a_python_that_is_too_old_makes_way_for_a_newer_one(minimal: Minimal) -> None:
+    minimal.program("python3", 'case "$*" in *sys.exit*) exit 1 ;; esac', "echo Python 3.9.2")
+    done = minimal.bootstrap("--emulat")
+    assert (done.returncode, minimal.apt()) == (26, [])
+    assert done.stderr.startswith(
+        "bootstrap: error: Python 3.11 or newer is needed\n  why: python3 is Python 3.9.2\n  next: install one"
+    )
+    minimal.program("python3.12", f'exec {sys.executable} "$@"')
+    done = minimal.bootstrap("--emulat")
+    assert (done.returncode, minimal.apt()) == (2, [])
+    assert "usage: ci/bootstrap" in done.stderr
 
 
 def test_bootstrap_is_found_through_a_link(tmp_path: Path) -> None:

@@ -17,13 +17,12 @@ import socket
 
 import bcrypt
 import pytest
-from requests.exceptions import RequestException
 
 from ci import paths
 from ci.artefacts.sources import Sources
 from ci.engine.connection import Engine, InsideFile
 from ci.environment import registry
-from ci.environment.registry_client import V2S2, RegistryClient
+from ci.environment.registry_client import V2S2, UnexpectedAnswerError
 from ci.environment.service import Place
 from ci.images import cache
 from ci.images.building import Builder, Built, How
@@ -32,6 +31,7 @@ from ci.images.plan import registry as registry_plan
 from ci.matrix.arch import Arch
 from ci.terminal import console
 from tests.component.weather import until
+from tests.support.registry_client import RegistryClient
 
 REPOSITORY = "ours/image-cache"
 KIBIBYTES = 256
@@ -121,7 +121,7 @@ def answers(address: str) -> bool:
     """Tell whether a registry answers."""
     try:
         return RegistryClient(address).ping() == HTTPStatus.OK
-    except RequestException:
+    except UnexpectedAnswerError:
         return False
 
 

@@ -14,7 +14,7 @@ from ci.engine.labels import LABEL, LABEL_RUN
 from ci.environment import launching
 from ci.environment.launching import Environment
 from ci.environment.plan import plan_environment
-from ci.environment.registry_client import V2S2, RegistryClient
+from ci.environment.registry_client import V2S2
 from ci.images.building import Builder
 from ci.matrix.arch import Arch
 from ci.matrix.model import Matrix
@@ -25,6 +25,7 @@ from tests.component.weather import left_behind, until
 from tests.support.cluster import Node, shell
 from tests.support.enroot import enroot_form
 from tests.support.markers import TEST_MARKER
+from tests.support.registry_client import RegistryClient
 
 EMBEDDED = f"slurm22.05-embedded-debian12-{Arch.host()}"
 _ALIAS = "pyxis-matrix-component-base:1"

@@ -14,9 +14,10 @@ import pytest
 
 from ci.engine.connection import Engine
 from ci.environment import registry
-from ci.environment.registry_client import V2S2, RegistryClient, digest_of
+from ci.environment.registry_client import V2S2, digest_of
 from ci.errors import PortTakenError, RegistryChangedError
 from tests.component.conftest import Serve
+from tests.support.registry_client import RegistryClient
 
 CLIENT_REPOSITORY, TAG = "trust/it", "1"
 

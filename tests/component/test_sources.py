@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from ci.artefacts import download
+from ci import web
 from ci.artefacts.identity import of_file, of_tag_archive
 from ci.artefacts.pins import Pin
 from ci.artefacts.releases import Artefact, artefacts_for
@@ -263,7 +263,7 @@ def test_patience_with_a_busy_server_ends(
     with pytest.raises(ArtefactError, match=why):
         fetch(ENROOT, sources)
 
-    assert sum(waits) <= download.LONGEST_WAIT
+    assert sum(waits) <= web.LONGEST_WAIT
     assert upstream.gets(ENROOT.path) <= 3
 
 

@@ -21,7 +21,6 @@ import pytest
 from ci import environment_file, paths
 from ci.artefacts import sources
 from ci.environment.plan import plan_environment
-from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
 from ci.errors import PyxisMatrixError, SelectionError
 from ci.matrix import loading
@@ -36,6 +35,7 @@ from tests.support.cluster import JOB_LIMIT, Node, Shell, shell
 from tests.support.current import cell_of
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
+from tests.support.registry_client import RegistryClient
 from tests.support.sdk_containers import remove_containers_below
 from tests.support.sdk_project import Project
 

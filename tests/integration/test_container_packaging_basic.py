@@ -10,7 +10,6 @@ import pytest
 import slurm
 from slurm import task
 
-from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
 from ci.images import subject
 from ci.images.plan import JOB_PYTHON, job_os
@@ -18,6 +17,7 @@ from ci.images.wheels import Target
 from ci.matrix.arch import Arch
 from tests.support.cluster import JOB_LIMIT, Node, Shell
 from tests.support.markers import IMAGE_MARKER, IMAGE_MARKER_TEXT
+from tests.support.registry_client import RegistryClient
 from tests.support.sdk_project import Project
 
 if TYPE_CHECKING:

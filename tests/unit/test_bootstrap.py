@@ -4,7 +4,6 @@ import ast
 from dataclasses import replace
 import os
 from pathlib import Path
-import sys
 from typing import TypeGuard
 
 import pytest
@@ -260,6 +259,7 @@ def test_error_becomes_a_message_and_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = replace(BARE, root=False)
+    monkeypatch.setattr(venv, "look", lambda _env: MADE)
     monkeypatch.setattr(setup, "look", lambda _env: Machine(facts=facts, engine=None, client=None))
     with pytest.raises(SystemExit) as ended:
         setup.run(["nox", "-s", "pyxis_basic"])
@@ -271,6 +271,7 @@ def test_error_becomes_a_message_and_its_exit_code(
 def test_command_replaces_the_process(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
     started: list[tuple[str, list[str], str]] = []
     machine = Machine(facts=READY, engine=None, client=None)
+    monkeypatch.setattr(venv, "look", lambda _env: MADE)
     monkeypatch.setattr(setup, "look", lambda _env: machine)
     monkeypatch.setenv("PYXIS_MATRIX_VENV", "/v")
     monkeypatch.setattr(os, "execvpe", lambda file, args, env: started.append((file, args, env["PATH"].split(":")[0])))
@@ -278,37 +279,7 @@ def test_command_replaces_the_process(monkeypatch: pytest.MonkeyPatch, arguments
     assert started == [("nox", ["nox", "-s", "x"], "/v/bin")]
 
 
-Started = list[list[str]]
-
-
-@pytest.fixture
-def second_part(monkeypatch: pytest.MonkeyPatch) -> Started:
-    """Return what the first part of bootstrap goes on with: a Python and its arguments."""
-    started: Started = []
-    monkeypatch.setattr(os, "execve", lambda _file, arguments, _env: started.append(arguments))
-    return started
-
-
-@pytest.mark.parametrize(
-    ("facts", "arguments", "python"),
-    [
-        (MADE, ["nox"], "/repo/.venv/bin/python"),
-        (MADE, ["--dry-run", "nox"], "/repo/.venv/bin/python"),
-        (TO_MAKE, ["--dry-run", "nox"], sys.executable),
-    ],
-)
-def test_the_rest_runs_inside_the_environment_or_is_planned_without_it(
-    monkeypatch: pytest.MonkeyPatch, second_part: Started, facts: venv.PythonFacts, arguments: list[str], python: str
-) -> None:
-    monkeypatch.setattr(venv, "look", lambda _env: facts)
-    monkeypatch.setattr(taking, "run", lambda *_arguments: pytest.fail("a step was taken"))
-    venv.run(arguments)
-    assert second_part == [[python, str(BOOTSTRAP.parent / "machine/__main__.py"), *arguments]]
-
-
-def test_an_environment_counts_only_once_it_is_complete(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second_part: Started
-) -> None:
+def test_an_environment_counts_only_once_it_is_complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     facts = replace(TO_MAKE, venv=tmp_path / "venv")
     seen: list[tuple[str, str]] = []
     monkeypatch.setattr(venv, "look", lambda _env: facts)
@@ -317,24 +288,22 @@ def test_an_environment_counts_only_once_it_is_complete(
     )
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv/leftover").touch()
-    venv.run(["nox"])
+    venv.prepare({}, dry_run=False)
     assert [stamp for _, stamp in seen] == ["incomplete\n"] * 2
     assert seen[0][0] == "make the virtual environment"
     assert (facts.venv / STAMP).read_text(encoding="utf-8") == fingerprint()
     assert not (facts.venv / "leftover").exists()
-    assert second_part[0][0] == str(facts.venv / "bin/python")
 
 
 def test_a_place_that_is_not_writable_is_one_message(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], second_part: Started
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(venv, "look", lambda _env: replace(TO_MAKE, venv=tmp_path / "file/venv"))
     with pytest.raises(SystemExit) as ended:
-        venv.run(["nox"])
+        setup.run(["nox"])
     assert ended.value.code == 26
     assert "set PYXIS_MATRIX_VENV to a folder" in capsys.readouterr().err
-    assert second_part == []
 
 
 @pytest.mark.parametrize(
@@ -370,10 +339,3 @@ def test_a_step_that_fails_shows_what_its_command_said_last(
     assert output in str(caught.value)
     taking.run(SetupStep(kind=StepKind.TRY, title="refresh", command=done.command), {})
     assert output in capsys.readouterr().err
-
-
-def test_bootstrap_can_be_parsed_by_old_pythons_and_started() -> None:
-    text = (BOOTSTRAP.parent / "machine/any_python.py").read_text(encoding="utf-8")
-    ast.parse(text, feature_version=(3, 4))
-    assert 'f"' not in text
-    assert os.access(BOOTSTRAP, os.X_OK)

@@ -10,7 +10,6 @@ import pytest
 
 from ci.engine import host
 from ci.engine.connection import Engine
-from ci.engine.host import Obstacle
 from ci.errors import DiskFullError, EngineError
 from ci.matrix import loading
 from ci.matrix.cells import Cell
@@ -66,7 +65,7 @@ def test_what_a_container_job_needs_is_asked_of_the_machine_and_not_for_a_legacy
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(
-        host, switch, lambda: Obstacle(what="forbidden", where="there", why="so", fix="allow it like this")
+        host, switch, lambda: EngineError("forbidden", where="there", why="so", next_step="allow it like this")
     )
     check_host(engine(), cell(LEGACY))
     check_host(engine(local=False), cell(REAL))

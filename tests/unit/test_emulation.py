@@ -98,7 +98,7 @@ def test_a_kernel_where_nothing_is_mounted(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(emulation, "BINFMT", folder)
         found = emulation.obstacle(Arch.ARM64)
         assert found
-        assert found.fix.startswith(f"mount -t binfmt_misc binfmt_misc {folder}")
+        assert found.next_step.startswith(f"mount -t binfmt_misc binfmt_misc {folder}")
         assert "arm64 hardware" in emulation.needed(Arch.ARM64, found)
 
 

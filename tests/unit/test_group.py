@@ -11,9 +11,16 @@ import msgspec
 import pytest
 
 from ci.engine import emulation
-from ci.engine.host import Obstacle
 from ci.environment.plan import plan_environment
-from ci.errors import BuildError, DiskFullError, NotRunError, PyxisMatrixError, ResultsError, SelectionError
+from ci.errors import (
+    BuildError,
+    DiskFullError,
+    EngineError,
+    NotRunError,
+    PyxisMatrixError,
+    ResultsError,
+    SelectionError,
+)
 from ci.group import ending, images, planning
 from ci.group.capacity import Capacity
 from ci.group.planning import Asked, GroupPlan, plan_group
@@ -98,7 +105,7 @@ def test_a_cell_of_another_architecture_that_is_named_takes_an_emulator(
     rows: Matrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = next(cell for cell in rows.all_cells(Arch.host()) if cell.arch is not Arch.host())
-    for found, reason in ((Obstacle(what="no", where="/proc", why="none", fix="get one"), "hardware"), (None, "")):
+    for found, reason in ((EngineError("no", where="/proc", why="none", next_step="get one"), "hardware"), (None, "")):
         monkeypatch.setattr(emulation, "obstacle", lambda _arch, found=found: found)
         (planned,) = plan(rows, cells=[other.id]).cells
         assert reason in planned.not_run

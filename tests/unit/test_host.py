@@ -265,7 +265,7 @@ def test_version_number(text: str, number: tuple[int, int] | None) -> None:
 def test_each_switch_against_user_namespaces_is_noticed(setting: str, value: str, fix: str) -> None:
     obstacle = user_namespaces(Files({setting: value}))
     assert obstacle is not None
-    assert obstacle.fix == fix
+    assert obstacle.next_step == fix
     assert setting in obstacle.where
 
 
@@ -283,7 +283,7 @@ def test_fuse() -> None:
     assert fuse(lambda _path: True) is None
     obstacle = fuse(lambda _path: False)
     assert obstacle is not None
-    assert obstacle.fix == "modprobe fuse"
+    assert obstacle.next_step == "modprobe fuse"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, cast
 from docker.errors import APIError, ImageNotFound
 import pytest
 
-from ci import paths
+from ci import paths, web
 from ci.artefacts.pins import ImagePin
 from ci.artefacts.sources import Sources
 from ci.engine.build_client import BuildClient
@@ -23,9 +23,8 @@ from ci.engine.connection import Engine
 from ci.engine.finding import EngineKind
 from ci.engine.refusals import explain
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
-from ci.images import building as module
 from ci.images.base import origin, packages
-from ci.images.building import Builder, How, ca_bundle
+from ci.images.building import Builder, How
 from ci.images.content import Content
 from ci.images.observing import Observed, check_slurm
 from ci.images.plan import (
@@ -113,7 +112,7 @@ def pairs(words: list[str], option: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a machine without a CA bundle; tests that want one name it."""
-    monkeypatch.setattr(module, "_SYSTEM_CA_BUNDLE", Path("/nonexistent"))
+    monkeypatch.setattr(web, "_SYSTEM_CA_BUNDLE", Path("/nonexistent"))
 
 
 def test_the_build_command() -> None:
@@ -160,14 +159,6 @@ def test_a_ca_bundle_that_is_named_is_handed_on_as_a_secret(tmp_path: Path, vari
     bundle = tmp_path / "ca.pem"
     bundle.write_text("certificates", encoding="utf-8")
     assert pairs(command({variable: str(bundle)}), "--secret") == [f"id=ca-bundle,src={bundle}"]
-
-
-def test_a_ca_bundle_that_is_not_there_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ca_bundle({"SSL_CERT_FILE": str(tmp_path / "gone.pem")}) is None
-    system = tmp_path / "system.crt"
-    system.write_text("certificates", encoding="utf-8")
-    monkeypatch.setattr(module, "_SYSTEM_CA_BUNDLE", system)
-    assert ca_bundle({"SSL_CERT_FILE": str(tmp_path / "gone.pem")}) == system
 
 
 def test_debians_mirror() -> None:

@@ -83,7 +83,7 @@ def test_base_images_hold_wheels_of_the_nodes_packages_for_their_own_python() ->
 
 def test_a_checkout_is_installed_on_the_login_node_from_its_editable_wheel(tmp_path: Path) -> None:
     plan = planned(on=RunsOn.LOGIN, suite=Path("/theirs"))
-    house = Wheelhouse(path=tmp_path, requirements=(), fingerprint="", wheels=(), size=0)
+    house = Wheelhouse(path=tmp_path, requirements=(), fingerprint="", wheels=())
     assert on_login._requirements(plan, house)[0] == "slurm-sdk==0.4.6"  # noqa: SLF001
     editable = replace(house, editable=tmp_path / "editable/x.whl")
     assert on_login._requirements(plan, editable)[0] == "/home/.wheels/editable/x.whl"  # noqa: SLF001

@@ -14,9 +14,8 @@ from ci import inputs, paths
 from ci.artefacts import sources
 from ci.cli.main import main
 from ci.engine import emulation
-from ci.engine.host import Obstacle
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import NotRunError, SelectionError, SubjectError
+from ci.errors import EngineError, NotRunError, SelectionError, SubjectError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.suites import SUITES
@@ -90,7 +89,7 @@ def test_a_cell_that_is_needed_and_lacks_its_files_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "obstacle", [None, Obstacle(what="none", where="there", why="so", fix="this")], ids=["emulator", "none"]
+    "obstacle", [None, EngineError("none", where="there", why="so", next_step="this")], ids=["emulator", "none"]
 )
 def test_a_cell_of_another_architecture_runs_where_it_is_not_needed_and_there_is_an_emulator(
     *,
@@ -98,7 +97,7 @@ def test_a_cell_of_another_architecture_runs_where_it_is_not_needed_and_there_is
     capsys: pytest.CaptureFixture[str],
     reason: Path,
     started: Started,
-    obstacle: Obstacle | None,
+    obstacle: EngineError | None,
 ) -> None:
     monkeypatch.setattr(emulation, "obstacle", lambda _arch: obstacle)
     monkeypatch.setattr(sources, "missing", lambda *_given: None)

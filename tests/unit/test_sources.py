@@ -13,12 +13,12 @@ import pytest
 from ci import paths
 from ci.artefacts import first_seen
 from ci.artefacts import sources as module
-from ci.artefacts.download import DownloadError
 from ci.artefacts.pins import Pin, load_pins
 from ci.artefacts.releases import Artefact, artefacts_for, slurm_source
 from ci.artefacts.sources import Sources, fetch, missing
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix.arch import Arch
+from ci.web import WebError
 from tests.support.cells import EMBEDDED, REAL
 from tests.support.tag_archives import COMMIT, tag_tar
 
@@ -353,4 +353,4 @@ def _trusting(sources: Sources) -> Sources:
 
 
 def _not_there(*_arguments: object) -> NoReturn:
-    raise DownloadError("HTTP 404 Not Found")
+    raise WebError("HTTP 404 Not Found")

@@ -1,48 +1,73 @@
 """New releases: asking GitHub, what counts as new, and how rows are added."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 import difflib
+from http import HTTPStatus
+import io
 import json
 from pathlib import Path
 import tomllib
+from typing import cast
 
 import pytest
+from requests import Response
+import urllib3
 
-from ci import paths
+from ci import paths, web
 from ci.cli import bumping
 from ci.cli.main import main
 from ci.errors import ArtefactError, MatrixError, NewReleaseError, UpstreamError
 from ci.matrix import loading
-from ci.upstream import github
 from ci.upstream.bump import Taken
-from ci.upstream.github import Answer, GitHub, Release
+from ci.upstream.github import GitHub, Release, Tag
 from ci.upstream.news import New, Published, look, newer, published
 from ci.upstream.rows import with_row
 from tests.unit.conftest import MatrixLoader
 
 BASE = "https://api.github.com/"
+Of = Callable[["Api"], GitHub]
 COMMIT = "f56e676bbd3e7cccbdd7c505c030c62bb983ebee"
 
 
 class Api:
     """Answers of GitHub's API, by address; what comes first is answered first, and the last one again and again."""
 
-    def __init__(self, **answers: list[Answer]) -> None:
+    def __init__(self, **answers: list[Response]) -> None:
         """Take the answers by OWNER__REPOSITORY__WHAT."""
         self.answers = {f"{BASE}repos/{path.replace('__', '/')}": given for path, given in answers.items()}
         self.asked: list[str] = []
 
-    def __call__(self, url: str) -> Answer:
-        """Answer."""
+    @contextmanager
+    def opened(self, url: str, **_how: object) -> Iterator[Response]:
+        """Answer, as `web.opened` does."""
         self.asked.append(url)
         given = self.answers[url.partition("?")[0] if "page=2" not in url else url]
-        return given.pop(0) if len(given) > 1 else given[0]
+        found = given.pop(0) if len(given) > 1 else given[0]
+        if not found.ok:
+            raise web.StatusError(found)
+        yield found
 
 
-def answer(body: object, status: int = 200, **headers: str) -> Answer:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status=status, headers=named, body=json.dumps(body).encode())
+@pytest.fixture
+def github(monkeypatch: pytest.MonkeyPatch) -> Callable[[Api], GitHub]:
+    """Return a function that returns GitHub with another API in its place."""
+
+    def of(api: Api) -> GitHub:
+        monkeypatch.setattr(web, "opened", api.opened)
+        return GitHub()
+
+    return of
+
+
+def answer(body: object, status: int = 200, **headers: str) -> Response:
+    made = Response()
+    made.status_code, made.reason = status, HTTPStatus(status).phrase
+    made.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    made.raw = urllib3.HTTPResponse(io.BytesIO(content), preload_content=False)
+    return made
 
 
 def tags(*names: str) -> list[Mapping[str, object]]:
@@ -53,58 +78,34 @@ def releases(*names: str, **more: object) -> list[Mapping[str, object]]:
     return [{"tag_name": name, "html_url": f"https://github.com/x/{name}", "assets": [], **more} for name in names]
 
 
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    seconds: list[float] = []
-    monkeypatch.setattr("time.sleep", seconds.append)
-    return seconds
-
-
 # -- asking ---------------------------------------------------------------------------------------------------------
 
 
-def test_all_pages_are_read() -> None:
+def test_all_pages_are_read(github: Of) -> None:
     second = f"{BASE}repositories/7/tags?per_page=100&page=2"
     api = Api(SchedMD__slurm__tags=[answer(tags("one"), link=f'<{second}>; rel="next", <{second}>; rel="last"')])
     api.answers[second] = [answer(tags("two"), link=f'<{BASE}x?page=1>; rel="prev"')]
 
-    assert [tag.name for tag in GitHub(api).tags("SchedMD/slurm")] == ["one", "two"]
+    assert [tag.name for tag in github(api).tags("SchedMD/slurm")] == ["one", "two"]
     assert api.asked == [f"{BASE}repos/SchedMD/slurm/tags?per_page=100", second]
 
 
-def test_pages_without_end_and_pages_elsewhere_are_refused() -> None:
+def test_pages_without_end_and_pages_elsewhere_are_refused(github: Of) -> None:
     first = f"{BASE}repos/o/r/tags"
     with pytest.raises(UpstreamError, match="more than 100 pages"):
-        GitHub(Api(o__r__tags=[answer([], link=f'<{first}?page=1>; rel="next"')])).tags("o/r")
+        github(Api(o__r__tags=[answer([], link=f'<{first}?page=1>; rel="next"')])).tags("o/r")
     with pytest.raises(UpstreamError, match=r"next page is elsewhere: https://elsewhere\.example"):
-        GitHub(Api(o__r__tags=[answer([], link='<https://elsewhere.example/>; rel="next"')])).tags("o/r")
+        github(Api(o__r__tags=[answer([], link='<https://elsewhere.example/>; rel="next"')])).tags("o/r")
 
 
-def test_requests_that_are_used_up_say_until_when_and_what_helps(waits: list[float]) -> None:
+def test_requests_that_are_used_up_say_until_when_and_what_helps(github: Of) -> None:
     reset = datetime.now(UTC) + timedelta(minutes=40)
     used_up = answer({}, 403, x_ratelimit_remaining="0", x_ratelimit_reset=str(int(reset.timestamp())))
 
     with pytest.raises(UpstreamError, match=f"more from {reset:%H:%M} UTC on") as caught:
-        GitHub(Api(o__r__tags=[used_up])).tags("o/r")
+        github(Api(o__r__tags=[used_up])).tags("o/r")
 
     assert "GITHUB_TOKEN" in caught.value.next_step
-    assert waits == []
-
-
-def test_a_short_wait_is_waited_for_and_said(waits: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    api = Api(o__r__tags=[answer({}, 429, retry_after="7"), answer(tags("v1"))])
-
-    assert [tag.name for tag in GitHub(api).tags("o/r")] == ["v1"]
-    assert waits == [7.0]
-    assert "waiting 7 s" in capsys.readouterr().err
-
-
-def test_waiting_ends(waits: list[float]) -> None:
-    with pytest.raises(UpstreamError, match="HTTP 429"):
-        GitHub(Api(o__r__tags=[answer({}, 429, retry_after="25")])).tags("o/r")
-    assert waits == [25.0, 25.0]
-    with pytest.raises(UpstreamError, match="HTTP 403"):
-        GitHub(Api(o__r__tags=[answer({}, 403, retry_after="0")])).tags("o/r")
 
 
 @pytest.mark.parametrize(
@@ -114,21 +115,21 @@ def test_waiting_ends(waits: list[float]) -> None:
         (answer({}, 500), "HTTP 500"),
         (answer({}, 403), "HTTP 403"),
         (answer({"message": "a page of a proxy"}), "not what the API promises"),
-        (Answer(status=200, headers={}, body=b"<html>"), "not what the API promises"),
+        (answer(b"<html>"), "not what the API promises"),
     ],
     ids=["404", "500", "403", "object", "html"],
 )
-def test_what_is_no_answer_is_an_error_with_the_address(given: Answer, why: str) -> None:
+def test_what_is_no_answer_is_an_error_with_the_address(github: Of, given: Response, why: str) -> None:
     with pytest.raises(UpstreamError, match=why) as caught:
-        GitHub(Api(o__r__tags=[given])).tags("o/r")
+        github(Api(o__r__tags=[given])).tags("o/r")
 
     assert caught.value.where == f"{BASE}repos/o/r/tags?per_page=100"
 
 
-def test_a_release_says_the_checksums_of_its_files_or_nothing() -> None:
+def test_a_release_says_the_checksums_of_its_files_or_nothing(github: Of) -> None:
     assets = [{"name": "a.deb", "digest": f"sha256:{'a' * 64}"}, {"name": "old.deb", "digest": None}, {"name": "b"}]
 
-    (release,) = GitHub(Api(o__r__releases=[answer(releases("v1.0.0", assets=assets))])).releases("o/r")
+    (release,) = github(Api(o__r__releases=[answer(releases("v1.0.0", assets=assets))])).releases("o/r")
 
     assert [(asset.name, asset.sha256) for asset in release.assets] == [("a.deb", "a" * 64), ("old.deb", ""), ("b", "")]
 
@@ -136,17 +137,17 @@ def test_a_release_says_the_checksums_of_its_files_or_nothing() -> None:
 # -- what is new ----------------------------------------------------------------------------------------------------
 
 
-def test_slurm_has_tags_and_only_those_of_releases_count() -> None:
+def test_slurm_has_tags_and_only_those_of_releases_count(github: Of) -> None:
     names = ["slurm-25-11-7-1", "slurm-25-05-8-1", "slurm-26-11-0-0rc1", "slurm-25-11-8-0rc1", "slurm-25-11-7-2"]
     api = Api(SchedMD__slurm__tags=[answer(tags(*names, "master-base", "slurm-2-6-0-pre1", "start"))])
 
-    found = published("slurm", GitHub(api))
+    found = published("slurm", github(api))
 
     assert [(it.version, it.commit) for it in found] == [("25.11.7", COMMIT), ("25.05.8", COMMIT)]
     assert found[0].url == "https://github.com/SchedMD/slurm/tree/slurm-25-11-7-1"
 
 
-def test_drafts_pre_releases_and_other_names_are_no_releases() -> None:
+def test_drafts_pre_releases_and_other_names_are_no_releases(github: Of) -> None:
     listed = [
         *releases("v0.25.0"),
         *releases("v0.26.0", prerelease=True),
@@ -157,7 +158,7 @@ def test_drafts_pre_releases_and_other_names_are_no_releases() -> None:
         NVIDIA__pyxis__releases=[answer(listed)], NVIDIA__pyxis__tags=[answer(tags("v0.25.0", "v0.30.0", "v0.26.0"))]
     )
 
-    assert published("pyxis", GitHub(api)) == [
+    assert published("pyxis", github(api)) == [
         Published(version="0.25.0", url="https://github.com/x/v0.25.0", commit=COMMIT)
     ]
 
@@ -195,11 +196,11 @@ def test_all_three_upstreams_are_asked(load_matrix: MatrixLoader) -> None:
         def releases(self, repository: str) -> list[Release]:
             return [Release(tag_name={"NVIDIA/enroot": "v4.1.3", "NVIDIA/pyxis": "v0.25.0"}[repository])]
 
-        def tags(self, repository: str) -> list[github.Tag]:
+        def tags(self, repository: str) -> list[Tag]:
             assert repository in {"SchedMD/slurm", "NVIDIA/pyxis"}
             return []
 
-    assert [str(new) for new in look(load_matrix(), Everything())] == [
+    assert [str(new) for new in look(load_matrix(), cast("GitHub", Everything()))] == [
         "enroot 4.1.3 (after 4.1.2): ",
         "pyxis 0.25.0 (a new series): ",
     ]

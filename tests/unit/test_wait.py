@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ci.environment.wait import Clock, NotYet, Watched, tolerating, wait_for
-from ci.errors import LaunchError
+from ci.environment.wait import Clock, NotYet, Watched, wait_for
+from ci.errors import EngineError, LaunchError, RefusedError
 
 
 class Stopped:
@@ -123,24 +123,20 @@ def test_what_is_ready_is_not_asked_whether_it_lives(stopped: Stopped) -> None:
     assert wait_for("x", lambda: 1, limit=1, watched=Watched(alive=lambda: "dead"), clock=stopped.clock) == 1
 
 
-def test_listed_exceptions_mean_not_yet(stopped: Stopped) -> None:
-    probe = answers(ConnectionRefusedError("refused"), "up")
-    assert wait_for("sshd", tolerating(probe, OSError), limit=5, clock=stopped.clock) == "up"
+def test_an_error_of_a_launch_means_not_yet(stopped: Stopped) -> None:
+    probe = answers(RefusedError("the engine refused"), "up")
+    assert wait_for("sshd", probe, limit=5, clock=stopped.clock) == "up"
 
 
-def test_the_last_listed_exception_is_the_state(stopped: Stopped) -> None:
-    with pytest.raises(LaunchError, match="ConnectionRefusedError: refused"):
-        wait_for(
-            "sshd",
-            tolerating(answers(ConnectionRefusedError("refused")), KeyError, OSError),
-            limit=1,
-            clock=stopped.clock,
-        )
+def test_the_last_error_of_a_launch_is_the_state(stopped: Stopped) -> None:
+    with pytest.raises(LaunchError, match="last state: the engine refused"):
+        wait_for("sshd", answers(RefusedError("the engine refused")), limit=1, clock=stopped.clock)
 
 
-def test_other_exceptions_go_through(stopped: Stopped) -> None:
-    with pytest.raises(ZeroDivisionError):
-        wait_for("sshd", tolerating(answers(ZeroDivisionError()), OSError), limit=5, clock=stopped.clock)
+@pytest.mark.parametrize("problem", [ZeroDivisionError(), EngineError("it is gone"), OSError("refused")], ids=repr)
+def test_other_exceptions_go_through(stopped: Stopped, problem: Exception) -> None:
+    with pytest.raises(type(problem)):
+        wait_for("sshd", answers(problem), limit=5, clock=stopped.clock)
 
 
 def test_broken_diagnostics_do_not_hide_the_failure(stopped: Stopped) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 import pytest
 
-from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
 from tests.integration.advanced.image import TASKS, SdkImage, build
 from tests.integration.advanced.jobs import SdkJobs
+from tests.support.registry_client import RegistryClient
 
 if TYPE_CHECKING:
     from slurm import Cluster

@@ -10,7 +10,6 @@ import uuid
 
 import pytest
 
-from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
 from tests.integration.advanced import tasks
 from tests.integration.advanced.fixtures import Packaging
@@ -22,6 +21,7 @@ from tests.support.markers import IMAGE_MARKER, TEST_MARKER
 from tests.support.oci.images import Form, push
 from tests.support.oci.layers import Layer
 from tests.support.oci.tiny import TinyImage, new_marker
+from tests.support.registry_client import RegistryClient
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 

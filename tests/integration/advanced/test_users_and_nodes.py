@@ -7,7 +7,6 @@ import uuid
 
 import pytest
 
-from ci.environment.registry_client import RegistryClient
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
@@ -20,6 +19,7 @@ from tests.support.oci.images import push
 from tests.support.oci.layers import Layer
 from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
 from tests.support.proof import open_gpu
+from tests.support.registry_client import RegistryClient
 from tests.support.sdk_containers import container_of, remove_containers
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]

@@ -7,7 +7,6 @@ import uuid
 
 import pytest
 
-from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps, rootfs
 from tests.support.cluster import Shell
@@ -15,6 +14,7 @@ from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
 from tests.support.oci.layers import Entry, Layer
 from tests.support.oci.tiny import TinyImage, new_marker
+from tests.support.registry_client import RegistryClient
 
 MakeImage = Callable[..., TinyImage]
 Unpack = Callable[[TinyImage], TinyImage]

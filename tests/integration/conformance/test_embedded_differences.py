@@ -11,7 +11,6 @@ import tarfile
 
 import pytest
 
-from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import NOT_IMPORTED, NOT_STARTED, Steps
@@ -20,6 +19,7 @@ from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
 from tests.support.oci.layers import Layer, Symlink
 from tests.support.oci.tiny import TinyImage
+from tests.support.registry_client import RegistryClient
 
 pytestmark = pytest.mark.container_packaging
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from ci.environment.registry_client import RegistryClient
 from tests.integration.conformance.conftest import MakeImage
 from tests.integration.conformance.support import PATIENCE, Steps
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage
+from tests.support.registry_client import RegistryClient
 
 pytestmark = pytest.mark.container_packaging
 

@@ -11,7 +11,6 @@ import pytest
 from ci.engine import connection as engines
 from ci.engine.connection import Engine
 from ci.environment.registry import PORT as REGISTRY_PORT
-from ci.environment.registry_client import RegistryClient, Token
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
 from tests.integration.registry.support import (
@@ -28,6 +27,7 @@ from tests.integration.registry.support import (
 from tests.integration.registry.tls import TokenSigner, new_authority
 from tests.support.cluster import Node
 from tests.support.oci.tiny import busybox_image, new_marker
+from tests.support.registry_client import RegistryClient, Token
 
 
 @pytest.fixture

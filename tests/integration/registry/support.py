@@ -19,7 +19,7 @@ import trustme
 from ci.engine.connection import Engine, InsideFile
 from ci.engine.labels import LABEL_CELL, LABEL_ROLE, LABEL_RUN
 from ci.environment import registry
-from ci.environment.registry_client import Auth, RegistryClient
+from ci.environment.registry_client import Auth
 from ci.environment.service import Place
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
@@ -28,6 +28,7 @@ from tests.support.cluster import Node, Shell
 from tests.support.expectations import differs
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import Image, Pushed, push
+from tests.support.registry_client import RegistryClient
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

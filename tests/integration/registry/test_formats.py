@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ci.environment.registry_client import RegistryClient, UnexpectedAnswerError, digest_of
+from ci.environment.registry_client import UnexpectedAnswerError, digest_of
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
@@ -34,6 +34,7 @@ from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import Form, Image, Pushed, push
 from tests.support.oci.layers import Compression, Entry, Layer
 from tests.support.oci.tiny import busybox_image, busybox_layer, new_marker
+from tests.support.registry_client import RegistryClient
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
 from tests.integration.registry.support import (
     HTTPS_ONLY,
@@ -21,6 +20,7 @@ from tests.support.cluster import Shell
 from tests.support.expectations import differs, no_such_image
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage
+from tests.support.registry_client import RegistryClient
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 

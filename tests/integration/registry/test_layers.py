@@ -7,7 +7,6 @@ import shlex
 
 import pytest
 
-from ci.environment.registry_client import RegistryClient
 from ci.matrix.cells import Cell
 from tests.integration.registry.support import NOT_IMPORTED, Marked, refused
 from tests.support.cluster import Shell
@@ -16,6 +15,7 @@ from tests.support.known_failures import Control
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import Image, push
 from tests.support.oci.layers import Directory, Entry, File, Layer, Symlink, Whiteout
+from tests.support.registry_client import RegistryClient
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 

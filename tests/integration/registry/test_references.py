@@ -2,7 +2,6 @@
 
 import pytest
 
-from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
@@ -12,6 +11,7 @@ from tests.support.enroot import DOCKER_HUB, hub_at_home
 from tests.support.expectations import no_such_image, since
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
+from tests.support.registry_client import RegistryClient
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 

@@ -10,12 +10,12 @@ import os
 from pathlib import Path
 import subprocess
 
-from ci.environment.registry_client import RegistryClient
 from ci.environment_file import EnvironmentFile
-from ci.images.building import ca_bundle
 from ci.matrix.arch import Arch
+from ci.web import ca_bundle
 from tests.support.oci.images import Image, push
 from tests.support.oci.layers import Entry, File, Layer
+from tests.support.registry_client import RegistryClient
 
 # Where the nodes serve the packages that the tests install.
 PACKAGES_PORT = 8099

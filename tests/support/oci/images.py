@@ -16,9 +16,10 @@ from enum import StrEnum
 import json
 from typing import Any
 
-from ci.environment.registry_client import RegistryClient, digest_of
+from ci.environment.registry_client import digest_of
 from ci.matrix.arch import Arch
 from tests.support.oci.layers import Compression, Layer
+from tests.support.registry_client import RegistryClient
 
 _DOCKER = "application/vnd.docker"
 _OCI = "application/vnd.oci.image"
