@@ -8,8 +8,6 @@ from ci.matrix.suites import SUITES
 
 pytest_plugins = ["pytester"]
 
-_PLUGIN = "tests.integration.conftest_container_packaging"
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cell", help="cell to start when a container suite is run without `nox` (default: a smoke cell)")
@@ -17,7 +15,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the container fixtures when container tests are named; sessions of the project load them with ``-p``."""
-    tests = [path for suite in SUITES.values() if suite.plugins for path in suite.paths()]
-    named = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
-    if any(Path(it).resolve().is_relative_to(path) for it in named for path in tests):
-        config.pluginmanager.import_plugin(_PLUGIN)
+    named = [Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args]
+    for suite in SUITES.values():
+        if any(it.is_relative_to(path) for it in named for path in suite.paths()):
+            for plugin in suite.plugins[1::2]:  # behind -p
+                config.pluginmanager.import_plugin(plugin)

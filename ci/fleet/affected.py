@@ -1,31 +1,32 @@
-"""Which cells a change can affect, and why: from the files that changed, and from what cells and suites are made of.
+"""Which cells a change can affect, and why: what of the parts of their suites is not as it was.
 
 What is not known to be harmless counts: a cell too many costs minutes, one too few hides a fault.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from ci.environment.configuration import templates_of
 from ci.environment.plan import plan_environment
 from ci.errors import MatrixError
+from ci.fleet.parts import CONFIGURATION, IMAGES, PROGRAM, belongs, files_of, pinned_by, rows_of, suite_files
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
-from ci.matrix.suites import FOLDER as SUITES_FOLDER
 from ci.matrix.suites import SUITES, Suite
 from ci.options import Options
 
 MATRIX = "matrix.toml"
 PINS = "containers/pins.toml"
-_IMAGES = "containers/"
-_SHARED_BY_IMAGES = frozenset({"families", "shared"})
+_OF_IMAGES = "containers/"
+"""Where each file is for the images and configurations that are made of it, and for nothing else."""
 _HARMLESS = (
     *("docs/*", "*.md", "LICENSE", ".gitignore"),
-    *(f"tests/{name}/*" for name in ("bench", "browser", "component", "machine", "mutations", "scale", "soak", "unit")),
+    *(
+        f"tests/{name}/*"
+        for name in ("attacks", "bench", "browser", "component", "machine", "mutations", "scale", "soak", "unit")
+    ),
 )
-"""What no cell and no suite reads; a ``*`` stands for slashes, too. Below `_KEPT`, a page of text may be read."""
-_KEPT = (_IMAGES, "tests/integration/", "ci/")
+"""What nobody reads who is not made of it; a ``*`` stands for slashes, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +43,6 @@ class Change:
     """Paths and image names whose entries in pins.toml are different."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Made:
-    """What a cell and its suites are made of."""
-
-    cell: Cell
-    folders: frozenset[str]
-    """Below ``containers/``."""
-    pinned: frozenset[str]
-    """Release files, and names of images that are pulled."""
-    suites: tuple[Suite, ...]
-
-
 def affected(
     cells: Sequence[Cell], suites: Sequence[Suite], matrix: Matrix, options: Options, change: Change
 ) -> dict[str, tuple[str, ...]]:
@@ -61,96 +50,44 @@ def affected(
 
     :param suites: those that are to be run; what only others are made of does not count.
     """
-    effects = [effect for name in change.files if (effect := _effect(name, matrix, change))]
+    old = change.before
+    was = {cell.id: cell for cell in old.all_cells(None)} if isinstance(old, Matrix) else {}
+    of_suites = {it.name: suite_files(it) for it in SUITES.values()}
+    readers = {name: [suite for suite, files in of_suites.items() if belongs(name, files)] for name in change.files}
     found: dict[str, tuple[str, ...]] = {}
     for cell in cells:
-        made = _made(cell, suites, matrix, options)
-        if made.suites and (reasons := tuple(reason for effect in effects for reason in effect(made))):
-            found[cell.id] = reasons
+        fitting = {it.name for it in suites if not it.unfit(cell, matrix.subject)}
+        if not fitting:
+            continue
+        plan = plan_environment(cell, matrix, options)
+        parts = files_of(plan)
+        reasons: list[str] = []
+        for name in change.files:
+            if name == MATRIX:
+                reasons += _of_matrix(cell, was.get(cell.id), matrix, options, change)
+            elif name == PINS:
+                reasons += [f"{PINS}: {it} is pinned anew" for it in sorted(pinned_by(plan) & change.pins)]
+            elif belongs(name, parts[IMAGES] | parts[CONFIGURATION]):
+                reasons.append(f"{name} goes into its image or its configuration")
+            elif its := [it for it in readers[name] if it in fitting]:
+                reasons.append(f"{name} is part of the suite{'s' if len(its) > 1 else ''} {', '.join(its)}")
+            elif belongs(name, parts[PROGRAM]) or not (readers[name] or _is_harmless(name)):
+                reasons.append(f"{name} can affect every cell")
+        if reasons:
+            found[cell.id] = tuple(reasons)
     return found
 
 
-_Effect = Callable[[_Made], Iterator[str]]
+def _is_harmless(name: str) -> bool:
+    """Tell whether a file counts for nobody who is not made of it; of another one nobody knows who reads it."""
+    return name.startswith(_OF_IMAGES) or any(fnmatchcase(name, pattern) for pattern in _HARMLESS)
 
 
-def _effect(name: str, matrix: Matrix, change: Change) -> _Effect | None:
-    """Return what tells why a changed file matters to a cell; None for a file that matters to none."""
-    if name == MATRIX:
-        return _of_matrix(matrix, change)
-    if name == PINS:
-        return lambda made: (f"{PINS}: {it} is pinned anew" for it in sorted(made.pinned & change.pins))
-    if any(fnmatchcase(name, pattern) for pattern in _HARMLESS) and not name.startswith(_KEPT):
-        return None
-    folder = name.removeprefix(_IMAGES).partition("/")[0]
-    if name.startswith(_IMAGES) and folder not in _SHARED_BY_IMAGES:
-        return _where(lambda made: folder in made.folders, f"{name} goes into its image or its configuration")
-    if name.startswith(f"{SUITES_FOLDER}/"):
-        its = _suites_of(name.removeprefix(f"{SUITES_FOLDER}/"))
-        if len(its) < len(SUITES):
-            return lambda made: (f"{name} is part of the suite {it.name}" for it in made.suites if it.name in its)
-    return _where(lambda _made: True, f"{name} can affect every cell")
-
-
-def _where(holds: Callable[[_Made], bool], reason: str) -> _Effect:
-    return lambda made: iter([reason] if holds(made) else [])
-
-
-def _suites_of(name: str) -> frozenset[str]:
-    """Return the suites that a file below the suites' folder belongs to; all of them for one that they share."""
-    module = f"{SUITES_FOLDER}/{name}".removesuffix(".py").replace("/", ".")
-    by_plugin = frozenset(it.name for it in SUITES.values() if module in it.plugins)
-    by_name = frozenset(
-        it.name for it in SUITES.values() if any(fnmatchcase(name.partition("/")[0], pattern) for pattern in it.tests)
-    )
-    return by_plugin or by_name or frozenset(SUITES)
-
-
-def _of_matrix(matrix: Matrix, change: Change) -> _Effect:
-    before = change.before
-    if not isinstance(before, Matrix):
-        return _where(lambda _made: True, f"{MATRIX} can't be compared with that of {change.since}")
-    if general := _general(before, matrix):
-        return _where(lambda _made: True, f"{MATRIX}: {general}")
-    was = {cell.id: cell for cell in before.all_cells(None)}
-
-    def reasons(made: _Made) -> Iterator[str]:
-        old = was.get(made.cell.id)
-        if old is None:
-            yield f"{MATRIX}: the cell is new"
-        elif _built(old) != _built(made.cell):
-            yield f"{MATRIX}: its rows are different"
-        elif _known_failures(before, made.cell) != _known_failures(matrix, made.cell):
-            yield f"{MATRIX}: its known failures are different"
-
-    return reasons
-
-
-def _general(before: Matrix, after: Matrix) -> str:
-    """Return what is different for every cell; empty if nothing is."""
-    if before.subject != after.subject:
-        return "the subject is different"
-    if before.defaults.nodes != after.defaults.nodes:
-        return "the number of nodes is different"
-    return "" if before.suite_environment == after.suite_environment else "the suites' environment is different"
-
-
-def _built(cell: Cell) -> Cell:
-    """Return the cell without what only reports say of it."""
-    return replace(cell, slurm=replace(cell.slurm, supported_until=None))
-
-
-def _known_failures(matrix: Matrix, cell: Cell) -> frozenset[tuple[tuple[str, ...], str]]:
-    """Return what decides outcomes; the reason beside it is for people."""
-    return frozenset((failure.tests, failure.says) for failure in matrix.known_failures(cell))
-
-
-def _made(cell: Cell, suites: Sequence[Suite], matrix: Matrix, options: Options) -> _Made:
-    images = plan_environment(cell, matrix, options).images
-    members = {member.name: member for image in images.all() for member in image.family()}
-    pulled = {member.pulled_as for member in members.values()} - {""}
-    return _Made(
-        cell=cell,
-        folders=frozenset(name for it in members.values() for name in (it.folder, *it.beside)) | templates_of(cell),
-        pinned=frozenset(pulled | {artefact.path for artefact in images.artefacts}),
-        suites=tuple(it for it in suites if not it.unfit(cell, matrix.subject)),
-    )
+def _of_matrix(cell: Cell, was: Cell | None, matrix: Matrix, options: Options, change: Change) -> Iterator[str]:
+    if not isinstance(change.before, Matrix):
+        yield f"{MATRIX} can't be compared with that of {change.since}"
+    elif was is None:
+        yield f"{MATRIX}: the cell is new"
+    else:
+        before, now = rows_of(was, change.before, options), rows_of(cell, matrix, options)
+        yield from (f"{MATRIX}: {name} changed" for name, value in now.items() if before[name] != value)

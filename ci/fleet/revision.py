@@ -2,11 +2,11 @@
 
 from pathlib import Path
 import tempfile
-import tomllib
 
 from ci import paths
 from ci.errors import MatrixError, SelectionError
 from ci.fleet.affected import MATRIX, PINS, Change
+from ci.fleet.parts import pins_in
 from ci.matrix import loading
 from ci.matrix.model import Matrix
 from ci.terminal.processes import Command, Completed, run_logged
@@ -88,16 +88,5 @@ def _matrix(git: _Git, commit: str) -> Matrix | MatrixError:
 def _pins(git: _Git, commit: str, repository: Path) -> frozenset[str]:
     """Return the paths and image names whose entries are different."""
     file = repository / PINS
-    before, now = _entries(git.text(commit, PINS)), _entries(file.read_text("utf-8") if file.is_file() else "")
-    return frozenset(name for name, _ in before ^ now)
-
-
-def _entries(text: str) -> frozenset[tuple[str, str]]:
-    """Return name and checksum of each entry of a list of pins; none for a list that can't be read."""
-    try:
-        document = tomllib.loads(text)
-        files = {(row["path"], row["sha256"]) for row in document.get("artefact", [])}
-        archives = {(row["path"], f"{row['tar-sha256']} {row['commit']}") for row in document.get("archive", [])}
-        return frozenset(files | archives | {(row["reference"], row["digest"]) for row in document.get("image", [])})
-    except (tomllib.TOMLDecodeError, KeyError, TypeError):
-        return frozenset()
+    before, now = pins_in(git.text(commit, PINS)), pins_in(file.read_text("utf-8") if file.is_file() else "")
+    return frozenset(name for name, _ in before.items() ^ now.items())

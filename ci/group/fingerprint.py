@@ -7,10 +7,8 @@ What is left out decides nothing: where results go, how many cells are up at a t
 content is in an image). In doubt something is in it, for to run once more is cheaper than an answer that is not true.
 """
 
-import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-import functools
 import hashlib
 from importlib import metadata
 import os
@@ -20,15 +18,26 @@ import sysconfig
 
 from ci import paths
 from ci.engine.connection import Engine
-from ci.environment.configuration import templates_of
 from ci.environment.plan import EnvironmentPlan
+from ci.fleet.parts import (
+    CONFIGURATION,
+    IMAGES,
+    PROGRAM,
+    Files,
+    expanded,
+    files_of,
+    pinned_by,
+    pins_in,
+    program_files,
+    rows_of,
+    suite_files,
+)
 from ci.group.planning import hash_of
 from ci.images.building import Builder
 from ci.images.subject_checkout import state_of
 from ci.matrix.model import Matrix
 from ci.matrix.suites import Suite
 from ci.options import Scope
-from ci.record.reportlog import PLUGINS
 
 _OF_PYTEST_ITSELF = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_", "PYTEST_VERSION")
 
@@ -47,7 +56,8 @@ class Shared:
 
     program: str
     """This program's own code."""
-    pins: str
+    pins: Mapping[str, str]
+    """The checksums of pins.toml, by what they are of."""
     packages: str
     """The packages that pytest runs with, the subject's among them: also what is in their files."""
     machine: str
@@ -62,8 +72,8 @@ class Shared:
         read = sorted(f"{name}={value}" for name, value in os.environ.items() if _is_read(name))
         machine = (platform.machine(), platform.release(), engine.found.kind, engine.found.version)
         return cls(
-            program=hash_of_files(files_below(paths.REPOSITORY / "ci")),
-            pins=hash_of_files([paths.PINS_FILE]),
+            program=hash_of_files(program_files()),
+            pins=pins_in(paths.PINS_FILE.read_text(encoding="utf-8")),
             packages=hash_of([platform.python_version(), *installed, hash_of_files(_installed(), _site())]),
             machine=hash_of(machine),
             environment=hash_of(read),
@@ -78,16 +88,18 @@ def ingredients(
     :param words: more arguments for pytest.
     :param images: see `images_of`.
     """
-    options = plan.options
+    options, checkout = plan.options, plan.options.subject
+    files = {name: hash_of_files(its) for name, its in _own_files(plan, suite).items()}
+    rows = {name: hash_of(value) for name, value in rows_of(plan.cell, matrix, options).items()}
     return {
-        "images": images,
-        "suite files": hash_of_files(suite_files(suite)),
-        "configuration": hash_of_files(_templates(plan)),
-        "subject": _subject(plan, matrix),
-        "known failures": _known_failures(plan, matrix),
+        **files,
+        **rows,
+        IMAGES: images,
+        PROGRAM: shared.program,
+        "pins": hash_of({name: shared.pins.get(name, "") for name in pinned_by(plan)}),
+        # Nodes use a checkout in place, so no image tells all of it.
+        "subject": hash_of([plan.subject, rows["subject"], state_of(checkout) if checkout else ""]),
         "options": hash_of([*options.words(Scope.CLUSTER), str(options.accounting), str(suite.workers), *words]),
-        "pins": shared.pins,
-        "program": shared.program,
         "packages": shared.packages,
         "machine": shared.machine,
         "environment": shared.environment,
@@ -100,7 +112,7 @@ def shared_stamp() -> Ingredients:
     return {
         "known failures": _stamp_of([paths.MATRIX_FILE]),
         "pins": _stamp_of([paths.PINS_FILE]),
-        "program": _stamp_of(files_below(paths.REPOSITORY / "ci")),
+        PROGRAM: _stamp_of(expanded(program_files())),
         # Another environment made of uv's cache has the same files, as hard links, and a link changes a file's ctime.
         "packages": _stamp_of(_installed(), "st_mtime_ns"),
     }
@@ -111,8 +123,7 @@ def stamp(plan: EnvironmentPlan, suite: Suite, shared: Ingredients) -> Ingredien
     checkout = plan.options.subject
     return {
         **shared,
-        "suite files": _stamp_of(suite_files(suite)),
-        "configuration": _stamp_of(_templates(plan)),
+        **{name: _stamp_of(expanded(its)) for name, its in _own_files(plan, suite).items()},
         "subject": state_of(checkout) if checkout else "",
     }
 
@@ -123,20 +134,9 @@ def images_of(plan: EnvironmentPlan, builder: Builder) -> str:
     return hash_of([[it.tag, it.identity] for it in built])
 
 
-def _subject(plan: EnvironmentPlan, matrix: Matrix) -> str:
-    checkout = plan.options.subject
-    # Nodes use a checkout in place, so no image tells all of it.
-    return hash_of([plan.subject, *matrix.subject.constraints, state_of(checkout) if checkout else ""])
-
-
-def _known_failures(plan: EnvironmentPlan, matrix: Matrix) -> str:
-    """Return the hash of the known failures of the cell.
-
-    Of those of other cells the words count, too: a test that passes and says them turns red (tests/support).
-    """
-    here = matrix.known_failures(plan.cell)
-    own = [[*it.tests, it.says, it.reason, it.issue or ""] for it in here]
-    return hash_of([own, [[*it.tests, it.says] for it in matrix.failures]])
+def _own_files(plan: EnvironmentPlan, suite: Suite) -> dict[str, Files]:
+    """Return the files whose content is asked for each suite; that of images is in what they were made from."""
+    return {"suite files": suite_files(suite), CONFIGURATION: files_of(plan)[CONFIGURATION]}
 
 
 def _is_read(name: str) -> bool:
@@ -147,17 +147,12 @@ def _is_read(name: str) -> bool:
 # -- files ----------------------------------------------------------------------------------------------------------
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Return the files of a folder, without what Python leaves there."""
-    return sorted(it for it in folder.rglob("*") if it.is_file() and "__pycache__" not in it.parts)
-
-
-def hash_of_files(files: Iterable[Path], root: Path | None = None) -> str:
-    """Return the hash of files: their content, and their names below ``root`` (the repository)."""
+def hash_of_files(parts: Iterable[Path], root: Path | None = None) -> str:
+    """Return the hash of files and folders: the files' content, and their names below ``root`` (the repository)."""
     top = root or paths.REPOSITORY
     lines = [
         f"{file.relative_to(top).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}"
-        for file in sorted(set(files))
+        for file in expanded(parts)
     ]
     return hash_of(lines)
 
@@ -175,69 +170,9 @@ def _stamp_of(files: Iterable[Path], moment: str = "st_ctime_ns") -> str:
     return hash_of(lines)
 
 
-def _templates(plan: EnvironmentPlan) -> list[Path]:
-    """Return the files from which a cell's configuration is made when it is launched; no image has them."""
-    return [file for folder in templates_of(plan.cell) for file in files_below(paths.CONTAINERS / folder)]
-
-
 def _site() -> Path:
     return Path(sysconfig.get_paths()["purelib"])
 
 
 def _installed() -> list[Path]:
-    return files_below(_site())
-
-
-@functools.cache
-def suite_files(suite: Suite, root: Path = paths.REPOSITORY) -> tuple[Path, ...]:
-    """Return the files that a suite runs: its own, pytest's settings, and of the other tests what they import."""
-    own = [file for path in suite.paths() for file in (files_below(path) if path.is_dir() else [path])]
-    data = [file for file in files_below(root / "tests" / "support") if file.suffix != ".py"]
-    data.append(
-        root / "containers" / "embedded" / "README.md"
-    )  # its table says which answers are the embedded runtime's
-    plugins = [file for word in suite.plugins for file in _module(word, root)]
-    plugins += files_below(root / PLUGINS)
-    waiting = [*own, *data, *plugins, root / "pyproject.toml"]
-    found: set[Path] = set()
-    while waiting:
-        file = waiting.pop()
-        if file in found:
-            continue
-        found.add(file)
-        # pytest loads these by itself.
-        waiting += [
-            it for it in (folder / "conftest.py" for folder in file.parents) if it.is_file() and root in it.parents
-        ]
-        if file.suffix == ".py":
-            waiting += [it for name in _names(file, root) for it in _module(name, root)]
-    return tuple(sorted(found))
-
-
-def _names(file: Path, root: Path) -> Iterator[str]:
-    """Yield the names of modules of the tests that a file imports, or that a text in it names (``pytest_plugins``)."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except SyntaxError:  # somebody is at it; pytest says what is wrong
-        return
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import():
-                yield from (it.name for it in node.names)
-            case ast.ImportFrom():
-                here = file.parent.relative_to(root).parts
-                base = ".".join(here[: len(here) - node.level + 1]) if node.level else ""
-                module = ".".join(filter(None, (base, node.module)))
-                yield module
-                yield from (f"{module}.{it.name}" for it in node.names)
-            case ast.Constant(value=str(text)) if text.startswith("tests."):
-                yield text
-
-
-def _module(name: str, root: Path) -> list[Path]:
-    """Return the file of a module of the tests; none if the name is not that of one."""
-    parts = name.split(".")
-    if parts[0] != "tests" or not all(part.isidentifier() for part in parts):
-        return []
-    path = root.joinpath(*parts)
-    return [it for it in (path.with_suffix(".py"), path / "__init__.py") if it.is_file()]
+    return expanded([_site()])

@@ -198,7 +198,7 @@ def hash_of(value: object) -> str:
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
-        return {it.name: _plain(getattr(value, it.name)) for it in fields(value)}
+        return {it.name: _plain(getattr(value, it.name)) for it in fields(value) if it.compare}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):

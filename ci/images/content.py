@@ -19,7 +19,7 @@ from ci.matrix.cells import engine_name
 
 # Increased when the way of building changes but no file of the folders does.
 _RECIPE = "2"
-_SHARED = "shared"
+SHARED = "shared"
 """A folder below ``containers/`` that is in every build context under this name."""
 _NOT_PART = "__pycache__"
 
@@ -74,7 +74,7 @@ class Content:
     @cached_property
     def own_files(self) -> tuple[tuple[str, str], ...]:
         """Name and sha256 of the files of the image's folder and of those beside it, read once."""
-        parts = (self.plan.folder, _SHARED, *self.plan.beside)
+        parts = (self.plan.folder, SHARED, *self.plan.beside)
         return tuple(it for part in parts for it in _files(paths.CONTAINERS / part, self._prefix(part)))
 
     @property
@@ -91,7 +91,7 @@ class Content:
         :raises ChecksumError: if something is no longer what the tag says.
         """
         copied: list[tuple[str, str]] = []
-        for part in (self.plan.folder, _SHARED, *self.plan.beside):
+        for part in (self.plan.folder, SHARED, *self.plan.beside):
             target = folder / self._prefix(part)
             shutil.copytree(paths.CONTAINERS / part, target, ignore=shutil.ignore_patterns(_NOT_PART))
             copied += _files(target, self._prefix(part))

@@ -37,7 +37,7 @@ def _folder_of_a_suites_name(ground: Ground) -> Seen:
     own = ground.folder / "pyxis_conformance"
     own.mkdir()
     (own / "test_mine.py").write_text("def test_a():\n    pass\n", encoding="utf-8")
-    words = ("--suite", str(own), "--as", own.name, "--pytest")
+    words = ("--as", own.name, "--pytest")
     ended = ground.session(*words, behind=(sys.executable, "-m", "pytest", str(own)))
     done = ground.report()
     return Seen(held=not (believed(done) and "pyxis_conformance" in done.output), text=last_line(ended))
@@ -70,7 +70,7 @@ def _filtered(ground: Ground) -> Seen:
     own = ground.folder / "mine"
     own.mkdir()
     (own / "test_mine.py").write_text(TWO_TESTS, encoding="utf-8")
-    words = ("--suite", str(own), "--as", "mine", "--pytest")
+    words = ("--as", "mine", "--pytest")
     command = (sys.executable, "-m", "pytest", str(own / "test_mine.py"))
     whole = ground.session(*words, "--run", f"{ground.run}-a", behind=command)
     part = ground.session(*words, "--run", f"{ground.run}-b", behind=(*command, "-k", "test_a"))

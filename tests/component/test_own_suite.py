@@ -17,6 +17,8 @@ from ci.environment.launching import Environment
 from ci.environment.service import Place
 from ci.errors import LaunchError, SelectionError
 from ci.images.building import BuiltCell
+from ci.inputs import own_suite
+from ci.matrix.suites import OWN
 from ci.record import store
 from ci.record.outcomes import Outcome, TestState
 from ci.record.store import Result
@@ -49,21 +51,10 @@ def suite(tmp_path: Path) -> Suite:
 def on_login(run: str, tmp_path: Path) -> OnLogin:
     """Return a function that runs a suite on the login node; it returns the process and the result folder."""
 
-    def go(path: Path, *options: str, program: tuple[str, ...] = ("pytest", "tests")) -> tuple[Process, Path]:
-        words = [
-            "--run",
-            run,
-            "--results",
-            str(tmp_path / "results"),
-            "--as",
-            "theirs",
-            "--plain",
-            "--suite",
-            str(path),
-        ]
-        pytest_option = ["--pytest"] if program[0] == "pytest" else []
-        started = Process.ci("run", LEGACY, *words, *pytest_option, "--on", "login", *options, "--", *program)
-        return started, tmp_path / "results" / run / LEGACY / "theirs"
+    def go(path: Path, *options: str) -> tuple[Process, Path]:
+        results = tmp_path / "results"
+        words = ("--run", run, "--results", str(results), "--", str(path), "--on", "login", *options)
+        return Process.ci("suite", OWN, LEGACY, *words), results / run / LEGACY / own_suite(path).name
 
     return go
 
@@ -110,7 +101,7 @@ def test_fails():
 def test_a_command_on_the_login_node_is_judged_by_its_exit_code(
     suite: Suite, on_login: OnLogin, nothing_left: Callable[[], None]
 ) -> None:
-    started, folder = on_login(suite(""), program=("/bin/sh", "-c", "srun hostname; exit 7"))
+    started, folder = on_login(suite(""), "--command", "srun hostname; exit 7")
     assert started.end() == 7, started.output
     assert "\nn1\n" in started.output
     assert (result_in(folder).outcome, result_in(folder).exit_code) == (Outcome.FAILED, 7)
@@ -156,7 +147,7 @@ def test_sleeps():
     time.sleep(600)
 """
     )
-    started, folder = on_login(path, program=("pytest", "tests", "-s"))
+    started, folder = on_login(path, "-s")
     started.wait_for_output("AT WORK")
     started.terminate()
     assert started.end() == 143, started.output
@@ -238,7 +229,7 @@ def test_a_chosen_password_reaches_the_suite_and_stands_in_no_command_line_and_n
 ) -> None:
     look = "cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '; echo; printf %s \"$SLURM_PASSWORD\" | wc -c"
     options = ("--password-file", str(password), "--user", USER)
-    started, _ = on_login(suite(""), "--on", where, *options, program=("/bin/sh", "-c", look))
+    started, _ = on_login(suite(""), "--on", where, *options, "--command", look)
     assert started.end() == 0, started.output
     assert seen in started.output, "it saw no command line"
     assert f"\n{len(PASSWORD.encode())}\n" in started.output
@@ -291,8 +282,8 @@ def test_pip_on_every_node_finds_wheels_made_here_and_asks_no_index(
     suite: Suite, on_login: OnLogin, nothing_left: Callable[[], None]
 ) -> None:
     venv = "python3 -m venv v && v/bin/pip install iniconfig slurm-sdk && ! v/bin/pip install six"
-    program = ("/bin/sh", "-c", f"srun --nodelist=n2 sh -c '{venv} && pip install --target t iniconfig'")
-    started, _ = on_login(suite(""), "--node-package", "iniconfig", "--nodes", "2", program=program)
+    command = f"srun --nodelist=n2 sh -c '{venv} && pip install --target t iniconfig'"
+    started, _ = on_login(suite(""), "--node-package", "iniconfig", "--nodes", "2", "--command", command)
     assert started.end() == 0, started.output
     assert "No matching distribution found for six" in started.output
     nothing_left()

@@ -1,11 +1,17 @@
 """Which cells a change can affect: from the names of files, and from two matrices."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ci.environment.plan import plan_environment
 from ci.errors import MatrixError
 from ci.fleet.affected import MATRIX, PINS, Change, affected
+from ci.fleet.parts import expanded, program_files
+from ci.group.fingerprint import Shared, hash_of_files, ingredients
+from ci.images.content import Content
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
@@ -13,7 +19,7 @@ from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES
 from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
-from ci.paths import CONTAINERS
+from ci.paths import CONTAINERS, REPOSITORY
 from tests.unit.conftest import SECTIONS, MatrixLoader
 
 ALL = {"nvidia", "embedded", "legacy"}
@@ -55,7 +61,13 @@ def runtimes(matrix: Matrix, *files: str, suites: tuple[str, ...] = (), options:
         ("tests/browser/test_page.py", set()),
         ("tests/scale/__main__.py", set()),
         ("containers/embedded/enroot", {"embedded"}),
-        ("containers/embedded/README.md", {"embedded"}),  # a suite compares it with what the cell does
+        ("containers/embedded/README.md", CONTAINERS_ONLY),  # suites compare it with what the cell does
+        ("containers/no-such-image/Containerfile", set()),
+        ("containers/families/debian.toml", ALL),
+        ("containers/families/no-such-family.toml", set()),
+        ("tests/attacks/ground.py", set()),
+        ("tests/integration/advanced/fixtures.py", CONTAINERS_ONLY),  # a plugin of every container suite
+        ("tests/integration/no-such-suite/test_x.py", ALL),
         ("containers/slurm-pyxis-integration/install-pyxis.sh", CONTAINERS_ONLY),
         ("containers/slurm-pyxis-integration/slurm.conf", CONTAINERS_ONLY),  # rendered for embedded cells, too
         ("containers/slurm-integration/slurm.conf", ALL),
@@ -69,7 +81,8 @@ def runtimes(matrix: Matrix, *files: str, suites: tuple[str, ...] = (), options:
         ("tests/integration/test_legacy_jobs.py", {"legacy"}),
         ("tests/integration/conftest_container_packaging.py", CONTAINERS_ONLY),
         ("tests/integration/conftest.py", ALL),
-        ("tests/support/enroot.py", ALL),
+        ("tests/support/enroot.py", CONTAINERS_ONLY),
+        ("tests/support/no_longer_there.py", ALL),
         ("tests/conftest.py", ALL),
         ("ci/errors.py", ALL),
         ("ci/README.md", ALL),
@@ -149,29 +162,34 @@ def test_a_new_row_affects_its_cells_only(reasons: Callable[..., dict[str, set[s
 def test_a_row_that_is_different_affects_its_cells_only(reasons: Callable[..., dict[str, set[str]]]) -> None:
     first, second = SECTIONS["slurm"].split("\n[[slurm]]\n")
     found = reasons({"slurm": f"{first}\naccounting = true\n[[slurm]]\n{second}"})
-    assert found.keys() == {"its rows are different"}
-    assert len(found["its rows are different"]) == 6
-    assert all("slurm22.05" in name for name in found["its rows are different"])
+    assert found.keys() == {"rows changed"}
+    assert len(found["rows changed"]) == 6
+    assert all("slurm22.05" in name for name in found["rows changed"])
 
 
 FAILURE = '[[known-failure]]\ntests = ["test_x"]\npyxis = "0.24.0"\nsays = "{says}"\nreason = "{reason}"'
 
 
-def test_a_known_failure_affects_the_cells_that_it_is_about(reasons: Callable[..., dict[str, set[str]]]) -> None:
+def test_a_known_failure_affects_the_cells_that_it_is_about_and_its_words_affect_all(
+    reasons: Callable[..., dict[str, set[str]]],
+) -> None:
+    """A test that passes and says the words turns red, on whatever cell."""
     one = {"extra": FAILURE.format(says="a", reason="b")}
     for before, after in (({}, one), (one, {}), (one, {"extra": FAILURE.format(says="other", reason="b")})):
         found = reasons(after, before)
-        assert found.keys() == {"its known failures are different"}
-        assert all("pyxis0.24.0" in name for name in found["its known failures are different"])
-    assert reasons({"extra": FAILURE.format(says="a", reason="in other words")}, one) == {}
+        assert found.keys() == {"known failures changed", "words of known failures changed"}
+        assert len(found["words of known failures changed"]) == 12
+        assert all("pyxis0.24.0" in name for name in found["known failures changed"])
+    found = reasons({"extra": FAILURE.format(says="a", reason="in other words")}, one)
+    assert found.keys() == {"known failures changed"}, "a result has the reason in it"
 
 
 @pytest.mark.parametrize(
     ("section", "text", "reason"),
     [
-        ("subject", '[subject]\nrequirement = "slurm-sdk==0.4.7"', "the subject is different"),
-        ("defaults", '[defaults]\ngroup = "smoke"\nnodes = 2', "the number of nodes is different"),
-        ("extra", '[suite-environment]\nhost = "H"', "the suites' environment is different"),
+        ("subject", '[subject]\nrequirement = "slurm-sdk==0.4.7"', "subject changed"),
+        ("defaults", '[defaults]\ngroup = "smoke"\nnodes = 2', "number of nodes changed"),
+        ("extra", '[suite-environment]\nhost = "H"', "suites' environment changed"),
     ],
 )
 def test_what_all_cells_share_affects_all(
@@ -199,3 +217,41 @@ def test_a_pin_affects_the_cells_that_use_it(rows: Matrix) -> None:
     assert found == {cell.id for cell in cells(rows) if cell.pyxis == real.pyxis}
     assert ids("registry:2") == {cell.id for cell in cells(rows) if cell.runtime is not Runtime.LEGACY}
     assert ids() == set()
+
+
+# -- the same parts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("runtime", Runtime)
+def test_whatever_is_in_a_fingerprint_is_also_affecting(
+    rows: Matrix, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
+) -> None:
+    """Each file that is read for a fingerprint, or for an image's tag, is one that a change is seen in.
+
+    Once `advanced/fixtures.py`, a plugin of every container suite, affected one of them only.
+    """
+    top = [it for it in REPOSITORY.iterdir() if it.name not in {".git", ".nox", ".venv", "results"}]
+    names = {it.relative_to(REPOSITORY).as_posix() for it in expanded(top)}
+    read: set[str] = set()
+    real = Path.open
+
+    def opened(path: Path, *given: Any, **more: Any) -> Any:  # noqa: ANN401 - as what it stands for
+        if path.is_relative_to(REPOSITORY):
+            read.add(path.relative_to(REPOSITORY).as_posix())
+        return real(path, *given, **more)
+
+    cell, options = next(it for it in cells(rows) if it.runtime is runtime), Options(run="r")
+    plan = plan_environment(cell, rows, options)
+    shared = Shared(program="p", pins={}, packages="a", machine="m", environment="e")
+    for suite in (it for it in SUITES.values() if not it.unfit(cell, rows.subject)):
+        read.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", opened)
+            ingredients(plan, suite, [], matrix=rows, images="", shared=shared)
+            hash_of_files(program_files())
+            members = {member.name: member for image in plan.images.all() for member in image.family()}
+            assert all(Content(plan=it, parents={}).own_files for it in members.values())
+        assert {"ci/errors.py", "containers/base/mmdebstrap.conf", "tests/conftest.py"} <= read
+        change = Change(since="main", files=tuple(sorted(names)))
+        seen = {why.partition(" ")[0] for why in affected([cell], [suite], rows, options, change)[cell.id]}
+        assert sorted(read & names - seen) == []

@@ -12,8 +12,9 @@ import pytest
 
 from ci import paths
 from ci.environment.plan import EnvironmentPlan, plan_environment
+from ci.fleet.parts import expanded, suite_files
 from ci.group import fingerprint
-from ci.group.fingerprint import Shared, ingredients, suite_files
+from ci.group.fingerprint import Shared, ingredients
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ci.images.building import Builder
 
 SUITE = SUITES["registry"]
-SHARED = Shared(program="p", pins="i", packages="a", machine="m", environment="e")
+SHARED = Shared(program="p", pins={}, packages="a", machine="m", environment="e")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def reason(kitchen: Kitchen, text: str) -> None:
 CHANGES: dict[str, Callable[[Kitchen], None]] = {
     "an image": lambda it: setattr(it, "images", "others"),
     "this program": lambda it: setattr(it, "shared", replace(SHARED, program="other")),
-    "a pin": lambda it: setattr(it, "shared", replace(SHARED, pins="other")),
+    "a pin": lambda it: setattr(it, "shared", replace(SHARED, pins={"registry:2": "other"})),
     "a package": lambda it: setattr(it, "shared", replace(SHARED, packages="other")),
     "a variable of the environment": lambda it: setattr(it, "shared", replace(SHARED, environment="other")),
     "the machine": lambda it: setattr(it, "shared", replace(SHARED, machine="other")),
@@ -225,7 +226,7 @@ def test_the_files_that_a_cells_configuration_is_made_of_count(
     shutil.copytree(paths.CONTAINERS, tmp_path / "containers")
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     monkeypatch.setattr(paths, "CONTAINERS", tmp_path / "containers")
-    monkeypatch.setattr(fingerprint, "suite_files", lambda _suite: ())
+    monkeypatch.setattr(fingerprint, "suite_files", lambda _suite: frozenset())
     kitchen.cell = next(it for it in kitchen.rows.all_cells(Arch.host()) if it.runtime is Runtime.EMBEDDED)
     for name in ("slurm-pyxis-integration/slurm.conf", "slurm-integration/cgroup.conf"):
         before = kitchen.taste()
@@ -254,8 +255,9 @@ def test_a_file_that_was_swapped_and_put_back_was_touched(
     monkeypatch.setattr(paths, "MATRIX_FILE", tree / "matrix.toml")
     monkeypatch.setattr(paths, "PINS_FILE", tree / "containers/pins.toml")
     monkeypatch.setattr(paths, "CONTAINERS", tree / "containers")
-    monkeypatch.setattr(fingerprint, "suite_files", functools.partial(suite_files.__wrapped__, root=tree))
-    monkeypatch.setattr(fingerprint.suite_files, "cache_clear", lambda: None, raising=False)
+    of_tree = functools.partial(suite_files.__wrapped__, root=tree)
+    monkeypatch.setattr(of_tree, "cache_clear", lambda: None, raising=False)
+    monkeypatch.setattr(fingerprint, "suite_files", of_tree)
     plan = kitchen.plan()
 
     def stamp() -> Mapping[str, str]:
@@ -291,7 +293,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "tests/integration/registry/test_x.py": "from tests.support.near import it\nimport tests.support.plain",
         "tests/integration/registry/data.bin": "",
         "tests/integration/conformance/test_y.py": "",
-        "tests/support/near.py": "from tests.support import far",
+        "tests/support/near.py": "from tests.support import far\nTABLE = 'containers/embedded/README.md'",
         "tests/support/far.py": "from .beside import it",
         "tests/support/beside.py": "",
         "tests/support/plain.py": "",
@@ -307,18 +309,19 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_files_of_a_suite_are_its_own_and_what_they_import(tree: Path) -> None:
-    found = {it.relative_to(tree).as_posix() for it in suite_files(SUITE, tree)}
+    found = {it.relative_to(tree).as_posix() for it in expanded(suite_files(SUITE, tree))}
     left_out = {"tests/integration/conformance/test_y.py", "tests/support/unused.py"}
     everything = {it.relative_to(tree).as_posix() for it in tree.rglob("*") if it.is_file()}
     assert found == everything - left_out
 
 
 def test_a_file_counts_by_its_content_and_its_name(tree: Path) -> None:
-    seen = {fingerprint.hash_of_files(suite_files(SUITE, tree))}
-    for file in suite_files(SUITE, tree):
+    files = expanded(suite_files(SUITE, tree))
+    seen = {fingerprint.hash_of_files(files)}
+    for file in files:
         file.write_text(file.read_text(encoding="utf-8") + "\n# changed", encoding="utf-8")
         seen.add(fingerprint.hash_of_files(suite_files(SUITE, tree)))
-    assert len(seen) == 1 + len(suite_files(SUITE, tree))
+    assert len(seen) == 1 + len(files)
     (tree / "tests/integration/registry/data.bin").rename(tree / "tests/integration/registry/other.bin")
     suite_files.cache_clear()
     assert fingerprint.hash_of_files(suite_files(SUITE, tree)) not in seen

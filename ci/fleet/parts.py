@@ -1,0 +1,147 @@
+"""What a suite on a cell is made of, as far as this repository says it: files, what matrix.toml says, and pins.
+
+Their hash is a part of the fingerprint of a result (`ci.group.fingerprint`); what of them is not as it was at an
+earlier revision is what a change affects (`ci.fleet.affected`). In doubt something is in here: to run once more is
+cheaper than an answer that is not true.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+import functools
+from pathlib import Path
+import re
+import tomllib
+
+from ci import paths
+from ci.environment.configuration import templates_of
+from ci.environment.plan import EnvironmentPlan
+from ci.images.content import SHARED
+from ci.matrix.cells import Cell
+from ci.matrix.model import Matrix
+from ci.matrix.suites import FILE, FOLDER, Suite
+from ci.options import Options
+from ci.record.reportlog import PLUGINS
+
+IMAGES, CONFIGURATION, PROGRAM = "images", "configuration", "program"
+_A_PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)+")
+
+
+Files = frozenset[Path]
+"""Files and folders; a folder stands for all that is below it."""
+
+
+def files_of(plan: EnvironmentPlan) -> dict[str, Files]:
+    """Return the files that all suites on a cell are made of, by what they go into; `suite_files` has the others."""
+    family = [member for image in plan.images.all() for member in image.family()]
+    folders = {SHARED} | {folder for member in family for folder in (member.folder, *member.beside)}
+    return {
+        IMAGES: frozenset(
+            {paths.CONTAINERS / folder for folder in folders} | {paths.FAMILIES / f"{plan.cell.os.family.name}.toml"}
+        ),
+        # What is rendered when the cell is launched; no image has it.
+        CONFIGURATION: frozenset(paths.CONTAINERS / folder for folder in templates_of(plan.cell)),
+        PROGRAM: program_files(),
+    }
+
+
+def program_files() -> Files:
+    """Return this program's own code."""
+    return frozenset({paths.REPOSITORY / "ci"})
+
+
+def rows_of(cell: Cell, matrix: Matrix, options: Options) -> dict[str, object]:
+    """Return what matrix.toml says that decides what a cell's suites come to, by its name."""
+    return {
+        "rows": replace(cell, slurm=replace(cell.slurm, supported_until=None)),  # only reports say how long
+        "known failures": [[it.tests, it.says, it.reason, it.issue] for it in matrix.known_failures(cell)],
+        # Also those of other cells: a test that passes and says them turns red (tests/support).
+        "words of known failures": [[it.tests, it.says] for it in matrix.failures],
+        "subject": matrix.subject,
+        "number of nodes": options.nodes or matrix.defaults.nodes,
+        "suites' environment": matrix.suite_environment,
+    }
+
+
+def pinned_by(plan: EnvironmentPlan) -> frozenset[str]:
+    """Return the names whose entries in pins.toml vouch for what a cell is made of: release files, pulled images."""
+    pulled = {member.pulled_as for image in plan.images.all() for member in image.family()} - {""}
+    return frozenset(pulled | {artefact.path for artefact in plan.images.artefacts})
+
+
+def pins_in(text: str) -> dict[str, str]:
+    """Return the checksums of a list of pins by the names of what they are of; none for a list that can't be read."""
+    try:
+        document = tomllib.loads(text)
+        return {
+            **{row["path"]: row["sha256"] for row in document.get("artefact", [])},
+            **{row["path"]: f"{row['tar-sha256']} {row['commit']}" for row in document.get("archive", [])},
+            **{row["reference"]: row["digest"] for row in document.get("image", [])},
+        }
+    except (tomllib.TOMLDecodeError, KeyError, TypeError):
+        return {}
+
+
+def expanded(parts: Iterable[Path]) -> list[Path]:
+    """Return the files, and those below the folders, without what Python leaves there."""
+    found = (file for part in parts for file in (part.rglob("*") if part.is_dir() else [part]))
+    return sorted({it for it in found if it.is_file() and "__pycache__" not in it.parts})
+
+
+def belongs(name: str, files: Files) -> bool:
+    """Tell whether a file of the repository is one of these, or below one, be it removed."""
+    file = paths.REPOSITORY / name
+    return not files.isdisjoint((file, *file.parents))
+
+
+@functools.cache
+def suite_files(suite: Suite, root: Path = paths.REPOSITORY) -> Files:
+    """Return what a suite runs: its own files and folders, pytest's settings, and what of others its tests name."""
+    own = [*suite.paths(), root / FOLDER / suite.folder / FILE]
+    data = [file for file in expanded([root / "tests" / "support"]) if file.suffix != ".py"]
+    plugins = [file for word in suite.plugins for file in _named(word, root)]
+    waiting = [*expanded(own), *data, *plugins, *expanded([root / PLUGINS]), root / "pyproject.toml"]
+    found: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        # pytest loads these by itself.
+        waiting += [
+            it for it in (folder / "conftest.py" for folder in file.parents) if it.is_file() and root in it.parents
+        ]
+        if file.suffix == ".py" and root / "ci" not in file.parents:
+            waiting += [it for name in _names(file, root) for it in _named(name, root)]
+    return frozenset({*own, *found})
+
+
+def _names(file: Path, root: Path) -> Iterator[str]:
+    """Yield the modules that a file imports, and what it has in texts: modules (``pytest_plugins``), paths of files."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:  # somebody is at it; pytest says what is wrong
+        return
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                yield from (it.name for it in node.names)
+            case ast.ImportFrom():
+                here = file.parent.relative_to(root).parts
+                base = ".".join(here[: len(here) - node.level + 1]) if node.level else ""
+                module = ".".join(filter(None, (base, node.module)))
+                yield module
+                yield from (f"{module}.{it.name}" for it in node.names)
+            case ast.Constant(value=str(text)) if text.startswith("tests.") or _A_PATH.fullmatch(text):
+                yield text
+
+
+def _named(name: str, root: Path) -> list[Path]:
+    """Return the file of the tests' module, or of the repository, that has a name; none if nothing has it."""
+    if "/" in name:
+        return [root / name] if (root / name).is_file() else []
+    parts = name.split(".")
+    if parts[0] != "tests" or not all(part.isidentifier() for part in parts):
+        return []
+    path = root.joinpath(*parts)
+    return [it for it in (path.with_suffix(".py"), path / "__init__.py") if it.is_file()]
