@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ci import paths
 from ci.errors import PyxisMatrixError
-from ci.inputs import check_project
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import mentioned, mentioned_legacy, selected
 from ci.matrix.cells import Cell
 from ci.matrix.suites import OWN, SUITES
+from ci.options.inputs import check_project
 from ci.python import venvs
 from ci.terminal import signals
 
@@ -199,10 +199,7 @@ def venv_with(session: nox.Session, *groups: str) -> Path:
 
 
 def run(session: nox.Session, venv: Path, *words: str, more: Mapping[str, str] | None = None) -> None:
-    """Run a program of a virtual environment, which is also the first on PATH for what it starts itself.
-
-    :param more: variables that it gets beside its own.
-    """
+    """Run a program of a virtual environment, which is also the first on PATH; `more` are variables that it gets."""
     path = f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     session.run(
         *(str(venv / "bin" / words[0]), *words[1:]),

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 import sys
 
-from ci import option_values, paths
+from ci import paths
 from ci.errors import ResultsError, SelectionError
 from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
@@ -16,9 +16,9 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import GROUP_VARIABLE, default_group
 from ci.matrix.suites import asked_for as suites_asked_for
-from ci.options import Options, Scope, add_to
+from ci.options import Options, Scope, add_to, values
 
-_SHARDS = option_values.whole(1, None, "a number of shards; at least one machine has to do the work")
+_SHARDS = values.whole(1, None, "a number of shards; at least one machine has to do the work")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SUITE",
         help="a suite to run, by its nox session (repeatable; default: all but the longest)",
     )
-    parser.add_argument("--arch", type=option_values.arch, metavar="ARCH", help="leave out other architectures")
+    parser.add_argument("--arch", type=values.arch, metavar="ARCH", help="leave out other architectures")
     parser.add_argument(
         "--shards",
         type=_SHARDS,
@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--earlier",
         action="append",
-        type=option_values.folder,
+        type=values.folder,
         metavar="DIR",
         help="a folder with earlier results, to balance shards by (repeatable; default: that of --results)",
     )
@@ -58,13 +58,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--runner",
         action="append",
         default=[],
-        type=option_values.runner,
+        type=values.runner,
         metavar="ARCH=LABEL",
         help="the label or tag of the machines for an architecture (repeatable)",
     )
     parser.add_argument(
         "--output",
-        type=option_values.folder,
+        type=values.folder,
         metavar="FILE",
         help="write there (--format github appends), and print it for people",
     )

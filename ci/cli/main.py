@@ -12,8 +12,8 @@ try:
     from ci.cli import bisecting, bumping, clusters, commands, doctor, fleet, groups, reports, sessions
     from ci.engine.refusals import asking
     from ci.matrix.asked import GROUP_VARIABLE
-    from ci.option_values import run_id, whole
     from ci.options import Scope, add_to
+    from ci.options.values import run_id, whole
     from ci.terminal import console, signals
 except ModuleNotFoundError as missing:
     sys.exit(

@@ -6,9 +6,9 @@ from dataclasses import replace
 import difflib
 from pathlib import Path
 
-from ci import inputs, options
+from ci import options
 from ci.errors import SelectionError
-from ci.options import Options, Scope
+from ci.options import Options, Scope, inputs
 
 HELP = frozenset({"-h", "--help"})
 # Words less similar than this are not taken for a typing mistake; pytest's --strict-config is 0.7 like our --strict.

@@ -14,10 +14,10 @@ from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import NotRunError, PyxisMatrixError, TeardownError
 from ci.images.building import Builder, sources_of
-from ci.inputs import own_suite
 from ci.matrix.cells import Runtime
 from ci.matrix.pytest_words import Given
-from ci.option_values import RunsOn
+from ci.options.inputs import own_suite
+from ci.options.values import RunsOn
 from ci.record import reportlog, store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ci import inputs, paths
+from ci import paths
 from ci.artefacts import sources
 from ci.cli.main import main
 from ci.engine import emulation
@@ -19,6 +19,7 @@ from ci.errors import EngineError, NotRunError, SelectionError, SubjectError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.suites import SUITES
+from ci.options import inputs
 from ci.session import running
 from ci.terminal import console
 
