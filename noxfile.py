@@ -22,7 +22,7 @@ from ci import paths
 from ci.errors import PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import mentioned, mentioned_legacy, selected
+from ci.matrix.asked import mentioned, selected
 from ci.matrix.cells import Cell
 from ci.matrix.suites import OWN, SUITES
 from ci.options.inputs import check_project
@@ -76,10 +76,7 @@ os.environ[signals.PARENT_VARIABLE] = str(os.getpid())
 
 try:
     MATRIX = loading.load()
-    CELLS = (
-        *mentioned(ARGV, MATRIX, Arch.host(), os.environ),
-        *mentioned_legacy(ARGV, MATRIX, Arch.host(), os.environ),
-    )
+    CELLS = mentioned(ARGV, MATRIX, Arch.host(), os.environ)
     CELLS_OF_SUITES = {
         **{it.name: (it.summary, [cell for cell in CELLS if cell.runtime in it.runtimes]) for it in SUITES.values()},
         OWN: ("Run a suite of your own: `-- PATH`, on this machine or, with `--on login`, on the login node.", CELLS),

@@ -6,6 +6,7 @@ from pathlib import Path
 import sys
 
 from ci import paths
+from ci.cli.selecting import add_cells, add_suites
 from ci.errors import ResultsError, SelectionError
 from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
@@ -14,7 +15,7 @@ from ci.group.planning import check_options, check_selection
 from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import GROUP_VARIABLE, default_group
+from ci.matrix.asked import default_group
 from ci.matrix.suites import asked_for as suites_asked_for
 from ci.options import Options, Scope, add_to, values
 
@@ -23,15 +24,8 @@ _SHARDS = values.whole(1, None, "a number of shards; at least one machine has to
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `plan` to its parser."""
-    parser.add_argument("cells", nargs="*", metavar="CELL", help="cells to plan for (default: those of the group)")
-    parser.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
-    parser.add_argument(
-        "--suite",
-        action="append",
-        default=[],
-        metavar="SUITE",
-        help="a suite to run, by its nox session (repeatable; default: all but the longest)",
-    )
+    add_cells(parser)
+    add_suites(parser)
     parser.add_argument("--arch", type=values.arch, metavar="ARCH", help="leave out other architectures")
     parser.add_argument(
         "--shards",
@@ -94,7 +88,7 @@ def plan(asked: argparse.Namespace) -> int:
         )
     check_options(options, len(cells))
     wanted = planning.Asked(
-        suites=suites_asked_for(asked.suite),
+        suites=suites_asked_for(asked.suites),
         group=group,
         shards=asked.shards,
         options=options,
