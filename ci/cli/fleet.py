@@ -7,15 +7,15 @@ import sys
 
 from ci import paths
 from ci.cli.selecting import add_cells, add_suites
-from ci.errors import ResultsError, SelectionError
+from ci.errors import ResultsError
 from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
 from ci.fleet.formats import Format
-from ci.group.planning import check_options, check_selection
+from ci.group.planning import check_options
 from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import default_group
+from ci.matrix.asked import asked_cells, default_group
 from ci.matrix.suites import asked_for as suites_asked_for
 from ci.options import Options, Scope, add_to, values
 
@@ -69,17 +69,8 @@ def plan(asked: argparse.Namespace) -> int:
     """Plan the jobs of a fleet and write the plan."""
     rows, host, options = loading.load(), Arch.host(), Options.of(asked)
     form = Format(asked.format)
-    check_selection(asked.cells, asked.group)
     group = "" if asked.cells else asked.group or default_group(rows, os.environ)
-    if asked.cells:
-        cells = tuple(dict.fromkeys(rows.cell(name, host) for name in asked.cells))
-        if others := [it.id for it in cells if asked.arch not in (None, it.arch)]:
-            raise SelectionError(
-                f"--arch {asked.arch} leaves out a cell that is named: {', '.join(others)}",
-                next_step="leave one of the two out",
-            )
-    else:
-        cells = planning.cells_of(rows, group, host, asked.arch)
+    cells = planning.of_arch(asked_cells(asked.cells, asked.group, rows, host, os.environ), asked.arch, group)
     if absent := [str(it) for it in asked.earlier or () if not it.is_dir()]:
         raise ResultsError(
             f"there is no folder {' or '.join(absent)}",

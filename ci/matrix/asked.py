@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ci.errors import SelectionError
 from ci.matrix.cells import Runtime
 from ci.matrix.systems import OS_NAME
 
@@ -28,6 +29,24 @@ _TAG_OPTION = re.compile(r"--tags?(?:=(?P<long>.*))?|-t(?P<short>.*)", re.DOTALL
 def default_group(matrix: Matrix, env: Mapping[str, str]) -> str:
     """Return the group to use if the command line names none: that of the environment, else that of the matrix."""
     return env.get(GROUP_VARIABLE) or matrix.defaults.group
+
+
+def asked_cells(
+    names: Sequence[str], group: str | None, matrix: Matrix, host: Arch, env: Mapping[str, str]
+) -> tuple[Cell, ...]:
+    """Return the cells that a command is asked for: those of these names, else all of a group, legacy ones too.
+
+    :raises SelectionError: for an unknown name or group, a group without container cells, and names beside a group.
+    """
+    if names and group:
+        raise SelectionError(
+            "cells are named, and a group as well", why="one of the two says what to run", next_step="leave one out"
+        )
+    if names:
+        return tuple(matrix.cell(name, host) for name in dict.fromkeys(names))
+    members = matrix.group(group or default_group(matrix, env)).name
+    matrix.cells(members, host)  # refuses one that no suite of containers could run on
+    return tuple(cell for cell in matrix.all_cells(host) if members in cell.groups)
 
 
 def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str, str]) -> tuple[Cell, ...]:
