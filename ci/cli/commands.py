@@ -27,6 +27,7 @@ from ci.matrix.model import Group, Matrix
 from ci.matrix.pairs import pairs_of
 from ci.matrix.suites import is_own
 from ci.options import Options
+from ci.session.record import Record
 from ci.terminal import console
 from ci.terminal.quantities import count
 
@@ -123,7 +124,7 @@ def run(asked: argparse.Namespace) -> int:
             why="whoever reads the result would take it for that suite's",
             next_step=f'take another name, or run the suite: nox -s "{options.name}({asked.cell})"',
         )
-    return run_and_show(plan_asked(asked.cell, loading.load(), options), asked.command)
+    return run_and_show(Record(plan=plan_asked(asked.cell, loading.load(), options), command=asked.command))
 
 
 def pins(asked: argparse.Namespace) -> int:
