@@ -248,6 +248,8 @@ def test_what_is_installed_is_the_subject_or_its_checkout_and_what_is_named(
     assert asked[1].requirements[-1] == loading.load().subject.requirement
     run_session("images", "--subject", str(tmp_path))
     assert (asked[2].checkout, asked[2].constraints) == (None, ()), "nothing of it runs beside the tests"
+    run_session("pyxis_basic", "-k", "x", "--", "--subject", str(tmp_path))
+    assert asked[3].checkout == tmp_path, "what the tool reads of a suite's options is installed"
 
 
 def test_a_checkout_that_is_no_project_is_refused_before_anything_is_installed(
