@@ -6,7 +6,7 @@ can stand in the brackets. nox -t GROUP -s SUITE takes the cells of a group.
 # Here cells are listed, virtual environments made, and `python -m ci` started: it reads what stands behind --.
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 import os
 from pathlib import Path
@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ci import paths
 from ci.errors import PyxisMatrixError
-from ci.inputs import check_project
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import mentioned, mentioned_legacy, selected
+from ci.matrix.asked import mentioned, selected
 from ci.matrix.cells import Cell
 from ci.matrix.suites import OWN, SUITES
+from ci.options.inputs import check_project
 from ci.python import venvs
 from ci.terminal import signals
 
@@ -76,10 +76,7 @@ os.environ[signals.PARENT_VARIABLE] = str(os.getpid())
 
 try:
     MATRIX = loading.load()
-    CELLS = (
-        *mentioned(ARGV, MATRIX, Arch.host(), os.environ),
-        *mentioned_legacy(ARGV, MATRIX, Arch.host(), os.environ),
-    )
+    CELLS = mentioned(ARGV, MATRIX, Arch.host(), os.environ)
     CELLS_OF_SUITES = {
         **{it.name: (it.summary, [cell for cell in CELLS if cell.runtime in it.runtimes]) for it in SUITES.values()},
         OWN: ("Run a suite of your own: `-- PATH`, on this machine or, with `--on login`, on the login node.", CELLS),
@@ -137,7 +134,9 @@ def add_command(name: str, summary: str, groups: tuple[str, ...], *words: str) -
     """Make the session of a module that is run with these words, and what stands behind ``--``."""
 
     def command(session: nox.Session) -> None:
-        run(session, venv_with(session, *groups), "python", "-m", *words, *session.posargs)
+        own = [*session.posargs, "--"]  # behind a further -- is the command line of another program
+        venv = venv_with(session, *groups, named=own[: own.index("--")])
+        run(session, venv, "python", "-m", *words, *session.posargs)
 
     add(command, name, summary)
 
@@ -151,7 +150,7 @@ def add_suite(name: str, summary: str, cells: Iterable[Cell]) -> None:
             if HELPED:
                 session.skip("help was shown already")
             HELPED.append(name)
-        venv = venv_with(session, *SUITES_NEED)
+        venv = venv_with(session, *SUITES_NEED, named=[word for word in session.posargs if word != "--"])
         # On CI, a cell that was asked for by its name has to run: there it is not told how to say that it does not.
         needed = os.environ.get("CI") == "true" and selected(MATRIX.cell(cell), ARGV, os.environ)
         with tempfile.NamedTemporaryFile("r", prefix="pyxis-matrix-", encoding="utf-8") as reason:
@@ -169,40 +168,35 @@ def add(function: Callable[..., None], name: str, summary: str) -> None:
     nox.session(name=name, default=False)(function)
 
 
-def venv_with(session: nox.Session, *groups: str) -> Path:
+def venv_with(session: nox.Session, *groups: str, named: Sequence[str] = ()) -> Path:
     """Return the virtual environment with these dependency groups; with those of tests, the subject is in it, too.
 
-    The only options that are read here are ``--subject`` and ``--with``: they say what is installed, before the tool
-    can read the others.
+    :param named: words among which ``--subject`` and ``--with`` say what is installed; the tool reads all others.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--subject", type=lambda text: Path(text).expanduser().absolute())
     parser.add_argument("--with", dest="beside", action="append", default=[])
-    named = argparse.Namespace(subject=None, beside=[])
+    found = argparse.Namespace(subject=None, beside=[])
     if "test" in groups:
         with suppress(argparse.ArgumentError):  # the tool itself says what is wrong
-            words = [*session.posargs, "--"]
-            parser.parse_known_args(words[: words.index("--")], named)
-    release = [MATRIX.subject.requirement] if "test" in groups and not named.subject else []
+            parser.parse_known_args(list(named), found)
+    release = [MATRIX.subject.requirement] if "test" in groups and not found.subject else []
     packages = venvs.Packages(
-        requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release, *named.beside),
+        requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release, *found.beside),
         constraints=MATRIX.subject.constraints if "test" in groups else (),
-        checkout=named.subject,
+        checkout=found.subject,
         python=session.python if isinstance(session.python, str) else sys.executable,  # --force-python
     )
     try:
-        if named.subject:
-            check_project(named.subject)
+        if found.subject:
+            check_project(found.subject)
         return venvs.shared(session.cache_dir.parent, "-".join(groups), packages)
     except PyxisMatrixError as problem:
         session.error(str(problem))
 
 
 def run(session: nox.Session, venv: Path, *words: str, more: Mapping[str, str] | None = None) -> None:
-    """Run a program of a virtual environment, which is also the first on PATH for what it starts itself.
-
-    :param more: variables that it gets beside its own.
-    """
+    """Run a program of a virtual environment, which is also the first on PATH; `more` are variables that it gets."""
     path = f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     session.run(
         *(str(venv / "bin" / words[0]), *words[1:]),

@@ -24,8 +24,8 @@ from ci.artefacts.identity import NotAnArchiveError, of_tag_archive
 from ci.errors import CandidateError
 from ci.matrix.cells import Candidate, Cell, Runtime
 from ci.matrix.model import Matrix, Row
-from ci.option_values import Origin
 from ci.options import Options
+from ci.options.values import Origin
 
 _PACKAGES = ("enroot", "enroot+caps")
 _PACKAGE = re.compile(r"(?P<name>[a-z0-9+.-]+)_(?P<version>[^_]+)_(?P<arch>[a-z0-9]+)\.deb")

@@ -103,7 +103,7 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         return Question(name=name, verb=("run",), words=command, options=("--as", name, "--pytest"))
     if which:
         path = Path(which).expanduser().absolute()
-        own, _ = arguments.own_suite(path, asked, rest[1:])
+        own, _, _ = arguments.own_suite(path, asked, rest[1:])
         again = (str(path), *asked.words(Scope.SUITE), *rest[1:])
         return Question(name=own.name, verb=("suite", OWN), words=again, pytest=own.pytest)
     if asked.shell_command and not rest:

@@ -12,8 +12,8 @@ from ci.errors import CandidateError, SelectionError, typed
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix, Row
-from ci.option_values import Origin
 from ci.options import Options
+from ci.options.values import Origin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import sys
 from rich.console import Console as RichConsole
 from rich.table import Table
 
-from ci import option_values, paths
+from ci import paths
 from ci.artefacts.checkout import Checkout
 from ci.bisect import probing, steps
 from ci.bisect.probing import Probe
@@ -16,7 +16,7 @@ from ci.bisect.steps import Span, Step
 from ci.errors import BisectError, BisectRangeError, typed
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.options import Options, Scope, add_to
+from ci.options import Options, Scope, add_to, values
 from ci.terminal import console, signals
 
 _LONGEST = 100
@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cell", required=True, metavar="CELL", help="a cell that has the other axes")
     parser.add_argument(
         "--checkout",
-        type=option_values.folder,
+        type=values.folder,
         metavar="PATH",
         help="bisect the commits of this git checkout (default: the releases of matrix.toml)",
     )

@@ -20,6 +20,7 @@ from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.record.outcomes import Outcome
 from ci.session import running
+from ci.session.record import Record
 from ci.terminal import console
 from ci.terminal.quantities import count
 
@@ -35,7 +36,7 @@ def up(asked: argparse.Namespace) -> int:
     """Start a cell and leave it up."""
     options = replace(Options.of(asked), keep=True, name=paths.UP_FOLDER, plain=True, pytest=False)
     plan = plan_asked(asked.cell, loading.load(), options)
-    _, result = running.run(plan, [])
+    _, result = running.run(Record(plan=plan))
     if result.outcome is Outcome.SUCCEEDED:
         say_how_to_enter(plan)
     return result.exit_code

@@ -21,12 +21,13 @@ from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError, t
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import default_group
-from ci.matrix.cells import Cell
+from ci.matrix.asked import asked_cells, default_group
+from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Group, Matrix
 from ci.matrix.pairs import pairs_of
 from ci.matrix.suites import is_own
 from ci.options import Options
+from ci.session.record import Record
 from ci.terminal import console
 from ci.terminal.quantities import count
 
@@ -68,10 +69,9 @@ def images(asked: argparse.Namespace) -> int:
     rows = loading.load()
     host = Arch.host()
     put = candidates.read(Options.of(asked), rows)
-    if asked.cells:
-        chosen = tuple(rows.cell(name, host) for name in asked.cells)
-    else:
-        group = rows.cells(asked.group or default_group(rows, os.environ), host)
+    chosen = asked_cells(asked.cells, asked.group, rows, host, os.environ)
+    if not asked.cells:
+        group = [cell for cell in chosen if cell.runtime is not Runtime.LEGACY]
         chosen = tuple(cell for cell in group if cell.arch is host)
         if left := len(group) - len(chosen):
             console.say(f"{left} cells of another architecture are left out; they need a machine of their own")
@@ -124,7 +124,7 @@ def run(asked: argparse.Namespace) -> int:
             why="whoever reads the result would take it for that suite's",
             next_step=f'take another name, or run the suite: nox -s "{options.name}({asked.cell})"',
         )
-    return run_and_show(plan_asked(asked.cell, loading.load(), options), asked.command)
+    return run_and_show(Record(plan=plan_asked(asked.cell, loading.load(), options), command=asked.command))
 
 
 def pins(asked: argparse.Namespace) -> int:

@@ -5,34 +5,28 @@ import os
 from pathlib import Path
 import sys
 
-from ci import option_values, paths
-from ci.errors import ResultsError, SelectionError
+from ci import paths
+from ci.cli.selecting import add_cells, add_suites
+from ci.errors import ResultsError
 from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
 from ci.fleet.formats import Format
-from ci.group.planning import check_options, check_selection
+from ci.group.planning import check_options
 from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import GROUP_VARIABLE, default_group
+from ci.matrix.asked import asked_cells, default_group
 from ci.matrix.suites import asked_for as suites_asked_for
-from ci.options import Options, Scope, add_to
+from ci.options import Options, Scope, add_to, values
 
-_SHARDS = option_values.whole(1, None, "a number of shards; at least one machine has to do the work")
+_SHARDS = values.whole(1, None, "a number of shards; at least one machine has to do the work")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `plan` to its parser."""
-    parser.add_argument("cells", nargs="*", metavar="CELL", help="cells to plan for (default: those of the group)")
-    parser.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
-    parser.add_argument(
-        "--suite",
-        action="append",
-        default=[],
-        metavar="SUITE",
-        help="a suite to run, by its nox session (repeatable; default: all but the longest)",
-    )
-    parser.add_argument("--arch", type=option_values.arch, metavar="ARCH", help="leave out other architectures")
+    add_cells(parser)
+    add_suites(parser)
+    parser.add_argument("--arch", type=values.arch, metavar="ARCH", help="leave out other architectures")
     parser.add_argument(
         "--shards",
         type=_SHARDS,
@@ -50,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--earlier",
         action="append",
-        type=option_values.folder,
+        type=values.folder,
         metavar="DIR",
         help="a folder with earlier results, to balance shards by (repeatable; default: that of --results)",
     )
@@ -58,13 +52,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--runner",
         action="append",
         default=[],
-        type=option_values.runner,
+        type=values.runner,
         metavar="ARCH=LABEL",
         help="the label or tag of the machines for an architecture (repeatable)",
     )
     parser.add_argument(
         "--output",
-        type=option_values.folder,
+        type=values.folder,
         metavar="FILE",
         help="write there (--format github appends), and print it for people",
     )
@@ -75,17 +69,8 @@ def plan(asked: argparse.Namespace) -> int:
     """Plan the jobs of a fleet and write the plan."""
     rows, host, options = loading.load(), Arch.host(), Options.of(asked)
     form = Format(asked.format)
-    check_selection(asked.cells, asked.group)
     group = "" if asked.cells else asked.group or default_group(rows, os.environ)
-    if asked.cells:
-        cells = tuple(dict.fromkeys(rows.cell(name, host) for name in asked.cells))
-        if others := [it.id for it in cells if asked.arch not in (None, it.arch)]:
-            raise SelectionError(
-                f"--arch {asked.arch} leaves out a cell that is named: {', '.join(others)}",
-                next_step="leave one of the two out",
-            )
-    else:
-        cells = planning.cells_of(rows, group, host, asked.arch)
+    cells = planning.of_arch(asked_cells(asked.cells, asked.group, rows, host, os.environ), asked.arch, group)
     if absent := [str(it) for it in asked.earlier or () if not it.is_dir()]:
         raise ResultsError(
             f"there is no folder {' or '.join(absent)}",
@@ -94,7 +79,7 @@ def plan(asked: argparse.Namespace) -> int:
         )
     check_options(options, len(cells))
     wanted = planning.Asked(
-        suites=suites_asked_for(asked.suite),
+        suites=suites_asked_for(asked.suites),
         group=group,
         shards=asked.shards,
         options=options,

@@ -78,7 +78,7 @@ def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
         return sources.missing(cell, where)
 
     wanted = planning.Asked(
-        cells=asked.cells, group=asked.group, suites=asked.suites or (), words=asked.command, candidates=put
+        cells=asked.cells, group=asked.group, suites=asked.suites, words=asked.command, candidates=put
     )
     if asked.resume:
         options = replace(options, run=asked.resume)

@@ -10,10 +10,10 @@ from ci.errors import PROGRAM, PyxisMatrixError, typed
 try:
     from ci import paths
     from ci.cli import bisecting, bumping, clusters, commands, doctor, fleet, groups, reports, sessions
+    from ci.cli.selecting import add_cells, add_group, add_suites
     from ci.engine.refusals import asking
-    from ci.matrix.asked import GROUP_VARIABLE
-    from ci.option_values import run_id, whole
     from ci.options import Scope, add_to
+    from ci.options.values import run_id, whole
     from ci.terminal import console, signals
 except ModuleNotFoundError as missing:
     sys.exit(
@@ -40,14 +40,13 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
 
     cells = _verb(verbs, "cells", commands.cells, "list the cells of a group")
-    cells.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+    add_group(cells)
     cells.add_argument("--json", action="store_true", help="for CI: everything about each cell, on stdout")
     cells.add_argument("--explain", action="store_true", help="say why each cell is in the group")
     cells.add_argument("--excluded", action="store_true", help="list what the matrix leaves out, with the reasons")
 
     images = _verb(verbs, "images", commands.images, "build the images of cells")
-    images.add_argument("cells", nargs="*", metavar="CELL", help="cells to build (default: those of the group)")
-    images.add_argument("--group", help="a group of matrix.toml")
+    add_cells(images)
     add_to(images, Scope.IMAGES, Scope.RESULT)
 
     run = _verb(verbs, "run", commands.run, "start a cell, run the command behind `--` against it, take it down")
@@ -64,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
 
     matrix = _verb(verbs, "matrix", groups.matrix, "run suites on all cells of a group, several at a time")
     matrix.usage = typed("matrix [CELL ...] [options] [-- pytest's options]")
-    matrix.add_argument("cells", nargs="*", metavar="CELL", help="cells to run (default: those of the group)")
+    add_cells(matrix)
+    add_suites(matrix)
     _add_group_options(matrix)
     add_to(matrix, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("cell")
     one.set_defaults(handler=groups.cell)
     one.add_argument("cell")
-    one.add_argument("--suite", dest="suites", action="append", required=True)
+    add_suites(one)
     add_to(one, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
     up = _verb(verbs, "up", clusters.up, "start a cell and leave it up")
@@ -109,14 +109,6 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_group_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("options of a group")
-    group.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
-    group.add_argument(
-        "--suite",
-        dest="suites",
-        action="append",
-        metavar="SUITE",
-        help="a suite to run (repeatable; default: all that apply, without pyxis_upstream)",
-    )
     group.add_argument(
         "--jobs",
         type=whole(1, None, "a number of cells"),

@@ -12,10 +12,11 @@ import webbrowser
 
 import msgspec
 
-from ci import option_values, paths
+from ci import paths
 from ci.errors import MatrixError, ResultsError
 from ci.matrix import loading
 from ci.matrix.model import Matrix
+from ci.options import values
 from ci.record import store
 from ci.report import compat, finding, markdown, page, serving, terminal, writing
 from ci.report.choosing import Choosing
@@ -55,16 +56,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument(
         "--history",
-        type=option_values.whole(1, None, "a number of outcomes"),
+        type=values.whole(1, None, "a number of outcomes"),
         default=DEFAULT_LENGTH,
         metavar="N",
         help=f"keep N outcomes of each suite on each cell (default: {DEFAULT_LENGTH})",
     )
     files.add_argument("--open", action="store_true", help="show the page in the browser")
     files.add_argument("--serve", action="store_true", help="serve it on loopback, and follow runs as they go")
-    files.add_argument(
-        "--port", type=option_values.port, default=0, metavar="PORT", help="of --serve (default: a free one)"
-    )
+    files.add_argument("--port", type=values.port, default=0, metavar="PORT", help="of --serve (default: a free one)")
 
 
 def show(asked: argparse.Namespace) -> int:

@@ -1,7 +1,6 @@
 """What nox starts for a session of a suite: what stands behind ``--`` is read here, once, and refused or skipped."""
 
 import argparse
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 import os
@@ -18,10 +17,11 @@ from ci.images.building import sources_of
 from ci.matrix import loading, suites
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
-from ci.matrix.pytest_words import Given, check_environment, given
+from ci.matrix.pytest_words import check_environment, given
 from ci.options import Scope
 from ci.report import terminal
 from ci.session import arguments, running
+from ci.session.record import Record
 from ci.terminal import console
 
 
@@ -30,13 +30,13 @@ def suite(asked: argparse.Namespace) -> int:
     reason_file = os.environ.pop(paths.NOT_RUN_VARIABLE, "")  # nothing that this process starts may write there
     if arguments.HELP & set(asked.command):
         return _show_help(reason_file)
-    plan, command, words = _read(asked)
-    needed = plan.options.strict or not reason_file
-    if reason := _obstacle(plan, needed=needed):
+    record = _read(asked)
+    needed = record.plan.options.strict or not reason_file
+    if reason := _obstacle(record.plan, needed=needed):
         if needed:
             raise NotRunError(reason)
         return _not_run(reason, reason_file)
-    return run_and_show(plan, command, words)
+    return run_and_show(record)
 
 
 def _show_help(reason_file: str) -> int:
@@ -52,9 +52,10 @@ def _not_run(reason: str, file: str) -> int:
     return 0
 
 
-def run_and_show(plan: EnvironmentPlan, command: Sequence[str], words: Given | None = None) -> int:
-    """Run a command against a planned environment, and show the summary; return its exit code."""
-    code, result = running.run(plan, command, words)
+def run_and_show(record: Record) -> int:
+    """Run a record's command against its planned environment, and show the summary; return its exit code."""
+    plan = record.plan
+    code, result = running.run(record)
     with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
         terminal.show([result], stream=sys.stderr, root=plan.options.results / plan.options.run)
     if plan.options.keep:
@@ -62,8 +63,11 @@ def run_and_show(plan: EnvironmentPlan, command: Sequence[str], words: Given | N
     return code
 
 
-def _read(asked: argparse.Namespace) -> tuple[EnvironmentPlan, Sequence[str], Given | None]:
-    """Return the plan of a session, its command line, and what was given to a suite of this project."""
+def _read(asked: argparse.Namespace) -> Record:
+    """Return what a session is to do.
+
+    :raises SelectionError: for what stands behind ``--`` and can't be used.
+    """
     name, cell = asked.suite_name, asked.cell
     options, rest = arguments.split(asked.command, asked)
     rows = loading.load()
@@ -80,8 +84,8 @@ def _read(asked: argparse.Namespace) -> tuple[EnvironmentPlan, Sequence[str], Gi
             )
         options, rest = replace(options, suite=Path(rest[0]).expanduser().absolute()), rest[1:]
     if options.suite:
-        options, command = arguments.own_suite(options.suite, options, rest)
-        return plan_asked(cell, rows, options), command, None
+        options, own, command = arguments.own_suite(options.suite, options, rest)
+        return Record(plan=plan_asked(cell, rows, options), command=command, suite=own)
     if misplaced := options.words(Scope.SUITE):
         raise SelectionError(
             f"{misplaced[0]} cannot be used with {name}",
@@ -93,7 +97,7 @@ def _read(asked: argparse.Namespace) -> tuple[EnvironmentPlan, Sequence[str], Gi
     suites.check_subject(rows.subject, name)
     words = given(which, rest)
     plan = plan_asked(cell, rows, replace(options, name=which.name, pytest=True))
-    return plan, (sys.executable, "-m", "pytest", *words.command(which)), words
+    return Record(plan=plan, command=(sys.executable, "-m", "pytest", *words.command(which)), given=words)
 
 
 def _obstacle(plan: EnvironmentPlan, *, needed: bool) -> str:

@@ -22,7 +22,7 @@ from ci.environment_file import EnvironmentFile, Login
 from ci.errors import LaunchError, PyxisMatrixError, TeardownError, typed
 from ci.images.building import BuiltCell
 from ci.matrix.cells import Cell, Runtime
-from ci.option_values import password_in
+from ci.options.values import password_in
 from ci.terminal import console, signals
 from ci.terminal.console import Timings
 

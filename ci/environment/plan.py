@@ -7,8 +7,8 @@ from ci.images import plan
 from ci.images.plan import CellImages, Wheels
 from ci.matrix.cells import Cell, engine_name
 from ci.matrix.model import Matrix, SuiteEnvironment
-from ci.option_values import RunsOn
 from ci.options import Options
+from ci.options.values import RunsOn
 
 _PYTEST = ("pytest>=8", "pytest-reportlog>=0.4", "pytest-rerunfailures>=15", "pytest-xdist>=3.6")
 """What runs a suite on the login node: the same as on the host (the group `test` in pyproject.toml)."""

@@ -34,19 +34,22 @@ class Asked:
     runners: Mapping[Arch, str] = field(default_factory=dict)
 
 
-def cells_of(matrix: Matrix, group: str, host: Arch, arch: Arch | None = None) -> tuple[Cell, ...]:
-    """Return all cells of a group, legacy ones too.
+def of_arch(cells: Sequence[Cell], arch: Arch | None, group: str = "") -> tuple[Cell, ...]:
+    """Return the cells of an architecture, if one is asked for.
 
-    :param arch: leaves out the cells of other architectures.
-    :raises SelectionError: for an unknown group, and where no cell is left.
+    :param group: whose cells they are; empty for cells that are named, none of which may be left out.
+    :raises SelectionError: where none is left, or a named one would be left out.
     """
-    name = matrix.group(group).name
-    found = tuple(cell for cell in matrix.all_cells(host) if name in cell.groups and arch in (None, cell.arch))
-    if not found:
+    found = tuple(cell for cell in cells if arch in (None, cell.arch))
+    if group and not found:
         raise SelectionError(
-            f"the group {name!r} has no cell" + (f" for {arch}" if arch else ""),
-            where=str(matrix.path),
-            next_step=f"{typed(f'cells --group {name}')} lists its cells",
+            f"the group {group!r} has no cell" + (f" for {arch}" if arch else ""),
+            next_step=f"{typed(f'cells --group {group}')} lists its cells",
+        )
+    if not group and len(found) < len(cells):
+        raise SelectionError(
+            f"--arch {arch} leaves out a cell that is named: {', '.join(it.id for it in cells if it not in found)}",
+            next_step="leave one of the two out",
         )
     return found
 

@@ -13,6 +13,7 @@ from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.errors import SelectionError, typed
 from ci.matrix import pytest_words
 from ci.matrix.arch import Arch
+from ci.matrix.asked import asked_cells
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES, Suite, asked_for, suite
@@ -130,7 +131,7 @@ def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable
     if not any(plan.suites for plan in plans):
         names = ", ".join(asked.suites) or "no suite"
         raise SelectionError(
-            f"there is nothing to run: {names} applies to none of the {count(len(plans), 'cell')}",
+            f"there is nothing to run: {names} applies to none of the cells",
             why="; ".join(dict.fromkeys(why for plan in plans for why in plan.not_applicable.values())),
             next_step=f"the suites are {', '.join(SUITES)}",
         )
@@ -234,28 +235,14 @@ def check_options(options: Options, cells: int) -> None:
         )
 
 
-def check_selection(cells: Sequence[str], group: str | None) -> None:
-    """Refuse cells beside a group.
-
-    :raises SelectionError: for both.
-    """
-    if cells and group:
-        raise SelectionError(
-            "cells are named, and a group as well", why="one of the two says what to run", next_step="leave one out"
-        )
-
-
 def _cells(asked: Asked, matrix: Matrix, host: Arch) -> tuple[tuple[Cell, ...], dict[str, str]]:
     """Return the cells to run, and those of the group that another machine has to run."""
-    check_selection(asked.cells, asked.group)
+    members = asked_cells(asked.cells, asked.group, matrix, host, {})
     if asked.cells:
-        return tuple(matrix.cell(name, host) for name in dict.fromkeys(asked.cells)), {}
+        return members, {}
     group = matrix.group(asked.group)
-    members = [cell for cell in matrix.all_cells(host) if group.name in cell.groups]
-    # Legacy cells are in groups for the session legacy_integration; `cells` refuses a group without any other.
-    matrix.cells(group.name, host)
     if asked.suites and not any(Runtime.LEGACY in suite(name).runtimes for name in asked.suites):
-        members = [cell for cell in members if cell.runtime is not Runtime.LEGACY]
+        members = tuple(cell for cell in members if cell.runtime is not Runtime.LEGACY)
     here = tuple(cell for cell in members if cell.arch is host)
     others = {it.id: f"it needs {it.arch} hardware, and this is {host}" for it in members if it.arch is not host}
     if not here:

@@ -27,9 +27,9 @@ from ci.images.observing import Observed, check_slurm, observe
 from ci.images.plan import CellImages, ImagePlan, Wheels
 from ci.images.subject import Wheelhouse
 from ci.images.wheels import Target
-from ci.inputs import check_open_to_jobs
 from ci.matrix.arch import Arch
 from ci.options import Options
+from ci.options.inputs import check_open_to_jobs
 from ci.terminal import console
 from ci.web import ca_bundle
 

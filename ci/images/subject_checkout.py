@@ -17,7 +17,7 @@ from packaging.metadata import Metadata
 from ci.artefacts.checkout import git
 from ci.errors import SubjectError
 from ci.images.wheels import BUILD_EPOCH
-from ci.inputs import check_project
+from ci.options.inputs import check_project
 from ci.paths import REPOSITORY, make_directory
 from ci.python import uv
 from ci.terminal.console import call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ci.errors import SelectionError
 from ci.matrix.cells import Runtime
 from ci.matrix.systems import OS_NAME
 
@@ -30,47 +31,48 @@ def default_group(matrix: Matrix, env: Mapping[str, str]) -> str:
     return env.get(GROUP_VARIABLE) or matrix.defaults.group
 
 
+def asked_cells(
+    names: Sequence[str], group: str | None, matrix: Matrix, host: Arch, env: Mapping[str, str]
+) -> tuple[Cell, ...]:
+    """Return the cells that a command is asked for: those of these names, else all of a group, legacy ones too.
+
+    :raises SelectionError: for an unknown name or group, a group without container cells, and names beside a group.
+    """
+    if names and group:
+        raise SelectionError(
+            "cells are named, and a group as well", why="one of the two says what to run", next_step="leave one out"
+        )
+    if names:
+        return tuple(matrix.cell(name, host) for name in dict.fromkeys(names))
+    members = matrix.group(group or default_group(matrix, env)).name
+    matrix.cells(members, host)  # refuses one that no suite of containers could run on
+    return tuple(cell for cell in matrix.all_cells(host) if members in cell.groups)
+
+
 def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str, str]) -> tuple[Cell, ...]:
-    """Return the cells that the container sessions must offer for this nox command line.
+    """Return the cells that sessions must offer for this nox command line, in the order of the matrix.
 
     A hundred sessions would make ``nox -l`` unreadable. So the cells of the default group are always offered, and
     others only if they are named: as ``session(CELL)``, or by a tag (``-t``), which is a group or, for example,
-    ``slurm24.11``.
+    ``slurm24.11``. Not every group has a legacy cell: then that of the matrix' own default group is offered, or the
+    first one of this host.
 
     :param argv: nox' arguments; those after ``--`` belong to the session and are ignored.
     :raises SelectionError: for an unknown group in the environment, and for a well-formed id of no cell.
     """
-    default = matrix.cells(default_group(matrix, env), host)
-    return _with_named(default, _candidates(matrix, host, legacy=False), argv, env, matrix)
-
-
-def mentioned_legacy(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str, str]) -> tuple[Cell, ...]:
-    """Return the legacy cells to offer, as `mentioned` does for the container sessions.
-
-    Not every group has a legacy cell. Then the session gets that of the default group, or the first one of this host.
-    """
-    candidates = _candidates(matrix, host, legacy=True)
-    wanted = (default_group(matrix, env), matrix.defaults.group)
-    matrix.group(wanted[0])  # raises for an unknown name, as for the container sessions
-    per_group = ([cell for cell in candidates if name in cell.groups] for name in wanted)
-    default = next(filter(None, per_group), None) or [cell for cell in candidates if cell.arch is host][:1]
-    return _with_named(default, candidates, argv, env, matrix)
-
-
-def _candidates(matrix: Matrix, host: Arch, *, legacy: bool) -> tuple[Cell, ...]:
-    return tuple(cell for cell in matrix.all_cells(host) if (cell.runtime is Runtime.LEGACY) == legacy)
-
-
-def _with_named(
-    default: Sequence[Cell], candidates: Sequence[Cell], argv: Sequence[str], env: Mapping[str, str], matrix: Matrix
-) -> tuple[Cell, ...]:
-    """Return the default cells and those that arguments name by id or tag, in the order of the matrix."""
+    group, cells = default_group(matrix, env), matrix.all_cells(host)
+    legacy = [cell for cell in cells if cell.runtime is Runtime.LEGACY]
+    per_group = ([cell for cell in legacy if name in cell.groups] for name in (group, matrix.defaults.group))
+    default = [
+        *matrix.cells(group, host),
+        *(next(filter(None, per_group), None) or [cell for cell in legacy if cell.arch is host][:1]),
+    ]
     arguments = _own_arguments(argv)
     tags = set(_tags(arguments))
     sessions = [*arguments, env.get("NOXSESSION", "")]
     ids = {matrix.cell(name).id for argument in sessions for name in _ID.findall(argument)}
     ids |= {cell.id for cell in default}
-    return tuple(cell for cell in candidates if cell.id in ids or tags.intersection(cell.tags))
+    return tuple(cell for cell in cells if cell.id in ids or tags.intersection(cell.tags))
 
 
 def _own_arguments(argv: Sequence[str]) -> list[str]:

@@ -6,9 +6,10 @@ from dataclasses import replace
 import difflib
 from pathlib import Path
 
-from ci import inputs, options
+from ci import options
 from ci.errors import SelectionError
-from ci.options import Options, Scope
+from ci.options import Options, Scope, inputs
+from ci.options.inputs import OwnSuite
 
 HELP = frozenset({"-h", "--help"})
 # Words less similar than this are not taken for a typing mistake; pytest's --strict-config is 0.7 like our --strict.
@@ -28,21 +29,21 @@ def split(words: Sequence[str], read: argparse.Namespace | None = None) -> tuple
     return Options.of(parsed), others
 
 
-def own_suite(path: Path, asked: Options, rest: Sequence[str]) -> tuple[Options, tuple[str, ...]]:
-    """Return the options and the command line with which a suite of somebody's own runs: pytest, or a shell command.
+def own_suite(path: Path, asked: Options, rest: Sequence[str]) -> tuple[Options, OwnSuite, tuple[str, ...]]:
+    """Return a suite of somebody's own, and the options and the command line with which it runs: pytest, or a shell's.
 
     :raises SelectionError: for arguments that a command would not get.
     """
     found = inputs.own_suite(path, pytest=not asked.shell_command)
     own = replace(asked, suite=path, name=found.name, plain=True, pytest=not asked.shell_command)
     if not asked.shell_command:
-        return own, ("pytest", found.tests, *rest)
+        return own, found, ("pytest", found.tests, *rest)
     if rest:
         raise SelectionError(
             f"--command runs in place of pytest; nobody would read {' '.join(rest)}",
             next_step="write it into the command, or leave it out",
         )
-    return own, ("/bin/sh", "-c", asked.shell_command)
+    return own, found, ("/bin/sh", "-c", asked.shell_command)
 
 
 def help_text() -> str:

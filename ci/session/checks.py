@@ -6,8 +6,8 @@ from ci.engine import host
 from ci.engine.connection import Engine
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import DiskFullError
-from ci.inputs import check_localhost, check_open_to_jobs, check_registry_name
 from ci.matrix.cells import Cell, Runtime
+from ci.options.inputs import check_localhost, check_open_to_jobs, check_registry_name
 
 # With less, a build would fail halfway.
 _LEAST_FREE_BYTES = 3 * 1024**3

@@ -22,7 +22,7 @@ from ci.environment.plan import EnvironmentPlan
 from ci.errors import PyxisMatrixError, SubjectError
 from ci.images.subject import Wheelhouse
 from ci.images.subject_checkout import files_of
-from ci.inputs import OwnSuite
+from ci.options.inputs import OwnSuite
 from ci.record import reportlog, store
 from ci.session.handover import login_facts
 from ci.terminal import console, signals

@@ -13,10 +13,10 @@ from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import ResultsError, typed
 from ci.images.building import Builder, BuiltCell, How
-from ci.inputs import OwnSuite
 from ci.matrix import pytest_words
 from ci.matrix.pytest_words import Given
 from ci.options import Scope
+from ci.options.inputs import OwnSuite
 from ci.record import reportlog, store
 from ci.record.outcomes import Outcome, Selection
 from ci.record.reportlog import ReportLog

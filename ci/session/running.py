@@ -1,6 +1,6 @@
 """One suite on one cell: plan, build, launch, the command, its result. What ``python -m ci run`` and ``up`` do."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import os
 from pathlib import Path, PurePath
@@ -14,10 +14,8 @@ from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import NotRunError, PyxisMatrixError, TeardownError
 from ci.images.building import Builder, sources_of
-from ci.inputs import own_suite
 from ci.matrix.cells import Runtime
-from ci.matrix.pytest_words import Given
-from ci.option_values import RunsOn
+from ci.options.values import RunsOn
 from ci.record import reportlog, store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
@@ -31,16 +29,11 @@ from ci.terminal import console, signals
 _GRACE_SECONDS = 15.0
 
 
-def run(plan: EnvironmentPlan, command: Sequence[str], given: Given | None = None) -> tuple[int, Result]:
-    """Run ``command`` against a planned environment; return its exit code and its result, which is also written.
-
-    :param given: what was given to it, if it is a suite of this project.
+def run(record: Record) -> tuple[int, Result]:
+    """Run a record's command against its planned environment; return its exit code and its result, which is written.
 
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
     """
-    asked = plan.options
-    suite = own_suite(asked.suite, pytest=asked.pytest) if asked.suite else None
-    record = Record(plan=plan, command=command, suite=suite, given=given)
 
     def act() -> int:
         with signals.handled():

@@ -21,8 +21,8 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES, Suite, suite
-from ci.option_values import whole
 from ci.options import Options, Scope, add_to
+from ci.options.values import whole
 from ci.record import store
 from ci.terminal import console
 from tests.bench import keeping

@@ -18,8 +18,8 @@ from ci.bisect.steps import Span
 from ci.errors import CandidateError, SelectionError
 from ci.matrix import loading
 from ci.matrix.cells import Candidate
-from ci.option_values import Origin
 from ci.options import Options
+from ci.options.values import Origin
 
 ROWS = loading.load()
 MAKEFILE = "PYXIS_VER ?= {}\nPLUGIN := spank_pyxis.so\n"

@@ -14,10 +14,11 @@ from ci.fleet import formats
 from ci.fleet.affected import MATRIX, PINS
 from ci.fleet.formats import Format
 from ci.fleet.model import FleetPlan
-from ci.fleet.planning import Asked, cells_of, plan_fleet
+from ci.fleet.planning import Asked, of_arch, plan_fleet
 from ci.fleet.revision import changes_since
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.asked import asked_cells
 from ci.matrix.model import Matrix
 from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
@@ -152,7 +153,9 @@ def plan() -> Callable[..., FleetPlan]:
             since='it\'s "odd"' if nothing else "",
             runners=formats.runners(Format.TEXT),
         )
-        return plan_fleet(cells_of(rows, group, Arch.AMD64, arch), rows, asked, {}, {} if nothing else None)
+        return plan_fleet(
+            of_arch(asked_cells([], group, rows, Arch.AMD64, {}), arch, group), rows, asked, {}, {} if nothing else None
+        )
 
     return planned
 

@@ -15,11 +15,11 @@ from ci.environment.launching import Environment
 from ci.environment.plan import plan_environment
 from ci.errors import SelectionError
 from ci.images.building import Builder
-from ci.inputs import check_registry_name
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
 from ci.options import Options
+from ci.options.inputs import check_registry_name
 from ci.terminal.console import Timings
 from tests.component.conftest import SUITE, new_run
 from tests.component.weather import left_behind

@@ -17,8 +17,8 @@ from ci.environment.launching import Environment
 from ci.environment.service import Place
 from ci.errors import LaunchError, SelectionError
 from ci.images.building import BuiltCell
-from ci.inputs import own_suite
 from ci.matrix.suites import OWN
+from ci.options.inputs import own_suite
 from ci.record import store
 from ci.record.outcomes import Outcome, TestState
 from ci.record.store import Result

@@ -16,7 +16,7 @@ from ci.engine.connection import Engine
 from ci.engine.labels import LABEL_RUN, labels
 from ci.environment import launching
 from ci.images.building import BuiltCell
-from ci.inputs import own_suite
+from ci.options.inputs import own_suite
 from ci.record import store
 from ci.record.outcomes import Outcome
 from tests.component.conftest import Launch

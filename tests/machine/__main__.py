@@ -29,8 +29,8 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
-from ci.option_values import whole
 from ci.options import Options, Scope, add_to
+from ci.options.values import whole
 from ci.terminal import console
 from ci.terminal.processes import Completed
 from tests.machine.virtual import Size, Virtual, accelerator, check_programs, free_port

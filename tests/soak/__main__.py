@@ -20,8 +20,8 @@ from ci.errors import SoakError, typed
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.option_values import whole
 from ci.options import Options, Scope, add_to
+from ci.options.values import whole
 from ci.record import store
 from ci.terminal import console
 from tests.soak.leaks import Lookout

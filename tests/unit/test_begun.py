@@ -66,7 +66,7 @@ def test_what_is_killed_at_any_moment_has_no_answer_of_an_earlier_attempt(
         monkeypatch.setattr(running, "environment_of", opened)
     monkeypatch.setattr(running, at, killed)
     with pytest.raises(Killed):
-        running.run(planned, ["pytest"])
+        running.run(Record(plan=planned, command=["pytest"]))
     kept = written(planned)
     assert (kept.outcome, kept.exit_code, kept.tests) == (Outcome.UNFINISHED, ResultsError.exit_code, ())
     assert kept.reason.startswith(f"it began at {kept.started:%Y-%m-%d %H:%M:%S} UTC and has not ended")
@@ -81,7 +81,7 @@ def test_a_dead_engine_is_an_error_and_no_answer_of_before(
 
     monkeypatch.setattr(running, "connect", dead)
     with pytest.raises(EngineError):
-        running.run(planned, ["pytest"])
+        running.run(Record(plan=planned, command=["pytest"]))
     assert (written(planned).outcome, written(planned).reason) == (Outcome.ERROR, "no engine")
 
 
@@ -93,7 +93,7 @@ def test_where_not_even_a_beginning_can_be_written_the_earlier_answer_is_gone(
 
     monkeypatch.setattr(store, "write", full)
     with pytest.raises(DiskFullError):
-        running.run(planned, ["pytest"])
+        running.run(Record(plan=planned, command=["pytest"]))
     assert not (planned.options.folder(planned.cell) / store.RESULT_FILE).exists()
 
 
@@ -101,5 +101,5 @@ def test_a_cluster_for_a_person_that_starts_leaves_no_failure_of_before(
     planned: EnvironmentPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "environment_of", opened)
-    running.run(replace(planned, options=replace(planned.options, pytest=False)), [])
+    running.run(Record(plan=replace(planned, options=replace(planned.options, pytest=False))))
     assert not (planned.options.folder(planned.cell) / store.RESULT_FILE).exists()

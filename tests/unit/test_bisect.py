@@ -20,11 +20,11 @@ from ci.bisect.steps import Span
 from ci.cli import clusters
 from ci.cli.main import main
 from ci.errors import BisectError, BisectRangeError, CandidateError, LaunchError, SelectionError
-from ci.inputs import own_suite
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.option_values import Origin
 from ci.options import Options
+from ci.options.inputs import own_suite
+from ci.options.values import Origin
 from ci.record import store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import CellRecord, Result

@@ -25,8 +25,8 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Candidate, Runtime, SlurmSource
 from ci.matrix.model import Selector
 from ci.matrix.pytest_words import Given
-from ci.option_values import Origin
 from ci.options import Options
+from ci.options.values import Origin
 from ci.record.outcomes import Outcome
 from ci.session.record import Record
 from tests.support.current import cell_of

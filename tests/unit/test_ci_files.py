@@ -49,7 +49,7 @@ def test_the_options_that_it_gives_to_the_plan_are_understood(file: Path) -> Non
         words = VARIABLES.sub("", re.sub(r"(--output) \S+", r"\1 file", options)).split()
         asked = parser().parse_args(["plan", *words], argparse.Namespace())
         assert asked.group is None or loading.load().group(asked.group)
-        assert set(asked.suite) <= SUITES.keys()
+        assert set(asked.suites) <= SUITES.keys()
 
 
 @each_file

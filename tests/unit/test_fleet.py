@@ -13,9 +13,10 @@ from ci.fleet import balancing, earlier, formats, planning
 from ci.fleet.balancing import NOMINAL_SECONDS, Expectation, balance
 from ci.fleet.formats import Format, render
 from ci.fleet.model import FleetPlan, Job
-from ci.fleet.planning import Asked, cells_of, plan_fleet
+from ci.fleet.planning import Asked, of_arch, plan_fleet
 from ci.images import cache
 from ci.matrix.arch import Arch
+from ci.matrix.asked import asked_cells
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.suites import asked_for as suites_of
@@ -48,14 +49,14 @@ def plan(rows: Matrix) -> Planner:
     ) -> FleetPlan:
         options, runners = Options(run="r"), formats.runners(Format.TEXT)
         asked = Asked(suites=suites_of(suites), options=options, group="full", runners=runners)
-        cells = cells_of(rows, "full", Arch.AMD64, arch)
+        cells = of_arch(asked_cells([], "full", rows, Arch.AMD64, {}), arch, "full")
         return plan_fleet(cells, rows, replace(asked, **more), seconds or {}, reasons)  # type: ignore[arg-type]
 
     return planned
 
 
 def jobs(rows: Matrix, *seconds: float, arch: Arch = Arch.AMD64) -> list[Job]:
-    cells = cells_of(rows, "full", Arch.AMD64, arch)
+    cells = of_arch(asked_cells([], "full", rows, Arch.AMD64, {}), arch, "full")
     return [Job(cell=cell, suites=("s",), seconds=it, measured=True) for cell, it in zip(cells, seconds, strict=False)]
 
 
@@ -93,7 +94,7 @@ def test_impossible_numbers_of_shards_are_refused(rows: Matrix) -> None:
 
 
 def test_what_was_not_measured_counts_as_the_median_of_its_suite(rows: Matrix) -> None:
-    first, second = cells_of(rows, "full", Arch.AMD64)[:2]
+    first, second = asked_cells([], "full", rows, Arch.AMD64, {})[:2]
     expect = Expectation({(first.id, "a"): 10, ("x", "a"): 30, ("y", "a"): 50, (first.id, "b"): 1000})
     assert expect.of(first, "a") == (10, True)
     assert expect.of(second, "a") == (30, False)
@@ -160,7 +161,7 @@ def test_a_change_leaves_only_the_cells_that_it_can_affect(plan: Planner) -> Non
 )
 def test_a_group_that_is_unknown_or_empty_is_refused(rows: Matrix, group: str, arch: Arch | None, says: str) -> None:
     with pytest.raises(SelectionError, match=says):
-        cells_of(rows, group, Arch.AMD64, arch)
+        of_arch(asked_cells([], group, rows, Arch.AMD64, {}), arch, group)
 
 
 def test_suites_that_fit_no_cell_are_refused(rows: Matrix) -> None:

@@ -84,7 +84,7 @@ def test_a_suite_that_was_asked_for_and_does_not_apply_is_told(rows: Matrix, her
 
 
 def test_a_group_where_no_suite_applies_is_refused(rows: Matrix, here: dict[Runtime, list[Cell]]) -> None:
-    with pytest.raises(SelectionError, match="pyxis_upstream applies to none of the 1 cells"):
+    with pytest.raises(SelectionError, match="pyxis_upstream applies to none of the cells"):
         plan(rows, cells=[here[Runtime.EMBEDDED][0].id], suites=["pyxis_upstream"])
 
 

@@ -5,10 +5,11 @@ import socket
 
 import pytest
 
-from ci import inputs, option_values, paths
+from ci import paths
 from ci.cli.main import parser
 from ci.errors import EngineError, SelectionError
 from ci.matrix.suites import SUITES
+from ci.options import inputs, values
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_a_file_and_a_folder_of_one_name_are_two_suites(tmp_path: Path) -> None:
 )
 def test_no_suite_of_ones_own_has_a_name_that_means_something_else(tmp_path: Path, name: str) -> None:
     found = own(tmp_path / name, project=False).name
-    assert option_values.result_name(found) == found, "it can be given on a command line"
+    assert values.result_name(found) == found, "it can be given on a command line"
     assert found not in {*SUITES, *sorted(paths.BESIDE_SUITES), "logs", "command", name}
 
 

@@ -28,6 +28,7 @@ from ci.errors import (
 from ci.matrix.arch import Arch
 from ci.matrix.suites import SUITES
 from ci.session import running
+from ci.session.record import Record
 
 CELL = f"slurm22.05-legacy-debian12-{Arch.host()}"
 REAL = f"slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-{Arch.host()}"
@@ -162,6 +163,7 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
         (["matrix", "--resume", "never-was"], 40, "there is no run never-was"),
         (["images", "--group", "smok"], 11, "smoke"),
         (["images", "no-such-cell"], 11, "no-such-cell"),
+        *(([it, CELL, "--group", "smoke"], 11, "a group as well") for it in ("images", "matrix", "plan")),
         (["pins", "--group", "smok"], 11, "smoke"),
         (["report", "no-such-run"], 40, "no-such-run"),
         (["logs"], 11, "no environments are up"),
@@ -256,8 +258,8 @@ def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EnvironmentPlan, li
     """Record what `run` and `up` ask of a session, which then fails."""
     seen: list[tuple[EnvironmentPlan, list[str]]] = []
 
-    def run(plan: EnvironmentPlan, command: list[str], _given: object = None) -> None:
-        seen.append((plan, list(command)))
+    def run(record: Record) -> None:
+        seen.append((record.plan, list(record.command)))
         raise LaunchError("enough")
 
     monkeypatch.setattr(running, "run", run)

@@ -19,16 +19,16 @@ import pytest
 from ci import paths
 from ci.artefacts import candidates, sources
 from ci.cli.main import main
-from ci.environment.plan import EnvironmentPlan
 from ci.group import children
 from ci.matrix import loading, pytest_words
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Candidate
 from ci.matrix.pytest_words import given
 from ci.matrix.suites import OWN, SUITES, Suite
-from ci.options import Options
+from ci.options import Options, inputs
 from ci.python import venvs
 from ci.session import running
+from ci.session.record import Record
 from tests.mutations.suites import suites_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,8 +203,8 @@ def test_a_session_reads_candidates_options_suite_and_subject_once(
     monkeypatch.setattr(sources, "missing", lambda *_given: None)
     ran: list[str] = []
 
-    def run(plan: EnvironmentPlan, *_more: object) -> NoReturn:
-        ran.append(plan.cell.id)
+    def run(record: Record) -> NoReturn:
+        ran.append(record.plan.cell.id)
         sys.exit(3)
 
     monkeypatch.setattr(running, "run", run)
@@ -214,6 +214,13 @@ def test_a_session_reads_candidates_options_suite_and_subject_once(
         main(words[3:])
     assert ran == [CONTAINER_CELL.replace("22.05", "22.05+g1")]
     assert max(seen.values()) == 1, seen
+
+    seen.clear()
+    counted(inputs, "own_suite")
+    ((words, _),) = run_session("suite", str(ROOT / "tests/unit"), "-k", "x")
+    with pytest.raises(SystemExit):
+        main(words[3:])
+    assert seen["own_suite"] == seen["of"] == seen["check"] == 1, seen
 
 
 @pytest.fixture
@@ -241,6 +248,8 @@ def test_what_is_installed_is_the_subject_or_its_checkout_and_what_is_named(
     assert asked[1].requirements[-1] == loading.load().subject.requirement
     run_session("images", "--subject", str(tmp_path))
     assert (asked[2].checkout, asked[2].constraints) == (None, ()), "nothing of it runs beside the tests"
+    run_session("pyxis_basic", "-k", "x", "--", "--subject", str(tmp_path))
+    assert asked[3].checkout == tmp_path, "what the tool reads of a suite's options is installed"
 
 
 def test_a_checkout_that_is_no_project_is_refused_before_anything_is_installed(

@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from ci import option_values
 from ci.cli.main import parser
 from ci.errors import SelectionError
 from ci.matrix import asked as asked_for
@@ -15,8 +14,8 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.asked import GROUP_VARIABLE
 from ci.matrix.cells import Cell
-from ci.option_values import RunsOn
-from ci.options import Options, Scope
+from ci.options import Options, Scope, values
+from ci.options.values import RunsOn
 from ci.session import arguments
 
 HANDED_ON = (Scope.IMAGES, Scope.CLUSTER)
@@ -74,7 +73,7 @@ def test_what_nox_hands_on_is_read_the_same_by_the_command_line(password: Path) 
 
 def test_a_password_is_what_its_file_holds_and_stands_nowhere_else(password: Path) -> None:
     asked, _ = arguments.split(["--password-file", str(password)])
-    assert option_values.password_in(password) == " -a:b \"'$\\é "
+    assert values.password_in(password) == " -a:b \"'$\\é "
     assert asked.words(*HANDED_ON) == ["--password-file", str(password)]
     assert "a:b" not in repr(asked)
 
@@ -107,7 +106,7 @@ def test_a_file_that_is_no_good_for_a_password_is_refused_without_its_content(
     password.write_bytes(content)
     password.chmod(mode)
     with pytest.raises(SelectionError, match=why) as caught:
-        option_values.password_in(password)
+        values.password_in(password)
     assert "s3cr3t" not in str(caught.value)
 
 

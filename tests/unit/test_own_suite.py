@@ -16,11 +16,11 @@ from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login
 from ci.images.plan import JOB_PYTHON
 from ci.images.subject import Wheelhouse
-from ci.inputs import OwnSuite
 from ci.matrix import loading
 from ci.matrix.model import SuiteEnvironment
-from ci.option_values import RunsOn
 from ci.options import Options
+from ci.options.inputs import OwnSuite
+from ci.options.values import RunsOn
 from ci.session import on_login
 from ci.session.handover import facts, login_facts
 

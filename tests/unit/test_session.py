@@ -17,11 +17,12 @@ from ci import environment_file
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile, Login
-from ci.errors import LaunchError, NotRunError, PyxisMatrixError, SelectionError
+from ci.errors import LaunchError, NotRunError, PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.model import Matrix
 from ci.matrix.pytest_words import Given
 from ci.options import Options
+from ci.options.inputs import own_suite
 from ci.record import store
 from ci.record.outcomes import Outcome, Selection
 from ci.record.store import Result
@@ -138,6 +139,8 @@ def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.Mon
         said: str | None = None,
         **options: object,
     ) -> tuple[int, Result]:
+        theirs = cast("Path | None", options.get("suite"))
+        own = own_suite(theirs, pytest=bool(options.get("pytest", True))) if theirs else None
         plan = changed(planned, **options)
 
         def call(command: list[str], *, cwd: Path | None, **_more: object) -> Completed:
@@ -153,7 +156,7 @@ def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.Mon
 
         monkeypatch.setattr(running, "environment_of", opened)
         monkeypatch.setattr("ci.terminal.console.attach", call)
-        return running.run(plan, command, given)
+        return running.run(Record(plan=plan, command=command, given=given, suite=own))
 
     runner = cast("Run", go)
     return runner
@@ -352,11 +355,6 @@ def test_a_suite_of_somebodys_own_runs_in_its_projects_folder_and_says_how_to_ru
 
     _, result = run(lambda: 0, command=["/bin/sh", "-c", "make it"], **options, pytest=False, shell_command="make it")
     assert result.again.endswith("--command 'make it'")
-
-
-def test_a_suite_that_is_none_starts_nothing(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(SelectionError, match="the folder is empty"):
-        run(lambda: pytest.fail("it runs"), suite=tmp_path)
 
 
 def test_a_log_of_an_earlier_session_is_not_taken_for_this_ones(run: Run, planned: EnvironmentPlan) -> None:

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ci import inputs, paths
+from ci import paths
 from ci.artefacts import sources
 from ci.cli.main import main
 from ci.engine import emulation
@@ -19,7 +19,9 @@ from ci.errors import EngineError, NotRunError, SelectionError, SubjectError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.suites import SUITES
+from ci.options import inputs
 from ci.session import running
+from ci.session.record import Record
 from ci.terminal import console
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,8 +45,8 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
     monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path / "results"))
     seen: Started = []
 
-    def run(plan: EnvironmentPlan, command: list[str], _given: object = None) -> None:
-        seen.append((plan, list(command)))
+    def run(record: Record) -> None:
+        seen.append((record.plan, list(record.command)))
         raise EnoughError
 
     monkeypatch.setattr(running, "run", run)

@@ -10,8 +10,8 @@ from ci.errors import ChecksumError, DiskFullError, SubjectError
 from ci.images import wheels
 from ci.images.subject import Wheelhouse, wheelhouse
 from ci.images.wheels import Target
-from ci.inputs import check_open_to_jobs
 from ci.matrix.arch import Arch
+from ci.options.inputs import check_open_to_jobs
 from ci.python import uv
 from ci.terminal.processes import Completed
 

@@ -14,10 +14,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ci import option_values, paths
+from ci import paths
 from ci.errors import SelectionError, typed
 from ci.matrix.cells import Cell, Runtime
-from ci.option_values import Origin, RunsOn
+from ci.options import values
+from ci.options.values import Origin, RunsOn
 
 if TYPE_CHECKING:
     from dataclasses import Field
@@ -79,38 +80,36 @@ def _option(
 class Options:
     """The values of all options."""
 
-    subject: Path | None = _option(
-        Scope.IMAGES, "a checkout to test in place of the release", "PATH", option_values.folder
-    )
+    subject: Path | None = _option(Scope.IMAGES, "a checkout to test in place of the release", "PATH", values.folder)
     mirror: Path | None = _option(
-        Scope.IMAGES, "folder with upstream's releases (air-gapped sites)", "DIR", option_values.folder
+        Scope.IMAGES, "folder with upstream's releases (air-gapped sites)", "DIR", values.folder
     )
     slurm: Origin | None = _option(
         Scope.IMAGES,
         "a Slurm in place of the cell's: a source archive, or a git checkout (at a revision)",
         "PATH[@REV]",
-        option_values.origin,
+        values.origin,
         runtimes=_CONTAINERS,
     )
     enroot: Path | None = _option(
         Scope.IMAGES,
         "a folder with the two packages of an enroot in place of the cell's",
         "DIR",
-        option_values.folder,
+        values.folder,
         runtimes=_REAL,
     )
     pyxis: Origin | None = _option(
         Scope.IMAGES,
         "a Pyxis in place of the cell's: a git checkout (at a revision), or a source archive",
         "PATH[@REV]",
-        option_values.origin,
+        values.origin,
         runtimes=_REAL,
     )
     answers_of: "tuple[tuple[str, Version], ...]" = _option(
         Scope.CLUSTER,
         "expect the answers of this version, whatever the cell's is: pyxis=0.21.0 (repeatable)",
         "AXIS=VERSION",
-        option_values.answers,
+        values.answers,
         default=(),
         write="{0[0]}={0[1]}".format,
     )
@@ -122,14 +121,14 @@ class Options:
         Scope.CLUSTER,
         f"number of Slurm nodes, 1 to {_MOST_NODES} (default: that of matrix.toml)",
         "N",
-        option_values.whole(1, _MOST_NODES, f"between 1 and {_MOST_NODES}"),
+        values.whole(1, _MOST_NODES, f"between 1 and {_MOST_NODES}"),
         default=0,
     )
     gpus: int = _option(
         Scope.CLUSTER,
         "pass the engine's first N GPUs to each node",
         "N",
-        option_values.whole(0, None, "a number of GPUs"),
+        values.whole(0, None, "a number of GPUs"),
         default=0,
         runtimes=_CONTAINERS,
     )
@@ -137,38 +136,36 @@ class Options:
         Scope.CLUSTER,
         "a fixed port for the registry (default: a free one)",
         "PORT",
-        option_values.port,
+        values.port,
         default=0,
         runtimes=_CONTAINERS,
     )
-    ssh_port: int = _option(
-        Scope.CLUSTER, "a fixed port for SSH (default: a free one)", "PORT", option_values.port, default=0
-    )
+    ssh_port: int = _option(Scope.CLUSTER, "a fixed port for SSH (default: a free one)", "PORT", values.port, default=0)
     user: str = _option(
         Scope.CLUSTER,
         "name of the job user (default: tester); made on the nodes, or slurm, which is there",
         "NAME",
-        option_values.user,
+        values.user,
         default="",
     )
     password_file: Path | None = _option(
         Scope.CLUSTER,
         "a file with the job user's password, that not everybody may read (default: none, or a new one)",
         "PATH",
-        option_values.password_file,
+        values.password_file,
     )
     container_name: str = _option(
         Scope.CLUSTER,
         "name of the login node's container (default: made of run and cell)",
         "NAME",
-        option_values.container,
+        values.container,
         default="",
     )
     registry_name: str = _option(
         Scope.CLUSTER,
         "a second host name of the registry; on this machine it has to lead to 127.0.0.1 already",
         "NAME",
-        option_values.host,
+        values.host,
         default="",
         runtimes=_CONTAINERS,
     )
@@ -176,7 +173,7 @@ class Options:
         Scope.CLUSTER,
         "a name that the job image has on the engine meanwhile, for a Dockerfile's FROM (repeatable)",
         "NAME",
-        option_values.image,
+        values.image,
         default=(),
         runtimes=_CONTAINERS,
     )
@@ -184,7 +181,7 @@ class Options:
         Scope.CLUSTER,
         "a package that pip finds on the nodes and in base images, beside the subject (repeatable)",
         "PACKAGE",
-        option_values.requirement,
+        values.requirement,
         default=(),
     )
     keep: bool = _option(Scope.CLUSTER, "leave the environment up and say how to enter it", default=False)
@@ -192,12 +189,12 @@ class Options:
         Scope.RESULT,
         f"id of the run (default: ${paths.RUN_VARIABLE}, else a new one)",
         "ID",
-        option_values.run_id,
+        values.run_id,
         default=lambda: os.environ.get(paths.RUN_VARIABLE) or paths.new_run_id(),
     )
-    results: Path = _option(Scope.RESULT, "where results go", "DIR", option_values.folder, default=paths.results_dir)
+    results: Path = _option(Scope.RESULT, "where results go", "DIR", values.folder, default=paths.results_dir)
     name: str = _option(
-        Scope.COMMAND, "name of the result folder", "NAME", option_values.result_name, default="command", flag="--as"
+        Scope.COMMAND, "name of the result folder", "NAME", values.result_name, default="command", flag="--as"
     )
     plain: bool = _option(
         Scope.COMMAND,
@@ -211,20 +208,20 @@ class Options:
         Scope.SUITE,
         "a suite of your own in place of the session's, run in its project's folder",
         "PATH",
-        option_values.folder,
+        values.folder,
     )
     on: RunsOn = _option(
         Scope.SUITE,
         "where the suite runs: host, or login (the login node, as the job user)",
         "host|login",
-        option_values.runs_on,
+        values.runs_on,
         default=RunsOn.HOST,
     )
     beside: tuple[str, ...] = _option(
         Scope.SUITE,
         "a package to install beside the suite, pytest's plugins too (repeatable)",
         "PACKAGE",
-        option_values.requirement,
+        values.requirement,
         default=(),
         flag="--with",
     )
@@ -302,7 +299,7 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
                 group.add_argument(_flag(it), dest=it.name, action="store_true", help=declared.help)
         if scope is Scope.CLUSTER:  # as it was once written; argparse would take it for the beginning of another one
             group.add_argument(
-                "--password", type=option_values.visible_password, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+                "--password", type=values.visible_password, default=argparse.SUPPRESS, help=argparse.SUPPRESS
             )
 
 

@@ -1,0 +1,28 @@
+"""The arguments of commands that say which cells and suites are meant."""
+
+import argparse
+
+from ci.matrix.asked import GROUP_VARIABLE
+
+
+def add_group(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a group."""
+    parser.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+
+
+def add_cells(parser: argparse.ArgumentParser) -> None:
+    """Add the cells that are meant: by name, or those of a group."""
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="cells by name (default: those of the group)")
+    add_group(parser)
+
+
+def add_suites(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names suites."""
+    parser.add_argument(
+        "--suite",
+        dest="suites",
+        action="append",
+        default=[],
+        metavar="SUITE",
+        help="a suite to run (repeatable; default: all that apply, but those that a group is not run with)",
+    )
