@@ -8,28 +8,23 @@ never seen half.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import msgspec
 
 from ci.artefacts.sources import DIFFERS
 from ci.errors import ResultsError
 from ci.matrix.cells import Cell
-from ci.matrix.suites import is_own
 from ci.record import files
 from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 
 SCHEMA = 4
-"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted. 3: cells have an
-``os`` in place of Debian's suite; ``fingerprint`` and ``reused_from``. 4: ``selection``; the outcomes "partly run" and
-"succeeded", and the test outcome "expected failure"."""
 RESULT_FILE = "result.json"
 REPORT_LOG_FILE = "reportlog.jsonl"
 """What pytest said of its tests while they ran; results are made from it."""
 JUNIT_FILE = "junit.xml"
 """For other tools, which know this format; nothing here reads it."""
 LOGS_FOLDER = "logs"
-_OS_SINCE = 3
 
 # A time without a zone would be another moment on each machine.
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -58,7 +53,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tag: str
     digest: str
     """Digest or, for an image that was never pushed, the engine's id."""
-    built: bool
+    built: bool = False
     """Built by this run; False means reused, or pulled."""
     seconds: float = 0.0
     size: int = 0
@@ -134,16 +129,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.cell.runtime
 
     @property
-    def real(self) -> bool:
-        """Whether it says anything about the compatibility of Slurm, enroot and Pyxis."""
-        return self.runtime == "nvidia"
-
-    @property
-    def own(self) -> bool:
-        """Whether it is that of a command or a suite of somebody's own, which says nothing of the cell."""
-        return is_own(self.suite)
-
-    @property
     def is_part(self) -> bool:
         """Whether only a part of the suite was asked for and no test of it failed: it says nothing of the suite."""
         return self.selection is not None and bool(self.selection.by) and not any(test.bad for test in self.tests)
@@ -156,12 +141,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def reruns(self) -> int:
         """How many tries beyond the first its tests needed, all together."""
         return sum(test.reruns for test in self.tests)
-
-
-class _Head(msgspec.Struct):
-    """What is asked of a file first: one of a newer schema may differ in everything else."""
-
-    schema: int
 
 
 def utc_now() -> datetime:
@@ -180,35 +159,15 @@ def write(result: Result, path: Path) -> None:
     :raises DiskFullError: if there is no room.
     :raises ResultsError: if writing fails for another reason.
     """
-    content = msgspec.json.encode(_plain(msgspec.to_builtins(result)), order="sorted")
-    with files.replaced(path, "the result") as file:
-        file.write(msgspec.json.format(content, indent=2) + b"\n")
+    files.dump(path, _plain(msgspec.to_builtins(result)), what="the result")
 
 
 def load(path: Path) -> Result:
     """Read a result.
 
-    :raises ResultsError: if it is missing, invalid, or of a newer schema; the text names file and key.
+    :raises ResultsError: if it is missing, invalid, or of another schema; the text names file and key.
     """
-    try:
-        content = files.content(path)
-        schema = msgspec.json.decode(content, type=_Head).schema
-        if schema < 1:
-            raise ResultsError("a result is invalid", where=str(path), why=f"there never was a schema {schema}")
-        if schema < _OS_SINCE:
-            return msgspec.convert(_with_os(msgspec.json.decode(content)), Result)
-        if schema <= SCHEMA:
-            return msgspec.json.decode(content, type=Result)
-    except OSError as error:
-        raise ResultsError("failed to read a result", where=str(path), why=error.strerror or str(error)) from error
-    except files.INVALID as error:
-        raise ResultsError("a result is invalid", where=str(path), why=str(error)) from error
-    raise ResultsError(
-        "a result is of a newer schema",
-        where=str(path),
-        why=f"schema {schema}, and this version of pyxis-matrix knows {SCHEMA}",
-        next_step="update pyxis-matrix",
-    )
+    return files.load(path, Result, SCHEMA, what="a result")
 
 
 def has_ended(path: Path) -> bool:
@@ -217,13 +176,6 @@ def has_ended(path: Path) -> bool:
         return path.is_file() and load(path).outcome is not Outcome.UNFINISHED
     except ResultsError:
         return True
-
-
-def _with_os(old: Any) -> Any:  # noqa: ANN401 - JSON that was not checked yet
-    """Return a result of before cells had an ``os``: there, Debian's suite said it."""
-    if isinstance(old, dict) and isinstance(cell := old.get("cell"), dict) and "suite" in cell:
-        return old | {"cell": {**{key: it for key, it in cell.items() if key != "suite"}, "os": cell["suite"]}}
-    return old
 
 
 def load_run(folder: Path) -> tuple[tuple[Result, ...], tuple[ResultsError, ...]]:

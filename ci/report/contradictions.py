@@ -1,4 +1,7 @@
-"""What in a result can't be true: it contradicts itself, or the folder that it is in. Such a result proves nothing."""
+"""What in a result can't be true: it contradicts itself, or the folder that it is in. Such a result proves nothing.
+
+What results say against each other is in `ci.report.choosing`.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +15,6 @@ from packaging.version import InvalidVersion, Version
 from ci.errors import ResultsError
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
-from ci.matrix.suites import SUITES
 from ci.record.outcomes import Outcome, TestState
 from ci.record.printable import printable, printable_path
 from ci.record.store import CellRecord, Result
@@ -25,9 +27,6 @@ _ID = re.compile(
 )
 _AXES = ("slurm", "enroot", "pyxis", "os", "arch")
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
-_COMMANDS_SUCCEED_SINCE = 4
-"""The schema of results since which a command that ends well has "succeeded"."""
-_BAD = (TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED)
 _NEVER_ZERO = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED})
 
 
@@ -64,13 +63,10 @@ def _tests(result: Result) -> Iterator[str]:
         yield f"it lists a test twice: {twice[0]}{more}"
     if result.outcome not in {Outcome.PASSED, Outcome.PARTLY}:
         return
-    bad = [test for test in result.tests if test.outcome in _BAD]
+    bad = [test for test in result.tests if test.outcome.red]
     if bad:
         yield f"it says {result.outcome}, and {len(bad)} of its tests did not: {bad[0].name} {bad[0].outcome}"
-    # Earlier versions called a command passed, which has no tests.
-    elif not result.count(TestState.PASSED) and (
-        result.tests or result.suite in SUITES or result.schema >= _COMMANDS_SUCCEED_SINCE
-    ):
+    elif not result.count(TestState.PASSED):
         yield f"it says {result.outcome}, and no test passed"
 
 

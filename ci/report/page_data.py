@@ -8,10 +8,8 @@ from typing import Any
 from markupsafe import Markup
 import msgspec
 
-from ci.report.compat import RED, CellReport, Change, Gap, State, SuiteReport
-from ci.report.grid import Position
-from ci.report.merging import Merged
-from ci.report.words import PHASES, SIGNS, counted_tests, first_line, told
+from ci.report.model import CellReport, Change, Gap, Merged, Place, State, SuiteReport
+from ci.report.words import LOOKS, PHASES, counted_tests, first_line, told
 
 _LONGEST_SEARCH = 2_000
 
@@ -66,14 +64,14 @@ class PageData:
         states = {state: number for number, state in enumerate(State)}
         suites = {suite: number for number, suite in enumerate(self._suites)}
         return {
-            "states": [[state.value, slug(state.value), SIGNS[state]] for state in State],
+            "states": [[state.value, slug(state.value), LOOKS[state][0]] for state in State],
             "suites": self._suites,
             "cells": [
                 [
                     cell.id,
                     states[cell.state],
                     {suites[suite.suite]: states[suite.state] for suite in cell.suites},
-                    _place(Position.of(cell)),
+                    Place.of(cell),
                     int(cell.id in self.changed),
                     int(any(suite.flaky for suite in cell.suites)),
                     _searched(cell),
@@ -81,10 +79,7 @@ class PageData:
                 ]
                 for cell in self._compat.cells
             ],
-            "gaps": [
-                [it.key, [gap.arch, gap.slurm, gap.os, gap.enroot, gap.pyxis], gap.reason, gap.issue, gap.id]
-                for gap, it in self.gaps.items()
-            ],
+            "gaps": [[it.key, gap.place, gap.reason, gap.issue, gap.id] for gap, it in self.gaps.items()],
         }
 
     def details(self) -> Iterable[Markup]:
@@ -149,7 +144,7 @@ class PageData:
 
 def _more(cell: CellReport) -> str:
     """Return the second line of a box."""
-    red = [suite.suite for suite in cell.suites if suite.state in RED]
+    red = [suite.suite for suite in cell.suites if suite.state.red]
     if red:
         return red[0] if len(red) == 1 else f"{len(red)} of {len(cell.suites)} suites"
     if cell.state in {State.NOT_RUN, State.PARTLY}:
@@ -170,10 +165,6 @@ def _searched(cell: CellReport) -> str:
         *(suite.reason for suite in cell.suites),
     ]
     return " ".join(dict.fromkeys(filter(None, words)))[:_LONGEST_SEARCH].lower()
-
-
-def _place(position: Position) -> list[str]:
-    return [position.arch, position.slurm, position.os, position.enroot, position.pyxis]
 
 
 def _key(gap: Gap) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from ci.errors import PortTakenError
 from ci.record.outcomes import Outcome
-from ci.report import page, serving, writing
+from ci.report import serving, writing
 from ci.report.serving import Served
 from ci.report.writing import Asked
 from tests.support import results as made
@@ -45,8 +45,7 @@ def results(tmp_path: Path) -> Path:
 def served(results: Path) -> Served:
     """Return what a server shows."""
     found = serving.served_from([results], results / "report")
-    merged = writing.merge(Asked(roots=(results,), base=results / "report"))
-    found.show(merged.compat, page.as_html(merged, live="s1"), "s1")
+    found.show(writing.merge(Asked(roots=(results,), base=results / "report")), "s1")
     return found
 
 
