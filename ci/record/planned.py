@@ -1,19 +1,16 @@
 """What a run of a group means to do: ``results/RUN/matrix.json``; tells what is missing of one that was broken off."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from ci.errors import ResultsError, SelectionError
 from ci.record import files
+from ci.record.store import Moment
 
 SCHEMA = 1
 PLAN_FILE = "matrix.json"
-
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class PlannedCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +31,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A run of a group."""
 
     run: str
-    started: _Moment
+    started: Moment
     matrix: str
     """The hash of what matrix.toml says; a run goes on only with the same."""
     cells: tuple[PlannedCell, ...]

@@ -27,7 +27,7 @@ JUNIT_FILE = "junit.xml"
 LOGS_FOLDER = "logs"
 
 # A time without a zone would be another moment on each machine.
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class CellRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,16 +84,23 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return next((it for it in self.verified_against.split(", ") if it.startswith(DIFFERS)), "")
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A suite that was run, or could not be run, on a cell."""
+class Once(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One time that a suite was run on a cell."""
 
     run: str
-    cell: CellRecord
-    suite: str
     outcome: Outcome
-    exit_code: int
-    started: _Moment
+    started: Moment
     seconds: float
+    fingerprint: str = ""
+    """The identity of all that decides the result; empty where it is not known. Equal ones ought to end alike."""
+    reused_from: str = ""
+    """The id of the run whose result this is: nothing was changed since, so nothing was run; empty where it was run."""
+
+
+class Told(Once, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a result and a report say alike of a suite on a cell."""
+
+    suite: str
     reason: str = ""
     """Why it was skipped, or what went wrong outside of the tests, with the remedy."""
     versions: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -101,21 +108,24 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     subject: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The package under test: requirement and version."""
     nodes: tuple[str, ...] = ()
-    images: tuple[ImageRecord, ...] = ()
-    artefacts: tuple[ArtefactRecord, ...] = ()
     timings: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds per phase: images, launch, ready, tests, teardown."""
     ready: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds until each condition of readiness held."""
+    again: str = ""
+    """The command that runs it again."""
+
+
+class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A suite that was run, or could not be run, on a cell."""
+
+    cell: CellRecord
+    exit_code: int
+    images: tuple[ImageRecord, ...] = ()
+    artefacts: tuple[ArtefactRecord, ...] = ()
     tests: tuple[TestOutcome, ...] = ()
     selection: Selection | None = None
     """Which of its tests were to run; None where pytest did not say it."""
-    again: str = ""
-    """The command that runs it again."""
-    fingerprint: str = ""
-    """The identity of all that decides the result; empty where it is not known. Equal ones ought to end alike."""
-    reused_from: str = ""
-    """The id of the run whose result this is: nothing was changed since, so nothing was run; empty where it was run."""
     schema: int = SCHEMA
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 import re
 from typing import Any, TypeVar
 
-from msgspec.structs import asdict, astuple, replace
+from msgspec.structs import asdict, astuple, fields, replace
 
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
@@ -16,7 +16,7 @@ from ci.matrix.suites import is_own
 from ci.record import store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.planned import RunPlan
-from ci.record.store import Result
+from ci.record.store import Once, Result, Told
 from ci.report import gaps, grid, history, model
 from ci.report.choosing import Choosing, Kept, Key
 from ci.report.finding import Found
@@ -154,17 +154,8 @@ class Merging:
         if found is None:
             return
         result = found.result
-        key, started = (result.cell_id, result.suite), model.utc(result.started)
-        self.times.setdefault(key, []).append(
-            Past(
-                run=result.run,
-                started=started,
-                outcome=result.outcome,
-                state=State.of(result),
-                seconds=_seconds(result.seconds),
-                fingerprint=result.fingerprint,
-                reused_from=result.reused_from,
-            )
+        self.times.setdefault((result.cell_id, result.suite), []).append(
+            Past(**_alike(result, Once), state=State.of(result))
         )
 
     def _kept(self, found: Found) -> Kept:
@@ -192,25 +183,14 @@ class Merging:
 
     def _report(self, found: Found) -> SuiteReport:
         result = found.result
+        timings = {phase: _seconds(seconds) for phase, seconds in result.timings.items()}
+        ready = {name: _seconds(seconds) for name, seconds in result.ready.items()}
         return SuiteReport(
-            suite=result.suite,
+            **_alike(result, Told) | {"reason": _cut(result.reason), "timings": timings, "ready": ready},
             state=State.of(result),
-            outcome=result.outcome,
-            run=result.run,
-            started=model.utc(result.started),
-            seconds=_seconds(result.seconds),
-            reason=_cut(result.reason),
             counts=model.tally(test.outcome for test in result.tests),
             reruns=result.reruns,
             tests=tuple(_test(test) for test in result.tests if not _plain(test)),
-            versions=result.versions,
-            subject=result.subject,
-            nodes=result.nodes,
-            timings={phase: _seconds(seconds) for phase, seconds in result.timings.items()},
-            ready={name: _seconds(seconds) for name, seconds in result.ready.items()},
-            again=result.again,
-            fingerprint=result.fingerprint,
-            reused_from=result.reused_from,
             folder=found.link(self.base),
             files=found.files,
         )
@@ -233,11 +213,7 @@ class Merging:
                 versions |= suite.versions
             found.append(
                 CellReport(
-                    id=cell,
-                    runtime=record.runtime,
-                    arch=record.arch,
-                    os=model.Place.of(record).os,
-                    axes=record.axes,
+                    **asdict(record) | {"os": model.Place.of(record).os, "tags": ()},
                     state=State.worst([*ours, *[State.NOT_RUN] * len(missing)]),
                     versions=versions,
                     suites=tuple(by_age),
@@ -245,6 +221,12 @@ class Merging:
                 )
             )
         return tuple(found)
+
+
+def _alike(result: Result, kind: type[Once]) -> dict[str, Any]:
+    """Return what a report says as the result does."""
+    found = {it.name: getattr(result, it.name) for it in fields(kind)}
+    return found | {"started": model.utc(result.started), "seconds": _seconds(result.seconds)}
 
 
 def _cut(text: str) -> str:

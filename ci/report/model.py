@@ -10,22 +10,20 @@ from datetime import UTC, datetime
 from enum import StrEnum
 import os
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from ci.record import files
 from ci.record.outcomes import Outcome, TestOutcome, TestState
-from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Result
+from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Moment, Once, Result, Told
 
 SCHEMA = 1
 """Of what a key means. Keys are added under the same number: readers ignore those that they do not know."""
 COMPAT_FILE = "compat.json"
 LARGEST = 1 << 30
 """The most bytes of a report that are read; one of 5,000 cells had 34 million."""
-
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class State(StrEnum):
@@ -112,47 +110,25 @@ class TestReport(TestOutcome, frozen=True, kw_only=True, omit_defaults=True, for
     """Of a known failure: where upstream tracks it, an address or ``OWNER/REPO#NUMBER``."""
 
 
-class Past(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One time that a suite was run on a cell."""
+class Past(Once, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
+    """One time that a suite was run on a cell, with the word for it."""
 
-    run: str
-    started: Moment
-    outcome: Outcome
     state: State
-    seconds: float
-    fingerprint: str = ""
-    reused_from: str = ""
 
 
-class SuiteReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SuiteReport(Told, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
     """The newest result of a suite on a cell, and those before it."""
 
-    suite: str
     state: State
-    outcome: Outcome
-    run: str
-    started: Moment
-    seconds: float
-    reason: str = ""
     counts: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Tests by outcome."""
     reruns: int = 0
     tests: tuple[TestReport, ...] = ()
     """All tests but those that passed at once."""
-    versions: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """As observed inside the cluster."""
-    subject: Mapping[str, str] = msgspec.field(default_factory=dict)
-    nodes: tuple[str, ...] = ()
-    timings: Mapping[str, float] = msgspec.field(default_factory=dict)
-    """Seconds per phase."""
-    ready: Mapping[str, float] = msgspec.field(default_factory=dict)
     images: tuple[int, ...] = ()
     """Places in the report's list of images."""
     artefacts: tuple[int, ...] = ()
     """Places in the report's list of artefacts."""
-    again: str = ""
-    fingerprint: str = ""
-    reused_from: str = ""
     folder: str = ""
     """Where its files are: a link, relative to the report; empty where that folder is not to be linked to."""
     files: tuple[str, ...] = ()
@@ -165,14 +141,9 @@ class SuiteReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Its seconds, divided by the median of the earlier times that passed; 0 where there are too few."""
 
 
-class CellReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CellReport(CellRecord, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
     """A cell, with its suites."""
 
-    id: str
-    runtime: str
-    arch: str = ""
-    os: str = ""
-    axes: Mapping[str, str | None] = msgspec.field(default_factory=dict)
     state: State
     versions: Mapping[str, str] = msgspec.field(default_factory=dict)
     suites: tuple[SuiteReport, ...] = ()
@@ -190,7 +161,7 @@ class Place(NamedTuple):
     pyxis: str
 
     @classmethod
-    def of(cls, cell: CellReport | CellRecord) -> "Place":
+    def of(cls, cell: CellRecord) -> "Place":
         """Return a cell's place."""
         axes = {name: value or "" for name, value in cell.axes.items()}
         return cls(

@@ -14,19 +14,6 @@ from ci.report.words import LOOKS, PHASES, counted_tests, first_line, told
 _LONGEST_SEARCH = 2_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class BoxText:
-    """What a box of the grid says beside its state."""
-
-    number: int
-    """Its place in the page's index."""
-    more: str
-    spoken: str = ""
-    """For those who do not see where in the table it stands, or its marks."""
-    marks: str = ""
-    key: str = ""
-
-
 @dataclass
 class _Shared:
     """Lists that many results have in common, each once."""
@@ -53,11 +40,6 @@ class PageData:
             self.changed.setdefault(change.cell, change)  # the worst comes first
         known = {cell.id for cell in self._compat.cells}
         self.changed = {cell: change for cell, change in self.changed.items() if cell in known}
-        self.boxes = {cell.id: self._box(number, cell) for number, cell in enumerate(self._compat.cells)}
-        self.gaps = {
-            gap: BoxText(number=number, more="left out" if gap.reason.startswith("matrix.toml") else "", key=_key(gap))
-            for number, gap in enumerate(self._compat.gaps)
-        }
 
     def index(self) -> dict[str, Any]:
         """Return what the grid's filters need of each cell."""
@@ -79,7 +61,7 @@ class PageData:
                 ]
                 for cell in self._compat.cells
             ],
-            "gaps": [[it.key, gap.place, gap.reason, gap.issue, gap.id] for gap, it in self.gaps.items()],
+            "gaps": [[key(gap), gap.place, gap.reason, gap.issue, gap.id] for gap in self._compat.gaps],
         }
 
     def details(self) -> Iterable[Markup]:
@@ -132,17 +114,8 @@ class PageData:
             ],
         }
 
-    def _box(self, number: int, cell: CellReport) -> BoxText:
-        marks, spoken = [], [f", {cell.id}"]
-        if change := self.changed.get(cell.id):
-            marks.append("changed")
-            spoken.append(f", {change.kind} since the report before")
-        if any(suite.flaky for suite in cell.suites):
-            spoken.append(", flaky")
-        return BoxText(number=number, more=_more(cell), spoken="".join(spoken), marks=" ".join(marks))
 
-
-def _more(cell: CellReport) -> str:
+def more(cell: CellReport) -> str:
     """Return the second line of a box."""
     red = [suite.suite for suite in cell.suites if suite.state.red]
     if red:
@@ -167,7 +140,8 @@ def _searched(cell: CellReport) -> str:
     return " ".join(dict.fromkeys(filter(None, words)))[:_LONGEST_SEARCH].lower()
 
 
-def _key(gap: Gap) -> str:
+def key(gap: Gap) -> str:
+    """Return what a gap is called in the page's address."""
     return gap.id or "/".join(filter(None, (gap.slurm, gap.os, gap.enroot, gap.pyxis, gap.arch)))
 
 

@@ -71,13 +71,25 @@ LIES = {
     ),
     "no axis": (with_cell(GOOD, axes={**REAL.axes, "enroot": None}), "its enroot is none, and the id says 3.4.1"),
     "another system": (with_cell(GOOD, os="debian13", axes={}), "its os is debian13, and the id says debian12"),
-    "another Pyxis inside": (with_versions(GOOD, pyxis="0.24.0"), "pyxis 0.24.0 was observed, and the id says 0.19.0"),
-    "another enroot inside": (with_versions(GOOD, enroot="3.4.10"), "enroot 3.4.10 was observed"),
-    "another Slurm inside": (with_versions(GOOD, slurm="22.050.8"), "slurm 22.050.8 was observed"),
-    "another release of Slurm": (with_versions(result(ARCHIVE), slurm="25.11.6"), "slurm 25.11.6 was observed"),
-    "another release of a candidate": (with_versions(result(CANDIDATE), pyxis="0.23.0"), "pyxis 0.23.0 was observed"),
-    "another machine inside": (with_versions(GOOD, arch="aarch64"), "arch aarch64 was observed, and the id says amd64"),
-    "another system inside": (with_versions(GOOD, os="Debian GNU/Linux 13 (trixie)"), "was observed, and the id says"),
+    "another Pyxis inside": (
+        with_versions(GOOD, pyxis="0.24.0"),
+        "pyxis is 0.24.0, not 0.19.0 as the id says",
+    ),
+    "another enroot inside": (with_versions(GOOD, enroot="3.4.10"), "observed inside: enroot is 3.4.10, not"),
+    "another Slurm inside": (with_versions(GOOD, slurm="22.050.8"), "observed inside: slurm is 22.050.8, not"),
+    "another release of Slurm": (
+        with_versions(result(ARCHIVE), slurm="25.11.6"),
+        "slurm is 25.11.6, not",
+    ),
+    "another release of a candidate": (
+        with_versions(result(CANDIDATE), pyxis="0.23.0"),
+        "pyxis is 0.23.0, not",
+    ),
+    "another machine inside": (with_versions(GOOD, arch="aarch64"), "observed inside: arch is aarch64, not amd64"),
+    "another system inside": (
+        with_versions(GOOD, os="Debian GNU/Linux 13 (trixie)"),
+        "os is Debian GNU/Linux 13 (t",
+    ),
     "a date to come": (result(REAL, started=datetime(2031, 1, 1, tzinfo=UTC)), "it is dated 2031-01-01 00:00"),
 }
 TRUE = {

@@ -10,29 +10,13 @@ from xml.etree import ElementTree as ET
 
 from ci.record.outcomes import TestState
 from ci.report.model import CellReport, Compat, Merged, Passed, State, SuiteReport, TestReport
-from ci.report.words import counted_tests, reruns, sentence
+from ci.report.words import counted, counted_tests, reruns, sentence
 
 NAME = "junit"
 FILE = "junit.xml"
 
 # XML has no way to write these, not even escaped.
 _IMPOSSIBLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ELEMENTS = {
-    TestState.FAILED: "failure",
-    TestState.ERROR: "error",
-    TestState.INTERRUPTED: "error",
-    TestState.SKIPPED: "skipped",
-    TestState.XFAILED: "skipped",
-    TestState.EXPECTED: "skipped",
-}
-_EXPECTED = {TestState.XFAILED: "known failure", TestState.EXPECTED: "expected failure"}
-_OF_STATES = {
-    State.FAILED: TestState.FAILED,
-    State.ERROR: TestState.ERROR,
-    State.INTERRUPTED: TestState.INTERRUPTED,
-    State.UNFINISHED: TestState.INTERRUPTED,
-    State.NOT_RUN: TestState.SKIPPED,
-}
 
 
 def pieces(merged: Merged) -> Iterator[str]:
@@ -76,14 +60,22 @@ def _suite(cell: CellReport, suite: SuiteReport, passed: Passed) -> ET.Element:
 
 def _case(group: str, case: TestReport) -> ET.Element:
     found = _element("testcase", classname=group, name=case.name, time=f"{case.seconds:.3f}")
-    if element := _ELEMENTS.get(case.outcome):
+    if element := _kind(case):
         first = next(iter(case.message.splitlines()), "") or case.outcome.value
-        kind = {"type": _EXPECTED[case.outcome]} if case.outcome in _EXPECTED else {}
+        expected = case.outcome in {TestState.XFAILED, TestState.EXPECTED}
+        kind = {"type": counted(1, case.outcome).removeprefix("1 ")} if expected else {}
         found.append(_element(element, case.message, message=first, **kind))
     if case.reruns:
         before = f"; before, it failed: {case.message}" if case.message else ""
         found.append(_element("system-out", f"{case.outcome} after {reruns(case.reruns)}{before}"))
     return found
+
+
+def _kind(case: TestReport) -> str:
+    """Return the element that says that a test did not pass; empty if it did."""
+    if case.outcome.red:
+        return "failure" if case.outcome is TestState.FAILED else "error"
+    return "" if case.outcome.good else "skipped"
 
 
 def _cases(suite: SuiteReport) -> list[TestReport]:
@@ -94,7 +86,8 @@ def _cases(suite: SuiteReport) -> list[TestReport]:
     cases = list(suite.tests)
     red = any(test.outcome.red for test in cases)
     if (suite.state.red and (suite.reason or not red)) or (suite.state is State.NOT_RUN and not cases):
-        state = _OF_STATES[suite.state]
+        failed = TestState.FAILED if suite.state is State.FAILED else TestState.ERROR
+        state = failed if suite.state.red else TestState.SKIPPED
         cases.append(TestReport(name="the suite as a whole", outcome=state, message=suite.reason))
     return cases
 
@@ -110,7 +103,7 @@ def _counts(cases: Iterable[TestReport], at_once: int) -> dict[str, str]:
 
     :param at_once: tests that passed at once.
     """
-    kinds = Counter(_ELEMENTS.get(case.outcome, "") for case in cases)
+    kinds = Counter(map(_kind, cases))
     numbers = {"failures": kinds["failure"], "errors": kinds["error"], "skipped": kinds["skipped"]}
     return {name: str(number) for name, number in {"tests": kinds.total() + at_once, **numbers}.items()}
 

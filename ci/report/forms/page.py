@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from ci.report import grid, overview
 from ci.report.model import Compat, Merged, Place, State
-from ci.report.page_data import PageData, as_json, slug
+from ci.report.page_data import PageData, as_json, key, more, slug
 from ci.report.words import CONTRADICTIONS, LOOKS, sentence, told
 
 NAME = "html"
@@ -55,8 +55,11 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             told=told,
             issue_address=issue_address,
             tables=grid.tables(compat),
-            boxes=data.boxes,
-            gaps=data.gaps,
+            more=more,
+            changed={cell.id: data.changed.get(cell.id) for cell in compat.cells},
+            numbers={cell.id: number for number, cell in enumerate(compat.cells)},
+            gap_key=key,
+            gap_numbers={gap: number for number, gap in enumerate(compat.gaps)},
             shown_runs=[run for run in compat.runs if run.shown],
             change_counts=_change_counts(compat),
             changed_cells=sum(bool(it) for it in data.changed.values()),
