@@ -43,9 +43,14 @@ class Kept:
     """What other results say against it; empty if none does."""
 
 
+def is_ahead(started: datetime, now: datetime) -> bool:
+    """Tell whether a time was told by a wrong clock: it is still to come."""
+    return started > now + _AHEAD
+
+
 def newness(started: datetime, now: datetime) -> tuple[bool, datetime]:
-    """Return the key by which results are sorted by age: what is dated ahead of now was dated by a wrong clock."""
-    return started <= now + _AHEAD, started
+    """Return the key by which results are sorted by age; what is dated ahead of now is older than all else."""
+    return not is_ahead(started, now), started
 
 
 class Choosing:

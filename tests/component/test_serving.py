@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from email.message import Message
 import http.client
 from pathlib import Path
 import signal
@@ -56,7 +57,7 @@ def address(served: Served) -> Iterator[str]:
         yield address
 
 
-def ask(address: str, path: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
+def ask(address: str, path: str = "", **headers: str) -> tuple[int, str, Message]:
     """Send a request with the path exactly as given; return status, text and headers."""
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
@@ -64,7 +65,7 @@ def ask(address: str, path: str = "", **headers: str) -> tuple[int, str, dict[st
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
-    return answer.status, text, dict(answer.getheaders())
+    return answer.status, text, answer.headers
 
 
 def test_it_shows_the_page_its_state_and_the_files_it_links_to(address: str) -> None:

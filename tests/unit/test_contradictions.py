@@ -196,10 +196,15 @@ def test_a_result_that_can_not_be_true_does_not_decide_what_kind_of_cell_it_is(m
     assert [(it.runtime, it.state) for it in report.compat.cells] == [("nvidia", State.FAILED)]
 
 
-def test_what_can_not_be_true_is_not_reused(tmp_path: Path) -> None:
-    made.write(tmp_path, replace(LIES["a failed test"][0], fingerprint="f"))
-    found = reuse.earlier(tmp_path, REAL.id, "pyxis_basic", but="now")
-    assert reuse.unchanged(found, "f") is None
+@pytest.mark.parametrize("lie", ["a failed test", "a date to come"])
+def test_what_can_not_be_true_is_not_reused_and_hides_nothing(tmp_path: Path, lie: str) -> None:
+    lied = replace(
+        LIES[lie][0], fingerprint="f", run="lie", started=max(LIES[lie][0].started, BEGIN + timedelta(days=1))
+    )
+    made.write(tmp_path, lied)
+    assert reuse.unchanged(reuse.earlier(tmp_path, REAL.id, "pyxis_basic", but="now"), "f") is None
+    made.write(tmp_path, result(REAL, outcome=Outcome.FAILED, run="failed", fingerprint="f"))
+    assert reuse.unchanged(reuse.earlier(tmp_path, REAL.id, "pyxis_basic", but="now"), "f") is None
 
 
 # -- several results ------------------------------------------------------------------------------------------------
