@@ -62,7 +62,7 @@ class State(StrEnum):
 
     @classmethod
     def worst(cls, states: Iterable["State"]) -> "State":
-        """Return the outcome of a cell: it is as good as its worst suite. What was not run proves nothing of the rest."""
+        """Return the outcome of a cell: it is as good as its worst suite; what was not run proves nothing."""
         found = set(states) or {cls.NOT_RUN}
         worst = next(state for state in cls if state in found)
         return cls.PARTLY if worst is cls.NOT_RUN and len(found) > 1 else worst

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
 from ci.report.model import OWN, Change, Contradiction, State, SuiteReport, Verdict
+from ci.terminal.quantities import count
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
 """Phases in the order of a run; a phase that is not listed here is shown behind them."""
@@ -61,12 +62,7 @@ def counted(number: int, state: TestState) -> str:
 
 def reruns(number: int) -> str:
     """Return "1 rerun", "2 reruns"; nothing for none."""
-    return several(number, "rerun") if number else ""
-
-
-def several(number: int, what: str) -> str:
-    """Return "1 cell", "2 cells"."""
-    return f"{number} {what}{'s' if number != 1 else ''}"
+    return count(number, "rerun") if number else ""
 
 
 def tried_again(name: str, number: int, message: str) -> str:

@@ -12,10 +12,10 @@ from ci.report.words import (
     first_line,
     reruns,
     sentence,
-    several,
     told,
     tried_again,
 )
+from ci.terminal.quantities import count
 
 NAME = "md"
 FILE = "compat.md"
@@ -44,7 +44,7 @@ def pieces(merged: Merged) -> Iterator[str]:
     yield _section(CONTRADICTIONS, contradictions)
     known = [
         f"- {_code(it.test)}: {_text(it.message)}{f' ({_text(it.issue)})' if it.issue else ''}, "
-        f"on {several(len(set(it.cells)), 'cell')}"
+        f"on {count(len(set(it.cells)), 'cell')}"
         for it in overview.known_failures(compat)
     ]
     yield _section("Known failures", known)

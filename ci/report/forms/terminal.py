@@ -18,7 +18,8 @@ from ci.record.printable import printable, printable_lines, printable_path
 from ci.record.store import LOGS_FOLDER
 from ci.report import overview
 from ci.report.model import CellReport, Compat, Merged, State, SuiteReport, TestReport
-from ci.report.words import LOOKS, counted, counted_tests, first_line, in_order, reruns, sentence, several, tried_again
+from ci.report.words import LOOKS, counted, counted_tests, first_line, in_order, reruns, sentence, tried_again
+from ci.terminal.quantities import count
 
 NAME = "text"
 FILE = ""
@@ -125,7 +126,7 @@ def _details(merged: Merged) -> Iterator[Text]:
         yield Text(printable(f"  again: {suite.again}"))
     yield Text()
     for reason, number in overview.without_result(merged.compat).items():
-        yield Text(printable(f"no result of {several(number, 'combination')}: {reason}"))
+        yield Text(printable(f"no result of {count(number, 'combination')}: {reason}"))
     yield Text(sentence(merged.compat.verdicts), "bold")
 
 
