@@ -28,7 +28,9 @@ from ci.matrix.suites import suite
 from ci.options import Options
 from ci.record import planned, store
 from ci.record.outcomes import Outcome
-from ci.report import contradictions, terminal
+from ci.report import contradictions, writing
+from ci.report.forms import terminal
+from ci.report.writing import Asked
 from ci.session.several import Order, run_suites
 from ci.terminal import console, signals
 
@@ -50,7 +52,7 @@ def matrix(asked: argparse.Namespace) -> int:
                 unwritten += run_group(connect, rows, plan, how)
             finally:
                 with signals.shielded():
-                    code = _summary(plan, unwritten)
+                    code = _summary(plan, rows, unwritten)
     except Timeout as error:
         raise SelectionError(
             f"run {plan.options.run} is already in progress",
@@ -89,7 +91,7 @@ def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
     return planning.plan_group(wanted, rows, options, missing)
 
 
-def _summary(plan: GroupPlan, unwritten: Sequence[PyxisMatrixError]) -> int:
+def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError]) -> int:
     """Show what the run came to so far; return its exit code."""
     folder = plan.options.results / plan.options.run
     found, problems = store.load_run(folder)
@@ -97,7 +99,7 @@ def _summary(plan: GroupPlan, unwritten: Sequence[PyxisMatrixError]) -> int:
     for problem in problems:
         console.warn(str(problem))
     with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
-        terminal.show(results, stream=sys.stderr, root=folder)
+        terminal.show(writing.merge(Asked(roots=[folder], base=folder, rows=rows, may_be_empty=True)), sys.stderr)
     for each in plan.cells:
         for name, why in each.not_applicable.items():
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")

@@ -3,14 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 import os
 from pathlib import Path
 import sys
 import time
 import webbrowser
-
-import msgspec
 
 from ci import paths
 from ci.errors import MatrixError, ResultsError
@@ -18,12 +15,10 @@ from ci.matrix import loading
 from ci.matrix.model import Matrix
 from ci.options import values
 from ci.record import store
-from ci.report import compat, finding, markdown, page, serving, terminal, writing
-from ci.report.choosing import Choosing
-from ci.report.compat import Compat, Contradiction
+from ci.report import finding, model, serving, writing
+from ci.report.forms import forms, page, terminal
 from ci.report.history import DEFAULT_LENGTH
-from ci.report.merging import Merged
-from ci.report.terminal import Format
+from ci.report.model import Compat, Merged
 from ci.report.words import contradicted, sentence
 from ci.report.writing import Asked
 from ci.terminal import console, signals
@@ -39,7 +34,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="RESULTS",
         help="run ids or folders (default: the latest run; for a report in files: all of the results folder)",
     )
-    parser.add_argument("--format", choices=[it.value for it in Format], default="text", help="what to print")
+    parser.add_argument("--format", choices=list(forms()), default="text", help="what to print")
     files = parser.add_argument_group("a report in files (what nox -s report makes)")
     files.add_argument(
         "--output",
@@ -76,27 +71,13 @@ def show(asked: argparse.Namespace) -> int:
         roots = finding.places(asked.results or [str(results)], results)
         return _serve(asked, roots, folder) if asked.serve else _write(asked, roots, folder)
     roots = finding.places(asked.results, results) if asked.results else (store.latest_run(results),)
-    format_ = Format(asked.format)
-    if format_ is Format.TEXT:
-        newest, unreadable, untrue = _newest(roots)
-        if not (newest or unreadable):
-            raise ResultsError(
-                "no results found", where=", ".join(map(str, roots)), next_step="run a suite: `nox -s pyxis_basic`"
-            )
-        terminal.show(newest, stream=sys.stdout, root=roots[0] if len(roots) == 1 else None)
-        _refuse_half(unreadable, untrue, roots)
-        return 0
-    base = Path(os.path.commonpath(roots))
-    merged = writing.merge(_asked(asked, roots, base, _given(asked.previous)))
+    merged = writing.merge(_asked(asked, roots, Path(os.path.commonpath(roots)), _given(asked.previous)))
+    if asked.format == terminal.NAME:
+        terminal.show(merged, sys.stdout)
+    else:
+        sys.stdout.writelines(forms()[asked.format].pieces(merged))
     _warn(merged)
-    match format_:
-        case Format.MARKDOWN:
-            sys.stdout.write(markdown.as_markdown(merged.compat))
-        case Format.HTML:
-            sys.stdout.write(page.as_html(merged))
-        case Format.JSON:
-            sys.stdout.write(compat.as_json(merged.compat))
-    _refuse_half(len(merged.compat.problems), len(merged.compat.contradictions), roots)
+    _refuse_half(merged, roots)
     return 0
 
 
@@ -104,16 +85,17 @@ def _write(asked: argparse.Namespace, roots: Sequence[Path], folder: Path) -> in
     merged = writing.merge(_asked(asked, roots, folder, _previous(asked, folder)))
     writing.write(merged, folder)
     console.say(sentence(merged.compat.verdicts))
-    console.say(f"report: {folder / writing.PAGE_FILE}")
+    console.say(f"report: {folder / page.FILE}")
     _warn(merged)
     if asked.open:
-        _open((folder / writing.PAGE_FILE).as_uri())
-    _refuse_half(len(merged.compat.problems), len(merged.compat.contradictions), [folder])
+        _open((folder / page.FILE).as_uri())
+    _refuse_half(merged, [folder])
     return 0
 
 
-def _refuse_half(unreadable: int, untrue: int, where: Sequence[Path]) -> None:
+def _refuse_half(merged: Merged, where: Sequence[Path]) -> None:
     """Say, when all else was shown, that something could not be read or can't be true; such a report is no success."""
+    unreadable, untrue = len(merged.compat.problems), len(merged.compat.contradictions)
     if unreadable or untrue:
         read = f"{unreadable} of the results could not be read; the report has all the others" if unreadable else ""
         true = f"{untrue} contradiction{'s' if untrue > 1 else ''} in the results" if untrue else ""
@@ -149,7 +131,7 @@ def _refresh(what: Asked, served: serving.Served) -> None:
     merged = writing.merge(what)
     if merged.compat.cells:
         writing.write(merged, served.folder)
-    served.show(merged.compat, page.as_html(merged, live=state), state)
+    served.show(merged, state)
 
 
 def _open(address: str) -> None:
@@ -173,7 +155,7 @@ def _asked(asked: argparse.Namespace, roots: Sequence[Path], base: Path, previou
 def _given(path: Path | None) -> Compat | None:
     if path is None:
         return None
-    return compat.load(path / compat.COMPAT_FILE if path.is_dir() else path)
+    return model.load(path / model.COMPAT_FILE if path.is_dir() else path)
 
 
 def _rows() -> Matrix | None:
@@ -184,37 +166,10 @@ def _rows() -> Matrix | None:
         return None
 
 
-def _newest(roots: Sequence[Path]) -> tuple[list[store.Result], int, int]:
-    """Return the result that counts of each suite on each cell, how many could not be read, and how many can't be true.
-
-    These are named.
-    """
-    problems = 0
-    choosing = Choosing(lambda found: found.result, datetime.now(UTC))
-    for item in finding.find(roots):
-        match item:
-            case finding.Found():
-                choosing.add(item)
-            case compat.Problem():
-                problems += 1
-                console.warn(f"{item.where}: {item.what}")
-    results = []
-    for it in choosing.chosen().values():
-        told = "\n".join(filter(None, (it.disagreement, it.kept.reason)))
-        results.append(msgspec.structs.replace(it.kept, reason=told))
-    against = choosing.contradictions()
-    _warn_of(against)
-    return results, problems, len(against)
-
-
-def _warn_of(contradictions: Sequence[Contradiction]) -> None:
-    for it in contradictions:
-        console.warn(contradicted(it))
-
-
 def _warn(merged: Merged) -> None:
     for problem in merged.compat.problems:
         console.warn(f"{problem.where}: {problem.what}")
-    _warn_of(merged.compat.contradictions)
+    for contradiction in merged.compat.contradictions:
+        console.warn(contradicted(contradiction))
     for it in merged.compat.unfinished:
         console.warn(f"{it.cell} {it.suite} of run {it.run} has not ended: it is running, or it was killed")

@@ -19,7 +19,8 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.pytest_words import check_environment, given
 from ci.options import Scope
-from ci.report import terminal
+from ci.report import merging
+from ci.report.forms import terminal
 from ci.session import arguments, running
 from ci.session.record import Record
 from ci.terminal import console
@@ -57,7 +58,7 @@ def run_and_show(record: Record) -> int:
     plan = record.plan
     code, result = running.run(record)
     with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
-        terminal.show([result], stream=sys.stderr, root=plan.options.results / plan.options.run)
+        terminal.show(merging.of_results([result], plan.options.results / plan.options.run), sys.stderr)
     if plan.options.keep:
         say_how_to_enter(plan)
     return code

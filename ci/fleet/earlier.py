@@ -9,7 +9,7 @@ import msgspec
 from ci.record import files
 from ci.record.outcomes import Outcome
 from ci.record.store import RESULT_FILE
-from ci.report.compat import COMPAT_FILE, LARGEST
+from ci.report.model import COMPAT_FILE, LARGEST
 
 _TELLING = frozenset({Outcome.PASSED.value, Outcome.FAILED.value})
 """A suite that was interrupted, or that found no environment, does not tell how long it takes."""

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ci import paths
+from ci.group import watching
 from ci.group.watching import CellState, Failure, News, Watcher
 from ci.terminal import console, folding
 from ci.terminal.folding import Service
@@ -24,7 +25,6 @@ _EVERY_SECONDS = 60.0
 """How often plain lines say what is at work, so that nobody takes silence for the end."""
 _FAILURES_SHOWN = 6
 _WIDE = 110
-_SIGNS = {"passed": ("✓", "green"), "failed": ("✗", "bold red"), "error": ("✗", "bold magenta")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Lines:
         for failure in news.failures:
             self.fail(cell, failure)
         for suite, outcome in news.ended:
-            self._say(f"{cell}: {suite} {outcome}", bad=outcome != "passed")
+            self._say(f"{cell}: {suite} {outcome}", bad=outcome not in watching.GOOD)
 
     def fail(self, cell: str, failure: Failure) -> None:
         """Show a test that has just failed."""

@@ -11,6 +11,7 @@ from ci.record import files, store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
 from ci.report import contradictions
+from ci.report.choosing import is_ahead
 
 FINGERPRINTS_FILE = "fingerprints.json"
 """In the run's folder: the ingredients of each fingerprint, by cell and suite; tells what has changed since."""
@@ -64,9 +65,7 @@ def changed(folder: Path, cell_id: str, suite: str, now: Ingredients) -> list[st
 
 def write(folder: Path, fingerprints: Fingerprints) -> None:
     """Write the ingredients of a run's fingerprints."""
-    content = msgspec.json.encode(fingerprints, order="sorted")
-    with files.replaced(folder / FINGERPRINTS_FILE, "the fingerprints") as file:
-        file.write(msgspec.json.format(content, indent=1) + b"\n")
+    files.dump(folder / FINGERPRINTS_FILE, fingerprints, what="the fingerprints")
 
 
 def _finished(results: Path, cell_id: str, suite: str, but: str) -> Iterator[Result]:
@@ -77,5 +76,6 @@ def _finished(results: Path, cell_id: str, suite: str, but: str) -> Iterator[Res
             found = contradictions.believed(store.load(path), path.parent)
         except ResultsError:  # of another version, or broken: it proves nothing
             continue
-        if found.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR} and found.fingerprint:
+        ahead = is_ahead(found.started, store.utc_now())
+        if not ahead and found.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR} and found.fingerprint:
             yield found

@@ -10,7 +10,10 @@ import time
 from ci import paths
 from ci.group import reuse
 from ci.record import progress, store
+from ci.report.model import State
 
+GOOD = {it.value for it in State if it.good}
+"""Words for a suite that did what it should."""
 # "collected 12 items", or of pytest-xdist "4 workers [90 items]"; some may then be deselected.
 _ITEMS = re.compile(rb"(?:collected (\d+) items?|workers? \[(\d+) items?\])(?: / \d+ deselected / (\d+) selected)?")
 
@@ -63,7 +66,7 @@ class CellState:
     @property
     def bad(self) -> bool:
         """Whether something of it is red already."""
-        return bool(self.failures) or bool(set(self.outcomes.values()) - {"passed"})
+        return bool(self.failures) or bool(set(self.outcomes.values()) - GOOD)
 
 
 @dataclass(frozen=True, kw_only=True)

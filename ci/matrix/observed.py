@@ -1,6 +1,7 @@
 """Whether what was observed inside a cluster is what a cell's id says; launcher and report ask it alike."""
 
 from collections.abc import Mapping
+import re
 
 from packaging.version import InvalidVersion, Version
 
@@ -8,6 +9,7 @@ from ci.matrix.arch import Arch
 
 PROGRAMS = ("slurm", "enroot", "pyxis")
 """The axes whose version has to be observed where a cell has one."""
+_NUMBER = re.compile(r"\d+(?:\.\d+)*")
 
 
 def mismatches(axes: Mapping[str, str | None], observed: Mapping[str, str]) -> tuple[str, ...]:
@@ -27,6 +29,8 @@ def mismatches(axes: Mapping[str, str | None], observed: Mapping[str, str]) -> t
             found.append(f"{axis} is {observed.get(axis) or 'unknown'}, not {wanted}")
     if (arch := axes.get("arch")) and (seen := observed.get("arch")) and not _same_arch(seen, arch):
         found.append(f"arch is {seen}, not {arch}")
+    if (system := axes.get("os")) and (seen := observed.get("os")) and not _same_os(seen, system):
+        found.append(f"os is {seen}, not {system}")
     return tuple(found)
 
 
@@ -50,4 +54,10 @@ def _same_arch(observed: str, wanted: str) -> bool:
     try:
         return Arch.parse(observed) is Arch.parse(wanted)
     except ValueError:
-        return False
+        return observed == wanted
+
+
+def _same_os(observed: str, wanted: str) -> bool:
+    """Tell whether "Debian GNU/Linux 12 (bookworm)" is debian12, "Ubuntu 24.04.1" ubuntu24.04; sid has no number."""
+    found, said = (_NUMBER.search(it) for it in (observed, wanted))
+    return not (found and said) or f"{found[0]}.".startswith(f"{said[0]}.")

@@ -1,4 +1,7 @@
-"""Files of results: written in one stroke (others see the old content or the new one, never a half), read with care."""
+"""Files of results: written in one stroke (others see the old content or the new one, never a half), read with care.
+
+Every JSON file that others rely on says its schema: a number that changes when a key means something else.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +9,7 @@ import errno
 from pathlib import Path
 import stat
 import tempfile
-from typing import IO
+from typing import IO, TypeVar
 
 import msgspec
 
@@ -14,6 +17,14 @@ from ci.errors import DiskFullError, ResultsError, disk_is_full
 
 INVALID = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for content that is not the JSON that was asked for: other keys, no text, nested too deep."""
+
+_Content = TypeVar("_Content")
+
+
+class _Head(msgspec.Struct):
+    """What is asked of a file first: one of another schema may differ in everything else."""
+
+    schema: int
 
 
 def is_regular(path: Path) -> bool:
@@ -36,6 +47,37 @@ def content(path: Path, *, largest: int = 64 << 20) -> bytes:
     if status.st_size > largest:
         raise OSError(errno.EFBIG, f"it is too large: {status.st_size} bytes; the limit is {largest}", str(path))
     return path.read_bytes()
+
+
+def load(path: Path, kind: type[_Content], schema: int, *, what: str, largest: int = 64 << 20) -> _Content:
+    """Read a JSON file of a schema.
+
+    :param what: "a result"; errors begin with it.
+    :raises ResultsError: if it is missing, invalid or of another schema; the text names file and key.
+    """
+    try:
+        found = msgspec.json.decode(text := content(path, largest=largest), type=_Head).schema
+        if found == schema:
+            return msgspec.json.decode(text, type=kind)
+    except OSError as error:
+        raise ResultsError(f"failed to read {what}", where=str(path), why=error.strerror or str(error)) from error
+    except INVALID as error:
+        raise ResultsError(f"{what} is invalid", where=str(path), why=str(error)) from error
+    raise ResultsError(
+        f"{what} is of another schema",
+        where=str(path),
+        why=f"schema {found}, and this version of pyxis-matrix knows {schema}",
+        next_step="read it with the version of pyxis-matrix that wrote it, or make it again with this one",
+    )
+
+
+def dump(path: Path, value: object, *, what: str) -> None:
+    """Write a value as JSON whose keys are sorted, so that two files can be compared with ``diff``.
+
+    :raises ResultsError: if that fails; ``DiskFullError`` if there is no room.
+    """
+    with replaced(path, what) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2) + b"\n")
 
 
 @contextmanager

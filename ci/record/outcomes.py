@@ -9,23 +9,23 @@ from ci.errors import NotRunError, PyxisMatrixError
 
 
 class Outcome(StrEnum):
-    """Outcome of a suite on a cell."""
+    """Outcome of a suite on a cell; the worst comes first."""
 
-    PASSED = "passed"
-    """Every test of a suite was selected, none failed, and at least one passed."""
-    PARTLY = "partly run"
-    """Only some tests of a suite were asked for, and these passed. That is no answer of the suite."""
-    SUCCEEDED = "succeeded"
-    """A command that is not pytest ended well. It has no tests, so it proves nothing of the cell."""
     FAILED = "failed"
     """Something ran and was wrong, or nothing ran at all."""
     ERROR = "error"
     """Not known: image, environment or a fixture broke, or pytest itself did not finish."""
     INTERRUPTED = "interrupted"
-    SKIPPED = "skipped"
-    """Nothing was proved: the cell is not available here, or no test passed and none failed unexpectedly."""
     UNFINISHED = "not finished"
     """It has begun: it is running, or it was killed. Every result begins as this."""
+    PARTLY = "partly run"
+    """Only some tests of a suite were asked for, and these passed. That is no answer of the suite."""
+    SKIPPED = "skipped"
+    """Nothing was proved: the cell is not available here, or no test passed and none failed unexpectedly."""
+    PASSED = "passed"
+    """Every test of a suite was selected, none failed, and at least one passed."""
+    SUCCEEDED = "succeeded"
+    """A command that is not pytest ended well. It has no tests, so it proves nothing of the cell."""
 
     @property
     def good(self) -> bool:
@@ -42,21 +42,31 @@ class Outcome(StrEnum):
 
 
 class TestState(StrEnum):
-    """Outcome of a single test."""
+    """Outcome of a single test; the worst comes first."""
 
     __test__ = False  # pytest takes every class named Test* for a test
 
-    PASSED = "passed"
     FAILED = "failed"
     ERROR = "error"
     """Its setup, its teardown or its collection failed, or the test itself was left out between them."""
     INTERRUPTED = "interrupted"
     """It began, and pytest ended before it did."""
-    SKIPPED = "skipped"
     XFAILED = "xfailed"
     """It failed as a known failure of matrix.toml should."""
     EXPECTED = "expected failure"
     """It failed, and its own suite expects that (``xfail``); matrix.toml knows nothing of it."""
+    SKIPPED = "skipped"
+    PASSED = "passed"
+
+    @property
+    def good(self) -> bool:
+        """Whether it proves something."""
+        return self is TestState.PASSED
+
+    @property
+    def red(self) -> bool:
+        """Whether a suite with such a test did not do what it should."""
+        return self in {TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED}
 
 
 class TestOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

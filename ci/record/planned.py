@@ -1,19 +1,16 @@
 """What a run of a group means to do: ``results/RUN/matrix.json``; tells what is missing of one that was broken off."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from ci.errors import ResultsError, SelectionError
 from ci.record import files
+from ci.record.store import Moment
 
 SCHEMA = 1
 PLAN_FILE = "matrix.json"
-
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class PlannedCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +31,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A run of a group."""
 
     run: str
-    started: _Moment
+    started: Moment
     matrix: str
     """The hash of what matrix.toml says; a run goes on only with the same."""
     cells: tuple[PlannedCell, ...]
@@ -47,10 +44,6 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     words: tuple[str, ...] = ()
     """More arguments for pytest."""
     schema: int = SCHEMA
-
-
-class _Head(msgspec.Struct):
-    schema: int
 
 
 def begin(plan: RunPlan, folder: Path) -> None:
@@ -74,9 +67,7 @@ def begin(plan: RunPlan, folder: Path) -> None:
                 next_step=f"--resume {plan.run} to go on with it, or leave PYXIS_MATRIX_RUN and --run out for a run of "
                 "its own",
             )
-    content = msgspec.json.format(msgspec.json.encode(plan, order="sorted"), indent=2) + b"\n"
-    with files.replaced(folder / PLAN_FILE, "the plan") as file:
-        file.write(content)
+    files.dump(folder / PLAN_FILE, plan, what="the plan")
 
 
 def load(folder: Path) -> RunPlan:
@@ -86,17 +77,12 @@ def load(folder: Path) -> RunPlan:
     """
     path = folder / PLAN_FILE
     try:
-        content = files.content(path)
-        if msgspec.json.decode(content, type=_Head).schema == SCHEMA:
-            return msgspec.json.decode(content, type=RunPlan)
-        why = f"its schema is not {SCHEMA}"
-    except FileNotFoundError:
-        why = "the file is missing: the run is unknown here, or was no run of a group"
-    except (OSError, *files.INVALID) as error:
-        why = str(error)
-    raise ResultsError(
-        f"there is no run {folder.name} to go on with",
-        where=str(path),
-        why=why,
-        next_step=f"`ls {folder.parent}` shows the runs that are there; without --resume a new one begins",
-    )
+        return files.load(path, RunPlan, SCHEMA, what="the plan of a run")
+    except ResultsError as error:
+        missing = "the file is missing: the run is unknown here, or was no run of a group"
+        raise ResultsError(
+            f"there is no run {folder.name} to go on with",
+            where=str(path),
+            why=error.why if path.exists() else missing,
+            next_step=f"`ls {folder.parent}` shows the runs that are there; without --resume a new one begins",
+        ) from error

@@ -27,7 +27,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     suite: str = ""
     """The suite that it is about; empty for what all suites of the cell share."""
     outcome: str = ""
-    """For `ENDED`: the suite's outcome."""
+    """For `ENDED`: the suite's outcome, in the word of the report."""
 
 
 class Log:

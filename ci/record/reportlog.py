@@ -27,17 +27,6 @@ _REASONS = {
 # As Python reports them (minus the signal) and as a shell does (128 plus the signal).
 _SIGNALLED = {code for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for code in (-number, 128 + number)}
 
-# A test has a report for each phase; the worst counts.
-_SEVERITY = (
-    TestState.PASSED,
-    TestState.SKIPPED,
-    TestState.EXPECTED,
-    TestState.XFAILED,
-    TestState.INTERRUPTED,
-    TestState.ERROR,
-    TestState.FAILED,
-)
-
 _PLUGIN = "pyxis_matrix_selection"
 PLUGINS = "tests/support/plugins"
 PLUGIN_FOLDER = paths.REPOSITORY / PLUGINS
@@ -95,9 +84,8 @@ class ReportLog:
             return Outcome.INTERRUPTED
         if self.problem or exit_code not in {_OK, _TESTS_FAILED, _NO_TESTS}:
             return Outcome.ERROR
-        for state in (TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED):
-            if state in states:
-                return Outcome(state.value)
+        if worst := next((state for state in TestState if state.red and state in states), None):
+            return Outcome(worst.value)
         if exit_code == _OK and self._contradiction():
             return Outcome.ERROR
         if exit_code != _OK or not states:
@@ -249,7 +237,8 @@ def _test(name: str, tries: list[list[_Report]]) -> TestOutcome:
         found.append((TestState.ERROR, "its setup ended well, and the test itself was not run"))
     if not counting or not any(report.when == "teardown" or report.kind == "CollectReport" for report in counting[-1]):
         found.append((TestState.INTERRUPTED, "it had begun, and pytest ended before it did"))
-    state, message = max(found, key=lambda it: _SEVERITY.index(it[0]))
+    order = list(TestState)  # a test has a report for each phase; the worst counts
+    state, message = min(found, key=lambda it: order.index(it[0]))
     own = max((_own_reruns(report) for each in tries for report in each), key=len, default=[])
     before = [*(report.message for report in again), *own]
     return TestOutcome(

@@ -8,31 +8,26 @@ never seen half.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import msgspec
 
 from ci.artefacts.sources import DIFFERS
 from ci.errors import ResultsError
 from ci.matrix.cells import Cell
-from ci.matrix.suites import is_own
 from ci.record import files
 from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 
 SCHEMA = 4
-"""2: tests are named as pytest names them, have ``reruns``, and may have been interrupted. 3: cells have an
-``os`` in place of Debian's suite; ``fingerprint`` and ``reused_from``. 4: ``selection``; the outcomes "partly run" and
-"succeeded", and the test outcome "expected failure"."""
 RESULT_FILE = "result.json"
 REPORT_LOG_FILE = "reportlog.jsonl"
 """What pytest said of its tests while they ran; results are made from it."""
 JUNIT_FILE = "junit.xml"
 """For other tools, which know this format; nothing here reads it."""
 LOGS_FOLDER = "logs"
-_OS_SINCE = 3
 
 # A time without a zone would be another moment on each machine.
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class CellRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +53,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tag: str
     digest: str
     """Digest or, for an image that was never pushed, the engine's id."""
-    built: bool
+    built: bool = False
     """Built by this run; False means reused, or pulled."""
     seconds: float = 0.0
     size: int = 0
@@ -89,16 +84,23 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return next((it for it in self.verified_against.split(", ") if it.startswith(DIFFERS)), "")
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A suite that was run, or could not be run, on a cell."""
+class Once(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One time that a suite was run on a cell."""
 
     run: str
-    cell: CellRecord
-    suite: str
     outcome: Outcome
-    exit_code: int
-    started: _Moment
+    started: Moment
     seconds: float
+    fingerprint: str = ""
+    """The identity of all that decides the result; empty where it is not known. Equal ones ought to end alike."""
+    reused_from: str = ""
+    """The id of the run whose result this is: nothing was changed since, so nothing was run; empty where it was run."""
+
+
+class Told(Once, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a result and a report say alike of a suite on a cell."""
+
+    suite: str
     reason: str = ""
     """Why it was skipped, or what went wrong outside of the tests, with the remedy."""
     versions: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -106,21 +108,24 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     subject: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The package under test: requirement and version."""
     nodes: tuple[str, ...] = ()
-    images: tuple[ImageRecord, ...] = ()
-    artefacts: tuple[ArtefactRecord, ...] = ()
     timings: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds per phase: images, launch, ready, tests, teardown."""
     ready: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds until each condition of readiness held."""
+    again: str = ""
+    """The command that runs it again."""
+
+
+class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A suite that was run, or could not be run, on a cell."""
+
+    cell: CellRecord
+    exit_code: int
+    images: tuple[ImageRecord, ...] = ()
+    artefacts: tuple[ArtefactRecord, ...] = ()
     tests: tuple[TestOutcome, ...] = ()
     selection: Selection | None = None
     """Which of its tests were to run; None where pytest did not say it."""
-    again: str = ""
-    """The command that runs it again."""
-    fingerprint: str = ""
-    """The identity of all that decides the result; empty where it is not known. Equal ones ought to end alike."""
-    reused_from: str = ""
-    """The id of the run whose result this is: nothing was changed since, so nothing was run; empty where it was run."""
     schema: int = SCHEMA
 
     @property
@@ -132,16 +137,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def runtime(self) -> str:
         """What ran the containers: nvidia, embedded or legacy."""
         return self.cell.runtime
-
-    @property
-    def real(self) -> bool:
-        """Whether it says anything about the compatibility of Slurm, enroot and Pyxis."""
-        return self.runtime == "nvidia"
-
-    @property
-    def own(self) -> bool:
-        """Whether it is that of a command or a suite of somebody's own, which says nothing of the cell."""
-        return is_own(self.suite)
 
     @property
     def is_part(self) -> bool:
@@ -156,12 +151,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def reruns(self) -> int:
         """How many tries beyond the first its tests needed, all together."""
         return sum(test.reruns for test in self.tests)
-
-
-class _Head(msgspec.Struct):
-    """What is asked of a file first: one of a newer schema may differ in everything else."""
-
-    schema: int
 
 
 def utc_now() -> datetime:
@@ -180,35 +169,15 @@ def write(result: Result, path: Path) -> None:
     :raises DiskFullError: if there is no room.
     :raises ResultsError: if writing fails for another reason.
     """
-    content = msgspec.json.encode(_plain(msgspec.to_builtins(result)), order="sorted")
-    with files.replaced(path, "the result") as file:
-        file.write(msgspec.json.format(content, indent=2) + b"\n")
+    files.dump(path, _plain(msgspec.to_builtins(result)), what="the result")
 
 
 def load(path: Path) -> Result:
     """Read a result.
 
-    :raises ResultsError: if it is missing, invalid, or of a newer schema; the text names file and key.
+    :raises ResultsError: if it is missing, invalid, or of another schema; the text names file and key.
     """
-    try:
-        content = files.content(path)
-        schema = msgspec.json.decode(content, type=_Head).schema
-        if schema < 1:
-            raise ResultsError("a result is invalid", where=str(path), why=f"there never was a schema {schema}")
-        if schema < _OS_SINCE:
-            return msgspec.convert(_with_os(msgspec.json.decode(content)), Result)
-        if schema <= SCHEMA:
-            return msgspec.json.decode(content, type=Result)
-    except OSError as error:
-        raise ResultsError("failed to read a result", where=str(path), why=error.strerror or str(error)) from error
-    except files.INVALID as error:
-        raise ResultsError("a result is invalid", where=str(path), why=str(error)) from error
-    raise ResultsError(
-        "a result is of a newer schema",
-        where=str(path),
-        why=f"schema {schema}, and this version of pyxis-matrix knows {SCHEMA}",
-        next_step="update pyxis-matrix",
-    )
+    return files.load(path, Result, SCHEMA, what="a result")
 
 
 def has_ended(path: Path) -> bool:
@@ -217,13 +186,6 @@ def has_ended(path: Path) -> bool:
         return path.is_file() and load(path).outcome is not Outcome.UNFINISHED
     except ResultsError:
         return True
-
-
-def _with_os(old: Any) -> Any:  # noqa: ANN401 - JSON that was not checked yet
-    """Return a result of before cells had an ``os``: there, Debian's suite said it."""
-    if isinstance(old, dict) and isinstance(cell := old.get("cell"), dict) and "suite" in cell:
-        return old | {"cell": {**{key: it for key, it in cell.items() if key != "suite"}, "os": cell["suite"]}}
-    return old
 
 
 def load_run(folder: Path) -> tuple[tuple[Result, ...], tuple[ResultsError, ...]]:

@@ -1,4 +1,7 @@
-"""What in a result can't be true: it contradicts itself, or the folder that it is in. Such a result proves nothing."""
+"""What in a result can't be true: it contradicts itself, or the folder that it is in. Such a result proves nothing.
+
+What results say against each other is in `ci.report.choosing`.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,12 +10,10 @@ from pathlib import Path
 import re
 
 from msgspec.structs import replace
-from packaging.version import InvalidVersion, Version
 
 from ci.errors import ResultsError
-from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
-from ci.matrix.suites import SUITES
+from ci.matrix.observed import mismatches
 from ci.record.outcomes import Outcome, TestState
 from ci.record.printable import printable, printable_path
 from ci.record.store import CellRecord, Result
@@ -24,10 +25,6 @@ _ID = re.compile(
     r"-(?P<os>[^-]+)-(?P<arch>[^-+]+)(?:\+.+)?"
 )
 _AXES = ("slurm", "enroot", "pyxis", "os", "arch")
-_NUMBER = re.compile(r"\d+(?:\.\d+)*")
-_COMMANDS_SUCCEED_SINCE = 4
-"""The schema of results since which a command that ends well has "succeeded"."""
-_BAD = (TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED)
 _NEVER_ZERO = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED})
 
 
@@ -64,13 +61,10 @@ def _tests(result: Result) -> Iterator[str]:
         yield f"it lists a test twice: {twice[0]}{more}"
     if result.outcome not in {Outcome.PASSED, Outcome.PARTLY}:
         return
-    bad = [test for test in result.tests if test.outcome in _BAD]
+    bad = [test for test in result.tests if test.outcome.red]
     if bad:
         yield f"it says {result.outcome}, and {len(bad)} of its tests did not: {bad[0].name} {bad[0].outcome}"
-    # Earlier versions called a command passed, which has no tests.
-    elif not result.count(TestState.PASSED) and (
-        result.tests or result.suite in SUITES or result.schema >= _COMMANDS_SUCCEED_SINCE
-    ):
+    elif not result.count(TestState.PASSED):
         yield f"it says {result.outcome}, and no test passed"
 
 
@@ -100,34 +94,9 @@ def _cell(cell: CellRecord) -> Iterator[str]:
 
 def _versions(result: Result) -> Iterator[str]:
     """Yield what was observed and is not what the id says."""
-    if not (found := _ID.fullmatch(result.cell.id)):
-        return
-    said = found.groupdict()
-    for axis in _AXES:
-        observed = result.versions.get(axis)
-        if observed and said[axis] and not _fits(axis, observed, said[axis]):
-            yield f"{axis} {observed} was observed, and the id says {said[axis]}"
-
-
-def _fits(axis: str, observed: str, wanted: str) -> bool:
-    """Tell whether what was observed is what an id says."""
-    release = wanted.partition("+")[0]  # a candidate calls itself what its release does
-    match axis:
-        case "slurm":  # the id may have the series only
-            return observed == release or observed.startswith((f"{release}.", f"{release}-"))
-        case "arch":
-            try:
-                return Arch.parse(observed) is Arch.parse(wanted)
-            except ValueError:
-                return observed == wanted
-        case "os":  # "Debian GNU/Linux 12 (bookworm)", "Ubuntu 24.04.1 LTS"; that of sid has no number
-            found, said = (_NUMBER.search(it) for it in (observed, wanted))
-            return not (found and said) or f"{found[0]}.".startswith(f"{said[0]}.")
-        case _:
-            try:
-                return Version(observed).public == Version(release).public
-            except InvalidVersion:
-                return observed == release
+    if found := _ID.fullmatch(result.cell.id):
+        seen = {axis: said for axis, said in found.groupdict().items() if result.versions.get(axis)}
+        yield from (f"observed inside: {it} as the id says" for it in mismatches(seen, result.versions))
 
 
 def _place(result: Result, folder: Path) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 import os
 from pathlib import Path
+import re
 from typing import Self
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ from ci.record.planned import RunPlan
 from ci.record.printable import printable_lines, printable_path
 from ci.record.store import Result
 from ci.report import contradictions
-from ci.report.compat import Problem, Unfinished
+from ci.report.model import Problem, Unfinished
 
 ASKED_FILE = "asked.json"
 """The command line of a bisection's step, beside its result: so it is told from the result of a suite.
@@ -35,6 +36,7 @@ _STEP_BELOW_BISECTION = 3
 _DEEPEST = 8
 """Folders below the one that was named; a run's own have two, and CI puts some around them."""
 _LARGEST_LOG = 256 << 20
+_ENDED = re.compile(rb'"when": ?"teardown"')
 _MOST_LOGS = 40
 _LINKED = (store.RESULT_FILE, store.JUNIT_FILE, store.REPORT_LOG_FILE)
 
@@ -50,6 +52,11 @@ class Found:
     contradictions: tuple[str, ...] = ()
     """Why the result can't be true; it says so itself, and is no longer what the file says."""
 
+    @classmethod
+    def of(cls, result: Result, folder: Path, *, root: Path) -> Self:
+        """Return a result that is in a folder, as far as it is to be believed."""
+        return cls(result=result, folder=folder, root=root).refuted(*contradictions.of(result, folder))
+
     def refuted(self, *why: str) -> Self:
         """Return it with more reasons why its result can't be true."""
         return replace(
@@ -64,13 +71,6 @@ class Found:
     def link(self, base: Path) -> str:
         """Return the folder as a URL relative to ``base``, with a slash at its end."""
         return quote(os.fsencode(f"{Path(os.path.relpath(self.folder, base)).as_posix()}/"))
-
-
-class _Place(msgspec.Struct):
-    """What is read of pytest's log for a suite that has no result yet."""
-
-    kind: str = msgspec.field(name="$report_type", default="")
-    when: str | None = None
 
 
 def places(names: Sequence[str], results: Path) -> tuple[Path, ...]:
@@ -135,7 +135,7 @@ def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
                 what = printable_lines(": ".join(filter(None, (error.what, error.why))))
                 yield Problem(where=printable_path(path), what=what)
                 continue
-            yield Found(result=result, folder=folder, root=root).refuted(*contradictions.of(result, folder))
+            yield Found.of(result, folder, root=root)
             if result.outcome is Outcome.UNFINISHED:
                 yield _unfinished(folder, run=result.run)
         elif store.REPORT_LOG_FILE in names and folder != root:
@@ -214,16 +214,8 @@ def _logs(folder: Path) -> list[str]:
 
 
 def _ended(log: Path) -> int:
-    """Return how many tests pytest's log says have ended; line by line, because logs are long."""
-    if not files.is_regular(log):
+    """Return how many tests pytest's log says have ended."""
+    try:
+        return sum(1 for _ in _ENDED.finditer(files.content(log, largest=_LARGEST_LOG)))
+    except OSError:
         return 0
-    ended = 0
-    with log.open("rb") as file:
-        for line in file:
-            try:
-                ended += msgspec.json.decode(line, type=_Place).when == "teardown"
-            except files.INVALID:
-                continue
-            if file.tell() > _LARGEST_LOG:
-                break
-    return ended

@@ -5,7 +5,8 @@ from datetime import datetime
 import statistics
 
 from ci.record.outcomes import Outcome
-from ci.report.compat import RED, Change, ChangeKind, Changes, Compat, Past, State, SuiteReport
+from ci.report.choosing import Key, newness
+from ci.report.model import Change, ChangeKind, Changes, Compat, Past, State, SuiteReport
 
 DEFAULT_LENGTH = 20
 """As many times are kept of each suite on each cell."""
@@ -14,27 +15,25 @@ _EARLIER = 3
 _BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
 
 
-def joined(times: Sequence[Past], before: Iterable[Past], length: int, latest: datetime) -> tuple[Past, ...]:
+def joined(times: Sequence[Past], before: Iterable[Past], length: int, now: datetime) -> tuple[Past, ...]:
     """Return the newest times, each once, the newest first.
 
     :param before: those that an earlier report tells; of a time that both have, its results say more.
-    :param latest: what is dated later was dated by a wrong clock, and stands last.
     """
+
+    def age(past: Past) -> tuple[object, ...]:
+        return *newness(past.started, now), past.run, past.outcome, past.seconds, past.fingerprint
+
     known = {(past.run, past.started) for past in times}
     every = {*times, *(past for past in before if (past.run, past.started) not in known)}
     ended = {(past.run, past.started) for past in every if past.outcome is not Outcome.UNFINISHED}
     # One that had only begun gives way to what it came to; a copy that was taken too early has fewer seconds.
     once = {
         (it.run, it.started, it.outcome): it
-        for it in sorted(every, key=lambda past: _age(past, latest))
+        for it in sorted(every, key=age)
         if it.outcome is not Outcome.UNFINISHED or (it.run, it.started) not in ended
     }
     return tuple(reversed(once.values()))[:length]
-
-
-def _age(past: Past, latest: datetime) -> tuple[object, ...]:
-    """Return the key that sorts times: by the clock, and where that says the same, in one and the same order."""
-    return past.started <= latest, past.started, past.run, past.outcome, past.seconds, past.fingerprint
 
 
 def is_flaky(history: Sequence[Past]) -> bool:
@@ -56,33 +55,26 @@ def trend(history: Sequence[Past]) -> float:
     return round(newest / median, 2) if median > 0 else 0.0
 
 
-def changes(previous: Compat, now: Sequence[tuple[str, SuiteReport]]) -> Changes:
+def changes(previous: Compat, after: Mapping[Key, SuiteReport]) -> Changes:
     """Return what is not as it was in the previous report.
 
     A report of the very results that the previous one was made of tells what that one told: making it again loses
     nothing.
     """
     before = {(cell.id, suite.suite): suite for cell, suite in previous.results()}
-    after = {(cell, suite.suite): suite for cell, suite in now}
-    if previous.changes and {_told(key, it) for key, it in before.items()} == {
-        _told(key, it) for key, it in after.items()
-    }:
+    now, then = ({(*key, it.run, it.started) for key, it in of.items()} for of in (after, before))
+    if previous.changes and now == then:
         return previous.changes
-    items = [
-        change
-        for key in sorted(before.keys() | after.keys())
-        if (change := _change(key, before.get(key), after.get(key))) is not None
-    ]
+    items = [_change(key, before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]
     order = list(ChangeKind)
-    items.sort(key=lambda change: order.index(change.kind))
-    return Changes(since=previous.made, runs=tuple(run.id for run in previous.runs if run.shown), items=tuple(items))
+    return Changes(
+        since=previous.made,
+        runs=tuple(run.id for run in previous.runs if run.shown),
+        items=tuple(sorted(filter(None, items), key=lambda change: order.index(change.kind))),
+    )
 
 
-def _told(key: tuple[str, str], suite: SuiteReport) -> tuple[object, ...]:
-    return (*key, suite.run, suite.started)
-
-
-def _change(key: tuple[str, str], before: SuiteReport | None, after: SuiteReport | None) -> Change | None:
+def _change(key: Key, before: SuiteReport | None, after: SuiteReport | None) -> Change | None:
     versions: Mapping[str, tuple[str, str]] = {}
     if before is None or after is None:
         kind = ChangeKind.GONE if after is None else ChangeKind.NEW
@@ -112,6 +104,6 @@ def _kind(before: State, after: State) -> ChangeKind | None:
         return None
     if State.UNFINISHED in {before, after}:  # it may be running: nothing is known to be broken
         return ChangeKind.CHANGED
-    if (before in RED) is (after in RED):
+    if before.red is after.red:
         return ChangeKind.CHANGED
-    return ChangeKind.BROKEN if after in RED else ChangeKind.FIXED
+    return ChangeKind.BROKEN if after.red else ChangeKind.FIXED

@@ -1,15 +1,14 @@
-"""What all cells together tell: what went wrong, by its cause; known failures; and where the seconds went."""
+"""What all cells together tell: what went wrong, by its cause; known failures; what was not run; where time went."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 import statistics
 from typing import Any
 
 from ci.record.outcomes import TestState
-from ci.report.compat import RED, Compat, State
-from ci.report.words import PHASES, first_line
+from ci.report.model import CellReport, Compat, State, SuiteReport, TestReport
+from ci.report.words import counted_tests, first_line, in_order
 
-_BAD_TESTS = frozenset({TestState.FAILED, TestState.ERROR, TestState.INTERRUPTED})
 _COLOURS = 8
 
 
@@ -27,48 +26,92 @@ class Cause:
 
 def causes(compat: Compat) -> list[Cause]:
     """Return what went wrong, most widespread first."""
-    found: dict[tuple[str, ...], Cause] = {}
+    found = []
     for cell, suite in compat.results():
-        if suite.state not in RED:
+        if not suite.state.red:
             continue
-        bad = [test for test in suite.tests if test.outcome in _BAD_TESTS]
+        bad = red_tests(suite)
         told = [(test.name, first_line(test.message) or "no message") for test in bad]
         if suite.reason or not bad:
             told.append(("", suite.reason or "no reason given"))
-        for name, message in told:
-            cause = Cause(state=suite.state, suite=suite.suite, test=name, message=message)
-            found.setdefault((suite.suite, name, message), cause).cells.append(cell.id)
-    return sorted(found.values(), key=lambda cause: -len(cause.cells))
+        found += [
+            (cell, Cause(state=suite.state, suite=suite.suite, test=name, message=message)) for name, message in told
+        ]
+    return _together(found)
 
 
 def known_failures(compat: Compat) -> list[Cause]:
     """Return the known failures that occurred, most widespread first."""
-    found: dict[tuple[str, ...], Cause] = {}
+    found = []
     for cell, suite in compat.results():
         for test in suite.tests:
             if test.outcome is TestState.XFAILED:
                 message = first_line(test.message).removesuffix(f"({test.issue})").rstrip()
                 cause = Cause(state=State.KNOWN, suite=suite.suite, test=test.name, message=message, issue=test.issue)
-                found.setdefault((suite.suite, test.name, message), cause).cells.append(cell.id)
-    return sorted(found.values(), key=lambda cause: -len(cause.cells))
+                found.append((cell, cause))
+    return _together(found)
+
+
+def red_tests(suite: SuiteReport) -> list[TestReport]:
+    """Return the tests that make a suite red."""
+    return [test for test in suite.tests if test.outcome.red]
+
+
+def tried_again(suite: SuiteReport) -> list[TestReport]:
+    """Return the tests of a suite that passed at a further try."""
+    return [test for test in suite.tests if test.outcome is TestState.PASSED]
+
+
+def not_run(compat: Compat) -> dict[str, list[tuple[str, str]]]:
+    """Return, by reason, what was not run: a cell's id, if it has one, and what of it; or a place in words."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for cell, suite in compat.results():
+        if suite.state is State.NOT_RUN:
+            found.setdefault(suite.reason or counted_tests(suite), []).append((cell.id, suite.suite))
+    for reason, name, what in _without_result(compat):
+        found.setdefault(reason, []).append((name, what))
+    return found
+
+
+def without_result(compat: Compat) -> dict[str, int]:
+    """Return, by reason, how many suites and places of the grid have no result."""
+    found: dict[str, int] = {}
+    for reason, _, _ in _without_result(compat):
+        found[reason] = found.get(reason, 0) + 1
+    return found
 
 
 def phases(compat: Compat) -> Mapping[str, Any]:
     """Return the plot of seconds per phase, one bar per suite."""
     seconds: dict[str, dict[str, list[float]]] = {}
     for _, suite in compat.results():
-        if suite.timings and not suite.reused_from:
+        if not suite.reused_from:
             for phase, value in suite.timings.items():
                 seconds.setdefault(suite.suite, {}).setdefault(phase, []).append(value)
-    if not seconds:
-        return {}
-    occurring = {phase for of in seconds.values() for phase in of}
-    names = [name for name in PHASES if name in occurring] + sorted(occurring - set(PHASES))
+    names = in_order(phase for of in seconds.values() for phase in of)
     medians = {
         suite: {name: statistics.median(of[name]) for name in names if name in of} for suite, of in seconds.items()
     }
-    longest = max(sum(of.values()) for of in medians.values()) or 1.0
-    return {"names": names, "rows": [_bar(suite, of, names, longest) for suite, of in medians.items()]}
+    longest = max((sum(of.values()) for of in medians.values()), default=0) or 1.0
+    rows = [_bar(suite, of, names, longest) for suite, of in medians.items()]
+    return {"names": names, "rows": rows} if rows else {}
+
+
+def _together(found: Sequence[tuple[CellReport, Cause]]) -> list[Cause]:
+    causes: dict[tuple[str, ...], Cause] = {}
+    for cell, cause in found:
+        causes.setdefault((cause.suite, cause.test, cause.message), cause).cells.append(cell.id)
+    return sorted(causes.values(), key=lambda cause: -len(cause.cells))
+
+
+def _without_result(compat: Compat) -> Iterator[tuple[str, str, str]]:
+    for cell in compat.cells:
+        for suite, reason in cell.missing.items():
+            yield reason, cell.id, suite
+    for gap in compat.gaps:
+        versions = f"enroot {gap.enroot}, pyxis {gap.pyxis}" if gap.pyxis else gap.runtime
+        place = "" if gap.id else f"slurm {gap.slurm}, {versions}, {gap.os}, {gap.arch}"
+        yield gap.reason + (f" ({gap.issue})" if gap.issue else ""), gap.id, place
 
 
 def _bar(suite: str, seconds: Mapping[str, float], names: Sequence[str], longest: float) -> Mapping[str, Any]:

@@ -8,25 +8,10 @@ from typing import Any
 from markupsafe import Markup
 import msgspec
 
-from ci.report.compat import RED, CellReport, Change, Gap, State, SuiteReport
-from ci.report.grid import Position
-from ci.report.merging import Merged
-from ci.report.words import PHASES, SIGNS, counted_tests, first_line, told
+from ci.report.model import CellReport, Change, Gap, Merged, Place, State, SuiteReport
+from ci.report.words import LOOKS, PHASES, counted_tests, first_line, told
 
 _LONGEST_SEARCH = 2_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoxText:
-    """What a box of the grid says beside its state."""
-
-    number: int
-    """Its place in the page's index."""
-    more: str
-    spoken: str = ""
-    """For those who do not see where in the table it stands, or its marks."""
-    marks: str = ""
-    key: str = ""
 
 
 @dataclass
@@ -55,25 +40,20 @@ class PageData:
             self.changed.setdefault(change.cell, change)  # the worst comes first
         known = {cell.id for cell in self._compat.cells}
         self.changed = {cell: change for cell, change in self.changed.items() if cell in known}
-        self.boxes = {cell.id: self._box(number, cell) for number, cell in enumerate(self._compat.cells)}
-        self.gaps = {
-            gap: BoxText(number=number, more="left out" if gap.reason.startswith("matrix.toml") else "", key=_key(gap))
-            for number, gap in enumerate(self._compat.gaps)
-        }
 
     def index(self) -> dict[str, Any]:
         """Return what the grid's filters need of each cell."""
         states = {state: number for number, state in enumerate(State)}
         suites = {suite: number for number, suite in enumerate(self._suites)}
         return {
-            "states": [[state.value, slug(state.value), SIGNS[state]] for state in State],
+            "states": [[state.value, slug(state.value), LOOKS[state][0]] for state in State],
             "suites": self._suites,
             "cells": [
                 [
                     cell.id,
                     states[cell.state],
                     {suites[suite.suite]: states[suite.state] for suite in cell.suites},
-                    _place(Position.of(cell)),
+                    Place.of(cell),
                     int(cell.id in self.changed),
                     int(any(suite.flaky for suite in cell.suites)),
                     _searched(cell),
@@ -81,10 +61,7 @@ class PageData:
                 ]
                 for cell in self._compat.cells
             ],
-            "gaps": [
-                [it.key, [gap.arch, gap.slurm, gap.os, gap.enroot, gap.pyxis], gap.reason, gap.issue, gap.id]
-                for gap, it in self.gaps.items()
-            ],
+            "gaps": [[key(gap), gap.place, gap.reason, gap.issue, gap.id] for gap in self._compat.gaps],
         }
 
     def details(self) -> Iterable[Markup]:
@@ -137,19 +114,10 @@ class PageData:
             ],
         }
 
-    def _box(self, number: int, cell: CellReport) -> BoxText:
-        marks, spoken = [], [f", {cell.id}"]
-        if change := self.changed.get(cell.id):
-            marks.append("changed")
-            spoken.append(f", {change.kind} since the report before")
-        if any(suite.flaky for suite in cell.suites):
-            spoken.append(", flaky")
-        return BoxText(number=number, more=_more(cell), spoken="".join(spoken), marks=" ".join(marks))
 
-
-def _more(cell: CellReport) -> str:
+def more(cell: CellReport) -> str:
     """Return the second line of a box."""
-    red = [suite.suite for suite in cell.suites if suite.state in RED]
+    red = [suite.suite for suite in cell.suites if suite.state.red]
     if red:
         return red[0] if len(red) == 1 else f"{len(red)} of {len(cell.suites)} suites"
     if cell.state in {State.NOT_RUN, State.PARTLY}:
@@ -172,11 +140,8 @@ def _searched(cell: CellReport) -> str:
     return " ".join(dict.fromkeys(filter(None, words)))[:_LONGEST_SEARCH].lower()
 
 
-def _place(position: Position) -> list[str]:
-    return [position.arch, position.slurm, position.os, position.enroot, position.pyxis]
-
-
-def _key(gap: Gap) -> str:
+def key(gap: Gap) -> str:
+    """Return what a gap is called in the page's address."""
     return gap.id or "/".join(filter(None, (gap.slurm, gap.os, gap.enroot, gap.pyxis, gap.arch)))
 
 

@@ -11,20 +11,20 @@ import errno
 import functools
 import html
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import io
 import os
 from pathlib import Path, PurePosixPath
 import secrets
 import threading
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from ci.errors import PortTakenError
-from ci.report.compat import Compat
-from ci.report.writing import PAGE_FILE
+from ci.report.forms import page
+from ci.report.model import Merged
 
 _LOOPBACK = "127.0.0.1"
-_PIECE = 1 << 16
 _NOTHING = "default-src 'none'; sandbox"
 
 
@@ -41,18 +41,16 @@ class Served:
     state: str = ""
     allowed: frozenset[Path] = frozenset()
 
-    def show(self, compat: Compat, page: str, state: str) -> None:
-        """Take a newer page; of the files, only those in its result folders are served."""
-        self.allowed = frozenset(
-            Path(os.path.normpath(self.folder / unquote(suite.folder))) for _, suite in compat.results() if suite.folder
-        )
-        self.page = page.encode(errors="replace")
+    def show(self, merged: Merged, state: str) -> None:
+        """Take a newer report; of the files, only those in its result folders are served."""
+        self.allowed = frozenset(merged.folder(suite) for _, suite in merged.compat.results() if suite.folder)
+        self.page = page.as_html(merged, live=state).encode(errors="replace")
         self.state = state
 
     @property
     def home(self) -> str:
         """The page's path in an address."""
-        return quote(f"/{self.secret}/{self.folder.relative_to(self.top).as_posix()}/{PAGE_FILE}".replace("/./", "/"))
+        return quote(f"/{self.secret}/{self.folder.relative_to(self.top).as_posix()}/{page.FILE}".replace("/./", "/"))
 
     def file(self, path: PurePosixPath) -> Path | None:
         """Return the file or folder at a path behind the secret, if it may be seen: no links, nothing outside."""
@@ -60,7 +58,7 @@ class Served:
         if not any(folder in self.allowed for folder in (found, *found.parents)):
             return None
         try:
-            return found if found.resolve(strict=True) == found else None
+            return found if found.resolve(strict=True) == found and (found.is_file() or found.is_dir()) else None
         except (OSError, RuntimeError, ValueError):  # not there, a loop, a zero byte
             return None
 
@@ -94,31 +92,61 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
         thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
     """Answers for one `Served`."""
 
-    protocol_version = "HTTP/1.1"
     timeout = 30
+    policy = _NOTHING
+    found = Path()
 
     def __init__(self, served: Served, *connection: Any) -> None:  # noqa: ANN401 - http.server's own arguments
         self.served = served
         super().__init__(*connection)
 
-    def do_GET(self) -> None:
-        """Answer a request."""
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        """Answer a request, and return what follows the headers."""
         path = PurePosixPath(unquote(urlsplit(self.path).path))
         home = PurePosixPath(unquote(self.served.home))
         if not self._is_ours(path):
-            self._send(b"not found\n", status=HTTPStatus.NOT_FOUND)
-        elif path == home:
-            self._send(self.served.page, "text/html", policy="")  # it brings its own
-        elif path == home.with_name("state"):
-            self._send(self.served.state.encode())
-        else:
-            self._file_or_folder(path)
+            return self._answer(b"not found\n", status=HTTPStatus.NOT_FOUND)
+        if path == home:
+            self.policy = ""  # it brings its own
+            return self._answer(self.served.page, "text/html")
+        if path == home.with_name("state"):
+            return self._answer(self.served.state.encode())
+        found = None if ".." in path.parts else self.served.file(PurePosixPath(*path.parts[2:]))
+        if found is None:
+            return self._answer(b"not found\n", status=HTTPStatus.NOT_FOUND)
+        self.found = found
+        return super().send_head()
+
+    def translate_path(self, path: str) -> str:  # noqa: ARG002 - the base class looks up what was found already
+        """Return the file or folder that was found to be ours."""
+        return str(self.found)
+
+    def guess_type(self, path: Any) -> str:  # noqa: ANN401, ARG002 - as the base class has it
+        """Say that every file is text, whatever it is called: nothing in results is run by a browser."""
+        return "text/plain; charset=utf-8"
+
+    def list_directory(self, path: Any) -> io.BytesIO:  # noqa: ANN401, ARG002 - as the base class has it
+        """List a folder; links in it lead elsewhere and are not shown."""
+        names = sorted(f"{it.name}/" if it.is_dir() else it.name for it in self.found.iterdir() if not it.is_symlink())
+        items = "".join(f'<li><a href="./{quote(name)}">{html.escape(name)}</a></li>' for name in names)
+        title = html.escape(self.found.name)
+        listing = f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1><ul>{items}</ul></html>'
+        return self._answer(listing.encode(errors="replace"), "text/html")
 
     def log_message(self, *_: object) -> None:
         """Say nothing: the terminal belongs to the person."""
+
+    def end_headers(self) -> None:
+        """Add what keeps a browser from running or keeping anything of this."""
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        if self.policy:
+            self.send_header("Content-Security-Policy", self.policy)
+        super().end_headers()
 
     def _is_ours(self, path: PurePosixPath) -> bool:
         """Tell whether the request is for this server by its own name, and knows the secret."""
@@ -126,50 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.headers.get("Host") in {f"{_LOOPBACK}:{port}", f"localhost:{port}"}
         return host and secrets.compare_digest("/".join(path.parts[1:2]).encode(), self.served.secret.encode())
 
-    def _file_or_folder(self, path: PurePosixPath) -> None:
-        found = None if ".." in path.parts else self.served.file(PurePosixPath(*path.parts[2:]))
-        if found and found.is_file():
-            self._file(found)
-        elif found and found.is_dir():
-            self._list(found)
-        else:
-            self._send(b"not found\n", status=HTTPStatus.NOT_FOUND)
-
-    def _file(self, file: Path) -> None:
-        with file.open("rb") as source:
-            left = os.fstat(source.fileno()).st_size  # no more than that: a log may grow while it is sent
-            self._head("text/plain", left)
-            while left and (content := source.read(min(left, _PIECE))):
-                self.wfile.write(content)
-                left -= len(content)
-
-    def _list(self, folder: Path) -> None:
-        asked = urlsplit(self.path).path
-        if not asked.endswith("/"):
-            self.send_response(HTTPStatus.MOVED_PERMANENTLY)
-            self.send_header("Location", f"/{asked.lstrip('/')}/")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        names = sorted(f"{it.name}/" if it.is_dir() else it.name for it in folder.iterdir() if not it.is_symlink())
-        items = "".join(f'<li><a href="./{quote(name)}">{html.escape(name)}</a></li>' for name in names)
-        title = html.escape(folder.name)
-        page = f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1><ul>{items}</ul></html>'
-        self._send(page.encode(errors="replace"), "text/html")
-
-    def _send(
-        self, content: bytes, kind: str = "text/plain", *, policy: str = _NOTHING, status: HTTPStatus = HTTPStatus.OK
-    ) -> None:
-        self._head(kind, len(content), policy=policy, status=status)
-        self.wfile.write(content)
-
-    def _head(self, kind: str, size: int, *, policy: str = _NOTHING, status: HTTPStatus = HTTPStatus.OK) -> None:
+    def _answer(self, content: bytes, kind: str = "text/plain", *, status: HTTPStatus = HTTPStatus.OK) -> io.BytesIO:
         self.send_response(status)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
-        self.send_header("Content-Length", str(size))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        if policy:
-            self.send_header("Content-Security-Policy", policy)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        return io.BytesIO(content)

@@ -4,79 +4,65 @@ from collections.abc import Iterable
 
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
-from ci.report.compat import OWN, Change, Contradiction, State, SuiteReport, Verdict
+from ci.report.model import OWN, Change, Contradiction, State, SuiteReport, Verdict
+from ci.terminal.quantities import count
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
 """Phases in the order of a run; a phase that is not listed here is shown behind them."""
-
-SIGNS = {
-    State.FAILED: "✗",
-    State.ERROR: "!",
-    State.INTERRUPTED: "‖",
-    State.UNFINISHED: "…",
-    State.PARTLY: "◐",
-    State.NOT_RUN: "·",
-    State.KNOWN: "≈",
-    State.PASSED: "✓",
-    State.REUSED: "↺",
-    State.SUCCEEDED: "✓",
+LOOKS = {
+    State.FAILED: ("✗", "bold red"),
+    State.ERROR: ("!", "bold magenta"),
+    State.INTERRUPTED: ("‖", "yellow"),
+    State.UNFINISHED: ("…", "yellow"),
+    State.PARTLY: ("◐", "cyan"),
+    State.NOT_RUN: ("·", "dim"),
+    State.KNOWN: ("≈", "yellow"),
+    State.PASSED: ("✓", "green"),
+    State.REUSED: ("↺", "blue"),
+    State.SUCCEEDED: ("✓", "green"),
 }
-COUNTED = {  # for one, for several
+"""The sign of each state, and how a terminal shows it."""
+_COUNTED = {  # for one, for several
     TestState.PASSED: ("passed", "passed"),
     TestState.FAILED: ("failed", "failed"),
     TestState.ERROR: ("error", "errors"),
     TestState.INTERRUPTED: ("interrupted", "interrupted"),
-    TestState.SKIPPED: ("skipped", "skipped"),
     TestState.XFAILED: ("known failure", "known failures"),
     TestState.EXPECTED: ("expected failure", "expected failures"),
+    TestState.SKIPPED: ("skipped", "skipped"),
 }
 CONTRADICTIONS = "Contradictions: what these results say can't be true"
 """The title of the list in every form of the report."""
-_LABELS = {
-    Runtime.NVIDIA.value: "real cells",
-    Runtime.EMBEDDED.value: "embedded",
-    Runtime.LEGACY.value: "legacy",
-    OWN: "suites and commands of your own",
+RUNTIMES = {
+    Runtime.NVIDIA.value: ("real cells", "Real enroot and Pyxis", ""),
+    Runtime.EMBEDDED.value: ("embedded", "Embedded runtime", "not a compatibility verdict"),
+    Runtime.LEGACY.value: ("legacy", "Legacy, plain Slurm", "no containers"),
 }
-_REMARKS = {
-    Runtime.EMBEDDED.value: "not a compatibility verdict",
-    Runtime.LEGACY.value: "no containers",
-    OWN: "no verdict on their cells",
-}
-_READ = (
-    State.PASSED,
-    State.SUCCEEDED,
-    State.REUSED,
-    State.KNOWN,
-    State.FAILED,
-    State.ERROR,
-    State.INTERRUPTED,
-    State.UNFINISHED,
-    State.PARTLY,
-    State.NOT_RUN,
-)
-_STATES = {State.KNOWN: "with known failures"}
+"""How a runtime's cells are called when they are counted, their title, and the remark beside; in the report's order."""
+_OWN = ("suites and commands of your own", "no verdict on their cells")
+_SEVERAL = {State.KNOWN: "with known failures"}
 
 
 def sentence(verdicts: Iterable[Verdict]) -> str:
     """Return one line that counts cells per runtime; only the first count speaks of compatibility."""
     parts = []
     for verdict in verdicts:
-        counts = ", ".join(f"{verdict.counts[it]} {_STATES.get(it, it)}" for it in _READ if verdict.counts.get(it))
-        remark = _REMARKS.get(verdict.runtime)
-        label = _LABELS.get(verdict.runtime, verdict.runtime)
+        label, _, remark = RUNTIMES.get(verdict.runtime, (verdict.runtime, "", ""))
+        if verdict.runtime == OWN:
+            label, remark = _OWN
+        counts = ", ".join(f"{number} {_SEVERAL.get(State(it), it)}" for it, number in verdict.counts.items())
         parts.append(f"{label}: {counts or 'none run'}" + (f" ({remark})" if remark else ""))
     return "; ".join(parts)
 
 
 def counted(number: int, state: TestState) -> str:
-    """Return "1 error", "2 errors"; nothing for none."""
-    return f"{number} {COUNTED[state][number > 1]}" if number else ""
+    """Return "1 error", "2 errors"."""
+    return f"{number} {_COUNTED[state][number > 1]}"
 
 
 def reruns(number: int) -> str:
     """Return "1 rerun", "2 reruns"; nothing for none."""
-    return f"{number} rerun{'s' if number > 1 else ''}" if number else ""
+    return count(number, "rerun") if number else ""
 
 
 def tried_again(name: str, number: int, message: str) -> str:
@@ -86,7 +72,7 @@ def tried_again(name: str, number: int, message: str) -> str:
 
 def counted_tests(suite: SuiteReport) -> str:
     """Return the tests by outcome, and the tries beyond the first: "3 passed, 1 failed, 2 reruns"."""
-    found = [counted(suite.counts.get(state.value, 0), state) for state in COUNTED]
+    found = [counted(number, TestState(state)) for state, number in suite.counts.items()]
     return ", ".join(filter(None, [*found, reruns(suite.reruns)])) or "no tests"
 
 
@@ -104,6 +90,11 @@ def told(change: Change) -> str:
         states = f": {change.after}"
     versions = ", ".join(f"{name} {before} → {after}" for name, (before, after) in change.versions.items())
     return states + (f"; {versions}" if states and versions else f": {versions}" if versions else "")
+
+
+def in_order(phases: Iterable[str]) -> list[str]:
+    """Return phases in the order of a run, each once."""
+    return sorted(set(phases), key=lambda it: (PHASES.index(it) if it in PHASES else len(PHASES), it))
 
 
 def first_line(text: str) -> str:

@@ -8,12 +8,11 @@ from pathlib import Path
 from ci.errors import ResultsError
 from ci.matrix.model import Matrix
 from ci.record import files
-from ci.report import compat, finding, history, junit, markdown, page
-from ci.report.compat import COMPAT_FILE, Compat
-from ci.report.merging import Merged, Merging
+from ci.report import finding, history, model
+from ci.report.forms import forms
+from ci.report.merging import Merging
+from ci.report.model import COMPAT_FILE, Compat, Merged
 
-MARKDOWN_FILE = "compat.md"
-PAGE_FILE = "report.html"
 UNREADABLE_FILE = "compat-unreadable.json"
 
 
@@ -58,7 +57,7 @@ def previous(folder: Path) -> tuple[Compat | None, ResultsError | None]:
     if not path.exists():
         return None, None
     try:
-        return compat.load(path), None
+        return model.load(path), None
     except ResultsError as error:
         aside = folder / UNREADABLE_FILE
         try:
@@ -74,8 +73,8 @@ def write(merged: Merged, folder: Path) -> None:
 
     :raises ResultsError: if that fails; ``DiskFullError`` if there is no room.
     """
-    for name, text in ((PAGE_FILE, page.as_html(merged)), (MARKDOWN_FILE, markdown.as_markdown(merged.compat))):
-        with files.replaced(folder / name, "the report") as file:
-            file.write(text.encode(errors="replace"))
-    junit.write(merged, folder / junit.JUNIT_FILE)
-    compat.write(merged.compat, folder / COMPAT_FILE)  # last: the next report begins where this one was whole
+    # compat.json comes last: the next report begins where this one was whole.
+    for form in sorted(forms().values(), key=lambda form: form.FILE == COMPAT_FILE):
+        if form.FILE:
+            with files.replaced(folder / form.FILE, "the report") as file:
+                file.writelines(piece.encode(errors="replace") for piece in form.pieces(merged))

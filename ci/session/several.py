@@ -20,6 +20,7 @@ from ci.options import Options
 from ci.record import progress, store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
+from ci.report.model import State
 from ci.session import running
 from ci.session.record import Record
 from ci.terminal import console, signals
@@ -143,7 +144,7 @@ class _Session:
         finally:
             if path.is_file():
                 self.results.append(store.load(path))
-                self._log.add(progress.ENDED, name, self.results[-1].outcome)
+                self._log.add(progress.ENDED, name, State.of(self.results[-1]))
 
     def _record(self, order: Order) -> Record:
         """Return a suite's record; what all suites share took the first one's time."""

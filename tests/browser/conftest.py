@@ -12,7 +12,7 @@ import pytest
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import CellRecord, Result
 from ci.report import writing
-from ci.report.merging import Merged
+from ci.report.model import Merged
 from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, Story, cell, result

@@ -8,7 +8,6 @@ from playwright.sync_api import expect
 import pytest
 
 from ci.record.outcomes import Outcome
-from ci.report import page as pages
 from ci.report import serving, writing
 from ci.report.serving import Served
 from ci.report.writing import Asked
@@ -39,7 +38,7 @@ def address(served: Served) -> Iterator[str]:
 def show(served: Served, state: str) -> None:
     """Serve what the results are now."""
     merged = writing.merge(Asked(roots=(served.folder.parent,), base=served.folder))
-    served.show(merged.compat, pages.as_html(merged, live=state), state)
+    served.show(merged, state)
 
 
 def test_new_results_come_in_and_nothing_moves(open_page: Open, served: Served, address: str) -> None:

@@ -8,8 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 import pytest
 
 from ci.record.store import CellRecord
-from ci.report.compat import State
-from ci.report.merging import Merged
+from ci.report.model import Merged, State
 from tests.browser.conftest import BROKEN, EMBEDDED, FLAKY, LEFT_OUT, LEGACY, REUSED, SKIPPED, Open
 
 FAILED = "slurm25.11.7-enroot4.1.2-pyxis0.21.0-debian13-amd64"

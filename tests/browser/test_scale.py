@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 import pytest
 
 from ci.report import writing
+from ci.report.forms import page
 from ci.report.writing import Asked
 from tests.browser.conftest import Open
 from tests.support import results as made
@@ -22,7 +23,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     made.write(folder / "results", *map(result, CELLS))
     merged = writing.merge(Asked(roots=(folder / "results",), base=folder))
     writing.write(merged, folder)
-    return (folder / writing.PAGE_FILE).as_uri()
+    return (folder / page.FILE).as_uri()
 
 
 def test_a_wide_grid_is_small_boxes_that_still_say_what_they_are(open_page: Open, address: str) -> None:

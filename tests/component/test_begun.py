@@ -68,5 +68,5 @@ def test_a_dead_engine_is_an_error_and_shows_nothing_of_before(command: str, pas
     assert process.end() == EngineError.exit_code
     found: Result = store.load(passed)
     assert (found.outcome, found.exit_code) == (Outcome.ERROR, EngineError.exit_code)
-    assert "✗ error" in process.output or command == "suite"
+    assert "! error" in process.output or command == "suite"
     assert "✓ passed" not in process.output

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from email.message import Message
 import http.client
 from pathlib import Path
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from ci.errors import PortTakenError
 from ci.record.outcomes import Outcome
-from ci.report import page, serving, writing
+from ci.report import serving, writing
 from ci.report.serving import Served
 from ci.report.writing import Asked
 from tests.support import results as made
@@ -45,8 +46,7 @@ def results(tmp_path: Path) -> Path:
 def served(results: Path) -> Served:
     """Return what a server shows."""
     found = serving.served_from([results], results / "report")
-    merged = writing.merge(Asked(roots=(results,), base=results / "report"))
-    found.show(merged.compat, page.as_html(merged, live="s1"), "s1")
+    found.show(writing.merge(Asked(roots=(results,), base=results / "report")), "s1")
     return found
 
 
@@ -57,7 +57,7 @@ def address(served: Served) -> Iterator[str]:
         yield address
 
 
-def ask(address: str, path: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
+def ask(address: str, path: str = "", **headers: str) -> tuple[int, str, Message]:
     """Send a request with the path exactly as given; return status, text and headers."""
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
@@ -65,7 +65,7 @@ def ask(address: str, path: str = "", **headers: str) -> tuple[int, str, dict[st
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
-    return answer.status, text, dict(answer.getheaders())
+    return answer.status, text, answer.headers
 
 
 def test_it_shows_the_page_its_state_and_the_files_it_links_to(address: str) -> None:

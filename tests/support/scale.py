@@ -11,6 +11,7 @@ import time
 from typing import Any, ParamSpec, TypeVar
 
 from ci.report import writing
+from ci.report.forms import page
 from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import Story
@@ -50,7 +51,7 @@ def measure(cells: int, folder: Path, *, browser: bool = True) -> Figures:
     figures = _apart(merge, cells, results, report)
     if not browser:
         return figures
-    return replace(figures, **_apart(visit, report / writing.PAGE_FILE))
+    return replace(figures, **_apart(visit, report / page.FILE))
 
 
 def make(cells: int, results: Path) -> None:

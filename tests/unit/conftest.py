@@ -15,8 +15,7 @@ from ci import paths
 from ci.matrix.loading import Matrix, load
 from ci.record.store import Result
 from ci.report import writing
-from ci.report.compat import Compat
-from ci.report.merging import Merged
+from ci.report.model import Compat, Merged
 from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support import rows as of_matrix

@@ -10,8 +10,8 @@ from ci.errors import ResultsError
 from ci.record import store
 from ci.record.outcomes import Outcome
 from ci.report import finding
-from ci.report.compat import Problem, Unfinished
 from ci.report.finding import Found
+from ci.report.model import Problem, Unfinished
 from tests.support import results as made
 from tests.support.results import cell, result
 
@@ -46,13 +46,13 @@ def test_what_a_run_left_is_found_with_its_files(results: Path) -> None:
     ("content", "words"),
     [
         ("", "a result is invalid"),
-        ('{"schema": 3, "run": "r', "a result is invalid"),
+        ('{"schema": 4, "run": "r', "a result is invalid"),
         ('{"some": "other tool"}', "missing required field `schema`"),
-        ('{"schema": 99}', "of a newer schema"),
+        ('{"schema": 99}', "of another schema"),
         ("[" * 100_000, "a result is invalid"),
         ("\x00" * 100, "a result is invalid"),
-        ('{"schema": 3, "run": "\udcff"}', "a result is invalid"),  # no UTF-8
-        ('{"schema": 0}', "there never was a schema 0"),
+        ('{"schema": 4, "run": "\udcff"}', "a result is invalid"),  # no UTF-8
+        ('{"schema": 0}', "schema 0, and this version"),
     ],
 )
 def test_a_result_that_can_not_be_read_is_named_and_the_rest_is_there(results: Path, content: str, words: str) -> None:

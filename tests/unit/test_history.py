@@ -8,8 +8,8 @@ import pytest
 
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
-from ci.report import compat, writing
-from ci.report.compat import ChangeKind, Compat
+from ci.report import writing
+from ci.report.model import ChangeKind, Compat, SuiteReport
 from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
@@ -37,7 +37,7 @@ def nights(*outcomes: Outcome, fingerprint: str = "f", seconds: tuple[float, ...
     ]
 
 
-def the_suite(report: Compat) -> compat.SuiteReport:
+def the_suite(report: Compat) -> SuiteReport:
     ((_, suite),) = report.results()
     return suite
 

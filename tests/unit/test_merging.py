@@ -16,8 +16,8 @@ from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.planned import PlannedCell, RunPlan
 from ci.record.store import CellRecord, Result
 from ci.report import grid, writing
-from ci.report.compat import Compat, State
-from ci.report.merging import LONGEST_MESSAGE, Merged
+from ci.report.merging import LONGEST_MESSAGE
+from ci.report.model import Compat, Merged, State
 from ci.report.words import sentence
 from ci.report.writing import Asked
 from tests.support import results as made
@@ -245,10 +245,10 @@ def test_the_grid_has_slurm_down_and_enroot_and_pyxis_across(merge: Merge) -> No
         for enroot, pyxis in (("4.1.2", "0.9.0"), ("3.4.1", "0.10.0"), ("4.1.2", "0.10.0"))
     ]
     (table,) = grid.tables(merge(*map(result, cells)))
-    assert table.columns == (("3.4.1", "0.10.0"), ("4.1.2", "0.9.0"), ("4.1.2", "0.10.0"))
-    assert table.groups == (("3.4.1", 1), ("4.1.2", 2))
-    assert [row.slurm for row in table.rows] == ["9.08", "22.05"], "versions are sorted as versions"
-    assert [[it.id for box in row.boxes for it in box.cells] for row in table.rows] == [
+    assert table.columns == [("3.4.1", "0.10.0"), ("4.1.2", "0.9.0"), ("4.1.2", "0.10.0")]
+    assert table.groups == [("3.4.1", 1), ("4.1.2", 2)]
+    assert [slurm for slurm, _, _ in table.rows] == ["9.08", "22.05"], "versions are sorted as versions"
+    assert [[it.id for box in row for it in box.cells] for _, _, row in table.rows] == [
         [cells[1].id, cells[0].id, cells[2].id],
         [cells[4].id, cells[3].id, cells[5].id],
     ]
@@ -264,7 +264,7 @@ def test_architectures_and_runtimes_have_tables_of_their_own(merge: Merge) -> No
         ("legacy", ""),
     ]
     assert tables[2].remark == "not a compatibility verdict"
-    assert tables[2].columns == (("amd64", ""),)
+    assert tables[2].columns == [("amd64", "")]
 
 
 def test_a_place_without_a_result_says_why(merge: Merge, load_matrix: Callable[..., Matrix]) -> None:
@@ -298,7 +298,7 @@ def test_a_candidate_has_a_column_and_is_not_missing_elsewhere(
 def test_results_without_axes_have_their_place_too(merge: Merge) -> None:
     odd = CellRecord(id="odd", runtime="nvidia")
     (table, strange) = grid.tables(merge(result(odd), result(CellRecord(id="x", runtime="martian"))))
-    assert [it.id for row in table.rows for box in row.boxes for it in box.cells] == ["odd"]
+    assert [it.id for _, _, row in table.rows for box in row for it in box.cells] == ["odd"]
     assert strange.remark == "unknown runtime, not counted"
 
 

@@ -29,6 +29,7 @@ def test_what_fits() -> None:
         ("pyxis", "sed: can't read", "pyxis is sed: can't read, not 0.19.0"),
         ("pyxis", "", "pyxis is unknown, not 0.19.0"),
         ("arch", "aarch64", "arch is aarch64, not amd64"),
+        ("os", "Debian GNU/Linux 13 (trixie)", "os is Debian GNU/Linux 13 (trixie), not debian12"),
         ("arch", "riscv64", "arch is riscv64, not amd64"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`ci.report.page`: what the page says without a browser, and that nothing from results can become part of it."""
+"""`ci.report.forms.page`: what the page says without a browser, and that nothing from results can become part of it."""
 
 import base64
 from datetime import timedelta
@@ -15,9 +15,9 @@ import pytest
 from ci.record import store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import Result
-from ci.report import page, writing
-from ci.report.compat import State
-from ci.report.merging import Merged
+from ci.report import writing
+from ci.report.forms import page
+from ci.report.model import Merged, State
 from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, Story, cell, result

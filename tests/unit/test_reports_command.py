@@ -45,7 +45,7 @@ def test_several_runs_are_printed_as_one_with_the_newest_of_each_suite(results: 
     assert main(["report", "new", str(results / "old")]) == 0
     out = capsys.readouterr().out
     summary, _, _ = out.partition("\n\n")
-    assert [line.split()[1] for line in summary.splitlines() if REAL.id in line] == ["failed", "passed"]
+    assert [line.split()[1] for line in summary.splitlines() if REAL.id in line] == ["passed", "failed"]
 
 
 @pytest.mark.usefixtures("results")

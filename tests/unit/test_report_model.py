@@ -1,37 +1,31 @@
-"""`compat.json` and its companions: the schema that is promised, and files that other programs read.
-
-``python -m tests.unit.test_compat`` writes ``docs/compat.schema.json`` anew.
-"""
+"""`ci.report.model` and its forms that other programs read: what is promised of `compat.json`, JUnit, Markdown."""
 
 from datetime import UTC, datetime, timedelta
 import json
 from pathlib import Path
 import re
-from typing import Any
 from xml.etree import ElementTree as ET
 
-import jsonschema
 import msgspec
 import pytest
 
 from ci.errors import ResultsError
 from ci.record import store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
-from ci.report import compat, junit, markdown, page, writing
-from ci.report.compat import Compat
-from ci.report.merging import Merged
-from ci.report.terminal import as_text
+from ci.report import model, writing
+from ci.report.forms import forms
+from ci.report.model import Compat, Merged
 from ci.report.writing import Asked
 from tests.support import results as made
 from tests.support.results import Axes, Story, cell, result
 
-SCHEMA_FILE = Path(__file__).resolve().parents[2] / "docs/compat.schema.json"
+DOCS = Path(__file__).resolve().parents[2] / "docs/read-a-report.md"
 HOSTILE = '</script><script>alert(1)</script> ](javascript:x) | `\x00\x1b[31m\ud800 & "'
 REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
 
 
-def schema_text() -> str:
-    return json.dumps(compat.schema(), indent=2) + "\n"
+def text_of(merged: Merged, form: str) -> str:
+    return "".join(forms()[form].pieces(merged))
 
 
 @pytest.fixture(scope="module")
@@ -66,37 +60,26 @@ def hostile(tmp_path: Path) -> Merged:
 # -- compat.json ----------------------------------------------------------------------------------------------------
 
 
-def test_the_schema_in_the_docs_is_the_one_of_the_types() -> None:
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), "python -m tests.unit.test_compat writes it anew"
-
-
-def test_a_report_is_as_the_schema_promises(merged: Merged) -> None:
-    jsonschema.Draft202012Validator.check_schema(compat.schema())
-    data = json.loads(compat.as_json(merged.compat))
-    jsonschema.validate(data, json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
-    assert {"cells", "gaps", "changes", "problems", "unfinished"} & data.keys() >= {"cells", "changes", "problems"}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"schema": 2}, {"cells": [{"id": "x"}]}, {"made": 3}, {"verdicts": [{"runtime": "x", "counts": {"a": "b"}}]}],
-)
-def test_the_schema_refuses_what_is_no_report(merged: Merged, change: dict[str, Any]) -> None:
-    data = json.loads(compat.as_json(merged.compat)) | change
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(data, compat.schema())
+def test_the_keys_of_a_report_are_those_that_are_documented(merged: Merged) -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert documented == [it.name for it in msgspec.structs.fields(Compat)]
+    data = json.loads(text_of(merged, "json"))
+    assert data.keys() <= set(documented)
+    assert data.keys() >= {"cells", "changes", "problems"}
 
 
 def test_a_report_survives_being_written_and_read(tmp_path: Path, merged: Merged) -> None:
-    compat.write(merged.compat, tmp_path / "compat.json")
-    assert compat.load(tmp_path / "compat.json") == merged.compat
-    assert [path.name for path in tmp_path.iterdir()] == ["compat.json"]
+    writing.write(merged, tmp_path)
+    assert model.load(tmp_path / "compat.json") == merged.compat
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        filter(None, (it.FILE for it in forms().values()))
+    )
 
 
 def test_keys_of_a_newer_version_with_the_same_schema_are_ignored(tmp_path: Path, merged: Merged) -> None:
-    data = json.loads(compat.as_json(merged.compat)) | {"more": 1}
+    data = json.loads(text_of(merged, "json")) | {"more": 1}
     (tmp_path / "compat.json").write_text(json.dumps(data))
-    assert compat.load(tmp_path / "compat.json") == merged.compat
+    assert model.load(tmp_path / "compat.json") == merged.compat
 
 
 @pytest.mark.parametrize(
@@ -121,22 +104,22 @@ def test_what_is_no_report_is_an_error_and_is_kept(tmp_path: Path, content: str,
 def test_a_folder_without_a_report_has_no_previous_one(tmp_path: Path) -> None:
     assert writing.previous(tmp_path) == (None, None)
     with pytest.raises(ResultsError, match="failed to read a report"):
-        compat.load(tmp_path / "compat.json")
+        model.load(tmp_path / "compat.json")
 
 
 def test_a_clock_out_of_its_mind_does_not_stop_a_report() -> None:
     late = datetime.max.replace(tzinfo=UTC) - timedelta(hours=1)
-    far = late.replace(tzinfo=None).replace(tzinfo=compat.utc(late).tzinfo)
-    assert compat.utc(far) == late.replace(microsecond=0)
+    far = late.replace(tzinfo=None).replace(tzinfo=model.utc(late).tzinfo)
+    assert model.utc(far) == late.replace(microsecond=0)
     west = datetime.max.replace(tzinfo=UTC).astimezone(UTC)
-    assert compat.utc(west).year == 9999
+    assert model.utc(west).year == 9999
 
 
 # -- JUnit ----------------------------------------------------------------------------------------------------------
 
 
 def parsed(merged: Merged, folder: Path) -> ET.Element:
-    junit.write(merged, folder / "junit.xml")
+    writing.write(merged, folder)
     return ET.parse(folder / "junit.xml").getroot()  # noqa: S314 - our own file
 
 
@@ -180,22 +163,23 @@ def test_a_further_try_is_told_in_every_form(tmp_path: Path) -> None:
     of = [result(REAL, tests=tests), result(REAL, "registry", Outcome.FAILED, tests=worse)]
     made.write(tmp_path, *of)
     merged = writing.merge(Asked(roots=(tmp_path,), base=tmp_path))
-    text = markdown.as_markdown(merged.compat)
+    text = text_of(merged, "md")
     assert text.count("2 reruns: t::late passed; before, it failed: no route") == 2
     assert "`t::never` (after 1 rerun): no host" in text
-    assert as_text(of).count("2 reruns: t::late passed; before, it failed: no route") == 2
-    assert as_text(of).count("t::never (after 1 rerun): no host") == 1
+    plain = text_of(merged, "text")
+    assert plain.count("2 reruns: t::late passed; before, it failed: no route") == 2
+    assert plain.count("t::never (after 1 rerun): no host") == 1
     again = [it.text for it in parsed(merged, tmp_path / "out").iter("system-out")]
     assert again.count("passed after 2 reruns; before, it failed: no route\nmore") == 2
-    assert '"reruns":2' in page.as_html(merged)
-    assert '"reruns": 2' in compat.as_json(merged.compat)
+    assert '"reruns":2' in text_of(merged, "html")
+    assert '"reruns": 2' in text_of(merged, "json")
 
 
 # -- Markdown -------------------------------------------------------------------------------------------------------
 
 
 def test_markdown_begins_with_the_verdict_and_has_a_grid_per_architecture(merged: Merged) -> None:
-    text = markdown.as_markdown(merged.compat)
+    text = text_of(merged, "md")
     assert text.startswith("# Container jobs on Slurm\n\n**real cells: ")
     titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert titles[1:4] == [
@@ -216,14 +200,14 @@ def tables_of(text: str) -> list[str]:
 
 def test_markdown_tables_have_as_many_cells_in_every_row(merged: Merged, hostile: Merged) -> None:
     for report in (merged, hostile):
-        blocks = tables_of(markdown.as_markdown(report.compat))
+        blocks = tables_of(text_of(report, "md"))
         assert blocks
         for block in blocks:
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
 def test_hostile_text_is_text_in_markdown(hostile: Merged) -> None:
-    outside_code = re.sub(r"(?<!\\)`[^`\n]*`", "", markdown.as_markdown(hostile.compat))
+    outside_code = re.sub(r"(?<!\\)`[^`\n]*`", "", text_of(hostile, "md"))
     assert not re.search(r"<(?!br>|---)", outside_code)
     assert not re.search(r"(?<!\\)\]\(javascript", outside_code)
 
@@ -231,11 +215,5 @@ def test_hostile_text_is_text_in_markdown(hostile: Merged) -> None:
 def test_long_lists_are_counted_beyond_a_limit(tmp_path: Path) -> None:
     cells = made.many(201)
     made.write(tmp_path, *(result(it, outcome=Outcome.FAILED) for it in cells))
-    report = writing.merge(Asked(roots=(tmp_path,), base=tmp_path)).compat
-    assert "- and 1 more\n" in markdown.as_markdown(report)
-    assert isinstance(msgspec.to_builtins(report), dict)
-    assert isinstance(report, Compat)
-
-
-if __name__ == "__main__":
-    SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")
+    report = writing.merge(Asked(roots=(tmp_path,), base=tmp_path))
+    assert "- and 1 more\n" in text_of(report, "md")

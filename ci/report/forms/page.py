@@ -6,6 +6,7 @@ a piece per cell, and is read only when the cell is opened: so a page of thousan
 
 import base64
 from collections import Counter
+from collections.abc import Iterator
 import hashlib
 from pathlib import Path
 import re
@@ -15,14 +16,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ci.report import grid, overview
-from ci.report.compat import Compat, State
-from ci.report.grid import Position
-from ci.report.merging import Merged
-from ci.report.page_data import PageData, as_json, slug
-from ci.report.words import CONTRADICTIONS, SIGNS, sentence, told
+from ci.report.model import Compat, Merged, Place, State
+from ci.report.page_data import PageData, as_json, key, more, slug
+from ci.report.words import CONTRADICTIONS, LOOKS, sentence, told
+
+NAME = "html"
+FILE = "report.html"
 
 _ASSETS = Path(__file__).parent / "assets"
 _ISSUE = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)")
+
+
+def pieces(merged: Merged) -> Iterator[str]:
+    """Yield the page."""
+    yield as_html(merged)
 
 
 def as_html(merged: Merged, *, live: str = "") -> str:
@@ -42,14 +49,17 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             css=Markup(css),  # noqa: S704 - our own files
             js=Markup(js),  # noqa: S704
             policy=_policy(css, js),
-            signs={state.value: sign for state, sign in SIGNS.items()},
+            signs={state.value: sign for state, (sign, _) in LOOKS.items()},
             sentence=sentence,
             contradictions_title=CONTRADICTIONS,
             told=told,
             issue_address=issue_address,
             tables=grid.tables(compat),
-            boxes=data.boxes,
-            gaps=data.gaps,
+            more=more,
+            changed={cell.id: data.changed.get(cell.id) for cell in compat.cells},
+            numbers={cell.id: number for number, cell in enumerate(compat.cells)},
+            gap_key=key,
+            gap_numbers={gap: number for number, gap in enumerate(compat.gaps)},
             shown_runs=[run for run in compat.runs if run.shown],
             change_counts=_change_counts(compat),
             changed_cells=sum(bool(it) for it in data.changed.values()),
@@ -86,7 +96,7 @@ def _change_counts(compat: Compat) -> list[tuple[str, int]]:
 
 def _choices(compat: Compat) -> list[tuple[str, list[str]]]:
     """Return the filters that have something to choose from."""
-    places = [Position.of(cell) for cell in compat.cells]
+    places = [Place.of(cell) for cell in compat.cells]
     found = [
         ("Suite", list(dict.fromkeys(suite.suite for _, suite in compat.results()))),
         ("Slurm", sorted({it.slurm for it in places}, key=grid.natural)),

@@ -1,20 +1,23 @@
-"""``compat.json``: what many results come to, for other programs and for the next report.
+"""What many results come to: the one model that every form of the report shows.
 
-Its types are its schema: ``docs/compat.schema.json`` is generated from them.
+`Compat` is ``compat.json``, for other programs and for the next report.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from ci.errors import ResultsError
 from ci.record import files
-from ci.record.outcomes import Outcome, TestState
-from ci.record.store import ArtefactRecord
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Moment, Once, Result, Told
 
 SCHEMA = 1
 """Of what a key means. Keys are added under the same number: readers ignore those that they do not know."""
@@ -22,11 +25,9 @@ COMPAT_FILE = "compat.json"
 LARGEST = 1 << 30
 """The most bytes of a report that are read; one of 5,000 cells had 34 million."""
 
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-
 
 class State(StrEnum):
-    """Outcome of a suite on a cell, or of a cell with all its suites: what a box of the grid says."""
+    """Outcome of a suite on a cell, or of a cell with all its suites: what a box of the grid says; worst first."""
 
     FAILED = "failed"
     ERROR = "error"
@@ -45,9 +46,47 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     """Of commands only: it ended well, and proves nothing of the cell."""
 
+    @classmethod
+    def of(cls, result: Result) -> "State":
+        """Return what a result says in the grid."""
+        known = result.count(TestState.XFAILED) > 0
+        match result.outcome:
+            case Outcome.PASSED if known:
+                return cls.KNOWN
+            case Outcome.PASSED:
+                return cls.REUSED if result.reused_from else cls.PASSED
+            case Outcome.SKIPPED:
+                return cls.KNOWN if known else cls.NOT_RUN
+            case _:
+                return cls(result.outcome.value)
 
-RED = frozenset({State.FAILED, State.ERROR, State.INTERRUPTED, State.UNFINISHED})
-"""States in which a suite did not do what it should."""
+    @classmethod
+    def worst(cls, states: Iterable["State"]) -> "State":
+        """Return the outcome of a cell: it is as good as its worst suite; what was not run proves nothing."""
+        found = set(states) or {cls.NOT_RUN}
+        worst = next(state for state in cls if state in found)
+        return cls.PARTLY if worst is cls.NOT_RUN and len(found) > 1 else worst
+
+    @property
+    def red(self) -> bool:
+        """Whether a suite in this state did not do what it should."""
+        return self in {State.FAILED, State.ERROR, State.INTERRUPTED, State.UNFINISHED}
+
+    @property
+    def good(self) -> bool:
+        """Whether a suite in this state did what it should, and proved it."""
+        return self in {State.KNOWN, State.PASSED, State.REUSED, State.SUCCEEDED}
+
+
+def tally(found: Iterable[State | TestState]) -> dict[str, int]:
+    """Count what suites, or tests, came to, in the order of reading: first what is good, then the rest, worst first."""
+
+    def place(of: State | TestState) -> tuple[bool, int]:
+        worst_first = list(type(of)).index(of)
+        return not of.good, -worst_first if of.good else worst_first
+
+    counts = Counter(found)
+    return {it.value: counts[it] for it in sorted(counts, key=place)}
 
 
 class ChangeKind(StrEnum):
@@ -64,71 +103,32 @@ class ChangeKind(StrEnum):
     """The report before had it; no result of it was given now."""
 
 
-class ImageReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A container image that took part."""
-
-    name: str
-    tag: str
-    digest: str
-    size: int = 0
-    origin: str = ""
-
-
-class TestReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TestReport(TestOutcome, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
     """A test of which there is more to say than that it passed at once."""
 
-    __test__ = False  # pytest takes every class named Test* for a test
-
-    name: str
-    outcome: TestState
-    seconds: float = 0.0
-    message: str = ""
-    reruns: int = 0
     issue: str = ""
     """Of a known failure: where upstream tracks it, an address or ``OWNER/REPO#NUMBER``."""
 
 
-class Past(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One time that a suite was run on a cell."""
+class Past(Once, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
+    """One time that a suite was run on a cell, with the word for it."""
 
-    run: str
-    started: Moment
-    outcome: Outcome
     state: State
-    seconds: float
-    fingerprint: str = ""
-    reused_from: str = ""
 
 
-class SuiteReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SuiteReport(Told, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
     """The newest result of a suite on a cell, and those before it."""
 
-    suite: str
     state: State
-    outcome: Outcome
-    run: str
-    started: Moment
-    seconds: float
-    reason: str = ""
     counts: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Tests by outcome."""
     reruns: int = 0
     tests: tuple[TestReport, ...] = ()
     """All tests but those that passed at once."""
-    versions: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """As observed inside the cluster."""
-    subject: Mapping[str, str] = msgspec.field(default_factory=dict)
-    nodes: tuple[str, ...] = ()
-    timings: Mapping[str, float] = msgspec.field(default_factory=dict)
-    """Seconds per phase."""
-    ready: Mapping[str, float] = msgspec.field(default_factory=dict)
     images: tuple[int, ...] = ()
     """Places in the report's list of images."""
     artefacts: tuple[int, ...] = ()
     """Places in the report's list of artefacts."""
-    again: str = ""
-    fingerprint: str = ""
-    reused_from: str = ""
     folder: str = ""
     """Where its files are: a link, relative to the report; empty where that folder is not to be linked to."""
     files: tuple[str, ...] = ()
@@ -141,19 +141,41 @@ class SuiteReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Its seconds, divided by the median of the earlier times that passed; 0 where there are too few."""
 
 
-class CellReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CellReport(CellRecord, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
     """A cell, with its suites."""
 
-    id: str
-    runtime: str
-    arch: str = ""
-    os: str = ""
-    axes: Mapping[str, str | None] = msgspec.field(default_factory=dict)
     state: State
     versions: Mapping[str, str] = msgspec.field(default_factory=dict)
     suites: tuple[SuiteReport, ...] = ()
     missing: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Suites that a run meant to run on it and that have no result, and why."""
+
+
+class Place(NamedTuple):
+    """A place in the grid."""
+
+    arch: str
+    slurm: str
+    os: str
+    enroot: str
+    pyxis: str
+
+    @classmethod
+    def of(cls, cell: CellRecord) -> "Place":
+        """Return a cell's place."""
+        axes = {name: value or "" for name, value in cell.axes.items()}
+        return cls(
+            arch=cell.arch or axes.get("arch", ""),
+            slurm=axes.get("slurm", "") or cell.id,  # a result that says nothing of its axes has a row of its own
+            os=axes.get("os") or cell.os,
+            enroot=axes.get("enroot", ""),
+            pyxis=axes.get("pyxis", ""),
+        )
+
+    @property
+    def has_candidate(self) -> bool:
+        """Whether something unreleased is there: only its version has a local segment."""
+        return any("+" in version for version in (self.slurm, self.enroot, self.pyxis))
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -169,6 +191,11 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the cell, where matrix.toml has it."""
     reason: str
     issue: str = ""
+
+    @property
+    def place(self) -> Place:
+        """Where in the grid it is."""
+        return Place(self.arch, self.slurm, self.os, self.enroot, self.pyxis)
 
 
 OWN = "own"
@@ -257,7 +284,7 @@ class Compat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unfinished: tuple[Unfinished, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     problems: tuple[Problem, ...] = ()
-    images: tuple[ImageReport, ...] = ()
+    images: tuple[ImageRecord, ...] = ()
     artefacts: tuple[ArtefactRecord, ...] = ()
 
     def results(self) -> Iterable[tuple[CellReport, SuiteReport]]:
@@ -265,19 +292,35 @@ class Compat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return ((cell, suite) for cell in self.cells for suite in cell.suites)
 
 
-class _Head(msgspec.Struct):
-    schema: int
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """The tests of a suite that passed at once: their names, shared by all results that have the same, and seconds."""
+
+    names: tuple[str, ...]
+    seconds: tuple[float, ...]
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of ``compat.json``."""
-    found = msgspec.json.schema(Compat)
-    about = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"compat.json of pyxis-matrix, schema {SCHEMA}",
-    }
-    found["$defs"]["Compat"]["properties"]["schema"] = {"const": SCHEMA}
-    return about | found
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """A report, and what is too much for ``compat.json``."""
+
+    compat: Compat
+    passed: Mapping[tuple[str, str], Passed]
+    """By cell and suite."""
+    base: Path
+    """The folder that the report's links are relative to."""
+
+    def folder(self, suite: SuiteReport) -> Path:
+        """Return where the files of a suite are."""
+        return Path(os.path.normpath(self.base / os.fsdecode(unquote_to_bytes(suite.folder))))
+
+
+def load(path: Path) -> Compat:
+    """Read ``compat.json``.
+
+    :raises ResultsError: if it is missing, invalid, or of another schema.
+    """
+    return files.load(path.resolve(), Compat, SCHEMA, what="a report", largest=LARGEST)
 
 
 def utc(moment: datetime) -> datetime:
@@ -286,39 +329,3 @@ def utc(moment: datetime) -> datetime:
         return moment.astimezone(UTC).replace(microsecond=0)
     except OverflowError:
         return moment
-
-
-def as_json(compat: Compat) -> str:
-    """Return a report as programs read it."""
-    return msgspec.json.format(msgspec.json.encode(compat), indent=1).decode() + "\n"
-
-
-def write(compat: Compat, path: Path) -> None:
-    """Write a report for programs.
-
-    :raises ResultsError: if that fails; ``DiskFullError`` if there is no room.
-    """
-    with files.replaced(path, "the report") as file:
-        file.write(as_json(compat).encode())
-
-
-def load(path: Path) -> Compat:
-    """Read a report.
-
-    :raises ResultsError: if it is missing, invalid, or of a newer schema.
-    """
-    try:
-        content = files.content(path.resolve(), largest=LARGEST)
-        found = msgspec.json.decode(content, type=_Head).schema
-        if found == SCHEMA:
-            return msgspec.json.decode(content, type=Compat)
-    except OSError as error:
-        raise ResultsError("failed to read a report", where=str(path), why=error.strerror or str(error)) from error
-    except files.INVALID as error:
-        raise ResultsError("a report is invalid", where=str(path), why=str(error)) from error
-    raise ResultsError(
-        "a report is of another schema",
-        where=str(path),
-        why=f"schema {found}, and this version of pyxis-matrix knows {SCHEMA}",
-        next_step="make it anew from its results: nox -s report -- RESULTS",
-    )

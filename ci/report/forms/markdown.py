@@ -1,0 +1,155 @@
+"""``compat.md``: a report as GitHub-flavoured Markdown, for a job's summary or a wiki."""
+
+from collections.abc import Iterator
+import re
+
+from ci.report import grid, overview
+from ci.report.model import CellReport, ChangeKind, Compat, Merged, State, SuiteReport
+from ci.report.words import (
+    CONTRADICTIONS,
+    LOOKS,
+    counted_tests,
+    first_line,
+    reruns,
+    sentence,
+    told,
+    tried_again,
+)
+from ci.terminal.quantities import count
+
+NAME = "md"
+FILE = "compat.md"
+
+# GitHub's summary of a job holds one MiB; a grid of five thousand cells takes a fifth of it.
+_MOST = 200
+"""As many entries of a list are written; the rest is counted."""
+_LONGEST = 400
+_FEW, _TESTS = 5, 10
+_SPECIAL = re.compile(r"([\\`*_\[\]<>&|~!#])")
+
+
+def pieces(merged: Merged) -> Iterator[str]:
+    """Yield the report; links are relative to its folder."""
+    compat = merged.compat
+    subjects = "".join(f"; subject {_text(subject)}" for subject in compat.subjects)
+    yield f"# Container jobs on Slurm\n\n**{sentence(compat.verdicts)}.**\n\n"
+    yield f"Made {compat.made:%Y-%m-%d %H:%M} UTC of {_runs(compat)}{subjects}.\n\n"
+    yield _changes(compat)
+    yield from _grid(compat)
+    results = list(compat.results())
+    yield _section("What went wrong", [_red(cell, suite) for cell, suite in results if suite.state.red])
+    contradictions = [
+        f"- {_code(it.cell)} {_text(it.suite)} of run {_code(it.run)}: {_text(it.what)}" for it in compat.contradictions
+    ]
+    yield _section(CONTRADICTIONS, contradictions)
+    known = [
+        f"- {_code(it.test)}: {_text(it.message)}{f' ({_text(it.issue)})' if it.issue else ''}, "
+        f"on {count(len(set(it.cells)), 'cell')}"
+        for it in overview.known_failures(compat)
+    ]
+    yield _section("Known failures", known)
+    again = [
+        f"- {_code(cell.id)} {_text(suite.suite)}: {_text(tried_again(test.name, test.reruns, test.message))}"
+        for cell, suite in results
+        for test in overview.tried_again(suite)
+    ]
+    yield _section("Passed at a further try", again)
+    flaky = [f"- {_code(cell.id)} {_text(suite.suite)}" for cell, suite in results if suite.flaky]
+    yield _section("Flaky: passed and failed, and nothing was changed", flaky)
+    yield _section("Not run", _not_run(compat))
+    unfinished = [
+        f"- {_code(it.cell)} {_text(it.suite)} of run {_code(it.run)}, {it.tests} tests" for it in compat.unfinished
+    ]
+    yield _section("Not finished (running, or killed)", unfinished)
+    yield _section("Could not be read", [f"- {_code(it.where)}: {_text(it.what)}" for it in compat.problems])
+
+
+def _runs(compat: Compat) -> str:
+    shown = [run for run in compat.runs if run.shown]
+    names = ", ".join(_code(run.id) for run in shown[:_FEW]) + (
+        f" and {len(shown) - _FEW} more" if len(shown) > _FEW else ""
+    )
+    return f"{'run' if len(shown) == 1 else 'the runs'} {names}" if shown else "no results"
+
+
+def _grid(compat: Compat) -> Iterator[str]:
+    for table in grid.tables(compat):
+        title = f"{table.title}, {table.arch}" if table.arch else table.title
+        heads = [f"enroot {_text(it[0])}<br>Pyxis {_text(it[1])}" if it[1] else _text(it[0]) for it in table.columns]
+        yield f"## {_text(title)}" + (f" ({table.remark})" if table.remark else "") + "\n\n"
+        yield _row("Slurm", *heads) + "|---" * (len(heads) + 1) + "|\n"
+        for slurm, os, boxes in table.rows:
+            said = ("<br>".join(map(_box, box.cells)) or _sign(State.NOT_RUN) for box in boxes)
+            yield _row(f"**{_text(slurm)}** {_text(os)}", *said)
+        yield "\n"
+
+
+def _row(*boxes: str) -> str:
+    return f"| {' | '.join(boxes)} |\n"
+
+
+def _sign(state: State) -> str:
+    return f"{LOOKS[state][0]} {state}"
+
+
+def _box(cell: CellReport) -> str:
+    red = sum(suite.state.red for suite in cell.suites)
+    more = f" ({red} of {len(cell.suites)} suites)" if red else ""
+    return _sign(cell.state) + more
+
+
+def _changes(compat: Compat) -> str:
+    if compat.changes is None:
+        return ""
+    title = f"Changed since {compat.changes.since:%Y-%m-%d %H:%M} UTC"
+    items = [f"- {it.kind}: {_code(it.cell)} {_text(it.suite)}{_text(told(it))}" for it in compat.changes.items]
+    if items and all(it.kind is ChangeKind.NEW for it in compat.changes.items):
+        items = [f"- {len(items)} suites are new, nothing else changed"]
+    return _section(title, items or ["Nothing."])
+
+
+def _red(cell: CellReport, suite: SuiteReport) -> str:
+    where = f" ([files]({suite.folder}))" if suite.folder else ""
+    lines = [f"- {_code(cell.id)} **{_text(suite.suite)}**: {suite.state}, {counted_tests(suite)}{where}"]
+    if suite.reason:
+        lines.append(f"  - {_text(suite.reason)}")
+    red = overview.red_tests(suite)
+    for test in red[:_TESTS]:
+        again = f" (after {reruns(test.reruns)})" if test.reruns else ""
+        lines.append(f"  - {_code(test.name)}{again}: {_text(first_line(test.message) or 'no message')}")
+    if len(red) > _TESTS:
+        lines.append(f"  - and {len(red) - _TESTS} more tests")
+    return "\n".join([*lines, f"  - again: {_code(suite.again)}"])
+
+
+def _not_run(compat: Compat) -> list[str]:
+    found = []
+    for reason, places in overview.not_run(compat).items():
+        names = [" ".join(filter(None, (_code(cell) if cell else "", _text(what)))) for cell, what in places[:_FEW]]
+        more = f" and {len(places) - _FEW} more" if len(places) > _FEW else ""
+        found.append(f"- {_text(reason)}: {', '.join(names)}{more}")
+    return found
+
+
+def _section(title: str, items: list[str]) -> str:
+    if not items:
+        return ""
+    more = [f"- and {len(items) - _MOST} more"] if len(items) > _MOST else []
+    return "\n".join([f"## {title}", "", *items[:_MOST], *more, "", ""])
+
+
+def _text(text: str) -> str:
+    """Return text of tests and machines as text, whatever it would mean in Markdown or HTML."""
+    flat = _flat(text)
+    return _SPECIAL.sub(r"\\\1", flat[:_LONGEST] + (" […]" if len(flat) > _LONGEST else "")).replace("\\<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """Return text as code; a backtick in it would end that."""
+    flat = _flat(text).replace("`", "'").replace("|", "\\|")
+    return f"`{flat[:_LONGEST]}`" if flat else "``"
+
+
+def _flat(text: str) -> str:
+    """Return text as one line, without what a terminal would act upon."""
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())

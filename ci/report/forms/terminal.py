@@ -1,0 +1,158 @@
+"""The report as text: the summary at the end of a session, and what ``report`` prints.
+
+Cells on the embedded runtime are marked, and are never counted in what is said about compatibility; neither are legacy
+cells, which have no container runtime at all.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ci.matrix.cells import Runtime
+from ci.record.outcomes import TestState
+from ci.record.printable import printable, printable_lines, printable_path
+from ci.record.store import LOGS_FOLDER
+from ci.report import overview
+from ci.report.model import CellReport, Compat, Merged, State, SuiteReport, TestReport
+from ci.report.words import LOOKS, counted, counted_tests, first_line, in_order, reruns, sentence, tried_again
+from ci.terminal.quantities import count
+
+NAME = "text"
+FILE = ""
+
+_NAMED = 3
+"""As many tests are named that share a reason."""
+_WIDTH = max(map(len, State))
+
+
+def pieces(merged: Merged) -> Iterator[str]:
+    """Yield the summary as plain lines, which are never cut."""
+    return (f"{line.plain.rstrip()}\n" for line in (*_lines(merged.compat), *_details(merged)))
+
+
+def show(merged: Merged, stream: TextIO) -> None:
+    """Print the summary: on a terminal in colours, and as a table where there is room for it."""
+    if not stream.isatty():
+        stream.writelines(pieces(merged))
+        return
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    table = _table(merged.compat)
+    wide = console.options.update(width=10_000)
+    if table.rows and console.measure(table, options=wide).maximum <= console.width:
+        console.print(table)
+    else:
+        console.print(*_lines(merged.compat), sep="\n", soft_wrap=True)
+    console.print(*_details(merged), sep="\n", soft_wrap=True)
+
+
+def remarks(compat: Compat, suite: SuiteReport) -> list[str]:
+    """Return what has to be said beyond the state: reasons, and tests with the first line of their message.
+
+    Tests that failed for the same reason share a line, so that two causes do not look like forty.
+    """
+    reason = [f"{suite.state}: {printable_lines(suite.reason)}"] if suite.reason else []
+    found = _files(compat, suite)
+    groups: dict[tuple[TestState, str], list[TestReport]] = {}
+    order = list(TestState)
+    for test in sorted(suite.tests, key=lambda test: order.index(test.outcome)):
+        if test.outcome is not TestState.PASSED:
+            groups.setdefault((test.outcome, first_line(test.message) or "no reason given"), []).append(test)
+    for (state, why), tests in groups.items():
+        if not state.red:
+            found.append(f"{counted(len(tests), state)}: {why}")
+        elif len(tests) == 1:
+            found.append(f"{state}: {_tried(tests[0])}: {why}")
+        else:
+            found.append(f"{counted(len(tests), state)}: {why} ({_named_tests(tests)})")
+    found += [tried_again(test.name, test.reruns, test.message) for test in overview.tried_again(suite)]
+    return reason + [printable(it) for it in found]
+
+
+def _files(compat: Compat, suite: SuiteReport) -> list[str]:
+    """Return which release files are not surely those of upstream."""
+    files = [(PurePosixPath(it.path).name, it) for it in (compat.artefacts[at] for at in suite.artefacts)]
+    seen = ", ".join(name for name, it in files if it.verified_against == "first seen")
+    others = ", ".join(f"{name} {it.differs}" for name, it in files if it.differs)
+    told = {
+        "no pinned checksum; trusted on first download": seen,
+        "a mirror's own files, not those of upstream": others,
+    }
+    return [f"{what}: {names}" for what, names in told.items() if names]
+
+
+def _table(compat: Compat) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("cell", "suite", "state", "tests"):
+        table.add_column(name, no_wrap=True)
+    phases = in_order(phase for _, suite in compat.results() for phase in suite.timings)
+    for phase in phases:
+        table.add_column(f"{printable(phase)} s", justify="right", no_wrap=True)
+    for cell, suite in compat.results():
+        seconds = (f"{suite.timings[phase]:.1f}" if phase in suite.timings else "" for phase in phases)
+        table.add_row(_named(cell), printable(suite.suite), _state(suite.state), _tests(suite), *seconds)
+    return table
+
+
+def _lines(compat: Compat) -> Iterator[Text]:
+    for cell, suite in compat.results():
+        line = _state(suite.state)
+        line.pad_right(_WIDTH + 4 - len(line))
+        yield line.append(f"{_named(cell)}  {printable(suite.suite)}")
+        seconds = [f"{phase} {suite.timings[phase]:.1f}" for phase in in_order(suite.timings)]
+        yield Text(printable(" " * (_WIDTH + 4) + " · ".join([_tests(suite), *seconds]) + (" s" if seconds else "")))
+
+
+def _details(merged: Merged) -> Iterator[Text]:
+    """Yield, for each suite that did not pass, why, where its logs are, and the next command; then the verdict.
+
+    One that passed at a second try, or of which there is more to say, is named, too.
+    """
+    for cell, suite in merged.compat.results():
+        good = suite.state.good or suite.state is State.PARTLY
+        told = suite.reruns or (suite.reason and not suite.reused_from) or _files(merged.compat, suite)
+        if good and not told:
+            continue
+        yield Text()
+        yield _state(suite.state).append(printable(f" {cell.id} {suite.suite}"))
+        yield from (Text(f"  {remark}") for remark in remarks(merged.compat, suite))
+        if good:
+            continue
+        if any(name.startswith(f"{LOGS_FOLDER}/") for name in suite.files):
+            yield Text(f"  logs: {printable_path(merged.folder(suite) / LOGS_FOLDER)}")
+        yield Text(printable(f"  again: {suite.again}"))
+    yield Text()
+    for reason, number in overview.without_result(merged.compat).items():
+        yield Text(printable(f"no result of {count(number, 'combination')}: {reason}"))
+    yield Text(sentence(merged.compat.verdicts), "bold")
+
+
+def _state(state: State) -> Text:
+    sign, style = LOOKS[state]
+    return Text().append(f"{sign} {state}", style)
+
+
+def _named(cell: CellReport) -> str:
+    """Return the cell's id, with a mark where it is no real cell and the id itself might be overlooked."""
+    return printable(cell.id if cell.runtime == Runtime.NVIDIA else f"{cell.id} [{cell.runtime}]")
+
+
+def _tests(suite: SuiteReport) -> str:
+    """Return the tests by outcome, and whether they were taken from an earlier run."""
+    return counted_tests(suite) + (f" (unchanged since {suite.reused_from})" if suite.reused_from else "")
+
+
+def _named_tests(tests: Sequence[TestReport]) -> str:
+    """Return the names of the first few tests; the file once if it is the same for all."""
+    files = {test.name.partition("::")[0] for test in tests}
+    file = f"{files.pop()}::" if len(files) == 1 else ""
+    names = ", ".join(_tried(test).removeprefix(file) for test in tests[:_NAMED])
+    more = f" and {len(tests) - _NAMED} more" if len(tests) > _NAMED else ""
+    return (f"{file.removesuffix('::')}: " if file else "") + names + more
+
+
+def _tried(test: TestReport) -> str:
+    return f"{test.name} (after {reruns(test.reruns)})" if test.reruns else test.name

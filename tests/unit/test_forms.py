@@ -1,0 +1,209 @@
+"""All forms of the report, asked the same about the same results through the command that people type."""
+
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from datetime import timedelta
+import html
+import io
+import json
+from pathlib import Path
+import re
+import sys
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from ci.cli.main import main
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import Result
+from ci.report import forms
+from tests.support import results as made
+from tests.support.results import BEGIN, cell, passed, result
+
+DOCS = Path(__file__).resolve().parents[2] / "docs/read-a-report.md"
+REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
+NEWER = cell("24.11", "debian13", "4.1.2", "0.24.0")
+EMBEDDED = cell("22.05", "debian12", kind="embedded")
+LEGACY = cell("22.05", "debian12", kind="legacy")
+LATER = BEGIN + timedelta(days=1)
+
+
+def a_test(state: TestState, reruns: int = 0) -> TestOutcome:
+    return TestOutcome(name=f"t::{state}", outcome=state, message=f"why {state}", reruns=reruns)
+
+
+KNOWN = (passed("t::a"), a_test(TestState.XFAILED))
+MIXED = (passed("t::a"), *map(a_test, TestState), a_test(TestState.PASSED, 2))
+CASES = {
+    "a known failure, and a suite that was skipped": (
+        result(REAL, tests=KNOWN),
+        result(NEWER),
+        result(NEWER, "registry", Outcome.SKIPPED, tests=[], reason="no mirror"),
+    ),
+    **{
+        f"{outcome} alone": (result(REAL, outcome=outcome, tests=[passed("t::a")] if outcome.good else []),)
+        for outcome in Outcome
+        if outcome is not Outcome.SUCCEEDED
+    },
+    "every outcome of a test": (result(REAL, outcome=Outcome.FAILED, tests=MIXED),),
+    "only known failures": (result(REAL, outcome=Outcome.SKIPPED, tests=KNOWN[1:]),),
+    "taken from an earlier run": (result(REAL, reused_from="earlier"),),
+    "a command": (result(REAL, "command", Outcome.SUCCEEDED, tests=[]),),
+    "a suite of one's own beside": (result(REAL), result(REAL, "theirs", Outcome.FAILED)),
+    "all runtimes": (
+        result(REAL, outcome=Outcome.FAILED, tests=MIXED),
+        result(NEWER, "registry", tests=KNOWN),
+        result(EMBEDDED, outcome=Outcome.ERROR, tests=[], reason="no cluster"),
+        result(LEGACY, "legacy_integration"),
+    ),
+    "embedded alone": (result(EMBEDDED), result(EMBEDDED, "registry", Outcome.PARTLY)),
+    "an older failure": (result(REAL, outcome=Outcome.FAILED, run="a"), result(REAL, run="b", started=LATER)),
+    "an older pass": (result(REAL, run="a"), result(REAL, outcome=Outcome.FAILED, run="b", started=LATER)),
+    "suites that began in another order than they are called": (
+        result(REAL, "registry", tests=KNOWN),
+        result(REAL, "pyxis_basic", Outcome.FAILED, started=LATER),
+        result(NEWER, "registry", Outcome.ERROR, started=LATER),
+    ),
+}
+Suite = tuple[str, str, str]
+"""A cell, a suite and the word for what it came to."""
+
+
+class Asked:
+    """The report of some results in each form, and what it answers."""
+
+    def __init__(self, folder: Path, *of: Result) -> None:
+        """Make the report in all forms, by the command."""
+        made.write(folder / "results", *of)
+        self.forms = {}
+        for name in ("text", "md", "html", "json"):
+            with redirect_stdout(io.StringIO()) as out:
+                main(["report", str(folder / "results"), "--format", name])
+            self.forms[name] = out.getvalue()
+        main(["report", str(folder / "results"), "--output", str(folder / "report")])
+        self.junit = ET.parse(folder / "report/junit.xml").getroot()  # noqa: S314 - our own file
+        self.json = json.loads(self.forms["json"])
+        data = re.findall(r'<script type="application/json" id="(\S+)">(.*?)</script>', self.forms["html"])
+        self.page: dict[str, Any] = {name: json.loads(text) for name, text in data}
+
+    def verdicts(self) -> dict[str, str]:
+        """Return the sentence of each form."""
+        shown = re.findall(
+            r'<p class="(?:verdict|quiet)">(?:<span.*?</span>|Not counted: )(.*)</p>', self.forms["html"]
+        )
+        (markdown,) = re.findall(r"^\*\*(.*)\.\*\*$", self.forms["md"], re.MULTILINE)
+        return {
+            "text": self.forms["text"].splitlines()[-1],
+            "md": markdown,
+            "html": html.unescape("; ".join(shown)).replace("Real", "real", 1),
+            "json": "; ".join(map(self._sentence, self.json["verdicts"])),
+            "junit": self.junit.get("name", "").partition(": ")[2],
+        }
+
+    def _sentence(self, verdict: dict[str, Any]) -> str:
+        """Say what `compat.json` counts; the words are those of docs/read-a-report.md, the order is its own."""
+        names = {
+            "nvidia": ("real cells", ""),
+            "embedded": ("embedded", " (not a compatibility verdict)"),
+            "legacy": ("legacy", " (no containers)"),
+            "own": ("suites and commands of your own", " (no verdict on their cells)"),
+        }
+        words = {"known failure": "with known failures"}
+        label, remark = names[verdict["runtime"]]
+        counts = ", ".join(f"{number} {words.get(state, state)}" for state, number in verdict["counts"].items())
+        return f"{label}: {counts or 'none run'}{remark}"
+
+    def suites(self) -> dict[str, list[Suite]]:
+        """Return what each suite came to, in the order of each form that lists all suites."""
+        states = [state for state, _, _ in self.page["index"]["states"]]
+        names, cells = self.page["index"]["suites"], self.page["index"]["cells"]
+        return {
+            "text": [(it[3], it[4], it[2]) for it in self._heads()],
+            "json": [(of["id"], it["suite"], it["state"]) for of in self.json["cells"] for it in of["suites"]],
+            "html": [(it[0], names[int(suite)], states[at]) for it in cells for suite, at in it[2].items()],
+            "junit": [(it["cell"], it["suite"], it["state"]) for it in self._properties()],
+        }
+
+    def signs(self) -> dict[str, dict[str, str]]:
+        """Return the sign of each word that is in a form."""
+        return {
+            "text": {
+                state: sign for sign, state in re.findall(r"^(\S) (.+?) {2,}slurm", self.forms["text"], re.MULTILINE)
+            },
+            "md": {it[1]: it[0] for it in re.findall(r"\| (\S) ([a-z ]+?)(?= \(|<br>| \|)", self.forms["md"])},
+            "html": {state: sign for state, _, sign in self.page["index"]["states"]},
+        }
+
+    def tests(self) -> dict[str, list[str]]:
+        """Return how each form counts the tests of each suite, in words."""
+        return {
+            "text": re.findall(r"^ {8,}(.*?)(?: \(unchanged.*?\))? · ", self.forms["text"], re.MULTILINE),
+            "html": [it["tests_told"] for at, of in self.page.items() if "cell-" in at for it in of["suites"]],
+            "junit": [it["tests"] for it in self._properties()],
+        }
+
+    def runs(self) -> dict[str, list[str]]:
+        """Return the run whose result counts, for each suite."""
+        return {
+            "html": [it["run"] for at, of in self.page.items() if "cell-" in at for it in of["suites"]],
+            "json": [it["run"] for of in self.json["cells"] for it in of["suites"]],
+            "junit": [it["run"] for it in self._properties()],
+        }
+
+    def _heads(self) -> list[re.Match[str]]:
+        pattern = r"^(\S) (.+?) {2,}(\S+)(?: \[\w+\])? {2}(\S+)$"
+        return list(re.finditer(pattern, self.forms["text"], re.MULTILINE))
+
+    def _properties(self) -> list[dict[str, str]]:
+        return [
+            {it.get("name", ""): it.get("value", "") for it in suite.iter("property")}
+            for suite in self.junit.iter("testsuite")
+        ]
+
+
+@pytest.fixture(scope="module", params=list(CASES.values()), ids=list(CASES))
+def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    """Return the report of one case in all its forms."""
+    return Asked(tmp_path_factory.mktemp("forms"), *request.param)
+
+
+@pytest.mark.parametrize(
+    "question", [Asked.verdicts, Asked.suites, Asked.tests, Asked.runs], ids=lambda it: it.__name__
+)
+def test_all_forms_answer_the_same(asked: Asked, question: Callable[[Asked], dict[str, Any]]) -> None:
+    first, *others = (answers := question(asked)).values()
+    assert first, "it answers something"
+    assert all(it == first for it in others), answers
+
+
+def test_every_form_is_asked_and_documented(asked: Asked) -> None:
+    assert asked.verdicts().keys() == forms.forms().keys()
+    text = DOCS.read_text(encoding="utf-8")
+    assert [form.FILE for form in forms.forms().values() if form.FILE and f"| `{form.FILE}` |" not in text] == []
+
+
+def test_a_form_is_added_by_adding_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "counting.py").write_text(
+        'NAME, FILE = "count", "count.txt"\n\ndef pieces(merged):\n    yield f"{len(merged.compat.cells)} cells\\n"\n'
+    )
+    monkeypatch.setattr(forms, "__path__", [*forms.__path__, str(tmp_path)])
+    forms.forms.cache_clear()
+    try:
+        made.write(tmp_path / "results", result(REAL), result(NEWER))
+        with redirect_stdout(io.StringIO()) as out:
+            assert main(["report", str(tmp_path / "results"), "--format", "count"]) == 0
+        assert out.getvalue() == "2 cells\n"
+        assert main(["report", str(tmp_path / "results"), "--output", str(tmp_path / "report")]) == 0
+        assert (tmp_path / "report/count.txt").read_text() == "2 cells\n"
+    finally:
+        forms.forms.cache_clear()
+        sys.modules.pop(f"{forms.__name__}.counting", None)
+
+
+def test_a_word_has_one_sign_in_all_forms(asked: Asked) -> None:
+    found: dict[str, set[str]] = {}
+    for signs in asked.signs().values():
+        for word, sign in signs.items():
+            found.setdefault(word, set()).add(sign)
+    assert {word: signs for word, signs in found.items() if len(signs) > 1} == {}
