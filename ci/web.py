@@ -1,6 +1,6 @@
 """HTTP: how servers are asked, so that downloads, GitHub and registries have the same limits, tries and errors.
 
-Proxies come from the environment, and so does whom to trust (`ca_bundle`).
+Proxies come from the environment, and so does whom to trust (`trusted`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -150,10 +150,9 @@ def opened(
     if not url.startswith("https://"):
         raise WebError("only https is taken")
     sent = {"User-Agent": "pyxis-matrix", "Accept-Encoding": "identity", **(headers or {})}
-    trusted = str(ca_bundle() or "") or True
     with translated(), Session(tries=tries, tell=lambda text: tell(f"{url}: {text}")) as session:
         asked = session.request(
-            method, url, headers=sent, timeout=timeout, stream=True, allow_redirects=True, verify=trusted
+            method, url, headers=sent, timeout=timeout, stream=True, allow_redirects=True, verify=trusted()
         )
         with asked as answer:
             if not answer.ok:
@@ -179,8 +178,18 @@ def body(answer: requests.Response) -> Iterator[bytes]:
         raise BrokenOffError(f"broken off{where}") from problem
 
 
+def trusted() -> str | bool:
+    """Return the file or folder of certificates that servers are trusted by; True for those that requests brings.
+
+    What the environment names comes first, then the system's: a proxy that re-signs TLS is trusted there.
+    """
+    usual = ssl.get_default_verify_paths()  # OpenSSL's
+    found = ca_bundle() or usual.cafile or usual.capath
+    return str(found) if found else True
+
+
 def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the host's CA bundle, or None. A proxy that re-signs TLS is trusted by it."""
+    """Return the host's CA bundle, or None: one file, as builds take it."""
     named = (Path(environ[name]) for name in _CA_BUNDLES if environ.get(name))
     return next((path for path in (*named, _SYSTEM_CA_BUNDLE) if path.is_file()), None)
 

@@ -73,21 +73,16 @@ def _receive(url: str, path: Path, tell: Tell) -> None:
     """Receive a file. `ci.web` asks again up to the headers; what breaks off after them is begun anew here."""
     for more in reversed(range(web.TRIES)):
         try:
-            return _receive_once(url, path, tell)
+            with web.opened(url, timeout=_READ_TIMEOUT, tell=tell) as answer, path.open("wb") as stream:
+                stream.writelines(web.body(answer))
+        except OSError as problem:
+            raise _not_stored(path.parent, problem) from problem
         except web.BrokenOffError as problem:
             if not more:
                 raise WebError(f"{problem} ({web.TRIES} tries)") from problem
             tell(f"{url}: {problem}; trying again")
-    raise AssertionError("the last try returns or raises")
-
-
-def _receive_once(url: str, path: Path, tell: Tell) -> None:
-    with web.opened(url, timeout=_READ_TIMEOUT, tell=tell) as answer:
-        try:
-            with path.open("wb") as stream:
-                stream.writelines(web.body(answer))
-        except OSError as problem:
-            raise _not_stored(path.parent, problem) from problem
+        else:
+            return
 
 
 def _not_stored(folder: Path, problem: OSError) -> PyxisMatrixError:

@@ -116,17 +116,13 @@ def remove_volume(api: docker.DockerClient, name: str) -> list[str]:
 
 def _kill_and_remove(container: "Container") -> None:
     if folder := container.labels.get(LABEL_SCRATCH):
-        _empty(container, folder)
+        # What that leaves goes with the folder's volume.
+        with suppress(APIError, RequestException):  # it does not run, or answers no more
+            container.exec_run(["timeout", str(_EMPTY_SECONDS), "sh", "-c", _EMPTY, folder], user="root")
     # Removing it by force is enough for Docker; Podman first asks it to end, and waits ten seconds for that.
     with suppress(APIError):  # it does not run
         container.kill()
     container.remove(force=True, v=True)
-
-
-def _empty(container: "Container", folder: str) -> None:
-    """Remove the files below a folder of a container; what that leaves goes with the folder's volume."""
-    with suppress(APIError, RequestException):  # it does not run, or answers no more
-        container.exec_run(["timeout", str(_EMPTY_SECONDS), "sh", "-c", _EMPTY, folder], user="root")
 
 
 def gone(name: str, remove: Any, *, requests: int = 1) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped

@@ -43,7 +43,7 @@ class Environment:
     cluster: cluster.Cluster
     ready: dict[str, float] = field(default_factory=dict)
     """Seconds until each condition of "usable" held, counted from the start of the first container."""
-    check: Callable[[], None] = lambda: None
+    check: Callable[[], object] = lambda: None
     """Raises ``LaunchError`` if it is usable no more."""
     verify: Callable[[], None] = lambda: None
     """Raises ``RegistryChangedError`` if the job image in the registry is not the one that was pushed."""
@@ -226,14 +226,12 @@ def _launch(
         path=path,
         cluster=started.cluster,
         ready=ready,
-        check=lambda: _check_again(engine, wanted, started.login, ready_seconds),
+        check=lambda: usable.wait_until_usable(
+            engine, wanted, started.login, started=time.monotonic(), limit=ready_seconds
+        ),
         verify=lambda: registry.check_unchanged(pushed) if pushed else None,
         save_logs=lambda folder: _save_logs(lambda: _logs(engine, started.cluster, started.registry), folder),
     )
-
-
-def _check_again(engine: Engine, wanted: tuple[usable.Check, ...], login: Login, limit: float) -> None:
-    usable.wait_until_usable(engine, wanted, login, started=time.monotonic(), limit=limit)
 
 
 def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) -> Started:

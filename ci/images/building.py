@@ -286,7 +286,8 @@ class Builder:
             context = Path(folder) / "context"
             write(context)
             more = [word for name, value in (labels or {}).items() for word in ("--label", f"{name}={value}")]
-            console.call([*self._build_command(content, context), *more], env=self._build_environment(), log=log).check(
+            environment = {**self._environ, **self._engine.found.environment, **self._engine.build_client.environment}
+            console.call([*self._build_command(content, context), *more], env=environment, log=log).check(
                 BuildError,
                 f"building the image {wanted.name} failed",
                 where=str(log),
@@ -312,9 +313,6 @@ class Builder:
         if bundle := ca_bundle(self._environ):
             command += ["--secret", f"id=ca-bundle,src={bundle}"]
         return [*command, str(context)]
-
-    def _build_environment(self) -> dict[str, str]:
-        return {**self._environ, **self._engine.found.environment, **self._engine.build_client.environment}
 
     def _log(self, content: Content) -> Path:
         return paths.make_directory(self._logs) / f"build-{content.plan.folder}-{content.plan.variant}.log"

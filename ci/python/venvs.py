@@ -4,8 +4,6 @@ nox itself makes one per session and parameter, and has no way to share them: on
 library only, because the noxfile imports this tier.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 import fcntl
 import hashlib
@@ -61,7 +59,8 @@ def shared(folder: Path, name: str, packages: Packages) -> Path:
     """
     # Absolute, because it goes on the PATH of programs that run in other folders; nox gives its own folder as ".nox".
     venv = make_directory(folder.absolute(), PyxisMatrixError) / f"{name}-{packages.key}"
-    with _locked(venv.with_name(f".{venv.name}.lock")):
+    with venv.with_name(f".{venv.name}.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, also by a kill
         if not ((venv / _COMPLETE).is_file() and os.access(venv / "bin/python", os.X_OK)):
             shutil.rmtree(venv, ignore_errors=True)
             _make(venv, packages)
@@ -94,10 +93,3 @@ def _run(words: tuple[str, ...], failure: str, next_step: str) -> None:
     command = Command(words=words, env=uv.environment())
     done = run_logged(command)
     done.check(what=failure, where=str(command), next_step=next_step)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.open("w", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

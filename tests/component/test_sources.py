@@ -136,7 +136,7 @@ def test_another_compression_of_the_same_tag_is_taken(upstream: GitHub, sources:
         (gzip.compress(tag_tar(Makefile=b"bad\n")), "it is a tar of commit"),
         (gzip.compress(tag_tar("0" * 40, Makefile=b"all:\n")), f"it is a tar of commit {'0' * 40}"),
         (gzip.compress(TAR + bytes(10**8)), f"unpacks to more than {len(TAR)} bytes"),
-        (b"<html>a login page</html>", "no tar that git has made"),
+        (b"<html>a login page</html>", "not a tar made by git archive"),
     ],
     ids=["content", "commit", "bomb", "no archive"],
 )

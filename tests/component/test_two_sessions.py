@@ -12,7 +12,7 @@ import pytest
 
 from ci import paths
 from ci.engine.connection import Engine
-from ci.environment import base_images, launching, ssh
+from ci.environment import base_images, ssh
 from ci.environment.launching import Environment
 from ci.environment.service import Place
 from ci.errors import LaunchError
@@ -55,7 +55,7 @@ def test_a_session_that_is_refused_leaves_the_cluster_of_another_alone(  # noqa:
     there = left_behind(api, run)
     elsewhere()
     if not asked:  # it has asked before the other one had made anything
-        monkeypatch.setattr(launching, "left", lambda *_: [])
+        monkeypatch.setattr(Engine, "left", lambda *_: [])
     with pytest.raises(LaunchError) as caught, launch():
         pytest.fail("there were two of them")
     assert left_behind(api, run) == there

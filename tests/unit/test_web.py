@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 import socket
 import ssl
+from types import SimpleNamespace
 
 import pytest
 from requests import PreparedRequest, Response
@@ -165,3 +166,27 @@ def test_a_ca_bundle_that_is_not_there_is_passed_over(tmp_path: Path, monkeypatc
     assert web.ca_bundle({"SSL_CERT_FILE": str(tmp_path / "gone.pem")}) is None
     (tmp_path / "system.crt").write_text("certificates", encoding="utf-8")
     assert web.ca_bundle({"SSL_CERT_FILE": str(tmp_path / "gone.pem")}) == tmp_path / "system.crt"
+
+
+@pytest.mark.parametrize(
+    ("bundle", "usual", "wanted"),
+    [
+        ("/etc/ssl/certs/ca-certificates.crt", "/pki/cert.pem", "/etc/ssl/certs/ca-certificates.crt"),
+        (None, "/pki/cert.pem", "/pki/cert.pem"),
+        (None, None, "/pki/certs"),
+    ],
+    ids=["a bundle", "another system's file", "another system's folder"],
+)
+def test_servers_are_trusted_by_what_is_named_and_else_by_what_the_system_trusts(
+    monkeypatch: pytest.MonkeyPatch, bundle: str | None, usual: str | None, wanted: str
+) -> None:
+    monkeypatch.setattr(web, "ca_bundle", lambda: bundle)
+    paths = SimpleNamespace(cafile=usual, capath="/pki/certs")
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+    assert web.trusted() == wanted
+
+
+def test_where_the_system_trusts_nobody_the_certificates_of_requests_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "ca_bundle", lambda: None)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: SimpleNamespace(cafile=None, capath=None))
+    assert web.trusted() is True
