@@ -62,9 +62,8 @@ def script(engine: Engine, plan: EnvironmentPlan, images: BuiltCell, folder: Pat
     lines += [f'docker() {{ {shlex.quote(str(engine.build_client.path))} "$@"; }}']
     lines += ["up() {", *(f"    docker {_typed(words)} || return" for words in up), "}"]
     lines += [f"wait_idle() {{ local end=$((SECONDS + {_LIMIT_SECONDS}))"]
-    lines += [
-        f"    until docker exec {node} bash -c {shlex.quote(idle)}; do ((SECONDS < end)) || return 1; sleep $1; done; }}"
-    ]
+    lines += [f"    until docker exec {node} bash -c {shlex.quote(idle)}"]
+    lines += ["    do ((SECONDS < end)) || return 1; sleep $1; done; }"]
     lines += [f"push() {{ docker tag {images.job.tag} {reference} && docker push --quiet {reference}; }}"]
     answer = f"docker exec --user tester {node} bash -lc {shlex.quote(inside)}"
     lines += [f'job() {{ test "$({answer})" = "{IMAGE_MARKER_TEXT}"; }}']
