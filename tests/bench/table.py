@@ -1,11 +1,12 @@
 """What comparisons are, what they came to, and the table of that."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 import statistics
 import tomllib
+
+import msgspec
 
 from ci.errors import ResultsError
 from ci.matrix.cells import Cell
@@ -116,10 +117,9 @@ class Table:
         """Keep a row, in the file as well, so that an interruption costs only what it met."""
         self.rows = {**self.rows, row.name: row}
         ratios = {name: it.ratio for name, it in self.rows.items()}
-        rows = {name: asdict(it) for name, it in self.rows.items()}
-        figures = {"run": self.run, "machine": self.machine, "date": self.date, "ratios": ratios, "rows": rows}
+        figures = {"run": self.run, "machine": self.machine, "date": self.date, "ratios": ratios, "rows": self.rows}
         draft = self.path.with_name(f".{self.path.name}")
-        draft.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=1) + b"\n")
         draft.replace(self.path)
 
     def text(self, of: Sequence[Comparison]) -> str:
@@ -140,13 +140,17 @@ def load(path: Path) -> dict[str, Row]:
     if not path.exists():
         return {}
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))["rows"].values()
-        rows = [Row(**{**it, "ours": tuple(it["ours"]), "other": tuple(it["other"])}) for it in kept]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return msgspec.json.decode(path.read_bytes(), type=_Kept).rows
+    except (OSError, msgspec.MsgspecError) as error:
         raise ResultsError(
             "the figures of this run are invalid",
             where=str(path),
-            why=f"{type(error).__name__}: {error}",
+            why=str(error),
             next_step="remove the file, or leave --run out to begin a run of its own",
         ) from error
-    return {row.name: row for row in rows}
+
+
+class _Kept(msgspec.Struct):
+    """What of a file is read again."""
+
+    rows: dict[str, Row]

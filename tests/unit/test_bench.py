@@ -158,7 +158,7 @@ def test_calls_of_one_run_fill_one_table(bash: Bash) -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"rows": []}', '{"rows": {"a": {"name": "a"}}}', '{"rows": {"a": 1}}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": []}', '{"rows": {"a": {"name": 1}}}', '{"rows": {"a": 1}}'])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bench.json"
     path.write_text(text, encoding="utf-8")
