@@ -5,7 +5,7 @@ it ends (see `ci.terminal.signals.follow_parent`). Each is in a session of its o
 here, once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 import math
@@ -88,36 +88,45 @@ def start(command: Command) -> Child:
 
 
 def run_all(
-    commands: Sequence[Command],
+    commands: Iterable[Command | None],
     *,
-    jobs: int,
+    jobs: Callable[[], int],
     watch: Watch,
     starting: Callable[[Command], Child] = start,
-) -> tuple[str, ...]:
-    """Run the commands, ``jobs`` at a time; return the cells that were not begun because ``watch`` would not go on.
+) -> None:
+    """Run the commands side by side, until there are no more or ``watch`` would not go on.
 
     Whatever ends this, a signal above all, ends the processes as well: each is asked to, and takes its environment
     down.
+
+    :param commands: yields None as long as the next one can't start yet.
+    :param jobs: tells how many there may be at a time now.
     """
-    waiting = list(commands)
+    waiting = iter(commands)
     running: list[Child] = []
+    more = True
     try:
-        while running or waiting:
-            while waiting and len(running) < jobs:
-                running.append(starting(waiting.pop(0)))
+        while running or more:
+            while more and len(running) < jobs():
+                try:
+                    command = next(waiting)
+                except StopIteration:
+                    more = False
+                    break
+                if command is None:
+                    break
+                running.append(starting(command))
                 watch.began(running[-1].cell)
             time.sleep(_TICK)
             watch.tick()
             for child in [it for it in running if it.process.poll() is not None]:
                 running.remove(child)
                 if not watch.ended(child.cell, child.process.returncode):
-                    left = tuple(it.cell for it in waiting)
                     _end(running, signal.SIGINT, watch)
-                    return left
+                    return
     except BaseException as stop:
         _end(running, getattr(stop, "number", signal.SIGTERM), watch)
         raise
-    return ()
 
 
 def _end(children: Iterable[Child], number: int, watch: Watch) -> None:

@@ -1,9 +1,10 @@
 """What a person sees of a run while it goes: a live table on a terminal, timed lines elsewhere, sections in CI."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+import io
 import os
 from pathlib import Path
 import sys
@@ -27,12 +28,14 @@ _FAILURES_SHOWN = 6
 _WIDE = 110
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Shown:
     """What of a run is shown."""
 
     total: int
-    """How many cells it has."""
+    """How many cells it has; less those that turn out to need no run."""
+    images: Callable[[], str] = lambda: ""
+    """Returns the cell whose images are made now; empty if none is waited for."""
     folder: Path
     quiet: bool = False
     """Only what went wrong."""
@@ -46,6 +49,11 @@ class Lines:
         self._shown = shown
         self._watcher = watcher
         self._said = time.monotonic()
+
+    @property
+    def stream(self) -> TextIO:
+        """Where others write lines while this is shown."""
+        return sys.stderr
 
     def begin(self, cell: str) -> None:
         """Show that a cell begins."""
@@ -83,6 +91,8 @@ class Lines:
         if time.monotonic() - self._said > _EVERY_SECONDS:
             for state in _at_work(self._watcher):
                 self._say(f"{state.id}: {_doing(state)}, {_times(state)}")
+            if cell := self._shown.images():
+                self._say(f"{cell}: images")
 
     def shown(self) -> AbstractContextManager[None]:
         """Show it during the block."""
@@ -148,6 +158,11 @@ class Table(Lines):
             redirect_stderr=False,
         )
 
+    @property
+    def stream(self) -> TextIO:
+        """Above the table."""
+        return _Above(self._terminal)
+
     def begin(self, cell: str) -> None:
         """Do nothing: its row appears by itself."""
 
@@ -198,7 +213,8 @@ class Table(Lines):
         ended = [it for it in states if it.ended]
         counts = Counter("not passed" if it.bad else "passed" for it in ended)
         parts = [f"{len(ended)} of {self._shown.total} cells", *(f"{number} {name}" for name, number in counts.items())]
-        return " · ".join([*parts, _clock(time.monotonic() - self._began)])
+        waited = [f"images of {cell}"] if (cell := self._shown.images()) else []
+        return " · ".join([*parts, *waited, _clock(time.monotonic() - self._began)])
 
     def _say(self, text: str, *, bad: bool = False) -> None:
         if bad or not self._shown.quiet:
@@ -207,6 +223,18 @@ class Table(Lines):
     def _print(self, text: Text) -> None:
         with suppress(OSError):
             self._terminal.print(text, soft_wrap=True)
+
+
+class _Above(io.StringIO):
+    """Lines that are printed above a table which is renewed in place."""
+
+    def __init__(self, terminal: RichConsole) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        self._terminal.print(Text(text), soft_wrap=True, end="")
+        return len(text)
 
 
 def display(shown: Shown, watcher: Watcher) -> Lines:

@@ -1,6 +1,6 @@
-"""A run of a group: plan, images, then each cell once, side by side, and one summary."""
+"""A run of a group: each cell once, side by side, as soon as its images are there."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from ci.engine.refusals import asking
 from ci.errors import NotRunError, PyxisMatrixError, ResultsError
 from ci.group import capacity, children, fingerprint, images, live, reuse, watching
 from ci.group.children import Command
-from ci.group.fingerprint import Ingredients
 from ci.group.planning import OPTIONS, CellPlan, GroupPlan
 from ci.images.building import Builder, sources_of
 from ci.matrix.model import Matrix
@@ -59,45 +58,48 @@ def run_group(connect: Callable[[], Engine], matrix: Matrix, plan: GroupPlan, ho
 
 
 def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None:
-    """Build what the cells need, and run those that can run."""
-    possible = [cell for cell in plan.cells if cell.suites and not cell.not_run]
-    builder = Builder(engine, sources_of(plan.options), logs=run.folder / "images")
-    with console.step("images of all cells"):
-        problems = images.build_all(builder, [cell.environment for cell in possible])
-    for cell in possible:
-        if problem := problems.get(cell.cell.id):
-            run.broken(cell, problem)
-    ready = [cell for cell in possible if cell.cell.id not in problems]
-    run.stamp(ready)  # first: what is edited while the fingerprints are made is noticed at the end
-    shared = fingerprint.Shared.of(engine)
-    run.know(
-        {
-            cell.cell.id: {
-                suite.name: fingerprint.ingredients(
-                    cell.environment,
-                    suite,
-                    plan.words,
-                    matrix=matrix,
-                    images=fingerprint.images_of(cell.environment, builder),
-                    shared=shared,
-                )
-                for suite in cell.suites
-            }
-            for cell in ready
-        }
-    )
-    todo = [cell for cell in ready if run.settle(cell, reuse_earlier=how.reuse)]
-    if not todo:
+    """Have the images made, and run each cell that can run as soon as its own are there."""
+    possible = {cell.cell.id: cell for cell in plan.cells if cell.suites and not cell.not_run}
+    if not possible:
         return
-    nodes = max(cell.environment.options.nodes for cell in todo)
+    builder = Builder(engine, sources_of(plan.options), logs=run.folder / "images")
+    made = images.Images(builder, [cell.environment for cell in possible.values()])
+    nodes = max(cell.environment.options.nodes for cell in possible.values())
     machine = capacity.of_machine(engine)
-    capacity.warn_if_fewer(machine, how.jobs, cells=len(todo), nodes=nodes)
-    jobs = machine.jobs(how.jobs, cells=len(todo), nodes=nodes)
-    watcher = run.watcher(todo)
-    shown = live.display(live.Shown(total=len(todo), folder=run.folder, quiet=how.quiet), watcher)
-    with shown.shown():
-        watch = run.watch(todo, how, watcher=watcher, shown=shown)
-        children.run_all([run.command(cell) for cell in todo], jobs=jobs, watch=watch)
+    capacity.warn_if_fewer(machine, how.jobs, cells=len(possible), nodes=nodes)
+    most = machine.jobs(how.jobs, cells=len(possible), nodes=nodes)
+    expected: dict[tuple[str, str], watching.Expected] = {}
+    watcher = watching.Watcher(run.folder, expected)
+    showing = live.Shown(total=len(possible), images=lambda: made.at, folder=run.folder, quiet=how.quiet)
+    shown = live.display(showing, watcher)
+
+    ready: list[CellPlan] = []
+
+    def jobs() -> int:
+        """Take what has got its images, and return how many cells may be up now."""
+        for news in made.news():
+            cell = possible[news.cell]
+            if news.problem:
+                run.broken(cell, news.problem)
+            else:
+                run.know(cell, matrix, engine, news.images)
+            if news.problem or not run.settle(cell, reuse_earlier=how.reuse):
+                showing.total -= 1
+                continue
+            expected.update(run.expected(cell))
+            ready.append(cell)
+        return machine.beside_builds(most) if made.waiting else most
+
+    def commands() -> Iterator[Command | None]:
+        while made.waiting or ready:
+            yield run.command(ready.pop(0)) if ready else None
+
+    with console.plain_lines(shown.stream), shown.shown(), made.being_made(shown.stream):
+        children.run_all(
+            commands(),
+            jobs=jobs,
+            watch=run.watch(possible, how, watcher, shown, made),
+        )
 
 
 class _Run:
@@ -106,8 +108,10 @@ class _Run:
     def __init__(self, plan: GroupPlan) -> None:
         self._plan = plan
         self.folder = plan.options.results / plan.options.run
-        self._ingredients: Mapping[str, Mapping[str, Ingredients]] = {}
-        self._stamps: Mapping[tuple[str, str], Ingredients] = {}
+        self._shared: fingerprint.Shared | None = None
+        self._shared_stamp: fingerprint.Ingredients = {}
+        self._ingredients: dict[str, Mapping[str, fingerprint.Ingredients]] = {}
+        self._stamps: dict[tuple[str, str], fingerprint.Ingredients] = {}
         self._todo: dict[str, list[str]] = {}
         self.unwritten: list[PyxisMatrixError] = []
         """Results that could not be written, and why: a full disk."""
@@ -126,20 +130,26 @@ class _Run:
                 if not store.has_ended(self._path(cell, suite.name)):
                     self._write(cell, suite.name, problem)
 
-    def stamp(self, cells: Sequence[CellPlan]) -> None:
-        """Note in which state the files are that decide the outcome of each suite on each cell."""
-        shared = fingerprint.shared_stamp()
-        self._stamps = {
-            (cell.cell.id, suite.name): fingerprint.stamp(cell.environment, suite, shared)
-            for cell in cells
+    def know(self, cell: CellPlan, matrix: Matrix, engine: Engine, made: str) -> None:
+        """Learn what decides the outcome of each suite on a cell, and write it down.
+
+        The state of the files is noted first: what is edited while they are hashed is noticed at the end.
+
+        :param made: the hash of the cell's images.
+        """
+        stamp = fingerprint.shared_stamp()
+        if self._shared is None or stamp != self._shared_stamp:
+            self._shared_stamp, self._shared = stamp, fingerprint.Shared.of(engine)
+        for suite in cell.suites:
+            self._stamps[cell.cell.id, suite.name] = fingerprint.stamp(cell.environment, suite, stamp)
+        self._ingredients[cell.cell.id] = {
+            suite.name: fingerprint.ingredients(
+                cell.environment, suite, self._plan.words, matrix=matrix, images=made, shared=self._shared
+            )
             for suite in cell.suites
         }
-
-    def know(self, ingredients: Mapping[str, Mapping[str, Ingredients]]) -> None:
-        """Learn what decides the outcome of each suite on each cell, and write it down."""
-        self._ingredients = ingredients
         with suppress(PyxisMatrixError):  # it only tells later runs what has changed since
-            reuse.write(self.folder, ingredients)
+            reuse.write(self.folder, self._ingredients)
 
     def settle(self, cell: CellPlan, *, reuse_earlier: bool) -> list[str]:
         """Return the suites of a cell that have to run, and say why others need not."""
@@ -176,21 +186,19 @@ class _Run:
             if not self._is_done(cell, suite.name, whatever_changed=True):
                 self._write(cell, suite.name, problem)
 
-    def watcher(self, cells: Sequence[CellPlan]) -> watching.Watcher:
-        """Return what looks at cells while they run."""
-        todo = {cell.cell.id: self._todo[cell.cell.id] for cell in cells}
+    def expected(self, cell: CellPlan) -> Mapping[tuple[str, str], watching.Expected]:
+        """Return what earlier runs of the suites of a cell took."""
         options = self._plan.options
-        return watching.Watcher(self.folder, watching.expected(options.results, options.run, todo))
+        return watching.expected(options.results, options.run, {cell.cell.id: self._todo[cell.cell.id]})
 
     def watch(
-        self, cells: Sequence[CellPlan], how: How, *, watcher: watching.Watcher, shown: live.Lines
+        self, cells: Mapping[str, CellPlan], how: How, watcher: watching.Watcher, shown: live.Lines, made: images.Images
     ) -> children.Watch:
         """Return what is to happen as cells begin and end."""
-        by_id = {cell.cell.id: cell for cell in cells}
 
         def ended(name: str, exit_code: int) -> bool:
-            self._without_a_word(by_id[name], exit_code)
-            self._vouch(by_id[name])
+            self._without_a_word(cells[name], exit_code)
+            self._vouch(cells[name])
             shown.news(name, watcher.end(name))
             shown.end(watcher.states[name], exit_code)
             return not (how.fail_fast and exit_code)
@@ -205,7 +213,11 @@ class _Run:
                     shown.news(name, watcher.look(name))
             shown.tick()
 
-        return children.Watch(began=began, ended=ended, tick=tick, ending=shown.ending)
+        def ending() -> None:
+            made.stop()
+            shown.ending()
+
+        return children.Watch(began=began, ended=ended, tick=tick, ending=ending)
 
     def _is_done(self, cell: CellPlan, suite: str, *, whatever_changed: bool = False) -> bool:
         """Tell whether the run that goes on has a final result of a suite."""

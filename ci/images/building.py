@@ -120,6 +120,7 @@ class Builder:
         self._share = {How.BUILT, How.REUSED} if share_all else {How.BUILT}
         self.done: list[Built] = []
         self.fetched: list[Fetched] = []
+        self._failed: list[tuple[ImagePlan, Exception]] = []
 
     def build(self, planned: CellImages) -> BuiltCell:
         """Build all images of a cell. Missing or wrong files are found before the long builds.
@@ -153,11 +154,27 @@ class Builder:
         )
 
     def ensure(self, wanted: ImagePlan) -> Built:
-        """Build an image and its ancestors, unless they exist."""
+        """Build an image and its ancestors, unless they exist. One that failed is not tried again."""
+        for member in wanted.family():
+            if failed := next((error for plan, error in self._failed if plan == member), None):
+                raise failed
+            if self._find(member) is None:
+                try:
+                    self.done.append(self._ensure_one(member))
+                except Exception as error:
+                    self._failed.append((member, error))
+                    raise
+        return self._made(wanted)
+
+    def has(self, wanted: ImagePlan) -> bool:
+        """Tell whether an image and its ancestors are there; nothing is built for that."""
         for member in wanted.family():
             if self._find(member) is None:
+                ways = [*self._pulled(member), self._content(member)]
+                if not any(self._engine.image_exists(it.tag) for it in ways):
+                    return False
                 self.done.append(self._ensure_one(member))
-        return self._made(wanted)
+        return True
 
     def _find(self, plan: ImagePlan) -> Built | None:
         return next((built for built in self.done if built.plan == plan), None)

@@ -29,6 +29,9 @@ from ci.terminal.folding import Service
 from ci.terminal.processes import Command, Completed, last_lines, run_attached, run_logged
 
 _DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
+_LINES: ContextVar[TextIO | None] = ContextVar(
+    "where plain lines go in place of the spinner and of sections", default=None
+)
 
 
 class Mode(StrEnum):
@@ -114,7 +117,7 @@ class Console:
     @property
     def stream(self) -> TextIO:
         """Where everything is written; looked up late because test runners replace ``sys.stderr``."""
-        return self._stream or sys.stderr
+        return _LINES.get() or self._stream or sys.stderr
 
     @property
     def mode(self) -> Mode:
@@ -123,7 +126,7 @@ class Console:
             return self._mode
         if found := folding.service(self._environ):
             return Mode(found.value)
-        interactive = self.stream.isatty() and self._environ.get("TERM") != "dumb"
+        interactive = not _LINES.get() and self.stream.isatty() and self._environ.get("TERM") != "dumb"
         return Mode.TERMINAL if interactive else Mode.PLAIN
 
     def say(self, message: str) -> None:
@@ -218,7 +221,7 @@ class Console:
             self._active.append(step)
             if self.mode is Mode.TERMINAL:
                 self._start_live()
-            elif self.mode.service and len(self._active) == 1:
+            elif self.mode.service and len(self._active) == 1 and not _LINES.get():
                 self._write(folding.begin(self.mode.service, step.title, self._now().timestamp()))
             else:
                 self._stamp(step, "…")
@@ -235,7 +238,7 @@ class Console:
                 line = Text("  " * step.depth).append(f"{sign} ", style).append(step.title).append(f"  {tail}", "dim")
                 self._rich().print(line, soft_wrap=True)
                 return
-            if self.mode.service and not self._active:
+            if self.mode.service and not self._active and not _LINES.get():
                 self._write(folding.end(self.mode.service, step.title, self._now().timestamp()))
             self._stamp(step, f"… {tail}")
 
@@ -333,6 +336,19 @@ class _Spinning:
         sign = frame.plain if isinstance(frame, Text) else "-"
         line = Text(self._indent, no_wrap=True, overflow="ellipsis")
         yield line.append(f"{sign} ", "cyan").append_text(self._line)
+
+
+@contextmanager
+def plain_lines(stream: TextIO) -> Iterator[None]:
+    """Write timed lines to ``stream`` in this context, without spinner and sections.
+
+    For a thread beside others, and where something else draws on the terminal.
+    """
+    token = _LINES.set(stream)
+    try:
+        yield
+    finally:
+        _LINES.reset(token)
 
 
 def _whoever_listens() -> AbstractContextManager[None]:

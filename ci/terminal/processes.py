@@ -6,6 +6,7 @@ into a file: there are no pipes that could fill up, and a daemon that it leaves 
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from typing import IO, Self
 
@@ -21,6 +23,14 @@ from ci.errors import DiskFullError, PyxisMatrixError, disk_is_full
 _TAIL_BYTES = 16 * 1024
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
+_LOOK_SECONDS = 0.2
+
+STOP: ContextVar[threading.Event | None] = ContextVar("ends the commands of a thread", default=None)
+"""Only the main thread gets signals. In the context of another one this ends what it runs, and starts nothing more."""
+
+
+class Stopped(BaseException):
+    """The thread has been asked to end. No handler of errors takes it for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +163,8 @@ def last_lines(path: Path, count: int) -> list[str]:
 def _run(
     command: Command, *, stdout: IO[bytes] | None = None, stderr: IO[bytes] | None = None, attached: bool = False
 ) -> int:
+    stop = STOP.get()
+    _heed(stop)
     process = subprocess.Popen(
         command.words,
         cwd=command.cwd,
@@ -163,12 +175,21 @@ def _run(
         start_new_session=not attached,
     )
     try:
+        while stop:
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(_LOOK_SECONDS)
+            _heed(stop)
         return process.wait()
     except BaseException as interruption:
         if attached:
             _ask(process, grace=command.grace, knows=type(interruption) is KeyboardInterrupt)
         _end(process, grace=command.grace, group=not attached)
         raise
+
+
+def _heed(stop: threading.Event | None) -> None:
+    if stop and stop.is_set():
+        raise Stopped
 
 
 def _not_started(command: Command, error: OSError) -> tuple[int, str]:

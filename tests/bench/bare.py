@@ -1,9 +1,9 @@
-"""A cell's cluster by bare commands of the docker client, as one would type them, with the same images and settings."""
+"""A cell's cluster as bare commands of the docker client, as one would type them, with the same images and settings."""
 
 from collections.abc import Iterator, Mapping
 import io
-import os
-import subprocess
+from pathlib import Path
+import shlex
 import tarfile
 import time
 
@@ -13,105 +13,68 @@ from ci.environment import cluster, registry
 from ci.environment.cluster import Secrets
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Service
-from ci.errors import EngineError, LaunchError
+from ci.errors import EngineError
 from ci.images.building import BuiltCell
 from tests.support.markers import IMAGE_MARKER, IMAGE_MARKER_TEXT
+from tests.support.program import free_port
 
-_LIMIT_SECONDS = 120.0
-_IDLE = 'test "$(sinfo --noheader --Node --format %T | sort -u)" = idle'
+_LIMIT_SECONDS = 120
 
 
-class Bare:
-    """The commands that bring one environment up, use it, and take it down."""
+def script(engine: Engine, plan: EnvironmentPlan, images: BuiltCell, folder: Path) -> str:
+    """Return functions of bash: up, wait_idle SECONDS, push, job, down.
 
-    def __init__(self, engine: Engine, plan: EnvironmentPlan, images: BuiltCell) -> None:
-        """Make ready what no command has to do: names and keys."""
-        if engine.found.kind != "docker" or images.registry is None or images.job is None:
-            raise EngineError(
-                "the bare commands are those of Docker for a cell with containers",
-                where=f"{plan.cell.id} on {engine.found.kind}",
-                next_step="take another cell or engine, or leave this comparison out",
-            )
-        self._engine = engine
-        self._plan = plan
-        self._keys = Secrets.new(password=False)
-        filled = registry.filled_name(images.registry.identity, images.job.identity)
-        self._registry = filled if engine.image_exists(filled) else images.registry.tag
-        self._node, self._job = images.node.tag, images.job.tag
-        self._reference = ""
+    :param folder: gets the files that are copied into the containers.
+    """
+    if engine.found.kind != "docker" or images.registry is None or images.job is None:
+        raise EngineError(
+            "the bare commands are those of Docker for a cell with containers",
+            where=f"{plan.cell.id} on {engine.found.kind}",
+            next_step="take another cell or engine, or leave this comparison out",
+        )
+    names, port = plan.names, free_port()
+    filled = registry.filled_name(images.registry.identity, images.job.identity)
+    stored = filled if engine.image_exists(filled) else images.registry.tag
+    keys = Secrets.new(password=False)
+    services = (
+        registry.planned(stored, names.registry, hostname=names.registry_hostname, port=port),
+        cluster.planned_node(plan, 0, image=images.node.tag, keys=keys, registry_port=port),
+    )
+    node, reference = names.nodes[0], f"localhost:{port}/bench/job:1"
 
-    def up(self) -> None:
-        """Start network, volumes, registry and node, without waiting for Slurm."""
-        names = self._plan.names
-        self._docker("network", "create", *self._labels("network"), names.network)
-        for volume in (names.home_volume, names.data_volumes[0]):
-            self._docker("volume", "create", *self._labels("volume"), volume)
-        self._start(registry.planned(self._registry, names.registry, hostname=names.registry_hostname))
-        published = self._docker("port", names.registry, f"{registry.PORT}/tcp")
-        port = int(published.splitlines()[0].rpartition(":")[2])
-        self._reference = f"localhost:{port}/bench/job:1"
-        self._start(cluster.planned_node(self._plan, 0, image=self._node, keys=self._keys, registry_port=port))
-
-    def wait(self, every: float) -> None:
-        """Ask again and again whether the node is idle."""
-        until = time.monotonic() + _LIMIT_SECONDS
-        while self._exec(_IDLE).returncode != 0:
-            if time.monotonic() > until:
-                raise LaunchError(f"the node was not idle within {_LIMIT_SECONDS:g} s", where=self._plan.names.nodes[0])
-            time.sleep(every)
-
-    def push(self) -> None:
-        """Push the job image."""
-        self._docker("tag", self._job, self._reference)
-        self._docker("push", "--quiet", self._reference)
-
-    def job(self) -> None:
-        """Run one job in a container."""
-        image = self._reference.replace("/", "#", 1)
-        done = self._exec(f"srun --container-image={image} cat {IMAGE_MARKER}", user="tester")
-        if done.stdout.strip() != IMAGE_MARKER_TEXT:
-            raise LaunchError("a bare job did not run in its image", why=f"{done.stdout}{done.stderr}")
-
-    def down(self) -> None:
-        """Remove all of it, whether or not it is there."""
-        names = self._plan.names
-        self._run("rm", "--force", "--volumes", *names.nodes, names.registry)
-        self._run("network", "rm", names.network)
-        self._run("volume", "rm", "--force", names.home_volume, *names.data_volumes)
-        if self._reference:
-            self._run("image", "rm", self._reference)
-
-    def _start(self, wanted: Service) -> None:
-        self._docker(*created(wanted, self._plan.names.network, self._labels(wanted.role)))
-        self._docker("cp", "-", f"{wanted.name}:/", stdin=archive(wanted.files))
-        self._docker("start", wanted.name)
-
-    def _labels(self, role: str) -> list[str]:
-        """Return the project's labels, so that what a killed run leaves is found."""
-        its = labels(self._plan.options.run, self._plan.cell.id, role)
+    def labelled(role: str) -> list[str]:
+        its = labels(plan.options.run, plan.cell.id, role)  # so that what a killed run leaves is found
         return [word for name, value in its.items() for word in ("--label", f"{name}={value}")]
 
-    def _exec(self, command: str, user: str = "root") -> "subprocess.CompletedProcess[str]":
-        return self._run("exec", "--user", user, self._plan.names.nodes[0], "/bin/bash", "-lc", f"cd && {command}")
+    up = [["network", "create", *labelled("network"), names.network]]
+    up += [["volume", "create", *labelled("volume"), it] for it in (names.home_volume, names.data_volumes[0])]
+    for wanted in services:
+        packed = folder / f"{wanted.role}.tar"
+        packed.touch(mode=0o600)  # it has keys
+        packed.write_bytes(archive(wanted.files))
+        up += [created(wanted, names.network, labelled(wanted.role))]
+        up += [["cp", "-", f"{wanted.name}:/", "<", str(packed)], ["start", wanted.name]]
+    image = reference.replace("/", "#", 1)
+    client = {**engine.found.environment, **engine.build_client.environment}
+    inside = f"cd && srun --container-image={image} cat {IMAGE_MARKER}"
+    idle = 'test "$(sinfo --noheader --Node --format %T | sort -u)" = idle'
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in client.items()]
+    lines += [f'docker() {{ {shlex.quote(str(engine.build_client.path))} "$@"; }}']
+    lines += ["up() {", *(f"    docker {_typed(words)} || return" for words in up), "}"]
+    lines += [f"wait_idle() {{ local end=$((SECONDS + {_LIMIT_SECONDS}))"]
+    lines += [f"    until docker exec {node} bash -c {shlex.quote(idle)}"]
+    lines += ["    do ((SECONDS < end)) || return 1; sleep $1; done; }"]
+    lines += [f"push() {{ docker tag {images.job.tag} {reference} && docker push --quiet {reference}; }}"]
+    answer = f"docker exec --user tester {node} bash -lc {shlex.quote(inside)}"
+    lines += [f'job() {{ test "$({answer})" = "{IMAGE_MARKER_TEXT}"; }}']
+    volumes = f"{names.home_volume} {names.data_volumes[0]}"
+    lines += [f"down() {{ docker rm --force --volumes {node} {names.registry}; docker network rm {names.network}"]
+    lines += [f"    docker volume rm --force {volumes}; docker image rm {reference}; }}"]
+    return "\n".join(lines) + "\n"
 
-    def _docker(self, *words: str, stdin: bytes | None = None) -> str:
-        done = self._run(*words, stdin=stdin)
-        if done.returncode != 0:
-            raise LaunchError(f"docker {words[0]} failed", where=" ".join(words), why=done.stderr)
-        return done.stdout
 
-    def _run(self, *words: str, stdin: bytes | None = None) -> "subprocess.CompletedProcess[str]":
-        client = self._engine.build_client
-        done = subprocess.run(
-            [str(client.path), *words],
-            env={**os.environ, **self._engine.found.environment, **client.environment},
-            input=stdin,
-            capture_output=True,
-            check=False,
-        )
-        return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        )
+def _typed(words: list[str]) -> str:
+    return " ".join(word if word == "<" else shlex.quote(word) for word in words)
 
 
 def created(wanted: Service, network: str, labelled: list[str]) -> list[str]:

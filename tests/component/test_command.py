@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from ci.terminal import processes
 from ci.terminal.console import Console, Mode
 
 
@@ -110,6 +111,33 @@ def test_an_interrupt_ends_the_whole_group(
     with interrupted_once_there(pids, number), pytest.raises(KeyboardInterrupt):
         console.call(shell(script), grace=0.2 if stubborn else 10)
     assert [pid for pid in map(int, pids.read_text().split()) if outlives(pid)] == []
+
+
+@pytest.mark.parametrize("stubborn", [False, True], ids=["polite", "stubborn"])
+def test_a_thread_that_is_asked_to_end_ends_the_whole_group_and_starts_nothing_more(
+    console: Console, tmp_path: Path, *, stubborn: bool
+) -> None:
+    pids, stop, came = tmp_path / "pids", threading.Event(), list[BaseException]()
+    trap = "trap '' TERM; " if stubborn else ""
+    script = f"{trap}sleep 300 & echo $$ > {pids}.new; echo $! >> {pids}.new; mv {pids}.new {pids}; wait; wait"
+
+    def work() -> None:
+        processes.STOP.set(stop)
+        for words in (shell(script), shell(f"touch {tmp_path / 'second'}")):
+            try:
+                console.call(words, grace=0.2 if stubborn else 10)
+            except processes.Stopped as stopped:
+                came.append(stopped)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not pids.exists():
+        time.sleep(0.01)
+    stop.set()
+    thread.join()
+    assert len(came) == 2
+    assert [pid for pid in map(int, pids.read_text().split()) if outlives(pid)] == []
+    assert not (tmp_path / "second").exists()
 
 
 ATTACHED = """

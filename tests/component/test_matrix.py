@@ -5,6 +5,7 @@ The cells are legacy ones: they are up in two seconds. What they run is a part o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+import os
 from pathlib import Path
 import signal
 
@@ -60,16 +61,45 @@ class Runs:
 def runs(rows: Matrix, run: str, tmp_path: Path, api: docker.DockerClient) -> Runs:
     host = Arch.host()
     cells = [it.id for it in rows.all_cells(host) if it.runtime is Runtime.LEGACY and it.arch is host]
+    # Both have theirs: otherwise the first cell may end while those of the second are built.
+    images = Process.ci("images", *cells[:2], "--results", str(tmp_path / "images"))
+    assert images.end() == 0, images.output
     return Runs(id=run, results=tmp_path, cells=cells[:2], api=api)
 
 
-@pytest.mark.parametrize(
+SIGNALS = pytest.mark.parametrize(
     ("send", "exit_code"),
     [
         pytest.param(Process.press_ctrl_c, 128 + signal.SIGINT, id="ctrl-c"),
         pytest.param(Process.terminate, 128 + signal.SIGTERM, id="sigterm"),
     ],
 )
+
+
+@SIGNALS
+def test_a_run_that_is_interrupted_while_an_image_is_made_ends_the_program_that_makes_it(
+    runs: Runs, tmp_path: Path, send: Callable[[Process], None], exit_code: int
+) -> None:
+    pid, endless = tmp_path / "pid", tmp_path / "bin" / "mmdebstrap"
+    endless.parent.mkdir()
+    endless.write_text(f"#!/bin/sh\necho $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600\n", encoding="utf-8")
+    endless.chmod(0o755)
+    # From an address of its own, the base image is another one than is there; a real one is never made.
+    environ = {
+        "PATH": f"{endless.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYXIS_MATRIX_DEBIAN_MIRROR": f"http://127.0.0.1:9/{tmp_path.name}",
+    }
+    words = [*runs.cells, "--run", runs.id, "--results", str(runs.results), *WORDS]
+    process = Process.ci("matrix", *words, **environ)
+    until("the image being made", pid.exists)
+    send(process)
+    assert process.end() == exit_code, process.output
+    until("the end of the program that made it", lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
+    assert "Traceback" not in process.output
+    assert runs.nothing_is_left()
+
+
+@SIGNALS
 def test_a_run_that_is_interrupted_leaves_nothing_and_goes_on_later(
     runs: Runs, send: Callable[[Process], None], exit_code: int
 ) -> None:

@@ -33,8 +33,8 @@ from ci.options import Options, Scope, add_to
 from ci.options.values import whole
 from ci.terminal import console
 from ci.terminal.processes import Completed
-from tests.machine.virtual import Size, Virtual, accelerator, check_programs, free_port
-from tests.support.program import guarded
+from tests.machine.virtual import Size, Virtual, accelerator, check_programs
+from tests.support.program import free_port, guarded
 
 SUITES = {Runtime.EMBEDDED: "pyxis_basic", Runtime.LEGACY: "legacy_integration"}
 _COUNTS = re.compile(r"^=+ (.*\b(?:passed|failed|error).*) in [\d.]+s", re.MULTILINE)

@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 import shlex
 import shutil
-import socket
 import subprocess
 
 from ci.environment.wait import NotYet, Watched, wait_for
@@ -195,12 +194,6 @@ class Virtual:
         there = f"mkdir -p {destination} && tar -C {destination} -xf -"
         pipe = f"tar -C {shlex.quote(str(folder))} -cf - . | {shlex.join(self._ssh(there))}"
         _call("bash", "-o", "pipefail", "-c", pipe)
-
-
-def free_port() -> int:
-    """Return a port of this machine's loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
 
 
 def _apt_options(prefix: str = "") -> list[str]:

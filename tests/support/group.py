@@ -1,8 +1,9 @@
 """A machine for tests of groups: doubles for the engine and for the processes of cells."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from ci.errors import PyxisMatrixError
 from ci.group import capacity, children, fingerprint, images, planning, running
 from ci.group.capacity import Capacity
 from ci.group.children import Command, Watch
+from ci.group.images import Ready
 from ci.group.planning import Asked, GroupPlan, plan_group
 from ci.group.running import How, run_group
 from ci.matrix.arch import Arch
@@ -77,17 +79,19 @@ class Machine:
         """Return the results of a run, by cell and suite."""
         return {(it.cell_id, it.suite): it for it in store.load_run(self.results / run)[0]}
 
-    def run_all(self, commands: Sequence[Command], *, jobs: int, watch: Watch) -> tuple[str, ...]:
+    def run_all(self, commands: Iterable[Command | None], *, jobs: Callable[[], int], watch: Watch) -> None:
         """Run cells one after another, as their processes would."""
-        self.jobs = jobs
-        for number, command in enumerate(commands):
+        self.jobs = jobs()
+        for command in filter(None, commands):
             watch.began(command.cell)
-            self.begun.append(command.cell)
             watch.tick()
-            codes = [self._suite(command, name) for name in self._orders(command)]
-            if not watch.ended(command.cell, max(codes, default=0)):
-                return tuple(it.cell for it in commands[number + 1 :])
-        return ()
+            if not watch.ended(command.cell, self.begin(command)):
+                return
+
+    def begin(self, command: Command) -> int:
+        """Do what the process of a cell does; return its exit code."""
+        self.begun.append(command.cell)
+        return max((self._suite(command, name) for name in self._orders(command)), default=0)
 
     def _orders(self, command: Command) -> list[str]:
         words = list(command.words)
@@ -115,6 +119,31 @@ class Machine:
         return result.exit_code
 
 
+class Made:
+    """Stands for `ci.group.images.Images`: all are there at once, but those that have a problem."""
+
+    at = ""
+
+    def __init__(self, problems: Mapping[str, PyxisMatrixError], plans: Sequence[EnvironmentPlan]) -> None:
+        """Have the images of these cells made."""
+        self._problems = problems
+        self._plans = plans
+        self.waiting = len(plans)
+
+    @contextmanager
+    def being_made(self, _stream: TextIO) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def news(self) -> Iterator[Ready]:
+        """Yield every cell."""
+        plans, self._plans, self.waiting = self._plans, (), 0
+        yield from (Ready(cell=it.cell.id, problem=self._problems.get(it.cell.id)) for it in plans)
+
+
 def machine_with_doubles(results: Path, rows: Matrix, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Put a machine in the place of the engine, of images, of fingerprints and of processes."""
     made = Machine(results, rows)
@@ -123,11 +152,10 @@ def machine_with_doubles(results: Path, rows: Matrix, monkeypatch: pytest.Monkey
         return {"cell": plan.cell.id, "suite files": suite.name, "images": made.taste}
 
     monkeypatch.setattr(running, "Builder", lambda *_words, **_more: None)
-    monkeypatch.setattr(images, "build_all", lambda _builder, _plans: made.problems)
+    monkeypatch.setattr(images, "Images", lambda _builder, plans: Made(made.problems, plans))
     monkeypatch.setattr(fingerprint.Shared, "of", lambda _engine: None)
     monkeypatch.setattr(fingerprint, "shared_stamp", lambda: {"program": made.program})
     monkeypatch.setattr(fingerprint, "stamp", lambda plan, suite, shared: {**shared, **made.stamp(plan, suite)})
-    monkeypatch.setattr(fingerprint, "images_of", lambda _plan, _builder: "")
     monkeypatch.setattr(fingerprint, "ingredients", ingredients)
     monkeypatch.setattr(capacity, "of_machine", lambda _engine: Capacity(cores=2, memory=64 * 1024**3))
     monkeypatch.setattr(children, "run_all", made.run_all)

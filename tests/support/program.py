@@ -1,6 +1,7 @@
 """How the programs among the tests end: with an exit code and one message, as ``python -m ci`` does."""
 
 from collections.abc import Callable
+import socket
 
 from ci.engine.refusals import errors_of_ours
 from ci.errors import PyxisMatrixError
@@ -30,3 +31,9 @@ def guarded(act: Callable[[], int], doing: str) -> int:
 def usual_cell(matrix: Matrix) -> Cell:
     """Return the cell that such a program takes where none is named: the embedded one of the group smoke."""
     return next(cell for cell in matrix.cells("smoke", Arch.host()) if cell.runtime is Runtime.EMBEDDED)
+
+
+def free_port() -> int:
+    """Return a port of this machine's loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return int(held.getsockname()[1])

@@ -51,7 +51,7 @@ class Machine:
 
     def run(
         self, jobs: int, *, go_on: Callable[[str, int], bool] = lambda *_: True, tick: Callable[[], None] = lambda: None
-    ) -> tuple[str, ...]:
+    ) -> None:
         """Run all of them."""
         began: list[str] = []
 
@@ -64,8 +64,8 @@ class Machine:
             tick()
 
         commands = [Command(cell=name, words=(), output=Path()) for name in self.programs]
-        return run_all(
-            commands, jobs=jobs, watch=Watch(began=began.append, ended=ended, tick=ticked), starting=self.start
+        run_all(
+            commands, jobs=lambda: jobs, watch=Watch(began=began.append, ended=ended, tick=ticked), starting=self.start
         )
 
 
@@ -79,14 +79,14 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("jobs", "most"), [(1, 1), (2, 2), (9, 4)])
 def test_no_more_than_asked_for_run_at_a_time_and_all_run(jobs: int, most: int) -> None:
     machine = Machine(a=Program(3), b=Program(5, 1), c=Program(2), d=Program(4))
-    assert machine.run(jobs) == ()
+    machine.run(jobs)
     assert max(machine.at_once) == most
     assert sorted(machine.ended) == [("a", 0), ("b", 1), ("c", 0), ("d", 0)], "one that fails stops no other"
 
 
 def test_fail_fast_ends_what_runs_and_begins_nothing_more() -> None:
     machine = Machine(a=Program(2, 1), b=Program(99), c=Program(1))
-    assert machine.run(2, go_on=lambda _cell, exit_code: exit_code == 0) == ("c",)
+    machine.run(2, go_on=lambda _cell, exit_code: exit_code == 0)
     assert machine.programs["b"].got == [signal.SIGINT]
     assert machine.ended == [("a", 1), ("b", 130)]
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ci.errors import BuildError, DiskFullError, EngineError
-from ci.terminal.console import Console, Mode, Timings, warn
+from ci.terminal.console import Console, Mode, Timings, plain_lines, warn
 from ci.terminal.processes import Completed
 
 
@@ -99,6 +99,25 @@ def test_a_terminal_shows_the_result_of_each_step_as_text() -> None:
     assert "building [bold]x[/bold]" in out.getvalue()
     assert "warning: odd" in out.getvalue()
     assert out.getvalue().count("✓") == 1
+
+
+@pytest.mark.parametrize("mode", [Mode.GITHUB, Mode.GITLAB])
+def test_a_thread_beside_others_opens_no_section_of_a_log(mode: Mode) -> None:
+    shared, own = make(mode), io.StringIO()
+    with plain_lines(own), shared[0].step("building"):
+        shared[0].say("a line")
+    said = [line.partition("] ")[2].partition(" … ")[0] for line in own.getvalue().splitlines()]
+    assert said == ["building …", "  a line", "building"]
+    assert shared[1].getvalue() == ""
+
+
+def test_a_thread_beside_others_has_no_spinner_on_a_terminal() -> None:
+    shared, own = make(Mode.PLAIN, Terminal()), Terminal()
+    console = Console(stream=shared[1], environ={"TERM": "xterm"})
+    with plain_lines(own), console.step("building"):
+        console.say("a line")
+    assert own.getvalue().count("\n") == 3
+    assert "\x1b" not in own.getvalue() + shared[1].getvalue()
 
 
 def test_a_failed_step_has_another_sign_on_a_terminal() -> None:

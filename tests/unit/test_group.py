@@ -1,31 +1,19 @@
-"""A group: which suites run on which cells and why not the others, its images in order, and its one exit code."""
+"""A group: which suites run on which cells and why not the others, and its one exit code."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from ci.engine import emulation
-from ci.environment.plan import plan_environment
-from ci.errors import (
-    BuildError,
-    DiskFullError,
-    EngineError,
-    NotRunError,
-    PyxisMatrixError,
-    ResultsError,
-    SelectionError,
-)
-from ci.group import ending, images, planning
+from ci.errors import DiskFullError, EngineError, NotRunError, PyxisMatrixError, ResultsError, SelectionError
+from ci.group import ending, planning
 from ci.group.capacity import Capacity
 from ci.group.planning import Asked, GroupPlan, plan_group
-from ci.images.building import How
-from ci.images.plan import ImagePlan
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
@@ -35,9 +23,6 @@ from ci.record import planned, store
 from ci.record.outcomes import Outcome
 from ci.record.planned import PlannedCell, RunPlan
 from ci.record.store import Result
-
-if TYPE_CHECKING:
-    from ci.images.building import Builder
 
 GIB = 1024**3
 
@@ -198,41 +183,6 @@ def test_what_was_no_run_of_a_group_does_not_go_on(tmp_path: Path) -> None:
         with pytest.raises(ResultsError, match="no run") as caught:
             planned.load(tmp_path)
         assert why in caught.value.why
-
-
-# -- images ---------------------------------------------------------------------------------------------------------
-
-
-def test_images_that_most_cells_need_come_first_and_parents_before_children(rows: Matrix) -> None:
-    cells = [cell for cell in rows.cells("full", Arch.host()) if cell.arch is Arch.host()]
-    found = images.in_order([plan_environment(cell, rows, Options(run="run")) for cell in cells])
-    counts = [count for _, count in found]
-    assert counts == sorted(counts, reverse=True)
-    assert counts[0] == len(cells), "base and registry serve all"
-    seen: list[ImagePlan] = []
-    for image, _ in found:
-        assert image not in seen
-        assert all(parent in seen for parent in image.parents.values())
-        seen.append(image)
-
-
-def test_an_image_that_does_not_build_costs_only_the_cells_that_need_it(
-    rows: Matrix, here: dict[Runtime, list[Cell]]
-) -> None:
-    good, bad = (plan_environment(cell, rows, Options(run="run")) for cell in here[Runtime.EMBEDDED][:2])
-    tried: list[str] = []
-
-    def ensure(image: ImagePlan) -> object:
-        tried.append(image.name)
-        if image == bad.images.slurm:
-            raise BuildError("no compiler")
-        return SimpleNamespace(how=How.BUILT)
-
-    builder = cast("Builder", SimpleNamespace(ensure=ensure, build=lambda _images: None))
-    problems = images.build_all(builder, [good, bad])
-    assert {name: str(problem) for name, problem in problems.items()} == {bad.cell.id: "no compiler"}
-    assert bad.images.node.name not in tried, "what is built upon it is not tried"
-    assert good.images.node.name in tried
 
 
 # -- how many at a time ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A run of a group, with doubles for the engine and the cells' processes: what runs, what need not, what is written."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,14 @@ def killed(*_: object, **__: object) -> Any:  # noqa: ANN401 - it stands for any
     raise Killed
 
 
-@pytest.mark.parametrize("at", ["connect", "build_all", "ingredients", "of_machine", "run_all"])
+@pytest.mark.parametrize("at", ["connect", "Images", "ingredients", "of_machine", "run_all"])
 def test_what_is_killed_at_any_moment_has_no_answer_of_an_earlier_attempt(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     machine.run(machine.plan())
     machine.connect = killed if at == "connect" else machine.connect
     for module, name in (
-        (images, "build_all"),
+        (images, "Images"),
         (fingerprint, "ingredients"),
         (capacity, "of_machine"),
         (children, "run_all"),
@@ -163,7 +164,12 @@ def test_what_runs_again_when_the_run_goes_on_has_no_answer_meanwhile(
 ) -> None:
     machine.run(machine.plan())
     machine.taste = "another image"
-    monkeypatch.setattr(children, "run_all", killed)
+
+    def run_all(_commands: object, *, jobs: Callable[[], int], **_more: object) -> None:
+        jobs()
+        raise Killed
+
+    monkeypatch.setattr(children, "run_all", run_all)
     with pytest.raises(Killed):
         machine.run(machine.resumed())
     assert {it.outcome for it in machine.found().values()} == {Outcome.UNFINISHED}

@@ -29,6 +29,7 @@ from ci.images.content import Content
 from ci.images.observing import Observed, check_slurm
 from ci.images.plan import (
     ImagePlan,
+    accounting_daemon,
     base,
     mirror,
     registry,
@@ -205,6 +206,37 @@ def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: l
     assert builder.ensure(wanted).how is How.BUILT  # still said of this run, though it was built once
     assert len(called) == 1
     assert pairs(called[0], "--tag") == [content(wanted).tag]
+
+
+def test_an_image_that_failed_is_not_tried_again_for_the_next_cell(
+    builder: Builder, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = base(DEBIAN12, Arch.AMD64, {})
+    store.tags[content(bare).tag] = "amd64"
+    calls: list[list[str]] = []
+
+    def call(words: list[str], **_more: object) -> Completed:
+        calls.append(words)
+        return Completed(command=(), exit_code=1, output="no room in the compiler")
+
+    monkeypatch.setattr(console, "call", call)
+    wanted = slurm(PACKAGES, bare)
+    for image in (wanted, accounting_daemon(wanted), wanted):
+        with pytest.raises(BuildError, match=f"building the image {wanted.name} failed"):
+            builder.ensure(image)
+    assert len(calls) == 1
+
+
+def test_an_image_is_there_if_all_that_it_is_built_upon_is(
+    builder: Builder, store: Store, called: list[list[str]]
+) -> None:
+    wanted = slurm(PACKAGES, base(DEBIAN12, Arch.AMD64, {}))
+    assert not builder.has(wanted)
+    store.tags[content(wanted.parents["BASE_IMAGE"]).tag] = "amd64"
+    assert not builder.has(wanted)
+    store.tags[content(wanted).tag] = "amd64"
+    assert builder.has(wanted)
+    assert called == []
 
 
 def test_a_cached_image_of_another_architecture_is_refused(

@@ -220,6 +220,24 @@ def test_silence_is_broken_now_and_then(
     assert said == [f"{CELL}: starting, 0:00"]
 
 
+def test_images_that_are_waited_for_are_named(
+    said: list[str], watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    showing = shown_as(tmp_path)
+    showing.images = lambda: "cell2"
+    monkeypatch.setattr(live, "_EVERY_SECONDS", -1.0)
+    live.Lines(showing, watcher).tick()
+    assert said[-1] == "cell2: images"
+    stream = io.StringIO()
+    terminal = RichConsole(file=stream, width=160, height=24)
+    table = live.Table(showing, watcher, terminal)
+    with table.shown(), console.plain_lines(table.stream):
+        console.warn("a file that nobody pinned")
+        terminal.print(table)
+    assert "0 of 3 cells · images of cell2 · 0:0" in stream.getvalue()
+    assert "warning: a file that nobody pinned\n" in stream.getvalue(), "what a build says is not lost"
+
+
 def test_github_has_groups_and_annotations_and_obeys_no_output(
     said: list[str], watcher: Watcher, play: Play, tmp_path: Path
 ) -> None:
