@@ -21,6 +21,8 @@ from ci.terminal.processes import Completed
 BUILD_EPOCH = "315619200"
 """SOURCE_DATE_EPOCH of all builds. Two builds of one source are the same file then, and images are not built again."""
 
+# uv 0.13 ends with an error for a newer one; wheels for it fit a newer glibc as well.
+_NEWEST_UV_KNOWS = 40
 _OLDEST_MINOR = {Arch.AMD64: 5, Arch.ARM64: 17}
 _LEGACY = {Arch.AMD64: ("manylinux2014", "manylinux2010", "manylinux1"), Arch.ARM64: ("manylinux2014",)}
 
@@ -49,7 +51,7 @@ class Target:
     @property
     def platform(self) -> str:
         """The newest platform that fits, as uv spells it."""
-        return f"{self.arch.uname}-manylinux_2_{self.glibc}"
+        return f"{self.arch.uname}-manylinux_2_{min(self.glibc, _NEWEST_UV_KNOWS)}"
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -28,6 +28,12 @@ def test_platforms_reach_from_the_targets_glibc_down_to_the_oldest() -> None:
     assert not [tag for tag in arm.tags if "x86" in tag or tag.startswith("manylinux1")]
 
 
+def test_uv_is_asked_for_no_platform_that_it_does_not_know() -> None:
+    newest = Target(python="3.13", arch=Arch.AMD64, glibc=41)
+    assert newest.platform == "x86_64-manylinux_2_40"
+    assert newest.tags[0] == "manylinux_2_41_x86_64"
+
+
 class FakeTools:
     """Stands in for uv and pip: an index in which every package has version 1 and requires nothing."""
 
