@@ -22,8 +22,8 @@ from ci import paths
 from ci.errors import PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import mentioned, selected
 from ci.matrix.cells import Cell
+from ci.matrix.mentioned import mentioned, selected
 from ci.matrix.suites import OWN, SUITES
 from ci.options.inputs import check_project
 from ci.python import venvs

@@ -84,15 +84,15 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
 
     :raises SelectionError: if there is none, or it cannot be used with the cell.
     """
-    asked, rest = arguments.split(words)
-    if misplaced := asked.words(Scope.IMAGES, Scope.CLUSTER):
+    options, rest = arguments.split(words)
+    if misplaced := options.words(Scope.IMAGES, Scope.CLUSTER):
         raise SelectionError(
             f"{misplaced[0]} stands behind the last --",
             why="what stands there is the question; options of images and of the cluster stand before it",
             next_step="nox -s bisect -- [options] -- SUITE -k TEST",
         )
     which = rest[0] if rest and not rest[0].startswith("-") else ""
-    if which in SUITES and not asked.shell_command:
+    if which in SUITES and not options.shell_command:
         if why := SUITES[which].unfit(cell, matrix.subject):
             raise SelectionError(f"{which} cannot be used with {cell.id}", why=why)
         check_environment(os.environ)
@@ -103,12 +103,12 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         return Question(name=name, verb=("run",), words=command, options=("--as", name, "--pytest"))
     if which:
         path = Path(which).expanduser().absolute()
-        own, _, _ = arguments.own_suite(path, asked, rest[1:])
-        again = (str(path), *asked.words(Scope.SUITE), *rest[1:])
+        own, _, _ = arguments.own_suite(path, options, rest[1:])
+        again = (str(path), *options.words(Scope.SUITE), *rest[1:])
         return Question(name=own.name, verb=("suite", OWN), words=again, pytest=own.pytest)
-    if asked.shell_command and not rest:
-        asked.check(cell)
-        command = (sys.executable, "-m", "ci", "shell", "--", asked.shell_command)
+    if options.shell_command and not rest:
+        options.check(cell)
+        command = (sys.executable, "-m", "ci", "shell", "--", options.shell_command)
         return Question(name="command", verb=("run",), words=command, pytest=False)
     raise SelectionError(
         "there is nothing to ask",
@@ -118,7 +118,7 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
     )
 
 
-def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
+def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
     """Put the question to a step: build what it needs, start it, run the command, take it down.
 
     :raises BisectError, SelectionError: if no step could answer.
@@ -131,13 +131,13 @@ def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
         cell = put.into(step.cell)
     except CandidateError as error:
         return Probe(answer=Answer.NONE, why=_first_line(f"{error.what}: {error.why}"))
-    options = replace(put.options, name=asked.name)
+    options = replace(put.options, name=question.name)
     folder = paths.make_directory(options.folder(cell))
-    given = [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *asked.options]
-    words = [sys.executable, "-m", "ci", *asked.verb, cell.matrix_id, *given, "--", *asked.words]
+    given = [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *question.options]
+    words = [sys.executable, "-m", "ci", *question.verb, cell.matrix_id, *given, "--", *question.words]
     where, log = folder / store.RESULT_FILE, str(folder / OUTPUT_FILE)
     if earlier := _earlier(where, words):
-        answer, why = judge(earlier, where=log, pytest=asked.pytest)
+        answer, why = judge(earlier, where=log, pytest=question.pytest)
         return Probe(answer=answer, seconds=earlier.seconds, why=why, folder=folder)
     where.unlink(missing_ok=True)
     with files.replaced(folder / ASKED_FILE, "what is asked") as file:
@@ -163,15 +163,15 @@ def ask(step: Step, asked: Question, matrix: Matrix) -> Probe:
             why=f"its process ended with {done.exit_code} and left no result: {_first_line(done.tail(1))}",
             next_step="correct what its output says, then try again",
         ) from None
-    answer, why = judge(result, where=log, pytest=asked.pytest)
+    answer, why = judge(result, where=log, pytest=question.pytest)
     return Probe(answer=answer, seconds=seconds, why=why, folder=folder)
 
 
 def _earlier(where: Path, words: Sequence[str]) -> Result | None:
     """Return the result that a step has already in this run, if it was asked the same and could answer."""
-    asked = where.with_name(ASKED_FILE)
+    words_file = where.with_name(ASKED_FILE)
     try:
-        found = store.load(where) if msgspec.json.decode(asked.read_bytes()) == list(words) else None
+        found = store.load(where) if msgspec.json.decode(words_file.read_bytes()) == list(words) else None
     except (OSError, PyxisMatrixError, *files.INVALID):
         return None
     return found if found and (found.outcome.good or found.outcome in _ANSWERED) else None

@@ -38,15 +38,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_to(parser, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
 
-def bisect(asked: argparse.Namespace) -> int:
+def bisect(parsed: argparse.Namespace) -> int:
     """Find the first release or commit at which the answer to a question changes; return 0 if it was found."""
-    rows, options = loading.load(), Options.of(asked)
+    rows, options = loading.load(), Options.of(parsed)
     options = replace(options, results=options.results / paths.BISECTIONS_FOLDER)
-    cell, span = rows.cell(asked.cell, Arch.host()), Span(axis=asked.axis, good=asked.good, bad=asked.bad)
+    cell, span = rows.cell(parsed.cell, Arch.host()), Span(axis=parsed.axis, good=parsed.good, bad=parsed.bad)
     steps.check(span, cell, options, Arch.host())
-    question = probing.question(asked.command, cell, rows)
-    if asked.checkout:
-        sequence = steps.commits(span, Checkout.at(asked.checkout), cell, options)
+    question = probing.question(parsed.command, cell, rows)
+    if parsed.checkout:
+        sequence = steps.commits(span, Checkout.at(parsed.checkout), cell, options)
     else:
         sequence = steps.releases(span, cell, rows, options)
     sequence[0].options.check(cell)
@@ -66,7 +66,7 @@ def bisect(asked: argparse.Namespace) -> int:
     finally:
         if probes:
             _show(span, sequence, probes)
-    _tell(span, sequence, search, is_release=asked.checkout is None)
+    _tell(span, sequence, search, is_release=parsed.checkout is None)
     return 0
 
 

@@ -12,7 +12,7 @@ from ci.upstream.github import GitHub
 from ci.upstream.news import look
 
 
-def bump(asked: argparse.Namespace) -> int:
+def bump(parsed: argparse.Namespace) -> int:
     """Look for new releases of Slurm, enroot and Pyxis, and add their rows and pins; with ``--check`` only say them."""
     news = look(loading.load(), GitHub())
     for new in news:
@@ -20,7 +20,7 @@ def bump(asked: argparse.Namespace) -> int:
     if not news:
         console.say("nothing new: the matrix has the newest release of each series")
         return 0
-    if asked.check:
+    if parsed.check:
         raise NewReleaseError(
             f"upstream has {count(len(news), 'release')} that {'is' if len(news) == 1 else 'are'} not in the matrix",
             why="; ".join(f"{new.axis} {new.published.version}" for new in news),

@@ -32,30 +32,30 @@ def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
     return plan_environment(put.into(cell), matrix, put.options)
 
 
-def up(asked: argparse.Namespace) -> int:
+def up(parsed: argparse.Namespace) -> int:
     """Start a cell and leave it up."""
-    options = replace(Options.of(asked), keep=True, name=paths.UP_FOLDER, plain=True, pytest=False)
-    plan = plan_asked(asked.cell, loading.load(), options)
+    options = replace(Options.of(parsed), keep=True, name=paths.UP_FOLDER, plain=True, pytest=False)
+    plan = plan_asked(parsed.cell, loading.load(), options)
     _, result = running.run(Record(plan=plan))
     if result.outcome is Outcome.SUCCEEDED:
         say_how_to_enter(plan)
     return result.exit_code
 
 
-def shell(asked: argparse.Namespace) -> int:
+def shell(parsed: argparse.Namespace) -> int:
     """Enter the login node as the job user, or run a shell command there; its exit code then is ours."""
     inherited = os.environ.get(environment_file.VARIABLE)
     # Within `python -m ci run` that environment is meant.
-    file = environment_file.load(inherited) if inherited and not asked.which else _one_up(asked.which)[1]
+    file = environment_file.load(inherited) if inherited and not parsed.which else _one_up(parsed.which)[1]
     engine = connect()
     home = f"/home/{file.login.user}"
     # What a login has, and nothing of the container's own: its variables would be in every job that is submitted here.
     variables = {"HOME": home, "USER": file.login.user, "LOGNAME": file.login.user, "SHELL": "/bin/bash"}
     where = ["--interactive", "--user", file.login.user, "--workdir", home]
-    if asked.command:
+    if parsed.command:
         facts = {"user": file.login.user, "registry": file.registry, "job-image": file.job_reference, "cell": file.cell}
         variables |= loading.load().suite_environment.render(facts)
-        what = ["-c", " ".join(asked.command)]
+        what = ["-c", " ".join(parsed.command)]
     else:
         what = []
         if sys.stdin.isatty():
@@ -73,9 +73,9 @@ def shell(asked: argparse.Namespace) -> int:
     os.execvpe(program[0], program, {**os.environ, **engine.found.environment})  # noqa: S606 - it is to replace us
 
 
-def logs(asked: argparse.Namespace) -> int:
+def logs(parsed: argparse.Namespace) -> int:
     """Print what the daemons wrote."""
-    _, file = _one_up(asked.which)
+    _, file = _one_up(parsed.which)
     engine = connect()
     nodes = tuple(
         cluster.Node(hostname=hostname, container=engine.api.containers.get(name))
@@ -86,10 +86,10 @@ def logs(asked: argparse.Namespace) -> int:
     return 0
 
 
-def down(asked: argparse.Namespace) -> int:
+def down(parsed: argparse.Namespace) -> int:
     """Take environments down: the one named, all of a run, the only one, or everything with this project's label."""
     engine = connect()
-    if asked.all:
+    if parsed.all:
         removed = engine.reap()
         if stuck := engine.left():
             raise EngineError(
@@ -103,10 +103,10 @@ def down(asked: argparse.Namespace) -> int:
         console.say(f"removed {count(len(removed), 'leftover')}" if removed else "nothing is left")
         return 0
     # A run is known by what the engine has of it, too: its folder may be gone, or lie in another cache.
-    if asked.which and (asked.which in launching.runs() or engine.left({LABEL_RUN: asked.which})):
-        _down(engine, asked.which)
+    if parsed.which and (parsed.which in launching.runs() or engine.left({LABEL_RUN: parsed.which})):
+        _down(engine, parsed.which)
     else:
-        _, file = _one_up(asked.which)
+        _, file = _one_up(parsed.which)
         _down(engine, file.run, file.cell)
     return 0
 

@@ -21,8 +21,8 @@ from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError, t
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import asked_cells, default_group
 from ci.matrix.cells import Cell, Runtime
+from ci.matrix.mentioned import asked_cells, default_group
 from ci.matrix.model import Group, Matrix
 from ci.matrix.pairs import pairs_of
 from ci.matrix.suites import is_own
@@ -32,18 +32,18 @@ from ci.terminal import console
 from ci.terminal.quantities import count
 
 
-def cells(asked: argparse.Namespace) -> int:
+def cells(parsed: argparse.Namespace) -> int:
     """Print the ids of a group, one per line, or everything about its cells as JSON."""
     rows = loading.load()
-    if asked.excluded:
+    if parsed.excluded:
         for left_out in rows.excluded():
             _print(f"{left_out.cell.id}\t{left_out.reason}" + (f"\t{left_out.issue}" if left_out.issue else ""))
         return 0
-    name = asked.group or default_group(rows, os.environ)
+    name = parsed.group or default_group(rows, os.environ)
     chosen = rows.cells(name, Arch.host())
-    if asked.explain:
+    if parsed.explain:
         _explain(rows, rows.group(name), chosen)
-    elif asked.json:
+    elif parsed.json:
         _print(json.dumps([cell.as_json() for cell in chosen], indent=2))
     else:
         for cell in chosen:
@@ -64,13 +64,13 @@ def _explain(rows: Matrix, group: Group, chosen: tuple[Cell, ...]) -> None:
     )
 
 
-def images(asked: argparse.Namespace) -> int:
+def images(parsed: argparse.Namespace) -> int:
     """Have the images of cells, and print of each whether it was built, pulled or reused, its seconds and its size."""
     rows = loading.load()
     host = Arch.host()
-    put = candidates.read(Options.of(asked), rows)
-    chosen = asked_cells(asked.cells, asked.group, rows, host, os.environ)
-    if not asked.cells:
+    put = candidates.read(Options.of(parsed), rows)
+    chosen = asked_cells(parsed.cells, parsed.group, rows, host, os.environ)
+    if not parsed.cells:
         group = [cell for cell in chosen if cell.runtime is not Runtime.LEGACY]
         chosen = tuple(cell for cell in group if cell.arch is host)
         if left := len(group) - len(chosen):
@@ -110,27 +110,27 @@ def images(asked: argparse.Namespace) -> int:
     return 0
 
 
-def run(asked: argparse.Namespace) -> int:
+def run(parsed: argparse.Namespace) -> int:
     """Start a cell, run a command against it, take it down, and show the summary."""
-    options = Options.of(asked)
-    if not asked.command:
+    options = Options.of(parsed)
+    if not parsed.command:
         raise SelectionError(
             "there is no command to run",
-            next_step=f"{typed(f'run {asked.cell} -- COMMAND')}, or {typed(f'up {asked.cell}')}",
+            next_step=f"{typed(f'run {parsed.cell} -- COMMAND')}, or {typed(f'up {parsed.cell}')}",
         )
     if not is_own(options.name):
         raise SelectionError(
             f"--as {options.name} cannot be used for a command: the name is that of a suite of this project",
             why="whoever reads the result would take it for that suite's",
-            next_step=f'take another name, or run the suite: nox -s "{options.name}({asked.cell})"',
+            next_step=f'take another name, or run the suite: nox -s "{options.name}({parsed.cell})"',
         )
-    return run_and_show(Record(plan=plan_asked(asked.cell, loading.load(), options), command=asked.command))
+    return run_and_show(Record(plan=plan_asked(parsed.cell, loading.load(), options), command=parsed.command))
 
 
-def pins(asked: argparse.Namespace) -> int:
+def pins(parsed: argparse.Namespace) -> int:
     """Record the checksums of artefacts as upstream serves them now."""
     rows = loading.load()
-    cells = rows.cells(asked.group, Arch.host())
+    cells = rows.cells(parsed.group, Arch.host())
     written = pinning.write_pins(cells, Sources.from_environment())
     for label in ("added", "changed", "unchanged"):
         console.say(f"{label}: {len(getattr(written, label))}")

@@ -11,7 +11,7 @@ from ci.engine.connection import connect
 from ci.errors import EngineError, LaunchError, PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import default_group
+from ci.matrix.mentioned import default_group
 from ci.terminal import console
 
 

@@ -15,7 +15,7 @@ from ci.group.planning import check_options
 from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import asked_cells, default_group
+from ci.matrix.mentioned import asked_cells, default_group
 from ci.matrix.suites import asked_for as suites_asked_for
 from ci.options import Options, Scope, add_to, values
 
@@ -65,39 +65,39 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_to(parser, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
 
-def plan(asked: argparse.Namespace) -> int:
+def plan(parsed: argparse.Namespace) -> int:
     """Plan the jobs of a fleet and write the plan."""
-    rows, host, options = loading.load(), Arch.host(), Options.of(asked)
-    form = Format(asked.format)
-    group = "" if asked.cells else asked.group or default_group(rows, os.environ)
-    cells = planning.of_arch(asked_cells(asked.cells, asked.group, rows, host, os.environ), asked.arch, group)
-    if absent := [str(it) for it in asked.earlier or () if not it.is_dir()]:
+    rows, host, options = loading.load(), Arch.host(), Options.of(parsed)
+    form = Format(parsed.format)
+    group = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
+    cells = planning.of_arch(asked_cells(parsed.cells, parsed.group, rows, host, os.environ), parsed.arch, group)
+    if absent := [str(it) for it in parsed.earlier or () if not it.is_dir()]:
         raise ResultsError(
             f"there is no folder {' or '.join(absent)}",
             where="--earlier",
             next_step="leave it out: shards are then balanced by what results/ has",
         )
     check_options(options, len(cells))
-    wanted = planning.Asked(
-        suites=suites_asked_for(asked.suites),
+    wanted = planning.FleetRequest(
+        suites=suites_asked_for(parsed.suites),
         group=group,
-        shards=asked.shards,
+        shards=parsed.shards,
         options=options,
         image_cache=cache.address(os.environ),
         images_first=not cache.read_only(os.environ),
-        since=asked.changed_since or "",
-        runners=formats.runners(form) | dict(asked.runner),
+        since=parsed.changed_since or "",
+        runners=formats.runners(form) | dict(parsed.runner),
     )
     reasons = None
-    if asked.changed_since:
-        change = revision.changes_since(asked.changed_since)
+    if parsed.changed_since:
+        change = revision.changes_since(parsed.changed_since)
         reasons = affected(cells, wanted.suites, rows, options, change)
-    made = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(asked.earlier or [options.results]), reasons)
+    made = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(parsed.earlier or [options.results]), reasons)
     text = formats.render(made, form)
-    if asked.output is None:
+    if parsed.output is None:
         sys.stdout.write(text)
         return 0
-    _write(text, asked.output, append=form is Format.GITHUB)
+    _write(text, parsed.output, append=form is Format.GITHUB)
     sys.stdout.write(formats.render(made, Format.TEXT))  # who reads the log of a job sees what was planned, and why
     return 0
 

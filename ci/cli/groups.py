@@ -17,11 +17,11 @@ from ci.engine.connection import connect
 from ci.errors import PyxisMatrixError, SelectionError
 from ci.group import ending, planning
 from ci.group.planning import GroupPlan
-from ci.group.running import How, run_group
+from ci.group.running import RunSettings, run_group
 from ci.images.building import sources_of
 from ci.matrix import loading
-from ci.matrix.asked import default_group
 from ci.matrix.cells import Cell
+from ci.matrix.mentioned import default_group
 from ci.matrix.model import Matrix
 from ci.matrix.pytest_words import check_environment, given
 from ci.matrix.suites import suite
@@ -30,18 +30,18 @@ from ci.record import planned, store
 from ci.record.outcomes import Outcome
 from ci.report import contradictions, writing
 from ci.report.forms import terminal
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from ci.session.several import Order, run_suites
 from ci.terminal import console, signals
 
 
-def matrix(asked: argparse.Namespace) -> int:
+def matrix(parsed: argparse.Namespace) -> int:
     """Run suites on the cells of a group, and show one summary; return the exit code of the worst."""
     check_environment(os.environ)
     rows = loading.load()
-    plan = _plan(asked, rows)
+    plan = _plan(parsed, rows)
     folder = paths.make_directory(plan.options.results / plan.options.run)
-    how = How(jobs=asked.jobs, fail_fast=asked.fail_fast, reuse=asked.reuse, quiet=asked.quiet)
+    how = RunSettings(jobs=parsed.jobs, fail_fast=parsed.fail_fast, reuse=parsed.reuse, quiet=parsed.quiet)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         with lock:
@@ -63,30 +63,30 @@ def matrix(asked: argparse.Namespace) -> int:
     return code
 
 
-def cell(asked: argparse.Namespace) -> int:
+def cell(parsed: argparse.Namespace) -> int:
     """Run suites on one cell, one after another in one environment."""
     check_environment(os.environ)
-    plan = plan_asked(asked.cell, loading.load(), Options.of(asked))
-    orders = [Order(suite=it, given=given(it, asked.command)) for it in map(suite, asked.suites)]
+    plan = plan_asked(parsed.cell, loading.load(), Options.of(parsed))
+    orders = [Order(suite=it, given=given(it, parsed.command)) for it in map(suite, parsed.suites)]
     return ending.exit_code(run_suites(plan, orders))
 
 
-def _plan(asked: argparse.Namespace, rows: Matrix) -> GroupPlan:
-    put = candidates.read(Options.of(asked), rows)
+def _plan(parsed: argparse.Namespace, rows: Matrix) -> GroupPlan:
+    put = candidates.read(Options.of(parsed), rows)
     options = put.options
     where = sources_of(options)
 
     def missing(cell: Cell) -> str | None:
         return sources.missing(cell, where)
 
-    wanted = planning.Asked(
-        cells=asked.cells, group=asked.group, suites=asked.suites, words=asked.command, candidates=put
+    wanted = planning.GroupRequest(
+        cells=parsed.cells, group=parsed.group, suites=parsed.suites, words=parsed.command, candidates=put
     )
-    if asked.resume:
-        options = replace(options, run=asked.resume)
+    if parsed.resume:
+        options = replace(options, run=parsed.resume)
         earlier = planned.load(options.results / options.run)
         return planning.resumed(earlier, wanted, rows, options, missing)
-    if not (asked.cells or asked.group):
+    if not (parsed.cells or parsed.group):
         wanted = replace(wanted, group=default_group(rows, os.environ))
     return planning.plan_group(wanted, rows, options, missing)
 
@@ -99,7 +99,9 @@ def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError
     for problem in problems:
         console.warn(str(problem))
     with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
-        terminal.show(writing.merge(Asked(roots=[folder], base=folder, rows=rows, may_be_empty=True)), sys.stderr)
+        terminal.show(
+            writing.merge(ReportRequest(roots=[folder], base=folder, rows=rows, may_be_empty=True)), sys.stderr
+        )
     for each in plan.cells:
         for name, why in each.not_applicable.items():
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")

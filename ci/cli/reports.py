@@ -20,7 +20,7 @@ from ci.report.forms import forms, page, terminal
 from ci.report.history import DEFAULT_LENGTH
 from ci.report.model import Compat, Merged
 from ci.report.words import contradicted, sentence
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from ci.terminal import console, signals
 
 _POLL_S = 1.0
@@ -61,33 +61,33 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--port", type=values.port, default=0, metavar="PORT", help="of --serve (default: a free one)")
 
 
-def show(asked: argparse.Namespace) -> int:
+def show(parsed: argparse.Namespace) -> int:
     """Print a report, or write one into a folder, and show or serve it."""
     results = paths.results_dir()
-    if asked.output or asked.open or asked.serve:
+    if parsed.output or parsed.open or parsed.serve:
         folder = paths.make_directory(
-            (asked.output or results / paths.REPORT_FOLDER).absolute(), choice="--output"
+            (parsed.output or results / paths.REPORT_FOLDER).absolute(), choice="--output"
         ).resolve()
-        roots = finding.places(asked.results or [str(results)], results)
-        return _serve(asked, roots, folder) if asked.serve else _write(asked, roots, folder)
-    roots = finding.places(asked.results, results) if asked.results else (store.latest_run(results),)
-    merged = writing.merge(_asked(asked, roots, Path(os.path.commonpath(roots)), _given(asked.previous)))
-    if asked.format == terminal.NAME:
+        roots = finding.places(parsed.results or [str(results)], results)
+        return _serve(parsed, roots, folder) if parsed.serve else _write(parsed, roots, folder)
+    roots = finding.places(parsed.results, results) if parsed.results else (store.latest_run(results),)
+    merged = writing.merge(_asked(parsed, roots, Path(os.path.commonpath(roots)), _given(parsed.previous)))
+    if parsed.format == terminal.NAME:
         terminal.show(merged, sys.stdout)
     else:
-        sys.stdout.writelines(forms()[asked.format].pieces(merged))
+        sys.stdout.writelines(forms()[parsed.format].pieces(merged))
     _warn(merged)
     _refuse_half(merged, roots)
     return 0
 
 
-def _write(asked: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
-    merged = writing.merge(_asked(asked, roots, folder, _previous(asked, folder)))
+def _write(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
+    merged = writing.merge(_asked(parsed, roots, folder, _previous(parsed, folder)))
     writing.write(merged, folder)
     console.say(sentence(merged.compat.verdicts))
     console.say(f"report: {folder / page.FILE}")
     _warn(merged)
-    if asked.open:
+    if parsed.open:
         _open((folder / page.FILE).as_uri())
     _refuse_half(merged, [folder])
     return 0
@@ -106,16 +106,16 @@ def _refuse_half(merged: Merged, where: Sequence[Path]) -> None:
         )
 
 
-def _serve(asked: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
+def _serve(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
     """Serve the report, and make it anew whenever results have changed, until Ctrl-C; that is no failure."""
-    what = replace(_asked(asked, roots, folder, _previous(asked, folder)), may_be_empty=True)
+    what = replace(_asked(parsed, roots, folder, _previous(parsed, folder)), may_be_empty=True)
     served = serving.served_from(roots, folder)
     _refresh(what, served)
     try:
-        with serving.serving(served, asked.port) as address:
+        with serving.serving(served, parsed.port) as address:
             console.say(f"serving {address}")
             console.say("Ctrl-C ends it")
-            if asked.open:
+            if parsed.open:
                 _open(address)
             while True:
                 time.sleep(_POLL_S)
@@ -124,7 +124,7 @@ def _serve(asked: argparse.Namespace, roots: Sequence[Path], folder: Path) -> in
         return 0
 
 
-def _refresh(what: Asked, served: serving.Served) -> None:
+def _refresh(what: ReportRequest, served: serving.Served) -> None:
     state = finding.signature(what.roots)
     if state == served.state:
         return
@@ -139,17 +139,17 @@ def _open(address: str) -> None:
         console.warn(f"no browser was found to open; open this yourself: {address}")
 
 
-def _previous(asked: argparse.Namespace, folder: Path) -> Compat | None:
-    if asked.previous:
-        return _given(asked.previous)
+def _previous(parsed: argparse.Namespace, folder: Path) -> Compat | None:
+    if parsed.previous:
+        return _given(parsed.previous)
     found, problem = writing.previous(folder)
     if problem:
         console.warn(str(problem))
     return found
 
 
-def _asked(asked: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> Asked:
-    return Asked(roots=roots, base=base, previous=previous, rows=_rows(), length=asked.history)
+def _asked(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> ReportRequest:
+    return ReportRequest(roots=roots, base=base, previous=previous, rows=_rows(), length=parsed.history)
 
 
 def _given(path: Path | None) -> Compat | None:

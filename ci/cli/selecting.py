@@ -2,7 +2,7 @@
 
 import argparse
 
-from ci.matrix.asked import GROUP_VARIABLE
+from ci.matrix.mentioned import GROUP_VARIABLE
 
 
 def add_group(parser: argparse.ArgumentParser) -> None:

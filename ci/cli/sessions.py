@@ -26,12 +26,12 @@ from ci.session.record import Record
 from ci.terminal import console
 
 
-def suite(asked: argparse.Namespace) -> int:
+def suite(parsed: argparse.Namespace) -> int:
     """Run a suite on a cell: that of the session, or one of somebody's own."""
     reason_file = os.environ.pop(paths.NOT_RUN_VARIABLE, "")  # nothing that this process starts may write there
-    if arguments.HELP & set(asked.command):
+    if arguments.HELP & set(parsed.command):
         return _show_help(reason_file)
-    record = _read(asked)
+    record = _read(parsed)
     needed = record.plan.options.strict or not reason_file
     if reason := _obstacle(record.plan, needed=needed):
         if needed:
@@ -64,13 +64,13 @@ def run_and_show(record: Record) -> int:
     return code
 
 
-def _read(asked: argparse.Namespace) -> Record:
+def _read(parsed: argparse.Namespace) -> Record:
     """Return what a session is to do.
 
     :raises SelectionError: for what stands behind ``--`` and can't be used.
     """
-    name, cell = asked.suite_name, asked.cell
-    options, rest = arguments.split(asked.command, asked)
+    name, cell = parsed.suite_name, parsed.cell
+    options, rest = arguments.split(parsed.command, parsed)
     rows = loading.load()
     if name == suites.OWN:
         if options.suite:

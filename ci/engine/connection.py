@@ -44,7 +44,7 @@ class InsideFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ExecResult:
     """What a command inside a container answered."""
 
     status: int
@@ -184,7 +184,7 @@ class Engine:
         *,
         user: str = "root",
         environment: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> ExecResult:
         """Run a command inside a running container and return what it answered."""
         with asking(f"running {command[0]} in {container.name}"):
             result = container.exec_run(command, user=user, environment=dict(environment or {}))
@@ -196,7 +196,7 @@ class Engine:
                 next_step=f"docker logs {container.name}",
             )
         output = result.output if isinstance(result.output, bytes) else b""
-        return Answer(status=result.exit_code, output=output.decode(errors="replace"))
+        return ExecResult(status=result.exit_code, output=output.decode(errors="replace"))
 
     def published_port(self, container: Container, inside: int) -> int:
         """Return the host's loopback port behind which the container's port answers."""

@@ -35,7 +35,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class EngineAddress:
     """A place where an engine may answer."""
 
     url: str
@@ -55,7 +55,7 @@ class Reply:
     info: Mapping[str, Any]
 
 
-Ask = Callable[[Candidate], Reply]
+Ask = Callable[[EngineAddress], Reply]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def find_engine(
     home = home or Path.home()
     uid = os.getuid() if uid is None else uid
     found = candidates(env, home=home, uid=uid, read=read)
-    tried: list[tuple[Candidate, Exception]] = []
+    tried: list[tuple[EngineAddress, Exception]] = []
     for candidate in found:
         try:
             return engine_from(candidate, (ask or ask_engine)(candidate))
@@ -131,7 +131,9 @@ def find_engine(
     )
 
 
-def candidates(env: Mapping[str, str], *, home: Path, uid: int, read: ReadText = read_text) -> tuple[Candidate, ...]:
+def candidates(
+    env: Mapping[str, str], *, home: Path, uid: int, read: ReadText = read_text
+) -> tuple[EngineAddress, ...]:
     """Return the places to try, best first; exactly one if the user named an engine.
 
     Raises ``EngineError`` for an invalid address or docker context.
@@ -139,7 +141,7 @@ def candidates(env: Mapping[str, str], *, home: Path, uid: int, read: ReadText =
     config = Path(env.get("DOCKER_CONFIG") or home / ".docker")
     if host := env.get("DOCKER_HOST", "").strip():
         tls = Path(env.get("DOCKER_CERT_PATH") or config) if env.get("DOCKER_TLS_VERIFY") else None
-        return (_checked(Candidate(url=host, source="DOCKER_HOST", explicit=True, tls=tls)),)
+        return (_checked(EngineAddress(url=host, source="DOCKER_HOST", explicit=True, tls=tls)),)
     if context := env.get("DOCKER_CONTEXT", "").strip():
         return _context(context, f"DOCKER_CONTEXT={context}", config, read)
     current = _json(read(config / "config.json")).get("currentContext")
@@ -148,9 +150,9 @@ def candidates(env: Mapping[str, str], *, home: Path, uid: int, read: ReadText =
     return tuple(_usual(env, home, uid))
 
 
-def _context(name: str, source: str, config: Path, read: ReadText) -> tuple[Candidate, ...]:
+def _context(name: str, source: str, config: Path, read: ReadText) -> tuple[EngineAddress, ...]:
     if name == "default":
-        return (Candidate(url=DEFAULT_SOCKET, source=source, explicit=True),)
+        return (EngineAddress(url=DEFAULT_SOCKET, source=source, explicit=True),)
     # The docker client names a context's folder by the sha256 of the context's name.
     folder = hashlib.sha256(name.encode()).hexdigest()
     meta = config / "contexts" / "meta" / folder / "meta.json"
@@ -164,10 +166,10 @@ def _context(name: str, source: str, config: Path, read: ReadText) -> tuple[Cand
         )
     keys = config / "contexts" / "tls" / folder / "docker"
     tls = keys if read(keys / "ca.pem") is not None else None
-    return (_checked(Candidate(url=url, source=source, explicit=True, tls=tls)),)
+    return (_checked(EngineAddress(url=url, source=source, explicit=True, tls=tls)),)
 
 
-def _usual(env: Mapping[str, str], home: Path, uid: int) -> Iterator[Candidate]:
+def _usual(env: Mapping[str, str], home: Path, uid: int) -> Iterator[EngineAddress]:
     runtime = Path(env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}")
     places = [
         (Path("/var/run/docker.sock"), "Docker's socket"),
@@ -182,10 +184,10 @@ def _usual(env: Mapping[str, str], home: Path, uid: int) -> Iterator[Candidate]:
     if temporary := env.get("TMPDIR"):  # where `podman machine` puts it on macOS
         places.append((Path(temporary) / "podman/podman-machine-default-api.sock", "Podman machine's socket"))
     for path, source in places:
-        yield Candidate(url=f"unix://{path}", source=source, explicit=False)
+        yield EngineAddress(url=f"unix://{path}", source=source, explicit=False)
 
 
-def _checked(candidate: Candidate) -> Candidate:
+def _checked(candidate: EngineAddress) -> EngineAddress:
     where = f"{candidate.url} (from {candidate.source})"
     if candidate.url.startswith("ssh://"):
         raise EngineError(
@@ -213,7 +215,7 @@ def _split(url: str) -> SplitResult | None:
     return parts if usable and parts.scheme in {"unix", "tcp", "http", "https"} else None
 
 
-def engine_from(candidate: Candidate, reply: Reply) -> FoundEngine:
+def engine_from(candidate: EngineAddress, reply: Reply) -> FoundEngine:
     """Make the ``FoundEngine`` of an engine's answer; ``EngineError`` if it is too old."""
     components = [str(part.get("Name", "")) for part in reply.version.get("Components") or []]
     kind: EngineKind = "podman" if any("podman" in name.lower() for name in components) else "docker"
@@ -243,7 +245,7 @@ def version_number(text: str) -> tuple[int, int] | None:
     return (int(match.group(1)), int(match.group(2))) if match else None
 
 
-def _failure(candidate: Candidate, error: Exception) -> EngineError:
+def _failure(candidate: EngineAddress, error: Exception) -> EngineError:
     if isinstance(error, EngineError):
         return error
     if isinstance(error, PermissionError):
@@ -262,11 +264,11 @@ def _failure(candidate: Candidate, error: Exception) -> EngineError:
     )
 
 
-def _place(candidate: Candidate) -> str:
+def _place(candidate: EngineAddress) -> str:
     return f"{candidate.url} ({candidate.source})"
 
 
-def _reason(candidate: Candidate, error: Exception) -> str:
+def _reason(candidate: EngineAddress, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such socket" if candidate.url.startswith("unix:") else f"no such file: {error.filename}"
     if isinstance(error, OSError) and error.strerror:
@@ -295,7 +297,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask_engine(candidate: Candidate) -> Reply:
+def ask_engine(candidate: EngineAddress) -> Reply:
     """Ask the engine for ``/_ping``, ``/version`` and ``/info``, with ten seconds at most for each.
 
     Raises ``OSError`` or ``http.client.HTTPException`` if it does not answer, ``ValueError`` for an invalid answer.
@@ -311,7 +313,7 @@ def ask_engine(candidate: Candidate) -> Reply:
         connection.close()
 
 
-def _connection(candidate: Candidate) -> http.client.HTTPConnection:
+def _connection(candidate: EngineAddress) -> http.client.HTTPConnection:
     parts = urlsplit(candidate.url)
     if parts.scheme == "unix":
         # A socket in a folder that we may not enter counts as missing (/run/podman is 0700). It must not look like a

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import time
 
-from ci.engine.connection import Answer, Engine
+from ci.engine.connection import Engine, ExecResult
 from ci.environment import daemons, ssh
 from ci.environment.cluster import SSH_PORT, Cluster, Node, last_words
 from ci.environment.wait import NotYet, Watched, wait_for
@@ -126,7 +126,7 @@ def checks(
 def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -> None:
     """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it does not in time."""
 
-    def ask(node: Node, command: str, environment: dict[str, str]) -> Answer:
+    def ask(node: Node, command: str, environment: dict[str, str]) -> ExecResult:
         bounded = ["timeout", str(check.seconds), "/bin/sh", "-c", command]
         return engine.ask(node.container, bounded, user=check.user, environment=environment)
 

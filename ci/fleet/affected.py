@@ -30,7 +30,7 @@ _HARMLESS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class ChangeSet:
     """What is different from an earlier revision."""
 
     since: str
@@ -44,7 +44,7 @@ class Change:
 
 
 def affected(
-    cells: Sequence[Cell], suites: Sequence[Suite], matrix: Matrix, options: Options, change: Change
+    cells: Sequence[Cell], suites: Sequence[Suite], matrix: Matrix, options: Options, change: ChangeSet
 ) -> dict[str, tuple[str, ...]]:
     """Return why a change can affect each cell, by the cell's id; a cell that it can't affect is left out.
 
@@ -83,7 +83,7 @@ def _is_harmless(name: str) -> bool:
     return name.startswith(_OF_IMAGES) or any(fnmatchcase(name, pattern) for pattern in _HARMLESS)
 
 
-def _of_matrix(cell: Cell, was: Cell | None, matrix: Matrix, options: Options, change: Change) -> Iterator[str]:
+def _of_matrix(cell: Cell, was: Cell | None, matrix: Matrix, options: Options, change: ChangeSet) -> Iterator[str]:
     if not isinstance(change.before, Matrix):
         yield f"{MATRIX} can't be compared with that of {change.since}"
     elif was is None:

@@ -48,7 +48,7 @@ class _Cell(msgspec.Struct):
     suites: tuple[_Suite, ...] = ()
 
 
-class _Report(msgspec.Struct):
+class _EarlierReport(msgspec.Struct):
     cells: tuple[_Cell, ...]
 
 
@@ -80,7 +80,7 @@ def _results(folder: Path) -> Iterator[_Timed]:
 def _reports(folder: Path) -> Iterator[_Timed]:
     for path in sorted(folder.rglob(COMPAT_FILE)):
         try:
-            found = msgspec.json.decode(files.content(path, largest=LARGEST), type=_Report)
+            found = msgspec.json.decode(files.content(path, largest=LARGEST), type=_EarlierReport)
         except (OSError, *files.INVALID):
             continue
         yield from (((cell.id, it.suite), time) for cell in found.cells for it in cell.suites for time in it.history)

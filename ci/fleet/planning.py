@@ -19,7 +19,7 @@ Reasons = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class FleetRequest:
     """What a person or a CI job asks for."""
 
     suites: tuple[Suite, ...]
@@ -55,7 +55,7 @@ def of_arch(cells: Sequence[Cell], arch: Arch | None, group: str = "") -> tuple[
 
 
 def plan_fleet(
-    cells: Sequence[Cell], matrix: Matrix, asked: Asked, earlier: Seconds, reasons: Reasons | None = None
+    cells: Sequence[Cell], matrix: Matrix, request: FleetRequest, earlier: Seconds, reasons: Reasons | None = None
 ) -> FleetPlan:
     """Plan the jobs for these cells.
 
@@ -63,9 +63,11 @@ def plan_fleet(
     :param reasons: given, only these cells get a job.
     :raises SelectionError: where a number of shards is impossible, or no suite runs on any cell.
     """
-    fitting = {cell.id: _fitting(cell, matrix, asked) for cell in cells}
+    fitting = {cell.id: _fitting(cell, matrix, request) for cell in cells}
     runnable = [cell for cell in cells if fitting[cell.id]]
-    left_out = [LeftOut(cell=cell, reason=_why_no_suite(cell, matrix, asked)) for cell in cells if not fitting[cell.id]]
+    left_out = [
+        LeftOut(cell=cell, reason=_why_no_suite(cell, matrix, request)) for cell in cells if not fitting[cell.id]
+    ]
     if not runnable:
         raise SelectionError(
             "none of these suites runs on any of these cells",
@@ -74,7 +76,7 @@ def plan_fleet(
         )
     if reasons is not None:
         left_out += [
-            LeftOut(cell=cell, reason=f"nothing that it is made of has changed since {asked.since}")
+            LeftOut(cell=cell, reason=f"nothing that it is made of has changed since {request.since}")
             for cell in runnable
             if cell.id not in reasons
         ]
@@ -82,31 +84,31 @@ def plan_fleet(
     expect = Expectation(earlier)
     jobs = [expect.job(cell, fitting[cell.id], (reasons or {}).get(cell.id, ())) for cell in runnable]
     return FleetPlan(
-        run=asked.options.run,
-        group=asked.group,
-        suites=tuple(suite.name for suite in asked.suites if any(suite.name in job.suites for job in jobs)),
-        shards=_shards(jobs, asked, shrunk=reasons is not None),
-        images=_images(runnable, matrix, asked) if asked.image_cache and asked.images_first else (),
-        image_cache=asked.image_cache,
-        since=asked.since,
+        run=request.options.run,
+        group=request.group,
+        suites=tuple(suite.name for suite in request.suites if any(suite.name in job.suites for job in jobs)),
+        shards=_shards(jobs, request, shrunk=reasons is not None),
+        images=_images(runnable, matrix, request) if request.image_cache and request.images_first else (),
+        image_cache=request.image_cache,
+        since=request.since,
         left_out=tuple(left_out),
-        runners=asked.runners,
+        runners=request.runners,
     )
 
 
-def _fitting(cell: Cell, matrix: Matrix, asked: Asked) -> tuple[str, ...]:
-    return tuple(suite.name for suite in asked.suites if not suite.unfit(cell, matrix.subject))
+def _fitting(cell: Cell, matrix: Matrix, request: FleetRequest) -> tuple[str, ...]:
+    return tuple(suite.name for suite in request.suites if not suite.unfit(cell, matrix.subject))
 
 
-def _why_no_suite(cell: Cell, matrix: Matrix, asked: Asked) -> str:
-    return "; ".join(f"{suite.name}: {suite.unfit(cell, matrix.subject)}" for suite in asked.suites)
+def _why_no_suite(cell: Cell, matrix: Matrix, request: FleetRequest) -> str:
+    return "; ".join(f"{suite.name}: {suite.unfit(cell, matrix.subject)}" for suite in request.suites)
 
 
-def _shards(jobs: Sequence[Job], asked: Asked, *, shrunk: bool) -> tuple[Shard, ...]:
+def _shards(jobs: Sequence[Job], request: FleetRequest, *, shrunk: bool) -> tuple[Shard, ...]:
     if not jobs:
         return ()
     arches = len({job.cell.arch for job in jobs})
-    wanted = arches if asked.shards is None else asked.shards
+    wanted = arches if request.shards is None else request.shards
     # Nobody knows beforehand how many cells a change affects.
     wanted = min(wanted, len(jobs)) if shrunk else wanted
     return tuple(
@@ -114,7 +116,7 @@ def _shards(jobs: Sequence[Job], asked: Asked, *, shrunk: bool) -> tuple[Shard, 
             arch=its[0].cell.arch,
             session="matrix",
             cells=tuple(job.cell for job in its),
-            options=_arguments(its, asked),
+            options=_arguments(its, request),
             number=number,
             jobs=its,
         )
@@ -122,19 +124,19 @@ def _shards(jobs: Sequence[Job], asked: Asked, *, shrunk: bool) -> tuple[Shard, 
     )
 
 
-def _arguments(jobs: Sequence[Job], asked: Asked) -> tuple[str, ...]:
+def _arguments(jobs: Sequence[Job], request: FleetRequest) -> tuple[str, ...]:
     """Return the options of a shard: the suites that any of its cells runs, and what was asked for beside them."""
     needed = {name for job in jobs for name in job.suites}
-    named = (word for suite in asked.suites if suite.name in needed for word in ("--suite", suite.name))
-    return (*named, *asked.options.words(*_HANDED_ON))
+    named = (word for suite in request.suites if suite.name in needed for word in ("--suite", suite.name))
+    return (*named, *request.options.words(*_HANDED_ON))
 
 
-def _images(cells: Sequence[Cell], matrix: Matrix, asked: Asked) -> tuple[Batch, ...]:
+def _images(cells: Sequence[Cell], matrix: Matrix, request: FleetRequest) -> tuple[Batch, ...]:
     """Return one job per Slurm: the cells that share its image, so that no two machines build it."""
     by_slurm: dict[str, list[Cell]] = {}
     for cell in cells:
-        by_slurm.setdefault(plan_environment(cell, matrix, asked.options).images.slurm.name, []).append(cell)
-    options = tuple(asked.options.words(Scope.IMAGES))
+        by_slurm.setdefault(plan_environment(cell, matrix, request.options).images.slurm.name, []).append(cell)
+    options = tuple(request.options.words(Scope.IMAGES))
     return tuple(
         Batch(arch=its[0].arch, session="images", cells=tuple(its), options=options) for its in by_slurm.values()
     )

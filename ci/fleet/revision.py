@@ -5,14 +5,14 @@ import tempfile
 
 from ci import paths
 from ci.errors import MatrixError, SelectionError
-from ci.fleet.affected import MATRIX, PINS, Change
+from ci.fleet.affected import MATRIX, PINS, ChangeSet
 from ci.fleet.parts import pins_in
 from ci.matrix import loading
 from ci.matrix.model import Matrix
 from ci.terminal.processes import Command, Completed, run_logged
 
 
-def changes_since(revision: str, repository: Path = paths.REPOSITORY) -> Change:
+def changes_since(revision: str, repository: Path = paths.REPOSITORY) -> ChangeSet:
     """Return what is different from where this checkout parted from a revision.
 
     :raises SelectionError: if there is no git, no such revision, or nothing that both have come from.
@@ -43,7 +43,7 @@ def changes_since(revision: str, repository: Path = paths.REPOSITORY) -> Change:
         )
     changed = git.names("diff", "--name-only", "--no-renames", "--relative", "-z", base, "--")
     files = sorted({*changed, *git.names("ls-files", "--others", "--exclude-standard", "-z")})
-    return Change(
+    return ChangeSet(
         since=revision,
         files=tuple(files),
         before=_matrix(git, base) if MATRIX in files else None,

@@ -28,13 +28,13 @@ class Capacity:
         """Return how many cells of so many nodes fit into the memory; one at least, for it can only be tried."""
         return max(1, int((self.memory - _KEPT_BACK) // (_PER_CELL + nodes * _PER_NODE)))
 
-    def jobs(self, asked: int, *, cells: int, nodes: int) -> int:
+    def jobs(self, wanted: int, *, cells: int, nodes: int) -> int:
         """Return how many cells to have up at a time.
 
-        :param asked: what the user wants; 0 for as many as are of use. More than fit are never taken.
+        :param wanted: what the user wants; 0 for as many as are of use. More than fit are never taken.
         """
         # A cell waits more than it computes (for Slurm, a push, an import), so one to a core keeps all of them busy.
-        return max(1, min(asked or self.cores, self.fitting(nodes), cells))
+        return max(1, min(wanted or self.cores, self.fitting(nodes), cells))
 
     @staticmethod
     def beside_builds(jobs: int) -> int:
@@ -53,12 +53,12 @@ def of_machine(engine: Engine) -> Capacity:
     return Capacity(cores=_own_cores(), memory=min(_free(), _limit(), int(told["MemTotal"])))
 
 
-def warn_if_fewer(capacity: Capacity, asked: int, *, cells: int, nodes: int) -> None:
+def warn_if_fewer(capacity: Capacity, wanted: int, *, cells: int, nodes: int) -> None:
     """Say why fewer cells are up at a time than was asked for."""
     fitting = capacity.fitting(nodes)
-    if asked > fitting and cells > fitting:
+    if wanted > fitting and cells > fitting:
         console.warn(
-            f"--jobs {asked}: {capacity.memory / _GIB:.1f} GiB of memory are free, and a cell needs about "
+            f"--jobs {wanted}: {capacity.memory / _GIB:.1f} GiB of memory are free, and a cell needs about "
             f"{(_PER_CELL + nodes * _PER_NODE) / _GIB:.1f}; {fitting} at a time"
         )
 

@@ -30,7 +30,7 @@ _TICK = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class ChildCommand:
     """What is started for a cell."""
 
     cell: str
@@ -43,7 +43,7 @@ class Command:
 class Child:
     """A cell's process."""
 
-    command: Command
+    command: ChildCommand
     process: "subprocess.Popen[bytes]"
     started: float = field(default_factory=time.monotonic)
 
@@ -71,7 +71,7 @@ class Watch:
     """Told that the cells at work have been asked to end."""
 
 
-def start(command: Command) -> Child:
+def start(command: ChildCommand) -> Child:
     """Start a cell's process."""
     paths.make_directory(command.output.parent)
     with command.output.open("wb") as output:
@@ -88,11 +88,11 @@ def start(command: Command) -> Child:
 
 
 def run_all(
-    commands: Iterable[Command | None],
+    commands: Iterable[ChildCommand | None],
     *,
     jobs: Callable[[], int],
     watch: Watch,
-    starting: Callable[[Command], Child] = start,
+    starting: Callable[[ChildCommand], Child] = start,
 ) -> None:
     """Run the commands side by side, until there are no more or ``watch`` would not go on.
 

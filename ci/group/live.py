@@ -20,7 +20,7 @@ from ci import paths
 from ci.group import watching
 from ci.group.watching import CellState, Failure, News, Watcher
 from ci.terminal import console, folding
-from ci.terminal.folding import Service
+from ci.terminal.folding import CiService
 
 _EVERY_SECONDS = 60.0
 """How often plain lines say what is at work, so that nobody takes silence for the end."""
@@ -107,7 +107,7 @@ class Lines:
 class Sections(Lines):
     """Lines in the log of a CI service; what a cell wrote follows at its end, folded."""
 
-    def __init__(self, shown: Shown, watcher: Watcher, service: Service, stream: TextIO | None = None) -> None:
+    def __init__(self, shown: Shown, watcher: Watcher, service: CiService, stream: TextIO | None = None) -> None:
         """Write for ``service``, to stderr if no other stream is given."""
         super().__init__(shown, watcher)
         self._service = service
@@ -115,7 +115,7 @@ class Sections(Lines):
 
     def fail(self, cell: str, failure: Failure) -> None:
         """Annotate the line of the test where the service can."""
-        if self._service is not Service.GITHUB:
+        if self._service is not CiService.GITHUB:
             super().fail(cell, failure)
             return
         text = f"{failure.test}: {failure.message}"
@@ -141,7 +141,7 @@ class Sections(Lines):
             stream.flush()
 
 
-class Table(Lines):
+class LiveTable(Lines):
     """A table of the cells at work, renewed in place; what has ended stands above it."""
 
     def __init__(self, shown: Shown, watcher: Watcher, terminal: RichConsole | None = None) -> None:
@@ -240,10 +240,10 @@ class _Above(io.StringIO):
 def display(shown: Shown, watcher: Watcher) -> Lines:
     """Return what fits where stderr goes to."""
     service = folding.service(os.environ)
-    if service is not Service.NONE:
+    if service is not CiService.NONE:
         return Sections(shown, watcher, service)
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return Table(shown, watcher)
+        return LiveTable(shown, watcher)
     return Lines(shown, watcher)
 
 

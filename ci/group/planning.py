@@ -13,8 +13,8 @@ from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.errors import SelectionError, typed
 from ci.matrix import pytest_words
 from ci.matrix.arch import Arch
-from ci.matrix.asked import asked_cells
 from ci.matrix.cells import Cell, Runtime
+from ci.matrix.mentioned import asked_cells
 from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES, Suite, asked_for, suite
 from ci.options import Options, Scope
@@ -84,7 +84,7 @@ class GroupPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class GroupRequest:
     """What the command line asks of a group."""
 
     cells: Sequence[str] = ()
@@ -98,22 +98,24 @@ class Asked:
     """What is put into the cells."""
 
 
-def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable[[Cell], str | None]) -> GroupPlan:
+def plan_group(
+    request: GroupRequest, matrix: Matrix, options: Options, missing: Callable[[Cell], str | None]
+) -> GroupPlan:
     """Plan what is run.
 
     :param missing: tells which files of a cell are missing, if any.
     :raises SelectionError: for unknown names, options that can't hold for a group, and where nothing is left to run.
     """
     host = Arch.host()
-    chosen, left_out = _cells(asked, matrix, host)
-    if asked.candidates:
-        fitting = [cell for cell in chosen if asked.cells or asked.candidates.fit(cell)]
+    chosen, left_out = _cells(request, matrix, host)
+    if request.candidates:
+        fitting = [cell for cell in chosen if request.cells or request.candidates.fit(cell)]
         left_out |= {cell.id: "it has no place for the candidates" for cell in chosen if cell not in fitting}
-        chosen = for_cells(fitting, asked.candidates)
+        chosen = for_cells(fitting, request.candidates)
     check_options(options, len(chosen))
-    considered = asked_for(asked.suites)
+    considered = asked_for(request.suites)
     for each in considered:
-        pytest_words.given(each, asked.words)
+        pytest_words.given(each, request.words)
     plans = []
     for cell in chosen:
         unfit = {it.name: it.unfit(cell, matrix.subject) for it in considered}
@@ -124,12 +126,12 @@ def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable
             CellPlan(
                 environment=plan_environment(cell, matrix, options),
                 suites=applying,
-                not_applicable={name: why for name, why in unfit.items() if why} if asked.suites else {},
+                not_applicable={name: why for name, why in unfit.items() if why} if request.suites else {},
                 not_run=not_run if applying else "",
             )
         )
     if not any(plan.suites for plan in plans):
-        names = ", ".join(asked.suites) or "no suite"
+        names = ", ".join(request.suites) or "no suite"
         raise SelectionError(
             f"there is nothing to run: {names} applies to none of the cells",
             why="; ".join(dict.fromkeys(why for plan in plans for why in plan.not_applicable.values())),
@@ -139,21 +141,21 @@ def plan_group(asked: Asked, matrix: Matrix, options: Options, missing: Callable
         options=options,
         cells=tuple(plans),
         left_out=left_out,
-        suites=tuple(asked.suites),
-        words=tuple(asked.words),
+        suites=tuple(request.suites),
+        words=tuple(request.words),
         matrix=matrix_hash(matrix),
     )
 
 
 def resumed(
-    earlier: RunPlan, asked: Asked, matrix: Matrix, options: Options, missing: Callable[[Cell], str | None]
+    earlier: RunPlan, request: GroupRequest, matrix: Matrix, options: Options, missing: Callable[[Cell], str | None]
 ) -> GroupPlan:
     """Plan how an earlier run goes on: the same cells and suites.
 
     :param options: as given again.
     :raises SelectionError: where the matrix, or what is asked for, is not that of the run.
     """
-    if asked.cells or asked.group or asked.suites:
+    if request.cells or request.group or request.suites:
         raise SelectionError(
             "--resume goes on with the cells and suites of the run",
             why="others are named as well",
@@ -170,18 +172,18 @@ def resumed(
             else "its rows, known failures, subject or defaults have changed",
             next_step="begin another run; with --reuse it takes what has not changed from this one",
         )
-    if (tuple(options.words(*OPTIONS)), tuple(asked.words)) != (earlier.options, earlier.words):
+    if (tuple(options.words(*OPTIONS)), tuple(request.words)) != (earlier.options, earlier.words):
         behind = ["--", *earlier.words] if earlier.words else []
         raise SelectionError(
             f"the run {earlier.run} was begun with other options",
             why="all results of a run have to be of the same kind",
             next_step=f"nox -s matrix -- {shlex.join(['--resume', earlier.run, *earlier.options, *behind])}",
         )
-    same = Asked(
+    same = GroupRequest(
         cells=[cell.stands_for or cell.id for cell in earlier.cells],
         suites=earlier.suites,
         words=earlier.words,
-        candidates=asked.candidates,
+        candidates=request.candidates,
     )
     plan = plan_group(same, matrix, options, missing)
     return replace(plan, left_out=dict(earlier.left_out), resumed=True)
@@ -235,13 +237,13 @@ def check_options(options: Options, cells: int) -> None:
         )
 
 
-def _cells(asked: Asked, matrix: Matrix, host: Arch) -> tuple[tuple[Cell, ...], dict[str, str]]:
+def _cells(request: GroupRequest, matrix: Matrix, host: Arch) -> tuple[tuple[Cell, ...], dict[str, str]]:
     """Return the cells to run, and those of the group that another machine has to run."""
-    members = asked_cells(asked.cells, asked.group, matrix, host, {})
-    if asked.cells:
+    members = asked_cells(request.cells, request.group, matrix, host, {})
+    if request.cells:
         return members, {}
-    group = matrix.group(asked.group)
-    if asked.suites and not any(Runtime.LEGACY in suite(name).runtimes for name in asked.suites):
+    group = matrix.group(request.group)
+    if request.suites and not any(Runtime.LEGACY in suite(name).runtimes for name in request.suites):
         members = tuple(cell for cell in members if cell.runtime is not Runtime.LEGACY)
     here = tuple(cell for cell in members if cell.arch is host)
     others = {it.id: f"it needs {it.arch} hardware, and this is {host}" for it in members if it.arch is not host}

@@ -13,7 +13,7 @@ from ci.engine.connection import Engine
 from ci.engine.refusals import asking
 from ci.errors import NotRunError, PyxisMatrixError, ResultsError
 from ci.group import capacity, children, fingerprint, images, live, reuse, watching
-from ci.group.children import Command
+from ci.group.children import ChildCommand
 from ci.group.planning import OPTIONS, CellPlan, GroupPlan
 from ci.images.building import Builder, sources_of
 from ci.matrix.model import Matrix
@@ -27,7 +27,7 @@ from ci.terminal import console
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class RunSettings:
     """How a group is run; nothing of it changes an outcome."""
 
     jobs: int = 0
@@ -36,7 +36,9 @@ class How:
     quiet: bool = False
 
 
-def run_group(connect: Callable[[], Engine], matrix: Matrix, plan: GroupPlan, how: How) -> list[PyxisMatrixError]:
+def run_group(
+    connect: Callable[[], Engine], matrix: Matrix, plan: GroupPlan, how: RunSettings
+) -> list[PyxisMatrixError]:
     """Run what is planned; the results are in the run's folder. Return why some could not be written there.
 
     :param connect: finds the engine. What an earlier attempt left is out of the way before it is asked.
@@ -57,7 +59,7 @@ def run_group(connect: Callable[[], Engine], matrix: Matrix, plan: GroupPlan, ho
     return run.unwritten
 
 
-def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how: How) -> None:
+def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how: RunSettings) -> None:
     """Have the images made, and run each cell that can run as soon as its own are there."""
     possible = {cell.cell.id: cell for cell in plan.cells if cell.suites and not cell.not_run}
     if not possible:
@@ -90,7 +92,7 @@ def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how
             ready.append(cell)
         return machine.beside_builds(most) if made.waiting else most
 
-    def commands() -> Iterator[Command | None]:
+    def commands() -> Iterator[ChildCommand | None]:
         while made.waiting or ready:
             yield run.command(ready.pop(0)) if ready else None
 
@@ -162,11 +164,11 @@ class _Run:
             self._begin(cell, name)
         return self._todo[cell.cell.id]
 
-    def command(self, cell: CellPlan) -> Command:
+    def command(self, cell: CellPlan) -> ChildCommand:
         """Return the command that runs a cell."""
         suites = [word for name in self._todo[cell.cell.id] for word in ("--suite", name)]
         words = cell.environment.options.words(*OPTIONS, Scope.RESULT)
-        return Command(
+        return ChildCommand(
             cell=cell.cell.id,
             words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.words),
             output=self.folder / cell.cell.id / paths.OUTPUT_FILE,
@@ -192,7 +194,12 @@ class _Run:
         return watching.expected(options.results, options.run, {cell.cell.id: self._todo[cell.cell.id]})
 
     def watch(
-        self, cells: Mapping[str, CellPlan], how: How, watcher: watching.Watcher, shown: live.Lines, made: images.Images
+        self,
+        cells: Mapping[str, CellPlan],
+        how: RunSettings,
+        watcher: watching.Watcher,
+        shown: live.Lines,
+        made: images.Images,
     ) -> children.Watch:
         """Return what is to happen as cells begin and end."""
 

@@ -37,7 +37,7 @@ COMPILE_EMULATED_VARIABLE = "PYXIS_MATRIX_COMPILE_EMULATED"
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
-class How(StrEnum):
+class ImageOrigin(StrEnum):
     """How a session came by an image."""
 
     BUILT = "built"
@@ -54,7 +54,7 @@ class Built:
     content: Content
     identity: str
     """The engine's content-addressed id of the image (sha256:…)."""
-    how: How
+    how: ImageOrigin
     seconds: float
     size: int
     """Bytes, including layers that are shared with other images."""
@@ -117,7 +117,7 @@ class Builder:
         self._environ = environ
         named = cache.address(environ)
         self._cache = ImageCache(engine, named, log=logs / "image-cache.log", environ=environ) if named else None
-        self._share = {How.BUILT, How.REUSED} if share_all else {How.BUILT}
+        self._share = {ImageOrigin.BUILT, ImageOrigin.REUSED} if share_all else {ImageOrigin.BUILT}
         self.done: list[Built] = []
         self.fetched: list[Fetched] = []
         self._failed: list[tuple[ImagePlan, Exception]] = []
@@ -227,7 +227,7 @@ class Builder:
             built = self._content(plan)
             ways = [*self._pulled(plan), built]
             content = next((it for it in ways if self._engine.image_exists(it.tag)), None)
-            how = How.REUSED
+            how = ImageOrigin.REUSED
             if content is None:
                 with console.step(f"image {plan.name}") as step:
                     content, how = self._obtain(ways, built)
@@ -245,15 +245,15 @@ class Builder:
             origin=base.origin(image.attrs) if plan.folder == "base" or content.pulled else "",
         )
 
-    def _obtain(self, ways: list[Content], built: Content) -> tuple[Content, How]:
+    def _obtain(self, ways: list[Content], built: Content) -> tuple[Content, ImageOrigin]:
         """Pull an image, from outside or from the image cache, or else build it; return which it is now, and how."""
         outside = next((it for it in ways if it.pulled and base.pull(self._engine, it)), None)
         if outside:
-            return outside, How.PULLED
+            return outside, ImageOrigin.PULLED
         if self._cache and self._cache.pull(built):
-            return built, How.PULLED
+            return built, ImageOrigin.PULLED
         self._make(built)
-        return built, How.BUILT
+        return built, ImageOrigin.BUILT
 
     def _pulled(self, plan: ImagePlan) -> list[Content]:
         """Return what may be pulled instead of built: by the pinned digest, or by tag if there is none."""

@@ -25,7 +25,7 @@ from ci.matrix.selections import (
     read_version,
 )
 from ci.matrix.systems import OS_NAME, Family, OperatingSystem, families
-from ci.matrix.tables import Faults, Table, did_you_mean, read_toml
+from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,12 +64,12 @@ def _loaded(path: Path, _changed: int, _size: int) -> Matrix:
     if not values:
         faults.add("schema", f"the file is empty; it needs schema = {SCHEMA} and the axes slurm, enroot, pyxis, arch")
         faults.raise_if_any()
-    matrix = _read(Table(values, "", faults))
+    matrix = _read(TomlTable(values, "", faults))
     faults.raise_if_any()
     return matrix
 
 
-def _read(root: Table) -> Matrix:
+def _read(root: TomlTable) -> Matrix:
     """Read the whole file. Values after a fault are placeholders; they are never used, because `load` raises."""
     faults = root.faults
     if root.integer("schema", SCHEMA, least=1) != SCHEMA or "schema" not in root.values:
@@ -111,7 +111,7 @@ def _read(root: Table) -> Matrix:
     return matrix
 
 
-def _systems(root: Table) -> tuple[OperatingSystem, ...]:
+def _systems(root: TomlTable) -> tuple[OperatingSystem, ...]:
     found: dict[str, OperatingSystem] = {}
     codenames: dict[str, str] = {}
     if root.values.get("os", []) == []:
@@ -139,7 +139,7 @@ def _systems(root: Table) -> tuple[OperatingSystem, ...]:
     return tuple(found.values())
 
 
-def _slurm_rows(root: Table, systems: tuple[OperatingSystem, ...]) -> tuple[SlurmRow, ...]:
+def _slurm_rows(root: TomlTable, systems: tuple[OperatingSystem, ...]) -> tuple[SlurmRow, ...]:
     rows = []
     shipped: dict[str, str] = {}
     for table in _distinct(root, "slurm"):
@@ -164,7 +164,7 @@ def _supported(rows: tuple[SlurmRow, ...]) -> frozenset[Version]:
     return frozenset(row.version for row in rows if row.slurm.supported_until and row.slurm.supported_until >= today)
 
 
-def _check_shipped(table: Table, row: Row, shipped: dict[str, str]) -> None:
+def _check_shipped(table: TomlTable, row: Row, shipped: dict[str, str]) -> None:
     """Note packages of no operating system, and of one that ships another Slurm already."""
     if "requires-os" not in table.values:
         table.fault("requires-os", 'missing: which system ships these packages? For example requires-os = "debian12"')
@@ -174,7 +174,7 @@ def _check_shipped(table: Table, row: Row, shipped: dict[str, str]) -> None:
         shipped.setdefault(name, table.path)
 
 
-def _rows(root: Table, axis: str, systems: tuple[OperatingSystem, ...]) -> tuple[Row, ...]:
+def _rows(root: TomlTable, axis: str, systems: tuple[OperatingSystem, ...]) -> tuple[Row, ...]:
     rows = []
     for table in _distinct(root, axis):
         row = _row(table, axis, systems)
@@ -183,7 +183,7 @@ def _rows(root: Table, axis: str, systems: tuple[OperatingSystem, ...]) -> tuple
     return tuple(rows)
 
 
-def _distinct(root: Table, axis: str) -> list[Table]:
+def _distinct(root: TomlTable, axis: str) -> list[TomlTable]:
     """Return an axis' rows; note an empty axis and rows that repeat a version."""
     tables = root.rows(axis)
     if root.values.get(axis, []) == []:
@@ -200,7 +200,7 @@ def _distinct(root: Table, axis: str) -> list[Table]:
 
 
 def _row(
-    table: Table, axis: str, systems: tuple[OperatingSystem, ...], source: SlurmSource | None = None
+    table: TomlTable, axis: str, systems: tuple[OperatingSystem, ...], source: SlurmSource | None = None
 ) -> Row | None:
     text = table.text("version")
     version = read_version(text)
@@ -229,7 +229,7 @@ def _row(
     )
 
 
-def _arches(root: Table) -> tuple[Arch, ...]:
+def _arches(root: TomlTable) -> tuple[Arch, ...]:
     found: list[Arch] = []
     if root.values.get("arch", []) == []:
         root.fault("arch", 'the axis is empty, so nothing can be run; for example arch = ["amd64"]')
@@ -242,7 +242,7 @@ def _arches(root: Table) -> tuple[Arch, ...]:
     return tuple(found)
 
 
-def _embedded(root: Table, axes: Axes) -> frozenset[Version]:
+def _embedded(root: TomlTable, axes: Axes) -> frozenset[Version]:
     table = root.table("embedded")
     if table is None:
         return frozenset()
@@ -251,7 +251,7 @@ def _embedded(root: Table, axes: Axes) -> frozenset[Version]:
     return frozenset(row.version for row in axes.rows["slurm"]) if chosen is None else chosen
 
 
-def _subject(root: Table) -> Subject:
+def _subject(root: TomlTable) -> Subject:
     table = root.table("subject")
     if table is None:
         if "subject" not in root.values:
@@ -274,7 +274,7 @@ def _subject(root: Table) -> Subject:
     return subject
 
 
-def _name(table: Table, key: str, requirement: str) -> str:
+def _name(table: TomlTable, key: str, requirement: str) -> str:
     try:
         return Requirement(requirement).name
     except InvalidRequirement as error:
@@ -282,7 +282,7 @@ def _name(table: Table, key: str, requirement: str) -> str:
         return ""
 
 
-def _suite_environment(root: Table) -> SuiteEnvironment:
+def _suite_environment(root: TomlTable) -> SuiteEnvironment:
     table = root.table("suite-environment")
     if table is None:
         return SuiteEnvironment()
@@ -300,7 +300,7 @@ def _suite_environment(root: Table) -> SuiteEnvironment:
     return SuiteEnvironment(variables=tuple(variables), extra=tuple(fixed))
 
 
-def _defaults(root: Table) -> Defaults:
+def _defaults(root: TomlTable) -> Defaults:
     table = root.table("defaults")
     if table is None:
         if "defaults" not in root.values:

@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
 from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector
-from ci.matrix.tables import Table, did_you_mean, expected, kind
+from ci.matrix.tables import TomlTable, did_you_mean, expected, kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ def read_version(text: str) -> Version | None:
         return None
 
 
-def read_specifier(table: Table, key: str) -> SpecifierSet | None:
+def read_specifier(table: TomlTable, key: str) -> SpecifierSet | None:
     """Return a version specifier; None if it is absent or invalid."""
     if not table.has(key):
         return None
@@ -65,7 +65,7 @@ def read_specifier(table: Table, key: str) -> SpecifierSet | None:
         return None
 
 
-def read_arch(table: Table, key: str, text: str) -> Arch | None:
+def read_arch(table: TomlTable, key: str, text: str) -> Arch | None:
     """Return the architecture for any of its names; None if it is unknown."""
     try:
         return Arch.parse(text)
@@ -74,7 +74,7 @@ def read_arch(table: Table, key: str, text: str) -> Arch | None:
         return None
 
 
-def read_choice(table: Table, axis: str, axes: Axes) -> frozenset[Version] | None:
+def read_choice(table: TomlTable, axis: str, axes: Axes) -> frozenset[Version] | None:
     """Return the versions that a version, a specifier or a word selects; None if the key is absent."""
     if not table.has(axis):
         return None
@@ -97,7 +97,7 @@ def read_choice(table: Table, axis: str, axes: Axes) -> frozenset[Version] | Non
     return found
 
 
-def read_os(table: Table, key: str, systems: Sequence[str]) -> frozenset[str] | None:
+def read_os(table: TomlTable, key: str, systems: Sequence[str]) -> frozenset[str] | None:
     """Return the operating systems that a name or a list of them selects; None if the key is absent."""
     if not table.has(key):
         return None
@@ -111,7 +111,7 @@ def read_os(table: Table, key: str, systems: Sequence[str]) -> frozenset[str] | 
     return frozenset(name for name in names if name)
 
 
-def read_exclusion(table: Table, axes: Axes) -> Exclusion:
+def read_exclusion(table: TomlTable, axes: Axes) -> Exclusion:
     """Read an ``[[exclude]]`` row."""
     selector = _selector(table, axes, host=False)
     reason, issue = table.text("reason"), _issue(table)
@@ -119,7 +119,7 @@ def read_exclusion(table: Table, axes: Axes) -> Exclusion:
     return Exclusion(selector=selector, reason=reason, issue=issue, where=table.path)
 
 
-def read_known_failure(table: Table, axes: Axes) -> KnownFailure:
+def read_known_failure(table: TomlTable, axes: Axes) -> KnownFailure:
     """Read a ``[[known-failure]]`` row."""
     tests = table.texts("tests")
     if not table.values.get("tests"):
@@ -131,7 +131,7 @@ def read_known_failure(table: Table, axes: Axes) -> KnownFailure:
     return KnownFailure(tests=tests, selector=selector, reason=reason, says=says, issue=issue, where=table.path)
 
 
-def read_groups(root: Table, axes: Axes) -> tuple[Group, ...]:
+def read_groups(root: TomlTable, axes: Axes) -> tuple[Group, ...]:
     """Read the ``[groups.NAME]`` tables."""
     table = root.table("groups")
     if table is None:
@@ -148,7 +148,7 @@ def read_groups(root: Table, axes: Axes) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _group(name: str, table: Table, axes: Axes) -> Group:
+def _group(name: str, table: TomlTable, axes: Axes) -> Group:
     value = table.values["cells"] if table.has("cells") else []
     selectors: list[Selector] = []
     if value == "all":
@@ -169,18 +169,18 @@ def _group(name: str, table: Table, axes: Axes) -> Group:
     )
 
 
-def _member(table: Table, key: str, item: object, axes: Axes) -> Selector:
+def _member(table: TomlTable, key: str, item: object, axes: Axes) -> Selector:
     if not isinstance(item, dict) or not item:
         found = "an empty one" if item == {} else kind(item)
         table.fault(key, f'expected a selection such as {{ slurm = "22.05" }}, found {found}')
         return Selector()
-    inner = Table(item, table.at(key), table.faults)
+    inner = TomlTable(item, table.at(key), table.faults)
     selector = _selector(inner, axes, host=True)
     inner.finish()
     return selector
 
 
-def _selector(table: Table, axes: Axes, *, host: bool) -> Selector:
+def _selector(table: TomlTable, axes: Axes, *, host: bool) -> Selector:
     """Read the axes of a selection; `host` says whether arch may be "host"."""
     chosen = {axis: read_choice(table, axis, axes) for axis in VERSION_AXES}
     runtime = table.text("runtime", "")
@@ -201,7 +201,7 @@ def _selector(table: Table, axes: Axes, *, host: bool) -> Selector:
     )
 
 
-def _issue(table: Table) -> str | None:
+def _issue(table: TomlTable) -> str | None:
     issue = table.text("issue", "")
     if issue and not _ISSUE.fullmatch(issue):
         table.fault("issue", f'expected an address or OWNER/REPO#NUMBER such as "NVIDIA/pyxis#175", found {issue!r}')

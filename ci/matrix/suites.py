@@ -15,7 +15,7 @@ from ci import paths
 from ci.errors import SelectionError
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Subject
-from ci.matrix.tables import Faults, Table, did_you_mean, read_toml
+from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_toml
 
 FOLDER = "tests/integration"
 """Where the folders of all suites are, below the repository."""
@@ -114,7 +114,7 @@ def _described() -> Mapping[str, Suite]:
     found: dict[str, Suite] = {}
     for file in sorted((paths.REPOSITORY / FOLDER).glob(f"*/{FILE}")):
         values, text = read_toml(file)
-        table = Table(values, "", Faults(path=file, text=text))
+        table = TomlTable(values, "", Faults(path=file, text=text))
         each = _read(table, file.parent.name)
         if each.name in found:
             table.fault("name", f"there is another suite {each.name!r}")
@@ -123,7 +123,7 @@ def _described() -> Mapping[str, Suite]:
     return {it.name: it for it in sorted(found.values(), key=lambda it: (it.order, it.name))}
 
 
-def _read(table: Table, folder: str) -> Suite:
+def _read(table: TomlTable, folder: str) -> Suite:
     """Return the suite of a description; after a fault it is never used."""
     read = Suite(
         name=table.text("name", folder),
@@ -145,7 +145,7 @@ def _read(table: Table, folder: str) -> Suite:
     return read
 
 
-def _runtimes(table: Table) -> list[Runtime]:
+def _runtimes(table: TomlTable) -> list[Runtime]:
     names = table.texts("runtimes") or _CONTAINERS
     for name in names:
         if name not in set(Runtime):

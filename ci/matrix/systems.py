@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ci import paths
-from ci.matrix.tables import Faults, Table, read_toml
+from ci.matrix.tables import Faults, TomlTable, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,8 +79,8 @@ def _families(folder: Path) -> Mapping[str, Family]:
 def _read(file: Path) -> Family:
     values, text = read_toml(file)
     faults = Faults(path=file, text=text)
-    root = Table(values, "", faults)
-    table = root.table("glibc") or Table({}, "glibc", faults)
+    root = TomlTable(values, "", faults)
+    table = root.table("glibc") or TomlTable({}, "glibc", faults)
     found = {codename: _GLIBC.fullmatch(table.text(codename)) for codename in table.values}
     for codename in (it for it, version in found.items() if not version):
         table.fault(codename, 'glibc is written as "2.36"')

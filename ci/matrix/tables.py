@@ -86,7 +86,7 @@ def _header(line: str) -> str:
     return re.sub(r"\s", "", line.partition("#")[0])
 
 
-class Table:
+class TomlTable:
     """One TOML table. A key that was never read is an unknown key."""
 
     def __init__(self, values: Mapping[str, object], path: str, faults: Faults) -> None:
@@ -165,7 +165,7 @@ class Table:
             return None
         return value
 
-    def table(self, key: str) -> Table | None:
+    def table(self, key: str) -> TomlTable | None:
         """Return a table, None where it is absent or something else."""
         if not self.has(key):
             return None
@@ -173,9 +173,9 @@ class Table:
         if not isinstance(value, dict):
             self.fault(key, expected(f"a table [{self.at(key)}]", value))
             return None
-        return Table(value, self.at(key), self.faults)
+        return TomlTable(value, self.at(key), self.faults)
 
-    def rows(self, key: str) -> list[Table]:
+    def rows(self, key: str) -> list[TomlTable]:
         """Return the rows of an array of tables; empty where the key is absent."""
         value = self.values[key] if self.has(key) else []
         if isinstance(value, dict):
@@ -190,7 +190,9 @@ class Table:
                 hint = f"{quote(item)}, " if isinstance(item, int | float) else ""
                 self.fault(f"{key}[{index}]", f"expected a row, found {kind(item)}; {hint}{as_row(key, shown(item))}")
         found = enumerate(value)
-        return [Table(item, f"{self.at(key)}[{index}]", self.faults) for index, item in found if isinstance(item, dict)]
+        return [
+            TomlTable(item, f"{self.at(key)}[{index}]", self.faults) for index, item in found if isinstance(item, dict)
+        ]
 
     def finish(self) -> None:
         """Note every unknown key, with the known one that is most similar."""

@@ -103,7 +103,7 @@ class ReportLog:
         return _REASONS.get(exit_code, "")
 
 
-class _Report(msgspec.Struct, kw_only=True):
+class _PytestReport(msgspec.Struct, kw_only=True):
     """A line of the log, as far as it matters here; pytest's own report, as `pytest_report_to_serializable` has it."""
 
     kind: str = msgspec.field(name="$report_type")
@@ -173,11 +173,11 @@ def read(path: Path) -> ReportLog:
         return ReportLog(problem="pytest never began; its output says why")
     except OSError as error:
         return ReportLog(problem=f"failed to read pytest's report log {path}: {error}")
-    reports: list[_Report] = []
+    reports: list[_PytestReport] = []
     problem = ""
     for number, line in enumerate(lines, start=1):
         try:
-            reports.append(msgspec.convert(json.loads(line), _Report))
+            reports.append(msgspec.convert(json.loads(line), _PytestReport))
         except (ValueError, msgspec.ValidationError) as error:
             if number < len(lines) or line.endswith(b"\n"):
                 problem = problem or f"line {number} of pytest's report log {path} is invalid: {error}"
@@ -213,8 +213,8 @@ def _ended(exit_code: int) -> str:
         return f"exit code {exit_code}"
 
 
-def _tests(reports: Iterable[_Report]) -> tuple[TestOutcome, ...]:
-    tries: dict[str, list[list[_Report]]] = {}
+def _tests(reports: Iterable[_PytestReport]) -> tuple[TestOutcome, ...]:
+    tries: dict[str, list[list[_PytestReport]]] = {}
     for report in reports:
         collected = report.kind == "CollectReport" and report.outcome != "passed"
         # What a subtest adds to its test is that it failed.
@@ -228,7 +228,7 @@ def _tests(reports: Iterable[_Report]) -> tuple[TestOutcome, ...]:
     return tuple(_test(name, of_test) for name, of_test in tries.items())
 
 
-def _test(name: str, tries: list[list[_Report]]) -> TestOutcome:
+def _test(name: str, tries: list[list[_PytestReport]]) -> TestOutcome:
     """Return what came of a test; only tries that pytest-rerunfailures did not follow by another one count."""
     again = [report for each in tries for report in each if report.outcome == "rerun"]
     counting = [each for each in tries if not any(report.outcome == "rerun" for report in each)]
@@ -250,13 +250,13 @@ def _test(name: str, tries: list[list[_Report]]) -> TestOutcome:
     )
 
 
-def _called(reports: list[_Report]) -> bool:
+def _called(reports: list[_PytestReport]) -> bool:
     """Tell whether a try reached the test itself, or why it could not is told by its other reports."""
     states = {report.state for report in reports}
     ended = any(report.when == "teardown" for report in reports)
     return not ended or states != {TestState.PASSED} or any(report.when == "call" for report in reports)
 
 
-def _own_reruns(report: _Report) -> list[str]:
+def _own_reruns(report: _PytestReport) -> list[str]:
     told = (value for name, value in report.user_properties if name == RERUNS_PROPERTY and isinstance(value, list))
     return [str(why) for why in next(told, [])]

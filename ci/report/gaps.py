@@ -10,7 +10,7 @@ from ci.record.planned import RunPlan
 from ci.record.store import CellRecord
 from ci.report import grid
 from ci.report.grid import At, Box
-from ci.report.model import CellReport, Gap, Place
+from ci.report.model import CellReport, Gap, Location
 
 _NO_RESULT = "no result of it in these folders"
 _CANDIDATE = "a candidate that was not put into this cell"
@@ -27,7 +27,7 @@ def missing_suites(plans: Iterable[RunPlan]) -> dict[str, dict[str, str]]:
 
 def find(cells: Sequence[CellReport], plans: Sequence[RunPlan], rows: Matrix | None) -> tuple[Gap, ...]:
     """Return the places within the tables at which there is no result."""
-    taken: dict[At, Box] = {(cell.runtime, Place.of(cell)): Box() for cell in cells}
+    taken: dict[At, Box] = {(cell.runtime, Location.of(cell)): Box() for cell in cells}
     known = _known(rows)
     planned = _planned(plans)
     meant = {at: Box() for at, (name, _, _) in known.items() if name in planned}
@@ -72,4 +72,4 @@ def _planned(plans: Iterable[RunPlan]) -> Mapping[str, str]:
 
 
 def _at(record: CellRecord) -> At:
-    return record.runtime, Place.of(record)
+    return record.runtime, Location.of(record)

@@ -7,10 +7,10 @@ from itertools import groupby
 from packaging.version import InvalidVersion, Version
 
 from ci.matrix.cells import Runtime
-from ci.report.model import CellReport, Compat, Gap, Place
+from ci.report.model import CellReport, Compat, Gap, Location
 from ci.report.words import RUNTIMES
 
-At = tuple[str, Place]
+At = tuple[str, Location]
 """A runtime, and a place in its tables."""
 
 
@@ -23,7 +23,7 @@ class Box:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class GridTable:
     """The cells of one runtime; of real ones, those of one architecture."""
 
     runtime: str
@@ -67,21 +67,21 @@ class Table:
         """Yield all places."""
         return ((self.runtime, self._place(head, column)) for head in self.heads for column in self.columns)
 
-    def _place(self, head: tuple[str, str], column: tuple[str, str]) -> Place:
-        return Place(self.arch, *head, *column) if self.arch else Place(column[0], *head, "", "")
+    def _place(self, head: tuple[str, str], column: tuple[str, str]) -> Location:
+        return Location(self.arch, *head, *column) if self.arch else Location(column[0], *head, "", "")
 
 
-def tables(compat: Compat) -> list[Table]:
+def tables(compat: Compat) -> list[GridTable]:
     """Return the grid's tables: those of real cells first."""
     boxes: dict[At, Box] = {}
     for cell in compat.cells:
-        boxes.setdefault((cell.runtime, Place.of(cell)), Box()).cells.append(cell)
+        boxes.setdefault((cell.runtime, Location.of(cell)), Box()).cells.append(cell)
     for gap in compat.gaps:
         boxes.setdefault((gap.runtime, gap.place), Box()).gap = gap
     return layout(boxes)
 
 
-def layout(boxes: Mapping[At, Box]) -> list[Table]:
+def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
     """Return the tables that places need: one per architecture where there is enroot and Pyxis to show."""
     found = []
     for runtime in in_order(runtime for runtime, _ in boxes):
@@ -92,7 +92,7 @@ def layout(boxes: Mapping[At, Box]) -> list[Table]:
             heads = sorted({(it.slurm, it.os) for it in own}, key=lambda head: (natural(head[0]), head[1]))
             columns = {(it.enroot, it.pyxis) for it in own} if arch else {(it, "") for it in arches}
             across = sorted(columns, key=lambda it: (natural(it[0]), natural(it[1])))
-            found.append(Table(runtime=runtime, arch=arch, heads=heads, columns=across, boxes=boxes))
+            found.append(GridTable(runtime=runtime, arch=arch, heads=heads, columns=across, boxes=boxes))
     return found
 
 

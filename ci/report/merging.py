@@ -213,7 +213,7 @@ class Merging:
                 versions |= suite.versions
             found.append(
                 CellReport(
-                    **asdict(record) | {"os": model.Place.of(record).os, "tags": ()},
+                    **asdict(record) | {"os": model.Location.of(record).os, "tags": ()},
                     state=State.worst([*ours, *[State.NOT_RUN] * len(missing)]),
                     versions=versions,
                     suites=tuple(by_age),

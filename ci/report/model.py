@@ -151,7 +151,7 @@ class CellReport(CellRecord, frozen=True, kw_only=True, omit_defaults=True, forb
     """Suites that a run meant to run on it and that have no result, and why."""
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A place in the grid."""
 
     arch: str
@@ -161,7 +161,7 @@ class Place(NamedTuple):
     pyxis: str
 
     @classmethod
-    def of(cls, cell: CellRecord) -> "Place":
+    def of(cls, cell: CellRecord) -> "Location":
         """Return a cell's place."""
         axes = {name: value or "" for name, value in cell.axes.items()}
         return cls(
@@ -193,9 +193,9 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     issue: str = ""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Location:
         """Where in the grid it is."""
-        return Place(self.arch, self.slurm, self.os, self.enroot, self.pyxis)
+        return Location(self.arch, self.slurm, self.os, self.enroot, self.pyxis)
 
 
 OWN = "own"

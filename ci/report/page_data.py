@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 import msgspec
 
-from ci.report.model import CellReport, Change, Gap, Merged, Place, State, SuiteReport
+from ci.report.model import CellReport, Change, Gap, Location, Merged, State, SuiteReport
 from ci.report.words import LOOKS, PHASES, counted_tests, first_line, told
 
 _LONGEST_SEARCH = 2_000
@@ -53,7 +53,7 @@ class PageData:
                     cell.id,
                     states[cell.state],
                     {suites[suite.suite]: states[suite.state] for suite in cell.suites},
-                    Place.of(cell),
+                    Location.of(cell),
                     int(cell.id in self.changed),
                     int(any(suite.flaky for suite in cell.suites)),
                     _searched(cell),

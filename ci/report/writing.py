@@ -17,7 +17,7 @@ UNREADABLE_FILE = "compat-unreadable.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ReportRequest:
     """What a report is made of."""
 
     roots: Sequence[Path]
@@ -30,22 +30,22 @@ class Asked:
     """Whether a report of nothing is a report: at the beginning of a run that is followed."""
 
 
-def merge(asked: Asked, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Merged:
+def merge(request: ReportRequest, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Merged:
     """Read all results and merge them.
 
     :raises ResultsError: if there are none.
     """
-    merging = Merging(base=asked.base, now=now())
-    for item in finding.find(asked.roots):
+    merging = Merging(base=request.base, now=now())
+    for item in finding.find(request.roots):
         merging.add(item)
-    if merging.is_empty and not asked.may_be_empty:
+    if merging.is_empty and not request.may_be_empty:
         raise ResultsError(
             "no results found",
-            where=", ".join(map(str, asked.roots)),
+            where=", ".join(map(str, request.roots)),
             why="; ".join(f"{it.where}: {it.what}" for it in merging.problems[:5]),
             next_step="run a suite: `nox -s pyxis_basic`, or name the folder of a run",
         )
-    return merging.merged(previous=asked.previous, rows=asked.rows, length=asked.length)
+    return merging.merged(previous=request.previous, rows=request.rows, length=request.length)
 
 
 def previous(folder: Path) -> tuple[Compat | None, ResultsError | None]:

@@ -12,7 +12,7 @@ from ci.engine.connection import Engine
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import ResultsError, typed
-from ci.images.building import Builder, BuiltCell, How
+from ci.images.building import Builder, BuiltCell, ImageOrigin
 from ci.matrix import pytest_words
 from ci.matrix.pytest_words import Given
 from ci.options import Scope
@@ -122,7 +122,7 @@ class Record:
                 name=it.plan.name,
                 tag=it.tag,
                 digest=it.identity,
-                built=it.how is How.BUILT,
+                built=it.how is ImageOrigin.BUILT,
                 seconds=it.seconds,
                 size=it.size,
                 origin=it.origin,

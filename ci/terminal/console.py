@@ -25,7 +25,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from ci.terminal import folding
-from ci.terminal.folding import Service
+from ci.terminal.folding import CiService
 from ci.terminal.processes import Command, Completed, last_lines, run_attached, run_logged
 
 _DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
@@ -43,9 +43,9 @@ class Mode(StrEnum):
     GITLAB = "gitlab"
 
     @property
-    def service(self) -> Service:
+    def service(self) -> CiService:
         """The CI service whose sections it makes."""
-        return {Mode.GITHUB: Service.GITHUB, Mode.GITLAB: Service.GITLAB}.get(self, Service.NONE)
+        return {Mode.GITHUB: CiService.GITHUB, Mode.GITLAB: CiService.GITLAB}.get(self, CiService.NONE)
 
 
 class Timings:
@@ -82,7 +82,7 @@ class Timings:
 
 
 @dataclass(kw_only=True, eq=False)
-class Step:
+class TimedStep:
     """A piece of work that is under way; `note` is added to its last line ("reused", "412 MB")."""
 
     title: str
@@ -110,7 +110,7 @@ class Console:
         self._clock = clock
         self._now = now
         self._environ = environ
-        self._active: list[Step] = []
+        self._active: list[TimedStep] = []
         self._live: Live | None = None
         self._lock = threading.RLock()
 
@@ -142,13 +142,13 @@ class Console:
         self._print(str(problem), label="error", style="bold red")
 
     @contextmanager
-    def step(self, title: str, *, phase: str = "", timings: Timings | None = None) -> Iterator[Step]:
+    def step(self, title: str, *, phase: str = "", timings: Timings | None = None) -> Iterator[TimedStep]:
         """Show that ``title`` is under way and, at its end, how long it took.
 
         With ``timings`` the seconds are also recorded, under ``phase`` or else under the title. Steps may be nested and
         may run in several threads at once.
         """
-        step = Step(title=" ".join(title.split()), depth=_DEPTH.get(), started=self._clock())
+        step = TimedStep(title=" ".join(title.split()), depth=_DEPTH.get(), started=self._clock())
         token = _DEPTH.set(step.depth + 1)
         if timings is not None:
             timings.begun(phase or title)
@@ -216,7 +216,7 @@ class Console:
 
     # -- how it looks -----------------------------------------------------------------------------------------------
 
-    def _begin(self, step: Step) -> None:
+    def _begin(self, step: TimedStep) -> None:
         with self._lock, _whoever_listens():
             self._active.append(step)
             if self.mode is Mode.TERMINAL:
@@ -226,7 +226,7 @@ class Console:
             else:
                 self._stamp(step, "…")
 
-    def _end(self, step: Step, ending: str, seconds: float) -> None:
+    def _end(self, step: TimedStep, ending: str, seconds: float) -> None:
         verb = "" if ending == "done" else f"{ending} after "
         tail = f"{verb}{seconds:.1f} s" + (f" ({step.note})" if step.note else "")
         with self._lock, _whoever_listens():
@@ -253,7 +253,7 @@ class Console:
                 text = f"{label}: {message}" if label else message
                 self._write(f"[{self._now():%H:%M:%S}] {'  ' * _DEPTH.get()}{text}")
 
-    def _stamp(self, step: Step, tail: str) -> None:
+    def _stamp(self, step: TimedStep, tail: str) -> None:
         self._write(f"[{self._now():%H:%M:%S}] {'  ' * step.depth}{step.title} {tail}")
 
     def _write(self, line: str) -> None:

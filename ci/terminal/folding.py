@@ -6,7 +6,7 @@ import re
 import secrets
 
 
-class Service(StrEnum):
+class CiService(StrEnum):
     """Whose log the output goes to."""
 
     NONE = ""
@@ -14,23 +14,23 @@ class Service(StrEnum):
     GITLAB = "gitlab"
 
 
-def service(environ: Mapping[str, str]) -> Service:
+def service(environ: Mapping[str, str]) -> CiService:
     """Return the CI service that runs this process."""
     if environ.get("GITHUB_ACTIONS") == "true":
-        return Service.GITHUB
-    return Service.GITLAB if environ.get("GITLAB_CI") == "true" else Service.NONE
+        return CiService.GITHUB
+    return CiService.GITLAB if environ.get("GITLAB_CI") == "true" else CiService.NONE
 
 
-def begin(where: Service, title: str, at: float) -> str:
+def begin(where: CiService, title: str, at: float) -> str:
     """Return the line that begins a section, closed at first; ``at`` is the time since the epoch."""
-    if where is Service.GITHUB:
+    if where is CiService.GITHUB:
         return f"::group::{escaped(title)}"
     return f"\x1b[0Ksection_start:{at:.0f}:{_name(title)}[collapsed=true]\r\x1b[0K{title}"
 
 
-def end(where: Service, title: str, at: float) -> str:
+def end(where: CiService, title: str, at: float) -> str:
     """Return the line that ends a section."""
-    return "::endgroup::" if where is Service.GITHUB else f"\x1b[0Ksection_end:{at:.0f}:{_name(title)}\r\x1b[0K"
+    return "::endgroup::" if where is CiService.GITHUB else f"\x1b[0Ksection_end:{at:.0f}:{_name(title)}\r\x1b[0K"
 
 
 def annotation(message: str, *, title: str, file: str = "", line: int = 0) -> str:
@@ -45,9 +45,9 @@ def escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def quoted(where: Service, text: str) -> str:
+def quoted(where: CiService, text: str) -> str:
     """Return output of somebody else so that the service reads no command in it."""
-    if where is Service.GITHUB:
+    if where is CiService.GITHUB:
         token = secrets.token_hex(16)  # nobody who wrote the text can know it
         return f"::stop-commands::{token}\n{text}\n::{token}::"
     return re.sub(r"(section_(?:start|end)):", r"\1 ", text)

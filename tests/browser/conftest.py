@@ -13,7 +13,7 @@ from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import CellRecord, Result
 from ci.report import writing
 from ci.report.model import Merged
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, Story, cell, result
 
@@ -53,7 +53,7 @@ def week(folder: Path) -> Merged:
     for night in range(5):
         made.write(results, *story.night(night, share=1.0 if night == 0 else 0.9))
         if night == 3:
-            previous = writing.merge(Asked(roots=(results,), base=results / "report")).compat
+            previous = writing.merge(ReportRequest(roots=(results,), base=results / "report")).compat
     late = BEGIN + timedelta(days=6)
     bad = [TestOutcome(name=f"t::{HOSTILE}", outcome=TestState.FAILED, message=HOSTILE)]
     made.write(
@@ -64,7 +64,7 @@ def week(folder: Path) -> Merged:
         flaky(FLAKY, Outcome.FAILED, 7),
         flaky(FLAKY, Outcome.PASSED, 8),
     )
-    merged = writing.merge(Asked(roots=(results,), base=results / "report", previous=previous))
+    merged = writing.merge(ReportRequest(roots=(results,), base=results / "report", previous=previous))
     writing.write(merged, results / "report")
     return merged
 

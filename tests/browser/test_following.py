@@ -10,7 +10,7 @@ import pytest
 from ci.record.outcomes import Outcome
 from ci.report import serving, writing
 from ci.report.serving import Served
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.browser.conftest import Open
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, cell, result
@@ -37,7 +37,7 @@ def address(served: Served) -> Iterator[str]:
 
 def show(served: Served, state: str) -> None:
     """Serve what the results are now."""
-    merged = writing.merge(Asked(roots=(served.folder.parent,), base=served.folder))
+    merged = writing.merge(ReportRequest(roots=(served.folder.parent,), base=served.folder))
     served.show(merged, state)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ci.report import writing
 from ci.report.forms import page
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.browser.conftest import Open
 from tests.support import results as made
 from tests.support.results import result
@@ -21,7 +21,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the page of a thousand cells."""
     folder = tmp_path_factory.mktemp("many")
     made.write(folder / "results", *map(result, CELLS))
-    merged = writing.merge(Asked(roots=(folder / "results",), base=folder))
+    merged = writing.merge(ReportRequest(roots=(folder / "results",), base=folder))
     writing.write(merged, folder)
     return (folder / page.FILE).as_uri()
 

@@ -14,11 +14,11 @@ from ci.fleet import formats
 from ci.fleet.affected import MATRIX, PINS
 from ci.fleet.formats import Format
 from ci.fleet.model import FleetPlan
-from ci.fleet.planning import Asked, of_arch, plan_fleet
+from ci.fleet.planning import FleetRequest, of_arch, plan_fleet
 from ci.fleet.revision import changes_since
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.asked import asked_cells
+from ci.matrix.mentioned import asked_cells
 from ci.matrix.model import Matrix
 from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
@@ -144,7 +144,7 @@ def plan() -> Callable[..., FleetPlan]:
     rows = loading.load()
 
     def planned(group: str, shards: int, *, arch: Arch | None = None, nothing: bool = False) -> FleetPlan:
-        asked = Asked(
+        asked = FleetRequest(
             suites=suites_of(["pyxis_basic"]),
             group=group,
             shards=shards,

@@ -25,7 +25,7 @@ from ci.environment import registry
 from ci.environment.registry_client import V2S2, UnexpectedAnswerError
 from ci.environment.service import Place
 from ci.images import cache
-from ci.images.building import Builder, Built, How
+from ci.images.building import Builder, Built, ImageOrigin
 from ci.images.plan import ImagePlan
 from ci.images.plan import registry as registry_plan
 from ci.matrix.arch import Arch
@@ -132,15 +132,15 @@ def test_what_one_machine_has_built_another_one_pulls(start: Start, machine: Mac
     address = start().address
 
     first = machine.ensure(address)
-    assert first.how is How.BUILT
+    assert first.how is ImageOrigin.BUILT
     (tag,) = RegistryClient(address).tags(REPOSITORY)
     assert tag == f"cached-{machine.wanted.variant}-{first.content.fingerprint}"
 
-    assert machine.ensure(address).how is How.REUSED
+    assert machine.ensure(address).how is ImageOrigin.REUSED
 
     machine.forget(first.tag)
     second = machine.ensure(address)
-    assert (second.how, second.tag, second.identity) == (How.PULLED, first.tag, first.identity)
+    assert (second.how, second.tag, second.identity) == (ImageOrigin.PULLED, first.tag, first.identity)
     assert machine.names(address) == []
     assert warned == []
 
@@ -153,9 +153,9 @@ def test_what_was_built_without_the_cache_is_added_by_who_fills_it(
     machine.ensure(address)
     machine.variables = {}
 
-    assert machine.ensure(address).how is How.REUSED
+    assert machine.ensure(address).how is ImageOrigin.REUSED
     assert RegistryClient(address).tags(REPOSITORY) == []
-    assert machine.ensure(address, share_all=True).how is How.REUSED
+    assert machine.ensure(address, share_all=True).how is ImageOrigin.REUSED
     assert len(RegistryClient(address).tags(REPOSITORY)) == 1
     assert machine.names(address) == []
     assert warned == []
@@ -177,7 +177,7 @@ def test_with_a_login(start: Start, machine: Machine, warned: list[str], tmp_pat
 
     file.write_text("{}", encoding="utf-8")
     built = machine.ensure(locked)
-    assert built.how is How.BUILT
+    assert built.how is ImageOrigin.BUILT
     assert len(warned) == 2, warned  # of reading, and of writing
     assert all(f"docker login {locked}" in it and "basic auth" in it for it in warned), warned
     assert "images are built here" in warned[0]
@@ -187,9 +187,9 @@ def test_with_a_login(start: Start, machine: Machine, warned: list[str], tmp_pat
     warned.clear()
     auth = {"auths": {locked: {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}}}
     file.write_text(json.dumps(auth), encoding="utf-8")
-    assert machine.ensure(locked).how is How.BUILT
+    assert machine.ensure(locked).how is ImageOrigin.BUILT
     machine.forget(built.tag)
-    assert machine.ensure(locked).how is How.PULLED
+    assert machine.ensure(locked).how is ImageOrigin.PULLED
     assert warned == []
 
 
@@ -201,9 +201,9 @@ def test_one_that_is_down_is_asked_once(machine: Machine, warned: list[str]) -> 
         taken.bind(("127.0.0.1", 0))
         address = f"localhost:{taken.getsockname()[1]}"
         builder = machine.builder(address)
-        assert builder.ensure(machine.wanted).how is How.BUILT
+        assert builder.ensure(machine.wanted).how is ImageOrigin.BUILT
         second = replace(machine.wanted, variant=f"{machine.wanted.variant}-2")
-        assert builder.ensure(second).how is How.BUILT
+        assert builder.ensure(second).how is ImageOrigin.BUILT
     (warning,) = warned
     assert "the image cache does not work; images are built here" in warning
     assert "connection refused" in warning
@@ -215,7 +215,7 @@ def test_one_that_is_full(start: Start, machine: Machine, warned: list[str]) -> 
     full = start(REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="/dev/shm/registry")
     filled = machine.engine.ask(full.container, ["dd", "if=/dev/zero", "of=/dev/shm/rest", "bs=64k"])
     assert "No space left" in filled.output
-    assert machine.ensure(full.address).how is How.BUILT
+    assert machine.ensure(full.address).how is ImageOrigin.BUILT
     (warning,) = warned
     assert "the image cache could not be written; what is built stays on this machine" in warning
     assert machine.names(full.address) == []
@@ -233,10 +233,12 @@ def test_one_that_is_read_only_is_read(start: Start, machine: Machine, warned: l
 
     machine.forget(first.tag)
     builder = machine.builder(address)
-    assert builder.ensure(machine.wanted).how is How.PULLED
+    assert builder.ensure(machine.wanted).how is ImageOrigin.PULLED
     assert warned == []
     for more in ("2", "3"):
-        assert builder.ensure(replace(machine.wanted, variant=f"{machine.wanted.variant}-{more}")).how is How.BUILT
+        assert (
+            builder.ensure(replace(machine.wanted, variant=f"{machine.wanted.variant}-{more}")).how is ImageOrigin.BUILT
+        )
     (warning,) = warned
     assert "the image cache could not be written" in warning
     assert "405" in warning  # the words are Docker's own complaint that the answer is no JSON
@@ -259,7 +261,7 @@ def test_another_image_under_our_tag_is_refused_and_left_alone(
     before = client.manifest(REPOSITORY, tag, V2S2).headers["Docker-Content-Digest"]
 
     again = machine.ensure(address)
-    assert (again.how, again.tag) == (How.BUILT, built.tag)
+    assert (again.how, again.tag) == (ImageOrigin.BUILT, built.tag)
     assert engine.image(again.tag).labels["pyxis-matrix.content"] == again.content.digest
     (warning,) = warned
     assert "holds another image under this tag" in warning

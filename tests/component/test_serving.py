@@ -19,7 +19,7 @@ from ci.errors import PortTakenError
 from ci.record.outcomes import Outcome
 from ci.report import serving, writing
 from ci.report.serving import Served
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
 
@@ -46,7 +46,7 @@ def results(tmp_path: Path) -> Path:
 def served(results: Path) -> Served:
     """Return what a server shows."""
     found = serving.served_from([results], results / "report")
-    found.show(writing.merge(Asked(roots=(results,), base=results / "report")), "s1")
+    found.show(writing.merge(ReportRequest(roots=(results,), base=results / "report")), "s1")
     return found
 
 

@@ -11,10 +11,10 @@ from ci.environment.plan import EnvironmentPlan
 from ci.errors import PyxisMatrixError
 from ci.group import capacity, children, fingerprint, images, planning, running
 from ci.group.capacity import Capacity
-from ci.group.children import Command, Watch
+from ci.group.children import ChildCommand, Watch
 from ci.group.images import Ready
-from ci.group.planning import Asked, GroupPlan, plan_group
-from ci.group.running import How, run_group
+from ci.group.planning import GroupPlan, GroupRequest, plan_group
+from ci.group.running import RunSettings, run_group
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
@@ -62,24 +62,24 @@ class Machine:
         self, run: str = "run", missing: Callable[[Cell], str | None] = lambda _cell: None, *, strict: bool = False
     ) -> GroupPlan:
         """Plan two suites on the cells."""
-        asked = Asked(cells=[cell.id for cell in self.cells], suites=["registry", "pyxis_conformance"])
+        asked = GroupRequest(cells=[cell.id for cell in self.cells], suites=["registry", "pyxis_conformance"])
         return plan_group(asked, self.rows, Options(run=run, results=self.results, strict=strict), missing)
 
     def resumed(self, run: str = "run") -> GroupPlan:
         """Plan how that goes on."""
         options = Options(run=run, results=self.results)
-        return planning.resumed(self.plan(run).recorded(), Asked(), self.rows, options, lambda _cell: None)
+        return planning.resumed(self.plan(run).recorded(), GroupRequest(), self.rows, options, lambda _cell: None)
 
     def run(self, plan: GroupPlan, **how: Any) -> list[PyxisMatrixError]:  # noqa: ANN401 - fields of How
         """Run a plan."""
         self.ran, self.begun = [], []
-        return run_group(self.connect, self.rows, plan, How(**how))
+        return run_group(self.connect, self.rows, plan, RunSettings(**how))
 
     def found(self, run: str = "run") -> dict[tuple[str, str], Result]:
         """Return the results of a run, by cell and suite."""
         return {(it.cell_id, it.suite): it for it in store.load_run(self.results / run)[0]}
 
-    def run_all(self, commands: Iterable[Command | None], *, jobs: Callable[[], int], watch: Watch) -> None:
+    def run_all(self, commands: Iterable[ChildCommand | None], *, jobs: Callable[[], int], watch: Watch) -> None:
         """Run cells one after another, as their processes would."""
         self.jobs = jobs()
         for command in filter(None, commands):
@@ -88,16 +88,16 @@ class Machine:
             if not watch.ended(command.cell, self.begin(command)):
                 return
 
-    def begin(self, command: Command) -> int:
+    def begin(self, command: ChildCommand) -> int:
         """Do what the process of a cell does; return its exit code."""
         self.begun.append(command.cell)
         return max((self._suite(command, name) for name in self._orders(command)), default=0)
 
-    def _orders(self, command: Command) -> list[str]:
+    def _orders(self, command: ChildCommand) -> list[str]:
         words = list(command.words)
         return [words[place + 1] for place, word in enumerate(words) if word == "--suite"]
 
-    def _suite(self, command: Command, order: str) -> int:
+    def _suite(self, command: ChildCommand, order: str) -> int:
         name = order
         self.ran.append((command.cell, name))
         self.while_running()

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ci.report import writing
 from ci.report.forms import page
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import Story
 
@@ -62,7 +62,7 @@ def make(cells: int, results: Path) -> None:
 def merge(cells: int, results: Path, report: Path) -> Figures:
     """Merge results into a report, and write it."""
     began, cpu = time.perf_counter(), time.process_time()
-    merged = writing.merge(Asked(roots=(results,), base=report))
+    merged = writing.merge(ReportRequest(roots=(results,), base=report))
     merged_at = time.perf_counter()
     writing.write(merged, report)
     sizes = {path.suffix: path.stat().st_size / 1e6 for path in report.iterdir()}

@@ -16,7 +16,7 @@ from ci.matrix.loading import Matrix, load
 from ci.record.store import Result
 from ci.report import writing
 from ci.report.model import Compat, Merged
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support import rows as of_matrix
 
@@ -107,7 +107,7 @@ def merge_all(tmp_path: Path) -> Callable[..., Merged]:
 
     def merge(*of: Result, previous: Compat | None = None, rows: Matrix | None = None, length: int = 20) -> Merged:
         made.write(tmp_path / "results", *of)
-        asked = Asked(
+        asked = ReportRequest(
             roots=(tmp_path / "results",), base=tmp_path / "report", previous=previous, rows=rows, length=length
         )
         return writing.merge(asked, now=lambda: datetime(2026, 12, 1, tzinfo=UTC))

@@ -8,7 +8,7 @@ import pytest
 
 from ci.environment.plan import plan_environment
 from ci.errors import MatrixError
-from ci.fleet.affected import MATRIX, PINS, Change, affected
+from ci.fleet.affected import MATRIX, PINS, ChangeSet, affected
 from ci.fleet.parts import expanded, program_files
 from ci.group.fingerprint import Shared, hash_of_files, ingredients
 from ci.images.content import Content
@@ -38,7 +38,7 @@ def cells(matrix: Matrix) -> tuple[Cell, ...]:
 
 def runtimes(matrix: Matrix, *files: str, suites: tuple[str, ...] = (), options: Options | None = None) -> set[str]:
     """Return the runtimes of the cells that a change of files can affect; always all of their cells, or none."""
-    change = Change(since="main", files=files)
+    change = ChangeSet(since="main", files=files)
     wanted = suites_of(suites or tuple(SUITES))
     found = affected(cells(matrix), wanted, matrix, options or Options(run="r"), change)
     whole = {runtime: {cell.id for cell in cells(matrix) if cell.runtime is runtime} for runtime in Runtime}
@@ -99,7 +99,7 @@ def test_a_file_affects_what_is_made_of_it(rows: Matrix, name: str, expected: se
 def test_every_folder_of_containers_affects_some_cell(rows: Matrix) -> None:
     options = Options(run="r", accounting=True)
     folders = [it.name for it in CONTAINERS.iterdir() if it.is_dir() and it != FAMILIES]
-    change = [Change(since="main", files=(f"containers/{name}/x",)) for name in folders]
+    change = [ChangeSet(since="main", files=(f"containers/{name}/x",)) for name in folders]
     found = [affected(cells(rows), suites_of(tuple(SUITES)), rows, options, it) for it in change]
     assert [name for name, ids in zip(folders, found, strict=True) if not ids] == []
 
@@ -117,7 +117,9 @@ def test_what_an_option_brings_in_counts(rows: Matrix) -> None:
 
 
 def test_each_reason_is_named(rows: Matrix) -> None:
-    change = Change(since="main", files=("containers/embedded/enroot", "docs/ci.md", "tests/integration/registry/x.py"))
+    change = ChangeSet(
+        since="main", files=("containers/embedded/enroot", "docs/ci.md", "tests/integration/registry/x.py")
+    )
     found = affected(cells(rows), suites_of([]), rows, Options(run="r"), change)
     (embedded, *_) = (cell for cell in cells(rows) if cell.runtime is Runtime.EMBEDDED)
     assert found[embedded.id] == (
@@ -135,7 +137,7 @@ def reasons(load_matrix: MatrixLoader) -> Callable[..., dict[str, set[str]]]:
 
     def compared(after: dict[str, str], before: dict[str, str] | None = None) -> dict[str, set[str]]:
         old, new = load_matrix(**(before or {})), load_matrix(**after)
-        change = Change(since="main", files=(MATRIX,), before=old)
+        change = ChangeSet(since="main", files=(MATRIX,), before=old)
         found = affected(cells(new), suites_of(tuple(SUITES)), new, Options(run="r"), change)
         by_reason: dict[str, set[str]] = {}
         for name, its in found.items():
@@ -201,7 +203,7 @@ def test_what_all_cells_share_affects_all(
 
 
 def test_a_matrix_that_can_not_be_compared_affects_all(rows: Matrix) -> None:
-    change = Change(since="main", files=(MATRIX,), before=MatrixError("broken"))
+    change = ChangeSet(since="main", files=(MATRIX,), before=MatrixError("broken"))
     found = affected(cells(rows), suites_of(tuple(SUITES)), rows, Options(run="r"), change)
     assert len(found) == len(cells(rows))
     assert set(found.values()) == {("matrix.toml can't be compared with that of main",)}
@@ -209,7 +211,7 @@ def test_a_matrix_that_can_not_be_compared_affects_all(rows: Matrix) -> None:
 
 def test_a_pin_affects_the_cells_that_use_it(rows: Matrix) -> None:
     def ids(*pins: str) -> set[str]:
-        change = Change(since="main", files=(PINS,), pins=frozenset(pins))
+        change = ChangeSet(since="main", files=(PINS,), pins=frozenset(pins))
         return set(affected(cells(rows), suites_of(tuple(SUITES)), rows, Options(run="r"), change))
 
     real = next(cell for cell in cells(rows) if cell.runtime is Runtime.NVIDIA)
@@ -252,6 +254,6 @@ def test_whatever_is_in_a_fingerprint_is_also_affecting(
             members = {member.name: member for image in plan.images.all() for member in image.family()}
             assert all(Content(plan=it, parents={}).own_files for it in members.values())
         assert {"ci/errors.py", "containers/base/mmdebstrap.conf", "tests/conftest.py"} <= read
-        change = Change(since="main", files=tuple(sorted(names)))
+        change = ChangeSet(since="main", files=tuple(sorted(names)))
         seen = {why.partition(" ")[0] for why in affected([cell], [suite], rows, options, change)[cell.id]}
         assert sorted(read & names - seen) == []

@@ -18,7 +18,7 @@ from ci.environment.plan import plan_environment
 from ci.environment_file import EnvironmentFile, Login
 from ci.errors import CandidateError, SelectionError
 from ci.group import planning
-from ci.group.planning import Asked
+from ci.group.planning import GroupRequest
 from ci.images.content import Content
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -276,7 +276,7 @@ def test_of_a_group_only_cells_with_the_axis_take_part_and_those_that_become_the
     assert [cell.id for cell in candidates.for_cells(cells[:2], put)] == [NAME.replace("0.19.0", "0.24.0+g1a2b3c4")]
 
 
-def planned_group(asked: Asked) -> planning.GroupPlan:
+def planned_group(asked: GroupRequest) -> planning.GroupPlan:
     return planning.plan_group(asked, ROWS, Options(run="r"), lambda _cell: None)
 
 
@@ -285,15 +285,15 @@ def test_a_group_runs_each_cell_with_the_candidate_once_and_says_what_it_left_ou
 ) -> None:
     monkeypatch.setattr(Arch, "host", lambda: Arch.AMD64)
     put = candidates.Candidates(found=(candidate(files=(Path("/c/p.tar.gz"),)),), options=Options())
-    asked = Asked(group="sites", candidates=put)
+    asked = GroupRequest(group="sites", candidates=put)
     found = planned_group(asked)
     ids = [it.cell.id for it in found.cells]
     assert len(ids) == len(set(ids)) == len(ROWS.cells("sites", Arch.AMD64)), "each Slurm has two enroots there"
     assert all("-pyxis0.24.0+g1a2b3c4-" in it for it in ids)
-    edges = planned_group(Asked(group="edges", candidates=put))
+    edges = planned_group(GroupRequest(group="edges", candidates=put))
     assert "it has no place for the candidates" in edges.left_out.values()
     assert {it.cell.runtime for it in edges.cells} == {Runtime.NVIDIA}
-    on = planning.resumed(found.recorded(), Asked(candidates=put), ROWS, Options(run="r"), lambda _cell: None)
+    on = planning.resumed(found.recorded(), GroupRequest(candidates=put), ROWS, Options(run="r"), lambda _cell: None)
     assert [it.cell for it in on.cells] == [it.cell for it in found.cells]
 
 

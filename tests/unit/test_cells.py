@@ -8,9 +8,9 @@ import pytest
 
 from ci.errors import SelectionError
 from ci.matrix.arch import Arch
-from ci.matrix.asked import GROUP_VARIABLE, mentioned
 from ci.matrix.cells import Cell, Runtime, SlurmVersion
 from ci.matrix.loading import Matrix, load
+from ci.matrix.mentioned import GROUP_VARIABLE, mentioned
 from tests.support.cells import DEBIAN12, PACKAGES
 
 REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12"

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from ci.group.children import Child, Command, Watch, run_all
+from ci.group.children import Child, ChildCommand, Watch, run_all
 from ci.terminal import signals
 
 
@@ -45,7 +45,7 @@ class Machine:
         self.at_once: list[int] = []
         self.ended: list[tuple[str, int]] = []
 
-    def start(self, command: Command) -> Child:
+    def start(self, command: ChildCommand) -> Child:
         """Start a cell's program."""
         return Child(command=command, process=cast("Any", self.programs[command.cell]))
 
@@ -63,7 +63,7 @@ class Machine:
             self.at_once.append(len(began) - len(self.ended))
             tick()
 
-        commands = [Command(cell=name, words=(), output=Path()) for name in self.programs]
+        commands = [ChildCommand(cell=name, words=(), output=Path()) for name in self.programs]
         run_all(
             commands, jobs=lambda: jobs, watch=Watch(began=began.append, ended=ended, tick=ticked), starting=self.start
         )

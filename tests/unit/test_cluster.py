@@ -11,7 +11,7 @@ from typing import Any, cast
 import jinja2
 import pytest
 
-from ci.engine.connection import Answer, Engine
+from ci.engine.connection import Engine, ExecResult
 from ci.engine.labels import LABEL_SESSION
 from ci.environment import cluster, configuration, launching, usable
 from ci.environment.cluster import Cluster, Node
@@ -180,19 +180,19 @@ def test_every_condition_has_a_hint() -> None:
 class Answering:
     """An engine whose nodes answer commands."""
 
-    def __init__(self, answers: Mapping[str, Answer], *, alive: object = True) -> None:
+    def __init__(self, answers: Mapping[str, ExecResult], *, alive: object = True) -> None:
         """Answer by a word of the command; whatever has none is fine."""
         self.answers = answers
         self.life = alive
         self.asked: list[tuple[str, str, dict[str, str]]] = []
 
-    def ask(self, container: Any, command: list[str], *, user: str = "root", environment: Any = None) -> Answer:  # noqa: ANN401
+    def ask(self, container: Any, command: list[str], *, user: str = "root", environment: Any = None) -> ExecResult:  # noqa: ANN401
         """Answer a command."""
         assert command[0] == "timeout" or command[-1].startswith("tail ")  # a daemon that hangs must not hold the wait
         assert user in {"root", "tester"}  # the job user, for what only jobs can tell
         self.asked.append((container.name, command[-1], dict(environment or {})))
         found = (answer for word, answer in self.answers.items() if word in command[-1])
-        return next(found, Answer(status=0, output=""))
+        return next(found, ExecResult(status=0, output=""))
 
     def alive(self, _container: object) -> object:
         """Tell whether a node runs."""
@@ -209,7 +209,7 @@ def check_of(count: int, name: str) -> Check:
 
 
 def test_a_credential_of_the_first_node_is_decoded_on_the_others() -> None:
-    engine = Answering({"munge -n": Answer(status=0, output="MUNGE:abc:\n")})
+    engine = Answering({"munge -n": ExecResult(status=0, output="MUNGE:abc:\n")})
     usable.wait_for_check(cast("Engine", engine), check_of(2, "munge credential of n1"))
     assert engine.asked == [
         ("n1", "munge -n", {}),
@@ -218,7 +218,7 @@ def test_a_credential_of_the_first_node_is_decoded_on_the_others() -> None:
 
 
 def test_a_condition_that_never_holds_is_reported_with_state_logs_and_hint() -> None:
-    engine = Answering({"sinfo": Answer(status=1, output="n1 drained Low RealMemory")})
+    engine = Answering({"sinfo": ExecResult(status=1, output="n1 drained Low RealMemory")})
     with pytest.raises(LaunchError) as caught:
         usable.wait_for_check(cast("Engine", engine), check_of(1, "nodes idle"), limit=0)
     text = str(caught.value)
@@ -243,9 +243,9 @@ RIGHT = {"slurm": "22.05.8", "enroot": "3.4.1", "pyxis": "0.19.0"}
 def seen_in(cell: Cell, versions: Mapping[str, str]) -> dict[str, str]:
     """Return what is observed in a cluster of a cell whose node answers with these versions."""
 
-    def ask(_container: object, command: list[str]) -> Answer:
+    def ask(_container: object, command: list[str]) -> ExecResult:
         found = (versions[axis] for axis, words in ASKED.items() if words in command[-1])
-        return Answer(status=0, output=f"{next(found, '')}\n")
+        return ExecResult(status=0, output=f"{next(found, '')}\n")
 
     return cluster.observe(cast("Engine", SimpleNamespace(ask=ask)), nodes(1), cell)
 

@@ -19,7 +19,7 @@ from ci.report import finding, writing
 from ci.report.finding import Found
 from ci.report.forms import forms
 from ci.report.model import Compat, Merged, State
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, passed, result
 
@@ -118,7 +118,9 @@ def merged(tmp_path: Path) -> Callable[..., Merged]:
         roots = [tmp_path / f"machine-{number}" for number in range(len(machines))]
         for root, of in zip(roots, machines, strict=True):
             made.write(root, *of)
-        asked = Asked(roots=[roots[it] for it in order or range(len(roots))], base=tmp_path / "report", previous=before)
+        asked = ReportRequest(
+            roots=[roots[it] for it in order or range(len(roots))], base=tmp_path / "report", previous=before
+        )
         return writing.merge(asked, now=lambda: NOW)
 
     return merge
@@ -185,7 +187,7 @@ def test_what_is_red_and_ended_well_is_named_and_stays_red(merged: Callable[...,
 )
 def test_a_result_in_another_ones_folder_is_an_error(tmp_path: Path, where: str, words: str) -> None:
     store.write(GOOD, tmp_path / where / "result.json")
-    report = writing.merge(Asked(roots=(tmp_path,), base=tmp_path), now=lambda: NOW)
+    report = writing.merge(ReportRequest(roots=(tmp_path,), base=tmp_path), now=lambda: NOW)
     assert states(report) == [State.ERROR]
     assert [it.what for it in report.compat.contradictions] == [words]
 

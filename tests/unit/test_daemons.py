@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from ci.engine.connection import Answer
+from ci.engine.connection import ExecResult
 from ci.environment import daemons, usable
 from ci.environment.usable import Check
 from ci.errors import LaunchError
@@ -76,7 +76,7 @@ class Dead(Answering):
 
     def __init__(self, log: str) -> None:
         """Take what its container wrote."""
-        super().__init__({"": Answer(status=126, output="cannot exec in a stopped state")}, alive="exit code 1")
+        super().__init__({"": ExecResult(status=126, output="cannot exec in a stopped state")}, alive="exit code 1")
         self.log = log
 
     def log_tail(self, _container: object, *, lines: int = 20) -> str:

@@ -13,11 +13,11 @@ from ci.fleet import balancing, earlier, formats, planning
 from ci.fleet.balancing import NOMINAL_SECONDS, Expectation, balance
 from ci.fleet.formats import Format, render
 from ci.fleet.model import FleetPlan, Job
-from ci.fleet.planning import Asked, of_arch, plan_fleet
+from ci.fleet.planning import FleetRequest, of_arch, plan_fleet
 from ci.images import cache
 from ci.matrix.arch import Arch
-from ci.matrix.asked import asked_cells
 from ci.matrix.cells import Cell
+from ci.matrix.mentioned import asked_cells
 from ci.matrix.model import Matrix
 from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
@@ -48,7 +48,7 @@ def plan(rows: Matrix) -> Planner:
         **more: object,
     ) -> FleetPlan:
         options, runners = Options(run="r"), formats.runners(Format.TEXT)
-        asked = Asked(suites=suites_of(suites), options=options, group="full", runners=runners)
+        asked = FleetRequest(suites=suites_of(suites), options=options, group="full", runners=runners)
         cells = of_arch(asked_cells([], "full", rows, Arch.AMD64, {}), arch, "full")
         return plan_fleet(cells, rows, replace(asked, **more), seconds or {}, reasons)  # type: ignore[arg-type]
 
@@ -167,7 +167,7 @@ def test_a_group_that_is_unknown_or_empty_is_refused(rows: Matrix, group: str, a
 def test_suites_that_fit_no_cell_are_refused(rows: Matrix) -> None:
     legacy = tuple(cell for cell in rows.all_cells(Arch.AMD64) if cell.runtime == "legacy")
     with pytest.raises(SelectionError, match=r"none of these suites[\s\S]*registry: it is for"):
-        plan_fleet(legacy, rows, Asked(suites=suites_of(["registry"]), options=Options(run="r")), {})
+        plan_fleet(legacy, rows, FleetRequest(suites=suites_of(["registry"]), options=Options(run="r")), {})
     with pytest.raises(SelectionError, match="did you mean 'registry'"):
         suites_of(["registri"])
 

@@ -9,7 +9,7 @@ import pytest
 from ci.cli.main import main
 from ci.errors import DiskFullError, ResultsError, SelectionError
 from ci.fleet import revision
-from ci.fleet.affected import Change
+from ci.fleet.affected import ChangeSet
 from ci.images import cache
 
 EMBEDDED = ("--group", "embedded", "--arch", "amd64", "--suite", "pyxis_basic")
@@ -72,10 +72,10 @@ def test_runners_and_the_image_cache_are_those_that_were_named(
 def test_only_what_a_change_affects_is_planned(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(revision, "changes_since", lambda since: Change(since=since, files=("docs/ci.md",)))
+    monkeypatch.setattr(revision, "changes_since", lambda since: ChangeSet(since=since, files=("docs/ci.md",)))
     plan = planned(capsys, *EMBEDDED, "--changed-since", "main", "--shards", "2")
     assert (plan["since"], plan["shards"], plan["suites"]) == ("main", [], [])
-    monkeypatch.setattr(revision, "changes_since", lambda since: Change(since=since, files=("ci/x.py",)))
+    monkeypatch.setattr(revision, "changes_since", lambda since: ChangeSet(since=since, files=("ci/x.py",)))
     assert len(planned(capsys, *EMBEDDED, "--changed-since", "main", "--shards", "2")["shards"]) == 2
 
 

@@ -13,7 +13,7 @@ from ci.engine import emulation
 from ci.errors import DiskFullError, EngineError, NotRunError, PyxisMatrixError, ResultsError, SelectionError
 from ci.group import ending, planning
 from ci.group.capacity import Capacity
-from ci.group.planning import Asked, GroupPlan, plan_group
+from ci.group.planning import GroupPlan, GroupRequest, plan_group
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
@@ -41,7 +41,7 @@ def here(rows: Matrix) -> dict[Runtime, list[Cell]]:
 
 def plan(rows: Matrix, missing: Callable[[Cell], str | None] = lambda _cell: None, **asked: object) -> GroupPlan:
     options = cast("dict[str, Any]", asked.pop("options", {}))
-    return plan_group(Asked(**asked), rows, Options(run="run", **options), missing)  # type: ignore[arg-type]
+    return plan_group(GroupRequest(**asked), rows, Options(run="run", **options), missing)  # type: ignore[arg-type]
 
 
 def suites(planned_group: GroupPlan) -> dict[str, list[str]]:
@@ -137,9 +137,9 @@ def test_the_matrix_hash_is_that_of_what_it_says(rows: Matrix) -> None:
 # -- going on -------------------------------------------------------------------------------------------------------
 
 
-def again(rows: Matrix, found: GroupPlan, asked: Asked | None = None, **options: Any) -> GroupPlan:  # noqa: ANN401
+def again(rows: Matrix, found: GroupPlan, asked: GroupRequest | None = None, **options: Any) -> GroupPlan:  # noqa: ANN401
     given = Options(run="run", **options)
-    return planning.resumed(found.recorded(), asked or Asked(), rows, given, lambda _cell: None)
+    return planning.resumed(found.recorded(), asked or GroupRequest(), rows, given, lambda _cell: None)
 
 
 def test_a_run_goes_on_with_its_own_cells_and_suites(rows: Matrix, here: dict[Runtime, list[Cell]]) -> None:
@@ -168,12 +168,12 @@ def test_a_run_with_other_options_does_not_go_on_and_the_right_ones_are_named(ro
     with pytest.raises(SelectionError, match="other options") as caught:
         again(rows, found, nodes=2)
     assert caught.value.next_step == "nox -s matrix -- --resume run --nodes 3 -- -k 'a b'"
-    assert again(rows, found, Asked(words=["-k", "a b"]), nodes=3).words == ("-k", "a b")
+    assert again(rows, found, GroupRequest(words=["-k", "a b"]), nodes=3).words == ("-k", "a b")
 
 
 def test_a_run_that_goes_on_is_not_given_other_cells(rows: Matrix) -> None:
     with pytest.raises(SelectionError, match="goes on with the cells"):
-        again(rows, plan(rows, group="embedded"), Asked(group="smoke"))
+        again(rows, plan(rows, group="embedded"), GroupRequest(group="smoke"))
 
 
 def test_what_was_no_run_of_a_group_does_not_go_on(tmp_path: Path) -> None:

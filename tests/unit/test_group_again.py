@@ -7,8 +7,8 @@ import pytest
 
 from ci.environment.plan import EnvironmentPlan
 from ci.group import children, fingerprint
-from ci.group.children import Command, Watch
-from ci.group.planning import Asked, plan_group
+from ci.group.children import ChildCommand, Watch
+from ci.group.planning import GroupRequest, plan_group
 from ci.matrix import loading
 from ci.matrix.model import Matrix
 from ci.matrix.suites import Suite
@@ -115,14 +115,14 @@ def test_a_run_that_goes_on_keeps_what_it_took(machine: Machine) -> None:
 
 
 def test_options_of_the_cluster_reach_the_cells(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Command] = []
+    seen: list[ChildCommand] = []
 
-    def run_all(commands: Iterable[Command | None], *, jobs: Callable[[], int], watch: Watch) -> None:
+    def run_all(commands: Iterable[ChildCommand | None], *, jobs: Callable[[], int], watch: Watch) -> None:
         assert jobs() == 1, watch
         seen.extend(filter(None, commands))
 
     monkeypatch.setattr(children, "run_all", run_all)
-    asked = Asked(cells=[machine.cells[0].id], suites=["registry"], words=["-k", "tls"])
+    asked = GroupRequest(cells=[machine.cells[0].id], suites=["registry"], words=["-k", "tls"])
     options = Options(run="run", results=machine.results, nodes=3, user="alice")
     plan = plan_group(asked, machine.rows, options, lambda _cell: None)
     machine.run(plan)

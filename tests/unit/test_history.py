@@ -10,7 +10,7 @@ from ci.record.outcomes import Outcome
 from ci.record.store import Result
 from ci.report import writing
 from ci.report.model import ChangeKind, Compat, SuiteReport
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
 from tests.unit.conftest import Merge
@@ -45,7 +45,7 @@ def the_suite(report: Compat) -> SuiteReport:
 def test_history_goes_on_from_the_previous_report_and_is_cut_at_its_length(tmp_path: Path, merge: Merge) -> None:
     before = merge(*nights(Outcome.PASSED, Outcome.FAILED, Outcome.PASSED))
     made.write(tmp_path / "new", result(REAL, run="r3", started=BEGIN + 3 * DAY))
-    asked = Asked(roots=(tmp_path / "new",), base=tmp_path, previous=before, length=3)
+    asked = ReportRequest(roots=(tmp_path / "new",), base=tmp_path, previous=before, length=3)
     after = the_suite(writing.merge(asked).compat)
     assert [past.run for past in after.history] == ["r3", "r2", "r1"]
 
@@ -116,7 +116,7 @@ def test_other_versions_inside_are_a_change(merge: Merge) -> None:
 def test_new_and_gone_suites_are_named(tmp_path: Path, merge: Merge) -> None:
     before = merge(result(REAL))
     made.write(tmp_path / "b", result(NEWER))
-    after = writing.merge(Asked(roots=(tmp_path / "b",), base=tmp_path, previous=before)).compat
+    after = writing.merge(ReportRequest(roots=(tmp_path / "b",), base=tmp_path, previous=before)).compat
     assert changed(before, after) == [(ChangeKind.NEW, "None passed"), (ChangeKind.GONE, "passed None")]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ci.engine.finding import (
     DEFAULT_SOCKET,
-    Candidate,
+    EngineAddress,
     FoundEngine,
     Reply,
     candidates,
@@ -23,7 +23,7 @@ from ci.errors import EngineError, EngineMissingError
 
 HOME = Path("/home/someone")
 BOOKWORM = {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)", "ID": "debian", "VERSION_ID": "12"}
-PLACE = Candidate(url=DEFAULT_SOCKET, source="Docker's socket", explicit=False)
+PLACE = EngineAddress(url=DEFAULT_SOCKET, source="Docker's socket", explicit=False)
 
 
 class Files(dict[str, str]):
@@ -42,7 +42,7 @@ class Sockets:
         self.engines = engines
         self.asked: list[str] = []
 
-    def __call__(self, candidate: Candidate) -> Reply:
+    def __call__(self, candidate: EngineAddress) -> Reply:
         """Answer as `ask_engine` does."""
         self.asked.append(candidate.url)
         answer = self.engines.get(candidate.url, FileNotFoundError(2, "No such file or directory"))

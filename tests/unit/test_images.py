@@ -24,7 +24,7 @@ from ci.engine.finding import EngineKind
 from ci.engine.refusals import explain
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
 from ci.images.base import origin, packages
-from ci.images.building import Builder, How
+from ci.images.building import Builder, ImageOrigin
 from ci.images.content import Content
 from ci.images.observing import Observed, check_slurm
 from ci.images.plan import (
@@ -194,7 +194,7 @@ def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store
     wanted = slurm(PACKAGES, base(DEBIAN12, Arch.AMD64, {}))
     for member in wanted.family():
         store.tags[content(member).tag] = "amd64"
-    assert builder.ensure(wanted).how is How.REUSED
+    assert builder.ensure(wanted).how is ImageOrigin.REUSED
     assert called == []
     assert [built.plan.folder for built in builder.done] == ["base", "slurm-integration"]
 
@@ -202,8 +202,8 @@ def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store
 def test_only_what_is_missing_is_built(builder: Builder, store: Store, called: list[list[str]]) -> None:
     wanted = slurm(PACKAGES, base(DEBIAN12, Arch.AMD64, {}))
     store.tags[content(wanted.parents["BASE_IMAGE"]).tag] = "amd64"
-    assert builder.ensure(wanted).how is How.BUILT
-    assert builder.ensure(wanted).how is How.BUILT  # still said of this run, though it was built once
+    assert builder.ensure(wanted).how is ImageOrigin.BUILT
+    assert builder.ensure(wanted).how is ImageOrigin.BUILT  # still said of this run, though it was built once
     assert len(called) == 1
     assert pairs(called[0], "--tag") == [content(wanted).tag]
 
@@ -258,7 +258,7 @@ def test_tags_carry_the_architecture() -> None:
 def test_the_base_is_pulled_where_a_registry_answers(builder: Builder, store: Store, called: list[list[str]]) -> None:
     store.reachable = True
     pulled = builder.ensure(base(DEBIAN13, Arch.AMD64, {}))
-    assert pulled.how is How.PULLED
+    assert pulled.how is ImageOrigin.PULLED
     assert pulled.origin == f"pulled debian@{DIGEST}"
     assert store.pulled == ["debian:trixie-slim"]
     assert called == []
@@ -286,7 +286,7 @@ def test_a_made_base_that_is_there_is_used_also_where_a_registry_answers_by_now(
     store.reachable = True
     wanted = base(DEBIAN13, Arch.AMD64, {})
     store.tags[content(wanted).tag] = "amd64"
-    assert builder.ensure(wanted).how is How.REUSED
+    assert builder.ensure(wanted).how is ImageOrigin.REUSED
     assert (store.pulled, called) == ([], [])
 
 

@@ -15,7 +15,7 @@ from ci.group.watching import Expected, Watcher
 from ci.record import progress, store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.terminal import console, folding
-from ci.terminal.folding import Service
+from ci.terminal.folding import CiService
 
 CELL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 SUITES = ("pyxis_basic", "registry")
@@ -230,7 +230,7 @@ def test_images_that_are_waited_for_are_named(
     assert said[-1] == "cell2: images"
     stream = io.StringIO()
     terminal = RichConsole(file=stream, width=160, height=24)
-    table = live.Table(showing, watcher, terminal)
+    table = live.LiveTable(showing, watcher, terminal)
     with table.shown(), console.plain_lines(table.stream):
         console.warn("a file that nobody pinned")
         terminal.print(table)
@@ -242,7 +242,7 @@ def test_github_has_groups_and_annotations_and_obeys_no_output(
     said: list[str], watcher: Watcher, play: Play, tmp_path: Path
 ) -> None:
     stream = io.StringIO()
-    play(live.Sections(shown_as(tmp_path), watcher, Service.GITHUB, stream))
+    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITHUB, stream))
     first, group, stop, theirs, _, go_on, end = stream.getvalue().splitlines()
     assert first == (
         f"::error file=tests/integration/test_x.py,line=42,title=pyxis_basic on {CELL}::a: E  assert 1 == 2"
@@ -256,7 +256,7 @@ def test_github_has_groups_and_annotations_and_obeys_no_output(
 
 def test_gitlab_has_sections_and_obeys_no_output(said: list[str], watcher: Watcher, play: Play, tmp_path: Path) -> None:
     stream = io.StringIO()
-    play(live.Sections(shown_as(tmp_path), watcher, Service.GITLAB, stream))
+    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITLAB, stream))
     written = stream.getvalue()
     name = f"{CELL}_what_it_wrote"
     assert "\x1b[0Ksection_start:" in written
@@ -278,7 +278,7 @@ def test_the_table_fits_any_width_and_needs_no_colour(
     terminal = RichConsole(
         file=stream, width=width, height=24, force_terminal=True, no_color=no_color, color_system="standard"
     )
-    table = live.Table(shown_as(tmp_path), watcher, terminal)
+    table = live.LiveTable(shown_as(tmp_path), watcher, terminal)
     terminal.print(table)
     written = stream.getvalue()
     assert ("\x1b[1;31m" in written) is not no_color
@@ -296,24 +296,24 @@ def test_a_table_of_many_cells_leaves_room(watcher: Watcher, tmp_path: Path) -> 
         watcher.begin(f"cell{number}", SUITES)
     stream = io.StringIO()
     terminal = RichConsole(file=stream, width=160, height=24)
-    terminal.print(live.Table(shown_as(tmp_path), watcher, terminal))
+    terminal.print(live.LiveTable(shown_as(tmp_path), watcher, terminal))
     assert "and 36 more" in stream.getvalue()
     assert len(stream.getvalue().splitlines()) < 24
 
 
 def test_what_ended_stays_above_the_table(watcher: Watcher, play: Play, tmp_path: Path) -> None:
     stream = io.StringIO()
-    play(live.Table(shown_as(tmp_path), watcher, RichConsole(file=stream, width=160, height=24)))
+    play(live.LiveTable(shown_as(tmp_path), watcher, RichConsole(file=stream, width=160, height=24)))
     assert f"✗ {CELL}  pyxis_basic failed, registry passed  0:00" in stream.getvalue()
     assert "pyxis_basic failed: a: E  assert 1 == 2" in stream.getvalue()
 
 
 @pytest.mark.parametrize(
     ("environ", "expected"),
-    [({"GITHUB_ACTIONS": "true"}, Service.GITHUB), ({"GITLAB_CI": "true"}, Service.GITLAB), ({"CI": "true"}, "")],
+    [({"GITHUB_ACTIONS": "true"}, CiService.GITHUB), ({"GITLAB_CI": "true"}, CiService.GITLAB), ({"CI": "true"}, "")],
     ids=["github", "gitlab", "another"],
 )
-def test_where_it_runs_is_told_by_the_environment(environ: dict[str, str], expected: Service) -> None:
+def test_where_it_runs_is_told_by_the_environment(environ: dict[str, str], expected: CiService) -> None:
     assert folding.service(environ) == expected
 
 
@@ -323,7 +323,7 @@ def test_what_fits_the_output_is_chosen(watcher: Watcher, tmp_path: Path, monkey
     assert type(live.display(shown_as(tmp_path), watcher)) is live.Lines
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert type(live.display(shown_as(tmp_path), watcher)) is live.Table
+    assert type(live.display(shown_as(tmp_path), watcher)) is live.LiveTable
     monkeypatch.setenv("TERM", "dumb")
     assert type(live.display(shown_as(tmp_path), watcher)) is live.Lines
     monkeypatch.setenv("GITLAB_CI", "true")

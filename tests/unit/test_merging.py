@@ -19,7 +19,7 @@ from ci.report import grid, writing
 from ci.report.merging import LONGEST_MESSAGE
 from ci.report.model import Compat, Merged, State
 from ci.report.words import sentence
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, passed, result
 from tests.unit.conftest import Merge
@@ -59,7 +59,7 @@ def test_results_that_are_named_twice_count_once(tmp_path: Path, merge: Merge) -
     merge(result(REAL, run="a"))
     copy = tmp_path / "elsewhere"
     made.write(copy, result(REAL, run="a"))
-    report = writing.merge(Asked(roots=(tmp_path / "results", copy), base=tmp_path)).compat
+    report = writing.merge(ReportRequest(roots=(tmp_path / "results", copy), base=tmp_path)).compat
     assert [run.results for run in report.runs] == [1]
     assert [len(suite.history) for _, suite in report.results()] == [1]
 
@@ -67,7 +67,7 @@ def test_results_that_are_named_twice_count_once(tmp_path: Path, merge: Merge) -
 def test_shards_of_one_run_on_several_machines_are_one_run(tmp_path: Path) -> None:
     for shard, of in (("shard-1", REAL), ("shard-2", NEWER)):
         made.write(tmp_path / shard / "results", result(of, run="fleet"))
-    report = writing.merge(Asked(roots=(tmp_path / "shard-1", tmp_path / "shard-2"), base=tmp_path)).compat
+    report = writing.merge(ReportRequest(roots=(tmp_path / "shard-1", tmp_path / "shard-2"), base=tmp_path)).compat
     assert [(run.id, run.shown) for run in report.runs] == [("fleet", 2)]
     assert {suite.folder for _, suite in report.results()} == {
         f"shard-1/results/fleet/{REAL.id}/pyxis_basic/",
@@ -78,7 +78,7 @@ def test_shards_of_one_run_on_several_machines_are_one_run(tmp_path: Path) -> No
 def test_no_results_at_all_is_an_error_that_says_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(ResultsError, match="no results found") as caught:
-        writing.merge(Asked(roots=(tmp_path,), base=tmp_path))
+        writing.merge(ReportRequest(roots=(tmp_path,), base=tmp_path))
     assert "a result is invalid" in str(caught.value)
 
 

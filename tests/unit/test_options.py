@@ -9,11 +9,11 @@ import pytest
 
 from ci.cli.main import parser
 from ci.errors import SelectionError
-from ci.matrix import asked as asked_for
 from ci.matrix import loading
+from ci.matrix import mentioned as asked_for
 from ci.matrix.arch import Arch
-from ci.matrix.asked import GROUP_VARIABLE
 from ci.matrix.cells import Cell
+from ci.matrix.mentioned import GROUP_VARIABLE
 from ci.options import Options, Scope, values
 from ci.options.values import RunsOn
 from ci.session import arguments

@@ -18,7 +18,7 @@ from ci.record.store import Result
 from ci.report import writing
 from ci.report.forms import page
 from ci.report.model import Merged, State
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, Story, cell, result
 
@@ -77,14 +77,14 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Merged:
     story, previous = Story([*Axes().cells(), EMBEDDED]), None
     for night in range(2):
         made.write(folder / "results", *story.night(night, share=0.9))
-        merged = writing.merge(Asked(roots=(folder / "results",), base=folder / "report", previous=previous))
+        merged = writing.merge(ReportRequest(roots=(folder / "results",), base=folder / "report", previous=previous))
         previous = merged.compat
     return merged
 
 
 def merged_of(folder: Path, *of: Result) -> Merged:
     made.write(folder / "results", *of)
-    return writing.merge(Asked(roots=(folder / "results",), base=folder / "report"))
+    return writing.merge(ReportRequest(roots=(folder / "results",), base=folder / "report"))
 
 
 # -- what it says without a script -----------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_a_report_of_suites_that_only_began_says_so(tmp_path: Path) -> None:
     log = tmp_path / "results/r/c/s/reportlog.jsonl"
     log.parent.mkdir(parents=True)
     log.write_text("")
-    parsed = Page(page.as_html(writing.merge(Asked(roots=(tmp_path,), base=tmp_path))))
+    parsed = Page(page.as_html(writing.merge(ReportRequest(roots=(tmp_path,), base=tmp_path))))
     assert "There are no results yet." in parsed.all("main")[0]
     assert parsed.all("section", id="unfinished") == [
         "Not finished These suites have begun. They are running, or they were killed. c s, run r: 0 tests have ended"
@@ -170,7 +170,7 @@ def test_details_of_each_cell_are_a_piece_of_their_own(week: Merged) -> None:
 def test_a_change_stands_with_its_suite(tmp_path: Path) -> None:
     before = merged_of(tmp_path / "a", result(REAL)).compat
     made.write(tmp_path / "b", result(REAL, outcome=Outcome.FAILED, started=BEGIN + timedelta(days=1)))
-    after = writing.merge(Asked(roots=(tmp_path / "b",), base=tmp_path, previous=before))
+    after = writing.merge(ReportRequest(roots=(tmp_path / "b",), base=tmp_path, previous=before))
     parsed = Page(page.as_html(after))
     assert parsed.data("cell-0")["suites"][0]["change"] == ["broken", ": passed → failed"]
     assert parsed.all("a", class_="k-broken") == ["1 broken"]

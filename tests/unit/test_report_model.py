@@ -15,7 +15,7 @@ from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.report import model, writing
 from ci.report.forms import forms
 from ci.report.model import Compat, Merged
-from ci.report.writing import Asked
+from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import Axes, Story, cell, result
 
@@ -36,14 +36,14 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
     story, previous = Story(cells), None
     for night in range(3):
         made.write(folder / "results", *story.night(night, share=0.7))
-        asked = Asked(roots=(folder / "results",), base=folder / "report", previous=previous)
+        asked = ReportRequest(roots=(folder / "results",), base=folder / "report", previous=previous)
         merged = writing.merge(asked, now=lambda: datetime(2026, 12, 1, tzinfo=UTC))
         previous = merged.compat
     (folder / "results/foreign").mkdir()
     (folder / "results/foreign/result.json").write_text('{"schema": 99}')
     (folder / "results/run/cell/suite").mkdir(parents=True)
     (folder / "results/run/cell/suite/reportlog.jsonl").write_text("")
-    return writing.merge(Asked(roots=(folder / "results",), base=folder / "report", previous=previous))
+    return writing.merge(ReportRequest(roots=(folder / "results",), base=folder / "report", previous=previous))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def hostile(tmp_path: Path) -> Merged:
     bad = result(odd, HOSTILE, Outcome.FAILED, tests=tests, run=HOSTILE, reason=HOSTILE)
     folder = tmp_path / "results/r/c/s"
     store.write(bad, folder / "result.json")
-    return writing.merge(Asked(roots=(tmp_path / "results",), base=tmp_path))
+    return writing.merge(ReportRequest(roots=(tmp_path / "results",), base=tmp_path))
 
 
 # -- compat.json ----------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_one_junit_file_has_every_test_of_every_suite(tmp_path: Path, merged: Me
 def test_a_suite_that_is_red_without_a_test_that_is_has_one_in_junit(tmp_path: Path) -> None:
     made.write(tmp_path, result(REAL, outcome=Outcome.ERROR, tests=[], reason="no cluster"))
     made.write(tmp_path, result(REAL, "registry", Outcome.SKIPPED, tests=[], reason="no mirror"))
-    root = parsed(writing.merge(Asked(roots=(tmp_path,), base=tmp_path)), tmp_path / "out")
+    root = parsed(writing.merge(ReportRequest(roots=(tmp_path,), base=tmp_path)), tmp_path / "out")
     assert [(it.tag, it.get("message")) for it in root.iter() if it.tag in {"error", "skipped"}] == [
         ("error", "no cluster"),
         ("skipped", "no mirror"),
@@ -162,7 +162,7 @@ def test_a_further_try_is_told_in_every_form(tmp_path: Path) -> None:
     worse = [*tests, TestOutcome(name="t::never", outcome=TestState.FAILED, reruns=1, message="no host")]
     of = [result(REAL, tests=tests), result(REAL, "registry", Outcome.FAILED, tests=worse)]
     made.write(tmp_path, *of)
-    merged = writing.merge(Asked(roots=(tmp_path,), base=tmp_path))
+    merged = writing.merge(ReportRequest(roots=(tmp_path,), base=tmp_path))
     text = text_of(merged, "md")
     assert text.count("2 reruns: t::late passed; before, it failed: no route") == 2
     assert "`t::never` (after 1 rerun): no host" in text
@@ -215,5 +215,5 @@ def test_hostile_text_is_text_in_markdown(hostile: Merged) -> None:
 def test_long_lists_are_counted_beyond_a_limit(tmp_path: Path) -> None:
     cells = made.many(201)
     made.write(tmp_path, *(result(it, outcome=Outcome.FAILED) for it in cells))
-    report = writing.merge(Asked(roots=(tmp_path,), base=tmp_path))
+    report = writing.merge(ReportRequest(roots=(tmp_path,), base=tmp_path))
     assert "- and 1 more\n" in text_of(report, "md")

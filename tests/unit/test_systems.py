@@ -15,8 +15,8 @@ from ci.images.content import Content
 from ci.images.plan import images_of
 from ci.images.wheels import Target
 from ci.matrix.arch import Arch
-from ci.matrix.asked import mentioned
 from ci.matrix.cells import Cell
+from ci.matrix.mentioned import mentioned
 from ci.matrix.model import Matrix
 from ci.matrix.systems import families
 from ci.options import Options

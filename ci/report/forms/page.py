@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ci.report import grid, overview
-from ci.report.model import Compat, Merged, Place, State
+from ci.report.model import Compat, Location, Merged, State
 from ci.report.page_data import PageData, as_json, key, more, slug
 from ci.report.words import CONTRADICTIONS, LOOKS, sentence, told
 
@@ -96,7 +96,7 @@ def _change_counts(compat: Compat) -> list[tuple[str, int]]:
 
 def _choices(compat: Compat) -> list[tuple[str, list[str]]]:
     """Return the filters that have something to choose from."""
-    places = [Place.of(cell) for cell in compat.cells]
+    places = [Location.of(cell) for cell in compat.cells]
     found = [
         ("Suite", list(dict.fromkeys(suite.suite for _, suite in compat.results()))),
         ("Slurm", sorted({it.slurm for it in places}, key=grid.natural)),
