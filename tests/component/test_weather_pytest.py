@@ -10,15 +10,16 @@ from ci.images.building import BuiltCell
 from tests.component.weather import LEGACY, Process, left_behind
 
 PROBE = "tests/component/data/container_packaging_probe.py"
+# The probe is in no suite's folder, for which it would be loaded.
+PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
 
 
 def pytest(tmp_path: Path, *arguments: str) -> Process:
     notes = tmp_path / "notes"
     notes.mkdir()
     environ = {"PYXIS_MATRIX_RESULTS": str(tmp_path / "results"), "PROBE_NOTES": str(notes)}
-    return Process(
-        [sys.executable, "-m", "pytest", *arguments, "--cell", LEGACY, "-p", "no:cacheprovider", PROBE], environ
-    )
+    words = (*PLUGIN, *arguments, "--cell", LEGACY, "-p", "no:cacheprovider", PROBE)
+    return Process([sys.executable, "-m", "pytest", *words], environ)
 
 
 def test_two_workers_share_one_environment(tmp_path: Path, images: BuiltCell, api: docker.DockerClient) -> None:
