@@ -98,11 +98,12 @@ def test_build_secrets_are_used_and_stay_out_of_the_image(
     name = f"secrets-{uuid.uuid4().hex[:8]}"
     context = sdk_image.context(
         folder,
+        # First: a secret is no part of the build cache's key, so steps that are alike would be an earlier build's.
+        f"RUN echo {name} > {TEST_MARKER}",
         *(
             f"RUN --mount=type=secret,id={secret} sha256sum < /run/secrets/{secret} | cut -c1-64 > /etc/{secret}"
             for secret in values
         ),
-        f"RUN echo {name} > {TEST_MARKER}",
     )
     given = [{"id": "by-file", "file": str(file)}, {"id": "by-variable", "env": "PYXIS_MATRIX_TEST_SECRET"}]
     packaging = built_from(context, name, tag="1", build_secrets=given)
