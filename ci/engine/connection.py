@@ -167,15 +167,8 @@ class Engine:
 
     def put(self, container: Container, files: Mapping[str, InsideFile]) -> None:
         """Copy files into a container, running or not; works with a remote engine, too."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for path, file in sorted(files.items()):
-                entry = tarfile.TarInfo(path.lstrip("/"))
-                entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
-                entry.uid, entry.gid = file.uid, file.gid
-                archive.addfile(entry, io.BytesIO(file.content))
         with asking(f"copying files into {container.name}"):
-            container.put_archive("/", buffer.getvalue())
+            container.put_archive("/", packed(files))
 
     def ask(
         self,
@@ -253,6 +246,18 @@ class Engine:
     def untag_exactly(self, name: str) -> None:
         """Remove one name of a local image."""
         removing.gone(name, lambda: self.api.images.remove(name))
+
+
+def packed(files: Mapping[str, InsideFile]) -> bytes:
+    """Return files as the tar archive from which an engine copies them into a container, by their absolute paths."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, file in sorted(files.items()):
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
+            entry.uid, entry.gid = file.uid, file.gid
+            archive.addfile(entry, io.BytesIO(file.content))
+    return buffer.getvalue()
 
 
 def client(environ: Mapping[str, str]) -> docker.DockerClient:

@@ -1,13 +1,10 @@
 """A cell's cluster as bare commands of the docker client, as one would type them, with the same images and settings."""
 
-from collections.abc import Iterator, Mapping
-import io
+from collections.abc import Iterator
 from pathlib import Path
 import shlex
-import tarfile
-import time
 
-from ci.engine.connection import Engine, InsideFile
+from ci.engine.connection import Engine, packed
 from ci.engine.labels import labels
 from ci.environment import cluster, registry
 from ci.environment.cluster import Secrets
@@ -49,11 +46,11 @@ def script(engine: Engine, plan: EnvironmentPlan, images: BuiltCell, folder: Pat
     up = [["network", "create", *labelled("network"), names.network]]
     up += [["volume", "create", *labelled("volume"), it] for it in (names.home_volume, names.data_volumes[0])]
     for wanted in services:
-        packed = folder / f"{wanted.role}.tar"
-        packed.touch(mode=0o600)  # it has keys
-        packed.write_bytes(archive(wanted.files))
+        file = folder / f"{wanted.role}.tar"
+        file.touch(mode=0o600)  # it has keys
+        file.write_bytes(packed(wanted.files))
         up += [created(wanted, names.network, labelled(wanted.role))]
-        up += [["cp", "-", f"{wanted.name}:/", "<", str(packed)], ["start", wanted.name]]
+        up += [["cp", "-", f"{wanted.name}:/", "<", str(file)], ["start", wanted.name]]
     image = reference.replace("/", "#", 1)
     client = {**engine.found.environment, **engine.build_client.environment}
     inside = f"cd && srun --container-image={image} cat {IMAGE_MARKER}"
@@ -103,15 +100,3 @@ def _options(wanted: Service, network: str) -> Iterator[str]:
         yield from ("--security-opt", name)
     for name in rights.devices:
         yield from ("--device", name)
-
-
-def archive(files: Mapping[str, InsideFile]) -> bytes:
-    """Return files as ``docker cp -`` takes them."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as out:
-        for path, file in sorted(files.items()):
-            entry = tarfile.TarInfo(path.lstrip("/"))
-            entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
-            entry.uid, entry.gid = file.uid, file.gid
-            out.addfile(entry, io.BytesIO(file.content))
-    return buffer.getvalue()

@@ -5,9 +5,9 @@ import tarfile
 
 from docker.types import Mount
 
-from ci.engine.connection import InsideFile
+from ci.engine.connection import InsideFile, packed
 from ci.environment.service import Rights, Service
-from tests.bench.bare import archive, created
+from tests.bench.bare import created
 
 NODE = Service(
     role="controller",
@@ -53,7 +53,7 @@ def test_a_container_is_created_with_all_that_a_node_needs() -> None:
 
 
 def test_files_keep_mode_and_owner() -> None:
-    packed = archive({"/etc/munge/munge.key": InsideFile(content=b"key", mode=0o400, uid=7)})
-    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+    found = packed({"/etc/munge/munge.key": InsideFile(content=b"key", mode=0o400, uid=7)})
+    with tarfile.open(fileobj=io.BytesIO(found)) as tar:
         (entry,) = tar.getmembers()
         assert (entry.name, entry.mode, entry.uid, entry.size) == ("etc/munge/munge.key", 0o400, 7, 3)
