@@ -16,8 +16,6 @@ from ci.images.building import Builder
 from ci.images.plan import ImagePlan
 from ci.terminal import console, processes
 
-_COMPILED = "slurm-build"
-"""The folder of the images that take minutes; each of the others takes seconds."""
 _PATIENCE = 30.0
 """Seconds that a build has to end in; the engine ends by itself what its client no longer waits for."""
 
@@ -132,4 +130,4 @@ def in_order(plans: Sequence[EnvironmentPlan], has: Callable[[ImagePlan], bool])
 
 def compiled(plan: EnvironmentPlan) -> Mapping[str, ImagePlan]:
     """Return the images of a cell that a compiler makes, by name."""
-    return {it.name: it for image in plan.images.all() for it in image.family() if it.folder == _COMPILED}
+    return {it.name: it for image in plan.images.all() for it in image.family() if it.is_compiled}

@@ -272,7 +272,7 @@ class Builder:
             with base.made(content, log=self._log(content)) as (root, labels):
                 base.add(self._engine, root, content.tag, labels)
         else:
-            if plan.folder == "slurm-build" and emulated:
+            if plan.is_compiled and emulated:
                 self._check_patience(plan)
             self._build(content, content.write)
 

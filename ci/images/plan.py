@@ -20,6 +20,7 @@ from ci.matrix.systems import Family, OperatingSystem, families
 
 REPOSITORY = "pyxis-matrix"
 
+_COMPILED = "slurm-build"
 JOB_PYTHON = "3.11"
 """That of `job_os`; the Python of a stable release does not change."""
 
@@ -62,6 +63,11 @@ class ImagePlan:
     def name(self) -> str:
         """Folder and variant, for messages."""
         return f"{self.folder} {self.variant}"
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether a compiler is at work on it for minutes, and under emulation for an hour and more."""
+        return self.folder == _COMPILED
 
     def family(self) -> Iterator["ImagePlan"]:
         """Yield the ancestors, oldest first, and this image itself last; each once."""
@@ -172,7 +178,7 @@ def slurm(version: SlurmVersion, system: ImagePlan) -> ImagePlan:
         )
     variant = f"{version}-{system.variant}"
     compiled = ImagePlan(
-        folder="slurm-build",
+        folder=_COMPILED,
         variant=variant,
         arch=system.arch,
         build_args={"SLURM_VERSION": version.release},
