@@ -22,6 +22,7 @@ from ci.report.model import Compat, Merged
 from ci.report.words import contradicted, sentence
 from ci.report.writing import ReportRequest
 from ci.terminal import console, signals
+from ci.terminal.quantities import count
 
 _POLL_S = 1.0
 
@@ -98,7 +99,7 @@ def _refuse_half(merged: Merged, where: Sequence[Path]) -> None:
     unreadable, untrue = len(merged.compat.problems), len(merged.compat.contradictions)
     if unreadable or untrue:
         read = f"{unreadable} of the results could not be read; the report has all the others" if unreadable else ""
-        true = f"{untrue} contradiction{'s' if untrue > 1 else ''} in the results" if untrue else ""
+        true = f"{count(untrue, 'contradiction')} in the results" if untrue else ""
         raise ResultsError(
             "; ".join(filter(None, (read, true))),
             where=", ".join(map(str, where)),

@@ -32,7 +32,7 @@ _WHY = {
     Runtime.LEGACY: "a legacy cell is plain Slurm, of packages: it has neither containers, GPUs nor a registry",
     Runtime.EMBEDDED: "an embedded cell has neither enroot nor Pyxis",
 }
-"""Why options do not fit a cell."""
+"""Why options cannot be used with a cell."""
 _MOST_NODES = 16
 
 
@@ -255,7 +255,7 @@ class Options:
         return words
 
     def check(self, cell: Cell) -> None:
-        """Refuse options that do not fit the cell.
+        """Refuse options that cannot be used with the cell.
 
         :raises SelectionError: for such options; the text names them.
         """

@@ -10,6 +10,7 @@ import msgspec
 
 from ci.report.model import CellReport, Change, Gap, Location, Merged, State, SuiteReport
 from ci.report.words import LOOKS, PHASES, counted_tests, first_line, told
+from ci.terminal.quantities import count
 
 _LONGEST_SEARCH = 2_000
 
@@ -126,7 +127,7 @@ def more(cell: CellReport) -> str:
         return f"not {left[0]}" if len(left) == 1 and every > 1 else f"{len(left)} of {every} suites"
     tests = sum(sum(suite.counts.values()) for suite in cell.suites)
     flaky = ", flaky" if any(suite.flaky for suite in cell.suites) else ""
-    return f"{tests} test{'s' if tests != 1 else ''}{flaky}"
+    return f"{count(tests, 'test')}{flaky}"
 
 
 def _searched(cell: CellReport) -> str:

@@ -34,13 +34,18 @@ def _is_no_suite(ground: Ground) -> Seen:
     says=r"the name is that of a suite of this project",
 )
 def _folder_of_a_suites_name(ground: Ground) -> Seen:
-    own = ground.folder / "pyxis_conformance"
-    own.mkdir()
-    (own / "test_mine.py").write_text("def test_a():\n    pass\n", encoding="utf-8")
-    words = ("--as", own.name, "--pytest")
-    ended = ground.session(*words, behind=(sys.executable, "-m", "pytest", str(own)))
+    words, command = _own_suite(ground, "pyxis_conformance", "def test_a():\n    pass\n")
+    ended = ground.session(*words, behind=command)
     done = ground.report()
     return Seen(held=not (believed(done) and "pyxis_conformance" in done.output), text=last_line(ended))
+
+
+def _own_suite(ground: Ground, name: str, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write a suite of one file into a folder of this name; return a session's options for it, and its command."""
+    own = ground.folder / name
+    own.mkdir()
+    (own / "test_mine.py").write_text(text, encoding="utf-8")
+    return ("--as", name, "--pytest"), (sys.executable, "-m", "pytest", str(own))
 
 
 @attack(
@@ -50,14 +55,9 @@ def _folder_of_a_suites_name(ground: Ground) -> Seen:
     says=r"(--setup-plan|PYTEST_ADDOPTS) cannot be used with",
 )
 def _planned_only(ground: Ground) -> Seen:
-    planned, variable = "--setup-plan", {"PYTEST_ADDOPTS": "--setup-plan"}
-    ended, by_variable = (
-        ground.suite("pyxis_conformance", planned),
-        ground.suite("pyxis_conformance", variables=variable),
-    )
-    return Seen(
-        held=not (believed(ended) or believed(by_variable)), text=f"{last_line(ended)}; {last_line(by_variable)}"
-    )
+    name, planned = "pyxis_conformance", "--setup-plan"
+    tries = ground.suite(name, planned), ground.suite(name, variables={"PYTEST_ADDOPTS": planned})
+    return Seen(held=not any(map(believed, tries)), text="; ".join(map(last_line, tries)))
 
 
 @attack(
@@ -67,11 +67,7 @@ def _planned_only(ground: Ground) -> Seen:
     says=r"1 partly run",
 )
 def _filtered(ground: Ground) -> Seen:
-    own = ground.folder / "mine"
-    own.mkdir()
-    (own / "test_mine.py").write_text(TWO_TESTS, encoding="utf-8")
-    words = ("--as", "mine", "--pytest")
-    command = (sys.executable, "-m", "pytest", str(own / "test_mine.py"))
+    words, command = _own_suite(ground, "mine", TWO_TESTS)
     whole = ground.session(*words, "--run", f"{ground.run}-a", behind=command)
     part = ground.session(*words, "--run", f"{ground.run}-b", behind=(*command, "-k", "test_a"))
     done = ground.report()

@@ -208,7 +208,7 @@ def suites_of(cell: Cell, matrix: Matrix, names: Sequence[str]) -> tuple[Suite, 
     fitting = tuple(it for it in wanted if not it.unfit(cell, matrix.subject))
     if len(fitting) < len(wanted) and names:
         why = "; ".join(f"{it.name}: {it.unfit(cell, matrix.subject)}" for it in wanted if it not in fitting)
-        raise SelectionError(f"a suite does not fit {cell.id}", why=why)
+        raise SelectionError(f"a suite cannot be used with {cell.id}", why=why)
     return fitting
 
 
