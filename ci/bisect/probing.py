@@ -11,7 +11,7 @@ import msgspec
 
 from ci import paths
 from ci.artefacts import candidates
-from ci.bisect.search import Answer
+from ci.bisect.search import Judgement
 from ci.bisect.steps import Step
 from ci.errors import (
     ArtefactError,
@@ -72,7 +72,7 @@ class Question:
 class Probe:
     """A step that was asked."""
 
-    answer: Answer
+    answer: Judgement
     seconds: float = 0.0
     why: str = ""
     folder: Path | None = None
@@ -124,13 +124,13 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
     :raises BisectError, SelectionError: if no step could answer.
     """
     if step.obstacle:
-        return Probe(answer=Answer.NONE, why=step.obstacle)
+        return Probe(answer=Judgement.NONE, why=step.obstacle)
     started = time.monotonic()
     try:
         put = candidates.read(step.options, matrix)
         cell = put.into(step.cell)
     except CandidateError as error:
-        return Probe(answer=Answer.NONE, why=_first_line(f"{error.what}: {error.why}"))
+        return Probe(answer=Judgement.NONE, why=_first_line(f"{error.what}: {error.why}"))
     options = replace(put.options, name=question.name)
     folder = paths.make_directory(options.folder(cell))
     given = [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *question.options]
@@ -156,7 +156,7 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
             raise ResultsError("it did not end")
     except PyxisMatrixError:
         if done.exit_code == NotRunError.exit_code:
-            return Probe(answer=Answer.NONE, seconds=seconds, why=_first_line(done.tail(1)))
+            return Probe(answer=Judgement.NONE, seconds=seconds, why=_first_line(done.tail(1)))
         raise BisectError(
             f"{step.name} could not be asked",
             where=log,
@@ -177,7 +177,7 @@ def _earlier(where: Path, words: Sequence[str]) -> Result | None:
     return found if found and (found.outcome.good or found.outcome in _ANSWERED) else None
 
 
-def judge(result: Result, *, where: str, pytest: bool) -> tuple[Answer, str]:
+def judge(result: Result, *, where: str, pytest: bool) -> tuple[Judgement, str]:
     """Return the answer that a result is, and what is to be said of it.
 
     :param where: the file with all that the step wrote.
@@ -185,7 +185,7 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Answer, str]:
     :raises BisectError: if the cause is not the step, but the machine.
     """
     if result.outcome is Outcome.ERROR and result.exit_code in _OF_THE_STEP:
-        return Answer.NONE, _first_line(result.reason)
+        return Judgement.NONE, _first_line(result.reason)
     if pytest and result.exit_code == _NO_TESTS:
         raise SelectionError("the question selects no test", where=where, next_step="correct the name behind -k")
     if not pytest and result.exit_code in _NOT_RUN:
@@ -196,9 +196,9 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Answer, str]:
             next_step="correct the command",
         )
     if not pytest and result.exit_code == _SKIP:
-        return Answer.NONE, f"the command ended with {_SKIP}"
+        return Judgement.NONE, f"the command ended with {_SKIP}"
     if not pytest and (result.outcome.good or result.outcome is Outcome.FAILED):
-        return Answer.PASSED if result.outcome.good else Answer.FAILED, f"exit status {result.exit_code}"
+        return Judgement.PASSED if result.outcome.good else Judgement.FAILED, f"exit status {result.exit_code}"
     if result.outcome is Outcome.ERROR and not result.tests:
         raise BisectError(
             "the question could not be asked",
@@ -209,18 +209,18 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Answer, str]:
     return _of_tests(result)
 
 
-def _of_tests(result: Result) -> tuple[Answer, str]:
+def _of_tests(result: Result) -> tuple[Judgement, str]:
     """Return the answer of the tests: failed if one failed, no answer if one could not tell."""
     said = {test.outcome: _said(test) for test in reversed(result.tests)}
     for state in (TestState.INTERRUPTED, TestState.ERROR):
         if state in said:
-            return Answer.NONE, said[state]
+            return Judgement.NONE, said[state]
     for state in (TestState.FAILED, TestState.XFAILED, TestState.EXPECTED):
         if state in said:
-            return Answer.FAILED, said[state]
+            return Judgement.FAILED, said[state]
     if result.outcome.good:
-        return Answer.PASSED, ""
-    return Answer.NONE, said.get(TestState.SKIPPED, _first_line(result.reason))
+        return Judgement.PASSED, ""
+    return Judgement.NONE, said.get(TestState.SKIPPED, _first_line(result.reason))
 
 
 def _said(test: TestOutcome) -> str:

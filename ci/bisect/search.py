@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Answer(StrEnum):
+class Judgement(StrEnum):
     """What a test says of one release or commit."""
 
     PASSED = "passed"
@@ -19,7 +19,7 @@ class Search:
     """A sequence, oldest first, whose answer changes once between its two ends, and what is known of it."""
 
     length: int
-    answers: dict[int, Answer] = field(default_factory=dict)
+    answers: dict[int, Judgement] = field(default_factory=dict)
     """By place in the sequence."""
 
     @property
@@ -31,13 +31,13 @@ class Search:
     def undecided(self) -> bool:
         """Whether both ends have been asked, and do not have two different answers."""
         old, new = (self.answers.get(end) for end in self.ends)
-        return None not in (old, new) and (old == new or Answer.NONE in (old, new))
+        return None not in (old, new) and (old == new or Judgement.NONE in (old, new))
 
     @property
     def suspects(self) -> range:
         """Where the change can be: after the last that answers as the begin does, up to the first that does not."""
         old = self.answers[0]
-        last = min(at for at, answer in self.answers.items() if answer not in {old, Answer.NONE})
+        last = min(at for at, answer in self.answers.items() if answer not in {old, Judgement.NONE})
         first = max(at for at, answer in self.answers.items() if answer is old and at < last)
         return range(first + 1, last + 1)
 

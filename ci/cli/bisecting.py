@@ -11,7 +11,7 @@ from ci import paths
 from ci.artefacts.checkout import Checkout
 from ci.bisect import probing, steps
 from ci.bisect.probing import Probe
-from ci.bisect.search import Answer, Search
+from ci.bisect.search import Judgement, Search
 from ci.bisect.steps import Span, Step
 from ci.errors import BisectError, BisectRangeError, typed
 from ci.matrix import loading
@@ -88,7 +88,7 @@ def _tell(span: Span, sequence: list[Step], search: Search, *, is_release: bool)
     old, new = (search.answers[end] for end in search.ends)
     ends = f"{sequence[0].name}: {old}; {sequence[-1].name}: {new}"
     if search.undecided:
-        silent = Answer.NONE in {old, new}
+        silent = Judgement.NONE in {old, new}
         raise BisectError(
             "an end has no answer" if silent else f"the answer is the same at both ends: {old}",
             why=ends,

@@ -25,7 +25,8 @@ SUPPORTED = "supported"
 
 _NEWEST = re.compile(r"newest-([1-9]\d*)")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-_ISSUE = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+")
+ISSUE = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+")
+"""Where upstream tracks a fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +204,7 @@ def _selector(table: TomlTable, axes: Axes, *, host: bool) -> Selector:
 
 def _issue(table: TomlTable) -> str | None:
     issue = table.text("issue", "")
-    if issue and not _ISSUE.fullmatch(issue):
+    if issue and not ISSUE.fullmatch(issue):
         table.fault("issue", f'expected an address or OWNER/REPO#NUMBER such as "NVIDIA/pyxis#175", found {issue!r}')
     return issue or None
 

@@ -41,7 +41,7 @@ class Faults:
 
     def add(self, key: str, fault: str) -> None:
         """Note a fault at a key path such as ``pyxis[2].version`` (counted from 0)."""
-        line = self._line(key)
+        line = self.line_of(key)
         entry = f"{self.path.name}{f':{line}' if line else ''}: {key}: {fault}"
         if entry not in self.lines:
             self.lines.append(entry)
@@ -58,13 +58,16 @@ class Faults:
                 faults=tuple(self.lines),
             )
 
-    def _line(self, key: str) -> int | None:
+    def line_of(self, key: str) -> int | None:
         """Return the line of a key, found by its table's header; None if it is not found."""
         table = re.match(r"(?P<name>[\w-]+)(?:\[(?P<row>\d+)\])?(?P<rest>(?:\.[\w-]+)*)", key)
         if table is None:
             return None
-        name, rest = table["name"], [part for part in table["rest"].split(".") if part]
         lines = self.text.splitlines()
+        nested = re.match(r"(?P<name>[\w.-]+)\[(?P<row>\d+)\](?P<rest>(?:\.[\w-]+)*)", key)
+        if nested and any(_header(line) == f"[[{nested['name']}]]" for line in lines):
+            table = nested
+        name, rest = table["name"], [part for part in table["rest"].split(".") if part]
         dotted = [f"[{'.'.join([name, *rest])}]", f"[{'.'.join([name, *rest[:-1]])}]", f"[[{name}]]"]
         candidates = [f"[[{name}]]"] if table["row"] else dotted
         headers = [number for header in candidates for number, line in enumerate(lines) if _header(line) == header]

@@ -83,6 +83,8 @@ class TestOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Why it failed, was skipped or was run again; its first line is meant for summaries."""
     reruns: int = 0
     """How often it was run again before this outcome."""
+    saw: tuple[tuple[str, str], ...] = ()
+    """Behaviours that it asked, and the name of the answer that it saw of each."""
 
     @property
     def bad(self) -> bool:

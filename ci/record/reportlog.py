@@ -36,6 +36,8 @@ _TELLING = frozenset({"SessionStart", "CollectReport", "TestReport", "SubTestRep
 
 KNOWN_PROPERTY = "known failure"
 """A test that fails as an entry of matrix.toml says has this name in the ``user_properties`` of its report."""
+BEHAVIOUR_PROPERTY = "behaviour"
+"""A test that saw an answer of a behaviour has under this name its id and the answer's name, once for each."""
 RERUNS_PROPERTY = "reruns"
 """A test that tries again by itself lists under this name, in its ``user_properties``, why each earlier try failed."""
 
@@ -132,6 +134,11 @@ class _PytestReport(msgspec.Struct, kw_only=True):
         return TestState.PASSED
 
     @property
+    def saw(self) -> list[tuple[str, str]]:
+        pairs = [_pair(value) for name, value in self.user_properties if name == BEHAVIOUR_PROPERTY]
+        return [it for it in pairs if it]
+
+    @property
     def message(self) -> str:
         if self.wasxfail is not None:
             return self.wasxfail.removeprefix("reason: ")
@@ -149,6 +156,14 @@ class _PytestReport(msgspec.Struct, kw_only=True):
         if self.state is TestState.ERROR:
             return f"{self.when or 'collection'} failed: {text.strip()}"
         return text.strip()
+
+
+def _pair(value: object) -> tuple[str, str] | None:
+    """Return an id and an answer; None for what a suite of somebody's own has put under that name."""
+    match value:
+        case [str(name), str(answer)]:
+            return name, answer
+    return None
 
 
 def options(path: PurePath) -> tuple[str, ...]:
@@ -247,6 +262,7 @@ def _test(name: str, tries: list[list[_PytestReport]]) -> TestOutcome:
         seconds=sum(report.duration for each in tries for report in each),
         message=before[-1] if before and state is TestState.PASSED else message,
         reruns=len(tries) - len(counting) - (not counting) + len(own),
+        saw=tuple(sorted({it for each in counting for report in each for it in report.saw})),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import asdict, astuple, fields, replace
 
+from ci.matrix.behaviours import catalogue
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import is_own
@@ -17,7 +18,7 @@ from ci.record import store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.planned import RunPlan
 from ci.record.store import Once, Result, Told
-from ci.report import gaps, grid, history, model
+from ci.report import behaviours, gaps, grid, history, model
 from ci.report.choosing import Choosing, Kept, Key
 from ci.report.finding import Found
 from ci.report.model import (
@@ -70,6 +71,8 @@ class Merging:
     plans: list[RunPlan] = field(default_factory=list)
     same: dict[Hashable, Any] = field(default_factory=dict)
     """What many results have in common is kept once."""
+    known: tuple[behaviours.BehaviourReport, ...] = field(default_factory=lambda: behaviours.of_catalogue(catalogue()))
+    """The questions that tests ask."""
 
     def __post_init__(self) -> None:
         """Begin to choose."""
@@ -127,6 +130,7 @@ class Merging:
             subjects=tuple(dict.fromkeys(filter(None, (it.subject.get("requirement", "") for it in suites.values())))),
             runs=self._runs(Counter(suite.run for suite in suites.values())),
             cells=cells,
+            behaviours=self.known,
             gaps=empty,
             changes=history.changes(previous, suites) if previous else None,
             # One that ended meanwhile, or in another folder that was named, has its result.
@@ -191,6 +195,7 @@ class Merging:
             counts=model.tally(test.outcome for test in result.tests),
             reruns=result.reruns,
             tests=tuple(_test(test) for test in result.tests if not _plain(test)),
+            saw=_saw(result),
             folder=found.link(self.base),
             files=found.files,
         )
@@ -218,9 +223,18 @@ class Merging:
                     versions=versions,
                     suites=tuple(by_age),
                     missing=missing,
+                    hazards=behaviours.hazards(behaviours.seen(it.saw for it in members), self.known),
                 )
             )
         return tuple(found)
+
+
+def _saw(result: Result) -> dict[str, tuple[str, ...]]:
+    """Return what its tests saw; a suite of somebody's own asks nothing of the catalogue."""
+    found: dict[str, set[str]] = {}
+    for name, answer in (pair for test in result.tests for pair in test.saw if not is_own(result.suite)):
+        found.setdefault(name, set()).add(answer)
+    return {name: tuple(sorted(answers)) for name, answers in sorted(found.items())}
 
 
 def _alike(result: Result, kind: type[Once]) -> dict[str, Any]:
@@ -243,7 +257,7 @@ def _plain(test: TestOutcome) -> bool:
 def _test(test: TestOutcome) -> TestReport:
     # The reason of a known failure ends with its issue, in brackets, where matrix.toml names one.
     issue = _ISSUE.search(test.message) if test.outcome is TestState.XFAILED else None
-    of = asdict(test) | {"seconds": _seconds(test.seconds), "message": _cut(test.message)}
+    of = asdict(test) | {"seconds": _seconds(test.seconds), "message": _cut(test.message), "saw": ()}
     return TestReport(**of, issue=issue[1] if issue else "")
 
 

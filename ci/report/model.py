@@ -18,8 +18,9 @@ import msgspec
 from ci.record import files
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Moment, Once, Result, Told
+from ci.report.behaviours import BehaviourReport
 
-SCHEMA = 1
+SCHEMA = 2
 """Of what a key means. Keys are added under the same number: readers ignore those that they do not know."""
 COMPAT_FILE = "compat.json"
 LARGEST = 1 << 30
@@ -125,6 +126,8 @@ class SuiteReport(Told, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     reruns: int = 0
     tests: tuple[TestReport, ...] = ()
     """All tests but those that passed at once."""
+    saw: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """What its tests saw: by the id of a behaviour the names of its answers, usually one."""
     images: tuple[int, ...] = ()
     """Places in the report's list of images."""
     artefacts: tuple[int, ...] = ()
@@ -149,6 +152,8 @@ class CellReport(CellRecord, frozen=True, kw_only=True, omit_defaults=True, forb
     suites: tuple[SuiteReport, ...] = ()
     missing: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Suites that a run meant to run on it and that have no result, and why."""
+    hazards: tuple[str, ...] = ()
+    """Behaviours of which its tests saw an answer that harms in silence."""
 
 
 class Location(NamedTuple):
@@ -278,6 +283,8 @@ class Compat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subjects: tuple[str, ...] = ()
     runs: tuple[RunReport, ...] = ()
     cells: tuple[CellReport, ...] = ()
+    behaviours: tuple[BehaviourReport, ...] = ()
+    """All questions of the catalogue, asked or not; what was seen of them is in the cells' suites."""
     gaps: tuple[Gap, ...] = ()
     changes: Changes | None = None
     """Absent in a first report."""

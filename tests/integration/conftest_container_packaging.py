@@ -42,7 +42,12 @@ from tests.support.sdk_project import Project
 if TYPE_CHECKING:
     from slurm import Cluster
 
-pytest_plugins = ["tests.support.known_failures", "tests.support.emulation", "tests.integration.advanced.fixtures"]
+pytest_plugins = [
+    "tests.support.known_failures",
+    "tests.support.behaviours",
+    "tests.support.emulation",
+    "tests.integration.advanced.fixtures",
+]
 
 _STARTED = pytest.StashKey[ExitStack]()
 

@@ -1,4 +1,7 @@
-"""A pytest plugin: failures that matrix.toml knows are expected of its cells, strictly and by their words."""
+"""A pytest plugin: failures that are known are expected of their cells, strictly and by their words.
+
+They are rows of matrix.toml, and answers of behaviours that have ``fails``.
+"""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,14 +11,20 @@ import pytest
 
 from ci import environment_file
 from ci.matrix import loading
-from ci.matrix.model import KnownFailure
+from ci.matrix.behaviours import Answer, Behaviour
+from ci.matrix.cells import Cell
+from ci.matrix.model import KnownFailure, Selector
 from ci.record.reportlog import KNOWN_PROPERTY
+from tests.support import behaviours
 from tests.support.current import cell_of
 from tests.support.enroot import LISTING_FAILED
 from tests.support.expectations import holds
 
 KNOWN = pytest.StashKey[KnownFailure]()
 """The entry by which the test is expected to fail on this cell."""
+CELL = pytest.StashKey[Cell]()
+FAILS_AS = pytest.StashKey[str]()
+"""The behaviour by whose answer the test is expected to fail."""
 ABOUT = pytest.StashKey[tuple[KnownFailure, ...]]()
 """All entries that name the test, on whatever cell: none of their words may be said where it passes."""
 CONTROLLED = pytest.StashKey[bool]()
@@ -60,12 +69,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             item.add_marker(pytest.mark.flaky(reruns=4, only_rerun=[LISTING_FAILED]))
     for item in items:
-        item.stash[ABOUT] = tuple(failure for failure in rows.failures if failure.is_about(item.nodeid))
-        for failure in item.stash[ABOUT]:
-            if failure.matches(cell, item.nodeid):
-                reason = f"{failure.reason} ({failure.issue})" if failure.issue else failure.reason
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
-                item.stash[KNOWN] = failure
+        item.stash[CELL] = cell
+        answers = behaviours.expected_to_fail(item)
+        rows_about = [failure for failure in rows.failures if failure.is_about(item.nodeid)]
+        item.stash[ABOUT] = (*rows_about, *(_known(*it) for it in answers))
+        here = [failure for failure in rows_about if failure.matches(cell, item.nodeid)]
+        for behaviour, answer in answers:
+            if behaviour.answer_on(cell) is answer:
+                here.append(_known(behaviour, answer))
+                item.stash[FAILS_AS] = behaviour.id
+        for failure in here:
+            reason = f"{failure.reason} ({failure.issue})" if failure.issue else failure.reason
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+            item.stash[KNOWN] = failure
+
+
+def _known(behaviour: Behaviour, answer: Answer) -> KnownFailure:
+    return KnownFailure(
+        tests=(),
+        selector=Selector(),
+        reason=answer.what,
+        says=answer.fails,
+        issue=answer.issue or None,
+        where=f"{behaviour.id} ({behaviour.where})",
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # the last to see what pytest makes of a known failure
@@ -83,7 +110,7 @@ def pytest_runtest_makereport(
             if failure.says in _said(report):
                 report.outcome = "failed"
                 report.longrepr = (
-                    f"it passes and says {failure.says!r}, by which {failure.where} in matrix.toml ({failure.reason}) "
+                    f"it passes and says {failure.says!r}, by which {failure.where} ({failure.reason}) "
                     "recognises its failure: these words are no sign of it, find better ones"
                 )
     failure_here = item.stash.get(KNOWN, None)
@@ -95,10 +122,13 @@ def pytest_runtest_makereport(
             del report.wasxfail
             report.outcome = "failed"
             report.longrepr = (
-                f"this is not the known failure of {failure_here.where} in matrix.toml ({failure_here.reason}): "
+                f"this is not the known failure of {failure_here.where} ({failure_here.reason}): "
                 f"it has to fail in the test itself, after its control, and say {failure_here.says!r}"
                 f"\n\n{call.excinfo.getrepr()}"
             )
+    if CELL in item.stash:
+        known = report.outcome == "skipped" and hasattr(report, "wasxfail")
+        behaviours.record(item, report, item.stash[CELL], item.stash.get(FAILS_AS, "") if known else "")
     return report
 
 

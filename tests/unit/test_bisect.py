@@ -15,7 +15,7 @@ import pytest
 
 from ci import environment_file, paths
 from ci.bisect import probing, steps
-from ci.bisect.search import Answer
+from ci.bisect.search import Judgement
 from ci.bisect.steps import Span
 from ci.cli import clusters
 from ci.cli.main import main
@@ -37,7 +37,7 @@ from tests.support.rows import SAMPLE
 ROWS = loading.load(SAMPLE)
 NAME = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 REAL = ROWS.cell(NAME)
-PASSED, FAILED, NONE = Answer.PASSED, Answer.FAILED, Answer.NONE
+PASSED, FAILED, NONE = Judgement.PASSED, Judgement.FAILED, Judgement.NONE
 
 
 # -- the steps ------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def result(outcome: Outcome, exit_code: int, *tests: TestOutcome, reason: str = 
         (result(Outcome.ERROR, CandidateError.exit_code, reason="not Pyxis"), NONE, "not Pyxis"),
     ],
 )
-def test_what_a_suites_result_answers(found: Result, answer: Answer, why: str) -> None:
+def test_what_a_suites_result_answers(found: Result, answer: Judgement, why: str) -> None:
     judged, said = probing.judge(found, where="log", pytest=True)
     assert judged is answer
     assert why in said
@@ -182,7 +182,7 @@ def test_what_a_suites_result_answers(found: Result, answer: Answer, why: str) -
 @pytest.mark.parametrize(
     ("exit_code", "answer"), [(0, PASSED), (1, FAILED), (2, FAILED), (5, FAILED), (124, FAILED), (125, NONE)]
 )
-def test_what_a_commands_exit_status_answers(exit_code: int, answer: Answer) -> None:
+def test_what_a_commands_exit_status_answers(exit_code: int, answer: Judgement) -> None:
     outcome = Outcome.FAILED if exit_code else Outcome.SUCCEEDED
     assert probing.judge(result(outcome, exit_code), where="log", pytest=False)[0] is answer
 
@@ -227,7 +227,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callab
     return put
 
 
-def by_release(**answers: Answer | None) -> Callable[[str], Result]:
+def by_release(**answers: Judgement | None) -> Callable[[str], Result]:
     """Return what answers for a cell by its Pyxis: passed before what is named, then so until the next that is."""
 
     def answer(cell: str) -> Result:
@@ -277,7 +277,7 @@ def test_it_finds_the_release_and_shows_what_it_asked(
 def test_where_it_finds_none_it_says_why_and_has_a_code_of_its_own(
     answers: Callable[[Callable[[str], Result]], Ran],
     capsys: pytest.CaptureFixture[str],
-    changes: dict[str, Answer],
+    changes: dict[str, Judgement],
     code: int,
     says: str,
 ) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from ci.bisect.search import Answer, Search
+from ci.bisect.search import Judgement, Search
 
-PASSED, FAILED, NONE = Answer.PASSED, Answer.FAILED, Answer.NONE
+PASSED, FAILED, NONE = Judgement.PASSED, Judgement.FAILED, Judgement.NONE
 
 
-def searched(answers: Sequence[Answer]) -> tuple[range, list[int]]:
+def searched(answers: Sequence[Judgement]) -> tuple[range, list[int]]:
     """Return what is left of a search, and what was asked for it."""
     search, asked = Search(length=len(answers)), list[int]()
     while (at := search.next()) is not None:
@@ -47,7 +47,7 @@ def test_a_long_stretch_that_does_not_build_is_not_tried_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("ends", [(PASSED, PASSED), (FAILED, FAILED), (NONE, PASSED), (FAILED, NONE)])
-def test_ends_that_do_not_tell_end_it(ends: tuple[Answer, Answer]) -> None:
+def test_ends_that_do_not_tell_end_it(ends: tuple[Judgement, Judgement]) -> None:
     search = Search(length=5, answers={0: ends[0], 4: ends[1]})
     assert search.undecided
     assert search.next() is None

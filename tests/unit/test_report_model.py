@@ -88,8 +88,8 @@ def test_keys_of_a_newer_version_with_the_same_schema_are_ignored(tmp_path: Path
         ("", "invalid"),
         ("{", "invalid"),
         ("[" * 100_000, "invalid"),
-        ('{"schema": 9}', "schema 9, and this version of pyxis-matrix knows 1"),
-        ('{"schema": 1}', "missing required field `made`"),
+        ('{"schema": 9}', f"schema 9, and this version of pyxis-matrix knows {model.SCHEMA}"),
+        (f'{{"schema": {model.SCHEMA}}}', "missing required field `made`"),
     ],
 )
 def test_what_is_no_report_is_an_error_and_is_kept(tmp_path: Path, content: str, words: str) -> None:

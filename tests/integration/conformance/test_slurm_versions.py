@@ -11,7 +11,7 @@ import pytest
 from ci.matrix.cells import Cell, SlurmSource
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import PATIENCE, Steps
-from tests.support.expectations import answer
+from tests.support.behaviours import Ask
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.layers import File
 from tests.support.oci.tiny import TinyImage
@@ -32,6 +32,7 @@ def _where(steps: Steps, image: TinyImage, *options: str, variables: Mapping[str
     return "in the image" if places == [image.marker] else _ON_THE_HOST
 
 
+@pytest.mark.behaviour("sbatch-export-none")
 @pytest.mark.parametrize(
     ("options", "variables"),
     [
@@ -42,18 +43,15 @@ def _where(steps: Steps, image: TinyImage, *options: str, variables: Mapping[str
     ids=["NONE", "NIL", "SBATCH_EXPORT"],
 )
 def test_a_script_without_the_environment(
-    steps: Steps, plain: TinyImage, cell: Cell, options: tuple[str, ...], variables: dict[str, str]
+    steps: Steps, plain: TinyImage, behaviour: Ask, options: tuple[str, ...], variables: dict[str, str]
 ) -> None:
-    """Until 23.02 such a script runs on the host, and the job ends with status 0 (Slurm's 42e23f9a2d)."""
-    expected = answer(cell, {("slurm", "<23.11"): _ON_THE_HOST, ("slurm", ">=23.11"): "in the image"})
-    assert _where(steps, plain, *options, variables=variables) == expected
+    behaviour("sbatch-export-none").saw(_where(steps, plain, *options, variables=variables))
 
 
+@pytest.mark.behaviour("sbatch-export-names")
 @pytest.mark.parametrize("export", ["HOME", "SOMETHING=else"])
-def test_a_script_with_a_part_of_the_environment(steps: Steps, plain: TinyImage, cell: Cell, export: str) -> None:
-    """Until 23.11 such a script runs on the host, and the job ends with status 0 (Slurm's f88ca22d10)."""
-    expected = answer(cell, {("slurm", "<24.05"): _ON_THE_HOST, ("slurm", ">=24.05"): "in the image"})
-    assert _where(steps, plain, f"--export={export}") == expected
+def test_a_script_with_a_part_of_the_environment(steps: Steps, plain: TinyImage, behaviour: Ask, export: str) -> None:
+    behaviour("sbatch-export-names").saw(_where(steps, plain, f"--export={export}"))
 
 
 def test_a_script_with_the_whole_environment_and_more(steps: Steps, plain: TinyImage) -> None:
@@ -66,33 +64,23 @@ def test_a_step_without_the_whole_environment_runs_in_its_image(steps: Steps, pl
     assert steps.inside(plain, "echo it-ran", f"--export={export}") == ["it-ran"]
 
 
-def test_a_task_prolog(steps: Steps, make_image: MakeImage, unpacked: Unpack, cell: Cell) -> None:
+@pytest.mark.behaviour("task-prolog")
+def test_a_task_prolog(steps: Steps, make_image: MakeImage, unpacked: Unpack, behaviour: Ask) -> None:
     """Some releases start it by slurmstepd, whose libraries the image does not have (NVIDIA/pyxis#163).
 
     The prolog of ``srun --task-prolog`` is started by the same code as that of slurm.conf, which all tests of a cell
     share.
-    Wrong from 24.11.0 and 25.05.0 on, right again from 24.11.7 (14c50f4361) and 25.05.2 (a5a493bec8).
     """
     prolog = File(content=b"#!/bin/sh\necho export FROM_PROLOG=yes\n", mode=0o755)
     image = unpacked(make_image({"/prolog": prolog}))
-    works = answer(
-        cell,
-        {
-            ("slurm", "<24.11"): True,
-            ("slurm", ">=24.11,<24.11.7"): False,
-            ("slurm", ">=24.11.7,<25.05"): True,
-            ("slurm", ">=25.05,<25.05.2"): False,
-            ("slurm", ">=25.05.2"): True,
-        },
-    )
     done = steps.srun_unchecked(image.reference, "echo prolog:$FROM_PROLOG", "--task-prolog=/prolog")
-    if works:
-        assert done.status == 0, str(done)
+    if done.status == 0:
         assert done.stdout.splitlines() == [image.marker, "prolog:yes"]
     else:
         assert image.marker not in done.stdout, str(done)
         assert done.status == 127, str(done)
         assert "prolog failed status=127" in done.stderr, str(done)
+    behaviour("task-prolog").saw("starts" if done.status == 0 else "fails", done)
 
 
 # -- MPI ------------------------------------------------------------------------------------------------------------

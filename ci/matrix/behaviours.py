@@ -1,0 +1,255 @@
+"""Questions whose right answer depends on versions, operating system or runtime: ``behaviours.toml`` beside a suite.
+
+A test asks for the answer that is right on its cell, and records which one it saw. Here are the words for both: what
+happens, since and until which version, and whether it is dangerous. Nothing is observed here.
+
+Each table is a question, named by its id. ``answer`` has its answers; exactly one of them is right on a cell:
+
+=============  =======================================================================================================
+``name``       what results call it, such as ``host``; several words are allowed
+``kind``       ``works``, ``changed``, ``refused``, or ``hazard``: silently wrong, lost, leaked, hanging, or breaking
+               other people's jobs
+``what``       what happens, as a sentence
+``do``         what a user does about it; optional
+``issue``      where upstream tracks it: an address or ``OWNER/REPO#NUMBER``; optional
+``fails``      the test fails where this answer is right, and these are the words of the fault: a known failure
+``slurm``      the versions for which it is right: a specifier, or a list of which any may hold; likewise ``enroot``
+               and ``pyxis``. A runtime without versions answers as the newest release does
+``os``         the operating systems (a list); likewise ``arch`` and ``runtime``
+``otherwise``  true: it is right where no other one is
+=============  =======================================================================================================
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+import functools
+import os
+from pathlib import Path
+import re
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from ci import paths
+from ci.errors import MatrixError, SelectionError
+from ci.matrix.cells import Cell
+from ci.matrix.model import VERSION_AXES
+from ci.matrix.selections import ISSUE
+from ci.matrix.suites import FOLDER, SUITES
+from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_toml
+
+FILE = "behaviours.toml"
+"""The questions of a suite, in its folder."""
+
+_NEWEST = Version("9999")
+_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_WORDS = ("os", "arch", "runtime")
+
+
+class AnswerKind(StrEnum):
+    """What an answer means to whoever runs jobs."""
+
+    WORKS = "works"
+    CHANGED = "changed"
+    """It does something else than other versions do, and tells of it or harms nobody."""
+    REFUSED = "refused"
+    """It fails, and says so."""
+    HAZARD = "hazard"
+    """Silently wrong, lost, leaked, hanging, or breaking other people's jobs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer of a question, and the cells on which it is the right one."""
+
+    name: str
+    kind: AnswerKind
+    what: str
+    do: str = ""
+    issue: str = ""
+    fails: str = ""
+    """The words of the fault by which its test fails; empty where the test passes."""
+    versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By axis: specifiers of which one has to hold."""
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Likewise for os, arch and runtime: their values."""
+    otherwise: bool = False
+
+    def is_for(self, cell: Cell) -> bool:
+        """Tell whether its limits hold on a cell; one that is for all others has none."""
+        return all(_holds(it, version_of(cell, axis)) for axis, it in self.versions.items()) and all(
+            _word(cell, key) in values for key, values in self.words.items()
+        )
+
+    @property
+    def limits(self) -> str:
+        """For which cells it is right: "Slurm <23.11, on debian12"; empty where it is for all others."""
+        names = {"slurm": "Slurm", "pyxis": "Pyxis"}
+        found = [f"{names.get(axis, axis)} {' or '.join(it)}" for axis, it in self.versions.items()]
+        return ", ".join([*found, *(f"{key} {' or '.join(values)}" for key, values in self.words.items())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """A question, and its answers."""
+
+    id: str
+    suite: str
+    """The suite that asks it."""
+    question: str
+    answers: tuple[Answer, ...]
+    where: str
+    """File and line."""
+
+    def answer_on(self, cell: Cell) -> Answer:
+        """Return the right answer on a cell.
+
+        :raises MatrixError: where there is none, or more than one.
+        """
+        found = [it for it in self.answers if not it.otherwise and it.is_for(cell)]
+        found = found or [it for it in self.answers if it.otherwise]
+        if len(found) != 1:
+            names = ", ".join(it.name for it in found)
+            raise MatrixError(
+                f"{len(found)} answers of {self.id} are for {cell}" + (f": {names}" if names else ""),
+                where=self.where,
+                next_step="change the limits of its answers, so that exactly one is for each cell",
+            )
+        return found[0]
+
+    def answer(self, name: str) -> Answer | None:
+        """Return the answer of this name; None if it has none, as of results that are older than its words."""
+        return next((it for it in self.answers if it.name == name), None)
+
+
+def version_of(cell: Cell, axis: str) -> Version:
+    """Return the version of ``slurm``, ``enroot`` or ``pyxis`` that the cell has to behave like."""
+    return cell.answers_of(axis) or _NEWEST
+
+
+@functools.cache
+def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
+    """Return all questions by id, those of one suite beside each other.
+
+    :raises MatrixError: names every fault of a file, with its line.
+    """
+    found: dict[str, Behaviour] = {}
+    for suite in SUITES.values():
+        file = root / FOLDER / suite.folder / FILE
+        if not file.is_file():
+            continue
+        values, text = read_toml(file)
+        faults = Faults(path=file, text=text)
+        table = TomlTable(values, "", faults)
+        for name in values:
+            inner = table.table(name)
+            if inner is None:
+                continue
+            each = _behaviour(name, suite.name, inner)
+            if name in found:
+                table.fault(name, f"{found[name].where} has a question of this id already")
+            found[name] = each
+        faults.raise_if_any()
+    return found
+
+
+def behaviour(name: str, known: Mapping[str, Behaviour] | None = None) -> Behaviour:
+    """Return the question of this id.
+
+    :raises SelectionError: if there is none.
+    """
+    known = catalogue() if known is None else known
+    if name in known:
+        return known[name]
+    raise SelectionError(f"there is no behaviour {name!r}{did_you_mean(name, known)}")
+
+
+def check(behaviours: Iterable[Behaviour], cells: Iterable[Cell]) -> None:
+    """Look for cells on which a question has no answer, or several.
+
+    :raises MatrixError: names file, line and the first such cell of each question.
+    """
+    every = list(cells)
+    faults: list[str] = []
+    for each in behaviours:
+        runtimes = SUITES[each.suite].runtimes
+        for cell in every:
+            if cell.runtime in runtimes:
+                try:
+                    each.answer_on(cell)
+                except MatrixError as problem:
+                    faults.append(f"{problem.where}: {problem.what}")
+                    break
+    if faults:
+        listing = "".join(f"\n  - {it}" for it in faults)
+        raise MatrixError(f"answers overlap, or leave a hole:{listing}", faults=tuple(faults))
+
+
+def _behaviour(name: str, suite: str, table: TomlTable) -> Behaviour:
+    if not _ID.fullmatch(name):
+        table.fault("", f"an id has small letters, digits and hyphens, not {name!r}")
+    question = table.text("question")
+    answers = tuple(_answer(row) for row in table.rows("answer"))
+    if not answers:
+        table.fault("", f"has no answer; add [[{name}.answer]] with name, kind and what")
+    if sum(it.otherwise for it in answers) > 1:
+        table.fault("", "has two answers with otherwise = true")
+    for each in {it.name for it in answers}:
+        if sum(it.name == each for it in answers) > 1:
+            table.fault("", f"has two answers called {each!r}; give one of them a list of versions")
+    table.finish()
+    line = table.faults.line_of(name)
+    where = f"{os.path.relpath(table.faults.path, paths.REPOSITORY)}:{line}"
+    return Behaviour(id=name, suite=suite, question=question, answers=answers, where=where)
+
+
+def _answer(table: TomlTable) -> Answer:
+    kind = table.text("kind")
+    if kind and kind not in set(AnswerKind):
+        table.fault("kind", f"unknown kind {kind!r}{did_you_mean(kind, AnswerKind)}")
+        kind = ""
+    versions = {axis: _several(table, axis) for axis in VERSION_AXES if table.has(axis)}
+    for axis, texts in versions.items():
+        for text in texts:
+            _check_specifier(table, axis, text)
+    words = {key: table.texts(key) for key in _WORDS if table.has(key)}
+    otherwise = table.boolean("otherwise", default=False)
+    if otherwise and (versions or words):
+        table.fault("otherwise", "an answer for all other cells has no limits of its own")
+    issue = table.text("issue", "")
+    if issue and not ISSUE.fullmatch(issue):
+        table.fault("issue", f"expected an address or OWNER/REPO#NUMBER, found {issue!r}")
+    found = Answer(
+        name=table.text("name"),
+        kind=AnswerKind(kind or AnswerKind.WORKS),
+        what=table.text("what"),
+        do=table.text("do", ""),
+        issue=issue,
+        fails=table.text("fails", ""),
+        versions=versions,
+        words=words,
+        otherwise=otherwise,
+    )
+    table.finish()
+    return found
+
+
+def _several(table: TomlTable, key: str) -> tuple[str, ...]:
+    return table.texts(key) if isinstance(table.values[key], list) else (table.text(key),)
+
+
+def _check_specifier(table: TomlTable, axis: str, text: str) -> None:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        table.fault(axis, f'{text!r} is not a version specifier; for example ">=3.5" or ">=0.19,<0.21"')
+
+
+def _word(cell: Cell, key: str) -> str:
+    return {"os": cell.os.name, "arch": cell.arch.value, "runtime": cell.runtime.value}[key]
+
+
+@functools.cache
+def _holds(specifiers: tuple[str, ...], version: Version) -> bool:
+    return any(SpecifierSet(it).contains(version, prereleases=True) for it in specifiers)

@@ -1,0 +1,75 @@
+"""What the cells of a report answered: the catalogue's words for what their tests saw."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from ci.matrix.behaviours import Answer, AnswerKind, Behaviour
+
+
+class AnswerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An answer, in the catalogue's words."""
+
+    name: str
+    kind: str
+    """works, changed, refused or hazard."""
+    what: str
+    do: str = ""
+    issue: str = ""
+    limits: str = ""
+    """The versions for which the catalogue has it as the right one; empty: all that no other answer is for."""
+
+    @property
+    def is_hazard(self) -> bool:
+        """Whether it harms in silence."""
+        return self.kind == AnswerKind.HAZARD
+
+    @classmethod
+    def of(cls, answer: Answer) -> "AnswerReport":
+        """Return what a report says of an answer."""
+        return cls(
+            name=answer.name,
+            kind=answer.kind.value,
+            what=answer.what,
+            do=answer.do,
+            issue=answer.issue,
+            limits=answer.limits,
+        )
+
+
+class BehaviourReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A question of the catalogue, and its answers."""
+
+    id: str
+    suite: str
+    question: str
+    answers: tuple[AnswerReport, ...] = ()
+
+    def answer(self, name: str) -> AnswerReport:
+        """Return the answer of this name; for one that an older catalogue had, what is known of it."""
+        known = (it for it in self.answers if it.name == name)
+        return next(known, AnswerReport(name=name, kind=AnswerKind.CHANGED.value, what=name))
+
+
+def of_catalogue(catalogue: Mapping[str, Behaviour]) -> tuple[BehaviourReport, ...]:
+    """Return all questions, as a report has them."""
+    return tuple(
+        BehaviourReport(
+            id=it.id, suite=it.suite, question=it.question, answers=tuple(AnswerReport.of(of) for of in it.answers)
+        )
+        for it in catalogue.values()
+    )
+
+
+def seen(suites: Iterable[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Return what the tests of several suites saw: by id the names of the answers, usually one."""
+    found: dict[str, set[str]] = {}
+    for saw in suites:
+        for name, answers in saw.items():
+            found.setdefault(name, set()).update(answers)
+    return {name: tuple(sorted(answers)) for name, answers in sorted(found.items())}
+
+
+def hazards(saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourReport]) -> tuple[str, ...]:
+    """Return the ids of the questions of which a hazard was seen, in the catalogue's order."""
+    return tuple(it.id for it in known if any(it.answer(name).is_hazard for name in saw.get(it.id, ())))

@@ -1,0 +1,109 @@
+"""The catalogue of behaviours: its files, the right answer per cell, and that tests and questions name each other."""
+
+from collections.abc import Callable
+from pathlib import Path
+import re
+
+import pytest
+
+from ci import paths
+from ci.errors import MatrixError, SelectionError
+from ci.matrix import behaviours, loading
+from ci.matrix.arch import Arch
+from ci.matrix.behaviours import catalogue, check
+from ci.matrix.suites import FOLDER, SUITES
+
+PROJECT = paths.REPOSITORY
+ASKED = re.compile(r"mark\.behaviour\(([^)]*)\)")
+Read = Callable[[str], dict[str, behaviours.Behaviour]]
+SUITE = next(it for it in SUITES.values() if it.name == "pyxis_conformance")
+WELL = """
+[first]
+question = "Does it work?"
+[[first.answer]]
+name = "no"
+kind = "hazard"
+what = "It does not."
+slurm = "<23.11"
+[[first.answer]]
+name = "yes"
+kind = "works"
+what = "It does."
+slurm = ">=23.11"
+"""
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Return what reads a catalogue of one file."""
+
+    def of(text: str) -> dict[str, behaviours.Behaviour]:
+        file = tmp_path / FOLDER / SUITE.folder / behaviours.FILE
+        file.parent.mkdir(parents=True)
+        file.write_text(text, encoding="utf-8")
+        return dict(catalogue.__wrapped__(tmp_path))
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[first]\nquestion = 'q'\n", "behaviours.toml:1: first: has no answer"),
+        (WELL.replace("hazard", "hazzard"), "behaviours.toml:6: first.answer[0].kind: unknown kind 'hazzard'; did you"),
+        (WELL.replace('"<23.11"', '"before 23"'), "behaviours.toml:8: first.answer[0].slurm: 'before 23' is not a ver"),
+        (WELL.replace("what", "waht", 1), "unknown key 'waht'; did you mean 'what'?"),
+        (WELL.replace('"yes"', '"no"'), "two answers called 'no'"),
+        (WELL.replace("first", "First"), "an id has small letters"),
+        (WELL.replace('slurm = "<23.11"', 'issue = "see there"'), "expected an address or OWNER/REPO#NUMBER"),
+        (WELL.replace('slurm = "<23.11"', 'slurm = "<23.11"\notherwise = true'), "has no limits of its own"),
+    ],
+)
+def test_faults_of_a_file_have_their_line(read: Read, text: str, says: str) -> None:
+    with pytest.raises(MatrixError) as caught:
+        read(text)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (WELL.replace(">=23.11", ">=24.11"), "0 answers of first"),
+        (WELL.replace("<23.11", "<=23.11.11"), "2 answers of first"),
+    ],
+    ids=["a hole", "an overlap"],
+)
+def test_answers_that_overlap_or_leave_a_hole_are_named(read: Read, text: str, says: str) -> None:
+    found = read(text)
+    with pytest.raises(MatrixError) as caught:
+        check(found.values(), loading.load().all_cells(Arch.AMD64))
+    assert says in str(caught.value)
+    assert re.search(r"behaviours\.toml:2: ", str(caught.value))
+
+
+def test_otherwise_is_the_answer_of_all_other_cells(read: Read) -> None:
+    (only,) = read(WELL.replace('slurm = ">=23.11"', "otherwise = true")).values()
+    cells = loading.load().all_cells(Arch.AMD64)
+    assert {only.answer_on(cell).name for cell in cells} == {"yes", "no"}
+
+
+def test_an_unknown_behaviour_is_refused_with_the_nearest_one() -> None:
+    first = next(iter(catalogue()))
+    with pytest.raises(SelectionError, match=f"did you mean '{first}'"):
+        behaviours.behaviour(first[:-1])
+
+
+def test_every_question_has_one_answer_on_every_cell() -> None:
+    check(catalogue().values(), loading.load().all_cells(None))
+
+
+def test_every_question_is_asked_by_its_suite_and_tests_ask_no_other() -> None:
+    for suite in SUITES.values():
+        files = [file for path in suite.paths() for file in (path.rglob("*.py") if path.is_dir() else [path])]
+        names = {
+            name
+            for file in files
+            for words in ASKED.findall(file.read_text(encoding="utf-8"))
+            for name in re.findall(r'"([^"]+)"', words)
+        }
+        assert names == {it.id for it in catalogue().values() if it.suite == suite.name}, suite.name
