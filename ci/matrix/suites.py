@@ -58,7 +58,7 @@ class Suite:
     @property
     def plugins(self) -> tuple[str, ...]:
         """The arguments that load the fixtures of container suites; a legacy suite has its own in a conftest.py."""
-        return () if Runtime.LEGACY in self.runtimes else _PLUGIN
+        return () if self.runtimes == {Runtime.LEGACY} else _PLUGIN
 
     def words(self, *, whole: bool = True) -> tuple[str, ...]:
         """Return pytest's arguments, for a process in the repository.

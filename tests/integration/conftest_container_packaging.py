@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from slurm import Cluster
 
 pytest_plugins = [
+    "tests.support.behaviours",  # before who imports it, so that pytest rewrites its asserts
     "tests.support.known_failures",
-    "tests.support.behaviours",
     "tests.support.emulation",
     "tests.integration.advanced.fixtures",
 ]

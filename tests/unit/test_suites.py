@@ -15,6 +15,8 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES, Suite, suite
 
+CONTAINERS = ("pyxis_basic", "pyxis_conformance", "registry", "pyxis_advanced")
+
 
 @pytest.fixture(scope="module")
 def rows() -> Matrix:
@@ -42,9 +44,9 @@ def test_a_pattern_stands_for_all_files_of_that_name() -> None:
 @pytest.mark.parametrize(
     ("runtime", "applying"),
     [
-        (Runtime.NVIDIA, ["pyxis_basic", "pyxis_conformance", "registry", "pyxis_advanced", "pyxis_upstream"]),
-        (Runtime.EMBEDDED, ["pyxis_basic", "pyxis_conformance", "registry", "pyxis_advanced"]),
-        (Runtime.LEGACY, ["legacy_integration"]),
+        (Runtime.NVIDIA, [*CONTAINERS, "pyxis_upstream", "slurm_facts"]),
+        (Runtime.EMBEDDED, [*CONTAINERS, "slurm_facts"]),
+        (Runtime.LEGACY, ["legacy_integration", "slurm_facts"]),
     ],
 )
 def test_where_a_suite_applies(rows: Matrix, runtime: Runtime, applying: list[str]) -> None:
