@@ -102,6 +102,11 @@ def expected_to_fail(item: pytest.Item) -> list[tuple[Behaviour, Answer]]:
     return [(known[name], it) for name in marked_by(item) for it in known[name].answers if it.fails]
 
 
+def saw_another(item: pytest.Item, cell: Cell) -> bool:
+    """Tell whether a test has said of any of its behaviours that it saw another answer than the right one."""
+    return any(said not in ("", behaviour_of(name).answer_on(cell).name) for name, said in _seen(item).items())
+
+
 def record(item: pytest.Item, report: pytest.TestReport, cell: Cell, failed_as: str = "") -> None:
     """Add to the report of a test's call what was seen; a test that passes without asking turns red.
 
@@ -109,7 +114,7 @@ def record(item: pytest.Item, report: pytest.TestReport, cell: Cell, failed_as: 
     """
     if report.when != "call":
         return
-    seen, known = item.stash.get(_SEEN, {}), catalogue()
+    seen, known = _seen(item), catalogue()
     for name in marked_by(item):
         said = seen.get(name)
         right = known[name].answer_on(cell).name
@@ -120,3 +125,7 @@ def record(item: pytest.Item, report: pytest.TestReport, cell: Cell, failed_as: 
             report.user_properties.append((BEHAVIOUR_PROPERTY, [name, right]))
         elif said and report.outcome == "failed":
             report.user_properties.append((BEHAVIOUR_PROPERTY, [name, said]))
+
+
+def _seen(item: pytest.Item) -> dict[str, str]:
+    return item.stash.get(_SEEN, {})

@@ -101,8 +101,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn two things red: a known failure that is another failure, and words that a passing test says too.
 
-    Another failure is one in a fixture, one without the words that the entry names, or one of a test that has not shown
-    that all else is well (`control`). Words that are also said where the test passes recognise nothing.
+    Another failure is one in a fixture, one without the words that the entry names, one of a test that has not shown
+    that all else is well (`control`), or that saw another answer than the right one. Words that are also said where the test passes recognise nothing.
     """
     report = yield
     if report.when == "call" and report.outcome == "passed":
@@ -117,8 +117,8 @@ def pytest_runtest_makereport(
     if failure_here and report.outcome == "skipped" and call.excinfo and hasattr(report, "wasxfail"):
         said = f"{call.excinfo.value}\n{_said(report)}"
         report.user_properties.append((KNOWN_PROPERTY, failure_here.where))
-        controlled = item.stash.get(CONTROLLED, False)
-        if report.when != "call" or failure_here.says not in said or not controlled:
+        as_known = item.stash.get(CONTROLLED, False) and not behaviours.saw_another(item, item.stash[CELL])
+        if report.when != "call" or failure_here.says not in said or not as_known:
             del report.wasxfail
             report.outcome = "failed"
             report.longrepr = (

@@ -78,6 +78,20 @@ def test_another_failure(behaviour, control):
     behaviour("second")
     raise OSError("something else")
 
+@pytest.mark.behaviour("second")
+def test_another_answer_with_the_words(behaviour, control):
+    with control("another one works"):
+        pass
+    behaviour("first").expects("yes")
+    behaviour("second").saw("yes", "the words of the fault")
+
+@pytest.mark.behaviour("second")
+def test_another_answer_of_another_question(behaviour, control):
+    with control("another one works"):
+        pass
+    behaviour("second")
+    behaviour("first").saw("yes", "the words of the fault")
+
 @pytest.mark.parametrize("format", [pytest.param("oci", marks=pytest.mark.behaviour("second")), "docker"])
 def test_one_of_two(behaviour, control, format):
     behaviour("first").expects("yes")
@@ -127,6 +141,14 @@ def test_what_was_seen_is_recorded(ran: tuple[str, dict[str, pytest.TestReport]]
         "test_not_marked": {"new": ("failed", []), "old": ("failed", [])},
         "test_known_failure": {"new": ("failed", []), "old": ("skipped", [["second", "no"]])},
         "test_another_failure": {"new": ("failed", []), "old": ("failed", [])},
+        "test_another_answer_with_the_words": {
+            "new": ("passed", [*new, ["second", "yes"]]),
+            "old": ("failed", [["second", "yes"]]),
+        },
+        "test_another_answer_of_another_question": {
+            "new": ("passed", [*new, ["second", "yes"]]),
+            "old": ("failed", new),
+        },
         "test_one_of_two[docker]": {"new": ("passed", new), "old": ("passed", old)},
     }
     found = {name: (reports[name].outcome, saw(reports[name])) for name in expected}
