@@ -17,6 +17,7 @@ from ci import paths
 from ci.environment.configuration import templates_of
 from ci.environment.plan import EnvironmentPlan
 from ci.images.content import SHARED
+from ci.matrix import behaviours
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.suites import FILE, FOLDER, Suite
@@ -97,7 +98,7 @@ def belongs(name: str, files: Files) -> bool:
 @functools.cache
 def suite_files(suite: Suite, root: Path = paths.REPOSITORY) -> Files:
     """Return what a suite runs: its own files and folders, pytest's settings, and what of others its tests name."""
-    own = [*suite.paths(), root / FOLDER / suite.folder / FILE]
+    own = [*suite.paths(), *(root / FOLDER / suite.folder / name for name in (FILE, behaviours.FILE))]
     data = [file for file in expanded([root / "tests" / "support"]) if file.suffix != ".py"]
     plugins = [file for word in suite.plugins for file in _named(word, root)]
     waiting = [*expanded(own), *data, *plugins, *expanded([root / PLUGINS]), root / "pyproject.toml"]

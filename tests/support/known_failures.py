@@ -102,7 +102,8 @@ def pytest_runtest_makereport(
     """Turn two things red: a known failure that is another failure, and words that a passing test says too.
 
     Another failure is one in a fixture, one without the words that the entry names, one of a test that has not shown
-    that all else is well (`control`), or that saw another answer than the right one. Words that are also said where the test passes recognise nothing.
+    that all else is well (`control`), or that saw another answer than the right one. Words that are also said where the
+    test passes recognise nothing.
     """
     report = yield
     if report.when == "call" and report.outcome == "passed":

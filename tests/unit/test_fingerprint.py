@@ -12,14 +12,14 @@ import pytest
 
 from ci import paths
 from ci.environment.plan import EnvironmentPlan, plan_environment
-from ci.fleet.parts import expanded, suite_files
+from ci.fleet.parts import belongs, expanded, suite_files
 from ci.group import fingerprint
 from ci.group.fingerprint import Shared, ingredients
-from ci.matrix import loading
+from ci.matrix import behaviours, loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import KnownFailure, Matrix, Selector
-from ci.matrix.suites import SUITES
+from ci.matrix.suites import FOLDER, SUITES
 from ci.options import Options
 
 if TYPE_CHECKING:
@@ -340,3 +340,21 @@ def test_every_suite_has_its_shared_files(name: str) -> None:
     if SUITES[name].plugins:
         expected |= {"tests/support/known_failures.py", "tests/integration/advanced/fixtures.py"}
     assert expected <= found
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_answers_of_every_suite_are_among_its_files(name: str) -> None:
+    """Also of one whose tests are not in its folder, and before it has any."""
+    suite = SUITES[name]
+    assert belongs(f"{FOLDER}/{suite.folder}/{behaviours.FILE}", suite_files(suite))
+
+
+def test_an_answer_in_other_words_runs_again(tree: Path) -> None:
+    suite = replace(SUITE, tests=("registry/test_x.py",))
+    file = tree / FOLDER / suite.folder / behaviours.FILE
+    seen = set()
+    for text in ("", "[first]", "[second]"):
+        file.write_text(text, encoding="utf-8")
+        suite_files.cache_clear()
+        seen.add(fingerprint.hash_of_files(suite_files(suite, tree)))
+    assert len(seen) == 3
