@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ci import environment_file
 from ci.engine.build_client import find_build_client
 from ci.matrix import loading
+from ci.matrix.behaviours import catalogue
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import Result
 from tests.attacks.attack import Attacks, Seen
@@ -260,9 +261,8 @@ def _opened(process: "subprocess.Popen[str]", file: Path) -> bool:
     says=r"this is not the known failure of ",
 )
 def _words_alone(ground: Ground) -> Seen:
-    matrix = loading.load()
-    cell = matrix.cell(_CELL.id)
-    failure = next(it for it in matrix.failures if it.selector.matches(cell) and it.tests[0].isidentifier())
+    cell = loading.load().cell(_CELL.id)
+    name, words = next((it.id, words) for it in catalogue().values() if (words := it.answer_on(cell).fails))
     login = environment_file.Login(
         host="n1", port=22, user="alice", password="", private_key="/", known_hosts="/", home="/"
     )
@@ -282,9 +282,8 @@ def _words_alone(ground: Ground) -> Seen:
     )
     environment = ground.folder / "environment.json"
     environment_file.save(environment, file)
-    raises = f"    raise OSError({failure.says!r})\n"
     outcome = ground.pytest(
-        f"def {failure.tests[0]}():\n{raises}",
+        f"import pytest\n\n@pytest.mark.behaviour({name!r})\ndef test_it():\n    raise OSError({words!r})\n",
         *("-p", "tests.support.known_failures"),
         variables={environment_file.VARIABLE: str(environment)},
     )

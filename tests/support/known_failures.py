@@ -11,7 +11,7 @@ import pytest
 
 from ci import environment_file
 from ci.matrix import loading
-from ci.matrix.behaviours import Answer, Behaviour
+from ci.matrix.behaviours import Answer, Behaviour, catalogue
 from ci.matrix.cells import Cell
 from ci.matrix.model import KnownFailure, Selector
 from ci.record.reportlog import KNOWN_PROPERTY
@@ -82,6 +82,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             reason = f"{failure.reason} ({failure.issue})" if failure.issue else failure.reason
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
             item.stash[KNOWN] = failure
+
+
+def of_catalogue() -> list[KnownFailure]:
+    """Return the known failures that are answers of behaviours."""
+    return [_known(it, answer) for it in catalogue().values() for answer in it.answers if answer.fails]
 
 
 def _known(behaviour: Behaviour, answer: Answer) -> KnownFailure:

@@ -10,8 +10,10 @@ import pytest
 from ci.environment.ssh import RemoteAnswer
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.model import KnownFailure
+from ci.matrix.behaviours import catalogue
 from ci.matrix.suites import SUITES
+from tests.support.asking_tests import askers, suite_tests
+from tests.support.known_failures import of_catalogue
 from tests.support.literals import words_of
 from tests.support.oci.images import Image, Pushed
 from tests.support.oci.tiny import TinyImage
@@ -79,15 +81,19 @@ def test_known_failures_name_tests_that_there_are() -> None:
 def functions_of(pattern: str) -> list[ast.FunctionDef]:
     """Return the functions of the suites that a name in matrix.toml is about."""
     name = pattern.partition("[")[0].rpartition("::")[2]
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (TESTS / "integration").rglob("*.py")]
-    functions = [it for tree in trees for it in tree.body if isinstance(it, ast.FunctionDef)]
-    return [it for it in functions if it.name.startswith("test_") and fnmatch.fnmatchcase(it.name, name)]
+    return [it for it in suite_tests().values() if fnmatch.fnmatchcase(it.name, name)]
 
 
-@pytest.mark.parametrize("failure", loading.load(PROJECT).failures, ids=lambda failure: failure.tests[0])
-def test_each_known_failure_has_a_positive_control(failure: KnownFailure) -> None:
+FAILING = {
+    **{it.id: askers(it.id) for it in catalogue().values() if any(answer.fails for answer in it.answers)},
+    **{name: functions_of(name) for failure in loading.load(PROJECT).failures for name in failure.tests},
+}
+"""The tests of each known failure, whether it is an answer of a behaviour or a row of matrix.toml."""
+
+
+@pytest.mark.parametrize("found", FAILING.values(), ids=FAILING.keys())
+def test_each_known_failure_has_a_positive_control(found: list[ast.FunctionDef]) -> None:
     """Else it would excuse whatever says the same words, such as an image that is not there."""
-    found = [it for pattern in failure.tests for it in functions_of(pattern)]
     assert found
     without = [it.name for it in found if "control" not in {arg.arg for arg in (*it.args.args, *it.args.kwonlyargs)}]
     assert without == [], "they show no positive control (tests/support/known_failures.py, `control`)"
@@ -115,5 +121,5 @@ def test_no_suite_looks_for_the_words_of_a_tool_below(suite: str) -> None:
 
 @pytest.mark.project_matrix
 def test_no_known_failure_is_known_by_the_words_of_a_tool_below() -> None:
-    says = [failure.says for failure in loading.load().failures]
+    says = [failure.says for failure in (*loading.load().failures, *of_catalogue())]
     assert [text for text in says if any(word in text.lower() for word in FOREIGN)] == []

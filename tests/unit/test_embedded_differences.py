@@ -9,8 +9,10 @@ import pytest
 
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.behaviours import catalogue
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
+from tests.support.asking_tests import asked_by, askers, suite_tests
 from tests.support.cells import EMBEDDED
 from tests.support.expectations import differences, differs, version_of
 
@@ -32,12 +34,11 @@ def newest(rows: Matrix) -> Cell:
     return rows.cell(f"slurm{slurm}-enroot{enroot}-pyxis{pyxis}-{system}-{Arch.AMD64}")
 
 
-@pytest.fixture(scope="module")
-def functions() -> dict[str, ast.FunctionDef]:
-    """Return all tests of the suites by name."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in INTEGRATION.rglob("test_*.py")]
-    found = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    return {node.name: node for node in found if node.name.startswith("test_")}
+@pytest.fixture
+def otherwise(rows: Matrix, newest: Cell) -> set[str]:
+    """Return the behaviours that the embedded runtime answers otherwise than that cell, under the same Slurm."""
+    embedded = rows.cell(f"slurm{newest.slurm.version}-embedded-{newest.os.name}-{newest.arch}")
+    return {it.id for it in catalogue().values() if it.answer_on(newest) is not it.answer_on(embedded)}
 
 
 def asked(node: ast.AST, function: str) -> list[ast.Call]:
@@ -66,30 +67,27 @@ def test_the_table_says_everywhere_which_cell_it_is_a_comparison_with(newest: Ce
 
 @pytest.mark.project_matrix
 @pytest.mark.parametrize("what", differences())
-def test_a_row_names_tests_that_have_both_answers(
-    rows: Matrix, newest: Cell, functions: dict[str, ast.FunctionDef], what: str
-) -> None:
+def test_a_row_names_tests_that_have_both_answers(rows: Matrix, newest: Cell, otherwise: set[str], what: str) -> None:
     tests = differences()[what]
     assert tests, f"no test: {what}"
     for name in tests:
-        node = functions[name]
+        node = suite_tests()[name]
         known = {pattern.split("[")[0] for failure in rows.known_failures(newest) for pattern in failure.tests}
-        assert what in questions(node) or name in known or waits_for_a_release(node, newest), (
-            f"{name} has one answer: {what}"
-        )
+        differs_here = what in questions(node) or otherwise & asked_by(node) or name in known
+        assert differs_here or waits_for_a_release(node, newest), f"{name} has one answer: {what}"
 
 
-def test_every_question_has_its_row(functions: dict[str, ast.FunctionDef]) -> None:
-    for name, node in functions.items():
+def test_every_question_has_its_row() -> None:
+    for name, node in suite_tests().items():
         for question in questions(node):
             assert name in differences()[question], f"{name} is missing in the row: {question}"
 
 
 @pytest.mark.project_matrix
-def test_every_known_failure_of_the_newest_cell_has_its_row(rows: Matrix, newest: Cell) -> None:
+def test_every_behaviour_that_is_answered_otherwise_has_its_row(otherwise: set[str]) -> None:
     named = {test for tests in differences().values() for test in tests}
-    for failure in rows.known_failures(newest):
-        assert {pattern.split("[")[0] for pattern in failure.tests} <= named, failure
+    asking = {it.name for behaviour in otherwise for it in askers(behaviour)}
+    assert asking - named == set()
 
 
 def test_no_test_looks_at_the_runtime_in_another_way() -> None:

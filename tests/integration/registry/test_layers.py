@@ -7,10 +7,9 @@ import shlex
 
 import pytest
 
-from ci.matrix.cells import Cell
-from tests.integration.registry.support import NOT_IMPORTED, Marked, refused
+from tests.integration.registry.support import NOT_IMPORTED, Marked, imported, srun_unchecked
+from tests.support.behaviours import Ask
 from tests.support.cluster import Shell
-from tests.support.expectations import since
 from tests.support.known_failures import Control
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import Image, push
@@ -63,8 +62,9 @@ def test_directory_removed_and_made_anew_in_a_later_layer(
     assert found == ["./folder/new=above", "./gone=below", "./kept=below"]
 
 
+@pytest.mark.behaviour("opaque-folder-loaded")
 def test_opaque_directory_loaded_without_an_import(
-    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, cell: Cell, control: Control
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, behaviour: Ask, control: Control
 ) -> None:
     """`enroot load` lays the layers over each other as the user, where an import has the privileges of its helpers."""
     above: dict[str, Entry] = {"/data/folder": Directory(opaque=True), "/data/folder/new": "above"}
@@ -79,13 +79,17 @@ def test_opaque_directory_loaded_without_an_import(
         f"enroot load --name {name} 'docker://{pushed.reference}' && enroot start {name} sh -c {shlex.quote(script)};"
         f" status=$?; enroot remove --force {name}; exit $status"
     )
-    if since(cell, enroot="4.0.0"):
-        assert done.status == 0, str(done)
-        found = done.stdout.splitlines()
-        assert "./folder/inner=below" not in found, f"the opaque folder shows what lies below it: {found}"
-        assert found == [marked.marker, *right]
-    else:
-        assert "Usage: enroot" in done.stdout + done.stderr, str(done)
+    asked = behaviour("opaque-folder-loaded")
+    if "Usage: enroot" in done.stdout + done.stderr:
+        asked.saw("no such command", done)
+        return
+    assert done.status == 0, str(done)
+    found = done.stdout.splitlines()
+    if "./folder/inner=below" in found:
+        asked.saw("shown", done)
+        pytest.fail(f"the opaque folder shows what lies below it: {found}")
+    assert found == [marked.marker, *right]
+    asked.saw("hidden", done)
 
 
 def test_opaque_directory(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
@@ -126,8 +130,9 @@ def test_file_in_place_of_a_directory_and_the_reverse(
     assert found == ["now", "a", "file", "above", "folder", "gone", "kept"]
 
 
+@pytest.mark.behaviour("whiteout-of-what-never-was")
 def test_whiteout_of_what_never_was(
-    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, control: Control
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, control: Control, behaviour: Ask
 ) -> None:
     with control("with a file in place of the whiteout it runs"):
         there = marked.image.plus(Layer.of({"/never/was": "there"}))
@@ -138,8 +143,10 @@ def test_whiteout_of_what_never_was(
     done = cluster_shell.srun_unchecked("sh", "-c", script, image=pushed.reference)
     if NOT_IMPORTED in done.stderr:
         registry_client.manifest(pushed.repository, pushed.tag, pushed.media_type)  # it is there
+        behaviour("whiteout-of-what-never-was").saw("refused", done)
         pytest.fail(f"all that keeps it from being imported is a whiteout of what never was: {done}")
     assert (done.status, done.stdout.split()) == (0, [marked.marker, "end"]), str(done)
+    behaviour("whiteout-of-what-never-was").saw("runs", done)
 
 
 def test_modes_and_links(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:
@@ -159,8 +166,9 @@ def test_modes_and_links(cluster_shell: Shell, registry_client: RegistryClient, 
     assert found == ["ran", "755", "640", "711", "program"]
 
 
+@pytest.mark.behaviour("read-only-folder-with-files")
 def test_a_closed_folder_that_its_own_layer_fills(
-    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, cell: Cell
+    cluster_shell: Shell, registry_client: RegistryClient, marked: Marked, behaviour: Ask
 ) -> None:
     """Until 4.0.0 a folder has its mode once the archive goes on elsewhere, and what comes later can't be written."""
 
@@ -169,12 +177,15 @@ def test_a_closed_folder_that_its_own_layer_fills(
         return marked.image.plus(Layer.in_order(entries))
 
     open_, closed = image(0o755), image(0o555)
-    if since(cell, enroot="4.0.1"):
-        assert seen(cluster_shell, registry_client, marked, closed, "cat /data/file") == ["x"]
+    pushed = push(registry_client, f"layers/{marked.marker}", "closed", closed)
+    done = srun_unchecked(cluster_shell, pushed.reference, files=(IMAGE_MARKER, "/data/file"))
+    if imported(done):
+        assert done.stdout.split() == [marked.marker, "x"], str(done)
+        behaviour("read-only-folder-with-files").saw("runs", done)
     else:
-        pushed = push(registry_client, f"layers/{marked.marker}", "closed", closed)
-        refused(cluster_shell, pushed.reference, NOT_IMPORTED)
+        # Nothing is wrong but the folder's mode.
         assert seen(cluster_shell, registry_client, marked, open_, "cat /data/file") == ["x"]
+        behaviour("read-only-folder-with-files").saw("refused", done)
 
 
 def test_many_layers(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:

@@ -16,14 +16,16 @@ from tests.integration.registry.support import (
     Registries,
     asks_as,
     htpasswd_settings,
+    imported,
     new_name,
     refused,
     runs,
     srun_unchecked,
     user_files,
 )
+from tests.support.behaviours import Ask
 from tests.support.cluster import Shell
-from tests.support.expectations import differs, since
+from tests.support.expectations import differs
 from tests.support.known_failures import Control
 from tests.support.oci.images import Pushed
 
@@ -90,16 +92,27 @@ def test_credentials_of_another_host(
     assert turned_away(cluster_shell, login_registry.registry, guarded, asks_as(cell), known) == []
 
 
+@pytest.mark.behaviour("indented-credentials")
 def test_an_indented_line(
-    cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked, cell: Cell
+    *,
+    cluster_shell: Shell,
+    login_registry: LoginRegistry,
+    guarded: Pushed,
+    marked: Marked,
+    cell: Cell,
+    behaviour: Ask,
 ) -> None:
-    """From 4.0.0 on enroot finds the user in such a line, and not the password."""
     own, user = login_registry.registry, login_registry.user
     known = credentials(cluster_shell, f"  machine {own.name} login {user} password {login_registry.password}")
-    if differs(cell, "an indented line of credentials") or not since(cell, enroot="4.0.0"):
-        runs(cluster_shell, guarded.reference, marked.marker, known)
+    done = srun_unchecked(cluster_shell, guarded.reference, known)
+    if imported(done):
+        assert done.stdout == f"{marked.marker}\n", str(done)
+        behaviour("indented-credentials").saw("used", done)
     else:
-        assert turned_away(cluster_shell, own, guarded, asks_as(cell, user), known) == [user]
+        assert asks_as(cell, user) in done.stderr, str(done)
+        assert own.statuses(guarded) == {http.HTTPStatus.UNAUTHORIZED}
+        assert own.wrong_passwords(guarded) == [user]
+        behaviour("indented-credentials").saw("without its password", done)
 
 
 def test_password_from_the_environment(
@@ -120,9 +133,17 @@ def test_user_in_the_reference(
     refused(cluster_shell, other, asks_as(cell, login_registry.user), known)
 
 
+@pytest.mark.behaviour("account-in-the-reference")
 def test_user_in_the_reference_has_the_second_account(
-    cluster_shell: Shell, login_registry: LoginRegistry, guarded: Pushed, marked: Marked, control: Control
+    *,
+    cluster_shell: Shell,
+    login_registry: LoginRegistry,
+    guarded: Pushed,
+    marked: Marked,
+    control: Control,
+    behaviour: Ask,
 ) -> None:
+    asked = behaviour("account-in-the-reference")
     host, reference = login_registry.registry.name, f"{login_registry.second_user}@{guarded.reference}"
     second = f"machine {host} login {login_registry.second_user} password {login_registry.second_password}"
     with control("with the second account alone it runs"):
@@ -130,8 +151,11 @@ def test_user_in_the_reference_has_the_second_account(
     first = f"machine {host} login {login_registry.user} password wrong"
     done = srun_unchecked(cluster_shell, reference, credentials(cluster_shell, first, second))
     shown = login_registry.registry.wrong_passwords(guarded)
-    assert done.status == 0, f"the registry was shown the account of {' and '.join(shown) or 'nobody'}: {done}"
-    assert done.stdout == f"{marked.marker}\n"
+    if not imported(done) and shown == [login_registry.user]:
+        asked.saw("the first account", done)
+        pytest.fail(f"the registry was shown the account of {login_registry.user}: {done}")
+    assert (done.status, done.stdout) == (0, f"{marked.marker}\n"), f"wrong passwords of {shown}: {done}"
+    asked.saw("the named account", done)
 
 
 def test_passwords_that_are_not_bcrypt(cluster_shell: Shell, registries: Registries, cell: Cell) -> None:

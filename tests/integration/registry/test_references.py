@@ -2,13 +2,15 @@
 
 import pytest
 
+from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
-from tests.integration.registry.support import Marked, refused, runs
+from tests.integration.registry.support import NOT_IMPORTED, Marked, imported, refused, runs, srun_unchecked
+from tests.support.behaviours import Ask
 from tests.support.cluster import Node, Shell
 from tests.support.enroot import DOCKER_HUB, hub_at_home
-from tests.support.expectations import no_such_image, since
+from tests.support.expectations import no_such_image
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
 from tests.support.registry_client import RegistryClient
@@ -16,16 +18,34 @@ from tests.support.registry_client import RegistryClient
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
 
 
-def runs_from_enroot_4_on(shell: Shell, cell: Cell, reference: str, marker: str) -> None:
-    """Expect that enroot 4 runs what an older one refuses (or asks Docker Hub for, which can't have it)."""
-    if since(cell, enroot="4.0.0"):
-        runs(shell, reference, marker)
-    elif "#" in reference:
-        refused(shell, reference, f"Invalid image reference: docker://{reference}")
-    else:
+def what_becomes_of(shell: Shell, reference: str, marker: str) -> tuple[str, RemoteAnswer]:
+    """Return what becomes of a reference: "taken", "refused" or "looked for on Docker Hub"; and all that was said."""
+    assert shell.environment.registry
+    # What is not asked of the registry itself is asked of nobody outside.
+    direct = {"no_proxy": "localhost"}
+    done = srun_unchecked(shell, reference, {**hub_at_home(shell.environment.registry), **direct})
+    if imported(done):
+        assert done.stdout == f"{marker}\n", str(done)
+        return "taken", done
+    if f"{DOCKER_HUB}library/sha256" in done.stderr:
         # It takes the registry for a user, and `sha256` for an image of Docker Hub's.
-        assert shell.environment.registry
-        refused(shell, reference, f"{DOCKER_HUB}library/sha256", hub_at_home(shell.environment.registry))
+        return "looked for on Docker Hub", done
+    assert f"Invalid image reference: docker://{reference}" in done.stderr, str(done)
+    return "refused", done
+
+
+by_digest = pytest.mark.parametrize(
+    ("question", "separator"),
+    [
+        pytest.param("reference-with-digest", "#", id="#", marks=pytest.mark.behaviour("reference-with-digest")),
+        pytest.param(
+            "reference-with-slash-and-digest",
+            "/",
+            id="/",
+            marks=pytest.mark.behaviour("reference-with-slash-and-digest"),
+        ),
+    ],
+)
 
 
 def test_hash_form(cluster_shell: Shell, tiny_image: TinyImage) -> None:
@@ -33,26 +53,27 @@ def test_hash_form(cluster_shell: Shell, tiny_image: TinyImage) -> None:
     runs(cluster_shell, tiny_image.reference, tiny_image.marker)
 
 
-def test_slash_form(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell) -> None:
+@pytest.mark.behaviour("reference-with-slash")
+def test_slash_form(cluster_shell: Shell, tiny_image: TinyImage, behaviour: Ask) -> None:
     reference = tiny_image.pushed.written("/", ":1")
-    if since(cell, enroot="4.0.0"):
-        runs(cluster_shell, reference, tiny_image.marker)
-    else:
-        refused(cluster_shell, reference, f"Invalid image reference: docker://{reference}")
+    behaviour("reference-with-slash").saw(*what_becomes_of(cluster_shell, reference, tiny_image.marker))
 
 
-@pytest.mark.parametrize("separator", ["#", "/"])
-def test_digest(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell, separator: str) -> None:
+@by_digest
+def test_digest(cluster_shell: Shell, tiny_image: TinyImage, behaviour: Ask, question: str, separator: str) -> None:
     reference = tiny_image.pushed.written(separator, f"@{tiny_image.pushed.digest}")
-    runs_from_enroot_4_on(cluster_shell, cell, reference, tiny_image.marker)
+    behaviour(question).saw(*what_becomes_of(cluster_shell, reference, tiny_image.marker))
 
 
-@pytest.mark.parametrize("separator", ["#", "/"])
-def test_tag_and_digest(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell, separator: str) -> None:
+@by_digest
+def test_tag_and_digest(
+    cluster_shell: Shell, tiny_image: TinyImage, behaviour: Ask, question: str, separator: str
+) -> None:
     reference = tiny_image.pushed.written(separator, f":1@{tiny_image.pushed.digest}")
-    runs_from_enroot_4_on(cluster_shell, cell, reference, tiny_image.marker)
+    behaviour(question).saw(*what_becomes_of(cluster_shell, reference, tiny_image.marker))
 
 
+@pytest.mark.behaviour("reference-with-digest")
 def test_digest_beats_the_tag(
     *,
     cluster_shell: Shell,
@@ -60,22 +81,25 @@ def test_digest_beats_the_tag(
     login_node: Node,
     environment: EnvironmentFile,
     marked: Marked,
-    cell: Cell,
+    behaviour: Ask,
 ) -> None:
     wanted = push(registry_client, f"references/{marked.marker}", "1", marked.image)
     newer = busybox_image(login_node, new_marker(), Arch(environment.arch))
     moved = push(registry_client, wanted.repository, "1", newer)
     assert moved.digest != wanted.digest
     reference = wanted.written("#", f":1@{wanted.digest}")
-    runs_from_enroot_4_on(cluster_shell, cell, reference, marked.marker)
+    behaviour("reference-with-digest").saw(*what_becomes_of(cluster_shell, reference, marked.marker))
 
 
-def test_digest_that_the_registry_does_not_have(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell) -> None:
+@pytest.mark.behaviour("reference-with-digest")
+def test_digest_that_the_registry_does_not_have(
+    cluster_shell: Shell, tiny_image: TinyImage, cell: Cell, behaviour: Ask
+) -> None:
     reference = tiny_image.pushed.written("#", f"@sha256:{'0' * 64}")
-    known = since(cell, enroot="4.0.0")
-    refused(
-        cluster_shell, reference, no_such_image(cell) if known else f"Invalid image reference: docker://{reference}"
-    )
+    said = refused(cluster_shell, reference, NOT_IMPORTED)
+    invalid = f"Invalid image reference: docker://{reference}" in said
+    assert invalid or no_such_image(cell) in said, said
+    behaviour("reference-with-digest").saw("refused" if invalid else "taken", said)
 
 
 def test_tag_is_latest_by_default(cluster_shell: Shell, registry_client: RegistryClient, marked: Marked) -> None:

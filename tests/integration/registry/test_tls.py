@@ -5,8 +5,19 @@ from dataclasses import replace
 from cryptography import x509
 import pytest
 
-from tests.integration.registry.support import HTTPS_ONLY, NOT_IMPORTED, Marked, TlsRegistry, refused, runs, user_files
+from tests.integration.registry.support import (
+    HTTPS_ONLY,
+    NOT_IMPORTED,
+    Marked,
+    TlsRegistry,
+    imported,
+    refused,
+    runs,
+    srun_unchecked,
+    user_files,
+)
 from tests.integration.registry.tls import new_authority
+from tests.support.behaviours import Ask
 from tests.support.cluster import Shell
 from tests.support.known_failures import Control
 
@@ -60,9 +71,10 @@ def test_certificate_of_another_host(cluster_shell: Shell, tls_registry: TlsRegi
     runs(cluster_shell, pushed.reference, marked.marker, trusting)
 
 
+@pytest.mark.behaviour("https-while-http-is-allowed")
 @pytest.mark.usefixtures("https_on_request")
 def test_https_while_plain_http_is_allowed(
-    cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked, control: Control
+    cluster_shell: Shell, tls_registry: TlsRegistry, marked: Marked, control: Control, behaviour: Ask
 ) -> None:
     # "Allowed" ought not to mean "preferred" (NVIDIA/enroot#222).
     pushed = tls_registry.registry.push("team/img", marked.marker, marked.image)
@@ -70,4 +82,10 @@ def test_https_while_plain_http_is_allowed(
     trusting = {"SSL_CERT_FILE": f"{folder}/ca.pem"}
     with control("where plain http is not allowed it runs"):
         runs(cluster_shell, pushed.reference, marked.marker, {**trusting, **HTTPS_ONLY})
-    runs(cluster_shell, pushed.reference, marked.marker, trusting)
+    done = srun_unchecked(cluster_shell, pushed.reference, trusting)
+    spoken_to_in_http = "error code: 400 Bad Request" in done.stderr
+    if not imported(done) and spoken_to_in_http:
+        behaviour("https-while-http-is-allowed").saw("refused", done)
+        pytest.fail(str(done))
+    assert (done.status, done.stdout) == (0, f"{marked.marker}\n"), str(done)
+    behaviour("https-while-http-is-allowed").saw("imported", done)

@@ -1,0 +1,33 @@
+"""Which tests of the suites ask which behaviours, by their source code."""
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from ci import paths
+from ci.matrix.suites import FOLDER
+
+
+@cache
+def suite_tests() -> Mapping[str, ast.FunctionDef]:
+    """Return the tests of all suites by name."""
+    files = (path for path in (paths.REPOSITORY / FOLDER).rglob("*.py"))
+    found = [node for file in files for node in _tree(file).body if isinstance(node, ast.FunctionDef)]
+    return {node.name: node for node in found if node.name.startswith("test_")}
+
+
+def asked_by(test: ast.FunctionDef) -> set[str]:
+    """Return the behaviours that the marks of a test name, those of its parameters among them."""
+    calls = [it for mark in test.decorator_list for it in ast.walk(mark) if isinstance(it, ast.Call)]
+    marks = [it for it in calls if isinstance(it.func, ast.Attribute) and it.func.attr == "behaviour"]
+    return {str(word.value) for mark in marks for word in mark.args if isinstance(word, ast.Constant)}
+
+
+def askers(name: str) -> list[ast.FunctionDef]:
+    """Return the tests that ask a behaviour."""
+    return [test for test in suite_tests().values() if name in asked_by(test)]
+
+
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
