@@ -3,18 +3,22 @@
 import ast
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
 from ci import paths
 from ci.matrix.suites import FOLDER
 
 
 @cache
+def every_test() -> tuple[ast.FunctionDef, ...]:
+    """Return the tests of all suites; two suites may have tests of one name."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (paths.REPOSITORY / FOLDER).rglob("*.py")]
+    found = (node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef))
+    return tuple(node for node in found if node.name.startswith("test_"))
+
+
 def suite_tests() -> Mapping[str, ast.FunctionDef]:
     """Return the tests of all suites by name."""
-    files = (path for path in (paths.REPOSITORY / FOLDER).rglob("*.py"))
-    found = [node for file in files for node in _tree(file).body if isinstance(node, ast.FunctionDef)]
-    return {node.name: node for node in found if node.name.startswith("test_")}
+    return {it.name: it for it in every_test()}
 
 
 def asked_by(test: ast.FunctionDef) -> set[str]:
@@ -26,8 +30,4 @@ def asked_by(test: ast.FunctionDef) -> set[str]:
 
 def askers(name: str) -> list[ast.FunctionDef]:
     """Return the tests that ask a behaviour."""
-    return [test for test in suite_tests().values() if name in asked_by(test)]
-
-
-def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+    return [test for test in every_test() if name in asked_by(test)]

@@ -12,7 +12,7 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
 from ci.matrix.suites import SUITES
-from tests.support.asking_tests import askers, suite_tests
+from tests.support.asking_tests import askers, every_test
 from tests.support.known_failures import of_catalogue
 from tests.support.literals import words_of
 from tests.support.oci.images import Image, Pushed
@@ -81,7 +81,7 @@ def test_known_failures_name_tests_that_there_are() -> None:
 def functions_of(pattern: str) -> list[ast.FunctionDef]:
     """Return the functions of the suites that a name in matrix.toml is about."""
     name = pattern.partition("[")[0].rpartition("::")[2]
-    return [it for it in suite_tests().values() if fnmatch.fnmatchcase(it.name, name)]
+    return [it for it in every_test() if fnmatch.fnmatchcase(it.name, name)]
 
 
 FAILING = {
@@ -97,6 +97,11 @@ def test_each_known_failure_has_a_positive_control(found: list[ast.FunctionDef])
     assert found
     without = [it.name for it in found if "control" not in {arg.arg for arg in (*it.args.args, *it.args.kwonlyargs)}]
     assert without == [], "they show no positive control (tests/support/known_failures.py, `control`)"
+
+
+def test_tests_of_one_name_are_all_looked_at() -> None:
+    """Two suites have a `test_digest`, and one of them asks this."""
+    assert "test_digest" in {it.name for it in askers("reference-with-digest")}
 
 
 def written() -> set[str]:

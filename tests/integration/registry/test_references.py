@@ -34,20 +34,6 @@ def what_becomes_of(shell: Shell, reference: str, marker: str) -> tuple[str, Rem
     return "refused", done
 
 
-by_digest = pytest.mark.parametrize(
-    ("question", "separator"),
-    [
-        pytest.param("reference-with-digest", "#", id="#", marks=pytest.mark.behaviour("reference-with-digest")),
-        pytest.param(
-            "reference-with-slash-and-digest",
-            "/",
-            id="/",
-            marks=pytest.mark.behaviour("reference-with-slash-and-digest"),
-        ),
-    ],
-)
-
-
 def test_hash_form(cluster_shell: Shell, tiny_image: TinyImage) -> None:
     assert "#" in tiny_image.reference
     runs(cluster_shell, tiny_image.reference, tiny_image.marker)
@@ -59,17 +45,23 @@ def test_slash_form(cluster_shell: Shell, tiny_image: TinyImage, behaviour: Ask)
     behaviour("reference-with-slash").saw(*what_becomes_of(cluster_shell, reference, tiny_image.marker))
 
 
-@by_digest
-def test_digest(cluster_shell: Shell, tiny_image: TinyImage, behaviour: Ask, question: str, separator: str) -> None:
-    reference = tiny_image.pushed.written(separator, f"@{tiny_image.pushed.digest}")
-    behaviour(question).saw(*what_becomes_of(cluster_shell, reference, tiny_image.marker))
-
-
-@by_digest
-def test_tag_and_digest(
-    cluster_shell: Shell, tiny_image: TinyImage, behaviour: Ask, question: str, separator: str
+@pytest.mark.parametrize("tag", ["", ":1"], ids=["digest", "tag-and-digest"])
+@pytest.mark.parametrize(
+    ("question", "separator"),
+    [
+        pytest.param("reference-with-digest", "#", id="#", marks=pytest.mark.behaviour("reference-with-digest")),
+        pytest.param(
+            "reference-with-slash-and-digest",
+            "/",
+            id="/",
+            marks=pytest.mark.behaviour("reference-with-slash-and-digest"),
+        ),
+    ],
+)
+def test_digest(
+    *, cluster_shell: Shell, tiny_image: TinyImage, behaviour: Ask, question: str, separator: str, tag: str
 ) -> None:
-    reference = tiny_image.pushed.written(separator, f":1@{tiny_image.pushed.digest}")
+    reference = tiny_image.pushed.written(separator, f"{tag}@{tiny_image.pushed.digest}")
     behaviour(question).saw(*what_becomes_of(cluster_shell, reference, tiny_image.marker))
 
 
