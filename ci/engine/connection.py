@@ -7,6 +7,7 @@ import io
 import os
 from pathlib import Path
 import tarfile
+import tempfile
 import time
 from typing import Any
 
@@ -107,20 +108,29 @@ class Engine:
         with asking(f"importing {name}"):
             return str(self.api.api.import_image(src=str(archive), repository=self.local_name(name), changes=changes))
 
-    def push(self, reference: str) -> None:
-        """Push an image to a registry on loopback, which speaks plain http; ``LaunchError`` if that fails."""
+    def push(self, reference: str) -> str:
+        """Push an image to a registry on loopback, which speaks plain http; return the digest that was pushed.
+
+        :raises LaunchError: if that fails.
+        """
         if self.found.kind == "podman":
             # Its API wants https even there. It can be told otherwise, but not by docker-py. Images that are not in
             # Docker's format are not what real enroot asks a registry for.
-            command = [str(self.build_client.path), "push", "--tls-verify=false", "--format=v2s2", reference]
-            done = console.call(command, env={**os.environ, **self.build_client.environment})
-            done.check(LaunchError, f"pushing {reference} failed")
-            return
+            with tempfile.TemporaryDirectory(prefix=f"{LABEL}-push-") as folder:
+                digest = Path(folder) / "digest"
+                options = ("--tls-verify=false", "--format=v2s2", f"--digestfile={digest}")
+                command = [str(self.build_client.path), "push", *options, reference]
+                done = console.call(command, env={**os.environ, **self.build_client.environment})
+                done.check(LaunchError, f"pushing {reference} failed")
+                return digest.read_text(encoding="ascii").strip()
         repository, _, tag = reference.rpartition(":")
+        found = ""
         with asking(f"pushing {reference}"):
             for line in self.api.images.push(repository, tag=tag, stream=True, decode=True):
                 if "error" in line:
                     raise LaunchError(f"pushing {reference} failed", why=str(line["error"]))
+                found = line.get("aux", {}).get("Digest", found)
+        return found
 
     def with_whole_proc(self, host_config: dict[str, Any]) -> dict[str, Any]:
         """Return a container's ``HostConfig`` with no path of /proc masked, which docker-py can't ask for."""

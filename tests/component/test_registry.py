@@ -194,9 +194,10 @@ def test_an_image_that_somebody_replaces_while_it_is_pushed_is_told_too(
     stack.callback(engine.untag, f"{served.address}/")
     push = Engine.push
 
-    def and_then(self: Engine, reference: str) -> None:
-        push(self, reference)
+    def and_then(self: Engine, reference: str) -> str:
+        digest = push(self, reference)
         act(RegistryClient(f"127.0.0.1:{served.port}"), CLIENT_REPOSITORY, reference.rpartition(":")[2])
+        return digest
 
     monkeypatch.setattr(Engine, "push", and_then)
     if act is nothing:

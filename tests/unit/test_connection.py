@@ -33,7 +33,7 @@ class Images:
         self.digests_go_with_tags = digests_go_with_tags
         self.removed: list[str] = []
         self.asked: dict[str, str] = {}
-        self.answers = [{"status": "Pushed"}]
+        self.answers: list[dict[str, Any]] = [{"status": "Pushed"}]
 
     def listed(self) -> list[dict[str, list[str] | None]]:
         """Return them as the API lists them."""
@@ -51,7 +51,7 @@ class Images:
                 repository = name.rpartition(":")[0]
                 image["RepoDigests"] = [it for it in image["RepoDigests"] or () if not it.startswith(repository)]
 
-    def push(self, repository: str, *, tag: str, stream: bool, decode: bool) -> list[dict[str, str]]:
+    def push(self, repository: str, *, tag: str, stream: bool, decode: bool) -> list[dict[str, Any]]:
         """Say how a push went."""
         assert stream
         assert decode
@@ -104,7 +104,8 @@ def test_a_root_is_imported_under_its_whole_name(kind: EngineKind, name: str) ->
 
 def test_docker_pushes_through_its_api() -> None:
     images = Images()
-    engine(images, "docker").push(REFERENCE)
+    images.answers = [{"status": "Preparing"}, {"progressDetail": {}, "aux": {"Tag": "1", "Digest": "sha256:1"}}]
+    assert engine(images, "docker").push(REFERENCE) == "sha256:1"
     assert images.asked == {"repository": "localhost:5000/test/it", "tag": "1"}
     images.answers = [{"status": "Preparing"}, {"error": "denied"}]
     with pytest.raises(LaunchError, match="denied"):
@@ -117,12 +118,16 @@ def test_podman_pushes_with_its_client_over_plain_http_in_dockers_format(monkeyp
 
     def call(command: list[str], *, env: dict[str, str]) -> Completed:
         called.append((command, env))
+        Path(command[4].removeprefix("--digestfile=")).write_text("sha256:1\n", encoding="ascii")
         return Completed(command=tuple(command), exit_code=code, output="denied")
 
     monkeypatch.setattr(console, "call", call)
     images = Images()
-    engine(images, "podman").push(REFERENCE)
+    # What it calls the image's own digest is not that of what it pushes.
+    assert engine(images, "podman").push(REFERENCE) == "sha256:1"
     ((command, env),) = called
+    digest = command.pop(4)
+    assert digest.startswith("--digestfile=")
     assert command == ["/usr/bin/podman", "push", "--tls-verify=false", "--format=v2s2", REFERENCE]
     assert env["ONE"] == "1"
     assert images.asked == {}
