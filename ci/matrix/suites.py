@@ -46,6 +46,8 @@ class Suite:
     """Files and folders below `FOLDER`; with ``*`` all files of that name. Without this key, its own folder."""
     runtimes: frozenset[Runtime] = frozenset(_CONTAINERS)
     """The cells that it is for."""
+    plugin: str = ""
+    """The module with its fixtures; empty for those of all container suites."""
     subject: str = ""
     """The one package that its tests run tasks with; empty if they fit any subject."""
     default: bool = True
@@ -58,7 +60,9 @@ class Suite:
     @property
     def plugins(self) -> tuple[str, ...]:
         """The arguments that load the fixtures of container suites; a legacy suite has its own in a conftest.py."""
-        return () if self.runtimes == {Runtime.LEGACY} else _PLUGIN
+        if self.plugin:
+            return ("-p", self.plugin)
+        return () if Runtime.LEGACY in self.runtimes else _PLUGIN
 
     def words(self, *, whole: bool = True) -> tuple[str, ...]:
         """Return pytest's arguments, for a process in the repository.
@@ -131,6 +135,7 @@ def _read(table: TomlTable, folder: str) -> Suite:
         summary=table.text("summary"),
         tests=table.texts("tests") or (folder,),
         runtimes=frozenset(_runtimes(table)),
+        plugin=table.text("plugin", ""),
         subject=table.text("subject", ""),
         default=table.boolean("default", default=True),
         workers=table.integer("workers", Suite.workers, least=0),

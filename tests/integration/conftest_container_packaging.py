@@ -31,8 +31,7 @@ from ci.options import Options
 from ci.session import running
 from ci.session.handover import additions
 from ci.terminal import signals
-from tests.support.cluster import JOB_LIMIT, Node, Shell, shell
-from tests.support.current import cell_of
+from tests.support.cluster import JOB_LIMIT, Node, Shell
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
 from tests.support.registry_client import RegistryClient
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from slurm import Cluster
 
 pytest_plugins = [
+    "tests.support.connected",
     "tests.support.behaviours",  # before who imports it, so that pytest rewrites its asserts
     "tests.support.known_failures",
     "tests.support.emulation",
@@ -112,18 +112,6 @@ def _cell_to_start(rows: Matrix, name: str | None) -> Cell:
 
 
 # -- fixtures -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def environment() -> EnvironmentFile:
-    """Return the environment that is up."""
-    return environment_file.current()
-
-
-@pytest.fixture(scope="session")
-def cell(environment: EnvironmentFile) -> Cell:
-    """Return the cell that is tested; expectations with version specifiers are evaluated against it."""
-    return cell_of(environment, loading.load())
 
 
 @pytest.fixture(scope="session")
@@ -243,13 +231,6 @@ def login_node(environment: EnvironmentFile) -> Node:
 def every_node(environment: EnvironmentFile) -> list[Node]:
     """Return all nodes' own containers; the first is the login node."""
     return [Node.of(environment, index) for index in range(len(environment.nodes))]
-
-
-@pytest.fixture(scope="session")
-def cluster_shell(environment: EnvironmentFile) -> Iterator[Shell]:
-    """Return a shell on the login node, as the job user: srun, sbatch, enroot."""
-    with shell(environment) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="session")
