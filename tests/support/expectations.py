@@ -10,23 +10,14 @@ any release. Where it knowingly does not, a table in its README says so (`differ
 from functools import cache
 from pathlib import Path
 import re
-from typing import TypeVar
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
 import pytest
 
+from ci.matrix.behaviours import version_of
 from ci.matrix.cells import Cell, Runtime
 
-T = TypeVar("T")
-
-_NEWER_THAN_ALL = Version("9999")
 _README = Path(__file__).parents[2] / "containers/embedded/README.md"
-
-
-def version_of(cell: Cell, axis: str) -> Version:
-    """Return the version of ``slurm``, ``enroot`` or ``pyxis`` that the cell has to behave like."""
-    return cell.answers_of(axis) or _NEWER_THAN_ALL
 
 
 def holds(cell: Cell, **specifiers: str) -> bool:
@@ -37,19 +28,6 @@ def holds(cell: Cell, **specifiers: str) -> bool:
 def since(cell: Cell, **minimum: str) -> bool:
     """Whether the cell has these versions or later ones: ``since(cell, pyxis="0.20")``."""
     return holds(cell, **{axis: f">={version}" for axis, version in minimum.items()})
-
-
-def answer(cell: Cell, table: dict[tuple[str, str], T]) -> T:
-    """Return the right answer for the cell.
-
-    ``table`` maps an axis and a specifier to an answer, for example
-    ``{("enroot", "<4.0"): "refused", ("enroot", ">=4.0"): "accepted"}``. Exactly one row has to apply, so a table with
-    a hole or with rows that contradict each other is an error of the test.
-    """
-    rows = [row for row in table if holds(cell, **{row[0]: row[1]})]
-    if len(rows) != 1:
-        raise LookupError(f"{len(rows)} rows apply to {cell}: {rows or list(table)}")
-    return table[rows[0]]
 
 
 def differs(cell: Cell, answer_of: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.support.cells import EMBEDDED, REAL
-from tests.support.expectations import answer, holds, not_promised, since
+from tests.support.expectations import holds, not_promised, since
 
 
 def _cell(enroot: str, pyxis: str) -> Cell:
@@ -31,24 +31,6 @@ def test_every_condition_has_to_hold() -> None:
 def test_embedded_follows_the_newest_release_of_all_but_slurm() -> None:
     assert since(EMBEDDED, pyxis="0.24", enroot="4.1.3")
     assert not since(EMBEDDED, slurm="24.11")
-
-
-_TABLE = {("enroot", "<4.0"): "refused", ("enroot", ">=4.0"): "accepted"}
-
-
-@pytest.mark.parametrize(("enroot", "expected"), [("3.5.0", "refused"), ("4.0.0", "accepted"), ("4.1.2", "accepted")])
-def test_answer(enroot: str, expected: str) -> None:
-    assert answer(_cell(enroot, "0.19.0"), _TABLE) == expected
-
-
-def test_a_table_with_a_hole_is_an_error() -> None:
-    with pytest.raises(LookupError, match="0 rows apply"):
-        answer(_cell("3.4.1", "0.19.0"), {("enroot", ">=4.0"): 1})
-
-
-def test_a_table_that_contradicts_itself_is_an_error() -> None:
-    with pytest.raises(LookupError, match="2 rows apply"):
-        answer(_cell("3.4.1", "0.19.0"), {("enroot", "<4.0"): 1, ("pyxis", "<0.20"): 2})
 
 
 def test_only_embedded_is_excused() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.conformance.plugins import ClientSide, changed
 from tests.integration.conformance.support import Steps
+from tests.support.behaviours import Ask
 from tests.support.cluster import Node
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
@@ -30,7 +31,10 @@ def test_without_the_plugin_srun_does_not_know_the_option(steps: Steps, plain: T
     steps.refused(plain.reference, "unrecognized option '--container-image", variables=client.variables)
 
 
-def test_an_option_that_the_node_ignores_is_noticed(steps: Steps, plain: TinyImage, client: ClientSide) -> None:
+@pytest.mark.behaviour("node-without-the-plugin")
+def test_an_option_that_the_node_ignores_is_noticed(
+    steps: Steps, plain: TinyImage, client: ClientSide, behaviour: Ask
+) -> None:
     # srun files its options under the plugin's name. One of another name takes --container-image just as well, and what
     # it sends to the node finds no taker there.
     installed = client.installed()
@@ -42,3 +46,4 @@ def test_an_option_that_the_node_ignores_is_noticed(steps: Steps, plain: TinyIma
         steps.inside(plain, "true", variables=client.variables)
     with pytest.raises(AssertionError):
         steps.failing(plain, "false", variables=client.variables)
+    behaviour("node-without-the-plugin").saw("on the host", unnoticed)
