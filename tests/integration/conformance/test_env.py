@@ -4,7 +4,7 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
-from tests.integration.conformance.support import Steps
+from tests.integration.conformance.support import NOT_IMPORTED, Steps
 from tests.support.behaviours import Ask
 from tests.support.expectations import not_promised
 from tests.support.oci.tiny import TinyImage
@@ -83,6 +83,16 @@ def test_what_a_job_may_tell_enroot(steps: Steps, silent_registry: str, cell: Ce
 def test_what_a_job_may_not_tell_enroot(steps: Steps, silent_registry: str, cell: Cell) -> None:
     not_promised(cell, "curl, whose options this test looks at")
     assert "--connect-timeout 599" not in _curl(steps, silent_registry, "ENROOT_CONNECT_TIMEOUT")
+
+
+@pytest.mark.behaviour("proxy-of-a-job")
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy", "ALL_PROXY"])
+def test_a_proxy_that_is_not_there(steps: Steps, tiny_image: TinyImage, behaviour: Ask, name: str) -> None:
+    variables = {name: "http://localhost:9"}
+    lines, said = steps.either(tiny_image, "true", refusals=[NOT_IMPORTED], variables=variables)
+    # Without this, anything might have kept it from being imported.
+    steps.inside(tiny_image, "true", variables={**variables, "no_proxy": "localhost"})
+    behaviour("proxy-of-a-job").saw("through the proxy" if lines is None else "directly", said)
 
 
 # -- PYXIS_CONTAINER_*: defaults for the options, from 0.21 on. Before, they are variables like any other.

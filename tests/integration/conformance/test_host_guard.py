@@ -1,7 +1,8 @@
 """False green: an option that nobody honours lets the command run on the host, with success.
 
 It happens where the plugin is loaded on one side only (NVIDIA/pyxis#84). The suites have to notice, so it is brought
-about here: once where srun has no plugin, and once where srun has one that the node does not know.
+about here: once where srun has no plugin, and once where srun has one that the node does not know. An option of Slurm's
+that is called like Pyxis' does the same.
 """
 
 import pytest
@@ -47,3 +48,18 @@ def test_an_option_that_the_node_ignores_is_noticed(
     with pytest.raises(AssertionError):
         steps.failing(plain, "false", variables=client.variables)
     behaviour("node-without-the-plugin").saw("on the host", unnoticed)
+
+
+@pytest.mark.starts_no_container
+@pytest.mark.behaviour("slurms-own-container-option")
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [(("--container=docker://alpine",), {}), ((), {"SLURM_CONTAINER": "docker://alpine"})],
+    ids=["option", "variable"],
+)
+def test_slurms_own_option_for_containers(
+    steps: Steps, behaviour: Ask, options: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    show = ". /etc/os-release; echo $ID"
+    assert steps.on_the_host(show, *options, variables=variables) == steps.on_the_host(show)
+    behaviour("slurms-own-container-option").saw("on the host")
