@@ -1,33 +1,19 @@
-"""The right answer per version, written next to the question.
+"""What the embedded runtime answers otherwise than real cells, and what it does not promise.
 
-A behaviour that changed has one answer before and another one from then on. Both are written down, and each cell
-asserts its own: nothing is skipped because of a version.
-
-The embedded runtime has no versions. It follows the newest release, so for it every axis but Slurm counts as newer than
-any release. Where it knowingly does not, a table in its README says so (`differs`).
+It has no versions, and follows the newest release: for it every axis but Slurm counts as newer than any release
+(`ci.matrix.behaviours.version_of`). Where it knowingly does not, a table in its README says so (`differs`). What
+depends on versions is a behaviour (`tests.support.behaviours`).
 """
 
 from functools import cache
 from pathlib import Path
 import re
 
-from packaging.specifiers import SpecifierSet
 import pytest
 
-from ci.matrix.behaviours import version_of
 from ci.matrix.cells import Cell, Runtime
 
 _README = Path(__file__).parents[2] / "containers/embedded/README.md"
-
-
-def holds(cell: Cell, **specifiers: str) -> bool:
-    """Whether the cell satisfies every specifier: ``holds(cell, enroot="<4.0", slurm=">=22.05")``."""
-    return all(SpecifierSet(text).contains(version_of(cell, axis)) for axis, text in specifiers.items())
-
-
-def since(cell: Cell, **minimum: str) -> bool:
-    """Whether the cell has these versions or later ones: ``since(cell, pyxis="0.20")``."""
-    return holds(cell, **{axis: f">={version}" for axis, version in minimum.items()})
 
 
 def differs(cell: Cell, answer_of: str) -> bool:
