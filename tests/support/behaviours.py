@@ -6,15 +6,15 @@ The questions are in ``behaviours.toml`` beside the suite (`ci.matrix.behaviours
     def test_a_script_without_the_environment(behaviour, …):
         behaviour("sbatch-export-none").saw(where_it_ran)
 
-and asks each of them, in one of three ways: `Asked.saw` where the test finds out by itself which of the answers it
-sees, `Asked.expects` or `Asked.of` where it takes another course per answer. A test that passes has seen the right
-answer of all that it asked; one that fails has seen what it said by `Asked.saw`, and nothing else. An answer with
-``fails`` makes the test a known failure (`tests.support.known_failures`).
+and asks each of them, in one of three ways: `Asked.saw` or `Asked.saw_by` where the test finds out by itself which of
+the answers it sees, `Asked.expects` or `Asked.of` where it takes another course per answer. A test that passes has
+seen the right answer of all that it asked; one that fails has seen what it said by `Asked.saw`, and nothing else. An
+answer with ``fails`` makes the test a known failure (`tests.support.known_failures`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -60,6 +60,14 @@ class Asked:
         self.seen[self.behaviour.id] = name
         expected = f"{self.behaviour.id}: expected {self.answer.name!r} ({self.answer.what}), saw {name!r}"
         assert name == self.answer.name, "\n".join([expected, *map(str, told)])
+
+    def saw_by(self, found: object, table: Mapping[Any, str], *told: object) -> None:
+        """Record the answer that the table has for what was found, as `saw`; what it does not have fails.
+
+        The table may lack answers: what only another cell shows need not be told apart from what is wrong.
+        """
+        assert found in table, "\n".join([f"{self.behaviour.id}: no answer is like this: {found!r}", *map(str, told)])
+        self.saw(table[found], *told)
 
     def _known(self, names: Iterable[str]) -> None:
         known = [it.name for it in self.behaviour.answers]

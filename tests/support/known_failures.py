@@ -7,18 +7,18 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 import os
 
+from packaging.version import Version
 import pytest
 
 from ci import environment_file
 from ci.matrix import loading
-from ci.matrix.behaviours import Answer, Behaviour, catalogue
+from ci.matrix.behaviours import Answer, Behaviour, catalogue, version_of
 from ci.matrix.cells import Cell
 from ci.matrix.model import KnownFailure, Selector
 from ci.record.reportlog import KNOWN_PROPERTY
 from tests.support import behaviours
 from tests.support.current import cell_of
 from tests.support.enroot import LISTING_FAILED
-from tests.support.expectations import holds
 
 KNOWN = pytest.StashKey[KnownFailure]()
 """The entry by which the test is expected to fail on this cell."""
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     rows = loading.load()
     cell = cell_of(environment_file.current(), rows)
-    if holds(cell, enroot="<4.0"):
+    if version_of(cell, "enroot") < Version("4.0"):
         for item in items:
             item.add_marker(pytest.mark.flaky(reruns=4, only_rerun=[LISTING_FAILED]))
     for item in items:

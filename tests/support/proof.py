@@ -1,5 +1,7 @@
 """Proofs that a step ran inside an image."""
 
+from collections.abc import Iterable, Mapping
+
 from ci.environment.ssh import RemoteAnswer
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
@@ -10,6 +12,28 @@ def proven(done: RemoteAnswer, image: TinyImage) -> list[str]:
     first, _, rest = done.stdout.partition("\n")
     assert first == image.marker, f"this did not run inside {image.reference}: {done}"
     return rest.splitlines()
+
+
+def ran_or_refused(done: RemoteAnswer, image: TinyImage, refusals: Iterable[str]) -> tuple[list[str] | None, str]:
+    """Return the lines of a step that shows the marker first, or None if it was refused; and what was said.
+
+    :param refusals: words of which a refusal has some; a step that fails otherwise, or ran on the host, fails here.
+    """
+    if done.status == 0:
+        return proven(done, image), done.stderr
+    said = done.stdout + done.stderr
+    # Inside, the marker is shown; on the host its file is not found.
+    assert image.marker not in done.stdout, f"it ran, and failed: {done}"
+    assert IMAGE_MARKER not in said, f"it ran on the host: {done}"
+    assert any(words in said for words in refusals), f"it says none of {[*refusals]}: {done}"
+    return None, said
+
+
+def by_words(table: Mapping[str, str], said: str) -> str:
+    """Return what the table has for the words that are said; fail unless they are those of just one row."""
+    found = [value for words, value in table.items() if words in said]
+    assert len(found) == 1, f"it says {found or 'none'} of {[*table]}: {said}"
+    return found[0]
 
 
 def open_gpu() -> list[str]:

@@ -47,6 +47,12 @@ def test_expects(behaviour):
 def test_of(behaviour):
     assert behaviour("first").of({"yes": True, "no": False})
 
+def test_saw_by(behaviour):
+    behaviour("first").saw_by((1, 2), {(1, 2): "yes"})
+
+def test_saw_by_what_is_no_answer(behaviour):
+    behaviour("first").saw_by((1, 3), {(1, 2): "yes"}, "what else was told")
+
 def test_fails_without_seeing(behaviour):
     behaviour("first").expects("yes")
     assert False
@@ -134,6 +140,8 @@ def test_what_was_seen_is_recorded(ran: tuple[str, dict[str, pytest.TestReport]]
         "test_saw_no": {"new": ("failed", old), "old": ("passed", old)},
         "test_expects": {"new": ("passed", new), "old": ("failed", [])},
         "test_of": {"new": ("passed", new), "old": ("failed", [])},
+        "test_saw_by": {"new": ("passed", new), "old": ("failed", new)},
+        "test_saw_by_what_is_no_answer": {"new": ("failed", []), "old": ("failed", [])},
         "test_fails_without_seeing": {"new": ("failed", []), "old": ("failed", [])},
         "test_asks_nothing": {"new": ("failed", []), "old": ("failed", [])},
         "test_unknown_answer": {"new": ("failed", []), "old": ("failed", [])},
@@ -169,4 +177,7 @@ def test_a_known_failure_names_its_behaviour(ran: tuple[str, dict[str, pytest.Te
     known = [value for name, value in reports["test_known_failure"].user_properties if name == KNOWN_PROPERTY]
     assert known == (["second (file:1)"] if cell == "old" else [])
     assert "passes without asking it" in str(reports["test_asks_nothing"].longrepr)
+    unseen = str(reports["test_saw_by_what_is_no_answer"].longrepr)
+    assert "no answer is like this: (1, 3)\n" in unseen.replace("\nE ", "\n")
+    assert "what else was told" in unseen
     assert "not marked with behaviour('second')" in str(reports["test_not_marked"].longrepr)

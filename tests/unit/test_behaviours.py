@@ -1,5 +1,6 @@
 """The catalogue of behaviours: its files, the right answer per cell, and that tests and questions name each other."""
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 import re
@@ -14,6 +15,7 @@ from ci.matrix.behaviours import catalogue, check
 from ci.matrix.suites import FOLDER, SUITES
 
 PROJECT = paths.REPOSITORY
+IN_ANOTHER_WAY = {"since", "holds", "answers_of", "version_of", "SpecifierSet"}
 ASKED = re.compile(r"mark\.behaviour\(([^)]*)\)")
 Read = Callable[[str], dict[str, behaviours.Behaviour]]
 SUITE = next(it for it in SUITES.values() if it.name == "pyxis_conformance")
@@ -107,3 +109,16 @@ def test_every_question_is_asked_by_its_suite_and_tests_ask_no_other() -> None:
             for name in re.findall(r'"([^"]+)"', words)
         }
         assert names == {it.id for it in catalogue().values() if it.suite == suite.name}, suite.name
+
+
+@pytest.mark.parametrize("suite", sorted({it.suite for it in catalogue().values()}))
+def test_a_suite_with_a_catalogue_asks_for_no_version_in_another_way(suite: str) -> None:
+    files = [file for path in SUITES[suite].paths() for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    found = {
+        f"{file.name}: {name}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if (name := node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else "")
+        in IN_ANOTHER_WAY
+    }
+    assert found == set()

@@ -22,6 +22,7 @@ from ci.group.planning import GroupRequest
 from ci.images.content import Content
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.behaviours import version_of
 from ci.matrix.cells import Candidate, Runtime, SlurmSource
 from ci.matrix.model import Selector
 from ci.matrix.pytest_words import Given
@@ -30,7 +31,6 @@ from ci.options.values import Origin
 from ci.record.outcomes import Outcome
 from ci.session.record import Record
 from tests.support.current import cell_of
-from tests.support.expectations import holds, since
 from tests.support.rows import SAMPLE
 
 ROWS = loading.load(SAMPLE)
@@ -148,15 +148,15 @@ def test_selections_and_answers_are_those_of_its_release(
 ) -> None:
     cell = REAL.with_candidate(candidate("pyxis", text, row))
     assert Selector(pyxis=frozenset({Version("0.24.0")})).matches(cell) is selected
-    assert since(cell, pyxis="0.24") is expected
-    assert holds(cell, pyxis=f"=={Version(text).base_version}", slurm="==22.05")
+    assert (version_of(cell, "pyxis") >= Version("0.24")) is expected
+    assert version_of(cell, "pyxis") == Version(Version(text).base_version)
+    assert version_of(cell, "slurm") == Version("22.05")
 
 
 def test_answers_of_another_version_are_expected_only_when_asked_for() -> None:
     cell = replace(REAL, answers=(("pyxis", Version("0.21.0")),))
-    assert since(cell, pyxis="0.21")
-    assert not since(REAL, pyxis="0.21")
-    assert holds(cell, enroot="==3.4.1")
+    assert version_of(cell, "pyxis") >= Version("0.21") > version_of(REAL, "pyxis")
+    assert version_of(cell, "enroot") == Version("3.4.1")
 
 
 @pytest.mark.parametrize(

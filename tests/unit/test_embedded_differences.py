@@ -4,7 +4,6 @@ import ast
 from pathlib import Path
 import re
 
-from packaging.version import Version
 import pytest
 
 from ci.matrix import loading
@@ -14,7 +13,7 @@ from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from tests.support.asking_tests import asked_by, askers, suite_tests
 from tests.support.cells import EMBEDDED
-from tests.support.expectations import differences, differs, version_of
+from tests.support.expectations import differences, differs
 
 INTEGRATION = Path(__file__).parents[1] / "integration"
 README = Path(__file__).parents[2] / "containers/embedded/README.md"
@@ -52,12 +51,6 @@ def questions(node: ast.AST) -> set[str]:
     return {ast.literal_eval(call.args[1]) for call in asked(node, "differs")}
 
 
-def waits_for_a_release(node: ast.AST, cell: Cell) -> bool:
-    """Tell whether a test asks for a version that comes after a cell's."""
-    wanted = [(word.arg or "", ast.literal_eval(word.value)) for call in asked(node, "since") for word in call.keywords]
-    return any(Version(text) > version_of(cell, axis) for axis, text in wanted)
-
-
 @pytest.mark.project_matrix
 def test_the_table_says_everywhere_which_cell_it_is_a_comparison_with(newest: Cell) -> None:
     assert f"| what | enroot {newest.enroot}, Pyxis {newest.pyxis} | embedded | test |" in README.read_text(
@@ -74,7 +67,7 @@ def test_a_row_names_tests_that_have_both_answers(rows: Matrix, newest: Cell, ot
         node = suite_tests()[name]
         known = {pattern.split("[")[0] for failure in rows.known_failures(newest) for pattern in failure.tests}
         differs_here = what in questions(node) or otherwise & asked_by(node) or name in known
-        assert differs_here or waits_for_a_release(node, newest), f"{name} has one answer: {what}"
+        assert differs_here, f"{name} has one answer: {what}"
 
 
 def test_every_question_has_its_row() -> None:

@@ -1,6 +1,6 @@
 """How the conformance tests run a step: with a proof that it ran inside the image, or that nothing ran at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 import shlex
@@ -13,7 +13,7 @@ from tests.support.cluster import Shell
 from tests.support.enroot import LISTING_FAILED
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
-from tests.support.proof import proven
+from tests.support.proof import proven, ran_or_refused
 
 # Far more than any step here needs, on a machine that others use as well.
 PATIENCE = 120.0
@@ -77,6 +77,22 @@ class Steps:
         said = done.stdout + done.stderr
         assert says in said, f"it does not say {says!r}: {done}"
         return said
+
+    def either(
+        self,
+        image: TinyImage,
+        script: str,
+        *options: str,
+        refusals: Iterable[str],
+        variables: Mapping[str, str] | None = None,
+    ) -> tuple[list[str] | None, str]:
+        """Run a script in the image, where that may be refused; return its lines, None if it was, and what was said.
+
+        Anything else fails: a step that ran somewhere else, or that was refused without one of these words.
+        """
+        return ran_or_refused(
+            self.srun_unchecked(image.reference, script, *options, variables=variables), image, refusals
+        )
 
     def on_the_host(self, script: str, *options: str, variables: Mapping[str, str] | None = None) -> list[str]:
         """Run a script in a step that has no container, and return its lines; fail if it ran in an image."""

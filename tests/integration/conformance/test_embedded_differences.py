@@ -1,7 +1,7 @@
 """Where the embedded runtime answers otherwise than the newest real cell, knowingly: the table in its README, tried.
 
-Each test has both answers. What enroot and Pyxis do here is no promise of theirs, and mostly an accident of how they do
-it; the embedded runtime is not made to repeat it.
+Each test has both answers, some of them as a behaviour's. What enroot and Pyxis do here is no promise of theirs, and
+mostly an accident of how they do it; the embedded runtime is not made to repeat it.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ import pytest
 from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import NOT_IMPORTED, NOT_STARTED, Steps
-from tests.support.expectations import differs, since
+from tests.support.behaviours import Ask
+from tests.support.expectations import differs
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
 from tests.support.oci.layers import Layer, Symlink
@@ -111,27 +112,26 @@ def test_a_file_below_a_link_of_a_lower_layer(steps: Steps, stack: Stack, cell: 
         assert steps.inside(image, script) == ["folder", "/opt/real:", "old", "", "/opt/way:", "new"]
 
 
-def test_a_time_zone_that_is_a_link(steps: Steps, make_image: MakeImage, unpacked: Unpack, cell: Cell) -> None:
+@pytest.mark.behaviour("time-zone-link")
+def test_a_time_zone_that_is_a_link(steps: Steps, make_image: MakeImage, unpacked: Unpack, behaviour: Ask) -> None:
     image = unpacked(make_image({"/etc/localtime": Symlink("/opt/zone"), "/opt/zone": "mine\n"}))
     lines = steps.inside(image, "readlink /etc/localtime; head -c 4 /etc/localtime")
-    if differs(cell, "`/etc/localtime` as a link"):
-        assert lines == ["/opt/zone", "mine"]
-    elif since(cell, enroot="3.5.0"):
-        assert lines == [*steps.on_the_host("readlink /etc/localtime"), "TZif"]
-    else:
-        # The node's is mounted where the image's leads to.
-        assert lines == ["/opt/zone", "TZif"]
+    answers = {
+        ("/opt/zone", "mine"): "the image's own",
+        ("/opt/zone", "TZif"): "the image's link to the node's zone",
+        (*steps.on_the_host("readlink /etc/localtime || true"), "TZif"): "the node's link",
+    }
+    behaviour("time-zone-link").saw_by(tuple(lines), answers)
 
 
+@pytest.mark.behaviour("time-zone-link-to-a-folder")
 def test_a_time_zone_that_is_a_link_to_a_folder(
-    steps: Steps, make_image: MakeImage, unpacked: Unpack, cell: Cell
+    steps: Steps, make_image: MakeImage, unpacked: Unpack, behaviour: Ask
 ) -> None:
     """Since 3.5.0 enroot copies the node's link with cp(1), which follows the image's to the node's folder."""
     image = unpacked(make_image({"/etc/localtime": Symlink("/usr/share")}))
-    if differs(cell, "`/etc/localtime` as a link to a folder") or not since(cell, enroot="3.5.0"):
-        steps.inside(image, "true")
-    else:
-        steps.refused(image.reference, NOT_STARTED)
+    lines, said = steps.either(image, "true", refusals=[NOT_STARTED])
+    behaviour("time-zone-link-to-a-folder").saw("fails" if lines is None else "starts", said)
 
 
 # -- configuration --------------------------------------------------------------------------------------------------
@@ -199,12 +199,12 @@ def test_a_dollar_in_a_mounts_source(steps: Steps, plain: TinyImage, folder: str
         steps.refused(plain.reference, NOT_STARTED, option)
 
 
-def test_a_wrong_value_in_a_variable(steps: Steps, plain: TinyImage, cell: Cell) -> None:
+@pytest.mark.behaviour("wrong-value-of-a-pyxis-variable")
+def test_a_wrong_value_in_a_variable(steps: Steps, plain: TinyImage, behaviour: Ask) -> None:
     variables = {"PYXIS_CONTAINER_MOUNTS": "nonsense"}
-    if differs(cell, "a wrong value in PYXIS_CONTAINER_*"):
-        steps.refused(plain.reference, "--container-mounts: ", variables=variables)
-    else:
-        assert steps.inside(plain, "echo in", variables=variables) == ["in"]
+    lines, said = steps.either(plain, "echo in", refusals=["--container-mounts: "], variables=variables)
+    assert lines in (["in"], None), said
+    behaviour("wrong-value-of-a-pyxis-variable").saw("refused" if lines is None else "runs without it", said)
 
 
 # -- inside ---------------------------------------------------------------------------------------------------------

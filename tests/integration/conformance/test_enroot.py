@@ -4,17 +4,19 @@ import pytest
 
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
-from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps, rootfs
+from tests.support.behaviours import Ask
 from tests.support.cluster import Node, Shell, shell
-from tests.support.expectations import differs, since
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
+from tests.support.proof import proven
 
 pytestmark = pytest.mark.container_packaging
 
 # More than a signed number of 32 bits holds; what some directory services hand out.
 _GREAT_UID = 3_000_000_000
+# From this status on it is a shell's: a program that is missing, or that a signal ended.
+_NOT_RUN = 126
 
 
 def test_create_start_remove(cluster_shell: Shell, plain: TinyImage, container: str) -> None:
@@ -52,73 +54,85 @@ def test_import_does_not_overwrite(cluster_shell: Shell, tiny_image: TinyImage, 
     assert "File already exists" in done.stderr
 
 
+def is_unknown(done: RemoteAnswer) -> bool:
+    """Tell whether enroot knows no such command: it shows how it is used then."""
+    return (done.status, "Usage: enroot" in done.stdout + done.stderr) == (1, True)
+
+
+@pytest.mark.behaviour("enroot-load-digest-info")
 @pytest.mark.starts_no_container
-def test_info(cluster_shell: Shell, cell: Cell) -> None:
+def test_info(cluster_shell: Shell, behaviour: Ask) -> None:
     done = cluster_shell.run_unchecked("enroot info")
-    if since(cell, enroot="4.0.0"):
-        assert "ENROOT_DATA_PATH=" in done.stdout, str(done)
-    else:
-        assert (done.status, "Usage: enroot" in done.stdout + done.stderr) == (1, True), str(done)
+    assert is_unknown(done) or "ENROOT_DATA_PATH=" in done.stdout, str(done)
+    behaviour("enroot-load-digest-info").saw("unknown" if is_unknown(done) else "there", done)
 
 
+@pytest.mark.behaviour("enroot-load-digest-info")
 @pytest.mark.starts_no_container
-def test_digest(cluster_shell: Shell, tiny_image: TinyImage, cell: Cell) -> None:
+def test_digest(cluster_shell: Shell, tiny_image: TinyImage, behaviour: Ask) -> None:
     done = cluster_shell.run_unchecked(f"enroot digest 'docker://{tiny_image.reference}'")
-    if since(cell, enroot="4.0.0"):
-        assert done.stdout.split()[-1] == tiny_image.pushed.digest, str(done)
-    else:
-        assert (done.status, "Usage: enroot" in done.stdout + done.stderr) == (1, True), str(done)
+    assert is_unknown(done) or done.stdout.split()[-1:] == [tiny_image.pushed.digest], str(done)
+    behaviour("enroot-load-digest-info").saw("unknown" if is_unknown(done) else "there", done)
 
 
-def test_load(cluster_shell: Shell, tiny_image: TinyImage, container_name: str, cell: Cell) -> None:
+@pytest.mark.behaviour("enroot-load-digest-info")
+def test_load(cluster_shell: Shell, tiny_image: TinyImage, container_name: str, behaviour: Ask) -> None:
     done = cluster_shell.run_unchecked(f"enroot load --name {container_name} 'docker://{tiny_image.reference}'")
-    if since(cell, enroot="4.0.0"):
+    if not is_unknown(done):
         assert done.status == 0, str(done)
         started = cluster_shell.run(f"enroot start {container_name} cat {IMAGE_MARKER}")
         assert started.stdout == f"{tiny_image.marker}\n"
-    else:
-        assert (done.status, "Usage: enroot" in done.stdout + done.stderr) == (1, True), str(done)
+    behaviour("enroot-load-digest-info").saw("unknown" if is_unknown(done) else "there", done)
 
 
+@pytest.mark.behaviour("list-while-a-process-ends")
 def test_list_survives_a_process_that_vanishes(
-    steps: Steps, plain: TinyImage, container_name: str, folder: str, cell: Cell
+    steps: Steps, plain: TinyImage, container_name: str, folder: str, behaviour: Ask
 ) -> None:
     # The moment can't be met on purpose, but its trace can: ps knows nothing of the process any more.
     steps.shell.run(f"printf '#!/bin/sh\\nexit 1\\n' > {folder}/ps && chmod +x {folder}/ps")
     with steps.running(plain.reference, "echo ready; sleep 600", f"--container-name={container_name}"):
         done = steps.shell.run_unchecked(f"PATH={folder}:$PATH enroot list --fancy")
-    assert (done.status == 0) is since(cell, enroot="4.0.0"), str(done)
+    assert done.status < _NOT_RUN, str(done)
+    behaviour("list-while-a-process-ends").saw("lists" if done.status == 0 else "fails", done)
 
 
-def test_forced_export_onto_a_folder(cluster_shell: Shell, container: str, folder: str, cell: Cell) -> None:
+@pytest.mark.behaviour("export-onto-a-folder")
+def test_forced_export_onto_a_folder(cluster_shell: Shell, container: str, folder: str, behaviour: Ask) -> None:
     cluster_shell.run(f"mkdir {folder}/precious && touch {folder}/precious/file")
     done = cluster_shell.run_unchecked(f"enroot export --force --output {folder}/precious {container}")
     kept = cluster_shell.run_unchecked(f"test -f {folder}/precious/file").status == 0
-    assert (kept, done.status != 0) == ((True, True) if since(cell, enroot="4.0.0") else (False, False)), str(done)
+    assert done.status < _NOT_RUN, str(done)
+    answers = {(True, True): "kept", (False, False): "deleted"}
+    behaviour("export-onto-a-folder").saw_by((kept, done.status != 0), answers, done)
 
 
-def test_export_of_what_can_not_be_read(cluster_shell: Shell, container: str, folder: str, cell: Cell) -> None:
+@pytest.mark.behaviour("export-of-an-unreadable-file")
+def test_export_of_what_can_not_be_read(cluster_shell: Shell, container: str, folder: str, behaviour: Ask) -> None:
     cluster_shell.run(f"chmod 000 {rootfs(cluster_shell, container)}/etc/os-release")
     done = cluster_shell.run_unchecked(f"enroot export --output {folder}/partial.sqsh {container}")
-    if since(cell, enroot="4.1.0"):
-        assert done.status != 0, str(done)
-    else:
+    assert done.status < _NOT_RUN, str(done)
+    if done.status == 0:
         # Success, and an image that lacks the file's content.
-        assert done.status == 0, str(done)
         cluster_shell.run(f"unsquashfs -no-progress -dest {folder}/look {folder}/partial.sqsh etc/os-release")
         assert cluster_shell.run(f"stat --format=%s {folder}/look/etc/os-release").stdout == "0\n"
+    behaviour("export-of-an-unreadable-file").saw("an empty file" if done.status == 0 else "fails", done)
 
 
-def test_remove_of_a_closed_folder(cluster_shell: Shell, container: str, cell: Cell) -> None:
+@pytest.mark.behaviour("remove-of-a-closed-folder")
+def test_remove_of_a_closed_folder(cluster_shell: Shell, container: str, behaviour: Ask) -> None:
     root = rootfs(cluster_shell, container)
     cluster_shell.run(f"mkdir -p {root}/closed/inner && chmod 000 {root}/closed")
     done = cluster_shell.run_unchecked(f"enroot remove --force {container}")
     gone = cluster_shell.run_unchecked(f"test -e {root}").status != 0
-    assert (gone, done.status == 0) == ((True, True) if since(cell, enroot="4.1.1") else (False, False)), str(done)
+    assert done.status < _NOT_RUN, str(done)
+    answers = {(True, True): "removed", (False, False): "fails"}
+    behaviour("remove-of-a-closed-folder").saw_by((gone, done.status == 0), answers, done)
 
 
+@pytest.mark.behaviour("shared-cache")
 def test_a_cache_of_two_users(
-    cluster_shell: Shell, environment: EnvironmentFile, tiny_image: TinyImage, cell: Cell
+    cluster_shell: Shell, environment: EnvironmentFile, tiny_image: TinyImage, behaviour: Ask
 ) -> None:
     """What one user has fetched is closed to another one of another group, whose import fails; apart, both succeed."""
     cache = cluster_shell.run("mktemp --directory /tmp/cache-XXXXXXXXXX").stdout.strip()
@@ -134,8 +148,9 @@ def test_a_cache_of_two_users(
         groups = [set(who.run("id --groups").stdout.split()) for who in (cluster_shell, second)]
         assert groups[0].isdisjoint(groups[1])
         first = fetch(cluster_shell, cache)
-        if differs(cell, "a cache that other users can write to"):
-            assert "can be written to by other users" in first.stderr, str(first)
+        refused = "can be written to by other users" in first.stderr
+        if refused:
+            assert first.status != 0, str(first)
         else:
             assert first.stdout == f"{tiny_image.marker}\n", str(first)
         shared = fetch(second, cache)
@@ -143,19 +158,25 @@ def test_a_cache_of_two_users(
         own = fetch(second, second.run("mktemp --directory").stdout.strip())
         assert own.stdout == f"{tiny_image.marker}\n", str(own)
     cluster_shell.run(f"rm -rf {cache}")
+    behaviour("shared-cache").saw("refused" if refused else "one user's only", first, shared)
 
 
-def test_the_time_zone_is_a_file_of_the_images_own(steps: Steps, plain: TinyImage, cell: Cell) -> None:
+@pytest.mark.behaviour("time-zone-file")
+def test_the_time_zone_is_a_file_of_the_images_own(steps: Steps, plain: TinyImage, behaviour: Ask) -> None:
     script = "echo mine > /etc/mine && mv /etc/mine /etc/localtime && cat /etc/localtime"
     options = ("--container-writable", "--container-remap-root")
-    if since(cell, enroot="3.5.0"):
-        assert steps.inside(plain, script, *options) == ["mine"]
+    done = steps.srun_unchecked(plain.reference, script, *options)
+    lines = proven(done, plain)
+    if done.status == 0:
+        assert lines == ["mine"], str(done)
     else:
         # The host's was mounted there, and nothing can take the place of a mount point.
-        assert "busy" in steps.failing(plain, script, *options)[1]
+        assert "busy" in done.stdout + done.stderr, str(done)
+    behaviour("time-zone-file").saw("a file" if done.status == 0 else "a mount", done)
 
 
-def test_a_user_with_a_great_number(login_node: Node, plain: TinyImage, cell: Cell) -> None:
+@pytest.mark.behaviour("user-with-a-great-number")
+def test_a_user_with_a_great_number(login_node: Node, plain: TinyImage, behaviour: Ask) -> None:
     image = f"/tmp/great-{plain.marker}.sqsh"
     as_great = f"setpriv --reuid={_GREAT_UID} --regid={_GREAT_UID} --clear-groups env HOME=/tmp"
     done = login_node.run_unchecked(
@@ -172,8 +193,8 @@ def test_a_user_with_a_great_number(login_node: Node, plain: TinyImage, cell: Ce
         "exit $status'\n"
         f"status=$?; rm -f {image} /tmp/passwd-{plain.marker} /tmp/group-{plain.marker}; exit $status"
     )
-    if since(cell, enroot="4.0.0"):
-        assert (done.status, done.stdout.split()) == (0, [plain.marker, str(_GREAT_UID)]), str(done)
-    else:
+    started = (done.status, done.stdout.split()) == (0, [plain.marker, str(_GREAT_UID)])
+    if not started:
         assert done.status != 0, str(done)
         assert plain.marker not in done.stdout.split(), str(done)
+    behaviour("user-with-a-great-number").saw("starts" if started else "fails", done)

@@ -2,10 +2,9 @@
 
 import pytest
 
-from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import Steps
-from tests.support.expectations import since
+from tests.support.behaviours import Ask
 from tests.support.oci.layers import File
 from tests.support.oci.tiny import TinyImage
 
@@ -42,19 +41,21 @@ def test_on_request_it_runs_once_before_the_command(steps: Steps, image: TinyIma
     assert "said-by-the-entrypoint" not in said
 
 
-def test_only_listed_variables_reach_it(steps: Steps, image: TinyImage, cell: Cell) -> None:
+@pytest.mark.behaviour("entrypoint-env")
+def test_only_listed_variables_reach_it(steps: Steps, image: TinyImage, behaviour: Ask) -> None:
     options = ("--container-entrypoint", "--container-env=V")
     lines = steps.inside(image, "cat /tmp/seen; echo task saw V=$V W=$W", *options, variables={"V": "v", "W": "w"})
-    seen = "entrypoint saw V=v W=" if since(cell, pyxis="0.20") else "entrypoint saw V= W="
-    assert lines == [seen, "task saw V=v W=w"]
+    assert lines[1:] == ["task saw V=v W=w"], lines
+    answers = {"entrypoint saw V=v W=": "the entrypoint too", "entrypoint saw V= W=": "only the command"}
+    behaviour("entrypoint-env").saw_by(lines[0], answers)
 
 
-def test_its_log(steps: Steps, image: TinyImage, cell: Cell) -> None:
+@pytest.mark.behaviour("entrypoint-log")
+def test_its_log(steps: Steps, image: TinyImage, behaviour: Ask) -> None:
     options = ("--container-entrypoint", "--container-entrypoint-log")
-    if since(cell, pyxis="0.20"):
-        assert "said-by-the-entrypoint" in steps.outcome(image, "true", *options)[1]
-    else:
-        steps.refused(image.reference, "unrecognized option '--container-entrypoint-log'", *options)
+    lines, said = steps.either(image, "true", *options, refusals=["unrecognized option '--container-entrypoint-log'"])
+    assert lines is None or "said-by-the-entrypoint" in said, said
+    behaviour("entrypoint-log").saw("unknown option" if lines is None else "shows it", said)
 
 
 def test_an_unusual_entrypoint_is_no_matter_by_default(steps: Steps, unusual: TinyImage) -> None:

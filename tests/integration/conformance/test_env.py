@@ -4,8 +4,9 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
-from tests.integration.conformance.support import Steps
-from tests.support.expectations import not_promised, since
+from tests.integration.conformance.support import NOT_IMPORTED, Steps
+from tests.support.behaviours import Ask
+from tests.support.expectations import not_promised
 from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
@@ -62,36 +63,57 @@ def test_slurms_own_variables_arrive(steps: Steps, plain: TinyImage) -> None:
     assert lines == ["0 1 0"]
 
 
-@pytest.mark.parametrize(
-    ("name", "since_pyxis"), [("ENROOT_TRANSFER_TIMEOUT", "0.21"), ("ENROOT_CONNECT_TIMEOUT", None)]
-)
-def test_what_a_job_may_tell_enroot(
-    *, steps: Steps, silent_registry: str, cell: Cell, name: str, since_pyxis: str | None
-) -> None:
-    not_promised(cell, "curl, whose options this test looks at")
-    option = {"ENROOT_TRANSFER_TIMEOUT": "--max-time", "ENROOT_CONNECT_TIMEOUT": "--connect-timeout"}[name]
+# -- what reaches enroot --------------------------------------------------------------------------------------------
+
+
+def _curl(steps: Steps, silent_registry: str, name: str) -> str:
+    """Return the command line of an import's curl, where the job sets a variable of enroot's to 599 seconds."""
     image = f"{silent_registry}#silent/image:1"
     with steps.running(image, "true", ready="importing docker image", variables={name: "599"}):
-        curl = steps.wait_for_output(f"pgrep --list-full --full '[h]ttp://{silent_registry}'")
-    assert (f"{option} 599" in curl) is (since_pyxis is not None and since(cell, pyxis=since_pyxis))
+        return steps.wait_for_output(f"pgrep --list-full --full '[h]ttp://{silent_registry}'")
+
+
+@pytest.mark.behaviour("transfer-timeout")
+def test_what_a_job_may_tell_enroot(steps: Steps, silent_registry: str, cell: Cell, behaviour: Ask) -> None:
+    not_promised(cell, "curl, whose options this test looks at")
+    curl = _curl(steps, silent_registry, "ENROOT_TRANSFER_TIMEOUT")
+    behaviour("transfer-timeout").saw("taken" if "--max-time 599" in curl else "ignored", curl)
+
+
+def test_what_a_job_may_not_tell_enroot(steps: Steps, silent_registry: str, cell: Cell) -> None:
+    not_promised(cell, "curl, whose options this test looks at")
+    assert "--connect-timeout 599" not in _curl(steps, silent_registry, "ENROOT_CONNECT_TIMEOUT")
+
+
+@pytest.mark.behaviour("proxy-of-a-job")
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy", "ALL_PROXY"])
+def test_a_proxy_that_is_not_there(steps: Steps, tiny_image: TinyImage, behaviour: Ask, name: str) -> None:
+    variables = {name: "http://localhost:9"}
+    lines, said = steps.either(tiny_image, "true", refusals=[NOT_IMPORTED], variables=variables)
+    # Without this, anything might have kept it from being imported.
+    steps.inside(tiny_image, "true", variables={**variables, "no_proxy": "localhost"})
+    behaviour("proxy-of-a-job").saw("through the proxy" if lines is None else "directly", said)
 
 
 # -- PYXIS_CONTAINER_*: defaults for the options, from 0.21 on. Before, they are variables like any other.
 
 
-def test_the_image_can_be_named_by_a_variable(steps: Steps, plain: TinyImage, cell: Cell) -> None:
+@pytest.mark.behaviour("pyxis-variables")
+def test_the_image_can_be_named_by_a_variable(steps: Steps, plain: TinyImage, behaviour: Ask) -> None:
     variables = {"PYXIS_CONTAINER_IMAGE": plain.reference}
-    if since(cell, pyxis="0.21"):
-        done = steps.srun("", "true", variables=variables)
+    done = steps.srun_unchecked("", "true", variables=variables)
+    if done.status == 0:
         assert done.stdout == f"{plain.marker}\n", str(done)
     else:
         assert steps.on_the_host("echo $PYXIS_CONTAINER_IMAGE", variables=variables) == [plain.reference]
+    behaviour("pyxis-variables").saw("taken" if done.status == 0 else "ignored", done)
 
 
 def test_the_command_line_wins_over_the_variable(steps: Steps, plain: TinyImage, image_with_v: TinyImage) -> None:
     assert steps.inside(plain, "true", variables={"PYXIS_CONTAINER_IMAGE": image_with_v.reference}) == []
 
 
+@pytest.mark.behaviour("pyxis-variables")
 @pytest.mark.parametrize(
     ("setting", "script", "answers"),
     [
@@ -107,15 +129,16 @@ def test_the_command_line_wins_over_the_variable(steps: Steps, plain: TinyImage,
     ids=lambda it: "-".join(it) if isinstance(it, tuple) else it,
 )
 def test_options_by_variable(
-    *, steps: Steps, image_with_v: TinyImage, cell: Cell, setting: str, script: str, answers: tuple[str, str]
+    *, steps: Steps, image_with_v: TinyImage, behaviour: Ask, setting: str, script: str, answers: tuple[str, str]
 ) -> None:
     """The second answer is that of a Pyxis that knows no such variables."""
     variable, _, value = setting.partition("=")
     said = steps.inside(image_with_v, script, variables={f"PYXIS_CONTAINER_{variable}": value, "V": "job"})
-    assert said == [answers[0] if since(cell, pyxis="0.21") else answers[1]]
+    behaviour("pyxis-variables").saw_by(tuple(said), {(answers[0],): "taken", (answers[1],): "ignored"})
 
 
-def test_a_name_by_variable(steps: Steps, plain: TinyImage, container_name: str, cell: Cell) -> None:
+@pytest.mark.behaviour("pyxis-variables")
+def test_a_name_by_variable(steps: Steps, plain: TinyImage, container_name: str, behaviour: Ask) -> None:
     steps.inside(plain, "true", variables={"PYXIS_CONTAINER_NAME": container_name})
     kept = f"pyxis_{container_name}" in steps.containers()
-    assert kept is since(cell, pyxis="0.21")
+    behaviour("pyxis-variables").saw("taken" if kept else "ignored")

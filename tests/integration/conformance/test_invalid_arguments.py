@@ -2,9 +2,11 @@
 
 import pytest
 
+from ci.environment.ssh import RemoteAnswer
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.support.expectations import differs, since
+from tests.support.behaviours import Ask
+from tests.support.expectations import differs
 from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
@@ -55,21 +57,35 @@ def test_an_unknown_option(steps: Steps, plain: TinyImage) -> None:
     steps.refused(plain.reference, "unrecognized option '--container-nonsense'", "--container-nonsense")
 
 
-@pytest.mark.parametrize(
-    ("option", "named", "first"),
-    [
-        ("--container-mounts=/etc:/m", "--container-mounts", "0.18"),
-        ("--container-workdir=/opt", "--container-workdir", "0.18"),
-        ("--container-mount-home", "--[no-]container-mount-home", "0.18"),
-        ("--container-remap-root", "--[no-]container-remap-root", "0.18"),
-        ("--container-entrypoint", "--[no-]container-entrypoint", "0.18"),
-        ("--container-save=/tmp/x.sqsh", "--container-save", "0.21"),
-        ("--container-writable", "--container-writable", "0.21"),
-    ],
-)
-def test_options_without_an_image_are_ignored(steps: Steps, cell: Cell, option: str, named: str, first: str) -> None:
-    # The command runs on the host then: with a warning, but also with success.
+# -- the command runs on the host, with success ---------------------------------------------------------------------
+
+
+def _without_an_image(steps: Steps, option: str, named: str) -> tuple[str, RemoteAnswer]:
+    """Return what comes of a step with this option and no image, which has to run on the host and succeed."""
     done = steps.shell.srun_unchecked(option, "sh", "-c", "test ! -e /etc/pyxis-matrix-image", image="")
     assert done.status == 0, str(done)
     warned = f"ignoring {named} because neither --container-image nor --container-name is set" in done.stderr
-    assert warned is since(cell, pyxis=first), str(done)
+    return f"on the host, {'with a warning' if warned else 'without a word'}", done
+
+
+@pytest.mark.behaviour("options-without-an-image")
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--container-mounts=/etc:/m", "--container-mounts"),
+        ("--container-workdir=/opt", "--container-workdir"),
+        ("--container-mount-home", "--[no-]container-mount-home"),
+        ("--container-remap-root", "--[no-]container-remap-root"),
+        ("--container-entrypoint", "--[no-]container-entrypoint"),
+    ],
+)
+def test_options_without_an_image_are_ignored(steps: Steps, behaviour: Ask, option: str, named: str) -> None:
+    seen, done = _without_an_image(steps, option, named)
+    behaviour("options-without-an-image").saw_by(seen, {"on the host, with a warning": seen}, done)
+
+
+@pytest.mark.behaviour("save-without-an-image")
+@pytest.mark.parametrize("option", ["--container-save=/tmp/x.sqsh", "--container-writable"])
+def test_saving_and_writing_without_an_image_are_ignored(steps: Steps, behaviour: Ask, option: str) -> None:
+    seen, done = _without_an_image(steps, option, option.partition("=")[0])
+    behaviour("save-without-an-image").saw(seen, done)

@@ -7,6 +7,7 @@ import pytest
 from ci.environment_file import EnvironmentFile
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
+from tests.support.behaviours import Ask
 from tests.support.cluster import Node, Shell, shell
 from tests.support.oci.tiny import TinyImage
 
@@ -24,6 +25,19 @@ def test_no_program_in_a_step_gains_privileges(steps: Steps, plain: TinyImage) -
 def test_no_program_in_a_container_of_enroots_gains_privileges(cluster_shell: Shell, container: str) -> None:
     done = cluster_shell.run(f"enroot start {container} grep NoNewPrivs: /proc/self/status")
     assert done.stdout.split() == ["NoNewPrivs:", "1"], str(done)
+
+
+@pytest.mark.behaviour("change-of-owner")
+@pytest.mark.parametrize("options", [(), ("--container-remap-root",)], ids=["user", "root"])
+def test_a_change_of_owner_is_only_pretended(
+    steps: Steps, plain: TinyImage, behaviour: Ask, options: tuple[str, ...]
+) -> None:
+    """So that package managers work, which have one user to give files to (NVIDIA/pyxis#152)."""
+    script = (
+        "cd /tmp && touch file && stat -c '%u %g' file && chown 12:34 file && chgrp 56 file && stat -c '%u %g' file"
+    )
+    before, *after = steps.inside(plain, script, *options)
+    behaviour("change-of-owner").saw_by(tuple(after), {(before,): "nothing, with status 0"})
 
 
 def test_a_step_has_the_submitters_umask(cluster_shell: Shell, plain: TinyImage, steps: Steps) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.integration.conformance.conftest import MakeImage
 from tests.integration.conformance.support import PATIENCE, Steps
+from tests.support.behaviours import Ask
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage
@@ -49,16 +50,18 @@ def test_a_removed_container_is_imported_anew(steps: Steps, plain: TinyImage, co
     assert steps.inside(plain, "test -e /mine || echo absent", name) == ["absent"]
 
 
+@pytest.mark.behaviour("named-container-and-image")
 def test_an_existing_container_wins_over_another_image(
-    steps: Steps, plain: TinyImage, make_image: MakeImage, container_name: str
+    *, steps: Steps, plain: TinyImage, make_image: MakeImage, container_name: str, behaviour: Ask
 ) -> None:
     steps.inside(plain, "true", f"--container-name={container_name}")
     done = steps.srun(make_image().reference, "true", f"--container-name={container_name}")
-    assert done.stdout == f"{plain.marker}\n"
+    behaviour("named-container-and-image").saw_by(done.stdout, {f"{plain.marker}\n": "the container as it is"}, done)
 
 
+@pytest.mark.behaviour("named-container-and-image")
 def test_a_named_container_outlives_a_new_push_of_its_tag(
-    steps: Steps, make_image: MakeImage, registry_client: RegistryClient, container_name: str
+    *, steps: Steps, make_image: MakeImage, registry_client: RegistryClient, container_name: str, behaviour: Ask
 ) -> None:
     old, new = make_image(), make_image()
     name = f"--container-name={container_name}"
@@ -67,6 +70,7 @@ def test_a_named_container_outlives_a_new_push_of_its_tag(
     # By its name it is still the old one, and without a name the reference is asked for anew.
     steps.inside(old, "true", name)
     steps.inside(replace(new, reference=old.reference), "true")
+    behaviour("named-container-and-image").saw("the container as it is")
 
 
 def test_a_running_container_is_joined(steps: Steps, plain: TinyImage, container_name: str, folder: str) -> None:
@@ -80,8 +84,9 @@ def test_a_running_container_is_joined(steps: Steps, plain: TinyImage, container
     assert "ignoring --container-mounts when attaching to a running container" in said
 
 
+@pytest.mark.behaviour("array-tasks-of-one-name")
 def test_array_tasks_of_one_name_share_the_mounts_of_the_first(
-    steps: Steps, plain: TinyImage, container_name: str, folder: str
+    steps: Steps, plain: TinyImage, container_name: str, folder: str, behaviour: Ask
 ) -> None:
     """On one node the later task joins the running container, and reads what was mounted for the other one."""
     steps.shell.run(f"mkdir {folder}/0 {folder}/1; for task in 0 1; do echo data-of-$task > {folder}/$task/file; done")
@@ -98,7 +103,8 @@ else
     exit $status
 fi"""
     steps.shell.sbatch(script, "--array=0-1", "--chdir=/tmp", limit=2 * PATIENCE)
-    assert steps.shell.run(f"cat {folder}/read").stdout.splitlines() == [plain.marker, "data-of-0"]
+    read = steps.shell.run(f"cat {folder}/read").stdout.splitlines()
+    behaviour("array-tasks-of-one-name").saw_by(tuple(read), {(plain.marker, "data-of-0"): "those of the first"})
 
 
 def test_no_exec_starts_beside_the_running_one(

@@ -2,26 +2,14 @@
 
 import pytest
 
+from ci.environment.ssh import RemoteAnswer
 from ci.matrix.cells import Cell
 from tests.integration.conformance.plugins import ClientSide, changed, slurm_version
 from tests.integration.conformance.support import Steps
-from tests.support.expectations import not_promised, since
+from tests.support.behaviours import Ask
+from tests.support.expectations import not_promised
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.starts_no_container]
-
-# An option of plugstack.conf, the first release that knows it, and what older ones say.
-_UNKNOWN = "unknown configuration option"
-_OPTIONS = [
-    ("runtime_path=/run/pyxis", "0.18", ""),
-    ("execute_entrypoint=1", "0.18", ""),
-    ("container_scope=job", "0.18", ""),
-    ("sbatch_support=true", "0.18", ""),
-    ("sbatch_support=yes", "0.21", "sbatch_support: invalid value: yes"),
-    ("execute_entrypoint=n", "0.21", "execute_entrypoint: invalid value: n"),
-    ("use_enroot_load=1", "0.21", f"{_UNKNOWN}: use_enroot_load=1"),
-    ("importer=/bin/true", "0.21", f"{_UNKNOWN}: importer=/bin/true"),
-    ("use_squashfuse=1", "0.22", f"{_UNKNOWN}: use_squashfuse=1"),
-]
 
 
 @pytest.fixture
@@ -43,20 +31,44 @@ def test_the_same_plugin_unchanged_is_loaded(steps: Steps, client: ClientSide) -
     assert "--container-image" in steps.shell.run(f"SLURM_CONF={client.folder}/slurm.conf srun --help").stdout
 
 
-@pytest.mark.parametrize(("option", "first", "refusal"), _OPTIONS)
+def _with_option(steps: Steps, client: ClientSide, option: str) -> RemoteAnswer:
+    """Have the plugin loaded with an option in plugstack.conf: sbatch reads it on the login node, srun does not."""
+    client.use(f"required {client.installed_path} {option}")
+    return steps.shell.run_unchecked(f"cd /tmp && SLURM_CONF={client.folder}/slurm.conf sbatch --test-only --wrap=true")
+
+
+@pytest.mark.parametrize(
+    "option", ["runtime_path=/run/pyxis", "execute_entrypoint=1", "container_scope=job", "sbatch_support=true"]
+)
+def test_options_that_every_plugin_takes(steps: Steps, client: ClientSide, option: str) -> None:
+    done = _with_option(steps, client, option)
+    assert done.status == 0, str(done)
+
+
+@pytest.mark.behaviour("plugstack-yes-no")
+@pytest.mark.parametrize("option", ["sbatch_support=yes", "execute_entrypoint=n"])
+def test_yes_and_no_for_options_of_the_plugin(steps: Steps, client: ClientSide, behaviour: Ask, option: str) -> None:
+    done = _with_option(steps, client, option)
+    assert done.status == 0 or f"{option.replace('=', ': invalid value: ')}" in done.stderr, str(done)
+    behaviour("plugstack-yes-no").saw("taken" if done.status == 0 else "refused", done)
+
+
+@pytest.mark.parametrize(
+    ("option", "asked"),
+    [
+        pytest.param("use_enroot_load=1", "plugstack-importer", marks=pytest.mark.behaviour("plugstack-importer")),
+        pytest.param("importer=/bin/true", "plugstack-importer", marks=pytest.mark.behaviour("plugstack-importer")),
+        pytest.param("use_squashfuse=1", "plugstack-squashfuse", marks=pytest.mark.behaviour("plugstack-squashfuse")),
+    ],
+)
 def test_options_of_the_plugin(
-    *, steps: Steps, client: ClientSide, cell: Cell, option: str, first: str, refusal: str
+    *, steps: Steps, client: ClientSide, cell: Cell, behaviour: Ask, option: str, asked: str
 ) -> None:
     if option.startswith("importer="):
         not_promised(cell, "importers other than its own")
-    client.use(f"required {client.installed_path} {option}")
-    # sbatch reads the options on the login node, srun does not.
-    done = steps.shell.run_unchecked(f"cd /tmp && SLURM_CONF={client.folder}/slurm.conf sbatch --test-only --wrap=true")
-    if since(cell, pyxis=first):
-        assert done.status == 0, str(done)
-    else:
-        assert done.status != 0, str(done)
-        assert refusal in done.stderr
+    done = _with_option(steps, client, option)
+    assert done.status == 0 or f"unknown configuration option: {option}" in done.stderr, str(done)
+    behaviour(asked).saw("taken" if done.status == 0 else "refused", done)
 
 
 @pytest.mark.parametrize("option", ["nonsense=1", "container_scope=node", "sbatch_support=maybe"])

@@ -2,10 +2,9 @@
 
 import pytest
 
-from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import Steps
-from tests.support.expectations import since
+from tests.support.behaviours import Ask
 from tests.support.known_failures import Control
 from tests.support.oci.layers import Directory
 from tests.support.oci.tiny import TinyImage
@@ -71,19 +70,24 @@ def test_an_image_can_be_saved_onto_itself(steps: Steps, savable: TinyImage, fol
     assert steps.srun(saved, "cat /first; ls /second").stdout.splitlines() == [savable.marker, "first", "/second"]
 
 
-def test_onto_a_folder(steps: Steps, savable: TinyImage, folder: str, cell: Cell) -> None:
+@pytest.mark.behaviour("save-onto-a-folder")
+def test_onto_a_folder(steps: Steps, savable: TinyImage, folder: str, behaviour: Ask) -> None:
     steps.shell.run(f"mkdir {folder}/precious; touch {folder}/precious/file")
-    option = f"--container-save={folder}/precious/"
-    if since(cell, pyxis="0.21"):
-        steps.refused(savable.reference, "--container-save: target is a directory", option)
-    else:
-        steps.srun_unchecked(savable.reference, "true", option)
-    # Before, nothing but enroot stood in the way; and until 4.0.0 its `export --force` removed the folder.
-    kept = since(cell, pyxis="0.21") or since(cell, enroot="4.0.0")
-    assert (steps.shell.run_unchecked(f"test -f {folder}/precious/file").status == 0) is kept
+    done = steps.srun_unchecked(savable.reference, "true", f"--container-save={folder}/precious/")
+    refused = "--container-save: target is a directory" in done.stdout + done.stderr
+    # Refused, nothing has run. Otherwise nothing but enroot stood in the way when the command had ended; and until
+    # 4.0.0 its `export --force` removed the folder.
+    assert (savable.marker in done.stdout.splitlines()) is not refused, str(done)
+    assert done.status != 0 or not refused, str(done)
+    kept = steps.shell.run_unchecked(f"test -f {folder}/precious/file").status == 0
+    answers = {(True, True): "refused", (False, True): "kept", (False, False): "deleted"}
+    behaviour("save-onto-a-folder").saw_by((refused, kept), answers, done)
 
 
-def test_a_container_with_a_mount_can_be_saved(steps: Steps, savable: TinyImage, folder: str, control: Control) -> None:
+@pytest.mark.behaviour("save-with-a-mount")
+def test_a_container_with_a_mount_can_be_saved(
+    *, steps: Steps, savable: TinyImage, folder: str, control: Control, behaviour: Ask
+) -> None:
     with control("without the mount it can be saved, to the same folder"):
         plain = f"{folder}/plain.sqsh"
         steps.inside(savable, "echo kept > /kept", "--container-writable", f"--container-save={plain}")
@@ -96,8 +100,9 @@ def test_a_container_with_a_mount_can_be_saved(steps: Steps, savable: TinyImage,
         assert "failed to export container" in said
         closed = f"{folder}/closed"
         look = f"mkdir {closed} && chmod 000 {closed} && find {closed} -perm 0000 -prune -empty"
-        assert steps.shell.run_unchecked(look).status == 0, (
-            "the step succeeded without a saved file: find(1) fails at a folder of mode 000"
-        )
+        steps_over_it = steps.shell.run_unchecked(look).status == 0
+        behaviour("save-with-a-mount").saw("not saved", said)
+        assert steps_over_it, "the step succeeded without a saved file: find(1) fails at a folder of mode 000"
         pytest.fail(f"the step succeeded without a saved file: {said}")
     assert steps.srun(saved, "cat /kept").stdout.splitlines() == [savable.marker, "kept"]
+    behaviour("save-with-a-mount").saw("saved")

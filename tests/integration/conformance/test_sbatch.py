@@ -4,8 +4,9 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE, Steps
+from tests.support.behaviours import Ask
 from tests.support.enroot import DOCKER_HUB, hub_at_home
-from tests.support.expectations import differs, since
+from tests.support.expectations import differs
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
 
@@ -43,11 +44,13 @@ def test_a_bare_hash_in_the_script_ends_the_reference(
     assert asked in output, output
 
 
-def test_the_log_tells_of_the_import(steps: Steps, tiny_image: TinyImage, cell: Cell) -> None:
+@pytest.mark.behaviour("import-line-of-a-batch-job")
+def test_the_log_tells_of_the_import(steps: Steps, tiny_image: TinyImage, behaviour: Ask) -> None:
     script = f"#!/bin/sh\ncat {IMAGE_MARKER}"
     output = steps.shell.sbatch(script, f"--container-image={tiny_image.reference}", limit=PATIENCE)
     assert f"imported docker image: {tiny_image.reference}" in output
-    assert (f"importing docker image: {tiny_image.reference}" in output) is since(cell, pyxis="0.20")
+    begun = f"importing docker image: {tiny_image.reference}" in output
+    behaviour("import-line-of-a-batch-job").saw("from the start" if begun else "when it is done", output)
 
 
 def test_the_scripts_exit_code_is_the_jobs(steps: Steps, plain: TinyImage) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
-from tests.support.expectations import not_promised, since
+from tests.support.behaviours import Ask
+from tests.support.expectations import not_promised
 from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
@@ -35,7 +36,8 @@ def test_an_import_can_be_cancelled(steps: Steps, silent_registry: str) -> None:
     steps.wait_until_fails(programs, "end of the import's own programs")
 
 
-def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: str, cell: Cell) -> None:
+@pytest.mark.behaviour("signal-during-an-import")
+def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: str, cell: Cell, behaviour: Ask) -> None:
     not_promised(cell, "curl, whose process this test waits for")
     image = f"{silent_registry}#silent/image:1"
     with steps.running(image, "true", ready="importing docker image") as step:
@@ -44,7 +46,7 @@ def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: s
         job = steps.shell.run(f"squeue --noheader --name={step.name} --format=%i").stdout.strip()
         # To the task alone: scancel would reach the import's own programs as well, and they may be the first to end.
         steps.shell.run(f"pkill --signal TERM --euid $USER --full '^slurmstepd: .{job}[.]0'")
-        if since(cell, pyxis="0.24"):
+        if behaviour("signal-during-an-import").expects("forwarded"):
             steps.wait_for_text(step.output, "received SIGTERM, forwarding to child")
             return
         # Before, nobody catches it: it ends the task, and the step with it.

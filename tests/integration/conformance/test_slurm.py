@@ -6,10 +6,9 @@ import uuid
 import pytest
 
 from ci.environment.wait import NotYet, wait_for
-from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE
+from tests.support.behaviours import Ask
 from tests.support.cluster import Node, Shell
-from tests.support.expectations import since
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.starts_no_container]
 
@@ -88,7 +87,8 @@ def test_a_key_that_slurm_does_not_know_is_fatal(cluster_shell: Shell, folder: s
     assert "unrecognized key: NoSuchKey" in done.stderr
 
 
-def test_a_plugin_that_later_slurms_lack(login_node: Node, root_folder: str, cell: Cell) -> None:
+@pytest.mark.behaviour("select-cons-res")
+def test_a_plugin_that_later_slurms_lack(login_node: Node, root_folder: str, behaviour: Ask) -> None:
     # A controller of its own, which knows no node of the cluster.
     changes = [
         "s|^SelectType=.*|SelectType=select/cons_res|",
@@ -117,8 +117,6 @@ def test_a_plugin_that_later_slurms_lack(login_node: Node, root_folder: str, cel
     # One that gave up is gone; one that has not writes its state before it goes.
     pid = started.stdout.strip()
     login_node.run_unchecked(f"kill {pid}; timeout 60 tail --pid={pid} --follow /dev/null")
-    if since(cell, slurm="23.11"):
-        assert "fatal" in said, said
-        assert "cons_res" in said, said
-    else:
-        assert "Running as primary controller" in said, said
+    starts = "Running as primary controller" in said
+    assert starts or ("fatal" in said and "cons_res" in said), said
+    behaviour("select-cons-res").saw("starts" if starts else "fatal", said)
