@@ -194,7 +194,7 @@ def test_an_image_that_somebody_replaces_while_it_is_pushed_is_told_too(
     stack.callback(engine.untag, f"{served.address}/")
     push = Engine.push
 
-    def and_then(self: Engine, reference: str) -> str:
+    def and_then(self: Engine, reference: str) -> str | None:
         digest = push(self, reference)
         act(RegistryClient(f"127.0.0.1:{served.port}"), CLIENT_REPOSITORY, reference.rpartition(":")[2])
         return digest

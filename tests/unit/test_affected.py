@@ -81,7 +81,7 @@ def runtimes(matrix: Matrix, *files: str, suites: tuple[str, ...] = (), options:
         ("tests/integration/test_legacy_jobs.py", {"legacy"}),
         ("tests/integration/conftest_container_packaging.py", CONTAINERS_ONLY),
         ("tests/integration/conftest.py", ALL),
-        ("tests/support/enroot.py", CONTAINERS_ONLY),
+        ("tests/support/enroot.py", ALL),
         ("tests/support/no_longer_there.py", ALL),
         ("tests/conftest.py", ALL),
         ("ci/errors.py", ALL),
