@@ -1,9 +1,10 @@
 """``compat.md``: a report as GitHub-flavoured Markdown, for a job's summary or a wiki."""
 
 from collections.abc import Iterator
-import re
 
 from ci.report import grid, overview
+from ci.report.escaped import code as _code
+from ci.report.escaped import text as _text
 from ci.report.model import CellReport, ChangeKind, Compat, Merged, State, SuiteReport
 from ci.report.words import (
     CONTRADICTIONS,
@@ -23,9 +24,7 @@ FILE = "compat.md"
 # GitHub's summary of a job holds one MiB; a grid of five thousand cells takes a fifth of it.
 _MOST = 200
 """As many entries of a list are written; the rest is counted."""
-_LONGEST = 400
 _FEW, _TESTS = 5, 10
-_SPECIAL = re.compile(r"([\\`*_\[\]<>&|~!#])")
 
 
 def pieces(merged: Merged) -> Iterator[str]:
@@ -136,20 +135,3 @@ def _section(title: str, items: list[str]) -> str:
         return ""
     more = [f"- and {len(items) - _MOST} more"] if len(items) > _MOST else []
     return "\n".join([f"## {title}", "", *items[:_MOST], *more, "", ""])
-
-
-def _text(text: str) -> str:
-    """Return text of tests and machines as text, whatever it would mean in Markdown or HTML."""
-    flat = _flat(text)
-    return _SPECIAL.sub(r"\\\1", flat[:_LONGEST] + (" […]" if len(flat) > _LONGEST else "")).replace("\\<", "&lt;")
-
-
-def _code(text: str) -> str:
-    """Return text as code; a backtick in it would end that."""
-    flat = _flat(text).replace("`", "'").replace("|", "\\|")
-    return f"`{flat[:_LONGEST]}`" if flat else "``"
-
-
-def _flat(text: str) -> str:
-    """Return text as one line, without what a terminal would act upon."""
-    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
