@@ -63,6 +63,8 @@ COMMANDS = {
     "plan": "Plan the jobs of a fleet of machines (`-- --group edges --shards 6 --format github`).",
     "pins": "Write upstream's checksums into containers/pins.toml.",
     "report": "Merge results of runs, shards and machines into one report (`-- results/RUN OTHER`; default: all).",
+    "compare": "Say what changes between cells or versions (`-- CELL_A CELL_B`, `-- --from slurm=24.11.7 --to …`).",
+    "ask": "Say whether a combination works (`-- --slurm 25.05.8 --enroot 3.4.1 --pyxis 0.21.0`).",
     "bump": "Add new releases of Slurm, enroot and Pyxis to matrix.toml and the pins (`-- --check`: only say them).",
 }
 REPORT = ("--output", str(paths.results_dir() / paths.REPORT_FOLDER))
@@ -209,7 +211,7 @@ def run(session: nox.Session, venv: Path, *words: str, more: Mapping[str, str] |
 for title, line in PROGRAMS.items():
     add_command(title, line, {"scale": BROWSER, "mutations": DEVELOPMENT}.get(title, SUITES_NEED), f"tests.{title}")
 for title, line in COMMANDS.items():
-    need = SUITES_NEED if title in {"matrix", "bisect"} else ("run",)
+    need = SUITES_NEED if title in {"matrix", "bisect", "compare"} else ("run",)
     add_command(title, line, need, "ci", title, *(REPORT if title == "report" else ()))
 for title, (line, where) in CELLS_OF_SUITES.items():
     add_suite(title, line, where)

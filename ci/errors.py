@@ -197,6 +197,12 @@ class MachineError(PyxisMatrixError):
     exit_code = 54
 
 
+class UntestedError(PyxisMatrixError):
+    """What was asked is not known: it was not tested, or not on both sides of a comparison."""
+
+    exit_code = 55
+
+
 class ResultsError(PyxisMatrixError):
     """Failed to write or read results, or they are invalid."""
 

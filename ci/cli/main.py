@@ -4,22 +4,24 @@ import argparse
 from collections.abc import Callable, Sequence
 import os
 import sys
+import traceback
 
 from ci.errors import PROGRAM, PyxisMatrixError, typed
 
 try:
     from ci import paths
-    from ci.cli import bisecting, bumping, clusters, commands, doctor, fleet, groups, reports, sessions
+    from ci.cli import answers, bisecting, bumping, clusters, commands, doctor, fleet, groups, reports, sessions
     from ci.cli.selecting import add_cells, add_group, add_suites
     from ci.engine.refusals import asking
     from ci.options import Scope, add_to
     from ci.options.values import run_id, whole
     from ci.terminal import console, signals
 except ModuleNotFoundError as missing:
-    sys.exit(
+    sys.stderr.write(
         f"the package {missing.name} is missing from {sys.executable}\n"
-        f"  next: {typed('COMMAND')} (nox installs it), or pip install --group run"
+        f"  next: {typed('COMMAND')} (nox installs it), or pip install --group run\n"
     )
+    sys.exit(PyxisMatrixError.exit_code)  # 1 is an answer, of `compare` and of tests
 
 # Commands that only print; for them a closed stdout (`| head`) is no error.
 _LISTS = ("cells", "plan", "report", "logs")
@@ -97,14 +99,21 @@ def parser() -> argparse.ArgumentParser:
     down.add_argument("which", nargs="?", metavar="CELL|RUN")
     down.add_argument("--all", action="store_true", help="everything with this project's label")
 
+    _add_knowledge(verbs)
+    return top
+
+
+def _add_knowledge(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that start no cell: what is known of cells, this machine and upstream."""
     reports.add_to(_verb(verbs, "report", reports.show, "show the results of runs, or merge them into a report"))
+    answers.add_compare(_verb(verbs, "compare", answers.compare, "say what changes between two cells, or versions"))
+    answers.add_ask(_verb(verbs, "ask", answers.ask, "say whether a combination of versions works"))
 
     _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
     bump = _verb(verbs, "bump", bumping.bump, "look for new releases of Slurm, enroot and Pyxis, and add their rows")
     bump.add_argument("--check", action="store_true", help="change nothing; the exit code is 50 if there is news")
     pins = _verb(verbs, "pins", commands.pins, "record upstream's checksums in containers/pins.toml")
     pins.add_argument("--group", default="full", help="the cells whose artefacts are recorded (default: full)")
-    return top
 
 
 def _add_group_options(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +160,9 @@ def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespac
         return 0 if is_list else PyxisMatrixError.exit_code
     except OSError as error:
         return _failed(paths.refused(error))
+    except Exception:  # noqa: BLE001 - a mistake of ours; by itself Python would end with 1, which is an answer
+        traceback.print_exc()
+        return PyxisMatrixError.exit_code
 
 
 def _failed(error: PyxisMatrixError) -> int:

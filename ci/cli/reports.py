@@ -18,7 +18,7 @@ from ci.record import store
 from ci.report import finding, model, serving, writing
 from ci.report.forms import forms, page, terminal
 from ci.report.history import DEFAULT_LENGTH
-from ci.report.model import Compat, Merged
+from ci.report.model import Compat
 from ci.report.words import contradicted, sentence
 from ci.report.writing import ReportRequest
 from ci.terminal import console, signals
@@ -77,8 +77,8 @@ def show(parsed: argparse.Namespace) -> int:
         terminal.show(merged, sys.stdout)
     else:
         sys.stdout.writelines(forms()[parsed.format].pieces(merged))
-    _warn(merged)
-    _refuse_half(merged, roots)
+    warn(merged.compat)
+    refuse_half(merged.compat, roots)
     return 0
 
 
@@ -87,16 +87,16 @@ def _write(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> i
     writing.write(merged, folder)
     console.say(sentence(merged.compat.verdicts))
     console.say(f"report: {folder / page.FILE}")
-    _warn(merged)
+    warn(merged.compat)
     if parsed.open:
         _open((folder / page.FILE).as_uri())
-    _refuse_half(merged, [folder])
+    refuse_half(merged.compat, [folder])
     return 0
 
 
-def _refuse_half(merged: Merged, where: Sequence[Path]) -> None:
+def refuse_half(compat: Compat, where: Sequence[Path | str]) -> None:
     """Say, when all else was shown, that something could not be read or can't be true; such a report is no success."""
-    unreadable, untrue = len(merged.compat.problems), len(merged.compat.contradictions)
+    unreadable, untrue = len(compat.problems), len(compat.contradictions)
     if unreadable or untrue:
         read = f"{unreadable} of the results could not be read; the report has all the others" if unreadable else ""
         true = f"{count(untrue, 'contradiction')} in the results" if untrue else ""
@@ -154,9 +154,7 @@ def _asked(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previo
 
 
 def _given(path: Path | None) -> Compat | None:
-    if path is None:
-        return None
-    return model.load(path / model.COMPAT_FILE if path.is_dir() else path)
+    return model.load(path) if path else None
 
 
 def _rows() -> Matrix | None:
@@ -167,10 +165,11 @@ def _rows() -> Matrix | None:
         return None
 
 
-def _warn(merged: Merged) -> None:
-    for problem in merged.compat.problems:
+def warn(compat: Compat) -> None:
+    """Name what could not be read, what can't be true, and what has not ended."""
+    for problem in compat.problems:
         console.warn(f"{problem.where}: {problem.what}")
-    for contradiction in merged.compat.contradictions:
+    for contradiction in compat.contradictions:
         console.warn(contradicted(contradiction))
-    for it in merged.compat.unfinished:
+    for it in compat.unfinished:
         console.warn(f"{it.cell} {it.suite} of run {it.run} has not ended: it is running, or it was killed")

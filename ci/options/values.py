@@ -150,6 +150,15 @@ def answers(text: str) -> tuple[str, Version]:
     raise argparse.ArgumentTypeError(f"{text!r} is not AXIS=VERSION, such as pyxis=0.21.0")
 
 
+def version(text: str) -> str:
+    """Return the text of a version, as its project writes it."""
+    try:
+        Version(text)
+    except InvalidVersion as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version, such as 25.05.8") from error
+    return text
+
+
 def arch(text: str) -> Arch:
     """Return an architecture, by any of its names."""
     try:

@@ -323,11 +323,13 @@ class Merged:
 
 
 def load(path: Path) -> Compat:
-    """Read ``compat.json``.
+    """Read ``compat.json``, or that of a folder.
 
     :raises ResultsError: if it is missing, invalid, or of another schema.
     """
-    return files.load(path.resolve(), Compat, SCHEMA, what="a report", largest=LARGEST)
+    return files.load(
+        (path / COMPAT_FILE if path.is_dir() else path).resolve(), Compat, SCHEMA, what="a report", largest=LARGEST
+    )
 
 
 def utc(moment: datetime) -> datetime:

@@ -1,6 +1,6 @@
 """Makes results without running anything: for tests of the report, its picture and its scale."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice, product
@@ -56,6 +56,14 @@ def cell(slurm: str, os: str, enroot: str = "", pyxis: str = "", *, arch: str = 
 def passed(name: str, seconds: float = 0.4) -> TestOutcome:
     """Return a test that passed."""
     return TestOutcome(name=name, outcome=TestState.PASSED, seconds=seconds)
+
+
+def saw(answers: Mapping[str, str], outcome: TestState = TestState.PASSED) -> list[TestOutcome]:
+    """Return tests that saw these answers: by the id of a behaviour the name of one."""
+    return [
+        TestOutcome(name=f"tests/integration/test_it.py::test_{name}", outcome=outcome, saw=((name, answer),))
+        for name, answer in answers.items()
+    ]
 
 
 def result(  # noqa: PLR0913 - each has a default

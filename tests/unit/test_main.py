@@ -113,10 +113,12 @@ def test_an_engine_that_refuses_in_between_is_one_message(
     assert said in capsys.readouterr().err
 
 
-def test_a_mistake_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_of_our_own_keeps_its_traceback_and_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(doctor, "examine", raising(ZeroDivisionError("ours")))
-    with pytest.raises(ZeroDivisionError):
-        main(["doctor"])
+    assert main(["doctor"]) == PyxisMatrixError.exit_code, "Python's own 1 is that of tests that failed"
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,0 +1,1 @@
+"""What results answer: how two cells differ, and whether a combination works."""

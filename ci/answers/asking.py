@@ -1,0 +1,197 @@
+"""Whether a combination works, by what was observed on it. What was not observed is never a yes."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from enum import StrEnum
+from itertools import takewhile
+
+import msgspec
+from packaging.version import InvalidVersion, Version
+
+from ci.answers.selecting import check_values, has, is_told, same, tested
+from ci.matrix.arch import Arch
+from ci.matrix.behaviours import catalogue
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import VERSION_AXES, Matrix
+from ci.matrix.suites import SUITES, is_own
+from ci.report import overview
+from ci.report.behaviours import AnswerReport, BehaviourReport
+from ci.report.model import CellReport, Compat, State, SuiteReport
+from ci.report.words import first_line
+
+_NEAREST = 3
+
+
+class Status(StrEnum):
+    """What the answer is; of several cells that have one, the first of these counts."""
+
+    FAILS = "fails"
+    HAZARDS = "works, with hazards"
+    WORKS = "works"
+    UNTESTED = "not tested"
+
+
+class Tested(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell, and what its suites came to."""
+
+    id: str
+    state: str
+    suites: Mapping[str, str]
+    hazards: tuple[str, ...]
+    differs: Mapping[str, str]
+    """By axis its own value, where that is not the one that was asked for."""
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """A question, and the answers to it."""
+
+    id: str
+    question: str
+    answers: tuple[AnswerReport, ...]
+    cells: Mapping[str, str] = {}
+    """The cells that observed them, with the day; none where they are only expected."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer."""
+
+    schema: int = 1
+    status: Status
+    asked: Mapping[str, str]
+    question: str
+    """The id of the one question that was asked; empty where it was whether container jobs work."""
+    cells: tuple[Tested, ...]
+    """The cells of this combination, those without an answer as well."""
+    behaviours: tuple[Seen, ...]
+    """Hazards and what is refused, or the one question that was asked; observed."""
+    failures: tuple[str, ...]
+    known_failures: tuple[str, ...]
+    unasked: tuple[str, ...]
+    """Questions that no test has asked of these cells."""
+    nearest: tuple[Tested, ...]
+    """Of a combination without an answer: other cells that have one. Of one that fails: those that do not."""
+    expected: tuple[Seen, ...]
+    """What the catalogue alone says of a combination that was not tested."""
+    next_step: str
+
+
+def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None = None) -> Reply:
+    """Return what is known of a combination.
+
+    :param asked: by axis: the versions of slurm, enroot and pyxis; os and arch where only one of them is meant.
+    :param question: the one question to answer; without it, whether container jobs work.
+    :raises SelectionError: for an operating system or architecture that is nowhere.
+    """
+    check_values({axis: value for axis, value in asked.items() if axis not in VERSION_AXES}, compat, rows)
+    real = sorted(
+        (it for it in tested(compat) if it.runtime == Runtime.NVIDIA), key=lambda it: _distance(it, asked, rows)
+    )
+    of = {it.id: _status(it, question) for it in real}
+    there = [it for it in real if not _differs(it, asked)]
+    status = min((of[it.id] for it in there), key=list(Status).index, default=Status.UNTESTED)
+    found = [it for it in there if of[it.id] is not Status.UNTESTED]
+    others = {Status.UNTESTED: set(Status), Status.FAILS: {*Status} - {Status.FAILS}}.get(status, set())
+    near = [it for it in real if it not in there and of[it.id] in others - {Status.UNTESTED}]
+    every = [_seen(it, found) for it in ([question] if question else compat.behaviours)]
+    only = msgspec.structs.replace(compat, cells=tuple(found))
+    known = (f"{it.message} ({it.issue})".removesuffix(" ()") for it in overview.known_failures(only))
+    return Reply(
+        status=status,
+        asked=asked,
+        question=question.id if question else "",
+        cells=tuple(_tested(it, asked) for it in there),
+        behaviours=tuple(it for it in every if (question and it.answers) or any(map(_is_bad, it.answers))),
+        failures=tuple(": ".join(filter(None, (it.suite, it.test, it.message))) for it in overview.causes(only)),
+        known_failures=tuple(dict.fromkeys(known)),
+        unasked=tuple(it.id for it in every if not it.answers),
+        nearest=tuple(_tested(it, asked) for it in near[:_NEAREST]),
+        expected=tuple(_expected(asked, rows, question)) if status is Status.UNTESTED else (),
+        next_step=how_to_test(asked, rows),
+    )
+
+
+def _status(cell: CellReport, question: BehaviourReport | None) -> Status:
+    """Return what is known of a cell, or of one question there. What has no answer is never a yes."""
+    answers = _seen(question, [cell]).answers if question else ()
+    if not (answers if question else is_told(cell.state)):
+        return Status.UNTESTED
+    if any(map(_is_bad, answers)) or (cell.state is State.FAILED and not question):
+        return Status.FAILS
+    return Status.HAZARDS if cell.hazards and not question else Status.WORKS
+
+
+def _is_bad(answer: AnswerReport) -> bool:
+    return answer.kind in {"hazard", "refused"}
+
+
+def _seen(question: BehaviourReport, cells: Iterable[CellReport]) -> Seen:
+    suites = [(cell.id, suite) for cell in cells for suite in cell.suites if question.id in suite.saw]
+    names = dict.fromkeys(name for _, suite in suites for name in suite.saw[question.id])
+    days = {cell: f"{suite.started:%Y-%m-%d}" for cell, suite in suites}
+    return Seen(id=question.id, question=question.question, answers=tuple(map(question.answer, names)), cells=days)
+
+
+def _tested(cell: CellReport, asked: Mapping[str, str]) -> Tested:
+    suites = {it.suite: _ended(it) for it in cell.suites if not is_own(it.suite)}
+    suites |= {suite: f"not run: {why}" for suite, why in cell.missing.items()}
+    differs = _differs(cell, asked)
+    return Tested(id=cell.id, state=cell.state.value, suites=suites, hazards=cell.hazards, differs=differs)
+
+
+def _ended(suite: SuiteReport) -> str:
+    """Return what a suite came to, on which day; of one that fails, since when it does."""
+    failing = list(takewhile(lambda it: it.state is State.FAILED, suite.history))
+    since = f" since {failing[-1].started:%Y-%m-%d}, last" if len(failing) > 1 else ""
+    reason = f": {first_line(suite.reason)}" if suite.reason and not suite.state.good else ""
+    return f"{suite.state}{since} on {suite.started:%Y-%m-%d}{reason}"
+
+
+def _differs(cell: CellReport, asked: Mapping[str, str]) -> dict[str, str]:
+    """Return by axis what a cell has that is not as asked. The release that was observed in it counts as its own."""
+    found = {}
+    for axis, wanted in asked.items():
+        own = cell.axes.get(axis) or ""
+        # A candidate calls itself by the release that it is not.
+        observed = cell.versions.get(axis) if axis in VERSION_AXES and "+" not in own else None
+        if not (same(axis, wanted, own) or same(axis, wanted, observed)):
+            found[axis] = own
+    return found
+
+
+def _distance(cell: CellReport, asked: Mapping[str, str], rows: Matrix) -> tuple[float, ...]:
+    """Return by what cells are sorted: how many axes differ, then by how many rows of the matrix."""
+    differs = _differs(cell, asked).items()
+    return len(differs), sum(abs(_place(axis, asked[axis], rows) - _place(axis, own, rows)) for axis, own in differs)
+
+
+def _place(axis: str, value: str, rows: Matrix) -> float:
+    """Return where a value stands among the rows of its axis; a version without a row is between two."""
+    if axis not in VERSION_AXES:
+        names = [*(it.name for it in rows.systems), *(it.value for it in rows.arches), value]
+        return names.index(value)
+    known = sorted(row.version for row in getattr(rows, axis))
+    with suppress(InvalidVersion):  # of data that is not ours
+        return (bisect_left(known, Version(value)) + bisect_right(known, Version(value))) / 2
+    return len(known)
+
+
+def _cells(asked: Mapping[str, str], rows: Matrix) -> list[Cell]:
+    """Return the cells of the matrix that are as asked, those that can run on this machine first."""
+    found = [it for it in rows.without_groups() if it.runtime is Runtime.NVIDIA and has(it, asked)]
+    return sorted(found, key=lambda it: it.arch is not Arch.host())
+
+
+def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[Seen]:
+    """Yield what the catalogue has for these cells: its answers to one question, else all that is not well."""
+    for it in catalogue().values():
+        if (question is None or question.id == it.id) and Runtime.NVIDIA in SUITES[it.suite].runtimes:
+            answers = dict.fromkeys(AnswerReport.of(it.answer_on(cell)) for cell in _cells(asked, rows))
+            if wanted := tuple(answer for answer in answers if question or _is_bad(answer)):
+                yield Seen(id=it.id, question=it.question, answers=wanted)
+
+
+def how_to_test(asked: Mapping[str, str], rows: Matrix) -> str:
+    """Return the command that tests a combination, or what comes before it."""
+    found = _cells(asked, rows)
+    return f"nox -s matrix -- {found[0]}" if found else "add its versions to matrix.toml: docs/your-own-versions.md"

@@ -1,0 +1,189 @@
+"""How the cells of pairs differ: in the answers of their versions, and in which tests fail."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from ci.answers.selecting import Pair, held, is_told
+from ci.errors import ResultsError
+from ci.matrix.suites import SUITES, is_own
+from ci.report import behaviours, overview
+from ci.report.behaviours import AnswerReport, BehaviourReport
+from ci.report.model import CellReport, Compat, State
+
+_NOT_ASKED = "did not ask it"
+_Answers = tuple[AnswerReport, ...]
+
+
+class Kind(StrEnum):
+    """What the answers on both sides mean to whoever runs jobs; worst first."""
+
+    DANGEROUS = "newly dangerous"
+    """It harms in silence, and did not."""
+    REFUSED = "newly refused"
+    FIXED = "fixed"
+    """It was a hazard or refused, and works."""
+    CHANGED = "changed"
+    UNTOLD = "could not be told"
+    SAME = "the same"
+
+    @property
+    def differs(self) -> bool:
+        """Whether another answer was seen."""
+        return self not in {Kind.UNTOLD, Kind.SAME}
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers before and after, and the pairs that have them."""
+
+    kind: Kind
+    before: _Answers
+    after: _Answers
+    pairs: tuple[str, ...]
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """A question, and its answers in all pairs."""
+
+    id: str
+    question: str
+    kind: Kind
+    """The worst of all pairs."""
+    turns: tuple[Turn, ...]
+    """Worst first."""
+    untold: Mapping[str, tuple[str, ...]]
+    """By pair: why its answers could not be compared."""
+
+
+class Red(msgspec.Struct, frozen=True, kw_only=True):
+    """A test (or a suite without one to blame) that fails on one side, and does not on the other."""
+
+    suite: str
+    test: str
+    message: str
+    is_new: bool
+    """Whether it fails after the change; otherwise it failed before."""
+    cells: tuple[str, ...] = ()
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """All pairs together."""
+
+    schema: int = 1
+    verdict: str
+    """"differs", "the same" or, where nothing differs but not all was seen on both sides, "could not be told"."""
+    pairs: Mapping[str, tuple[str, str]]
+    """Both cells, by what the pair is called: the axes that they share."""
+    subject: str
+    behaviours: tuple[Compared, ...]
+    """Worst first, and each once."""
+    red: tuple[Red, ...]
+    silent: tuple[str, ...]
+    """Suites that have no answer on one side, and why."""
+
+
+def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
+    """Compare the cells of each pair.
+
+    :raises ResultsError: if they were run with different packages under test.
+    """
+    every = (_compared(question, pairs) for question in compat.behaviours)
+    found = sorted((it for it in every if it.turns or it.untold), key=_worst_first)
+    red = _red(compat, pairs)
+    silent = {_why(cell, name) for pair in pairs for name in _suites(*pair) for cell in pair} - {""}
+    # What no test asked of a suite that ran whole does not apply there, and keeps no verdict back.
+    unknown = [why for it in found for reasons in it.untold.values() for why in reasons if not why.endswith(_NOT_ASKED)]
+    is_open = silent or unknown or all(it.kind is Kind.UNTOLD for it in found)
+    differs = red or any(it.kind.differs for it in found)
+    return Comparison(
+        verdict="differs" if differs else Kind.UNTOLD.value if is_open else Kind.SAME.value,
+        pairs={held(pair): (pair[0].id, pair[1].id) for pair in pairs},
+        subject=_subject(it for pair in pairs for it in pair),
+        behaviours=tuple(found),
+        red=red,
+        silent=tuple(sorted(silent)),
+    )
+
+
+def _worst_first(it: Turn | Compared) -> int:
+    return list(Kind).index(it.kind)
+
+
+def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> Compared:
+    alike: dict[tuple[_Answers, _Answers], list[str]] = {}
+    untold = {}
+    for pair in pairs:
+        before, after = (
+            tuple(map(question.answer, behaviours.seen(of.saw for of in it.suites).get(question.id, ()))) for it in pair
+        )
+        if before and after:
+            alike.setdefault((before, after), []).append(held(pair))
+        elif any(question.suite not in SUITES or it.runtime in SUITES[question.suite].runtimes for it in pair):
+            silent = [cell for cell, seen in zip(pair, (before, after), strict=True) if not seen]
+            whole = f"{question.suite} {_NOT_ASKED}"
+            why = (_why(it, question.suite, but=State.FAILED) or f"{it.id}: {whole}" for it in silent)
+            untold[held(pair)] = tuple(why)
+    found = (Turn(kind=_kind(*it), before=it[0], after=it[1], pairs=tuple(names)) for it, names in alike.items())
+    turns = tuple(sorted(found, key=_worst_first))
+    kinds = {*(it.kind for it in turns), Kind.UNTOLD if untold else Kind.SAME}
+    kind = next(it for it in Kind if it in kinds)
+    return Compared(id=question.id, question=question.question, kind=kind, turns=turns, untold=untold)
+
+
+def _kind(before: _Answers, after: _Answers) -> Kind:
+    old, new = ({it.kind for it in side} for side in (before, after))
+    kinds = {
+        Kind.DANGEROUS: "hazard" in new - old,
+        Kind.REFUSED: "refused" in new - old,
+        Kind.FIXED: old & {"hazard", "refused"} and new == {"works"},
+        Kind.CHANGED: before != after,
+    }
+    return next((kind for kind, is_it in kinds.items() if is_it), Kind.SAME)
+
+
+def _why(cell: CellReport, name: str, but: State | None = None) -> str:
+    """Return why a suite tells nothing of a cell; empty if it does.
+
+    :param but: a state in which it does not tell all.
+    """
+    state = next((it.state for it in cell.suites if it.suite == name), None)
+    if state is None:
+        return f"{cell.id}: {name} was not run"
+    return f"{cell.id}: {name} is '{state}'" if state is but or not is_told(state) else ""
+
+
+def _suites(*cells: CellReport) -> dict[str, None]:
+    """Return the suites of this project that any of these cells has."""
+    return dict.fromkeys(it.suite for cell in cells for it in cell.suites if not is_own(it.suite))
+
+
+def _red(compat: Compat, pairs: Iterable[Pair]) -> tuple[Red, ...]:
+    """Return what fails on one side only, each once, with the cells on which it does."""
+    found: dict[Red, dict[str, None]] = {}
+    for pair in pairs:
+        told = {name for name in _suites(*pair) if not any(_why(cell, name) for cell in pair)}
+        causes = [overview.causes(msgspec.structs.replace(compat, cells=(cell,))) for cell in pair]
+        names = [{(it.suite, it.test) for it in side} for side in causes]
+        for at, side in enumerate(causes):
+            for it in (it for it in side if it.suite in told and (it.suite, it.test) not in names[1 - at]):
+                red = Red(suite=it.suite, test=it.test, message=it.message, is_new=bool(at))
+                found.setdefault(red, {})[pair[at].id] = None
+    return tuple(msgspec.structs.replace(it, cells=tuple(cells)) for it, cells in found.items())
+
+
+def _subject(cells: Iterable[CellReport]) -> str:
+    """Return the package under test.
+
+    :raises ResultsError: if there are several: an answer that differs might be that of the package.
+    """
+    suites = [(cell.id, it) for cell in cells for it in cell.suites if it.subject and not is_own(it.suite)]
+    found = {" ".join(it.subject.values()): f"{cell} {it.suite} of run {it.run}" for cell, it in suites}
+    if len(found) > 1:
+        raise ResultsError(
+            f"the results are of different subjects: {' and '.join(sorted(found))}",
+            where="; ".join(f"{name}: {where}" for name, where in found.items()),
+            why="an answer may differ because of the package, and not because of the versions",
+            next_step="name results of one subject with --data, or run the cells again",
+        )
+    return next(iter(found), "")

@@ -1,0 +1,124 @@
+"""What people read of a comparison and of an answer: a headline and sections, as plain text or as Markdown."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from ci.answers.asking import Reply, Seen, Status, Tested
+from ci.answers.comparing import Compared, Comparison, Kind
+from ci.record.printable import printable
+from ci.report import escaped
+from ci.report.behaviours import AnswerReport
+from ci.terminal.quantities import count
+
+_LONGEST = 400
+Item = tuple[str, Sequence[str]]
+"""What is said, and the lines that say more of it."""
+Document = tuple[str, dict[str, list[Item]]]
+"""What it comes to, and what stands under which title; a title without items is left out."""
+
+
+def _form(escape: Callable[[str], str], *marks: str) -> Callable[[Document], Iterator[str]]:
+    """Return a form: the marks are those of the headline, a title, what stands around titles, an item and a line."""
+    headline, title, blank, item, more = marks
+
+    def pieces(of: Document) -> Iterator[str]:
+        yield f"{headline}{escape(of[0])}\n"
+        for name, items in of[1].items():
+            yield from [f"\n{title}{name}\n{blank}"] if items else []
+            for head, lines in items:
+                yield f"{item}{escape(head)}\n"
+                yield from (f"{more}{escape(line)}\n" for line in lines)
+
+    return pieces
+
+
+def _plain(text: str) -> str:
+    """Return text as a terminal may have it; the message of a test may be a page long."""
+    return printable(text[:_LONGEST] + (" […]" if len(text) > _LONGEST else ""))
+
+
+FORMS: dict[str, Callable[[Document], Iterable[str]]] = {
+    "text": _form(_plain, "", "", "", "  ", "      "),
+    "md": _form(escaped.text, "# ", "## ", "\n", "- ", "  - "),
+}
+"""By the name that ``--format`` has for it."""
+
+
+def of_comparison(it: Comparison) -> Document:
+    """Return what people read of a comparison."""
+    sections: dict[str, list[Item]] = {kind: [] for kind in Kind}
+    untold: dict[tuple[str, ...], list[str]] = {}
+    for of in it.behaviours:
+        if of.kind is Kind.UNTOLD:
+            why = dict.fromkeys(reason for reasons in of.untold.values() for reason in reasons)
+            untold.setdefault(tuple(why), []).append(of.id)
+        elif of.kind.differs or any(answer.is_hazard for answer in of.turns[0].after):
+            sections[of.kind].append((f"{of.id}: {of.question}", _compared(of, several=len(it.pairs) > 1)))
+    told = {reason for why in untold for reason in why}
+    sections[Kind.UNTOLD] = [(", ".join(ids), why) for why, ids in untold.items()]
+    sections[Kind.UNTOLD] += [("tests of a suite", [why]) for why in it.silent if why not in told]
+    failing: dict[bool, list[Item]] = {True: [], False: []}
+    for red in it.red:
+        failing[red.is_new].append((f"{red.suite} {red.test}".rstrip(), [red.message, *red.cells]))
+    numbers = Counter(of.kind for of in it.behaviours)
+    counts = ", ".join(f"{numbers[kind]} {kind}" for kind in Kind if numbers[kind])
+    more = f"; tests that fail on one side only: {len(it.red)}" if it.red else ""
+    return f"{it.verdict}; behaviours: {counts or 'none seen'}{more}", {
+        "Compared": [(f"{before} → {after}", []) for before, after in it.pairs.values()],
+        "Newly dangerous (silently wrong, lost, leaked, hanging, or harming other jobs)": sections[Kind.DANGEROUS],
+        **{kind.capitalize(): sections[kind] for kind in (Kind.REFUSED, Kind.FIXED, Kind.CHANGED)},
+        "Tests that fail now and did not before": failing[True],
+        "Tests that failed before and do not now": failing[False],
+        "Could not be told": sections[Kind.UNTOLD],
+        "Hazards on both sides": sections[Kind.SAME],
+    }
+
+
+def _compared(it: Compared, *, several: bool) -> list[str]:
+    """Return how the answer to a question changes, and in which of several pairs."""
+    lines: list[str] = []
+    for turn in it.turns:
+        lines += [f"{turn.kind}: {', '.join(turn.pairs)}"] if several else []
+        if turn.kind.differs:
+            lines += [line for answer in turn.before for line in _told(answer, "before: ", more=("issue",))]
+        if turn.kind.differs or it.kind is Kind.SAME:
+            lines += [line for answer in turn.after for line in _told(answer, "now: ")]
+    return lines + [f"could not be told: {pair}: {'; '.join(why)}" for pair, why in it.untold.items()]
+
+
+def _told(answer: AnswerReport, label: str = "", more: Sequence[str] = ("do", "issue")) -> list[str]:
+    """Return what happens, for which versions, and what to do about it."""
+    limits = f" ({answer.limits})" if answer.limits else ""
+    beside = [("what to do: " if name == "do" else "issue: ", getattr(answer, name)) for name in more]
+    first = f"{label}{answer.kind}, {answer.name}: {answer.what}{limits}"
+    return [first, *(f"{name}{text}" for name, text in beside if text)]
+
+
+def of_reply(it: Reply) -> Document:
+    """Return what people read of an answer."""
+    where = ", ".join(f"{axis.title() if axis != 'enroot' else axis} {value}" for axis, value in it.asked.items())
+    near = f"The nearest cells that {'were tested' if it.status is Status.UNTESTED else 'work'}"
+    unasked: list[Item] = (
+        [(count(len(it.unasked), "behaviour"), [", ".join(it.unasked)])] if it.unasked and it.cells else []
+    )
+    kinds = {answer.kind for of in it.behaviours for answer in of.answers} if it.question else set()
+    return f"{where}: {', '.join(sorted(kinds)) or it.status}", {
+        "Cells of this combination": list(map(_tested, it.cells)),
+        "What fails": [(text, []) for text in it.failures],
+        "Seen there": list(map(_seen, it.behaviours)),
+        "Known failures": [(text, []) for text in it.known_failures],
+        "Not asked there, so not known": unasked,
+        near: list(map(_tested, it.nearest)),
+        "Expected, not tested": list(map(_seen, it.expected)),
+    }
+
+
+def _tested(it: Tested) -> Item:
+    differs = [f"differs: {axis} {value or 'none'}" for axis, value in it.differs.items()]
+    hazards = f", {count(len(it.hazards), 'hazard')}" if it.hazards else ""
+    return f"{it.id}: {it.state}{hazards}", [*differs, *(f"{suite}: {text}" for suite, text in it.suites.items())]
+
+
+def _seen(it: Seen) -> Item:
+    cells = [f"seen on {day}: {cell}" for cell, day in it.cells.items()]
+    return f"{it.id}: {it.question}", [*(line for answer in it.answers for line in _told(answer)), *cells]

@@ -1,0 +1,167 @@
+"""What questions are answered from, and which cells are meant: by name, or by the values of their axes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import os
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from ci.errors import ResultsError, SelectionError
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import VERSION_AXES, Matrix
+from ci.matrix.suites import SUITES, is_own
+from ci.matrix.tables import did_you_mean
+from ci.report import finding, model, writing
+from ci.report.model import COMPAT_FILE, CellReport, Compat, State
+from ci.report.writing import ReportRequest
+
+AXES = (*VERSION_AXES, "os", "arch")
+Axes = Mapping[str, str | None]
+Pair = tuple[CellReport, CellReport]
+"""Before and after."""
+
+
+def is_report(name: str) -> bool:
+    """Tell whether a name is that of ``compat.json``, or of a folder with one; all others are folders of results."""
+    return (Path(name) / COMPAT_FILE).is_file() or (name.endswith(".json") and not Path(name).is_dir())
+
+
+def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False) -> Compat:
+    """Return what a ``compat.json`` says, or what the folders and runs that are named come to.
+
+    :raises ResultsError: if there is none, or it is invalid or of another schema.
+    """
+    reports = [name for name in names if is_report(name)]
+    if reports and len(names) > 1:
+        why = "it is a report, and only the folders of runs are merged"
+        raise ResultsError(f"{reports[0]} cannot be merged with other data", why=why, next_step="name it alone")
+    if reports:
+        return model.load(Path(reports[0]))
+    roots = finding.places(names, results)
+    base = Path(os.path.commonpath(roots)) if roots else results
+    return writing.merge(ReportRequest(roots=roots, base=base, may_be_empty=may_be_empty)).compat
+
+
+def tested(compat: Compat) -> list[CellReport]:
+    """Return the cells that a suite of this project was run on; others say nothing of their versions."""
+    return [cell for cell in compat.cells if any(not is_own(it.suite) for it in cell.suites)]
+
+
+def is_told(state: State) -> bool:
+    """Tell whether a suite, or a cell, in this state has an answer: it did what it should, or it failed."""
+    return state is State.FAILED or (state.good and state is not State.SUCCEEDED)
+
+
+def axes(words: Sequence[str], option: str) -> dict[str, str]:
+    """Return the values of axes that an option names, from ``AXIS=VALUE``.
+
+    :raises SelectionError: for an unknown axis, one without a value, and one that is named twice.
+    """
+    found: dict[str, str] = {}
+    for axis, _, value in (word.partition("=") for word in words):
+        if axis not in AXES:
+            raise SelectionError(f"{option}: there is no axis {axis!r}{did_you_mean(axis, AXES)}")
+        if not value or axis in found:
+            why = f"{axis} is named twice" if value else "it has no value"
+            raise SelectionError(f"{option} {axis}={value} cannot be used", why=why, next_step=f"{option} AXIS=VALUE")
+        found[axis] = value
+    return found
+
+
+def check(cells: Sequence[str], before: Axes, after: Axes) -> None:
+    """Refuse all but two different cells, or two sides that name other values of the same axes.
+
+    :raises SelectionError: says what is wrong.
+    """
+    lone = ", ".join(sorted(before.keys() ^ after.keys()))
+    alike = ", ".join(axis for axis in before if same(axis, before[axis], after.get(axis)))
+    wrong = {
+        "cells are named, and --from or --to as well": cells and (before or after),
+        f"two cells are compared; named: {len(cells)}": not (before or after) and len(cells) != len(("old", "new")),
+        "a cell is named twice, and does not differ from itself": len(cells) > len(set(cells)),
+        f"{lone} stands in only one of --from and --to": lone,
+        f"{alike} has the same value in --from and --to": alike,
+    }
+    usage = "nox -s compare -- CELL_A CELL_B, or --from slurm=24.11.7 --to slurm=25.11.7"
+    for what in (what for what, is_so in wrong.items() if is_so):
+        raise SelectionError(what, next_step=usage)
+
+
+def check_values(values: Axes, compat: Compat, rows: Matrix) -> None:
+    """Refuse values of axes that neither the data nor the matrix has.
+
+    :raises SelectionError: names the nearest one.
+    """
+    cells: Iterable[CellReport | Cell] = (*compat.cells, *(rows.without_groups() if values else ()))
+    for axis, value in values.items():
+        known = dict.fromkeys(text for it in cells if (text := it.axes.get(axis)))
+        if not any(same(axis, value, it) for it in known):
+            raise SelectionError(f"there is no {axis} {value!r}{did_you_mean(str(value), known)}")
+
+
+def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[Pair]:
+    """Return the cells of two names, or all that have results and differ in these axes only.
+
+    :raises SelectionError: for an unknown name.
+    :raises ResultsError: if there are no results of them.
+    """
+    there = tested(compat)
+    if names:
+        by_id = {it.id: it for it in there}
+        wanted = [rows.cell(name).id for name in names if name not in by_id]
+        found = [] if wanted else [(by_id[names[0]], by_id[names[1]])]
+        what = " and ".join(wanted)
+    else:
+        found = [(it, other) for it in there if has(it, before) for other in there if _is(other, it, after)]
+        wanted = [] if found else partners(before, after, compat, rows)[:2]
+        what = "cells that differ only in " + ", ".join(f"{axis} {it} → {after[axis]}" for axis, it in before.items())
+    if not found:
+        raise ResultsError(
+            f"there are no results of {what}",
+            why="; ".join(f"{it.where}: {it.what}" for it in compat.problems[:5]),
+            next_step=f"nox -s matrix -- {' '.join(wanted) or 'CELL_A CELL_B'}, or the same again with --run",
+        )
+    return found
+
+
+def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[str]:
+    """Return the ids of all pairs of the matrix of which one side has results."""
+    sides = [(it, to) for own, to in ((before, after), (after, before)) for it in tested(compat) if has(it, own)]
+    couples = [(it.id, cell.id) for it, to in sides for cell in rows.without_groups() if _is(cell, it, to)]
+    return list(dict.fromkeys(name for couple in couples for name in couple))
+
+
+def to_run(names: Sequence[str], compat: Compat, rows: Matrix) -> tuple[list[str], list[str]]:
+    """Return the cells that lack an answer of a suite that every group runs, and these suites."""
+    there = {(cell.id, suite.suite) for cell, suite in compat.results() if is_told(suite.state)}
+    wanted = [(cell, it) for cell in map(rows.cell, names) for it in SUITES.values() if it.default]
+    missing = [(cell.id, it.name) for cell, it in wanted if not it.unfit(cell, rows.subject)]
+    cells, suites = ([*dict.fromkeys(it[at] for it in missing if it not in there)] for at in (0, 1))
+    return cells, suites
+
+
+def held(pair: Pair) -> str:
+    """Return what a pair is called: the axes that both cells have alike, written as in an id."""
+    before, after = (it.axes for it in pair)
+    alike = {axis: text for axis in AXES if (text := before.get(axis)) and text == after.get(axis)}
+    runtime = [] if pair[0].runtime == Runtime.NVIDIA else [pair[0].runtime]
+    return "-".join([*(f"{axis if axis in VERSION_AXES else ''}{it}" for axis, it in alike.items()), *runtime])
+
+
+def same(axis: str, first: str | None, second: str | None) -> bool:
+    """Tell whether two texts are the same value of an axis."""
+    try:
+        versions = {Version(it or "") for it in (first, second)} if axis in VERSION_AXES else ()
+    except InvalidVersion:
+        versions = ()
+    return first == second or len(versions) == 1
+
+
+def has(cell: CellReport | Cell, values: Axes) -> bool:
+    """Tell whether a cell has these values on their axes."""
+    return all(same(axis, value, cell.axes.get(axis)) for axis, value in values.items())
+
+
+def _is(cell: CellReport | Cell, other: CellReport, but: Axes) -> bool:
+    """Tell whether a cell is what another one would be with these values."""
+    return cell.runtime == other.runtime and has(cell, {**other.axes, **but})

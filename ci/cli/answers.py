@@ -1,0 +1,144 @@
+"""The commands that answer from results: `compare`, how two cells differ; `ask`, whether a combination works."""
+
+import argparse
+import sys
+from typing import Any
+
+import msgspec
+
+from ci import paths
+from ci.answers import asking, comparing, document, selecting
+from ci.answers.asking import Reply
+from ci.answers.comparing import Comparison, Kind
+from ci.answers.document import FORMS, Document
+from ci.cli import groups, reports
+from ci.errors import ResultsError, SelectionError, UntestedError
+from ci.matrix import loading
+from ci.matrix.behaviours import behaviour
+from ci.options import Options, values
+from ci.report.behaviours import BehaviourReport, of_catalogue
+from ci.report.model import COMPAT_FILE, Compat
+
+SHIPPED = paths.REPOSITORY / "docs" / "compat" / COMPAT_FILE
+"""The data that comes with this project."""
+DIFFERS = FAILS = 1
+"""As diff and grep have it; no error ends with it."""
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `compare` to its parser."""
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="two cells: before and after the change")
+    axis: dict[str, Any] = {"action": "append", "default": [], "metavar": "AXIS=VALUE"}
+    pairs = "in place of cells: all pairs that differ in this only, such as slurm=24.11.7 (repeatable)"
+    parser.add_argument("--from", dest="before", help=pairs, **axis)
+    parser.add_argument("--to", dest="after", help="the other side, such as slurm=25.11.7", **axis)
+    parser.add_argument("--format", choices=[*FORMS, "json"], default="text", help="what to print")
+    _add_data(parser, "all of the results folder")
+    parser.add_argument("--run", action="store_true", help="first run what is missing, as nox -s matrix does")
+    parser.epilog = "Exit codes: 0 the same, 1 differs, 55 could not be told; others are errors."
+
+
+def add_ask(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ask` to its parser."""
+    for axis, example in (("slurm", "25.05.8"), ("enroot", "3.4.1"), ("pyxis", "0.21.0")):
+        help_ = f"such as {example}"
+        parser.add_argument(f"--{axis}", required=True, type=values.version, metavar="VERSION", help=help_)
+    parser.add_argument("--os", metavar="OS", help="only this operating system, such as debian12")
+    parser.add_argument("--arch", type=values.arch, metavar="ARCH", help="only this architecture")
+    parser.add_argument("--behaviour", metavar="ID", help="answer this question only, such as task-prolog")
+    parser.add_argument("--json", action="store_true", help="print the answer for programs")
+    _add_data(parser, "what comes with this project, docs/compat")
+    parser.epilog = "Exit codes: 0 works (with or without hazards), 1 fails, 55 not tested; others are errors."
+
+
+def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help=f"the results: folders, ids of runs (repeatable) or one compat.json (default: {default})",
+    )
+
+
+def compare(parsed: argparse.Namespace) -> int:
+    """Say how cells differ; return 0 if they are the same, and 1 if they differ.
+
+    :raises UntestedError: if nothing differs, and not all was seen on both sides.
+    """
+    before, after = (selecting.axes(words, name) for words, name in ((parsed.before, "--from"), (parsed.after, "--to")))
+    selecting.check(parsed.cells, before, after)
+    rows, names = loading.load(), parsed.data or [str(paths.results_dir())] * paths.results_dir().is_dir()
+    if parsed.run and any(map(selecting.is_report, names)):
+        raise SelectionError("--run cannot be used with compat.json", why="what is run is merged with folders only")
+    compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
+    for side in (before, after):
+        selecting.check_values(side, compat, rows)
+    if parsed.run:
+        wanted = parsed.cells or selecting.partners(before, after, compat, rows)
+        names += _run(*selecting.to_run(wanted, compat, rows))
+        compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
+    found = comparing.compare(compat, selecting.pairs(parsed.cells, before, after, compat, rows))
+    _print(found, document.of_comparison(found), parsed.format)
+    reports.warn(compat)
+    reports.refuse_half(compat, names)
+    if found.verdict == Kind.UNTOLD:
+        raise UntestedError(
+            "nothing differs, but not all was seen on both sides",
+            why="what could not be told is named above, with the reason",
+            next_step="the same again with --run: it runs the suites that are missing",
+        )
+    return DIFFERS if found.verdict == "differs" else 0
+
+
+def _run(cells: list[str], suites: list[str]) -> list[str]:
+    """Run suites on cells as `matrix` does; return the folder of the run, if there was anything to run.
+
+    Which tests failed is in the results: the exit code would say no more, and is that of another question.
+    """
+    if not cells:
+        return []
+    run, how = Options().run, {"jobs": 0, "fail_fast": False, "reuse": True, "quiet": False, "resume": None}
+    groups.matrix(argparse.Namespace(cells=cells, group=None, suites=suites, command=[], run=run, **how))
+    return [str(paths.results_dir() / run)]
+
+
+def ask(parsed: argparse.Namespace) -> int:
+    """Say whether a combination works; return 0 if it does, and 1 if it fails.
+
+    :raises UntestedError: if it was not tested.
+    """
+    rows = loading.load()
+    asked = {axis: str(value) for axis in selecting.AXES if (value := getattr(parsed, axis))}
+    if not (parsed.data or SHIPPED.is_file()):
+        raise ResultsError(
+            "no results come with this version of the project, so nothing is known without --data",
+            where=str(SHIPPED),
+            next_step=f"{asking.how_to_test(asked, rows)}, then the same again with --data {paths.results_dir()}",
+        )
+    names = parsed.data or [str(SHIPPED)]
+    compat = selecting.read(names, paths.results_dir())
+    found = asking.ask(compat, asked, rows, _question(parsed.behaviour, compat))
+    _print(found, document.of_reply(found), "json" if parsed.json else "text")
+    reports.warn(compat)
+    reports.refuse_half(compat, names)
+    if found.status is asking.Status.UNTESTED:
+        raise UntestedError("not tested: it may work or fail", next_step=found.next_step)
+    return FAILS if found.status is asking.Status.FAILS else 0
+
+
+def _question(name: str | None, compat: Compat) -> BehaviourReport | None:
+    """Return a question of the data, or one that only today's catalogue has.
+
+    :raises SelectionError: if there is none of this id.
+    """
+    known = {it.id: it for it in compat.behaviours}
+    return known.get(name) or of_catalogue({name: behaviour(name)})[0] if name else None
+
+
+def _print(found: Comparison | Reply, said: Document, form: str) -> None:
+    if form == "json":
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
+    else:
+        sys.stdout.writelines(FORMS[form](said))
+    sys.stdout.flush()

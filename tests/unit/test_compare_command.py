@@ -1,0 +1,369 @@
+"""The command `compare`: what it says of results that are there, and how it ends."""
+
+import argparse
+from collections.abc import Callable, Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+import pytest
+
+from ci.cli import groups
+from ci.cli.main import main
+from ci.errors import EngineError
+from ci.matrix import behaviours, loading
+from ci.matrix.behaviours import Answer, AnswerKind, Behaviour
+from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.store import CellRecord, Result
+from ci.report import merging
+from tests.support import results as made
+from tests.support.results import cell, passed, result, saw
+
+FIRST = cell("24.11.6", "debian12", "4.1.2", "0.24.0")
+SECOND = cell("24.11.7", "debian12", "4.1.2", "0.24.0")
+OLD = cell("22.05", "debian12", "4.1.2", "0.24.0")
+NEW = cell("25.11.7", "debian12", "4.1.2", "0.24.0")
+SUITE = "pyxis_conformance"
+REAL = ("sbatch-export-none", "task-prolog")
+KINDS = {"good": AnswerKind.WORKS, "other": AnswerKind.CHANGED, "bad": AnswerKind.REFUSED, "worst": AnswerKind.HAZARD}
+Capture = pytest.CaptureFixture[str]
+Compare = Callable[..., tuple[int, str, str]]
+
+
+def question(name: str, suite: str = SUITE) -> Behaviour:
+    """Return a made-up question with an answer of each kind."""
+    answers = [Answer(name=it, kind=kind, what=f"It is {it}.", otherwise=it == "good") for it, kind in KINDS.items()]
+    answers = [replace_versions(it) if not it.otherwise else it for it in answers]
+    return Behaviour(id=name, suite=suite, question=f"What of {name}?", answers=tuple(answers), where="x:1")
+
+
+def replace_versions(of: Answer) -> Answer:
+    """Return an answer that is for no version; what is right where is not asked here."""
+    return Answer(name=of.name, kind=of.kind, what=of.what, versions={"slurm": ("<1",)})
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Behaviour]:
+    """Have two questions of the catalogue and one that is made up; results go to a folder of the test's own."""
+    every = behaviours.catalogue()
+    found = {name: every[name] for name in REAL} | {"made-up": question("made-up")}
+    monkeypatch.setattr(merging, "catalogue", lambda: found)
+    monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path / "results"))
+    monkeypatch.delenv("PYXIS_MATRIX_RUN", raising=False)
+    return found
+
+
+@pytest.fixture
+def compare(tmp_path: Path, capsys: Capture) -> Compare:
+    """Return what writes results, compares, and returns exit code, output and errors."""
+
+    def run(of: list[Result], *words: str) -> tuple[int, str, str]:
+        made.write(tmp_path / "results", *of)
+        code = main(["compare", *words])
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return code, shown.out, shown.err
+
+    return run
+
+
+ALL = {"sbatch-export-none": "in the image", "task-prolog": "starts", "made-up": "good"}
+
+
+def on(of: CellRecord, answers: Mapping[str, str] = ALL, **more: Any) -> Result:  # noqa: ANN401 - of `result`
+    """Return the result of a suite that saw all answers, those given in place of the usual ones."""
+    return result(of, more.pop("suite", SUITE), tests=saw({**ALL, **answers}), **more)
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return what stands under each title."""
+    _, *parts = text.split("\n\n")
+    return {title: body for title, _, body in (part.partition("\n") for part in parts)}
+
+
+def test_the_task_prolog_is_fixed_between_24_11_6_and_24_11_7(compare: Compare) -> None:
+    code, out, _ = compare([on(FIRST, {"task-prolog": "fails"}), on(SECOND)], FIRST.id, SECOND.id)
+    assert code == 1
+    assert out.startswith("differs; behaviours: 1 fixed, 2 the same\n")
+    fixed = sections(out)["Fixed"]
+    assert "task-prolog: Does a container step with a task prolog start?" in fixed
+    assert "before: refused, fails: Every container step" in fixed
+    assert "now: works, starts: " in fixed
+    assert "NVIDIA/pyxis#163" in fixed
+    assert out.count("task-prolog:") == 1
+
+
+def test_the_boundary_of_export_none_is_named_once(compare: Compare) -> None:
+    code, out, _ = compare([on(OLD, {"sbatch-export-none": "on the host"}), on(NEW)], OLD.id, NEW.id)
+    assert code == 1
+    assert "sbatch-export-none" in sections(out)["Fixed"]
+    assert "before: hazard, on the host: " in out
+    assert out.count("sbatch-export-none:") == 1
+    code, out, _ = compare([], NEW.id, OLD.id)
+    assert code == 1
+    dangerous = next(body for title, body in sections(out).items() if title.startswith("Newly dangerous"))
+    assert "what to do: Give --export=ALL" in dangerous
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ("good", "worst", "newly dangerous"),
+        ("bad", "worst", "newly dangerous"),
+        ("worst", "good", "fixed"),
+        ("bad", "good", "fixed"),
+        ("good", "bad", "newly refused"),
+        ("worst", "bad", "newly refused"),
+        ("good", "other", "changed"),
+        ("other", "good", "changed"),
+        ("worst", "other", "changed"),
+        ("good", "good", "the same"),
+        ("worst", "worst", "the same"),
+        ("a name of an older catalogue", "good", "changed"),
+    ],
+)
+def test_each_kind_of_change(compare: Compare, before: str, after: str, kind: str) -> None:
+    both = [on(OLD, {"made-up": before}), on(NEW, {"made-up": after})]
+    code, out, _ = compare(both, OLD.id, NEW.id, "--format", "json")
+    found = json.loads(out)
+    assert {it["id"]: it["kind"] for it in found["behaviours"]}["made-up"] == kind
+    assert (code, found["verdict"]) == ((0, "the same") if kind == "the same" else (1, "differs"))
+
+
+def test_a_hazard_on_both_sides_is_named(compare: Compare) -> None:
+    code, out, _ = compare([on(OLD, {"made-up": "worst"}), on(NEW, {"made-up": "worst"})], OLD.id, NEW.id)
+    assert code == 0
+    assert "made-up" in sections(out)["Hazards on both sides"]
+
+
+def test_an_answer_that_only_some_tests_see_otherwise_is_a_change(compare: Compare) -> None:
+    mixed = result(OLD, SUITE, tests=[*saw(ALL), replace(saw({"made-up": "worst"})[0], name="another")])
+    code, out, _ = compare([mixed, on(NEW)], OLD.id, NEW.id)
+    assert code == 1
+    assert "made-up" in sections(out)["Fixed"]
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        ([result(NEW)], f"{SUITE} was not run"),
+        ([result(NEW), result(NEW, SUITE, Outcome.SKIPPED, tests=[])], f"{SUITE} is 'not run'"),
+        ([result(NEW), result(NEW, SUITE, Outcome.ERROR, tests=[], reason="no cluster")], f"{SUITE} is 'error'"),
+    ],
+    ids=["not run", "skipped", "error"],
+)
+def test_what_was_not_run_on_one_side_could_not_be_told(compare: Compare, after: list[Result], why: str) -> None:
+    code, out, err = compare([result(OLD), on(OLD), *after], OLD.id, NEW.id)
+    assert code == 55
+    assert out.startswith("could not be told; behaviours: 3 could not be told\n")
+    untold = sections(out)["Could not be told"]
+    assert untold.splitlines() == ["  sbatch-export-none, task-prolog, made-up", f"      {NEW.id}: {why}"]
+    assert "--run" in err
+
+
+def test_a_suite_without_behaviours_that_one_side_lacks_is_named(compare: Compare) -> None:
+    code, out, _ = compare([on(OLD), on(NEW), result(OLD, "registry")], OLD.id, NEW.id)
+    assert code == 55
+    assert f"{NEW.id}: registry was not run" in sections(out)["Could not be told"]
+
+
+def test_a_behaviour_that_neither_side_saw_could_not_be_told(compare: Compare) -> None:
+    code, out, _ = compare([result(OLD), result(NEW)], OLD.id, NEW.id)
+    assert code == 55
+    assert "sbatch-export-none, task-prolog, made-up" in sections(out)["Could not be told"]
+    # Where the suite ran whole on both sides, its test does not apply there: named, and no reason against the rest.
+    without = [result(it, SUITE, tests=saw({"made-up": "good"})) for it in (OLD, NEW)]
+    code, out, _ = compare([replace(it, run="20261121-023000-bbbb") for it in without], OLD.id, NEW.id)
+    assert code == 0
+    assert "sbatch-export-none, task-prolog" in sections(out)["Could not be told"]
+    assert f"{SUITE} did not ask it" in out
+
+
+def test_a_change_is_told_although_something_else_is_not_known(compare: Compare) -> None:
+    code, out, _ = compare([on(FIRST, {"task-prolog": "fails"}), on(SECOND), result(FIRST)], FIRST.id, SECOND.id)
+    assert code == 1
+    assert f"{SECOND.id}: pyxis_basic was not run" in sections(out)["Could not be told"]
+
+
+def failed(of: CellRecord) -> Result:
+    """Return a result with a test that failed beside those that saw all answers."""
+    bad = TestOutcome(name="test_x.py::test_it", outcome=TestState.FAILED, message="srun ended with status 1")
+    return result(of, SUITE, Outcome.FAILED, tests=[*saw(ALL), bad])
+
+
+def test_a_test_that_fails_on_one_side_only_is_a_difference(compare: Compare) -> None:
+    code, out, _ = compare([on(OLD), failed(NEW)], OLD.id, NEW.id)
+    assert code == 1
+    new = sections(out)["Tests that fail now and did not before"].splitlines()
+    assert new == [f"  {SUITE} test_x.py::test_it", "      srun ended with status 1", f"      {NEW.id}"]
+    code, out, _ = compare([], NEW.id, OLD.id)
+    assert code == 1
+    assert "test_x.py::test_it" in sections(out)["Tests that failed before and do not now"]
+
+
+def test_a_test_that_fails_on_both_sides_is_no_difference(compare: Compare) -> None:
+    assert compare([failed(OLD), failed(NEW)], OLD.id, NEW.id)[0] == 0
+
+
+PAIRS = [cell(slurm, "debian12", "4.1.2", pyxis) for slurm in ("22.05", "25.11.7") for pyxis in ("0.21.0", "0.24.0")]
+
+
+def test_versions_are_compared_in_all_pairs_that_differ_in_them_only(compare: Compare) -> None:
+    old = {"sbatch-export-none": "on the host"}
+    several = [
+        on(PAIRS[0], old | {"made-up": "worst"}),
+        on(PAIRS[1], old),
+        on(PAIRS[2]),
+        on(PAIRS[3]),
+        on(cell("25.11.7", "debian13", "4.1.2", "0.24.0"), {"made-up": "worst"}),  # has no partner
+        on(cell("22.05", "debian12", kind="embedded")),
+    ]
+    code, out, _ = compare(several, "--from", "slurm=22.05", "--to", "slurm=25.11.7")
+    assert code == 1
+    first, second = ("enroot4.1.2-pyxis0.21.0-debian12-amd64", "enroot4.1.2-pyxis0.24.0-debian12-amd64")
+    fixed = sections(out)["Fixed"]
+    assert f"fixed: {first}, {second}" in fixed
+    assert f"fixed: {first}\n" in fixed
+    assert f"the same: {second}" in fixed
+    assert [out.count(f"  {name}:") for name in ("sbatch-export-none", "made-up")] == [1, 1]
+    assert "debian13" not in out
+
+
+def test_several_axes_may_differ(compare: Compare) -> None:
+    ends = [on(cell("22.05", "debian12", "4.1.2", "0.19.0"), {"made-up": "bad"}), on(PAIRS[3])]
+    words = ("--from", "slurm=22.05", "--from", "pyxis=0.19.0", "--to", "slurm=25.11.7", "--to", "pyxis=0.24.0")
+    code, out, _ = compare(ends, *words, "--format", "json")
+    assert code == 1
+    assert json.loads(out)["pairs"] == {"enroot4.1.2-debian12-amd64": [ends[0].cell_id, ends[1].cell_id]}
+
+
+def test_markdown_has_the_same_and_steers_nothing(compare: Compare) -> None:
+    both = [on(OLD, {"made-up": "<b>*"}), on(NEW)]
+    code, out, _ = compare(both, OLD.id, NEW.id, "--format", "md")
+    assert code == 1
+    assert out.startswith("# differs; behaviours: 1 changed, 2 the same\n")
+    assert "\n## Changed\n\n- made-up: What of made-up?\n" in out
+    assert "&lt;b\\>\\*" in out
+
+
+def test_a_report_is_data_too(compare: Compare, tmp_path: Path, capsys: Capture) -> None:
+    made.write(tmp_path / "results", on(FIRST, {"task-prolog": "fails"}), on(SECOND))
+    assert main(["report", str(tmp_path / "results"), "--output", str(tmp_path / "report")]) == 0
+    capsys.readouterr()
+    for data in (tmp_path / "report", tmp_path / "report/compat.json"):
+        code, out, _ = compare([], FIRST.id, SECOND.id, "--data", str(data))
+        assert (code, out.partition("\n")[0]) == (1, "differs; behaviours: 1 fixed, 2 the same")
+
+
+WELL = [on(FIRST), on(SECOND)]
+OTHER = replace(on(SECOND), subject={"requirement": "other==1"})
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "code", "says"),
+    [
+        (WELL, [FIRST.id], 11, "two cells are compared; named: 1"),
+        (WELL, [], 11, "two cells are compared; named: 0"),
+        (WELL, [FIRST.id, FIRST.id], 11, "is named twice"),
+        (WELL, [FIRST.id, SECOND.id + "x"], 11, f"did you mean {SECOND.id}"),
+        (WELL, [FIRST.id, SECOND.id, "--from", "slurm=22.05"], 11, "cells are named, and --from or --to as well"),
+        (WELL, [FIRST.id, NEW.id], 40, f"nox -s matrix -- {NEW.id}"),
+        ([], [FIRST.id, NEW.id], 40, f"nox -s matrix -- {FIRST.id} {NEW.id}"),
+        ([on(FIRST), OTHER], [FIRST.id, SECOND.id], 40, "different subjects: other==1 and slurm-sdk==0.4.6"),
+        (WELL, ["--from", "slrum=22.05", "--to", "slurm=25.11.7"], 11, "did you mean 'slurm'"),
+        (WELL, ["--from", "slurm=", "--to", "slurm=25.11.7"], 11, "it has no value"),
+        (WELL, ["--from", "slurm=24.11.6", "--from", "slurm=22.05"], 11, "slurm is named twice"),
+        (WELL, ["--from", "slurm=24.11.6", "--to", "slurm=24.11.06"], 11, "slurm has the same value"),
+        (WELL, ["--from", "slurm=24.11.6"], 11, "slurm stands in only one of --from and --to"),
+        (WELL, ["--from", "slurm=24.11.6", "--to", "slurm=24.11.77"], 11, "did you mean '24.11.7'"),
+        (WELL, ["--from", "slurm=24.11.6", "--to", "slurm=25.11.7"], 40, f"nox -s matrix -- {FIRST.id} {NEW.id}"),
+        (WELL, [FIRST.id, SECOND.id, "--data", "nope"], 40, "run not found: 'nope'"),
+        (WELL, [FIRST.id, SECOND.id, "--data", "nope.json"], 40, "failed to read a report"),
+        (WELL, [FIRST.id, SECOND.id, "--data", "x.json", "--data", "."], 40, "cannot be merged with other data"),
+        (WELL, [FIRST.id, SECOND.id, "--data", "x.json", "--run"], 11, "--run cannot be used with compat.json"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    compare: Compare, given: list[Result], words: list[str], code: int, says: str
+) -> None:
+    found, out, err = compare(given, *words)
+    assert (found, out) == (code, "")
+    assert says in err
+
+
+def test_data_of_another_schema_is_an_error(compare: Compare, tmp_path: Path) -> None:
+    (tmp_path / "compat.json").write_text('{"schema": 1}')
+    code, _, err = compare([], FIRST.id, SECOND.id, "--data", str(tmp_path))
+    assert (code, "a report is of another schema" in err) == (40, True)
+    (other,) = made.write(tmp_path / "results", on(FIRST))
+    file = other / "result.json"
+    file.write_text(file.read_text().replace('"schema": 4', '"schema": 99'))
+    code, _, err = compare([on(SECOND)], FIRST.id, SECOND.id)
+    assert (code, "another schema" in err) == (40, True)
+
+
+def test_results_that_can_not_be_read_are_named_and_no_success(compare: Compare, tmp_path: Path) -> None:
+    bad = tmp_path / "results/run/cell/suite/result.json"
+    bad.parent.mkdir(parents=True)
+    bad.write_text("{")
+    code, out, err = compare(WELL, FIRST.id, SECOND.id)
+    assert code == 40
+    assert out.startswith("the same")
+    assert str(bad) in err
+
+
+def test_what_is_missing_is_run_as_a_group_is(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[argparse.Namespace] = []
+
+    def matrix(parsed: argparse.Namespace) -> int:
+        asked.append(parsed)
+        made.write(tmp_path / "results", *(replace(on(it), run=parsed.run) for it in (FIRST, SECOND)))
+        return 1
+
+    monkeypatch.setattr(groups, "matrix", matrix)
+    code, out, _ = compare([on(FIRST)], FIRST.id, SECOND.id, "--run")
+    (found,) = asked
+    assert found.cells == [FIRST.id, SECOND.id]
+    assert SUITE in found.suites
+    assert "pyxis_upstream" not in found.suites, "no group runs it by itself"
+    assert (code, out.partition(";")[0]) == (0, "the same"), "the exit code of the run is no answer"
+    compare([], "--from", "slurm=24.11.6", "--to", "slurm=25.11.7", "--run")
+    assert asked[1].cells == [FIRST.id, NEW.id]
+
+
+def test_a_run_that_cannot_begin_is_an_error(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: argparse.Namespace) -> int:
+        raise EngineError("no engine")
+
+    monkeypatch.setattr(groups, "matrix", refused)
+    assert compare([on(FIRST)], FIRST.id, SECOND.id, "--run")[0] == 20
+
+
+def test_nothing_is_run_where_nothing_is_missing(compare: Compare) -> None:
+    cells = [loading.load().cell(it.id) for it in (FIRST, SECOND)]
+    suites = [
+        "pyxis_basic",
+        "registry",
+        "pyxis_advanced",
+        *{it.suite for it in behaviours.catalogue().values()} - {SUITE},
+    ]
+    every = [result(it, name) for it in (FIRST, SECOND) for name in dict.fromkeys(suites)]
+    assert [it.id for it in cells] == [FIRST.id, SECOND.id]
+    assert compare([*WELL, *every], FIRST.id, SECOND.id, "--run")[0] == 0
+
+
+def test_a_mistake_of_ours_does_not_end_as_an_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    made.write(tmp_path / "results", *WELL)
+    monkeypatch.setattr("ci.answers.comparing.compare", lambda *_: 1 / 0)
+    assert main(["compare", FIRST.id, SECOND.id]) == 70
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_own_suites_say_nothing(compare: Compare) -> None:
+    of = [*WELL, result(FIRST, "suite", Outcome.FAILED, tests=[replace(passed("x"), outcome=TestState.FAILED)])]
+    assert compare(of, FIRST.id, SECOND.id)[0] == 0
