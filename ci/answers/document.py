@@ -53,10 +53,11 @@ def of_comparison(it: Comparison) -> Document:
             why = dict.fromkeys(reason for reasons in of.untold.values() for reason in reasons)
             untold.setdefault(tuple(why), []).append(of.id)
         elif of.kind.differs or any(answer.is_hazard for answer in of.turns[0].after):
-            sections[of.kind].append((f"{of.id}: {of.question}", _compared(of, several=len(it.pairs) > 1)))
+            sections[of.kind].append((f"{of.id}: {of.question}", _compared(of, len(it.pairs))))
     told = {reason for why in untold for reason in why}
-    sections[Kind.UNTOLD] = [(", ".join(ids), why) for why, ids in untold.items()]
-    sections[Kind.UNTOLD] += [("tests of a suite", [why]) for why in it.silent if why not in told]
+    sections[Kind.UNTOLD] = [(", ".join(ids), _by_reason(why)) for why, ids in untold.items()]
+    if others := _by_reason(why for why in it.silent if why not in told):
+        sections[Kind.UNTOLD].append(("tests of other suites", others))
     failing: dict[bool, list[Item]] = {True: [], False: []}
     for red in it.red:
         failing[red.is_new].append((f"{red.suite} {red.test}".rstrip(), [red.message, *red.cells]))
@@ -74,11 +75,20 @@ def of_comparison(it: Comparison) -> Document:
     }
 
 
-def _compared(it: Compared, *, several: bool) -> list[str]:
+def _by_reason(why: Iterable[str]) -> list[str]:
+    """Return reasons, each once with its cells; a reason begins with its cell."""
+    cells: dict[str, list[str]] = {}
+    for cell, _, reason in (it.partition(": ") for it in why):
+        cells.setdefault(reason, []).append(cell)
+    return [f"{reason}: {', '.join(of)}" for reason, of in cells.items()]
+
+
+def _compared(it: Compared, pairs: int) -> list[str]:
     """Return how the answer to a question changes, and in which of several pairs."""
     lines: list[str] = []
     for turn in it.turns:
-        lines += [f"{turn.kind}: {', '.join(turn.pairs)}"] if several else []
+        where = ", ".join(turn.pairs) if len(turn.pairs) < pairs else f"all {pairs} pairs"
+        lines += [f"{turn.kind}: {where}"] if pairs > 1 else []
         if turn.kind.differs:
             lines += [line for answer in turn.before for line in _told(answer, "before: ", more=("issue",))]
         if turn.kind.differs or it.kind is Kind.SAME:

@@ -184,7 +184,7 @@ def test_a_version_without_a_row_is_not_tested_either(ask: Ask) -> None:
 
 
 def test_the_nearest_cells_differ_in_the_fewest_axes_then_in_the_fewest_rows(ask: Ask) -> None:
-    far = ["25.05.8 3.4.1 0.18.0", "25.05.8 3.4.1 0.23.0", "22.05 3.4.1 0.22.0", "25.11.7 4.1.2 0.21.0"]
+    far = ["25.05.8 3.4.1 0.18.0", "25.05.8 3.4.1 0.23.0", "25.11.7 3.4.1 0.22.0", "25.11.7 4.1.2 0.21.0"]
     of = [on(slurm, enroot, pyxis) for slurm, enroot, pyxis in map(str.split, [*far, "25.05.8 3.4.1 0.22.0"])]
     unknown = result(cell("25.05.8", "debian13", "3.4.1", "0.21.0"), outcome=Outcome.ERROR, tests=[])
     code, out, _ = ask([*of, unknown], "25.05.8 3.4.1 0.21.0", "--os", "debian12")
@@ -196,6 +196,12 @@ def test_the_nearest_cells_differ_in_the_fewest_axes_then_in_the_fewest_rows(ask
         "slurm25.05.8-enroot3.4.1-pyxis0.18.0-debian12-amd64",
     ]
     assert near[1] == "differs: pyxis 0.22.0"
+
+
+def test_only_real_cells_are_near(ask: Ask) -> None:
+    code, out, _ = ask([EMBEDDED, OWN, on("22.05", "4.1.2", "0.24.0")], "25.05.8 3.4.1 0.21.0", "--json")
+    assert code == 55
+    assert [it["id"] for it in json.loads(out)["nearest"]] == ["slurm22.05-enroot4.1.2-pyxis0.24.0-debian12-amd64"]
 
 
 def test_a_version_between_two_rows_is_near_to_both(ask: Ask) -> None:
