@@ -186,7 +186,7 @@ class Merging:
         return found
 
     def _report(self, found: Found) -> SuiteReport:
-        result = found.result
+        result, saw = found.result, _saw(found.result)
         timings = {phase: _seconds(seconds) for phase, seconds in result.timings.items()}
         ready = {name: _seconds(seconds) for name, seconds in result.ready.items()}
         return SuiteReport(
@@ -195,7 +195,8 @@ class Merging:
             counts=model.tally(test.outcome for test in result.tests),
             reruns=result.reruns,
             tests=tuple(_test(test) for test in result.tests if not _plain(test)),
-            saw=_saw(result),
+            saw=saw,
+            hazards=behaviours.hazards(saw, self.known),
             folder=found.link(self.base),
             files=found.files,
         )

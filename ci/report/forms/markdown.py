@@ -7,9 +7,12 @@ from ci.report import grid, overview
 from ci.report.model import CellReport, ChangeKind, Compat, Merged, State, SuiteReport
 from ci.report.words import (
     CONTRADICTIONS,
+    HAZARD,
     LOOKS,
+    advice,
     counted_tests,
     first_line,
+    hazards,
     reruns,
     sentence,
     told,
@@ -43,11 +46,16 @@ def pieces(merged: Merged) -> Iterator[str]:
     ]
     yield _section(CONTRADICTIONS, contradictions)
     known = [
-        f"- {_code(it.test)}: {_text(it.message)}{f' ({_text(it.issue)})' if it.issue else ''}, "
-        f"on {count(len(set(it.cells)), 'cell')}"
+        f"- {_code(it.test)}: {_text(it.message)}{_issue(it.issue)}, on {count(len(set(it.cells)), 'cell')}"
         for it in overview.known_failures(compat)
     ]
     yield _section("Known failures", known)
+    dangerous = [
+        f"- {HAZARD} {_code(it.behaviour.id)} on {count(len(it.cells), 'cell')}: "
+        f"{_text(advice(it.answer))}{_issue(it.answer.issue)}"
+        for it in overview.hazards(compat)
+    ]
+    yield _section("Hazards", dangerous)
     again = [
         f"- {_code(cell.id)} {_text(suite.suite)}: {_text(tried_again(test.name, test.reruns, test.message))}"
         for cell, suite in results
@@ -95,7 +103,7 @@ def _sign(state: State) -> str:
 def _box(cell: CellReport) -> str:
     red = sum(suite.state.red for suite in cell.suites)
     more = f" ({red} of {len(cell.suites)} suites)" if red else ""
-    return _sign(cell.state) + more
+    return _sign(cell.state) + more + (f"<br>{hazards(len(cell.hazards))}" if cell.hazards else "")
 
 
 def _changes(compat: Compat) -> str:
@@ -142,6 +150,10 @@ def _text(text: str) -> str:
     """Return text of tests and machines as text, whatever it would mean in Markdown or HTML."""
     flat = _flat(text)
     return _SPECIAL.sub(r"\\\1", flat[:_LONGEST] + (" […]" if len(flat) > _LONGEST else "")).replace("\\<", "&lt;")
+
+
+def _issue(issue: str) -> str:
+    return f" ({_text(issue)})" if issue else ""
 
 
 def _code(text: str) -> str:
