@@ -186,7 +186,9 @@ class Merging:
         return found
 
     def _report(self, found: Found) -> SuiteReport:
-        result, saw = found.result, _saw(found.result)
+        result = found.result
+        # What can't be true says nothing of this cell: its answers may be those of other versions.
+        saw = {} if found.contradictions else _saw(result)
         timings = {phase: _seconds(seconds) for phase, seconds in result.timings.items()}
         ready = {name: _seconds(seconds) for name, seconds in result.ready.items()}
         return SuiteReport(
