@@ -158,7 +158,7 @@ def test_rows_can_be_searched_and_chosen_and_the_address_says_it(open_page: Open
     page.get_by_label("Slurm", exact=True).select_option("24.11")
     assert rows(page) == {"by-enroot"}, "only what differs between the versions that are shown"
     page.get_by_role("button", name="Clear").click()
-    view.get_by_label("Search").fill("in the image")
+    view.get_by_label("Behaviour").fill("in the image")
     expect(page.locator("#answer-count")).to_have_text("1 of 5 behaviours")
     assert rows(page) == {"by-slurm"}
 
@@ -245,7 +245,7 @@ def show(served: Served, state: str) -> None:
 def test_new_answers_come_in_and_a_search_goes_on(open_page: Open, served: Served) -> None:
     with serving.serving(served) as address:
         page = open_page("#answer=by-slurm%20slurm%20nvidia%2022.05", url=address)
-        search = page.locator("#answer-filters").get_by_label("Search")
+        search = page.locator("#answer-filters").get_by_label("Behaviour")
         search.fill("slurm")
         made.write(served.folder.parent, seeing("24.11", "in the image"))
         show(served, "second")

@@ -16,7 +16,7 @@ FAILED = "slurm25.11.7-enroot4.1.2-pyxis0.21.0-debian13-amd64"
 
 def boxes(page: Page) -> dict[str, str]:
     """Return what each box that is shown says, by its cell, as a screen reader reads it."""
-    texts = page.locator(".box:not(.off)").evaluate_all(
+    texts = page.locator("main .box:not(.off)").evaluate_all(
         "all => all.map(box => [new URLSearchParams(box.hash.slice(1)).get('cell'), box.innerText])"
     )
     return {cell: " ".join(text.split()) for cell, text in texts}
