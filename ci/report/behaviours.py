@@ -18,6 +18,8 @@ class AnswerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     issue: str = ""
     limits: str = ""
     """The versions for which the catalogue has it as the right one; empty: all that no other answer is for."""
+    axes: tuple[str, ...] = ()
+    """What limits it: ``slurm``, ``enroot``, ``pyxis``, ``os``, ``arch`` or ``runtime``."""
 
     @property
     def is_hazard(self) -> bool:
@@ -34,6 +36,7 @@ class AnswerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             do=answer.do,
             issue=answer.issue,
             limits=answer.limits,
+            axes=(*answer.versions, *answer.words),
         )
 
 
@@ -44,6 +47,11 @@ class BehaviourReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     suite: str
     question: str
     answers: tuple[AnswerReport, ...] = ()
+
+    @property
+    def axes(self) -> set[str]:
+        """What decides which answer is right."""
+        return {axis for it in self.answers for axis in it.axes}
 
     def answer(self, name: str) -> AnswerReport:
         """Return the answer of this name; for one that an older catalogue had, what is known of it."""

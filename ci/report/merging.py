@@ -187,6 +187,8 @@ class Merging:
 
     def _report(self, found: Found) -> SuiteReport:
         result = found.result
+        # What can't be true says nothing of this cell: its answers may be those of other versions.
+        saw = {} if found.contradictions else _saw(result)
         timings = {phase: _seconds(seconds) for phase, seconds in result.timings.items()}
         ready = {name: _seconds(seconds) for name, seconds in result.ready.items()}
         return SuiteReport(
@@ -195,7 +197,8 @@ class Merging:
             counts=model.tally(test.outcome for test in result.tests),
             reruns=result.reruns,
             tests=tuple(_test(test) for test in result.tests if not _plain(test)),
-            saw=_saw(result),
+            saw=saw,
+            hazards=behaviours.hazards(saw, self.known),
             folder=found.link(self.base),
             files=found.files,
         )

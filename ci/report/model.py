@@ -128,6 +128,8 @@ class SuiteReport(Told, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     """All tests but those that passed at once."""
     saw: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """What its tests saw: by the id of a behaviour the names of its answers, usually one."""
+    hazards: tuple[str, ...] = ()
+    """Behaviours of which its tests saw an answer that harms in silence."""
     images: tuple[int, ...] = ()
     """Places in the report's list of images."""
     artefacts: tuple[int, ...] = ()
@@ -153,7 +155,7 @@ class CellReport(CellRecord, frozen=True, kw_only=True, omit_defaults=True, forb
     missing: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Suites that a run meant to run on it and that have no result, and why."""
     hazards: tuple[str, ...] = ()
-    """Behaviours of which its tests saw an answer that harms in silence."""
+    """Those of its suites."""
 
 
 class Location(NamedTuple):

@@ -6,6 +6,8 @@ import statistics
 from typing import Any
 
 from ci.record.outcomes import TestState
+from ci.report import behaviours
+from ci.report.behaviours import AnswerReport, BehaviourReport
 from ci.report.model import CellReport, Compat, State, SuiteReport, TestReport
 from ci.report.words import counted_tests, first_line, in_order
 
@@ -50,6 +52,26 @@ def known_failures(compat: Compat) -> list[Cause]:
                 cause = Cause(state=State.KNOWN, suite=suite.suite, test=test.name, message=message, issue=test.issue)
                 found.append((cell, cause))
     return _together(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hazard:
+    """An answer that harms in silence, and on which cells it was seen."""
+
+    behaviour: BehaviourReport
+    answer: AnswerReport
+    cells: list[str] = field(default_factory=list)
+
+
+def hazards(compat: Compat) -> list[Hazard]:
+    """Return the hazards that were seen, most widespread first."""
+    known = {(it.id, of.name): Hazard(behaviour=it, answer=of) for it in compat.behaviours for of in it.answers}
+    for cell in compat.cells:
+        for name, answers in behaviours.seen(it.saw for it in cell.suites).items():
+            for answer in answers:
+                if (found := known.get((name, answer))) and found.answer.is_hazard:
+                    found.cells.append(cell.id)
+    return sorted((it for it in known.values() if it.cells), key=lambda it: -len(it.cells))
 
 
 def red_tests(suite: SuiteReport) -> list[TestReport]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 import msgspec
 
 from ci.report.model import CellReport, Change, Gap, Location, Merged, State, SuiteReport
-from ci.report.words import LOOKS, PHASES, counted_tests, first_line, told
+from ci.report.words import LOOKS, PHASES, counted_tests, first_line, hazards, told
 from ci.terminal.quantities import count
 
 _LONGEST_SEARCH = 2_000
@@ -46,9 +46,11 @@ class PageData:
         """Return what the grid's filters need of each cell."""
         states = {state: number for number, state in enumerate(State)}
         suites = {suite: number for number, suite in enumerate(self._suites)}
+        cells = self._compat.cells
         return {
             "states": [[state.value, slug(state.value), LOOKS[state][0]] for state in State],
             "suites": self._suites,
+            "hazards": [hazards(number) for number in range(1 + max((len(it.hazards) for it in cells), default=0))],
             "cells": [
                 [
                     cell.id,
@@ -59,6 +61,8 @@ class PageData:
                     int(any(suite.flaky for suite in cell.suites)),
                     _searched(cell),
                     cell.runtime,
+                    len(cell.hazards),
+                    {suites[suite.suite]: len(suite.hazards) for suite in cell.suites if suite.hazards},
                 ]
                 for cell in self._compat.cells
             ],
@@ -95,7 +99,7 @@ class PageData:
         passed, change = self._merged.passed[cell, suite.suite], self._changes.get((cell, suite.suite))
         states = {state: number for number, state in enumerate(State)}
         plain: dict[str, Any] = msgspec.to_builtins(suite)
-        for name in ("history", "versions", "counts", "outcome"):  # said elsewhere, in fewer letters
+        for name in ("history", "versions", "counts", "outcome", "saw", "hazards"):  # said elsewhere, in fewer letters
             plain.pop(name, None)
         return plain | {
             "tests_told": counted_tests(suite),

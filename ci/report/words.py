@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from ci.matrix.behaviours import AnswerKind
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
+from ci.report.behaviours import AnswerReport
 from ci.report.model import OWN, Change, Contradiction, State, SuiteReport, Verdict
 from ci.terminal.quantities import count
 
@@ -22,6 +24,17 @@ LOOKS = {
     State.SUCCEEDED: ("✓", "green"),
 }
 """The sign of each state, and how a terminal shows it."""
+HAZARD = "⚠"
+SEVERAL, NOT_OBSERVED = "several", "not observed"
+ANSWERS = {
+    AnswerKind.WORKS.value: "✓",
+    AnswerKind.CHANGED.value: "≠",
+    AnswerKind.REFUSED.value: "⊘",
+    AnswerKind.HAZARD.value: HAZARD,
+    SEVERAL: "±",
+    NOT_OBSERVED: "·",
+}
+"""The sign of each kind of answer, of several that are not the same, and of none."""
 _COUNTED = {  # for one, for several
     TestState.PASSED: ("passed", "passed"),
     TestState.FAILED: ("failed", "failed"),
@@ -63,6 +76,16 @@ def counted(number: int, state: TestState) -> str:
 def reruns(number: int) -> str:
     """Return "1 rerun", "2 reruns"; nothing for none."""
     return count(number, "rerun") if number else ""
+
+
+def hazards(number: int) -> str:
+    """Return "⚠ 1 hazard", "⚠ 2 hazards"; nothing for none."""
+    return f"{HAZARD} {count(number, 'hazard')}" if number else ""
+
+
+def advice(answer: AnswerReport) -> str:
+    """Return what happens, and what a user does about it."""
+    return " ".join(filter(None, (answer.what, answer.do)))
 
 
 def tried_again(name: str, number: int, message: str) -> str:

@@ -15,6 +15,7 @@ from ci.report import writing
 from ci.report.model import Merged
 from ci.report.writing import ReportRequest
 from tests.support import results as made
+from tests.support.questions import ASKED, questions
 from tests.support.results import BEGIN, Axes, Story, cell, result
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"
@@ -49,7 +50,7 @@ def browser() -> Iterator[Browser]:
 
 def week(folder: Path) -> Merged:
     """Write a week of results and a report of them, with all that a report can have; return it."""
-    results, story, previous = folder / "results", Story([it for it in CELLS if it is not LEFT_OUT]), None
+    results, story, previous = folder / "results", Story([it for it in CELLS if it is not LEFT_OUT], asked=ASKED), None
     for night in range(5):
         made.write(results, *story.night(night, share=1.0 if night == 0 else 0.9))
         if night == 3:
@@ -80,7 +81,8 @@ def flaky(of: CellRecord, outcome: Outcome, number: int) -> Result:
 def merged_at(tmp_path_factory: pytest.TempPathFactory) -> tuple[Merged, Path]:
     """Return the report of a week, and its page."""
     folder = tmp_path_factory.mktemp("week")
-    return week(folder), folder / "results/report/report.html"
+    with questions():
+        return week(folder), folder / "results/report/report.html"
 
 
 @pytest.fixture(scope="session")

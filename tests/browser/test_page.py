@@ -16,7 +16,7 @@ FAILED = "slurm25.11.7-enroot4.1.2-pyxis0.21.0-debian13-amd64"
 
 def boxes(page: Page) -> dict[str, str]:
     """Return what each box that is shown says, by its cell, as a screen reader reads it."""
-    texts = page.locator(".box:not(.off)").evaluate_all(
+    texts = page.locator("main .box:not(.off)").evaluate_all(
         "all => all.map(box => [new URLSearchParams(box.hash.slice(1)).get('cell'), box.innerText])"
     )
     return {cell: " ".join(text.split()) for cell, text in texts}
@@ -101,7 +101,7 @@ def test_rows_and_columns_without_a_match_are_taken_out_and_heads_stay_right(ope
     assert grid.get_by_role("rowheader").all_inner_texts() == ["24.11\ndebian13"]
     heads = grid.locator("th[scope^=col]:visible").all_inner_texts()
     assert heads == ["Slurm", "enroot 4.1.2", "Pyxis 0.19.0", "Pyxis 0.21.0", "Pyxis 0.24.0"]
-    expect(page.get_by_role("grid")).to_have_count(2)
+    expect(page.locator("main").get_by_role("grid")).to_have_count(2)
     page.get_by_label("enroot", exact=True).select_option("")
     expect(grid.get_by_role("columnheader")).to_have_count(1 + 2 + 6)
 

@@ -6,10 +6,20 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, product
 from pathlib import Path
 import random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
+from msgspec.structs import replace
+from packaging.version import Version
+
+from ci.errors import MatrixError
+from ci.matrix.behaviours import Behaviour, catalogue
 from ci.record import store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Result
+
+if TYPE_CHECKING:
+    from ci.matrix.cells import Cell
 
 BEGIN = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
 SUITES = {"pyxis_basic": 3, "registry": 30, "pyxis_conformance": 60}
@@ -140,12 +150,29 @@ def write(results: Path, *of: Result) -> list[Path]:
     return places
 
 
+def right_on(of: CellRecord, asked: Behaviour) -> str:
+    """Return the name of the answer that is right on a cell; empty where a made-up cell has none."""
+    versions = {axis: Version(it) for axis in ("slurm", "enroot", "pyxis") if (it := of.axes.get(axis))}
+    words = {"os": SimpleNamespace(name=of.os), "arch": SimpleNamespace(value=of.arch)}
+    stand_in = SimpleNamespace(answers_of=versions.get, runtime=SimpleNamespace(value=of.runtime), **words)
+    try:
+        return asked.answer_on(cast("Cell", stand_in)).name
+    except MatrixError:
+        return ""
+
+
 class Story:
     """A plausible week: most passes, some of it does not. The same seed tells the same."""
 
-    def __init__(self, cells: Sequence[CellRecord], seed: int = 7) -> None:
-        """Take the cells that the week is about."""
+    def __init__(
+        self, cells: Sequence[CellRecord], seed: int = 7, *, asked: Mapping[str, Behaviour] | None = None
+    ) -> None:
+        """Take the cells that the week is about.
+
+        :param asked: the questions whose right answer tests see; those of the repository, if left out.
+        """
         self.cells = cells
+        self.asked = (catalogue() if asked is None else asked).values()
         self._dice = random.Random(seed)  # noqa: S311 - no secret
 
     def night(self, number: int, share: float = 1.0) -> Iterator[Result]:
@@ -161,6 +188,10 @@ class Story:
     def _one(self, of: CellRecord, suite: str, count: int, *, run: str, started: datetime) -> Result:
         dice, names = self._dice, [f"tests/integration/test_{suite}.py::test_{suite}[{it}]" for it in range(count)]
         tests = [passed(name, round(dice.uniform(0.05, 3), 2)) for name in names]
+        seen = [(it.id, name) for it in self.asked if it.suite == suite and (name := right_on(of, it))]
+        for place, pair in enumerate(seen):
+            at = place % count
+            tests[at] = replace(tests[at], saw=(*tests[at].saw, pair))
         outcome, reason = Outcome.PASSED, ""
         pyxis, enroot = of.axes.get("pyxis"), of.axes.get("enroot") or ""
         if suite == "registry" and enroot.startswith("3."):

@@ -21,6 +21,7 @@ from ci.report.forms import forms
 from ci.report.model import Compat, Merged, State
 from ci.report.writing import ReportRequest
 from tests.support import results as made
+from tests.support.questions import questions
 from tests.support.results import BEGIN, cell, passed, result
 
 REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
@@ -143,7 +144,27 @@ def printed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> t
     return code, said.out + said.err
 
 
+def seeing(of: Result) -> Result:
+    """Return the result, with tests that saw a hazard."""
+    saw = (("by-slurm", "on the host"),)
+    return replace(of, tests=tuple(replace(test, saw=saw) for test in of.tests))
+
+
 # -- one result -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_result_that_can_not_be_true_has_observed_nothing(merged: Callable[..., Merged], lie: str) -> None:
+    with questions():
+        (cell,) = merged([seeing(LIES[lie][0])]).compat.cells
+    assert (cell.hazards, [suite.saw for suite in cell.suites]) == ((), [{}])
+
+
+@pytest.mark.parametrize("truth", TRUE)
+def test_a_result_that_can_be_true_has_observed_what_its_tests_saw(merged: Callable[..., Merged], truth: str) -> None:
+    with questions():
+        (cell,) = merged([seeing(TRUE[truth])]).compat.cells
+    assert (cell.hazards == ("by-slurm",)) == bool(TRUE[truth].tests)
 
 
 @pytest.mark.parametrize("lie", LIES)

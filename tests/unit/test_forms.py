@@ -1,5 +1,6 @@
 """All forms of the report, asked the same about the same results through the command that people type."""
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import timedelta
@@ -18,7 +19,9 @@ from ci.cli.main import main
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import Result
 from ci.report import forms
+from ci.report.words import HAZARD
 from tests.support import results as made
+from tests.support.questions import QUESTIONS, questions
 from tests.support.results import BEGIN, cell, passed, result
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/read-a-report.md"
@@ -31,6 +34,12 @@ LATER = BEGIN + timedelta(days=1)
 
 def a_test(state: TestState, reruns: int = 0) -> TestOutcome:
     return TestOutcome(name=f"t::{state}", outcome=state, message=f"why {state}", reruns=reruns)
+
+
+def seeing(**saw: str) -> list[TestOutcome]:
+    """Return a test that saw answers, each of a question whose id is written with underscores here."""
+    pairs = tuple((name.replace("_", "-"), answer) for name, answer in saw.items())
+    return [TestOutcome(name="t::sees", outcome=TestState.PASSED, saw=pairs)]
 
 
 KNOWN = (passed("t::a"), a_test(TestState.XFAILED))
@@ -60,6 +69,13 @@ CASES = {
     "embedded alone": (result(EMBEDDED), result(EMBEDDED, "registry", Outcome.PARTLY)),
     "an older failure": (result(REAL, outcome=Outcome.FAILED, run="a"), result(REAL, run="b", started=LATER)),
     "an older pass": (result(REAL, run="a"), result(REAL, outcome=Outcome.FAILED, run="b", started=LATER)),
+    "hazards": (
+        result(REAL, "pyxis_conformance", tests=seeing(by_slurm="on the host", everywhere="hangs", by_os="otherwise")),
+        result(REAL, "registry", tests=seeing(by_enroot="old"), started=LATER),
+        result(NEWER, "pyxis_conformance", Outcome.FAILED, tests=[*seeing(everywhere="hangs"), *MIXED]),
+        result(NEWER, "theirs", tests=seeing(by_slurm="on the host")),
+        result(EMBEDDED, "pyxis_conformance", tests=seeing(by_slurm="in the image", no_longer="asked")),
+    ),
     "suites that began in another order than they are called": (
         result(REAL, "registry", tests=KNOWN),
         result(REAL, "pyxis_basic", Outcome.FAILED, started=LATER),
@@ -76,10 +92,10 @@ class Asked:
     def __init__(self, folder: Path, *of: Result) -> None:
         """Make the report in all forms, by the command."""
         made.write(folder / "results", *of)
-        self.forms = {}
+        self.forms, self.statuses = {}, set()
         for name in ("text", "md", "html", "json"):
             with redirect_stdout(io.StringIO()) as out:
-                main(["report", str(folder / "results"), "--format", name])
+                self.statuses.add(main(["report", str(folder / "results"), "--format", name]))
             self.forms[name] = out.getvalue()
         main(["report", str(folder / "results"), "--output", str(folder / "report")])
         self.junit = ET.parse(folder / "report/junit.xml").getroot()  # noqa: S314 - our own file
@@ -151,6 +167,53 @@ class Asked:
             "junit": [it["run"] for it in self._properties()],
         }
 
+    def hazards(self) -> dict[str, dict[str, int]]:
+        """Return on how many cells each hazard was seen."""
+        shown = re.findall(
+            rf"{HAZARD}</span> <b>\S+</b> <code>(\S+)</code>.*?<p class=\"quiet\">(\d+) cell",
+            self.forms["html"],
+            re.DOTALL,
+        )
+        cells: dict[str, set[str]] = {}
+        for it in self._properties():
+            for question in QUESTIONS.values():
+                answer = question.answer(it.get(f"saw {question.id}", ""))
+                if answer and answer.kind == "hazard":
+                    cells.setdefault(question.id, set()).add(it["cell"])
+        found = {
+            "text": re.findall(rf"^{HAZARD} (\S+) on (\d+) cells?: ", self.forms["text"], re.MULTILINE),
+            "md": re.findall(rf"^- {HAZARD} `(\S+)` on (\d+) cells?: ", self.forms["md"], re.MULTILINE),
+            "html": shown,
+            "json": Counter(name for of in self.json["cells"] for name in of.get("hazards", ())).items(),
+            "junit": [(name, len(of)) for name, of in cells.items()],
+        }
+        return {form: {name: int(number) for name, number in pairs} for form, pairs in found.items()}
+
+    def hazards_of_suites(self) -> dict[str, list[int]]:
+        """Return how many hazards each suite saw, in the order of each form that lists all suites."""
+        lines = re.findall(r"^ {8,}(.*)$", self.forms["text"], re.MULTILINE)
+        return {
+            "text": [_number(line) for line in lines],
+            "html": [of[9].get(suite, 0) for of in self.page["index"]["cells"] for suite in of[2]],
+            "json": [len(it.get("hazards", ())) for of in self.json["cells"] for it in of["suites"]],
+            "junit": [int(it["hazards"]) for it in self._properties()],
+        }
+
+    def hazards_of_cells(self) -> dict[str, list[int]]:
+        """Return what the boxes say, in no order; those of the page say it without a script, too."""
+        boxes = re.findall(r'<a class="box s-.*?</a>', self.forms["html"])
+        markdown = [it for it in re.findall(r"(?<=\| )[^|]+(?= \|)", self.forms["md"]) if re.match(r"\S [a-z]", it)]
+        found = {
+            "md": [_number(it) for it in markdown if "not run" not in it],
+            "html": [_number(re.sub("<.*?>", "", it)) for it in boxes if "not-run" not in it],
+            "page's script": [it[8] for it in self.page["index"]["cells"] if it[1] != self._not_run()],
+            "json": [len(it.get("hazards", ())) for it in self.json["cells"] if it["state"] != "not run"],
+        }
+        return {form: sorted(numbers) for form, numbers in found.items()}
+
+    def _not_run(self) -> int:
+        return [state for state, _, _ in self.page["index"]["states"]].index("not run")
+
     def _heads(self) -> list[re.Match[str]]:
         pattern = r"^(\S) (.+?) {2,}(\S+)(?: \[\w+\])? {2}(\S+)$"
         return list(re.finditer(pattern, self.forms["text"], re.MULTILINE))
@@ -162,10 +225,19 @@ class Asked:
         ]
 
 
+def _number(text: str) -> int:
+    """Return the number of hazards that a line or a box says; none where it says nothing."""
+    found = re.findall(rf"{HAZARD} (\d+) hazard(s?)", text)
+    assert len(found) <= 1
+    assert all((number == "1") == (not plural) for number, plural in found)
+    return int(found[0][0]) if found else 0
+
+
 @pytest.fixture(scope="module", params=list(CASES.values()), ids=list(CASES))
 def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     """Return the report of one case in all its forms."""
-    return Asked(tmp_path_factory.mktemp("forms"), *request.param)
+    with questions():
+        return Asked(tmp_path_factory.mktemp("forms"), *request.param)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +247,29 @@ def test_all_forms_answer_the_same(asked: Asked, question: Callable[[Asked], dic
     first, *others = (answers := question(asked)).values()
     assert first, "it answers something"
     assert all(it == first for it in others), answers
+
+
+@pytest.mark.parametrize(
+    "question", [Asked.hazards, Asked.hazards_of_suites, Asked.hazards_of_cells], ids=lambda it: it.__name__
+)
+def test_all_forms_say_the_same_hazards(asked: Asked, question: Callable[[Asked], dict[str, Any]]) -> None:
+    first, *others = (answers := question(asked)).values()
+    assert all(it == first for it in others), answers
+
+
+def test_a_hazard_is_said_and_is_no_failure(tmp_path: Path) -> None:
+    (first, *_) = CASES["hazards"]
+    with questions():
+        asked = Asked(tmp_path, *CASES["hazards"])
+        alone = Asked(tmp_path / "alone", first)
+    assert asked.hazards().popitem()[1] == {"everywhere": 2, "by-slurm": 1}
+    assert asked.hazards().keys() == forms.forms().keys()
+    assert asked.hazards_of_suites()["text"] == [0, 2, 0, 1, 0]
+    assert alone.statuses == {0}
+    assert alone.verdicts()["text"] == "real cells: 1 passed"
+    for form in ("text", "md", "html", "json"):
+        for told in ("The script runs on the host.", "Name the image in an srun.", "NVIDIA/pyxis"):
+            assert told in alone.forms[form]
 
 
 def test_every_form_is_asked_and_documented(asked: Asked) -> None:

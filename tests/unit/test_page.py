@@ -18,8 +18,10 @@ from ci.record.store import Result
 from ci.report import writing
 from ci.report.forms import page
 from ci.report.model import Merged, State
+from ci.report.words import HAZARD
 from ci.report.writing import ReportRequest
 from tests.support import results as made
+from tests.support.questions import ASKED, questions
 from tests.support.results import BEGIN, Axes, Story, cell, result
 
 HOSTILE = "</script></style><script>alert(1)</script><!--<img src=x onerror=alert(1)> javascript:alert(1) \u2028'\""
@@ -61,7 +63,9 @@ class Page(HTMLParser):
             " ".join(self.texts.get(at, "").split())
             for at, (name, has) in enumerate(self.elements)
             if name == tag
-            and all(value in (has.get(key.rstrip("_")) or "").split() for key, value in attributes.items())
+            and all(
+                value in (has.get(key.rstrip("_").replace("_", "-")) or "").split() for key, value in attributes.items()
+            )
         ]
 
     def data(self, name: str) -> Any:  # noqa: ANN401 - JSON
@@ -74,11 +78,13 @@ class Page(HTMLParser):
 def week(tmp_path_factory: pytest.TempPathFactory) -> Merged:
     """Return the report of a week, with a report before it."""
     folder = tmp_path_factory.mktemp("week")
-    story, previous = Story([*Axes().cells(), EMBEDDED]), None
-    for night in range(2):
-        made.write(folder / "results", *story.night(night, share=0.9))
-        merged = writing.merge(ReportRequest(roots=(folder / "results",), base=folder / "report", previous=previous))
-        previous = merged.compat
+    story, previous = Story([*Axes().cells(), EMBEDDED], asked=ASKED), None
+    with questions():
+        for night in range(2):
+            made.write(folder / "results", *story.night(night, share=0.9))
+            request = ReportRequest(roots=(folder / "results",), base=folder / "report", previous=previous)
+            merged = writing.merge(request)
+            previous = merged.compat
     return merged
 
 
@@ -105,7 +111,8 @@ def test_the_page_begins_with_the_verdict_and_the_grid(week: Merged) -> None:
 
 
 def test_every_cell_is_a_box_that_says_its_state_in_words_and_its_id(week: Merged) -> None:
-    boxes = Page(page.as_html(week)).all("a", class_="box")
+    parsed = Page(page.as_html(week))
+    boxes = [it for it in parsed.all("a", class_="box") if it not in parsed.all("a", class_="answer")]
     assert len(boxes) == len(week.compat.cells) + len(week.compat.gaps)
     for each in week.compat.cells:
         assert any(f" {each.state}" in text and text.count(f", {each.id}") == 1 for text in boxes)
@@ -135,6 +142,56 @@ def test_known_failures_link_to_their_issue(week: Merged) -> None:
     assert '<a href="https://github.com/NVIDIA/enroot/issues/273" rel="noopener noreferrer">NVIDIA/enroot#273</a>' in (
         page.as_html(week)
     )
+
+
+def test_a_box_says_how_many_hazards_in_words_and_the_list_says_what_to_do(week: Merged) -> None:
+    parsed = Page(page.as_html(week))
+    boxes = parsed.all("a", class_="box")
+    assert any(text.startswith("✓ passed93 tests⚠ 2 hazards, slurm22.05-") for text in boxes)
+    assert any(text.startswith("✓ passed93 tests⚠ 1 hazard, slurm24.11-") for text in boxes)
+    (listed,) = parsed.all("section", id="hazards")
+    for words in (
+        "pyxis_conformance by-slurm",
+        "NVIDIA/pyxis#1",
+        "The script runs on the host. Name the image in an srun.",
+    ):
+        assert words in listed
+    (told,) = [text for text in parsed.all("p", class_="since") if HAZARD in text]
+    assert told.startswith("⚠ 2 hazards on ")
+    assert parsed.all("button", data_flag="hazards") == ["⚠ hazards"]
+
+
+def test_what_each_version_answers_is_a_table_without_a_script(week: Merged) -> None:
+    parsed = Page(page.as_html(week))
+    titles = [title for title in parsed.all("h3") if "registry" not in title]
+    assert titles == [f"pyxis_conformance, {it}" for it in ("by Slurm", "by Pyxis", "by OS", "whatever the version")]
+    entries = parsed.all("a", class_="answer")
+    assert [re.sub(r"\d+ cells?", "N", text) for text in entries[:3]] == [
+        "⚠ on the hostN, hazard",
+        "✓ in the imageN, works",
+        "✓ in the imageN, works",
+    ]
+    assert any(text.startswith("± 2 answers") for text in entries)
+    assert "1 behaviour not observed in these results What of never-asked?" in " ".join(
+        parsed.all("section", id="answers")
+    )
+
+
+def test_a_report_in_which_nothing_was_asked_says_so(tmp_path: Path) -> None:
+    parsed = Page(page.as_html(merged_of(tmp_path, result(REAL))))
+    assert "No test of these results asked a question" in parsed.all("section", id="answers")[0]
+    assert parsed.all("a", class_="answer") == parsed.all("section", id="hazards") == []
+
+
+def test_answers_of_any_name_are_text(tmp_path: Path) -> None:
+    seen = [TestOutcome(name="t::a", outcome=TestState.PASSED, saw=((HOSTILE, HOSTILE), ("by-slurm", HOSTILE)))]
+    with questions():
+        plain = [TestOutcome(name="t::a", outcome=TestState.PASSED, saw=(("gone", "b"), ("by-slurm", "c")))]
+        clean = Page(page.as_html(merged_of(tmp_path / "clean", result(REAL, tests=plain))))
+        dirty = Page(page.as_html(merged_of(tmp_path, result(REAL, tests=seen))))
+    assert [name for name, _ in dirty.elements] == [name for name, _ in clean.elements]
+    assert [has for name, has in dirty.elements if name == "script" and "type" not in has] == [{}]
+    assert HOSTILE in [it["question"] for it in dirty.data("answered")["behaviours"]]
 
 
 def test_a_report_of_suites_that_only_began_says_so(tmp_path: Path) -> None:

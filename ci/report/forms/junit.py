@@ -45,9 +45,11 @@ def _suite(cell: CellReport, suite: SuiteReport, passed: Passed) -> ET.Element:
         "state": suite.state,
         "tests": counted_tests(suite),
         "outcome": suite.outcome,
+        "hazards": str(len(suite.hazards)),
         "again": suite.again,
         "reused_from": suite.reused_from,
         **{f"observed {name}": version for name, version in suite.versions.items()},
+        **{f"saw {name}": ", ".join(answers) for name, answers in suite.saw.items()},
     }
     properties.extend(_element("property", name=name, value=value) for name, value in values.items() if value)
     found.extend(

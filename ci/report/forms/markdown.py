@@ -8,9 +8,12 @@ from ci.report.escaped import text as _text
 from ci.report.model import CellReport, ChangeKind, Compat, Merged, State, SuiteReport
 from ci.report.words import (
     CONTRADICTIONS,
+    HAZARD,
     LOOKS,
+    advice,
     counted_tests,
     first_line,
+    hazards,
     reruns,
     sentence,
     told,
@@ -42,11 +45,16 @@ def pieces(merged: Merged) -> Iterator[str]:
     ]
     yield _section(CONTRADICTIONS, contradictions)
     known = [
-        f"- {_code(it.test)}: {_text(it.message)}{f' ({_text(it.issue)})' if it.issue else ''}, "
-        f"on {count(len(set(it.cells)), 'cell')}"
+        f"- {_code(it.test)}: {_text(it.message)}{_issue(it.issue)}, on {count(len(set(it.cells)), 'cell')}"
         for it in overview.known_failures(compat)
     ]
     yield _section("Known failures", known)
+    dangerous = [
+        f"- {HAZARD} {_code(it.behaviour.id)} on {count(len(it.cells), 'cell')}: "
+        f"{_text(advice(it.answer))}{_issue(it.answer.issue)}"
+        for it in overview.hazards(compat)
+    ]
+    yield _section("Hazards", dangerous)
     again = [
         f"- {_code(cell.id)} {_text(suite.suite)}: {_text(tried_again(test.name, test.reruns, test.message))}"
         for cell, suite in results
@@ -94,7 +102,7 @@ def _sign(state: State) -> str:
 def _box(cell: CellReport) -> str:
     red = sum(suite.state.red for suite in cell.suites)
     more = f" ({red} of {len(cell.suites)} suites)" if red else ""
-    return _sign(cell.state) + more
+    return _sign(cell.state) + more + (f"<br>{hazards(len(cell.hazards))}" if cell.hazards else "")
 
 
 def _changes(compat: Compat) -> str:
@@ -135,3 +143,7 @@ def _section(title: str, items: list[str]) -> str:
         return ""
     more = [f"- and {len(items) - _MOST} more"] if len(items) > _MOST else []
     return "\n".join([f"## {title}", "", *items[:_MOST], *more, "", ""])
+
+
+def _issue(issue: str) -> str:
+    return f" ({_text(issue)})" if issue else ""

@@ -16,9 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ci.report import grid, overview
+from ci.report.answers_table import AXES, Answers
 from ci.report.model import Compat, Location, Merged, State
 from ci.report.page_data import PageData, as_json, key, more, slug
-from ci.report.words import CONTRADICTIONS, LOOKS, sentence, told
+from ci.report.words import CONTRADICTIONS, HAZARD, LOOKS, advice, hazards, sentence, told
+from ci.terminal.quantities import count
 
 NAME = "html"
 FILE = "report.html"
@@ -38,8 +40,8 @@ def as_html(merged: Merged, *, live: str = "") -> str:
     :param live: a text that stands for this state of the results, where a server tells the page of newer ones.
     """
     compat = merged.compat
-    css, js = _asset("report.css"), _asset("report.js")
-    data = PageData(merged)
+    css, js = _asset("report.css"), f"(() => {{\n'use strict';\n{_asset('answers.js')}{_asset('report.js')}}})();"
+    data, answers = PageData(merged), Answers(compat)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -63,15 +65,24 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             shown_runs=[run for run in compat.runs if run.shown],
             change_counts=_change_counts(compat),
             changed_cells=sum(bool(it) for it in data.changed.values()),
+            hazard_cells=sum(bool(cell.hazards) for cell in compat.cells),
             flaky_cells=sum(any(suite.flaky for suite in cell.suites) for cell in compat.cells),
             states=_states(compat),
             choices=_choices(compat),
             causes=overview.causes(compat),
             known=overview.known_failures(compat),
+            hazards=overview.hazards(compat),
+            hazards_told=hazards,
+            hazard_sign=HAZARD,
+            advice=advice,
+            count=count,
+            answers=answers,
+            axes=AXES,
             phases=overview.phases(compat),
             index=as_json(data.index()),
             details=list(data.details()),  # before what they share is told
             shared=as_json(data.shared()),
+            answered=as_json(answers.data()),
         )
     )
 

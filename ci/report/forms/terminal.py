@@ -18,7 +18,19 @@ from ci.record.printable import printable, printable_lines, printable_path
 from ci.record.store import LOGS_FOLDER
 from ci.report import overview
 from ci.report.model import CellReport, Compat, Merged, State, SuiteReport, TestReport
-from ci.report.words import LOOKS, counted, counted_tests, first_line, in_order, reruns, sentence, tried_again
+from ci.report.words import (
+    HAZARD,
+    LOOKS,
+    advice,
+    counted,
+    counted_tests,
+    first_line,
+    hazards,
+    in_order,
+    reruns,
+    sentence,
+    tried_again,
+)
 from ci.terminal.quantities import count
 
 NAME = "text"
@@ -88,12 +100,16 @@ def _table(compat: Compat) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cell", "suite", "state", "tests"):
         table.add_column(name, no_wrap=True)
+    dangerous = any(suite.hazards for _, suite in compat.results())
+    if dangerous:
+        table.add_column("hazards", no_wrap=True)
     phases = in_order(phase for _, suite in compat.results() for phase in suite.timings)
     for phase in phases:
         table.add_column(f"{printable(phase)} s", justify="right", no_wrap=True)
     for cell, suite in compat.results():
         seconds = (f"{suite.timings[phase]:.1f}" if phase in suite.timings else "" for phase in phases)
-        table.add_row(_named(cell), printable(suite.suite), _state(suite.state), _tests(suite), *seconds)
+        told = [hazards(len(suite.hazards))] if dangerous else []
+        table.add_row(_named(cell), printable(suite.suite), _state(suite.state), _tests(suite), *told, *seconds)
     return table
 
 
@@ -103,7 +119,8 @@ def _lines(compat: Compat) -> Iterator[Text]:
         line.pad_right(_WIDTH + 4 - len(line))
         yield line.append(f"{_named(cell)}  {printable(suite.suite)}")
         seconds = [f"{phase} {suite.timings[phase]:.1f}" for phase in in_order(suite.timings)]
-        yield Text(printable(" " * (_WIDTH + 4) + " · ".join([_tests(suite), *seconds]) + (" s" if seconds else "")))
+        told = [_tests(suite), *filter(None, [hazards(len(suite.hazards))]), *seconds]
+        yield Text(printable(" " * (_WIDTH + 4) + " · ".join(told) + (" s" if seconds else "")))
 
 
 def _details(merged: Merged) -> Iterator[Text]:
@@ -125,6 +142,10 @@ def _details(merged: Merged) -> Iterator[Text]:
             yield Text(f"  logs: {printable_path(merged.folder(suite) / LOGS_FOLDER)}")
         yield Text(printable(f"  again: {suite.again}"))
     yield Text()
+    for it in overview.hazards(merged.compat):
+        issue = f" ({it.answer.issue})" if it.answer.issue else ""
+        line = f"{HAZARD} {it.behaviour.id} on {count(len(it.cells), 'cell')}: {advice(it.answer)}{issue}"
+        yield Text(printable(line))
     for reason, number in overview.without_result(merged.compat).items():
         yield Text(printable(f"no result of {count(number, 'combination')}: {reason}"))
     yield Text(sentence(merged.compat.verdicts), "bold")

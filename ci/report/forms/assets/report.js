@@ -1,10 +1,9 @@
-/* The page's script: filters, a cell's details, keys, and following a run. All text is set as text, never as markup. */
-(() => {
-"use strict";
+/* The page's script: filters, a cell's details, keys, and following a run. All text is set as text, never as markup.
+   The page has it in one scope with answers.js. */
 const $ = (id) => document.getElementById(id);
 const read = (id) => JSON.parse($(id).textContent);
-const form = $("filters"), detail = $("detail");
-let index, shared, boxes, byKey;
+const form = $("filters"), asking = $("answer-filters"), detail = $("detail");
+let index, shared, answered, boxes, entries, byKey; // boxes are of the grid, entries of what versions answer
 let filtered = ""; // the filters that the grid shows; the template makes it without any
 
 // -- small things ----------------------------------------------------------------------------------------------------
@@ -27,6 +26,7 @@ function svg(name, attributes, ...content) {
   return made;
 }
 const seconds = (value) => value >= 100 ? `${Math.round(value)} s` : `${value.toFixed(1)} s`;
+const plural = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 const day = (moment) => new Date(moment).toISOString().slice(0, 16).replace("T", " ");
 const sign = (slug, text) => el("span", `sign t-${slug}`, { "aria-hidden": "true" }, text);
 const stateOf = (name) => index.states.find((it) => it[0] === name) || [name, "not-run", "·"];
@@ -41,7 +41,7 @@ const safe = (address) => address && !/^[a-z][a-z0-9+.-]*:|^\/|^\\/i.test(addres
 
 // -- the state in the address -----------------------------------------------------------------------------------------
 
-const FIELDS = ["q", "suite", "slurm", "os", "enroot", "pyxis", "arch"];
+const FIELDS = ["q", "suite", "slurm", "os", "enroot", "pyxis", "arch", "bq"];
 const wanted = () => new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
 function put(change, push) {
   const next = wanted();
@@ -51,28 +51,47 @@ function put(change, push) {
   history[push ? "pushState" : "replaceState"](null, "", address);
   apply();
 }
-/** Links of the page name a cell only; the filters that are set stay. */
+/** A chip is pressed, or pressed no more. */
+function toggle(event) {
+  const chip = event.target.closest(".chip");
+  if (!chip) return;
+  const { state, flag, rows } = chip.dataset, name = state ? "state" : flag ? "only" : "rows", value = state || flag || rows;
+  const set = listed(wanted(), name);
+  set.delete(value) || set.add(value);
+  put({ [name]: [...set].join(",") });
+}
+/** Links of the page name a cell or an answer only; the filters that are set stay. */
 function keepFilters(event) {
-  const anchor = event.target.closest("a[href^='#cell=']");
+  const anchor = event.target.closest("a[href^='#cell='], a[href^='#answer=']");
   if (!anchor || event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
-  put({ cell: new URLSearchParams(anchor.getAttribute("href").slice(1)).get("cell") }, true);
+  const named = new URLSearchParams(anchor.getAttribute("href").slice(1));
+  put({ cell: named.get("cell"), answer: named.get("answer") }, true);
 }
+const listed = (asked, name) => new Set((asked.get(name) || "").split(",").filter(Boolean));
+const wordsOf = (text) => (text || "").toLowerCase().split(/\s+/).filter(Boolean);
 
 // -- filters ----------------------------------------------------------------------------------------------------------
 
 function load() {
   index = read("index");
-  shared = null;
-  filtered = "";
+  shared = answered = null;
+  filtered = filteredAnswers = "";
   byKey = new Map();
-  boxes = [...document.querySelectorAll(".box")].map((box) => {
+  boxes = [...document.querySelectorAll("main .box")].map((box) => {
     const gap = box.dataset.g === undefined ? null : index.gaps[box.dataset.g];
     const cell = gap ? null : index.cells[box.dataset.n];
     const it = { box, gap, cell, key: gap ? gap[0] : cell[0], place: gap ? gap[1] : cell[3] };
     if (!byKey.has(it.key)) byKey.set(it.key, it);
     return it;
   });
+  entries = [...document.querySelectorAll("#answers .box")].map((box) => {
+    const it = { box, b: Number(box.dataset.b), c: Number(box.dataset.c), key: new URLSearchParams(box.getAttribute("href").slice(1)).get("answer") };
+    byKey.set(it.key, it);
+    return it;
+  });
+  asking.hidden = !entries.length;
+  $("answer-count").textContent = plural(new Set(entries.map((it) => it.b)).size, "behaviour");
   count(index.cells.length);
   for (const table of document.querySelectorAll("[data-table]")) {
     table.setAttribute("role", "grid");
@@ -87,12 +106,10 @@ function load() {
 function apply({ quiet = false } = {}) {
   const asked = wanted();
   const suite = asked.get("suite") || "", at = index.suites.indexOf(suite);
-  const states = new Set((asked.get("state") || "").split(",").filter(Boolean));
-  const flags = new Set((asked.get("only") || "").split(",").filter(Boolean));
-  const words = (asked.get("q") || "").toLowerCase().split(/\s+/).filter(Boolean);
+  const states = listed(asked, "state"), flags = listed(asked, "only"), words = wordsOf(asked.get("q"));
   const axes = ["arch", "slurm", "os", "enroot", "pyxis"].map((name) => asked.get(name) || "");
   for (const name of FIELDS) {
-    const field = form.elements[name], value = asked.get(name) || "";
+    const field = form.elements[name] || asking.elements[name], value = asked.get(name) || "";
     if (field && field.value !== value && field !== document.activeElement) field.value = value;
   }
   for (const chip of form.querySelectorAll(".chip")) {
@@ -102,9 +119,18 @@ function apply({ quiet = false } = {}) {
   const filters = JSON.stringify([suite, [...states], [...flags], words, axes]);
   if (filters !== (filtered || NONE)) filter(suite, at, states, flags, words, axes);
   filtered = filters;
-  open(asked.get("cell"), quiet);
+  const rows = listed(asked, "rows"), about = wordsOf(asked.get("bq"));
+  for (const chip of asking.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", String(rows.has(chip.dataset.rows)));
+  const said = JSON.stringify([filters === NONE ? "" : filters, [...rows], about]);
+  if (said !== (filteredAnswers || NO_ROWS)) {
+    filterAnswers(suite, rows, about);
+    if (isEntry(byKey.get(opened))) redraw(opened);
+  }
+  filteredAnswers = said;
+  open(asked.get("cell") || asked.get("answer"), quiet);
 }
-const NONE = JSON.stringify(["", [], [], [], ["", "", "", "", ""]]);
+const NONE = JSON.stringify(["", [], [], [], ["", "", "", "", ""]]), NO_ROWS = JSON.stringify(["", [], []]);
+let filteredAnswers = "";
 
 /** What the search looks through, put together when it is first needed. */
 function searched(it) {
@@ -120,6 +146,7 @@ function filter(suite, at, states, flags, words, axes) {
     const state = number < 0 ? null : index.states[number];
     const on = state !== null && (!suite || at >= 0)
       && (!states.size || states.has(state[0]))
+      && (!flags.has("hazards") || (it.cell && hazardsOf(it.cell, at)))
       && (!flags.has("changed") || (it.cell && it.cell[4])) && (!flags.has("flaky") || (it.cell && it.cell[5]))
       && axes.every((value, axis) => !value || it.place[axis] === value)
       && words.every((word) => searched(it).includes(word));
@@ -127,13 +154,16 @@ function filter(suite, at, states, flags, words, axes) {
     shown += on && !it.gap;
     if (on && it.cell && it.drawn !== `${at}/${number}`) draw(it, state, at < 0 ? null : suite, `${at}/${number}`);
   }
-  for (const table of document.querySelectorAll("[data-table]")) fold(table);
+  for (const table of document.querySelectorAll("main [data-table]")) fold(table);
   count(shown);
 }
 
+/** How many hazards a cell has, or a suite on it. */
+const hazardsOf = (cell, at) => at < 0 ? cell[8] : cell[9][at] || 0;
+
 function count(shown) {
   const all = index.cells.length;
-  $("count").textContent = shown === all ? `${all} cell${all === 1 ? "" : "s"}` : `${shown} of ${all} cells`;
+  $("count").textContent = shown === all ? plural(all, "cell") : `${shown} of ${all} cells`;
 }
 
 function draw(it, state, more, drawn) {
@@ -144,6 +174,8 @@ function draw(it, state, more, drawn) {
   it.box.querySelector(".sign").textContent = state[2];
   it.box.querySelector(".word").textContent = state[0];
   it.box.querySelector(".more").textContent = more ?? it.own;
+  const [head, noun] = index.hazards[hazardsOf(it.cell, Number(drawn.split("/")[0]))].split(/ (?=\S*$)/), line = it.box.querySelector(".hazards");
+  line?.replaceChildren(head, noun ? el("span", "noun", ` ${noun}`) : "");
 }
 
 /** Rows and columns in which nothing is shown are taken out, and a table in which nothing is. */
@@ -194,7 +226,8 @@ function open(key, quiet) {
   }
   if (!opened) before = document.activeElement === document.body ? it?.box : document.activeElement;
   opened = key;
-  detail.replaceChildren(bar(key, it), ...(it ? (it.gap ? aboutGap(it.gap) : aboutCell(it)) : [el("p", "", "There is no such cell in this report.")]));
+  const about = !it ? [el("p", "", "There is no such cell in this report.")] : it.gap ? aboutGap(it.gap) : it.cell ? aboutCell(it) : aboutAnswer(it);
+  detail.replaceChildren(bar(key, it), ...about);
   detail.hidden = false;
   detail.scrollTop = 0;
   it?.box.classList.add("open");
@@ -203,22 +236,23 @@ function open(key, quiet) {
 
 function bar(key, it) {
   const close = el("button", "", { type: "button", "aria-label": "Close" }, "✕");
-  close.addEventListener("click", () => put({ cell: "" }));
+  close.addEventListener("click", () => put({ cell: "", answer: "" }));
   const step = (by, text, label) => {
     const made = el("button", "", { type: "button", "aria-label": label }, text);
     made.addEventListener("click", () => walk(by));
     return made;
   };
-  return el("div", "bar", el("h2", "", { id: "detail-title", tabindex: "-1" }, el("code", "", key)),
-    it ? step(-1, "←", "Previous cell") : "", it ? step(1, "→", "Next cell") : "", close);
+  return el("div", "bar", el("h2", "", { id: "detail-title", tabindex: "-1" }, isEntry(it) ? data().behaviours[it.b].question : el("code", "", key)),
+    it ? step(-1, "←", isEntry(it) ? "Previous answer" : "Previous cell") : "", it ? step(1, "→", isEntry(it) ? "Next answer" : "Next cell") : "", close);
 }
 
 /** Go to the next box that is shown. */
 function walk(by) {
-  const shown = boxes.filter((it) => !it.box.classList.contains("off"));
+  const ofKind = isEntry(byKey.get(opened)) ? "answer" : "cell";
+  const shown = (ofKind === "cell" ? boxes : entries).filter((it) => !it.box.classList.contains("off"));
   const at = shown.findIndex((it) => it.key === opened);
   const next = shown[(at + by + shown.length) % shown.length];
-  if (next) { put({ cell: next.key }); next.box.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+  if (next) { put({ [ofKind]: next.key }); next.box.scrollIntoView({ block: "nearest", inline: "nearest" }); }
 }
 
 function aboutGap([key, place, reason, about, id]) {
@@ -240,7 +274,7 @@ function aboutCell(it) {
   const suites = [...cell.suites].sort((a, b) => rank(a) - rank(b)); // what has to be looked at comes first
   const missing = cell.missing.map(([suite, why]) => el("section", "suite", { "aria-label": `${suite}: not run` },
     el("div", "suite-head", el("h3", "", suite), el("span", "tag s-not-run", "· not run")), el("p", "message", why), again(`nox -s "${suite}(${cell.id})"`)));
-  return [facts, ...suites.map(aboutSuite), ...missing];
+  return [facts, ...answersOf(it.box.dataset.n), ...suites.map(aboutSuite), ...missing];
 }
 
 function aboutSuite(suite) {
@@ -264,7 +298,7 @@ const SIGNS = { failed: ["failed", "✗ "], error: ["error", "! "], interrupted:
 function tests(suite) {
   const of = (...states) => (suite.tests || []).filter((it) => states.includes(it.outcome));
   const one = (it) => el("div", "test", sign(...(SIGNS[it.outcome] || ["not-run", "· "])), el("code", "", it.name),
-    el("span", "quiet", ` ${it.outcome === "xfailed" ? "known failure" : it.outcome}, ${seconds(it.seconds || 0)}${it.reruns ? `, after ${it.reruns} rerun${it.reruns > 1 ? "s" : ""}` : ""} `),
+    el("span", "quiet", ` ${it.outcome === "xfailed" ? "known failure" : it.outcome}, ${seconds(it.seconds || 0)}${it.reruns ? `, after ${plural(it.reruns, "rerun")}` : ""} `),
     it.issue ? issue(it.issue) : "", it.message ? el("pre", "", it.outcome === "passed" ? `before, it failed: ${it.message}` : it.message) : "");
   const folded = (title, items, draw_) => items.length ? [lazy(`${items.length} ${title}`, () => items.map(draw_))] : [];
   const skipped = new Map();
@@ -367,7 +401,7 @@ function table(heads, rows) {
 
 /** In a grid the arrows go from box to box, as in any grid; Enter opens, since boxes are links. */
 function keys(event) {
-  if (event.key === "Escape" && !detail.hidden) { put({ cell: "" }); return; }
+  if (event.key === "Escape" && !detail.hidden) { put({ cell: "", answer: "" }); return; }
   const box = event.target.closest?.("[data-table] .box");
   if (!box || event.altKey || event.ctrlKey || event.metaKey) return;
   const cell = box.closest("td"), row = cell.parentElement, body = row.parentElement;
@@ -394,7 +428,7 @@ function roving(event) {
 /** What the page knows of a cell: the same text again needs no other drawing. */
 function said(key) {
   const it = byKey.get(key);
-  return it?.cell ? $(`cell-${it.box.dataset.n}`).textContent : "";
+  return isEntry(it) ? $("answered").textContent : it?.cell ? $(`cell-${it.box.dataset.n}`).textContent : "";
 }
 function redraw(key) {
   const focused = detail.contains(document.activeElement), scrolled = detail.scrollTop;
@@ -412,17 +446,17 @@ async function follow() {
     if (state && state !== document.body.dataset.live) {
       const text = await (await fetch(location.pathname, { cache: "no-store" })).text();
       const newer = new DOMParser().parseFromString(text, "text/html");
-      const key = document.activeElement?.closest(".box") ? boxes.find((it) => it.box === document.activeElement)?.key : "";
+      const key = document.activeElement?.closest(".box") ? [...boxes, ...entries].find((it) => it.box === document.activeElement)?.key : "";
       const was = opened, place = [scrollX, scrollY], told = said(was);
-      const sideways = [...document.querySelectorAll("main .scroll")].map((it) => it.scrollLeft);
-      for (const selector of ["header", ".chips", "main", "#rest", "#data"]) document.querySelector(selector).replaceWith(document.importNode(newer.querySelector(selector), true));
+      const sideways = [...document.querySelectorAll("#page .scroll")].map((it) => it.scrollLeft);
+      for (const selector of ["header", ".chips", "main", "#rest", "#answer-tables", "#data"]) document.querySelector(selector).replaceWith(document.importNode(newer.querySelector(selector), true));
       document.body.dataset.live = newer.body.dataset.live;
       document.title = newer.title;
       load();
       if (was && said(was) !== told) redraw(was);
       byKey.get(was)?.box.classList.add("open");
       apply({ quiet: true });
-      [...document.querySelectorAll("main .scroll")].forEach((it, at) => { it.scrollLeft = sideways[at] || 0; });
+      [...document.querySelectorAll("#page .scroll")].forEach((it, at) => { it.scrollLeft = sideways[at] || 0; });
       if (key) byKey.get(key)?.box.focus({ preventScroll: true });
       scrollTo(...place);
     }
@@ -438,17 +472,12 @@ async function follow() {
 load();
 form.hidden = false;
 $("more").open = matchMedia("(min-width: 40.01rem)").matches;
-form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("input", (event) => { if (FIELDS.includes(event.target.name)) put({ [event.target.name]: event.target.value.trim() }); });
-form.addEventListener("reset", () => put(Object.fromEntries([...FIELDS, "state", "only"].map((name) => [name, ""]))));
-form.addEventListener("click", (event) => {
-  const chip = event.target.closest(".chip");
-  if (!chip) return;
-  const name = chip.dataset.state ? "state" : "only", value = chip.dataset.state || chip.dataset.flag;
-  const set = new Set((wanted().get(name) || "").split(",").filter(Boolean));
-  set.delete(value) || set.add(value);
-  put({ [name]: [...set].join(",") });
-});
+for (const each of [form, asking]) {
+  each.addEventListener("submit", (event) => event.preventDefault());
+  each.addEventListener("input", (event) => { if (FIELDS.includes(event.target.name)) put({ [event.target.name]: event.target.value.trim() }); });
+  each.addEventListener("click", toggle);
+}
+form.addEventListener("reset", () => put(Object.fromEntries([...FIELDS, "state", "only", "rows"].map((name) => [name, ""]))));
 document.addEventListener("click", keepFilters);
 document.addEventListener("keydown", keys);
 document.addEventListener("focusin", roving);
@@ -456,4 +485,3 @@ addEventListener("popstate", () => apply());
 addEventListener("hashchange", () => apply());
 apply();
 if (document.body.dataset.live) setTimeout(follow, 2000);
-})();

@@ -1,0 +1,186 @@
+"""The page's view by behaviour: what each version answered. One table for each suite and each axis that decides."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from msgspec.structs import replace
+
+from ci.matrix.cells import Runtime
+from ci.report import behaviours, grid
+from ci.report.behaviours import BehaviourReport
+from ci.report.model import CellReport, Compat, Location
+from ci.report.words import ANSWERS, NOT_OBSERVED, RUNTIMES, SEVERAL
+from ci.terminal.quantities import count
+
+AXES = {"slurm": "Slurm", "enroot": "enroot", "pyxis": "Pyxis", "os": "OS", "arch": "Arch", "": ""}
+"""What may decide a question, as it is written; the last one is for what nothing of it decides."""
+
+Column = tuple[str, str, str]
+"""An axis, a runtime, and a version of the axis."""
+Saws = tuple[int, ...]
+"""What the suites of a cell saw, each as its place in the list of all that suites saw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What the cells of a column answered to a question."""
+
+    behaviour: BehaviourReport
+    column: Column
+    counts: Mapping[str, int]
+    """By the answer's name, how many cells saw it."""
+    cells: int
+    """How many cells saw any."""
+
+    @property
+    def key(self) -> str:
+        """What it is called in the page's address."""
+        return " ".join((self.behaviour.id, *filter(None, self.column)))
+
+    @property
+    def kind(self) -> str:
+        """Of the only answer; a hazard among several is not hidden by the others."""
+        kinds = {self.behaviour.answer(name).kind for name in self.counts}
+        if len(self.counts) > 1:
+            return "hazard" if "hazard" in kinds else SEVERAL
+        return next(iter(kinds), NOT_OBSERVED)
+
+    @property
+    def sign(self) -> str:
+        """Of its kind."""
+        return ANSWERS[self.kind]
+
+    @property
+    def word(self) -> str:
+        """The name of the answer; of several answers only how many there are."""
+        names = list(self.counts)
+        return names[0] if len(names) == 1 else count(len(names), "answer") if names else NOT_OBSERVED
+
+    @property
+    def more(self) -> str:
+        """How many cells saw it."""
+        return count(self.cells, "cell") if self.cells else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersTable:
+    """The questions of a suite that an axis decides."""
+
+    suite: str
+    axis: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Entry]]
+
+    @property
+    def title(self) -> str:
+        """Whose questions, and what decides them."""
+        return f"{self.suite}, by {AXES[self.axis]}" if self.axis else f"{self.suite}, whatever the version"
+
+    @property
+    def groups(self) -> Sequence[tuple[str, int]]:
+        """Each runtime, and how many columns it has; empty where all are real ones."""
+        found = [(runtime, len(list(of))) for runtime, of in groupby(self.columns, key=lambda it: it[1])]
+        named = [(", ".join(filter(None, RUNTIMES.get(it, (it, it, ""))[1:])), number) for it, number in found]
+        return [] if len(found) == 1 and found[0][0] == Runtime.NVIDIA else named
+
+
+class Answers:
+    """What the cells of a report answered, for the template and for the page's script."""
+
+    def __init__(self, compat: Compat) -> None:
+        """Take a report."""
+        self._compat = compat
+        self._saw: dict[tuple[tuple[str, tuple[str, ...]], ...], int] = {}
+        self._of_cell = [
+            [(self._saw.setdefault(tuple(it.saw.items()), len(self._saw)), it) for it in cell.suites if it.saw]
+            for cell in compat.cells
+        ]
+        self._columns: dict[Column, Counter[Saws]] = {}
+        for cell, saws in zip(compat.cells, self._of_cell, strict=True):
+            for column in _columns(cell):
+                self._columns.setdefault(column, Counter())[tuple(place for place, _ in saws)] += 1
+        every = list(self._saw)
+        self._seen = {
+            saws: behaviours.seen(dict(every[place]) for place in saws)
+            for saws in {saws for of in self._columns.values() for saws in of}
+        }
+        seen = behaviours.seen(self._seen.values())
+        self.known = list(_with_older(compat, seen))
+        self.unobserved = [it for it in self.known if it.id not in seen]
+        self.places = {it.id: place for place, it in enumerate(self.known)}
+        self.column_places = {it: place for place, it in enumerate(self._columns)}
+
+    @cached_property
+    def tables(self) -> Sequence[AnswersTable]:
+        """The questions that were answered."""
+        asked: dict[tuple[str, str], list[BehaviourReport]] = {}
+        unobserved = {it.id for it in self.unobserved}
+        for it in self.known:
+            for axis in it.axes & AXES.keys() or {""} if it.id not in unobserved else ():
+                asked.setdefault((it.suite, axis), []).append(it)
+        suites, axes = list(dict.fromkeys(it.suite for it in self.known)), list(AXES)
+        order = sorted(asked, key=lambda it: (suites.index(it[0]), axes.index(it[1])))
+        return [self._table(suite, axis, asked[suite, axis]) for suite, axis in order]
+
+    def data(self) -> dict[str, Any]:
+        """Return what the script needs to show this for some of the cells only, and to open an entry or a cell."""
+        answers = [{answer.name: at for at, answer in enumerate(it.answers)} for it in self.known]
+        places = list(Location._fields)
+        return {
+            "signs": ANSWERS,
+            "several": SEVERAL,
+            "none": NOT_OBSERVED,
+            "behaviours": self.known,
+            "axes": [[place, AXES[axis]] for place, axis in enumerate(places)],
+            "columns": [[places.index(axis) if axis else -1, *of] for axis, *of in self._columns],
+            "saws": [
+                {at: [answers[at][it] for it in names] for id_, names in saw for at in [self.places[id_]]}
+                for saw in self._saw
+            ],
+            "cells": [
+                [[place, int(it.started.timestamp()), it.reused_from] for place, it in saws] for saws in self._of_cell
+            ],
+        }
+
+    def _table(self, suite: str, axis: str, asked: Sequence[BehaviourReport]) -> AnswersTable:
+        ids = {it.id for it in asked}
+        runtimes = grid.in_order(
+            column[1]
+            for column, of in self._columns.items()
+            if column[0] == axis and any(ids & self._seen[saws].keys() for saws in of)
+        )
+        columns = sorted(
+            (it for it in self._columns if it[0] == axis and it[1] in runtimes),
+            key=lambda it: (runtimes.index(it[1]), grid.natural(it[2])),
+        )
+        rows = [[self._entry(it, column) for column in columns] for it in asked]
+        return AnswersTable(suite=suite, axis=axis, columns=columns, rows=rows)
+
+    def _entry(self, behaviour: BehaviourReport, column: Column) -> Entry:
+        counts: Counter[str] = Counter()
+        cells = 0
+        for saws, number in self._columns[column].items():
+            answers = self._seen[saws].get(behaviour.id, ())
+            counts.update(dict.fromkeys(answers, number))
+            cells += number if answers else 0
+        return Entry(behaviour=behaviour, column=column, counts=counts, cells=cells)
+
+
+def _columns(cell: CellReport) -> Iterator[Column]:
+    """Yield where a cell is found: a column of each axis."""
+    place = Location.of(cell)._asdict()
+    return ((axis, cell.runtime, place.get(axis, "")) for axis in AXES)
+
+
+def _with_older(compat: Compat, seen: Mapping[str, tuple[str, ...]]) -> Iterator[BehaviourReport]:
+    """Yield all questions, and those and their answers that only an older catalogue had: what was seen is not lost."""
+    known = {it.id for it in compat.behaviours}
+    older = [BehaviourReport(id=it, suite="no longer asked", question=it) for it in seen if it not in known]
+    for it in (*compat.behaviours, *older):
+        names = {answer.name for answer in it.answers}
+        more = tuple(it.answer(name) for name in seen.get(it.id, ()) if name not in names)
+        yield replace(it, answers=(*it.answers, *more)) if more else it
