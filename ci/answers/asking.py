@@ -53,7 +53,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """The cells that observed them, with the day; none where they are only expected."""
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """The answer."""
 
     schema: int = 1
@@ -76,7 +76,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     next_step: str
 
 
-def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None = None) -> Reply:
+def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None = None) -> Advice:
     """Return what is known of a combination.
 
     :param asked: by axis: the versions of slurm, enroot and pyxis; os and arch where only one of them is meant.
@@ -96,7 +96,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     every = [_seen(it, found) for it in ([question] if question else compat.behaviours)]
     only = msgspec.structs.replace(compat, cells=tuple(found))
     known = (f"{it.message} ({it.issue})".removesuffix(" ()") for it in overview.known_failures(only))
-    return Reply(
+    return Advice(
         status=status,
         asked=asked,
         question=question.id if question else "",

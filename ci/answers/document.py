@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ci.answers.asking import Reply, Seen, Status, Tested
+from ci.answers.asking import Advice, Seen, Status, Tested
 from ci.answers.comparing import Compared, Comparison, Kind
 from ci.record.printable import printable
 from ci.report import escaped
@@ -104,7 +104,7 @@ def _told(answer: AnswerReport, label: str = "", more: Sequence[str] = ("do", "i
     return [first, *(f"{name}{text}" for name, text in beside if text)]
 
 
-def of_reply(it: Reply) -> Document:
+def of_reply(it: Advice) -> Document:
     """Return what people read of an answer."""
     where = ", ".join(f"{axis.title() if axis != 'enroot' else axis} {value}" for axis, value in it.asked.items())
     near = f"The nearest cells that {'were tested' if it.status is Status.UNTESTED else 'work'}"

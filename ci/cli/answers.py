@@ -8,7 +8,7 @@ import msgspec
 
 from ci import paths
 from ci.answers import asking, comparing, document, selecting
-from ci.answers.asking import Reply
+from ci.answers.asking import Advice
 from ci.answers.comparing import Comparison, Kind
 from ci.answers.document import FORMS, Document
 from ci.cli import groups, reports
@@ -136,7 +136,7 @@ def _question(name: str | None, compat: Compat) -> BehaviourReport | None:
     return known.get(name) or of_catalogue({name: behaviour(name)})[0] if name else None
 
 
-def _print(found: Comparison | Reply, said: Document, form: str) -> None:
+def _print(found: Comparison | Advice, said: Document, form: str) -> None:
     if form == "json":
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
     else:
