@@ -57,6 +57,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"keep N outcomes of each suite on each cell (default: {DEFAULT_LENGTH})",
     )
+    files.add_argument(
+        "--without-files", action="store_true", help="no links to files of the results: to be read where they are not"
+    )
     files.add_argument("--open", action="store_true", help="show the page in the browser")
     files.add_argument("--serve", action="store_true", help="serve it on loopback, and follow runs as they go")
     files.add_argument("--port", type=values.port, default=0, metavar="PORT", help="of --serve (default: a free one)")
@@ -150,7 +153,14 @@ def _previous(parsed: argparse.Namespace, folder: Path) -> Compat | None:
 
 
 def _asked(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> ReportRequest:
-    return ReportRequest(roots=roots, base=base, previous=previous, rows=_rows(), length=parsed.history)
+    return ReportRequest(
+        roots=roots,
+        base=base,
+        previous=previous,
+        rows=_rows(),
+        length=parsed.history,
+        linked=not parsed.without_files,
+    )
 
 
 def _given(path: Path | None) -> Compat | None:

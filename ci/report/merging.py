@@ -64,6 +64,8 @@ class Merging:
     """The folder of the report; links are relative to it."""
     now: datetime
     """When the report is made."""
+    linked: bool = True
+    """Whether it has links to the results' files."""
     choosing: Choosing = field(init=False)
     times: dict[Key, list[Past]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -199,8 +201,8 @@ class Merging:
             tests=tuple(_test(test) for test in result.tests if not _plain(test)),
             saw=saw,
             hazards=behaviours.hazards(saw, self.known),
-            folder=found.link(self.base),
-            files=found.files,
+            folder=found.link(self.base) if self.linked else "",
+            files=found.files if self.linked else (),
         )
 
     def _cells(self, suites: Mapping[Key, SuiteReport], chosen: Mapping[Key, Kept]) -> tuple[CellReport, ...]:

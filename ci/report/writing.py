@@ -26,6 +26,8 @@ class ReportRequest:
     previous: Compat | None = None
     rows: Matrix | None = None
     length: int = history.DEFAULT_LENGTH
+    linked: bool = True
+    """Whether it leads to the results' own files; without, it can be read where these are not."""
     may_be_empty: bool = False
     """Whether a report of nothing is a report: at the beginning of a run that is followed."""
 
@@ -35,7 +37,7 @@ def merge(request: ReportRequest, now: Callable[[], datetime] = lambda: datetime
 
     :raises ResultsError: if there are none.
     """
-    merging = Merging(base=request.base, now=now())
+    merging = Merging(base=request.base, now=now(), linked=request.linked)
     for item in finding.find(request.roots):
         merging.add(item)
     if merging.is_empty and not request.may_be_empty:

@@ -338,7 +338,9 @@ def test_every_suite_has_its_shared_files(name: str) -> None:
     found = {it.relative_to(paths.REPOSITORY).as_posix() for it in suite_files(SUITES[name])}
     expected = {"pyproject.toml", "tests/conftest.py", "tests/integration/conftest.py"}
     if SUITES[name].plugins:
-        expected |= {"tests/support/known_failures.py", "tests/integration/advanced/fixtures.py"}
+        expected |= {"tests/support/known_failures.py", "tests/support/behaviours.py"}
+    if SUITES[name].plugins and not SUITES[name].plugin:
+        expected |= {"tests/integration/advanced/fixtures.py"}
     assert expected <= found
 
 

@@ -58,6 +58,16 @@ def test_other_formats_are_printed_too(capsys: Capture) -> None:
     assert data["cells"][0]["suites"][0]["folder"].split("/")[0] in {"old", "new"}, "links are relative to both"
 
 
+def test_a_report_that_is_read_elsewhere_leads_to_no_files(results: Path, capsys: Capture) -> None:
+    folder = results / "report"
+    assert main(["report", "--output", str(folder), "--without-files"]) == 0
+    data = json.loads((folder / "compat.json").read_text())
+    assert [suite.keys() & {"folder", "files"} for suite in data["cells"][0]["suites"]] == [set(), set()]
+    assert not [file.name for file in folder.iterdir() if str(results) in file.read_text()]
+    assert main(["report", "--without-files"]) == 0
+    assert "logs:" not in capsys.readouterr().out
+
+
 def test_a_report_in_files_is_made_of_all_runs(results: Path, capsys: Capture) -> None:
     folder = results / "report"
     assert main(["report", "--output", str(folder)]) == 0

@@ -30,7 +30,7 @@ CELL, LEGACY = f"slurm22.05-embedded-debian12-{HERE}", f"slurm22.05-legacy-debia
 FOREIGN = f"slurm22.05-embedded-debian12-{THERE}"
 
 
-class EnoughError(Exception):
+class EnoughError(BaseException):
     """Ends a session where the cell would be started."""
 
 
