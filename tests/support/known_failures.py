@@ -93,7 +93,7 @@ def _known(behaviour: Behaviour, answer: Answer) -> KnownFailure:
     return KnownFailure(
         tests=(),
         selector=Selector(),
-        reason=answer.what,
+        reason=answer.what.removesuffix("."),
         says=answer.fails,
         issue=answer.issue or None,
         where=f"{behaviour.id} ({behaviour.where})",

@@ -298,3 +298,15 @@ def test_seconds_that_make_no_sense_do_not_break_the_plot(tmp_path: Path) -> Non
 def test_every_state_has_a_look_of_its_own() -> None:
     css = (Path(page.__file__).parent / "assets/report.css").read_text(encoding="utf-8")
     assert [state for state in State if f".s-{state.replace(' ', '-')} {{" not in css] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("Does `sbatch --x=<y>` work?", "Does <code>sbatch --x=&lt;y&gt;</code> work?"),
+        ("one ` alone", "one ` alone"),
+        ("<b>", "&lt;b&gt;"),
+    ],
+)
+def test_what_stands_between_backticks_is_code(text: str, html: str) -> None:
+    assert page.coded(text) == html

@@ -13,7 +13,7 @@ import re
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ci.report import grid, overview
 from ci.report.answers_table import AXES, Answers
@@ -26,6 +26,7 @@ NAME = "html"
 FILE = "report.html"
 
 _ASSETS = Path(__file__).parent / "assets"
+_CODE = re.compile(r"`([^`]+)`")
 _ISSUE = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)")
 
 
@@ -136,6 +137,11 @@ def _asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8")
 
 
+def coded(text: str) -> Markup:
+    """Return text in which what stands between backticks is shown as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it was escaped
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_ASSETS),
@@ -145,6 +151,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["slug"] = slug
+    environment.filters["coded"] = coded
     environment.filters["urlencode"] = lambda pairs: "&".join(
         f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs.items()
     )

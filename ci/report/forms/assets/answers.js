@@ -10,6 +10,8 @@ function seen(saws) {
   }
   return found;
 }
+/** A text in which what stands between backticks is shown as code. */
+const coded = (text) => text.split("`").map((part, at, all) => at % 2 && at < all.length - 1 ? el("code", "", part) : at % 2 ? `\`${part}` : part);
 const answer = (b, at) => data().behaviours[b].answers[at];
 
 /** What is shown follows the filters of the grid: of each column only the cells that are in sight there. */
@@ -77,7 +79,7 @@ const entryOf = (row) => byKey.get(new URLSearchParams(row.querySelector(".box")
 function described(b, at, ...more) {
   const it = answer(b, at), only = data().behaviours[b].answers.length === 1;
   return el("div", "test", el("span", `sign t-${it.kind}`, { "aria-hidden": "true" }, `${data().signs[it.kind]} `), el("b", "", it.name), el("span", "quiet", ` ${it.kind} `),
-    el("p", "message", it.what), it.do ? el("p", "message", el("b", "", "What to do: "), it.do) : "",
+    el("p", "message", ...coded(it.what)), it.do ? el("p", "message", el("b", "", "What to do: "), ...coded(it.do)) : "",
     el("p", "quiet", it.limits || (only ? "every version" : "all others"), it.issue ? " · " : "", it.issue ? issue(it.issue) : ""), ...more);
 }
 
@@ -85,7 +87,7 @@ function described(b, at, ...more) {
 function answersOf(number) {
   const all = [...seen(data().cells[number].map((it) => it[0]))];
   const dangerous = all.filter(([b, answers]) => [...answers].some((at) => answer(b, at).kind === "hazard"));
-  const one = ([b, answers]) => el("div", "asked", el("p", "", data().behaviours[b].question, " ", el("code", "quiet", data().behaviours[b].id)), [...answers].map((at) => described(b, at)));
+  const one = ([b, answers]) => el("div", "asked", el("p", "", ...coded(data().behaviours[b].question), " ", el("code", "quiet", data().behaviours[b].id)), [...answers].map((at) => described(b, at)));
   return all.length ? [el("div", "suite", { role: "group", "aria-label": "Answers" },
     dangerous.length ? el("h3", "t-hazard", index.hazards[dangerous.length]) : "", dangerous.map(one),
     lazy(`${plural(all.length, "behaviour")} observed`, () => all.map(one)))] : [];

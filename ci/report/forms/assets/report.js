@@ -242,7 +242,7 @@ function bar(key, it) {
     made.addEventListener("click", () => walk(by));
     return made;
   };
-  return el("div", "bar", el("h2", "", { id: "detail-title", tabindex: "-1" }, isEntry(it) ? data().behaviours[it.b].question : el("code", "", key)),
+  return el("div", "bar", el("h2", "", { id: "detail-title", tabindex: "-1" }, ...(isEntry(it) ? coded(data().behaviours[it.b].question) : [el("code", "", key)])),
     it ? step(-1, "←", isEntry(it) ? "Previous answer" : "Previous cell") : "", it ? step(1, "→", isEntry(it) ? "Next answer" : "Next cell") : "", close);
 }
 
