@@ -23,7 +23,7 @@ class Kind(StrEnum):
     """It harms in silence, and did not."""
     REFUSED = "newly refused"
     FIXED = "fixed"
-    """It was a hazard or refused, and works."""
+    """It was a hazard and harms no more, or was refused and works."""
     CHANGED = "changed"
     UNTOLD = "could not be told"
     SAME = "the same"
@@ -135,8 +135,8 @@ def _kind(before: _Answers, after: _Answers) -> Kind:
     old, new = ({it.kind for it in side} for side in (before, after))
     kinds = {
         Kind.DANGEROUS: "hazard" in new - old,
+        Kind.FIXED: "hazard" in old - new or (old & {"hazard", "refused"} and new == {"works"}),
         Kind.REFUSED: "refused" in new - old,
-        Kind.FIXED: old & {"hazard", "refused"} and new == {"works"},
         Kind.CHANGED: before != after,
     }
     return next((kind for kind, is_it in kinds.items() if is_it), Kind.SAME)
