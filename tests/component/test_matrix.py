@@ -38,7 +38,7 @@ class Runs:
 
     def start(self, *words: str, jobs: int = 2, fresh: bool = True) -> Process:
         """Start a run; a fresh one, or one that only says what to go on with."""
-        cells = [*self.cells, "--run", self.id] if fresh else []
+        cells = [*self.cells, "--suite", SUITE, "--run", self.id] if fresh else []
         return Process.ci("matrix", *cells, "--results", str(self.results), "--jobs", str(jobs), *words, *WORDS)
 
     def at_work(self, cell: str) -> bool:
