@@ -20,7 +20,7 @@ Each table is a question, named by its id. ``answer`` has its answers; exactly o
 =============  =======================================================================================================
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 import functools
@@ -163,27 +163,6 @@ def behaviour(name: str, known: Mapping[str, Behaviour] | None = None) -> Behavi
     if name in known:
         return known[name]
     raise SelectionError(f"there is no behaviour {name!r}{did_you_mean(name, known)}")
-
-
-def check(behaviours: Iterable[Behaviour], cells: Iterable[Cell]) -> None:
-    """Look for cells on which a question has no answer, or several.
-
-    :raises MatrixError: names file, line and the first such cell of each question.
-    """
-    every = list(cells)
-    faults: list[str] = []
-    for each in behaviours:
-        runtimes = SUITES[each.suite].runtimes
-        for cell in every:
-            if cell.runtime in runtimes:
-                try:
-                    each.answer_on(cell)
-                except MatrixError as problem:
-                    faults.append(f"{problem.where}: {problem.what}")
-                    break
-    if faults:
-        listing = "".join(f"\n  - {it}" for it in faults)
-        raise MatrixError(f"answers overlap, or leave a hole:{listing}", faults=tuple(faults))
 
 
 def _behaviour(name: str, suite: str, table: TomlTable) -> Behaviour:

@@ -190,7 +190,10 @@ class Merging:
     def _report(self, found: Found) -> SuiteReport:
         result = found.result
         # What can't be true says nothing of this cell: its answers may be those of other versions.
-        saw = {} if found.contradictions else _saw(result)
+        # A suite of somebody's own asks nothing of the catalogue.
+        pairs = [pair for test in result.tests for pair in test.saw]
+        silent = found.contradictions or is_own(result.suite)
+        saw = {} if silent else behaviours.seen({name: (answer,)} for name, answer in pairs)
         timings = {phase: _seconds(seconds) for phase, seconds in result.timings.items()}
         ready = {name: _seconds(seconds) for name, seconds in result.ready.items()}
         return SuiteReport(
@@ -232,14 +235,6 @@ class Merging:
                 )
             )
         return tuple(found)
-
-
-def _saw(result: Result) -> dict[str, tuple[str, ...]]:
-    """Return what its tests saw; a suite of somebody's own asks nothing of the catalogue."""
-    found: dict[str, set[str]] = {}
-    for name, answer in (pair for test in result.tests for pair in test.saw if not is_own(result.suite)):
-        found.setdefault(name, set()).add(answer)
-    return {name: tuple(sorted(answers)) for name, answers in sorted(found.items())}
 
 
 def _alike(result: Result, kind: type[Once]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.stash[KNOWN] = failure
 
 
-def of_catalogue() -> list[KnownFailure]:
+def known_answers() -> list[KnownFailure]:
     """Return the known failures that are answers of behaviours."""
     return [_known(it, answer) for it in catalogue().values() for answer in it.answers if answer.fails]
 

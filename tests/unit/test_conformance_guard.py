@@ -13,7 +13,7 @@ from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
 from ci.matrix.suites import SUITES
 from tests.support.asking_tests import askers, every_test
-from tests.support.known_failures import of_catalogue
+from tests.support.known_failures import known_answers
 from tests.support.literals import words_of
 from tests.support.oci.images import Image, Pushed
 from tests.support.oci.tiny import TinyImage
@@ -126,5 +126,5 @@ def test_no_suite_looks_for_the_words_of_a_tool_below(suite: str) -> None:
 
 @pytest.mark.project_matrix
 def test_no_known_failure_is_known_by_the_words_of_a_tool_below() -> None:
-    says = [failure.says for failure in (*loading.load().failures, *of_catalogue())]
+    says = [failure.says for failure in (*loading.load().failures, *known_answers())]
     assert [text for text in says if any(word in text.lower() for word in FOREIGN)] == []

@@ -112,7 +112,7 @@ PROGRESS = (
 
 @pytest.mark.project_matrix
 def test_no_entry_takes_progress_for_a_fault() -> None:
-    failures = (*loading.load().failures, *plugin.of_catalogue())
+    failures = (*loading.load().failures, *plugin.known_answers())
     assert [(it.where, line) for it in failures for line in PROGRESS if it.says in line] == []
 
 
