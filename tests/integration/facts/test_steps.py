@@ -14,8 +14,9 @@ _REFUSED = "More processors requested than permitted"
 
 
 def _written(output: str) -> list[str]:
-    """Return the words that a job wrote, without what sbatch says of it."""
-    return [word for line in output.splitlines() if not line.startswith("Submitted ") for word in line.split()]
+    """Return the words that a job wrote, without what sbatch and srun say; where one of them fails, the job does."""
+    lines = (line for line in output.splitlines() if not line.startswith(("Submitted ", "srun: ")))
+    return [word for line in lines for word in line.split()]
 
 
 @pytest.mark.behaviour("step-exact-cpus")
