@@ -79,16 +79,17 @@ def cell_sessions(*arguments: str) -> dict[str, set[str]]:
 def test_nox_and_the_tool_list_the_same_cells() -> None:
     tool = Process.ci("cells")
     assert tool.end() == 0
-    suites = [it.name for it in SUITES.values() if it.plugins]
-    offered = cell_sessions("--sessions", *suites)
-    assert offered.keys() == set(suites)
     listed = set(tool.output.split())
-    # Pyxis' own suite comes with a release of Pyxis, so it is offered on exactly the cells that have one.
-    real = {name for name in listed if "-pyxis" in name}
+    # The list is of cells with containers; those of plain Slurm are the suites' that run without them.
+    real, legacy = {it for it in listed if "-pyxis" in it}, {LEGACY}
     assert real
-    assert offered.pop("pyxis_upstream") == real
-    for ids in offered.values():
-        assert ids == listed
+    assert listed - real
+    assert cell_sessions("--sessions", *SUITES) == {
+        **dict.fromkeys(SUITES, listed),
+        "legacy_integration": legacy,
+        "pyxis_upstream": real,  # it comes with a release of Pyxis
+        "slurm_facts": listed | legacy,
+    }
 
 
 def test_every_listed_cell_can_be_pasted_into_a_session_of_nox() -> None:
