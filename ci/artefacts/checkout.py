@@ -150,6 +150,18 @@ class Checkout:
             ) from error
 
 
+def state_of(folder: Path) -> str:
+    """Return the full id of the commit that a folder is a checkout of, with ``-dirty`` where a file of it was changed.
+
+    Empty where it is no checkout, or there is no git.
+    """
+    try:
+        answer = git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    except OSError:
+        return ""
+    return "" if answer.returncode else answer.stdout.strip()
+
+
 def git(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     """Run git in a folder and return what it answered; ``OSError`` if there is no git.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import sys
 
 from ci import environment_file, paths
-from ci.artefacts import candidates
+from ci.artefacts import candidates, checkout
 from ci.engine.connection import Engine, connect
 from ci.engine.labels import LABEL_CELL, LABEL_RUN
 from ci.environment import cluster, launching
@@ -29,7 +29,7 @@ def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
     """Plan the environment of a cell of the matrix, with the candidates in it that the options name."""
     cell = matrix.cell(name, Arch.host())
     put = candidates.read(options, matrix)
-    return plan_environment(put.into(cell), matrix, put.options)
+    return replace(plan_environment(put.into(cell), matrix, put.options), commit=checkout.state_of(paths.REPOSITORY))
 
 
 def up(parsed: argparse.Namespace) -> int:

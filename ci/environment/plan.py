@@ -46,6 +46,8 @@ class EnvironmentPlan:
     subject: str
     """What the package under test is installed from: a requirement or a path; for results."""
     suite_environment: SuiteEnvironment
+    commit: str = ""
+    """Of this project's checkout that does it; for results."""
 
     @property
     def mounts(self) -> tuple[str, ...]:

@@ -114,6 +114,8 @@ class Told(Once, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds until each condition of readiness held."""
     again: str = ""
     """The command that runs it again."""
+    commit: str = ""
+    """Of this project, whose tests these are; with ``-dirty`` where files were changed. Empty where nothing says it."""
 
 
 class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):

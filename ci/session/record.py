@@ -74,6 +74,7 @@ class Record:
             timings=self.timings.as_dict(),
             ready=self.environment.ready if self.environment else {},
             again=self._again(),
+            commit=self.plan.commit,
             tests=log.tests if log else (),
             selection=self.selection(log) if log else None,
         )

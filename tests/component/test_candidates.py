@@ -12,7 +12,7 @@ import pytest
 
 from ci import paths
 from ci.artefacts import candidates
-from ci.artefacts.checkout import Checkout
+from ci.artefacts.checkout import Checkout, state_of
 from ci.bisect import steps
 from ci.bisect.steps import Span
 from ci.errors import CandidateError, SelectionError
@@ -159,6 +159,16 @@ def test_another_project_is_refused(checkout: Path, git: Git, tmp_path: Path) ->
     git("commit", "--all", "--quiet", "--message", "Another")
     with pytest.raises(CandidateError, match="its Makefile is another project's"):
         read(Origin(path=checkout))
+
+
+def test_the_state_of_a_checkout_says_its_commit_and_whether_files_were_changed(
+    checkout: Path, git: Git, tmp_path: Path
+) -> None:
+    head = git("rev-parse", "HEAD").strip()
+    assert state_of(checkout) == head
+    write(checkout, {"args.c": "/* mine */\n"})
+    assert state_of(checkout) == f"{head}-dirty"
+    assert state_of(tmp_path) == ""
 
 
 def test_commits_between_two_are_those_of_the_line_oldest_first(checkout: Path, git: Git) -> None:

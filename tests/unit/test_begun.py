@@ -19,6 +19,7 @@ from ci.record.store import CellRecord, Result
 from ci.session import running
 from ci.session.record import Record
 from tests.support import results as made
+from tests.support.tag_archives import COMMIT
 
 LEGACY = "slurm22.05-legacy-debian12-amd64"
 LEFT = (store.REPORT_LOG_FILE, store.JUNIT_FILE)
@@ -81,8 +82,9 @@ def test_a_dead_engine_is_an_error_and_no_answer_of_before(
 
     monkeypatch.setattr(running, "connect", dead)
     with pytest.raises(EngineError):
-        running.run(Record(plan=planned, command=["pytest"]))
-    assert (written(planned).outcome, written(planned).reason) == (Outcome.ERROR, "no engine")
+        running.run(Record(plan=replace(planned, commit=COMMIT), command=["pytest"]))
+    kept = written(planned)
+    assert (kept.outcome, kept.reason, kept.commit) == (Outcome.ERROR, "no engine", COMMIT)
 
 
 def test_where_not_even_a_beginning_can_be_written_the_earlier_answer_is_gone(

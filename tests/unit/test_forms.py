@@ -13,6 +13,7 @@ import sys
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from msgspec.structs import replace
 import pytest
 
 from ci.cli.main import main
@@ -23,6 +24,7 @@ from ci.report.words import HAZARD
 from tests.support import results as made
 from tests.support.questions import QUESTIONS, questions
 from tests.support.results import BEGIN, cell, passed, result
+from tests.support.tag_archives import COMMIT
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/read-a-report.md"
 REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
@@ -271,6 +273,17 @@ def test_a_hazard_is_said_and_is_no_failure(tmp_path: Path) -> None:
     for form in ("text", "md", "html", "json"):
         for told in ("The script runs on the host.", "Name the image in an srun.", "NVIDIA/pyxis"):
             assert told in alone.forms[form]
+
+
+def test_a_report_names_the_commits_whose_tests_ran(tmp_path: Path) -> None:
+    changed = f"{COMMIT[:-1]}0-dirty"
+    pair = (replace(result(REAL), commit=COMMIT), replace(result(NEWER), commit=changed))
+    asked = Asked(tmp_path, *pair)
+    assert f"; pyxis-matrix at `{COMMIT}`; pyxis-matrix at `{changed}`." in asked.forms["md"]
+    suites = [suite["commit"] for cell in json.loads(asked.forms["json"])["cells"] for suite in cell["suites"]]
+    assert suites == [COMMIT, changed]
+    assert COMMIT in asked.forms["html"]
+    assert "at `" not in Asked(tmp_path / "unknown", result(REAL)).forms["md"]
 
 
 def test_every_form_is_asked_and_documented(asked: Asked) -> None:

@@ -35,7 +35,9 @@ def pieces(merged: Merged) -> Iterator[str]:
     compat = merged.compat
     subjects = "".join(f"; subject {_text(subject)}" for subject in compat.subjects)
     yield f"# Container jobs on Slurm\n\n**{sentence(compat.verdicts)}.**\n\n"
-    yield f"Made {compat.made:%Y-%m-%d %H:%M} UTC of {_runs(compat)}{subjects}.\n\n"
+    commits = filter(None, dict.fromkeys(suite.commit for _, suite in compat.results()))
+    tested = "".join(f"; pyxis-matrix at {_code(commit)}" for commit in commits)
+    yield f"Made {compat.made:%Y-%m-%d %H:%M} UTC of {_runs(compat)}{subjects}{tested}.\n\n"
     yield _changes(compat)
     yield from _grid(compat)
     results = list(compat.results())

@@ -386,7 +386,7 @@ function from(suite) {
     artefacts.map((it) => [el("span", "", el("code", "", it.path), it.commit ? el("small", "", ` commit ${it.commit}`) : ""), it.source, it.verified_against || el("b", "", "nothing"), el("code", "", it.sha256)]))]));
   if (images.length) made.append(lazy(`${images.length} images`, () => [table(["Image", "Digest or id", "MB", "Origin"],
     images.map((it) => [el("span", "", it.name, " ", el("code", "quiet", it.tag)), el("code", "", it.digest), ((it.size || 0) / 1e6).toFixed(0), it.origin || ""]))]));
-  const more = [["run", suite.run], ["nodes", (suite.nodes || []).join(", ")], ["subject", Object.values(suite.subject || {}).filter(Boolean).join(", ")],
+  const more = [["run", suite.run], ["nodes", (suite.nodes || []).join(", ")], ["subject", Object.values(suite.subject || {}).filter(Boolean).join(", ")], ["commit of pyxis-matrix", suite.commit],
     ["usable after", Object.entries(suite.ready || {}).map(([name, value]) => `${name} ${seconds(value)}`).join(", ")], ["fingerprint", suite.fingerprint || ""]].filter((it) => it[1]);
   made.append(lazy("run, nodes, subject", () => [el("dl", "facts", more.map(([name, value]) => [el("dt", "", name), el("dd", "", value)]))]));
   return made;
