@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from ci import paths
+from ci.artefacts import checkout
 from ci.matrix.loading import Matrix, load
 from ci.record.store import Result
 from ci.report import writing
@@ -66,6 +67,8 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return refused
 
+    # Each plan of a session asks git for this checkout's commit.
+    monkeypatch.setattr(checkout, "state_of", lambda _folder: "")
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse("subprocess"))
     for name in ("system", "posix_spawn", "posix_spawnp", "execv", "execve"):
         monkeypatch.setattr(os, name, refuse(f"os.{name}"))
