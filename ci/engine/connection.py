@@ -27,6 +27,7 @@ from ci.terminal import console
 Container = containers.Container
 Image = images.Image
 DeviceRequest = docker.types.DeviceRequest
+Ulimit = docker.types.Ulimit
 Mount = docker.types.Mount
 
 # Stopping many containers at once can take long; the default of requests is 60 s.

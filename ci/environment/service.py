@@ -10,7 +10,7 @@ import secrets
 from typing import Any
 
 from ci.engine import removing
-from ci.engine.connection import Container, DeviceRequest, Engine, InsideFile, Mount
+from ci.engine.connection import Container, DeviceRequest, Engine, InsideFile, Mount, Ulimit
 from ci.engine.labels import LABEL_SESSION, labels
 from ci.engine.refusals import asking
 from ci.environment.registry_client import LOOPBACK
@@ -96,6 +96,13 @@ class Rights:
     """Leave no path of /proc masked; a /proc with masked paths can't be mounted again inside."""
 
 
+# Under systemd, containerd hands on a limit of 2^30, and a child of slurmd closes as many descriptors one by one before
+# it loads a user's environment for a batch job: that takes minutes, and Slurm gives up before. slurmd.service has
+# 131072; this is less, because no engine can give more than it has itself.
+OPEN_FILES = 16384
+"""How many files a process of a service can have open."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """The description of a container."""
@@ -165,6 +172,7 @@ def _create(place: Place, service: Service) -> Container:
         devices=list(rights.devices) or None,
         device_requests=[DeviceRequest(count=rights.gpus, capabilities=[["gpu"]])] if rights.gpus else None,
         extra_hosts=dict(service.hosts) or None,
+        ulimits=[Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES)],
     )
     if rights.whole_proc:
         host_config = place.engine.with_whole_proc(host_config)

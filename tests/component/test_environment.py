@@ -27,7 +27,7 @@ from ci.engine.labels import (
 )
 from ci.environment import cluster, ssh
 from ci.environment.launching import Environment
-from ci.environment.service import Place, Rights, Service
+from ci.environment.service import OPEN_FILES, Place, Rights, Service
 from ci.errors import LaunchError
 from ci.images.building import BuiltCell
 from ci.record import store
@@ -48,6 +48,18 @@ def test_two_nodes_share_home_and_take_jobs_over_ssh(up: Environment) -> None:
         answer = shell.run("echo shared > mark; srun --nodes 2 --ntasks 2 sh -c 'cat ~/mark; hostname'")
     assert answer.status == 0, answer
     assert sorted(answer.stdout.split()) == ["n1", "n2", "shared", "shared"]
+
+
+def test_what_runs_on_a_node_has_a_limit_of_open_files_that_can_be_closed_one_by_one(
+    up: Environment, engine: Engine
+) -> None:
+    """A child of slurmd closes as many before a batch job; in a container of systemd's containerd 2^30 are usual."""
+    ask = "grep --no-filename 'open files' /proc/1/limits /proc/self/limits; srun grep 'open files' /proc/self/limits"
+    with ssh.connect(up.file.login) as shell:
+        by_ssh = shell.run(ask).stdout
+    by_engine = engine.ask(up.cluster.login.container, ["sh", "-c", ask]).output
+    for answer in (by_ssh, by_engine):
+        assert [line.split()[-3:-1] for line in answer.splitlines()] == [[str(OPEN_FILES)] * 2] * 3
 
 
 def test_the_second_user_enters_with_the_same_key(up: Environment) -> None:
