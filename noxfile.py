@@ -8,6 +8,7 @@ can stand in the brackets. nox -t GROUP -s SUITE takes the cells of a group.
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+import functools
 import os
 from pathlib import Path
 import sys
@@ -46,6 +47,11 @@ CI_FILES = (  # by the schema that comes with check-jsonschema
     ("vendor.dependabot", ".github/dependabot.yml"),
     ("vendor.gitlab-ci", "ci/gitlab-ci.yml"),
 )
+# By the session's name, what `nox -l` says, and where the tests are.
+OWN_TESTS = {
+    "component": ("Run the component tests: real programs and a real engine, no real enroot and Pyxis.", "component"),
+    "page": ("Test the page of a report in a real browser (Chromium; `apt-get install chromium`).", "browser"),
+}
 # By the session's name, what `nox -l` says. Each starts `python -m tests.NAME`.
 PROGRAMS = {
     "scale": "Measure how the report grows, with synthetic results (`-- 50 500 5000`; --without-browser).",
@@ -111,25 +117,20 @@ def types(session: nox.Session) -> None:
 @nox.session(tags=["project"])
 def tests(session: nox.Session) -> None:
     """Run the unit tests, or those named (`-- PATH`); they need neither an engine nor a network."""
-    run(session, venv_with(session, *DEVELOPMENT), "pytest", "-o", "testpaths=tests/unit", *session.posargs)
-
-
-@nox.session(default=False)
-def component(session: nox.Session) -> None:
-    """Run the component tests: real programs and a real container engine, no real enroot and Pyxis."""
-    run(session, venv_with(session, *DEVELOPMENT), "pytest", "-o", "testpaths=tests/component", *session.posargs)
-
-
-@nox.session(default=False)
-def page(session: nox.Session) -> None:
-    """Test the page of a report in a real browser (Chromium; `apt-get install chromium`)."""
-    run(session, venv_with(session, *BROWSER), "pytest", "-o", "testpaths=tests/browser", *session.posargs)
+    run_tests(session, "unit")
 
 
 @nox.session(default=False)
 def ci(session: nox.Session) -> None:
     """Run `python -m ci` with its packages installed (`-- up CELL`, `-- down --all`, `-- report`, `-- --help`)."""
     run(session, venv_with(session, "run"), "python", "-m", "ci", *session.posargs)
+
+
+def run_tests(session: nox.Session, folder: str) -> None:
+    """Run what is named behind ``--``, or all tests of a folder, two files at a time: many wait for clusters."""
+    words = ("-o", f"testpaths=tests/{folder}", "-n", "2", "--dist", "loadfile")  # a file's fixtures are made once
+    venv = venv_with(session, *(BROWSER if folder == "browser" else DEVELOPMENT))
+    run(session, venv, "pytest", *words, *session.posargs)
 
 
 def add_command(name: str, summary: str, groups: tuple[str, ...], *words: str) -> None:
@@ -208,6 +209,8 @@ def run(session: nox.Session, venv: Path, *words: str, more: Mapping[str, str] |
     )
 
 
+for title, (line, folder) in OWN_TESTS.items():
+    add(functools.partial(run_tests, folder=folder), title, line)
 for title, line in PROGRAMS.items():
     add_command(title, line, {"scale": BROWSER, "mutations": DEVELOPMENT}.get(title, SUITES_NEED), f"tests.{title}")
 for title, line in COMMANDS.items():

@@ -17,7 +17,7 @@ from packaging.version import Version
 import pytest
 
 from ci import paths
-from ci.artefacts import candidates, sources
+from ci.artefacts import candidates, checkout, sources
 from ci.cli.main import main
 from ci.group import children
 from ci.matrix import loading, pytest_words
@@ -120,7 +120,8 @@ def test_the_sessions_of_the_projects_tests_run_what_is_named_or_all_of_their_ow
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("def test_it(): pass")
     pytester.chdir()
-    done = pytester.inline_run(*started[1:], "-p", "no:cacheprovider", "--import-mode=importlib")
+    assert started[started.index("--dist") + 1] == "loadfile", "a file's fixtures are made once"
+    done = pytester.inline_run(*started[1:], "-n0", "-p", "no:cacheprovider", "--import-mode=importlib")
     passed, _, _ = done.listoutcomes()
     assert {report.nodeid.partition("::")[0].rpartition("/")[2] for report in passed} == collected
 
@@ -195,6 +196,7 @@ def test_a_session_reads_candidates_options_suite_and_subject_once(
         axis="slurm", version=Version("22.5+g1"), release="22.05", row=Version("22.5"), files=(archive,)
     )
     counted(candidates, "_source", lambda _project, origin, _rows: (origin, candidate))
+    counted(checkout, "state_of", lambda _folder: "")
     counted(Options, "check")
     counted(Options, "of")
     counted(pytest_words._Parser, "parse_known_args")  # noqa: SLF001 - where a suite's arguments are read
