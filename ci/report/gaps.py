@@ -10,7 +10,7 @@ from ci.record.planned import RunPlan
 from ci.record.store import CellRecord
 from ci.report import grid
 from ci.report.grid import At, Box
-from ci.report.model import CellReport, Gap, Location
+from ci.report.model import UNRELEASED, CellReport, Gap, Location, kind
 
 _NO_RESULT = "no result of it in these folders"
 _CANDIDATE = "a candidate that was not put into this cell"
@@ -27,18 +27,18 @@ def missing_suites(plans: Iterable[RunPlan]) -> dict[str, dict[str, str]]:
 
 def find(cells: Sequence[CellReport], plans: Sequence[RunPlan], rows: Matrix | None) -> tuple[Gap, ...]:
     """Return the places within the tables at which there is no result."""
-    taken: dict[At, Box] = {(cell.runtime, Location.of(cell)): Box() for cell in cells}
+    taken: dict[At, Box] = {(cell.kind, Location.of(cell)): Box() for cell in cells}
     known = _known(rows)
     planned = _planned(plans)
     meant = {at: Box() for at, (name, _, _) in known.items() if name in planned}
 
     def gap(at: At) -> Gap:
-        runtime, place = at
+        of, place = at
         name, left_out, issue = known.get(at, ("", "", ""))
         unknown = "no such cell in matrix.toml" if rows else _NO_RESULT
         without_plan = _NO_RESULT if name else _CANDIDATE if place.has_candidate else unknown
         reason = left_out or planned.get(name) or without_plan
-        return Gap(runtime=runtime, id=name, reason=reason, issue=issue, **place._asdict())
+        return Gap(runtime=of.removesuffix(UNRELEASED), id=name, reason=reason, issue=issue, **place._asdict())
 
     return tuple(gap(at) for table in grid.layout(taken | meant) for at in table.places() if at not in taken)
 
@@ -72,4 +72,4 @@ def _planned(plans: Iterable[RunPlan]) -> Mapping[str, str]:
 
 
 def _at(record: CellRecord) -> At:
-    return record.runtime, Location.of(record)
+    return kind(record.runtime, Location.of(record)), Location.of(record)
