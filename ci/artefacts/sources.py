@@ -165,7 +165,8 @@ def missing(cell: Cell, sources: Sources) -> str | None:
     artefact, problems = lacking[0]
     more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
     looked = "; ".join(_looked(sources, problems))
-    return f"{artefact.path}{more} not found: {looked}. Next: {_remedy(sources, problems)}"
+    untried = f"{cell.remark}; " if cell.remark else ""
+    return f"{untried}{artefact.path}{more} not found: {looked}. Next: {_remedy(sources, problems)}"
 
 
 def identify(artefact: Artefact, file: Path, *, pin: Pin | None = None) -> Identity:

@@ -44,10 +44,12 @@ def cells(parsed: argparse.Namespace) -> int:
     if parsed.explain:
         _explain(rows, rows.group(name), chosen)
     elif parsed.json:
-        _print(json.dumps([cell.as_json() for cell in chosen], indent=2))
+        _print(json.dumps([cell.as_json() | {"untried": cell.untried} for cell in chosen], indent=2))
     else:
         for cell in chosen:
-            _print(cell.id)
+            _print("\t".join(filter(None, (cell.id, cell.remark))))
+    if axes := rows.group(name).candidates:
+        console.say(f"candidates take the place of {', '.join(axes)}: --{' and --'.join(axes)} have to name them")
     return 0
 
 
@@ -55,7 +57,7 @@ def _explain(rows: Matrix, group: Group, chosen: tuple[Cell, ...]) -> None:
     """Print why each cell is in the group, and how many pairs of values the group covers."""
     reasons = group.members(rows.without_groups(), Arch.host())
     for cell in chosen:
-        _print(f"{cell.id}\t{reasons[cell]}")
+        _print("\t".join(filter(None, (cell.id, reasons[cell], cell.remark))))
     candidates = [cell for cell in rows.without_groups() if group.selects(cell, Arch.host())]
     every, covered = (frozenset().union(*map(pairs_of, those)) for those in (candidates, chosen))
     console.say(
@@ -69,7 +71,7 @@ def images(parsed: argparse.Namespace) -> int:
     rows = loading.load()
     host = Arch.host()
     put = candidates.read(Options.of(parsed), rows)
-    chosen = asked_cells(parsed.cells, parsed.group, rows, host, os.environ)
+    chosen = asked_cells(parsed.cells, parsed.group, rows, host, os.environ, put.options.unreleased)
     if not parsed.cells:
         group = [cell for cell in chosen if cell.runtime is not Runtime.LEGACY]
         chosen = tuple(cell for cell in group if cell.arch is host)

@@ -70,7 +70,8 @@ def plan(parsed: argparse.Namespace) -> int:
     rows, host, options = loading.load(), Arch.host(), Options.of(parsed)
     form = Format(parsed.format)
     group = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
-    cells = planning.of_arch(asked_cells(parsed.cells, parsed.group, rows, host, os.environ), parsed.arch, group)
+    asked = asked_cells(parsed.cells, parsed.group, rows, host, os.environ, options.unreleased)
+    cells = planning.of_arch(asked, parsed.arch, group)
     if absent := [str(it) for it in parsed.earlier or () if not it.is_dir()]:
         raise ResultsError(
             f"there is no folder {' or '.join(absent)}",

@@ -6,6 +6,7 @@ import json
 from ci.fleet import github, gitlab, slurm
 from ci.fleet.model import Batch, FleetPlan, Job, Shard
 from ci.matrix.arch import Arch
+from ci.terminal.quantities import count
 
 SCHEMA = 1
 _NAMED = 3
@@ -79,6 +80,7 @@ def _shard(shard: Shard, plan: FleetPlan) -> dict[str, object]:
             "seconds": round(job.seconds, 1),
             "measured": job.measured,
             "reasons": job.reasons,
+            "untried": job.cell.untried,
         }
         for job in shard.jobs
     ]
@@ -89,12 +91,12 @@ def _shard(shard: Shard, plan: FleetPlan) -> dict[str, object]:
 def as_text(plan: FleetPlan) -> str:
     """Return a plan for people."""
     of_group = f"of the group {plan.group}" if plan.group else "that were named"
-    lines = [f"run {plan.run}: {_count(len(plan.jobs), 'cell')} {of_group}, suites {', '.join(plan.suites)}"]
+    lines = [f"run {plan.run}: {count(len(plan.jobs), 'cell')} {of_group}, suites {', '.join(plan.suites)}"]
     if plan.jobs:
         lines.append(_basis(plan))
     if plan.images:
         lines += ["", f"images first, into {plan.image_cache}:"]
-        lines += [f"  {batch.arch}, {_count(len(batch.cells), 'cell')}: {batch.command}" for batch in plan.images]
+        lines += [f"  {batch.arch}, {count(len(batch.cells), 'cell')}: {batch.command}" for batch in plan.images]
     for shard in plan.shards:
         runner = plan.runners[shard.arch]
         where = f"on {shard.arch}" + (f" ({runner})" if runner != shard.arch else "")
@@ -120,11 +122,8 @@ def _job(job: Job) -> list[str]:
     shown = [f"      {reason}" for reason in job.reasons[:_NAMED]]
     if more := len(job.reasons) - _NAMED:
         shown += [f"      (and {more} more)"] if more > 0 else []
-    return [f"  {job.cell.id}  {'' if job.measured else '~'}{_span(job.seconds)}", *shown]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    head = f"{job.cell.id}  {'' if job.measured else '~'}{_span(job.seconds)}  {job.cell.remark}"
+    return [f"  {head.rstrip()}", *shown]
 
 
 def _span(seconds: float) -> str:

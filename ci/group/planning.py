@@ -107,7 +107,7 @@ def plan_group(
     :raises SelectionError: for unknown names, options that can't hold for a group, and where nothing is left to run.
     """
     host = Arch.host()
-    chosen, left_out = _cells(request, matrix, host)
+    chosen, left_out = _cells(request, matrix, host, options.unreleased)
     if request.candidates:
         fitting = [cell for cell in chosen if request.cells or request.candidates.fit(cell)]
         left_out |= {cell.id: "it has no place for the candidates" for cell in chosen if cell not in fitting}
@@ -237,9 +237,11 @@ def check_options(options: Options, cells: int) -> None:
         )
 
 
-def _cells(request: GroupRequest, matrix: Matrix, host: Arch) -> tuple[tuple[Cell, ...], dict[str, str]]:
+def _cells(
+    request: GroupRequest, matrix: Matrix, host: Arch, unreleased: Sequence[str]
+) -> tuple[tuple[Cell, ...], dict[str, str]]:
     """Return the cells to run, and those of the group that another machine has to run."""
-    members = asked_cells(request.cells, request.group, matrix, host, {})
+    members = asked_cells(request.cells, request.group, matrix, host, {}, unreleased)
     if request.cells:
         return members, {}
     group = matrix.group(request.group)

@@ -116,6 +116,8 @@ class Cell:
     """With candidates: the id of the matrix's cell that they were put into."""
     answers: tuple[tuple[str, Version], ...] = field(default=(), compare=False)
     """By axis: a version whose answers are expected in place of the cell's own (``--answers-of``)."""
+    untried: tuple[str, ...] = field(default=(), compare=False)
+    """Axes on which it has a release that nobody has run here yet."""
 
     def __post_init__(self) -> None:
         """Refuse a real cell without versions, and any other cell with them (a programmer's mistake)."""
@@ -163,7 +165,14 @@ class Cell:
         if candidate.axis == "slurm":
             slurm = replace(self.slurm, version=candidate.text, source=SlurmSource.ARCHIVE, candidate=candidate)
             changed = {"slurm": replace(slurm, supported_until=None)}
-        return replace(self, **changed, candidates=(*self.candidates, candidate), stands_for=self.matrix_id, groups=())
+        return replace(
+            self,
+            **changed,
+            candidates=(*self.candidates, candidate),
+            stands_for=self.matrix_id,
+            groups=(),
+            untried=tuple(axis for axis in self.untried if axis != candidate.axis),
+        )
 
     @property
     def axes(self) -> dict[str, str | None]:
@@ -177,10 +186,19 @@ class Cell:
         }
 
     @property
+    def remark(self) -> str:
+        """What lists say beside the id: which of its releases nobody has run here yet; nothing if there is none."""
+        return f"untried: {', '.join(f'{axis} {self.axes[axis]}' for axis in self.untried)}" if self.untried else ""
+
+    @property
     def tags(self) -> tuple[str, ...]:
-        """What selects the cell with ``nox -t``: its groups, then one tag per axis, for example ``pyxis0.19.0``."""
-        versions = [f"{axis}{value}" for axis, value in self.axes.items() if value and axis not in {"os", "arch"}]
-        axes = [*versions, self.runtime.value, self.os.name, self.arch.value]
+        """What selects the cell with ``nox -t``: its groups, then one tag per axis, for example ``pyxis0.19.0``.
+
+        One with an untried release is selected by the name of that release only.
+        """
+        versions = {axis: f"{axis}{it}" for axis, it in self.axes.items() if it and axis not in {"os", "arch"}}
+        every = [*versions.values(), self.runtime.value, self.os.name, self.arch.value]
+        axes = [versions[axis] for axis in self.untried] or every
         return tuple(dict.fromkeys([*self.groups, *axes]))
 
     def as_json(self) -> dict[str, object]:

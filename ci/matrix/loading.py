@@ -217,6 +217,7 @@ def _row(
     specifiers = [(axis_, read_specifier(table, f"requires-{axis_}")) for axis_ in VERSION_AXES if axis_ != axis]
     names = tuple(system.name for system in systems)
     chosen = read_os(table, "requires-os", names)
+    untried = table.boolean("untried", default=False)
     if version is None:
         return None
     return Row(
@@ -225,6 +226,7 @@ def _row(
         version=version,
         requires=tuple((other, specifier) for other, specifier in specifiers if specifier is not None),
         requires_os=tuple(name for name in names if chosen and name in chosen),
+        untried=untried,
         where=table.path,
     )
 

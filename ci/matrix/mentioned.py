@@ -32,10 +32,11 @@ def default_group(matrix: Matrix, env: Mapping[str, str]) -> str:
 
 
 def asked_cells(
-    names: Sequence[str], group: str | None, matrix: Matrix, host: Arch, env: Mapping[str, str]
+    names: Sequence[str], group: str | None, matrix: Matrix, host: Arch, env: Mapping[str, str], put: Sequence[str] = ()
 ) -> tuple[Cell, ...]:
     """Return the cells that a command is asked for: those of these names, else all of a group, legacy ones too.
 
+    :param put: the axes on which options name a candidate.
     :raises SelectionError: for an unknown name or group, a group without container cells, and names beside a group.
     """
     if names and group:
@@ -44,9 +45,10 @@ def asked_cells(
         )
     if names:
         return tuple(matrix.cell(name, host) for name in dict.fromkeys(names))
-    members = matrix.group(group or default_group(matrix, env)).name
-    matrix.cells(members, host)  # refuses one that no suite of containers could run on
-    return tuple(cell for cell in matrix.all_cells(host) if members in cell.groups)
+    members = matrix.group(group or default_group(matrix, env))
+    members.check(put)
+    matrix.cells(members.name, host)  # refuses one that no suite of containers could run on
+    return tuple(cell for cell in matrix.all_cells(host) if members.name in cell.groups)
 
 
 def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str, str]) -> tuple[Cell, ...]:
@@ -58,7 +60,8 @@ def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str,
     first one of this host.
 
     :param argv: nox' arguments; those after ``--`` belong to the session and are ignored.
-    :raises SelectionError: for an unknown group in the environment, and for a well-formed id of no cell.
+    :raises SelectionError: for an unknown group in the environment, one of what is not released without that, and for a
+        well-formed id of no cell.
     """
     group, cells = default_group(matrix, env), matrix.all_cells(host)
     legacy = [cell for cell in cells if cell.runtime is Runtime.LEGACY]
@@ -69,6 +72,10 @@ def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str,
     ]
     arguments = _own_arguments(argv)
     tags = set(_tags(arguments))
+    behind = {word.partition("=")[0].removeprefix("--") for word in argv[len(arguments) :]}
+    for each in matrix.groups:
+        if each.name in {group, *tags}:
+            each.check(behind)
     sessions = [*arguments, env.get("NOXSESSION", "")]
     ids = {matrix.cell(name).id for argument in sessions for name in _ID.findall(argument)}
     ids |= {cell.id for cell in default}

@@ -14,7 +14,7 @@ from ci.matrix.cells import Cell, Runtime, SlurmSource, SlurmVersion
 from ci.matrix.pairs import cover
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from packaging.specifiers import SpecifierSet
@@ -38,6 +38,8 @@ class Row:
     """Pairs of axis and specifier."""
     requires_os: tuple[str, ...] = ()
     """The operating systems that it is for; empty if it is for all."""
+    untried: bool = False
+    """Whether nobody has run it here yet: groups leave it out, unless they name it."""
     where: str = ""
     """Key path in matrix.toml."""
 
@@ -72,6 +74,8 @@ class Selector:
     runtime: Runtime | None = None
     by_date: bool = False
     """Whether what it matches depends on the day, and may be nothing."""
+    untried: frozenset[str] = frozenset(VERSION_AXES)
+    """Axes on which it takes rows that nobody has run yet, too."""
 
     def matches(self, cell: Cell, host: Arch | None = None) -> bool:
         """Whether the cell is in the set. A set that names an enroot version has no cell without enroot.
@@ -86,6 +90,7 @@ class Selector:
             and (self.os is None or cell.os.name in self.os)
             and arch in (None, cell.arch)
             and self.runtime in (None, cell.runtime)
+            and self.untried.issuperset(cell.untried)
         )
 
 
@@ -153,8 +158,24 @@ class Group:
     selectors: tuple[Selector, ...]
     covers_pairs: bool = False
     """Whether it takes only as many of the selected cells as it needs for every pair of values to meet."""
+    candidates: tuple[str, ...] = ()
+    """Axes on which something unreleased has to be named when it is run."""
     description: str = ""
     where: str = ""
+
+    def check(self, named: Collection[str]) -> None:
+        """Refuse to run it where nothing unreleased is named that it is for.
+
+        :param named: the axes on which something is.
+        :raises SelectionError: says what is missing.
+        """
+        if missing := [f"--{axis}" for axis in self.candidates if axis not in named]:
+            options = [f"--{axis} {'DIR' if axis == 'enroot' else 'PATH[@REV]'}" for axis in self.candidates]
+            raise SelectionError(
+                f"the group {self.name!r} needs {' and '.join(missing)}",
+                why=f"it tests what is not released yet of {', '.join(self.candidates)}, and that has to be named",
+                next_step=f"nox -s matrix -- --group {self.name} {' '.join(options)}",
+            )
 
     def selects(self, cell: Cell, host: Arch | None) -> bool:
         """Whether a selector matches the cell when run from this host."""
@@ -343,7 +364,7 @@ class Matrix:
             ]
             systems = [system for system in self.systems if system.name in row.requires_os or not row.requires_os]
             for system, runtime, arch in product(systems, plain, self.arches):
-                yield Cell(slurm=row.slurm, os=system, runtime=runtime, arch=arch)
+                yield Cell(slurm=row.slurm, os=system, runtime=runtime, arch=arch, untried=_untried(row))
             for system, enroot, pyxis, arch in product(systems, self.enroot, self.pyxis, self.arches):
                 yield Cell(
                     slurm=row.slurm,
@@ -352,6 +373,7 @@ class Matrix:
                     enroot=enroot.version,
                     pyxis=pyxis.version,
                     arch=arch,
+                    untried=_untried(row, enroot, pyxis),
                 )
 
     @cached_property
@@ -372,3 +394,7 @@ class Matrix:
         if host not in self.arches:
             reasons[f"this machine is {host.value}, and arch lists only {', '.join(self.arches)}"] = None
         return SelectionError(what, where=str(self.path), why="; ".join(reasons), next_step=typed("cells --group full"))
+
+
+def _untried(*rows: Row) -> tuple[str, ...]:
+    return tuple(row.axis for row in rows if row.untried)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import re
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,7 @@ def read_choice(table: TomlTable, axis: str, axes: Axes) -> frozenset[Version] |
     if not table.has(axis):
         return None
     text = table.text(axis)
-    versions = sorted(row.version for row in axes.rows[axis])
+    versions = sorted(row.version for row in axes.rows[axis] if not row.untried)
     words = {"oldest": versions[:1], "newest": versions[-1:], "edges": [*versions[:1], *versions[-1:]]}
     if axis == "slurm":
         words[SUPPORTED] = sorted(axes.supported)
@@ -92,7 +92,7 @@ def read_choice(table: TomlTable, axis: str, axes: Axes) -> frozenset[Version] |
     specifier = SpecifierSet(f"=={plain}") if plain else read_specifier(table, axis)
     if specifier is None:
         return frozenset()
-    found = frozenset(version for version in versions if specifier.contains(version, prereleases=True))
+    found = frozenset(row.version for row in axes.rows[axis] if specifier.contains(row.version, prereleases=True))
     if not found and axes.sound:
         table.fault(axis, f"no [[{axis}]] row is {text} (rows: {axes.names(axis)})")
     return found
@@ -160,13 +160,22 @@ def _group(name: str, table: TomlTable, axes: Axes) -> Group:
         table.fault("cells", 'the group is empty; list selections such as { slurm = "22.05" }, or write "all"')
     else:
         selectors = [_member(table, f"cells[{index}]", item, axes) for index, item in enumerate(value)]
+    candidates = table.texts("candidates")
+    for at, axis in enumerate(candidates):
+        if axis not in VERSION_AXES:
+            table.fault(f"candidates[{at}]", f"there is no axis {axis!r}{did_you_mean(axis, VERSION_AXES)}")
     covers = table.text("cover", "")
     if covers not in {"", "pairs"}:
         table.fault("cover", f'all that it can be is "pairs", not {covers!r}')
     description = table.text("description", "")
     table.finish()
     return Group(
-        name=name, selectors=tuple(selectors), covers_pairs=bool(covers), description=description, where=table.path
+        name=name,
+        selectors=tuple(selectors),
+        covers_pairs=bool(covers),
+        candidates=candidates,
+        description=description,
+        where=table.path,
     )
 
 
@@ -178,7 +187,8 @@ def _member(table: TomlTable, key: str, item: object, axes: Axes) -> Selector:
     inner = TomlTable(item, table.at(key), table.faults)
     selector = _selector(inner, axes, host=True)
     inner.finish()
-    return selector
+    named = {axis for axis in VERSION_AXES if read_version(str(inner.values.get(axis, "")))}
+    return replace(selector, untried=frozenset(named))
 
 
 def _selector(table: TomlTable, axes: Axes, *, host: bool) -> Selector:

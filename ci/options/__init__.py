@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ci import paths
 from ci.errors import SelectionError, typed
 from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import VERSION_AXES
 from ci.options import values
 from ci.options.values import Origin, RunsOn
 
@@ -238,6 +239,11 @@ class Options:
         """Return what a parser made by `add_to` has read; options that it does not have keep their defaults."""
         given: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in vars(parsed).items()}
         return cls(**{it.name: given[it.name] for it in fields(cls) if it.name in given})
+
+    @property
+    def unreleased(self) -> tuple[str, ...]:
+        """The axes on which they name something unreleased."""
+        return tuple(axis for axis in VERSION_AXES if getattr(self, axis))
 
     def folder(self, cell: Cell) -> Path:
         """Return the result folder on a cell: ``results/RUN/CELL/NAME``."""

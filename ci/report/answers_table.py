@@ -13,14 +13,14 @@ from ci.matrix.cells import Runtime
 from ci.report import behaviours, grid
 from ci.report.behaviours import BehaviourReport
 from ci.report.model import CellReport, Compat, Location
-from ci.report.words import ANSWERS, NOT_OBSERVED, RUNTIMES, SEVERAL
+from ci.report.words import ANSWERS, NOT_OBSERVED, SEVERAL, of_kind
 from ci.terminal.quantities import count
 
 AXES = {"slurm": "Slurm", "enroot": "enroot", "pyxis": "Pyxis", "os": "OS", "arch": "Arch", "": ""}
 """What may decide a question, as it is written; the last one is for what nothing of it decides."""
 
 Column = tuple[str, str, str]
-"""An axis, a runtime, and a version of the axis."""
+"""An axis, a kind of cells, and a version of the axis."""
 Saws = tuple[int, ...]
 """What the suites of a cell saw, each as its place in the list of all that suites saw."""
 
@@ -82,9 +82,9 @@ class AnswersTable:
 
     @property
     def groups(self) -> Sequence[tuple[str, int]]:
-        """Each runtime, and how many columns it has; empty where all are real ones."""
-        found = [(runtime, len(list(of))) for runtime, of in groupby(self.columns, key=lambda it: it[1])]
-        named = [(", ".join(filter(None, RUNTIMES.get(it, (it, it, ""))[1:])), number) for it, number in found]
+        """Each kind of cells, and how many columns it has; empty where all are real ones of releases."""
+        found = [(kind, len(list(of))) for kind, of in groupby(self.columns, key=lambda it: it[1])]
+        named = [(", ".join(filter(None, of_kind(it)[1:])), number) for it, number in found]
         return [] if len(found) == 1 and found[0][0] == Runtime.NVIDIA else named
 
 
@@ -148,14 +148,14 @@ class Answers:
 
     def _table(self, suite: str, axis: str, asked: Sequence[BehaviourReport]) -> AnswersTable:
         ids = {it.id for it in asked}
-        runtimes = grid.in_order(
+        kinds = grid.in_order(
             column[1]
             for column, of in self._columns.items()
             if column[0] == axis and any(ids & self._seen[saws].keys() for saws in of)
         )
         columns = sorted(
-            (it for it in self._columns if it[0] == axis and it[1] in runtimes),
-            key=lambda it: (runtimes.index(it[1]), grid.natural(it[2])),
+            (it for it in self._columns if it[0] == axis and it[1] in kinds),
+            key=lambda it: (kinds.index(it[1]), grid.natural(it[2])),
         )
         rows = [[self._entry(it, column) for column in columns] for it in asked]
         return AnswersTable(suite=suite, axis=axis, columns=columns, rows=rows)
@@ -173,7 +173,7 @@ class Answers:
 def _columns(cell: CellReport) -> Iterator[Column]:
     """Yield where a cell is found: a column of each axis."""
     place = Location.of(cell)._asdict()
-    return ((axis, cell.runtime, place.get(axis, "")) for axis in AXES)
+    return ((axis, cell.kind, place.get(axis, "")) for axis in AXES)
 
 
 def _with_older(compat: Compat, seen: Mapping[str, tuple[str, ...]]) -> Iterator[BehaviourReport]:

@@ -10,7 +10,7 @@ from ci.record.planned import RunPlan
 from ci.record.store import CellRecord
 from ci.report import grid
 from ci.report.grid import At, Box
-from ci.report.model import CellReport, Gap, Location
+from ci.report.model import UNRELEASED, CellReport, Gap, Location, kind
 
 _NO_RESULT = "no result of it in these folders"
 _CANDIDATE = "a candidate that was not put into this cell"
@@ -27,18 +27,19 @@ def missing_suites(plans: Iterable[RunPlan]) -> dict[str, dict[str, str]]:
 
 def find(cells: Sequence[CellReport], plans: Sequence[RunPlan], rows: Matrix | None) -> tuple[Gap, ...]:
     """Return the places within the tables at which there is no result."""
-    taken: dict[At, Box] = {(cell.runtime, Location.of(cell)): Box() for cell in cells}
+    taken: dict[At, Box] = {(cell.kind, Location.of(cell)): Box() for cell in cells}
     known = _known(rows)
     planned = _planned(plans)
-    meant = {at: Box() for at, (name, _, _) in known.items() if name in planned}
+    meant = {at: Box() for at, (name, *_) in known.items() if name in planned}
 
     def gap(at: At) -> Gap:
-        runtime, place = at
-        name, left_out, issue = known.get(at, ("", "", ""))
+        of, place = at
+        name, remark, left_out, issue = known.get(at, ("", "", "", ""))
         unknown = "no such cell in matrix.toml" if rows else _NO_RESULT
         without_plan = _NO_RESULT if name else _CANDIDATE if place.has_candidate else unknown
         reason = left_out or planned.get(name) or without_plan
-        return Gap(runtime=runtime, id=name, reason=reason, issue=issue, **place._asdict())
+        reason = "; ".join(filter(None, [remark if remark not in reason else "", reason]))
+        return Gap(runtime=of.removesuffix(UNRELEASED), id=name, reason=reason, issue=issue, **place._asdict())
 
     return tuple(gap(at) for table in grid.layout(taken | meant) for at in table.places() if at not in taken)
 
@@ -51,14 +52,14 @@ def _not_yet(plan: RunPlan) -> str:
     return f"planned by the run {plan.run}, and there is no result yet"
 
 
-def _known(rows: Matrix | None) -> Mapping[At, tuple[str, str, str]]:
-    """Return each cell of matrix.toml with its id, and why it is left out, and the issue, if it is."""
+def _known(rows: Matrix | None) -> Mapping[At, tuple[str, str, str, str]]:
+    """Return each cell of matrix.toml with its id and remark, and why it is left out, and the issue, if it is."""
     if rows is None:
         return {}
-    found = {_at(CellRecord.of(cell)): (cell.id, "", "") for cell in rows.all_cells(None)}
+    found = {_at(CellRecord.of(cell)): (cell.id, cell.remark, "", "") for cell in rows.all_cells(None)}
     for out in rows.excluded():
         why = f"matrix.toml leaves it out: {out.reason}"
-        found[_at(CellRecord.of(out.cell))] = (out.cell.id, why, out.issue or "")
+        found[_at(CellRecord.of(out.cell))] = (out.cell.id, out.cell.remark, why, out.issue or "")
     return found
 
 
@@ -72,4 +73,4 @@ def _planned(plans: Iterable[RunPlan]) -> Mapping[str, str]:
 
 
 def _at(record: CellRecord) -> At:
-    return record.runtime, Location.of(record)
+    return kind(record.runtime, Location.of(record)), Location.of(record)

@@ -7,11 +7,11 @@ from itertools import groupby
 from packaging.version import InvalidVersion, Version
 
 from ci.matrix.cells import Runtime
-from ci.report.model import CellReport, Compat, Gap, Location
-from ci.report.words import RUNTIMES
+from ci.report.model import UNRELEASED, CellReport, Compat, Gap, Location, kind
+from ci.report.words import RUNTIMES, of_kind
 
 At = tuple[str, Location]
-"""A runtime, and a place in its tables."""
+"""A kind of cells (`model.kind`), and a place in its tables."""
 
 
 @dataclass(kw_only=True)
@@ -24,9 +24,9 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class GridTable:
-    """The cells of one runtime; of real ones, those of one architecture."""
+    """The cells of one kind; of real ones, those of one architecture."""
 
-    runtime: str
+    kind: str
     arch: str
     """Empty where the columns are architectures."""
     heads: Sequence[tuple[str, str]]
@@ -38,12 +38,17 @@ class GridTable:
     @property
     def title(self) -> str:
         """What its cells are."""
-        return RUNTIMES[self.runtime][1] if self.runtime in RUNTIMES else self.runtime
+        return of_kind(self.kind)[1]
 
     @property
     def remark(self) -> str:
         """Why its cells are not counted with real ones; empty for these."""
-        return RUNTIMES[self.runtime][2] if self.runtime in RUNTIMES else "unknown runtime, not counted"
+        return of_kind(self.kind)[2]
+
+    @property
+    def runtime(self) -> str:
+        """What runs the containers of its cells."""
+        return self.kind.removesuffix(UNRELEASED)
 
     @property
     def groups(self) -> Sequence[tuple[str, int]]:
@@ -54,7 +59,7 @@ class GridTable:
     def rows(self) -> Sequence[tuple[str, str, Sequence[Box]]]:
         """Slurm, the OS, and the boxes of each row."""
         return [
-            (*head, [self.boxes.get((self.runtime, self._place(head, it)), Box()) for it in self.columns])
+            (*head, [self.boxes.get((self.kind, self._place(head, it)), Box()) for it in self.columns])
             for head in self.heads
         ]
 
@@ -64,8 +69,9 @@ class GridTable:
         return sum(len(box.cells) for _, _, boxes in self.rows for box in boxes)
 
     def places(self) -> Iterator[At]:
-        """Yield all places."""
-        return ((self.runtime, self._place(head, column)) for head in self.heads for column in self.columns)
+        """Yield all places; a combination of releases has none among cells with candidates."""
+        every = (self._place(head, column) for head in self.heads for column in self.columns)
+        return ((self.kind, it) for it in every if kind(self.runtime, it) == self.kind)
 
     def _place(self, head: tuple[str, str], column: tuple[str, str]) -> Location:
         return Location(self.arch, *head, *column) if self.arch else Location(column[0], *head, "", "")
@@ -75,31 +81,31 @@ def tables(compat: Compat) -> list[GridTable]:
     """Return the grid's tables: those of real cells first."""
     boxes: dict[At, Box] = {}
     for cell in compat.cells:
-        boxes.setdefault((cell.runtime, Location.of(cell)), Box()).cells.append(cell)
+        boxes.setdefault((cell.kind, Location.of(cell)), Box()).cells.append(cell)
     for gap in compat.gaps:
-        boxes.setdefault((gap.runtime, gap.place), Box()).gap = gap
+        boxes.setdefault((gap.kind, gap.place), Box()).gap = gap
     return layout(boxes)
 
 
 def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
     """Return the tables that places need: one per architecture where there is enroot and Pyxis to show."""
     found = []
-    for runtime in in_order(runtime for runtime, _ in boxes):
-        places = [place for of, place in boxes if of == runtime]
+    for which in in_order(which for which, _ in boxes):
+        places = [place for of, place in boxes if of == which]
         arches = sorted({place.arch for place in places})
-        for arch in arches if runtime == Runtime.NVIDIA else [""]:
+        for arch in arches if which.removesuffix(UNRELEASED) == Runtime.NVIDIA else [""]:
             own = [place for place in places if arch in {"", place.arch}]
             heads = sorted({(it.slurm, it.os) for it in own}, key=lambda head: (natural(head[0]), head[1]))
             columns = {(it.enroot, it.pyxis) for it in own} if arch else {(it, "") for it in arches}
             across = sorted(columns, key=lambda it: (natural(it[0]), natural(it[1])))
-            found.append(GridTable(runtime=runtime, arch=arch, heads=heads, columns=across, boxes=boxes))
+            found.append(GridTable(kind=which, arch=arch, heads=heads, columns=across, boxes=boxes))
     return found
 
 
-def in_order(runtimes: Iterable[str]) -> list[str]:
-    """Return runtimes, each once, real ones first."""
-    known = list(RUNTIMES)
-    return sorted(set(runtimes), key=lambda it: (known.index(it) if it in known else len(known), it))
+def in_order(kinds: Iterable[str]) -> list[str]:
+    """Return kinds of cells, each once: real ones first, and what is not released last."""
+    known = [*RUNTIMES, "", *(f"{runtime}{UNRELEASED}" for runtime in RUNTIMES)]
+    return sorted(set(kinds), key=lambda it: (known.index(it if it in known else ""), it))
 
 
 def natural(version: str) -> tuple[int, Version | str]:

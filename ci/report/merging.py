@@ -229,6 +229,7 @@ class Merging:
                     **asdict(record) | {"os": model.Location.of(record).os, "tags": ()},
                     state=State.worst([*ours, *[State.NOT_RUN] * len(missing)]),
                     versions=versions,
+                    released=not model.Location.of(record).has_candidate,
                     suites=tuple(by_age),
                     missing=missing,
                     hazards=behaviours.hazards(behaviours.seen(it.saw for it in members), self.known),
@@ -272,11 +273,11 @@ def _sorted(items: Iterable[_Listed]) -> tuple[_Listed, ...]:
 
 
 def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdict, ...]:
-    """Count cells by runtime, and apart from them what is no suite of this project."""
+    """Count cells by kind, and apart from them what is no suite of this project."""
     found = []
-    for runtime in grid.in_order([Runtime.NVIDIA.value, *(it.runtime for it in cells), *(it.runtime for it in empty)]):
-        states = [cell.state for cell in cells if cell.runtime == runtime]
-        states += [State.NOT_RUN for gap in empty if gap.runtime == runtime]
-        found.append(Verdict(runtime=runtime, counts=model.tally(states), compatibility=runtime == Runtime.NVIDIA))
+    for kind in grid.in_order([Runtime.NVIDIA.value, *(it.kind for it in cells), *(it.kind for it in empty)]):
+        states = [cell.state for cell in cells if cell.kind == kind]
+        states += [State.NOT_RUN for gap in empty if gap.kind == kind]
+        found.append(Verdict(runtime=kind, counts=model.tally(states), compatibility=kind == Runtime.NVIDIA))
     own = model.tally(suite.state for cell in cells for suite in cell.suites if is_own(suite.suite))
     return (*found, Verdict(runtime=model.OWN, counts=own)) if own else tuple(found)

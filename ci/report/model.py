@@ -156,6 +156,13 @@ class CellReport(CellRecord, frozen=True, kw_only=True, omit_defaults=True, forb
     """Suites that a run meant to run on it and that have no result, and why."""
     hazards: tuple[str, ...] = ()
     """Those of its suites."""
+    released: bool = True
+    """False where a candidate is in it."""
+
+    @property
+    def kind(self) -> str:
+        """What cells it is counted and shown with."""
+        return kind(self.runtime, Location.of(self))
 
 
 class Location(NamedTuple):
@@ -185,6 +192,15 @@ class Location(NamedTuple):
         return any("+" in version for version in (self.slurm, self.enroot, self.pyxis))
 
 
+UNRELEASED = ", not released"
+"""Behind the runtime of cells with candidates: they are counted and shown apart from releases."""
+
+
+def kind(runtime: str, place: Location) -> str:
+    """Return what the cell at a place is counted and shown with: the others of its runtime, of releases or not."""
+    return f"{runtime}{UNRELEASED if place.has_candidate else ''}"
+
+
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A combination within the grid of which there is no result, and why."""
 
@@ -204,6 +220,11 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Where in the grid it is."""
         return Location(self.arch, self.slurm, self.os, self.enroot, self.pyxis)
 
+    @property
+    def kind(self) -> str:
+        """What cells it stands among."""
+        return kind(self.runtime, self.place)
+
 
 OWN = "own"
 """Stands for a runtime in the verdict of what is no suite of this project."""
@@ -213,7 +234,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many cells of a runtime have which outcome; only real ones say something about compatibility."""
 
     runtime: str
-    """Or ``own``: counted are suites of somebody's own and commands, and not cells."""
+    """With ``, not released`` behind it for cells with candidates. ``own``: suites of one's own, and commands."""
     counts: Mapping[str, int]
     compatibility: bool = False
 

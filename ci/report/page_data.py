@@ -9,7 +9,7 @@ from markupsafe import Markup
 import msgspec
 
 from ci.report.model import CellReport, Change, Gap, Location, Merged, State, SuiteReport
-from ci.report.words import LOOKS, PHASES, counted_tests, first_line, hazards, told
+from ci.report.words import LOOKS, PHASES, counted_tests, first_line, hazards, of_kind, told
 from ci.terminal.quantities import count
 
 _LONGEST_SEARCH = 2_000
@@ -60,7 +60,7 @@ class PageData:
                     int(cell.id in self.changed),
                     int(any(suite.flaky for suite in cell.suites)),
                     _searched(cell),
-                    cell.runtime,
+                    cell.kind,
                     len(cell.hazards),
                     {suites[suite.suite]: len(suite.hazards) for suite in cell.suites if suite.hazards},
                 ]
@@ -75,7 +75,7 @@ class PageData:
             yield as_json(
                 {
                     "id": cell.id,
-                    "runtime": cell.runtime,
+                    "apart": ": ".join(of_kind(cell.kind)[1:]) if of_kind(cell.kind)[2] else "",
                     "state": cell.state,
                     "versions": cell.versions,
                     "missing": list(cell.missing.items()),

@@ -6,7 +6,7 @@ from ci.matrix.behaviours import AnswerKind
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
 from ci.report.behaviours import AnswerReport
-from ci.report.model import OWN, Change, Contradiction, State, SuiteReport, Verdict
+from ci.report.model import OWN, UNRELEASED, Change, Contradiction, State, SuiteReport, Verdict
 from ci.terminal.quantities import count
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
@@ -56,11 +56,24 @@ _OWN = ("suites and commands of your own", "no verdict on their cells")
 _SEVERAL = {State.KNOWN: "with known failures"}
 
 
+def of_kind(kind: str) -> tuple[str, str, str]:
+    """Return how cells of a kind are called when they are counted, their title, and the remark beside it."""
+    runtime = kind.removesuffix(UNRELEASED)
+    label, title, remark = RUNTIMES.get(runtime, (runtime, runtime, "unknown runtime, not counted"))
+    if runtime == kind:
+        return label, title, remark
+    return (
+        f"{label}{UNRELEASED}",
+        f"{title}{UNRELEASED}",
+        "; ".join(filter(None, ["not counted with releases", remark])),
+    )
+
+
 def sentence(verdicts: Iterable[Verdict]) -> str:
     """Return one line that counts cells per runtime; only the first count speaks of compatibility."""
     parts = []
     for verdict in verdicts:
-        label, _, remark = RUNTIMES.get(verdict.runtime, (verdict.runtime, "", ""))
+        label, _, remark = of_kind(verdict.runtime)
         if verdict.runtime == OWN:
             label, remark = _OWN
         counts = ", ".join(f"{number} {_SEVERAL.get(State(it), it)}" for it, number in verdict.counts.items())

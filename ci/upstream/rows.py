@@ -10,6 +10,7 @@ from ci.upstream.news import New
 
 _OF_THE_SERIES = ("supported-until",)
 """Keys that hold for a series; a row of another series does not take them over."""
+_OF_THE_RELEASE = ("untried",)
 
 
 def with_row(text: str, new: New) -> str:
@@ -27,7 +28,9 @@ def with_row(text: str, new: New) -> str:
         )
     place = versions[max((it for it in versions if Version(it) < new.published.parsed), key=Version)]
     model = {
-        key: value for key, value in rows[versions[new.model]].items() if new.same_series or key not in _OF_THE_SERIES
+        key: value
+        for key, value in rows[versions[new.model]].items()
+        if key not in _OF_THE_RELEASE and (new.same_series or key not in _OF_THE_SERIES)
     }
     row = tomlkit.dumps({new.axis: [{**model, "version": new.published.version}]})
     # Text, and not the parsed document: where rows of an axis do not stand together, tomlkit would move them.

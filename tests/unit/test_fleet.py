@@ -187,6 +187,7 @@ def test_the_json_has_everything(plan: Planner) -> None:
         "seconds": 12.3,
         "measured": True,
         "reasons": [],
+        "untried": [],
     }
     assert shard["seconds"] == pytest.approx(12.3 * len(shard["cells"]), abs=1)
     assert len(written["left_out"]) == 2

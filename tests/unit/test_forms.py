@@ -69,6 +69,11 @@ CASES = {
         result(EMBEDDED, outcome=Outcome.ERROR, tests=[], reason="no cluster"),
         result(LEGACY, "legacy_integration"),
     ),
+    "what is not released": (
+        result(REAL),
+        result(cell("22.05", "debian12", "3.4.1", "0.24.0+g1a2b3c4"), outcome=Outcome.FAILED, tests=RED),
+        result(cell("26.11.0+g1a2b3c4", "debian12", kind="embedded"), "registry", tests=KNOWN),
+    ),
     "embedded alone": (result(EMBEDDED), result(EMBEDDED, "registry", Outcome.PARTLY)),
     "an older failure": (result(REAL, outcome=Outcome.FAILED, run="a"), result(REAL, run="b", started=LATER)),
     "an older pass": (result(REAL, run="a"), result(REAL, outcome=Outcome.FAILED, run="b", started=LATER)),
@@ -129,7 +134,11 @@ class Asked:
             "own": ("suites and commands of your own", " (no verdict on their cells)"),
         }
         words = {"known failure": "with known failures"}
-        label, remark = names[verdict["runtime"]]
+        runtime, _, unreleased = verdict["runtime"].partition(", ")
+        label, remark = names[runtime]
+        if unreleased:
+            remark = f" ({'; '.join(filter(None, ['not counted with releases', remark.strip(' ()')]))})"
+            label = f"{label}, {unreleased}"
         counts = ", ".join(f"{number} {words.get(state, state)}" for state, number in verdict["counts"].items())
         return f"{label}: {counts or 'none run'}{remark}"
 
@@ -218,7 +227,7 @@ class Asked:
         return [state for state, _, _ in self.page["index"]["states"]].index("not run")
 
     def _heads(self) -> list[re.Match[str]]:
-        pattern = r"^(\S) (.+?) {2,}(\S+)(?: \[\w+\])? {2}(\S+)$"
+        pattern = r"^(\S) (.+?) {2,}(\S+)(?: \[[\w, ]+\])? {2}(\S+)$"
         return list(re.finditer(pattern, self.forms["text"], re.MULTILINE))
 
     def _properties(self) -> list[dict[str, str]]:

@@ -41,6 +41,7 @@ def _suite(cell: CellReport, suite: SuiteReport, passed: Passed) -> ET.Element:
         "cell": cell.id,
         "suite": suite.suite,
         "runtime": cell.runtime,
+        "released": "" if cell.released else "no",
         "run": suite.run,
         "state": suite.state,
         "tests": counted_tests(suite),

@@ -88,7 +88,7 @@ def _grid(compat: Compat) -> Iterator[str]:
         yield f"## {_text(title)}" + (f" ({table.remark})" if table.remark else "") + "\n\n"
         yield _row("Slurm", *heads) + "|---" * (len(heads) + 1) + "|\n"
         for slurm, os, boxes in table.rows:
-            said = ("<br>".join(map(_box, box.cells)) or _sign(State.NOT_RUN) for box in boxes)
+            said = ("<br>".join(map(_box, box.cells)) or (_sign(State.NOT_RUN) if box.gap else "") for box in boxes)
             yield _row(f"**{_text(slurm)}** {_text(os)}", *said)
         yield "\n"
 

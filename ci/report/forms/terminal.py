@@ -157,8 +157,9 @@ def _state(state: State) -> Text:
 
 
 def _named(cell: CellReport) -> str:
-    """Return the cell's id, with a mark where it is no real cell and the id itself might be overlooked."""
-    return printable(cell.id if cell.runtime == Runtime.NVIDIA else f"{cell.id} [{cell.runtime}]")
+    """Return the cell's id, with a mark where it is no real cell of releases and the id itself might be overlooked."""
+    mark = cell.kind.removeprefix(Runtime.NVIDIA).removeprefix(", ")
+    return printable(f"{cell.id} [{mark}]" if mark else cell.id)
 
 
 def _tests(suite: SuiteReport) -> str:

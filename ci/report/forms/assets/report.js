@@ -263,9 +263,8 @@ function aboutGap([key, place, reason, about, id]) {
 function aboutCell(it) {
   const cell = read(`cell-${it.box.dataset.n}`);
   shared ??= read("shared");
-  const apart = { embedded: "the embedded runtime: not a compatibility verdict", legacy: "plain Slurm: no containers" }[cell.runtime];
   const facts = el("dl", "facts");
-  if (apart) facts.append(el("dt", "", "counted"), el("dd", "", `no; ${apart}`));
+  if (cell.apart) facts.append(el("dt", "", "counted apart"), el("dd", "", cell.apart));
   const order = ["slurm", "enroot", "pyxis", "os", "arch", "kernel"];
   const names = Object.keys(cell.versions).sort((a, b) => (order.indexOf(a) + 99) % 99 - (order.indexOf(b) + 99) % 99 || a.localeCompare(b));
   facts.append(el("dt", "", "observed inside"), el("dd", "", names.length ? names.map((name) => `${name} ${cell.versions[name]}`).join(" · ") : "nothing: no cluster was up"));
