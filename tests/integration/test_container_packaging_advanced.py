@@ -6,6 +6,7 @@ More of the suite is in the folder ``advanced``: images, users and nodes.
 from contextlib import ExitStack
 from pathlib import Path
 import shlex
+import signal
 from typing import TYPE_CHECKING, Any
 import uuid
 
@@ -253,6 +254,15 @@ def test_failing_task_surfaces_its_traceback(sdk_jobs: SdkJobs, sdk_image: SdkIm
     assert f"ZeroDivisionError: {reason} in {sdk_image.marker}" in report
     assert "Traceback (most recent call last)" in report
     assert "in _fail_deeply" in report
+
+
+def test_a_task_that_is_killed(sdk_jobs: SdkJobs, sdk_image: SdkImage) -> None:
+    """It leaves neither a traceback nor a result, and its job is no less failed."""
+    job = sdk_jobs.submit(tasks.end_by_a_signal, sdk_image.packaging(), signal.SIGKILL.value)
+    assert not job.wait(timeout=JOB_LIMIT, poll_interval=1.0)
+    assert job.get_status()["JobState"] == "FAILED"
+    with pytest.raises(DownloadError):
+        job.get_result()
 
 
 def test_cancel_while_importing(

@@ -111,6 +111,12 @@ def fail(reason: str) -> None:
     _fail_deeply(reason)
 
 
+@task(time="00:10:00")
+def end_by_a_signal(number: int) -> None:
+    """End as a process does that the kernel kills, by itself: without a word and without a result."""
+    os.kill(os.getpid(), number)
+
+
 def _fail_deeply(reason: str) -> None:
     marker = _read("/etc/pyxis-matrix-test")
     message = f"{reason} in {marker}"

@@ -9,7 +9,7 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps, rootfs
-from tests.support.cluster import Shell
+from tests.support.cluster import Node, Shell
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
 from tests.support.oci.layers import Entry, Layer
@@ -86,6 +86,15 @@ def folder(cluster_shell: Shell) -> Iterator[str]:
     path = cluster_shell.run("mktemp --directory ~/conformance-XXXXXXXXXX").stdout.strip()
     yield path
     cluster_shell.run_unchecked(f"chmod -R u+rwX {path}; rm -rf {path}")
+
+
+@pytest.fixture
+def root_folder(login_node: Node) -> Iterator[str]:
+    """Return a folder on the login node for what only root may do there."""
+    path = f"/tmp/conformance-{uuid.uuid4().hex[:12]}"
+    login_node.run(f"install --directory --owner=munge --group=munge --mode=0755 {path}")
+    yield path
+    login_node.run(f"rm -rf {path}")
 
 
 @pytest.fixture

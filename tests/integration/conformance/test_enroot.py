@@ -46,6 +46,19 @@ def test_a_second_container_of_the_same_name_is_refused(cluster_shell: Shell, pl
     assert "File already exists" in done.stderr
 
 
+@pytest.mark.behaviour("processors-of-create")
+def test_create_with_a_number_of_processors(
+    cluster_shell: Shell, container_name: str, plain: TinyImage, folder: str, behaviour: Ask
+) -> None:
+    """What unpacks the image is given the number; by itself it takes all cores."""
+    script = f'#!/bin/sh\necho "$@" >> {folder}/arguments\nexec /usr/bin/unsquashfs "$@"\n'
+    cluster_shell.run(f"cat > {folder}/unsquashfs && chmod +x {folder}/unsquashfs", stdin=script)
+    create = f"enroot create --name {container_name} {plain.reference}"
+    cluster_shell.run(f"PATH={folder}:$PATH ENROOT_MAX_PROCESSORS=1 {create}")
+    unpacking = cluster_shell.run(f"grep -e -d {folder}/arguments").stdout
+    behaviour("processors-of-create").saw("that number" if "-processors 1 " in unpacking else "all", unpacking)
+
+
 @pytest.mark.starts_no_container
 def test_import_does_not_overwrite(cluster_shell: Shell, tiny_image: TinyImage, folder: str) -> None:
     cluster_shell.run(f"touch {folder}/there.sqsh")

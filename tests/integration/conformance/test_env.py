@@ -1,15 +1,20 @@
 """Environment variables: the job's, the image's, and which of them wins."""
 
+import shlex
+
 import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
-from tests.integration.conformance.support import NOT_IMPORTED, Steps
+from tests.integration.conformance.support import NOT_IMPORTED, PATIENCE, Steps
 from tests.support.behaviours import Ask
 from tests.support.expectations import not_promised
+from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
+
+_NO_PROXY_THERE = "http://localhost:9"
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +91,33 @@ def test_what_a_job_may_not_tell_enroot(steps: Steps, silent_registry: str, cell
 
 
 @pytest.mark.behaviour("proxy-of-a-job")
-@pytest.mark.parametrize("name", ["http_proxy", "all_proxy", "ALL_PROXY"])
-def test_a_proxy_that_is_not_there(steps: Steps, tiny_image: TinyImage, behaviour: Ask, name: str) -> None:
-    variables = {name: "http://localhost:9"}
+@pytest.mark.parametrize(
+    ("name", "no_proxy"), [("http_proxy", ""), ("http_proxy", "127.0.0.1"), ("all_proxy", ""), ("ALL_PROXY", "")]
+)
+def test_a_proxy_that_is_not_there(
+    *, steps: Steps, tiny_image: TinyImage, behaviour: Ask, name: str, no_proxy: str
+) -> None:
+    """The registry is called localhost, and a list of exceptions is one of names."""
+    variables = {name: _NO_PROXY_THERE, "no_proxy": no_proxy}
     lines, said = steps.either(tiny_image, "true", refusals=[NOT_IMPORTED], variables=variables)
     # Without this, anything might have kept it from being imported.
     steps.inside(tiny_image, "true", variables={**variables, "no_proxy": "localhost"})
     behaviour("proxy-of-a-job").saw("through the proxy" if lines is None else "directly", said)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "HTTPS_PROXY"])
+def test_a_proxy_that_is_none_for_plain_http(steps: Steps, tiny_image: TinyImage, name: str) -> None:
+    """In capitals http_proxy is not read at all: a web server would have it from whoever asks (curl(1))."""
+    assert steps.inside(tiny_image, "true", variables={name: _NO_PROXY_THERE}) == []
+
+
+def test_a_proxy_that_is_not_exported(steps: Steps, tiny_image: TinyImage) -> None:
+    assert steps.inside(tiny_image, "true", "--export=NONE", variables={"http_proxy": _NO_PROXY_THERE}) == []
+
+
+def test_a_step_that_is_started_without_any_variable(steps: Steps, tiny_image: TinyImage) -> None:
+    words = ["env", "-i", "srun", steps.shell.here, f"--container-image={tiny_image.reference}", "cat", IMAGE_MARKER]
+    assert steps.shell.run(shlex.join(words), limit=PATIENCE).stdout == f"{tiny_image.marker}\n"
 
 
 # -- PYXIS_CONTAINER_*: defaults for the options, from 0.21 on. Before, they are variables like any other.

@@ -16,6 +16,12 @@ from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 
+_SLURMS_OWN = pytest.mark.parametrize(
+    ("options", "variables"),
+    [(("--container=docker://alpine",), {}), ((), {"SLURM_CONTAINER": "docker://alpine"})],
+    ids=["option", "variable"],
+)
+
 
 @pytest.fixture
 def client(steps: Steps, folder: str) -> ClientSide:
@@ -27,8 +33,11 @@ def test_no_node_has_the_marker(login_node: Node) -> None:
     assert login_node.run_unchecked(f"test -e {IMAGE_MARKER}").status == 1
 
 
-def test_without_the_plugin_srun_does_not_know_the_option(steps: Steps, plain: TinyImage, client: ClientSide) -> None:
-    client.use("# nothing")
+@pytest.mark.parametrize("plugstack", ["# nothing", "optional /nowhere/spank_none.so"], ids=["none", "missing"])
+def test_without_the_plugin_srun_does_not_know_the_option(
+    steps: Steps, plain: TinyImage, client: ClientSide, plugstack: str
+) -> None:
+    client.use(plugstack)
     steps.refused(plain.reference, "unrecognized option '--container-image", variables=client.variables)
 
 
@@ -52,14 +61,17 @@ def test_an_option_that_the_node_ignores_is_noticed(
 
 @pytest.mark.starts_no_container
 @pytest.mark.behaviour("slurms-own-container-option")
-@pytest.mark.parametrize(
-    ("options", "variables"),
-    [(("--container=docker://alpine",), {}), ((), {"SLURM_CONTAINER": "docker://alpine"})],
-    ids=["option", "variable"],
-)
+@_SLURMS_OWN
 def test_slurms_own_option_for_containers(
     steps: Steps, behaviour: Ask, options: tuple[str, ...], variables: dict[str, str]
 ) -> None:
     show = ". /etc/os-release; echo $ID"
     assert steps.on_the_host(show, *options, variables=variables) == steps.on_the_host(show)
     behaviour("slurms-own-container-option").saw("on the host")
+
+
+@_SLURMS_OWN
+def test_the_image_wins_over_slurms_own_option(
+    steps: Steps, plain: TinyImage, options: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    assert steps.inside(plain, "echo it-ran", *options, variables=variables) == ["it-ran"]

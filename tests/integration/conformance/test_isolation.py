@@ -28,16 +28,35 @@ def test_no_program_in_a_container_of_enroots_gains_privileges(cluster_shell: Sh
 
 
 @pytest.mark.behaviour("change-of-owner")
-@pytest.mark.parametrize("options", [(), ("--container-remap-root",)], ids=["user", "root"])
+@pytest.mark.parametrize(
+    ("other", "options"), [("root", ()), ("nobody", ("--container-remap-root",))], ids=["user", "root"]
+)
 def test_a_change_of_owner_is_only_pretended(
-    steps: Steps, plain: TinyImage, behaviour: Ask, options: tuple[str, ...]
+    *, steps: Steps, plain: TinyImage, behaviour: Ask, other: str, options: tuple[str, ...]
 ) -> None:
     """So that package managers work, which have one user to give files to (NVIDIA/pyxis#152)."""
     script = (
-        "cd /tmp && touch file && stat -c '%u %g' file && chown 12:34 file && chgrp 56 file && stat -c '%u %g' file"
+        "cd /tmp && touch file && stat -c '%u %g' file && chown 12:34 file && chgrp 56 file && stat -c '%u %g' file && "
+        # It sets groups, group and user, each of which may fail.
+        f"start-stop-daemon --start --chuid {other} --exec /bin/sh -- -c 'echo $(id -u) $(id -g)'"
     )
     before, *after = steps.inside(plain, script, *options)
-    behaviour("change-of-owner").saw_by(tuple(after), {(before,): "nothing, with status 0"})
+    behaviour("change-of-owner").saw_by(tuple(after), {(before, before): "nothing, with status 0"})
+
+
+def test_a_supplementary_group_counts_and_has_no_name(
+    login_node: Node, cluster_shell: Shell, container: str, root_folder: str
+) -> None:
+    """It opens the same files as on the node; what shows its number says nobody's (NVIDIA/pyxis#152)."""
+    user, group = cluster_shell.environment.login.user, 4242
+    script = "id -G && cat /mnt/given && echo taken > /mnt/taken"
+    done = login_node.run(
+        f"cd {root_folder} && echo given > given && chgrp {group} . given && chmod 2770 . && chmod 0640 given && "
+        f"HOME=~{user} setpriv --reuid={user} --regid={user} --groups={user},{group} "
+        f"enroot start --mount {root_folder}:/mnt {container} sh -c '{script}' && cat taken"
+    )
+    own = cluster_shell.run("id -g").stdout.strip()
+    assert done.stdout.splitlines() == [f"{own} 65534", "given", "taken"], str(done)
 
 
 def test_a_step_has_the_submitters_umask(cluster_shell: Shell, plain: TinyImage, steps: Steps) -> None:

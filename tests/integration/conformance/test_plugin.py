@@ -31,6 +31,24 @@ def test_the_same_plugin_unchanged_is_loaded(steps: Steps, client: ClientSide) -
     assert "--container-image" in steps.shell.run(f"SLURM_CONF={client.folder}/slurm.conf srun --help").stdout
 
 
+@pytest.mark.parametrize("command", ["srun echo it-ran", "salloc echo it-ran", "sbatch --test-only --wrap=true"])
+def test_a_required_plugin_that_is_missing(steps: Steps, client: ClientSide, command: str) -> None:
+    """On a login node it keeps everybody from running anything."""
+    client.use(f"required {client.folder}/none.so")
+    done = steps.shell.run_unchecked(f"cd /tmp && SLURM_CONF={client.folder}/slurm.conf {command}")
+    assert (done.status, done.stdout) == (1, ""), str(done)
+    assert f"Failed to load plugin {client.folder}/none.so" in done.stderr, str(done)
+
+
+@pytest.mark.behaviour("optional-plugin-that-is-missing")
+def test_an_optional_plugin_that_is_missing(steps: Steps, client: ClientSide, behaviour: Ask) -> None:
+    client.use(f"optional {client.folder}/none.so")
+    done = steps.shell.run(f"SLURM_CONF={client.folder}/slurm.conf srun {steps.shell.here} echo it-ran")
+    assert done.stdout == "it-ran\n", str(done)
+    told = f"{client.folder}/none.so: Dlopen of plugin file failed" in done.stderr
+    behaviour("optional-plugin-that-is-missing").saw("with an error" if told else "without a word", done)
+
+
 def _with_option(steps: Steps, client: ClientSide, option: str) -> RemoteAnswer:
     """Have the plugin loaded with an option in plugstack.conf: sbatch reads it on the login node, srun does not."""
     client.use(f"required {client.installed_path} {option}")

@@ -1,5 +1,7 @@
 """Batch scripts: run in an image as a whole, or starting steps that are."""
 
+import shlex
+
 import pytest
 
 from ci.matrix.cells import Cell
@@ -68,6 +70,26 @@ def test_a_failed_import_fails_the_job(steps: Steps, tiny_image: TinyImage) -> N
     assert status != 0
     assert "failed to import docker image" in output
     assert "it-ran" not in output
+
+
+def _end_of(steps: Steps, script: str, *options: str) -> tuple[str, str, str]:
+    """Run a script and return what Slurm says of its end: its state, its exit code, and the worst one of its steps."""
+    words = shlex.join(["sbatch", "--parsable", "--wait", "--output=/dev/null", steps.shell.here, *options])
+    job = steps.shell.run_unchecked(words, stdin=f"#!/bin/sh\n{script}\n", limit=PATIENCE).stdout.strip()
+    text = steps.shell.run(f"scontrol --oneliner --details show job {job}").stdout
+    facts = dict(word.split("=", 1) for word in text.split() if "=" in word)
+    return facts["JobState"], facts["ExitCode"], facts["DerivedExitCode"]
+
+
+def test_the_state_of_a_script_whose_container_can_not_start(steps: Steps) -> None:
+    """No step failed: there was none."""
+    assert _end_of(steps, "true", "--container-image=/nowhere/none.sqsh") == ("FAILED", "1:0", "0:0")
+
+
+@pytest.mark.behaviour("unstarted-container-in-a-good-script")
+def test_a_container_that_can_not_start_in_a_script_that_ends_well(steps: Steps, behaviour: Ask) -> None:
+    seen = _end_of(steps, "srun --container-image=/nowhere/none.sqsh true\ntrue")
+    behaviour("unstarted-container-in-a-good-script").saw_by(seen, {("COMPLETED", "0:0", "1:0"): "completed"})
 
 
 def test_a_script_whose_interpreter_the_image_lacks_fails(steps: Steps, plain: TinyImage) -> None:

@@ -1,5 +1,7 @@
 """Exit codes, signals and cancelling."""
 
+import shlex
+
 import pytest
 
 from ci.matrix.cells import Cell
@@ -9,6 +11,28 @@ from tests.support.expectations import not_promised
 from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
+
+_CTRL_C = """
+import os, pty, select, subprocess, sys, time
+
+programs, *command = sys.argv[1:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(command[0], command)
+pressed = False
+while True:
+    if select.select([terminal], [], [], 0.3)[0]:
+        try:
+            os.write(1, os.read(terminal, 4096))
+        except OSError:  # nobody has it open any more
+            break
+    if not pressed and subprocess.run(programs, shell=True, stdout=subprocess.DEVNULL).returncode == 0:
+        time.sleep(1)
+        os.write(terminal, b"\\x03")
+        pressed = True
+print("\\nstatus=%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+"""Runs a command in a terminal, and presses Ctrl-C once when a command line succeeds."""
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -KILL $$", 137), ("no-such-program", 127)])
@@ -25,14 +49,41 @@ def test_a_signal_reaches_the_command(steps: Steps, plain: TinyImage, signal: st
         steps.wait_for_text(step.output, f"got-{signal}")
 
 
+def _programs(registry: str) -> str:
+    """Return what finds the programs of an import: curl or skopeo, which have the address in one form or another."""
+    return f"pgrep --full '://{registry.replace('localhost', '[l]ocalhost')}/.*silent/image'"
+
+
 def test_an_import_can_be_cancelled(steps: Steps, silent_registry: str) -> None:
     image = f"{silent_registry}#silent/image:1"
-    # curl or skopeo, whose command lines have the address in one form or another.
-    programs = f"pgrep --full '://{silent_registry.replace('localhost', '[l]ocalhost')}/.*silent/image'"
+    programs = _programs(silent_registry)
     with steps.running(image, "true", ready="importing docker image") as step:
         steps.wait_for_output(programs)
         steps.shell.run(f"scancel --name={step.name}")
         steps.wait_for_text(step.output, "srun: error")
+    steps.wait_until_fails(programs, "end of the import's own programs")
+
+
+@pytest.mark.behaviour("ctrl-c-during-an-import")
+def test_ctrl_c_in_a_terminal_ends_an_import(steps: Steps, silent_registry: str, behaviour: Ask) -> None:
+    programs = _programs(silent_registry)
+    step = ["srun", steps.shell.here, "--pty", f"--container-image={silent_registry}#silent/image:1", "true"]
+    done = steps.shell.run(shlex.join(["python3", "-c", _CTRL_C, programs, *step]))
+    steps.wait_until_fails(programs, "end of the import's own programs")
+    status = int(done.stdout.rpartition("status=")[2])
+    behaviour("ctrl-c-during-an-import").saw_by(status, {130: "130", 1: "1"}, done)
+
+
+def test_ctrl_c_without_a_terminal_has_to_be_pressed_twice(steps: Steps, silent_registry: str) -> None:
+    programs, image = _programs(silent_registry), f"{silent_registry}#silent/image:1"
+    with steps.running(image, "true", ready="importing docker image") as step:
+        steps.wait_for_output(programs)
+        press = f"pkill --signal INT --full '^srun .*{step.name}'"
+        steps.shell.run(press)
+        steps.wait_for_text(step.output, "interrupt (one more within 1 sec to abort)")
+        steps.shell.run(f"sleep 2; {programs} && squeue --noheader --name={step.name} | grep -q .")
+        steps.shell.run(f'timeout 60 sh -c "while {press}; do sleep 0.2; done"')
+        assert "forcing job termination" in steps.wait_for_text(step.output, "srun: error")
     steps.wait_until_fails(programs, "end of the import's own programs")
 
 

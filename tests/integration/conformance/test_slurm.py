@@ -1,8 +1,5 @@
 """What Slurm and munge make of a wrong configuration: the messages by which the launcher's users know the cause."""
 
-from collections.abc import Iterator
-import uuid
-
 import pytest
 
 from ci.environment.wait import NotYet, wait_for
@@ -13,15 +10,6 @@ from tests.support.cluster import Node, Shell
 pytestmark = [pytest.mark.container_packaging, pytest.mark.starts_no_container]
 
 _AS_MUNGE = "setpriv --reuid=munge --regid=munge --clear-groups"
-
-
-@pytest.fixture
-def root_folder(login_node: Node) -> Iterator[str]:
-    """Return a folder on the login node for what only root may do there."""
-    path = f"/tmp/conformance-{uuid.uuid4().hex[:12]}"
-    login_node.run(f"install --directory --owner=munge --group=munge --mode=0755 {path}")
-    yield path
-    login_node.run(f"rm -rf {path}")
 
 
 def _with_line(shell: Shell, folder: str, line: str) -> str:

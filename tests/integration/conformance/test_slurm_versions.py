@@ -1,20 +1,17 @@
-"""What Slurm decides about a job's container: three faults that only some releases have, parts of a job, and MPI.
+"""What Slurm decides about a job's container: three faults that only some releases have, and MPI.
 
 The boundaries were read in Slurm's source at each tag and measured on cells; the commits are those of SchedMD's
 repository.
 """
 
 from collections.abc import Mapping
-import shlex
 
 import pytest
 
-from ci.environment_file import EnvironmentFile
 from ci.matrix.cells import Cell, SlurmSource
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import PATIENCE, Steps
 from tests.support.behaviours import Ask
-from tests.support.expectations import not_promised
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.layers import File
 from tests.support.oci.tiny import TinyImage
@@ -85,22 +82,6 @@ def test_a_task_prolog(steps: Steps, make_image: MakeImage, unpacked: Unpack, be
         assert done.status == 127, str(done)
         assert "prolog failed status=127" in done.stderr, str(done)
     behaviour("task-prolog").saw("starts" if done.status == 0 else "fails", done)
-
-
-@pytest.mark.behaviour("image-of-one-part")
-def test_an_image_of_one_part(
-    *, steps: Steps, environment: EnvironmentFile, plain: TinyImage, cell: Cell, behaviour: Ask
-) -> None:
-    """All parts of a heterogeneous step have one srun, and it has one set of a plugin's options."""
-    not_promised(cell, "an image of one part of a heterogeneous step")
-    if len(environment.nodes) == 1:
-        pytest.skip(
-            "it needs 2 nodes, one for each part of the job, and there is one: "
-            f'nox -s "pyxis_conformance({environment.cell})" -- --nodes 2'
-        )
-    parts = [shlex.join([*options, "sh", "-c", _SHOW]) for options in ([f"--container-image={plain.reference}"], [])]
-    done = steps.shell.run(f"srun {' : '.join(parts)}", limit=PATIENCE)
-    behaviour("image-of-one-part").saw_by(tuple(done.stdout.splitlines()), {(plain.marker,) * 2: "that image"}, done)
 
 
 # -- MPI ------------------------------------------------------------------------------------------------------------

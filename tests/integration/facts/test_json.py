@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ci.environment_file import EnvironmentFile
 from tests.support.behaviours import Ask
 from tests.support.cluster import Shell
 
@@ -70,6 +71,19 @@ def test_a_filter(cluster_shell: Shell, hold: Hold, behaviour: Ask) -> None:
 
     assert lists_it("PENDING")
     behaviour("squeue-json-filter").saw("ignored" if lists_it("RUNNING") else "kept")
+
+
+@pytest.mark.behaviour("squeue-json-jobs-and-users")
+@pytest.mark.parametrize("by", ["jobs", "user"])
+def test_a_filter_by_job_or_user(
+    *, cluster_shell: Shell, environment: EnvironmentFile, hold: Hold, behaviour: Ask, by: str
+) -> None:
+    mine, other = hold(), hold()
+    option = f"--jobs={mine}" if by == "jobs" else f"--user={environment.second_user}"
+    jobs = json.loads(cluster_shell.run(f"squeue {option} --json").stdout)["jobs"]
+    found = {str(it["job_id"]) for it in jobs}
+    assert by == "user" or mine in found
+    behaviour("squeue-json-jobs-and-users").saw("ignored" if other in found else "kept")
 
 
 @pytest.mark.behaviour("squeue-json-unknown-job")
