@@ -44,7 +44,7 @@ def put(place: Path | None, artefact: Artefact, content: bytes) -> Path:
 @pytest.fixture(params=["mirror", "cache", "upstream", "candidate"])
 def served(request: pytest.FixtureRequest, sources: Sources, monkeypatch: pytest.MonkeyPatch) -> tuple[Artefact, Path]:
     """Return a release file of each source, and the file that somebody may change."""
-    packed = gzip.compress(TAR)
+    packed = gzip.compress(TAR, mtime=0)
     match request.param:
         case "mirror":
             return PYXIS, put(sources.mirror, PYXIS, packed)
@@ -71,7 +71,7 @@ def test_a_file_that_is_swapped_after_its_check_is_not_what_is_built(
     found = fetch(artefact, sources)
     (file if file.exists() else sources.cache / artefact.path).write_bytes(SWAPPED)
 
-    assert found.path.read_bytes() == gzip.compress(TAR)
+    assert found.path.read_bytes() == gzip.compress(TAR, mtime=0)
     assert hashlib.sha256(found.path.read_bytes()).hexdigest() == found.sha256
 
 
