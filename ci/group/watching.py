@@ -1,16 +1,19 @@
 """How far the cells of a run have come: read from the files that their processes write, as these grow."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-import json
 from pathlib import Path
 import re
 import time
 
 from ci import paths
 from ci.group import reuse
-from ci.record import progress, store
+from ci.record import progress, reportlog, store
+from ci.record.printable import printable
+from ci.record.reportlog import PytestReport
 from ci.report.model import State
+from ci.report.words import first_line
 
 GOOD = {it.value for it in State if it.good}
 """Words for a suite that did what it should."""
@@ -134,10 +137,10 @@ class Watcher:
         tail = self._tails.setdefault((state.id, state.suite), _Tail(path))
         found = []
         for report in tail.reports():
-            if report.get("when") == "teardown":
-                state.tests.add(str(report.get("nodeid")))
-            if report.get("outcome") == "failed" and (failure := _failure(state.suite, report)):
-                found.append(failure)
+            if report.when == "teardown":
+                state.tests.add(report.nodeid)
+            if report.outcome == "failed":
+                found.append(_failure(state.suite, report))
         state.failures += found
         if not state.known:
             earlier = self._expected.get((state.id, state.suite))
@@ -163,7 +166,7 @@ class _Tail:
         self._path = path
         self._offset = 0
 
-    def reports(self) -> Iterator[dict[str, object]]:
+    def reports(self) -> Iterator[PytestReport]:
         """Yield pytest's reports on tests that are new since the last call."""
         try:
             with self._path.open("rb") as file:
@@ -175,30 +178,20 @@ class _Tail:
             if not line.endswith(b"\n"):
                 break
             self._offset += len(line)
-            if b'"TestReport"' in line or b'"CollectReport"' in line:
-                try:
-                    report = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(report, dict):
+            with suppress(*reportlog.INVALID):
+                report = PytestReport.of(line)
+                if report.kind in {"TestReport", "CollectReport"}:
                     yield report
 
 
-def _failure(suite: str, report: Mapping[str, object]) -> Failure | None:
-    location = report.get("location")
-    file, line = (location[0], location[1]) if isinstance(location, list) and len(location) > 1 else ("", 0)
-    message = report.get("longrepr")
-    if isinstance(message, dict):
-        crash = message.get("reprcrash")
-        message = crash.get("message", "") if isinstance(crash, dict) else ""
-    first = next((it.strip() for it in str(message or "").splitlines() if it.strip()), "no message")
-    first = "".join(letter if letter.isprintable() else "?" for letter in first)  # it goes to a terminal
+def _failure(suite: str, report: PytestReport) -> Failure:
+    file, line, _ = report.location or ("", None, "")
     return Failure(
         suite=suite,
-        test=str(report.get("nodeid") or "collection"),
-        message=first,
-        file=str(file),
-        line=line + 1 if isinstance(line, int) else 0,
+        test=report.nodeid or "collection",
+        message=printable(first_line(report.message)) or "no message",  # it goes to a terminal
+        file=file,
+        line=0 if line is None else line + 1,
     )
 
 

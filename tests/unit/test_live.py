@@ -12,7 +12,7 @@ from rich.console import Console as RichConsole
 from ci import paths
 from ci.group import live, watching
 from ci.group.watching import Expected, Watcher
-from ci.record import progress, store
+from ci.record import progress, reportlog, store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.terminal import console, folding
 from ci.terminal.folding import CiService
@@ -115,7 +115,23 @@ def test_a_line_that_is_not_whole_is_read_when_it_is(cell: Cell, watcher: Watche
 def test_a_message_has_nothing_that_a_terminal_obeys(cell: Cell, watcher: Watcher) -> None:
     cell.phase("tests", "pyxis_basic")
     cell.test("pyxis_basic", "a", "failed", "\x1b[2Jgone\x07")
-    assert watcher.look(CELL).failures[0].message == "?[2Jgone?"
+    assert watcher.look(CELL).failures[0].message == r"\x1b[2Jgone\x07"
+
+
+@pytest.mark.parametrize("kind", ["CollectReport", "TestReport"])
+def test_a_failure_says_what_its_result_will_say(cell: Cell, watcher: Watcher, kind: str) -> None:
+    """Not the first line of a traceback, and which phase it was that failed."""
+    cell.phase("tests", "pyxis_basic")
+    when = "setup" if kind == "TestReport" else None
+    text = "tests/test_x.py:1: in <module>\n    import gone\nE   ModuleNotFoundError: no gone"
+    longrepr = text if kind == "CollectReport" else {"reprcrash": {"message": "ModuleNotFoundError: no gone"}}
+    report = {"$report_type": kind, "nodeid": "a", "outcome": "failed", "when": when, "longrepr": longrepr}
+    log = cell.folder / "pyxis_basic" / store.REPORT_LOG_FILE
+    log.parent.mkdir()
+    log.write_text(json.dumps(report) + "\n")
+    (test,) = reportlog.read(log).tests
+    assert [it.message for it in watcher.look(CELL).failures] == [test.message]
+    assert test.message == f"{when or 'collection'} failed: ModuleNotFoundError: no gone"
 
 
 def test_what_is_expected_comes_from_earlier_runs(tmp_path: Path) -> None:
