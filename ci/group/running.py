@@ -17,12 +17,13 @@ from ci.group.children import ChildCommand
 from ci.group.planning import OPTIONS, CellPlan, GroupPlan
 from ci.images.building import Builder, sources_of
 from ci.matrix.model import Matrix
+from ci.matrix.pytest_words import Given
 from ci.options import Scope
 from ci.record import store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
 from ci.report import contradictions
-from ci.session.record import suite_again
+from ci.session.record import Record
 from ci.terminal import console
 
 
@@ -325,19 +326,8 @@ class _Run:
         self._keep(self._result(cell, suite, outcome, problem))
 
     def _result(self, cell: CellPlan, suite: str, outcome: Outcome, problem: PyxisMatrixError) -> Result:
-        environment = cell.environment
-        return Result(
-            run=environment.options.run,
-            cell=store.CellRecord.of(cell.cell),
-            suite=suite,
-            outcome=outcome,
-            exit_code=problem.exit_code,
-            reason=str(problem),
-            started=store.utc_now(),
-            seconds=0.0,
-            subject={"requirement": environment.subject},
-            again=suite_again(suite, cell.cell.matrix_id, [*environment.asked.words(*OPTIONS), *self._plan.words]),
-        )
+        record = Record.of_suite(cell.environment, suite, Given(words=self._plan.words))
+        return record.result(outcome, problem.exit_code, str(problem))
 
     def _keep(self, result: Result) -> None:
         try:
