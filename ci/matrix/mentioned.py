@@ -1,20 +1,13 @@
 """Which cells a nox command line asks for, by its arguments, its tags and the environment."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Mapping, Sequence
 import re
-from typing import TYPE_CHECKING
 
 from ci.errors import SelectionError
-from ci.matrix.cells import Runtime
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Matrix
 from ci.matrix.systems import OS_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from ci.matrix.arch import Arch
-    from ci.matrix.cells import Cell
-    from ci.matrix.model import Matrix
 
 GROUP_VARIABLE = "PYXIS_MATRIX_GROUP"
 """Environment variable with the group to use if the command line names none."""

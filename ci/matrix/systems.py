@@ -1,18 +1,13 @@
 """Operating systems, and their families: each is a file in ``containers/families``."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 import re
-from typing import TYPE_CHECKING
 
 from ci import paths
 from ci.matrix.tables import Faults, TomlTable, read_toml
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 OS_NAME = r"[a-z]+(?:\d+(?:\.\d+)*)?"
 """How the name of an operating system is written: ``debian12``, ``ubuntu24.04``, ``sid``. It is a part of ids."""

@@ -1,20 +1,16 @@
 """Typed access to parsed TOML. Collects all faults instead of stopping at the first."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 import datetime as dt
 import difflib
+from pathlib import Path
 import re
 import tomllib
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ci.errors import MatrixError, typed
 from ci.terminal.quantities import count
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 _BARE_VERSION = re.compile(r"(?<![\w.\"'])(\d+\.\d+(?:\.\d+)+)(?![\w.\"'])")
 
@@ -168,7 +164,7 @@ class TomlTable:
             return None
         return value
 
-    def table(self, key: str) -> TomlTable | None:
+    def table(self, key: str) -> "TomlTable | None":
         """Return a table, None where it is absent or something else."""
         if not self.has(key):
             return None
@@ -178,7 +174,7 @@ class TomlTable:
             return None
         return TomlTable(value, self.at(key), self.faults)
 
-    def rows(self, key: str) -> list[TomlTable]:
+    def rows(self, key: str) -> "list[TomlTable]":
         """Return the rows of an array of tables; empty where the key is absent."""
         value = self.values[key] if self.has(key) else []
         if isinstance(value, dict):
