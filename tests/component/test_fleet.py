@@ -124,6 +124,15 @@ def test_histories_without_a_common_commit_are_refused(git: Git, folder: Path) -
         changes_since("main", folder)
 
 
+def test_the_repository_that_a_hook_works_in_is_another_one(
+    git: Git, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "new").touch()
+    assert git("status")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "of-a-hook"))
+    assert changes_since("HEAD", folder).files == ("new",)
+
+
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SelectionError, match=r"no checkout of git[\s\S]*not a git repository"):
         changes_since("main", tmp_path)
