@@ -140,7 +140,7 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
         answer, why = judge(earlier, where=log, pytest=question.pytest)
         return Probe(answer=answer, seconds=earlier.seconds, why=why, folder=folder)
     where.unlink(missing_ok=True)
-    with files.replaced(folder / ASKED_FILE, "what is asked") as file:
+    with paths.replaced(folder / ASKED_FILE, "what is asked") as file:
         file.write(msgspec.json.encode(words))
     done = console.call(
         words,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ci import paths
 from ci.errors import ResultsError
 from ci.matrix.model import Matrix
-from ci.record import files
 from ci.report import finding, history, model
 from ci.report.forms import forms
 from ci.report.merging import Merging
@@ -78,5 +78,5 @@ def write(merged: Merged, folder: Path) -> None:
     # compat.json comes last: the next report begins where this one was whole.
     for form in sorted(forms().values(), key=lambda form: form.FILE == COMPAT_FILE):
         if form.FILE:
-            with files.replaced(folder / form.FILE, "the report") as file:
+            with paths.replaced(folder / form.FILE, "the report") as file:
                 file.writelines(piece.encode(errors="replace") for piece in form.pieces(merged))
