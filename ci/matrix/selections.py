@@ -25,8 +25,7 @@ SUPPORTED = "supported"
 
 _NEWEST = re.compile(r"newest-([1-9]\d*)")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-ISSUE = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+")
-"""Where upstream tracks a fault."""
+_ISSUE = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,11 @@ def read_specifier(table: TomlTable, key: str) -> SpecifierSet | None:
     """Return a version specifier; None if it is absent or invalid."""
     if not table.has(key):
         return None
-    text = table.text(key)
+    return specifier(table, key, table.text(key))
+
+
+def specifier(table: TomlTable, key: str, text: str) -> SpecifierSet | None:
+    """Return the specifier that a text is; None if it is empty or invalid."""
     try:
         return SpecifierSet(text) if text else None
     except InvalidSpecifier:
@@ -115,7 +118,7 @@ def read_os(table: TomlTable, key: str, systems: Sequence[str]) -> frozenset[str
 def read_exclusion(table: TomlTable, axes: Axes) -> Exclusion:
     """Read an ``[[exclude]]`` row."""
     selector = _selector(table, axes, host=False)
-    reason, issue = table.text("reason"), _issue(table)
+    reason, issue = table.text("reason"), read_issue(table)
     table.finish()
     return Exclusion(selector=selector, reason=reason, issue=issue, where=table.path)
 
@@ -126,7 +129,7 @@ def read_known_failure(table: TomlTable, axes: Axes) -> KnownFailure:
     if not table.values.get("tests"):
         table.fault("tests", 'names no tests; for example tests = ["test_mounts*"]')
     selector = _selector(table, axes, host=False)
-    reason, issue = table.text("reason"), _issue(table)
+    reason, issue = table.text("reason"), read_issue(table)
     says = table.text("says")
     table.finish()
     return KnownFailure(tests=tests, selector=selector, reason=reason, says=says, issue=issue, where=table.path)
@@ -212,9 +215,10 @@ def _selector(table: TomlTable, axes: Axes, *, host: bool) -> Selector:
     )
 
 
-def _issue(table: TomlTable) -> str | None:
+def read_issue(table: TomlTable) -> str | None:
+    """Return where upstream tracks a fault; None if the key is absent."""
     issue = table.text("issue", "")
-    if issue and not ISSUE.fullmatch(issue):
+    if issue and not _ISSUE.fullmatch(issue):
         table.fault("issue", f'expected an address or OWNER/REPO#NUMBER such as "NVIDIA/pyxis#175", found {issue!r}')
     return issue or None
 
