@@ -37,7 +37,7 @@ from ci.matrix.cells import Cell
 from ci.matrix.model import VERSION_AXES
 from ci.matrix.selections import read_issue, specifier
 from ci.matrix.suites import FOLDER, SUITES
-from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_toml
+from ci.matrix.tables import TomlTable, did_you_mean, read_table
 
 FILE = "behaviours.toml"
 """The questions of a suite, in its folder."""
@@ -139,10 +139,8 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
         file = root / FOLDER / suite.folder / FILE
         if not file.is_file():
             continue
-        values, text = read_toml(file)
-        faults = Faults(path=file, text=text)
-        table = TomlTable(values, "", faults)
-        for name in values:
+        table = read_table(file)
+        for name in table.values:
             inner = table.table(name)
             if inner is None:
                 continue
@@ -150,7 +148,7 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
             if name in found:
                 table.fault(name, f"{found[name].where} has a question of this id already")
             found[name] = each
-        faults.raise_if_any()
+        table.faults.raise_if_any()
     return found
 
 

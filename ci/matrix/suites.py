@@ -15,7 +15,7 @@ from ci import paths
 from ci.errors import SelectionError
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Subject
-from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_toml
+from ci.matrix.tables import TomlTable, did_you_mean, read_table
 
 FOLDER = "tests/integration"
 """Where the folders of all suites are, below the repository."""
@@ -117,8 +117,7 @@ def _described() -> Mapping[str, Suite]:
     """
     found: dict[str, Suite] = {}
     for file in sorted((paths.REPOSITORY / FOLDER).glob(f"*/{FILE}")):
-        values, text = read_toml(file)
-        table = TomlTable(values, "", Faults(path=file, text=text))
+        table = read_table(file)
         each = _read(table, file.parent.name)
         if each.name in found:
             table.fault("name", f"there is another suite {each.name!r}")

@@ -51,7 +51,6 @@ class Faults:
                 f"{self.path.name} has {found}:{listing}",
                 where=str(self.path),
                 next_step=f"correct the file, then look at it with: {typed('cells --group full')}",
-                faults=tuple(self.lines),
             )
 
     def line_of(self, key: str) -> int | None:
@@ -200,8 +199,8 @@ class TomlTable:
                 self.fault(key, f"unknown key {key!r}{did_you_mean(key, self._asked)}")
 
 
-def read_toml(path: Path) -> tuple[dict[str, object], str]:
-    """Return the parsed file and its text; `MatrixError` with file and line if it is missing or is not TOML."""
+def read_table(path: Path) -> TomlTable:
+    """Return the root of a TOML file; `MatrixError` with file and line if it is missing or is not TOML."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -220,7 +219,7 @@ def read_toml(path: Path) -> tuple[dict[str, object], str]:
         fault = f"byte 0x{raw[error.start]:02x} is not UTF-8"
         raise _malformed(path, line, fault, "save the file as UTF-8") from error
     try:
-        return tomllib.loads(text, parse_float=Number), text
+        return TomlTable(tomllib.loads(text, parse_float=Number), "", Faults(path=path, text=text))
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         found = re.search(r"at line (\d+)", message)
@@ -232,8 +231,7 @@ def read_toml(path: Path) -> tuple[dict[str, object], str]:
 
 
 def _malformed(path: Path, line: int, fault: str, hint: str) -> MatrixError:
-    entry = f"{path.name}:{line}: {fault}"
-    return MatrixError(f"{entry}; {hint}", where=f"{path}:{line}", why="the file is not TOML", faults=(entry,))
+    return MatrixError(f"{path.name}:{line}: {fault}; {hint}", where=f"{path}:{line}", why="the file is not TOML")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
