@@ -12,8 +12,8 @@ from ci.matrix.model import VERSION_AXES, Matrix
 from ci.matrix.suites import SUITES, is_own
 from ci.matrix.tables import did_you_mean
 from ci.report import finding, model, writing
+from ci.report.merging import ReportRequest
 from ci.report.model import COMPAT_FILE, CellReport, Compat, State
-from ci.report.writing import ReportRequest
 
 AXES = (*VERSION_AXES, "os", "arch")
 Axes = Mapping[str, str | None]

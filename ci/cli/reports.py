@@ -18,9 +18,9 @@ from ci.record import store
 from ci.report import finding, model, serving, writing
 from ci.report.forms import forms, page, terminal
 from ci.report.history import DEFAULT_LENGTH
+from ci.report.merging import ReportRequest
 from ci.report.model import Compat
 from ci.report.words import contradicted, sentence
-from ci.report.writing import ReportRequest
 from ci.terminal import console, signals
 from ci.terminal.quantities import count
 

@@ -1,7 +1,8 @@
 """What the page's script reads: an index of all cells for the filters, and the details of each cell, piece by piece."""
 
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+import itertools
 import re
 from typing import Any
 
@@ -15,32 +16,22 @@ from ci.terminal.quantities import count
 _LONGEST_SEARCH = 2_000
 
 
-@dataclass
-class _Shared:
-    """Lists that many results have in common, each once."""
-
-    at: dict[Any, int] = field(default_factory=dict)
-
-    def place(self, item: object) -> int:
-        return self.at.setdefault(item, len(self.at))
-
-
 class PageData:
     """What the page's script reads."""
 
     def __init__(self, merged: Merged) -> None:
         """Take a report; `details` come before `shared`, which holds what they refer to."""
         self._merged, self._compat = merged, merged.compat
-        self._names, self._files, self._fingerprints = _Shared(), _Shared(), _Shared()
-        self._runs = _Shared()
+        # Lists that many results have in common: what is looked up for the first time gets the next number.
+        self._names, self._files, self._fingerprints, self._runs = (
+            defaultdict[Any, int](itertools.count().__next__) for _ in range(4)
+        )
         self._suites = list(dict.fromkeys(suite.suite for _, suite in self._compat.results()))
         every_change = self._compat.changes.items if self._compat.changes else ()
         self._changes = {(change.cell, change.suite): change for change in every_change}
-        self.changed: dict[str, Change] = {}
-        for change in every_change:
-            self.changed.setdefault(change.cell, change)  # the worst comes first
         known = {cell.id for cell in self._compat.cells}
-        self.changed = {cell: change for cell, change in self.changed.items() if cell in known}
+        # Of several changes of a cell the worst counts, which comes first.
+        self.changed: dict[str, Change] = {it.cell: it for it in reversed(every_change) if it.cell in known}
 
     def index(self) -> dict[str, Any]:
         """Return what the grid's filters need of each cell."""
@@ -88,10 +79,10 @@ class PageData:
         return {
             "images": self._compat.images,
             "artefacts": self._compat.artefacts,
-            "names": list(self._names.at),
-            "files": list(self._files.at),
-            "runs": list(self._runs.at),
-            "fingerprints": list(self._fingerprints.at),
+            "names": list(self._names),
+            "files": list(self._files),
+            "runs": list(self._runs),
+            "fingerprints": list(self._fingerprints),
             "phases": PHASES,
         }
 
@@ -104,15 +95,15 @@ class PageData:
         return plain | {
             "tests_told": counted_tests(suite),
             "change": [change.kind, told(change)] if change else None,
-            "files": self._files.place(suite.files),
-            "passed": [self._names.place(passed.names), passed.seconds],
+            "files": self._files[suite.files],
+            "passed": [self._names[passed.names], passed.seconds],
             "history": [
                 [
-                    self._runs.place(past.run),
+                    self._runs[past.run],
                     int(past.started.timestamp()),
                     states[past.state],
                     past.seconds,
-                    self._fingerprints.place(past.fingerprint),
+                    self._fingerprints[past.fingerprint],
                     past.reused_from,
                 ]
                 for past in suite.history

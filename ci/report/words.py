@@ -50,9 +50,9 @@ RUNTIMES = {
     Runtime.NVIDIA.value: ("real cells", "Real enroot and Pyxis", ""),
     Runtime.EMBEDDED.value: ("embedded", "Embedded runtime", "not a compatibility verdict"),
     Runtime.LEGACY.value: ("legacy", "Legacy, plain Slurm", "no containers"),
+    OWN: ("suites and commands of your own", "", "no verdict on their cells"),
 }
 """How a runtime's cells are called when they are counted, their title, and the remark beside; in the report's order."""
-_OWN = ("suites and commands of your own", "no verdict on their cells")
 _SEVERAL = {State.KNOWN: "with known failures"}
 
 
@@ -74,8 +74,6 @@ def sentence(verdicts: Iterable[Verdict]) -> str:
     parts = []
     for verdict in verdicts:
         label, _, remark = of_kind(verdict.runtime)
-        if verdict.runtime == OWN:
-            label, remark = _OWN
         counts = ", ".join(f"{number} {_SEVERAL.get(State(it), it)}" for it, number in verdict.counts.items())
         parts.append(f"{label}: {counts or 'none run'}" + (f" ({remark})" if remark else ""))
     return "; ".join(parts)

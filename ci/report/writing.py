@@ -1,35 +1,17 @@
 """A report's folder: reading what lies there, and writing all files of a report."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ci import paths
 from ci.errors import ResultsError
-from ci.matrix.model import Matrix
-from ci.report import finding, history, model
+from ci.report import finding, model
 from ci.report.forms import forms
-from ci.report.merging import Merging
+from ci.report.merging import Merging, ReportRequest
 from ci.report.model import COMPAT_FILE, Compat, Merged
 
 UNREADABLE_FILE = "compat-unreadable.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportRequest:
-    """What a report is made of."""
-
-    roots: Sequence[Path]
-    base: Path
-    """The folder of the report; links are relative to it."""
-    previous: Compat | None = None
-    rows: Matrix | None = None
-    length: int = history.DEFAULT_LENGTH
-    linked: bool = True
-    """Whether it leads to the results' own files; without, it can be read where these are not."""
-    may_be_empty: bool = False
-    """Whether a report of nothing is a report: at the beginning of a run that is followed."""
 
 
 def merge(request: ReportRequest, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Merged:
@@ -37,17 +19,10 @@ def merge(request: ReportRequest, now: Callable[[], datetime] = lambda: datetime
 
     :raises ResultsError: if there are none.
     """
-    merging = Merging(base=request.base, now=now(), linked=request.linked)
+    merging = Merging(request, now())
     for item in finding.find(request.roots):
         merging.add(item)
-    if merging.is_empty and not request.may_be_empty:
-        raise ResultsError(
-            "no results found",
-            where=", ".join(map(str, request.roots)),
-            why="; ".join(f"{it.where}: {it.what}" for it in merging.problems[:5]),
-            next_step="run a suite: `nox -s pyxis_basic`, or name the folder of a run",
-        )
-    return merging.merged(previous=request.previous, rows=request.rows, length=request.length)
+    return merging.merged()
 
 
 def previous(folder: Path) -> tuple[Compat | None, ResultsError | None]:

@@ -10,9 +10,9 @@ import pytest
 from ci.record.outcomes import TestOutcome, TestState
 from ci.record.store import Result
 from ci.report import serving, writing
+from ci.report.merging import ReportRequest
 from ci.report.model import Merged
 from ci.report.serving import Served
-from ci.report.writing import ReportRequest
 from tests.browser.conftest import REUSED, Open
 from tests.support import results as made
 from tests.support.questions import questions

@@ -9,8 +9,8 @@ import pytest
 
 from ci.record.outcomes import Outcome
 from ci.report import serving, writing
+from ci.report.merging import ReportRequest
 from ci.report.serving import Served
-from ci.report.writing import ReportRequest
 from tests.browser.conftest import Open
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, cell, result

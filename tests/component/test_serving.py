@@ -18,8 +18,8 @@ import pytest
 from ci.errors import PortTakenError
 from ci.record.outcomes import Outcome
 from ci.report import serving, writing
+from ci.report.merging import ReportRequest
 from ci.report.serving import Served
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
 

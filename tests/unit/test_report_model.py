@@ -14,8 +14,8 @@ from ci.record import store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.report import model, writing
 from ci.report.forms import forms
+from ci.report.merging import ReportRequest
 from ci.report.model import Compat, Merged
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import Axes, Story, cell, result
 

@@ -64,7 +64,7 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             gap_key=key,
             gap_numbers={gap: number for number, gap in enumerate(compat.gaps)},
             shown_runs=[run for run in compat.runs if run.shown],
-            change_counts=_change_counts(compat),
+            change_counts=Counter(it.kind.value for it in compat.changes.items).items() if compat.changes else (),
             changed_cells=sum(bool(it) for it in data.changed.values()),
             hazard_cells=sum(bool(cell.hazards) for cell in compat.cells),
             flaky_cells=sum(any(suite.flaky for suite in cell.suites) for cell in compat.cells),
@@ -99,11 +99,6 @@ def _states(compat: Compat) -> list[str]:
     """Return the states to filter by: those of cells, and those that only a single suite is in."""
     found = {suite.state for _, suite in compat.results()} | {cell.state for cell in compat.cells}
     return [state.value for state in State if state in found or (state is State.NOT_RUN and compat.gaps)]
-
-
-def _change_counts(compat: Compat) -> list[tuple[str, int]]:
-    counts = Counter(change.kind.value for change in compat.changes.items) if compat.changes else Counter()
-    return list(counts.items())
 
 
 def _choices(compat: Compat) -> list[tuple[str, list[str]]]:
