@@ -91,7 +91,8 @@ class Watcher:
         self._folder = folder
         self._expected = expected or {}
         self._events: dict[str, int] = {}
-        self._tails: dict[tuple[str, str], _Tail] = {}
+        self._read: dict[Path, int] = {}
+        """Bytes of each report log that have been read."""
         self.states: dict[str, CellState] = {}
 
     def begin(self, cell: str, suites: Sequence[str]) -> CellState:
@@ -133,10 +134,8 @@ class Watcher:
 
     def _tests(self, state: CellState) -> list[Failure]:
         """Read on in the report log of the suite at work."""
-        path = self._folder / state.id / state.suite / store.REPORT_LOG_FILE
-        tail = self._tails.setdefault((state.id, state.suite), _Tail(path))
         found = []
-        for report in tail.reports():
+        for report in self._reports(self._folder / state.id / state.suite / store.REPORT_LOG_FILE):
             if report.when == "teardown":
                 state.tests.add(report.nodeid)
             if report.outcome == "failed":
@@ -146,6 +145,24 @@ class Watcher:
             earlier = self._expected.get((state.id, state.suite))
             state.known = self._items(state) or (earlier.tests if earlier else 0)
         return found
+
+    def _reports(self, path: Path) -> Iterator[PytestReport]:
+        """Yield pytest's reports on tests that are new since the last look at a log."""
+        begin = self._read.setdefault(path, 0)
+        try:
+            with path.open("rb") as file:
+                file.seek(begin)
+                lines = file.read().splitlines(keepends=True)
+        except OSError:
+            return
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            self._read[path] += len(line)
+            with suppress(*reportlog.INVALID):
+                report = PytestReport.of(line)
+                if report.kind in {"TestReport", "CollectReport"}:
+                    yield report
 
     def _items(self, state: CellState) -> int:
         """Return how many tests pytest has found for the suite at work; 0 as long as it has not said so."""
@@ -157,31 +174,6 @@ class Watcher:
         place = len(state.outcomes)
         said = list(_ITEMS.finditer(output))
         return int(next(filter(None, reversed(said[place].groups())))) if len(said) > place else 0
-
-
-class _Tail:
-    """The end of a file that grows by lines of JSON."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def reports(self) -> Iterator[PytestReport]:
-        """Yield pytest's reports on tests that are new since the last call."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                lines = file.read().splitlines(keepends=True)
-        except OSError:
-            return
-        for line in lines:
-            if not line.endswith(b"\n"):
-                break
-            self._offset += len(line)
-            with suppress(*reportlog.INVALID):
-                report = PytestReport.of(line)
-                if report.kind in {"TestReport", "CollectReport"}:
-                    yield report
 
 
 def _failure(suite: str, report: PytestReport) -> Failure:
