@@ -32,7 +32,6 @@ class BuildClient:
     path: Path
     kind: EngineKind
     version: str
-    buildx: bool
     environment: Mapping[str, str] = field(default_factory=dict)
     """Its environment variables: they make it build with BuildKit, and point it to the engine that was found."""
 
@@ -98,16 +97,13 @@ def examine(path: Path, probe: Probe) -> BuildClient | str:
         return "does not print its version"
     if "podman" in text.lower():  # also Debian's podman-docker, which is called docker
         # Real enroot does not ask a registry for images in OCI's format, which Podman makes unless told otherwise.
-        return BuildClient(
-            path=path, kind="podman", version=version, buildx=False, environment={"BUILDAH_FORMAT": "docker"}
-        )
-    buildx = probe((str(path), "buildx", "version"))[0] == 0
-    if number >= _NEEDS_BUILDX and not buildx:
+        return BuildClient(path=path, kind="podman", version=version, environment={"BUILDAH_FORMAT": "docker"})
+    if number >= _NEEDS_BUILDX and probe((str(path), "buildx", "version"))[0] != 0:
         return f"version {version} without its buildx plugin"
     if number < _BUILDKIT_BUILT_IN:
         return f"version {version} is too old for BuildKit"
     # Newer clients get it, too: it makes them fail instead of falling back silently to the classic builder.
-    return BuildClient(path=path, kind="docker", version=version, buildx=buildx, environment={"DOCKER_BUILDKIT": "1"})
+    return BuildClient(path=path, kind="docker", version=version, environment={"DOCKER_BUILDKIT": "1"})
 
 
 def executables_on_path(name: str, search_path: str) -> list[Path]:

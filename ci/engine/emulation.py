@@ -57,8 +57,11 @@ def obstacle(arch: Arch) -> EngineError | None:
     )
 
 
-def needed(arch: Arch, found: EngineError) -> str:
-    """Return the reason why a cell of another architecture is not run, as one line."""
+def needed(arch: Arch) -> str:
+    """Return why a cell of another architecture is not run here, not even a part of it, as one line; empty if it is."""
+    found = obstacle(arch) if arch is not Arch.host() else None
+    if not found:
+        return ""
     return f"it needs {arch} hardware, or an emulator for a part of it ({found.what}: {found.why}): {found.next_step}"
 
 

@@ -73,13 +73,13 @@ def version(number: str) -> str:
 
 def test_newer_client_without_buildx_is_passed_over_for_an_older_one_that_can_build() -> None:
     client = find(Clients({NEW: version("28.2.2"), OLD: version("20.10.24+dfsg1")}))
-    assert (client.path, client.version, client.buildx) == (Path(OLD), "20.10.24+dfsg1", False)
+    assert (client.path, client.version) == (Path(OLD), "20.10.24+dfsg1")
     assert client.environment == {"DOCKER_BUILDKIT": "1"}
 
 
 def test_newer_client_with_buildx_is_taken() -> None:
     client = find(Clients({NEW: version("28.2.2"), OLD: version("20.10.24")}, buildx=[NEW]))
-    assert (client.path, client.buildx) == (Path(NEW), True)
+    assert client.path == Path(NEW)
 
 
 def test_client_that_does_not_start_is_passed_over() -> None:
