@@ -63,10 +63,13 @@ def plan_fleet(
     :param reasons: given, only these cells get a job.
     :raises SelectionError: where a number of shards is impossible, or no suite runs on any cell.
     """
-    fitting = {cell.id: _fitting(cell, matrix, request) for cell in cells}
+    unfit = {cell.id: {suite.name: suite.unfit(cell, matrix.subject) for suite in request.suites} for cell in cells}
+    fitting = {cell: tuple(name for name, why in whys.items() if not why) for cell, whys in unfit.items()}
     runnable = [cell for cell in cells if fitting[cell.id]]
     left_out = [
-        LeftOut(cell=cell, reason=_why_no_suite(cell, matrix, request)) for cell in cells if not fitting[cell.id]
+        LeftOut(cell=cell, reason="; ".join(f"{name}: {why}" for name, why in unfit[cell.id].items()))
+        for cell in cells
+        if not fitting[cell.id]
     ]
     if not runnable:
         raise SelectionError(
@@ -94,14 +97,6 @@ def plan_fleet(
         left_out=tuple(left_out),
         runners=request.runners,
     )
-
-
-def _fitting(cell: Cell, matrix: Matrix, request: FleetRequest) -> tuple[str, ...]:
-    return tuple(suite.name for suite in request.suites if not suite.unfit(cell, matrix.subject))
-
-
-def _why_no_suite(cell: Cell, matrix: Matrix, request: FleetRequest) -> str:
-    return "; ".join(f"{suite.name}: {suite.unfit(cell, matrix.subject)}" for suite in request.suites)
 
 
 def _shards(jobs: Sequence[Job], request: FleetRequest, *, shrunk: bool) -> tuple[Shard, ...]:

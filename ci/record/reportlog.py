@@ -152,8 +152,12 @@ class PytestReport(msgspec.Struct, kw_only=True):
     @property
     def saw(self) -> list[tuple[str, str]]:
         """Behaviours that the test asked, and the answer that it saw of each."""
-        pairs = [_pair(value) for name, value in self.user_properties if name == BEHAVIOUR_PROPERTY]
-        return [it for it in pairs if it]
+        found = []
+        for name, value in self.user_properties:
+            match value:  # a suite of somebody's own may have put anything under that name
+                case [str(id_), str(answer)] if name == BEHAVIOUR_PROPERTY:
+                    found.append((id_, answer))
+        return found
 
     @property
     def message(self) -> str:
@@ -174,14 +178,6 @@ class PytestReport(msgspec.Struct, kw_only=True):
         if self.state is TestState.ERROR:
             return f"{self.when or 'collection'} failed: {text.strip()}"
         return text.strip()
-
-
-def _pair(value: object) -> tuple[str, str] | None:
-    """Return an id and an answer; None for what a suite of somebody's own has put under that name."""
-    match value:
-        case [str(name), str(answer)]:
-            return name, answer
-    return None
 
 
 def options(path: PurePath) -> tuple[str, ...]:
