@@ -4,11 +4,10 @@ Each check returns ``None`` or an error, whose next step is the command to run a
 here: the administrator runs it.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 import shutil
 
-from ci.engine.finding import ReadText, read_text
+from ci.engine.finding import read_text
 from ci.errors import EngineError
 
 _SETTINGS = Path("/proc/sys")
@@ -25,14 +24,14 @@ _FUSE = Path("/dev/fuse")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def user_namespaces(read: ReadText = read_text) -> EngineError | None:
+def user_namespaces() -> EngineError | None:
     """Check whether the job user may create user namespaces; enroot starts every container in one.
 
     Three switches can forbid it. The last two exist only on some kernels (Ubuntu from 23.10 on, and Debian).
     """
     for setting, (closed, open_, what) in _USER_NAMESPACES.items():
         file = _SETTINGS / setting.replace(".", "/")
-        if (read(file) or "").strip() == closed:
+        if (read_text(file) or "").strip() == closed:
             return EngineError(
                 what,
                 where=f"{file} is {closed}",
@@ -42,9 +41,9 @@ def user_namespaces(read: ReadText = read_text) -> EngineError | None:
     return None
 
 
-def fuse(exists: Callable[[Path], bool] = Path.exists) -> EngineError | None:
+def fuse() -> EngineError | None:
     """Check that /dev/fuse exists; the nodes get it."""
-    if exists(_FUSE):
+    if _FUSE.exists():
         return None
     return EngineError(
         "the FUSE device is missing",
@@ -54,18 +53,18 @@ def fuse(exists: Callable[[Path], bool] = Path.exists) -> EngineError | None:
     )
 
 
-def cgroups(exists: Callable[[Path], bool] = Path.exists) -> str:
+def cgroups() -> str:
     """Return which version of cgroups this machine has, and what follows from it; cells start with either, or none.
 
     Only version 2 has this file at its root. Where both are mounted (hybrid), the controllers are version 1's, and
     slurmd takes that.
     """
-    if exists(_CGROUPS / "cgroup.controllers"):
+    if (_CGROUPS / "cgroup.controllers").exists():
         return (
             "version 2; cells use none. A slurmd that may choose takes cgroup/v2 here, and ends without dbus: "
             "cells name another CgroupPlugin in cgroup.conf, and a cgroup.conf of yours has to"
         )
-    if exists(_CGROUPS / "memory"):
+    if (_CGROUPS / "memory").exists():
         return (
             "version 1; cells use none. Most machines have version 2: "
             "that a cgroup.conf of yours works here says nothing about them"

@@ -6,6 +6,7 @@ import platform
 
 import pytest
 
+from ci.engine import build_client
 from ci.engine.build_client import BuildClient, executables_on_path, find_build_client
 from ci.engine.distribution import ROLLING, Distro, install_advice
 from ci.engine.finding import FoundEngine
@@ -58,13 +59,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def find(clients: Clients, engine: FoundEngine | None = None) -> BuildClient:
-    return find_build_client(
-        {"PATH": "/bin"},
-        engine=engine,
-        platform="linux",
-        probe=clients.probe,
-        executables=clients.on_path,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_client, "run_probe", clients.probe)
+        patch.setattr(build_client, "executables_on_path", clients.on_path)
+        return find_build_client({"PATH": "/bin"}, engine=engine)
 
 
 def version(number: str) -> str:

@@ -116,7 +116,7 @@ def test_bootstrap_installs_mounts_and_registers_with_the_flags() -> None:
     made = re.sub(pattern.replace("\\(", "(").replace("\\)", ")"), replacement, line)
     assert made == line + "CF"
     assert "qemu-aarch64" in script
-    assert "qemu-x86_64" in setting_up.plan(READY, setting_up.other(Arch.ARM64))[-1].command[-1]
+    assert "qemu-x86_64" in setting_up.plan(READY, Arch.AMD64)[-1].command[-1]
 
 
 @pytest.mark.parametrize(
