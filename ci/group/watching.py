@@ -45,7 +45,6 @@ class CellState:
     """A cell that was begun."""
 
     id: str
-    suites: tuple[str, ...]
     began: float
     """``time.monotonic``."""
     expected: float = 0.0
@@ -100,7 +99,7 @@ class Watcher:
         known = [self._expected[cell, suite].seconds for suite in suites if (cell, suite) in self._expected]
         # A guess from some of its suites would be too low.
         expected = sum(known) if len(known) == len(suites) else 0.0
-        self.states[cell] = CellState(id=cell, suites=tuple(suites), began=time.monotonic(), expected=expected)
+        self.states[cell] = CellState(id=cell, began=time.monotonic(), expected=expected)
         return self.states[cell]
 
     def end(self, cell: str) -> News:
@@ -187,12 +186,11 @@ def _failure(suite: str, report: PytestReport) -> Failure:
     )
 
 
-def expected(results: Path, run: str, cells: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], Expected]:
-    """Return what the newest earlier result of each suite on each cell took."""
+def expected(results: Path, run: str, cell: str, suites: Sequence[str]) -> dict[tuple[str, str], Expected]:
+    """Return what the newest earlier result of each suite on a cell took."""
     found = {}
-    for cell, suites in cells.items():
-        for suite in suites:
-            ran = (it for it in reuse.earlier(results, cell, suite, but=run) if not it.reused_from and it.tests)
-            if newest := next(ran, None):
-                found[cell, suite] = Expected(seconds=newest.seconds, tests=len(newest.tests))
+    for suite in suites:
+        ran = (it for it in reuse.earlier(results, cell, suite, but=run) if not it.reused_from and it.tests)
+        if newest := next(ran, None):
+            found[cell, suite] = Expected(seconds=newest.seconds, tests=len(newest.tests))
     return found

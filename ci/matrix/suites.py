@@ -6,7 +6,6 @@ suite.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-import difflib
 import functools
 from pathlib import Path
 import re
@@ -172,10 +171,8 @@ def suite(name: str) -> Suite:
     """
     if name in SUITES:
         return SUITES[name]
-    close = difflib.get_close_matches(name, SUITES, n=1)
     raise SelectionError(
-        f"there is no suite {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
-        why=f"the suites are {', '.join(SUITES)}",
+        f"there is no suite {name!r}{did_you_mean(name, SUITES)}",
         next_step="a suite of your own runs on one cell: nox -s 'suite(CELL)' -- PATH",
     )
 

@@ -136,11 +136,6 @@ class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.cell.id
 
     @property
-    def runtime(self) -> str:
-        """What ran the containers: nvidia, embedded or legacy."""
-        return self.cell.runtime
-
-    @property
     def is_part(self) -> bool:
         """Whether only a part of the suite was asked for and no test of it failed: it says nothing of the suite."""
         return self.selection is not None and bool(self.selection.by) and not any(test.bad for test in self.tests)

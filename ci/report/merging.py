@@ -73,7 +73,7 @@ def of_results(results: Iterable[Result], folder: Path) -> Merged:
     """
     merging = Merging(ReportRequest(base=folder, may_be_empty=True), now=datetime.now(UTC))
     for it in results:
-        merging.add(Found.of(it, folder / it.cell_id / it.suite, root=folder))
+        merging.add(Found.of(it, folder / it.cell_id / it.suite))
     return merging.merged()
 
 

@@ -11,7 +11,6 @@ from ci.engine.connection import connect
 from ci.engine.refusals import errors_of_ours
 from ci.environment import launching
 from ci.environment.launching import Environment
-from ci.environment.plan import EnvironmentPlan
 from ci.errors import NotRunError, PyxisMatrixError, TeardownError
 from ci.images.building import Builder, sources_of
 from ci.matrix.cells import Runtime
@@ -124,13 +123,6 @@ def _unproved(record: Record, outcome: Outcome) -> str:
     console.warn(f"{cell.id} is emulated: no container was started, so this is no answer for {cell.arch}")
     why = f"{cell.arch} was emulated, so that no container was started: {emulation.NO_CONTAINERS}"
     return f"{why}; run it on {cell.arch} hardware"
-
-
-@contextmanager
-def opened(plan: EnvironmentPlan) -> Iterator[Environment]:
-    """Build a planned environment and have it up for the block; for callers that write results themselves."""
-    with environment_of(Record(plan=plan)) as launched:
-        yield launched
 
 
 def _run(record: Record) -> int:

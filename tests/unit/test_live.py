@@ -148,7 +148,7 @@ def test_what_is_expected_comes_from_earlier_runs(tmp_path: Path) -> None:
             fingerprint="f",
         )
         store.write(result, tmp_path / run / CELL / "registry" / store.RESULT_FILE)
-    found = watching.expected(tmp_path, "now", {CELL: SUITES})
+    found = watching.expected(tmp_path, "now", CELL, SUITES)
     assert found == {(CELL, "registry"): Expected(seconds=20.0, tests=1)}
     watcher = Watcher(tmp_path, found)
     assert watcher.begin(CELL, ["registry"]).expected == 20.0
