@@ -71,7 +71,6 @@ def run_all(
     *,
     jobs: Callable[[], int],
     watch: Watch,
-    starting: Callable[[ChildCommand], "subprocess.Popen[bytes]"] = start,
 ) -> None:
     """Run the commands side by side, until there are no more or ``watch`` would not go on.
 
@@ -94,7 +93,7 @@ def run_all(
                     break
                 if command is None:
                     break
-                running[command.cell] = starting(command)
+                running[command.cell] = start(command)
                 watch.began(command.cell)
             time.sleep(_TICK)
             watch.tick()

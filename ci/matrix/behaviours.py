@@ -118,10 +118,6 @@ class Behaviour:
             )
         return found[0]
 
-    def answer(self, name: str) -> Answer | None:
-        """Return the answer of this name; None if it has none, as of results that are older than its words."""
-        return next((it for it in self.answers if it.name == name), None)
-
 
 def version_of(cell: Cell, axis: str) -> Version:
     """Return the version of ``slurm``, ``enroot`` or ``pyxis`` that the cell has to behave like."""

@@ -280,26 +280,16 @@ class Matrix:
             if out.cell.id == name:
                 why = f"{out.reason} ({out.where})" + (f", see {out.issue}" if out.issue else "")
                 raise SelectionError(f"the cell {name} is excluded", where=str(self.path), why=why)
+        what, why, next_step = f"there is no cell {name!r}", "", typed("cells --group full")
         if "+" in name:
-            raise SelectionError(
-                f"there is no cell {name!r}",
-                where=str(self.path),
-                why="what is behind the + is a candidate, which an option puts into a cell",
-                next_step="name the cell with a release in its place, and add --pyxis, --enroot or --slurm",
-            )
-        if any(group.name == name for group in self.groups):
-            raise SelectionError(
-                f"there is no cell {name!r}",
-                where=str(self.path),
-                why="it is a group",
-                next_step=f"--group {name} where a command takes one, or one of {typed(f'cells --group {name}')}",
-            )
-        close = difflib.get_close_matches(name, by_id, n=3, cutoff=0.8)
-        raise SelectionError(
-            f"there is no cell {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""),
-            where=str(self.path),
-            next_step=typed("cells --group full"),
-        )
+            why = "what is behind the + is a candidate, which an option puts into a cell"
+            next_step = "name the cell with a release in its place, and add --pyxis, --enroot or --slurm"
+        elif any(group.name == name for group in self.groups):
+            why = "it is a group"
+            next_step = f"--group {name} where a command takes one, or one of {typed(f'cells --group {name}')}"
+        elif close := difflib.get_close_matches(name, by_id, n=3, cutoff=0.8):
+            what += f"; did you mean {' or '.join(close)}?"
+        raise SelectionError(what, where=str(self.path), why=why, next_step=next_step)
 
     def group(self, name: str | None) -> Group:
         """Return the group of this name, the default one for None.

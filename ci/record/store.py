@@ -155,11 +155,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def begun(moment: datetime) -> str:
-    """Return the reason of a result that has begun, and has not ended."""
-    return f"it began at {moment:%Y-%m-%d %H:%M:%S} UTC and has not ended: it is running, or it was killed"
-
-
 def write(result: Result, path: Path) -> None:
     """Write a result; ``path`` holds either the old content or the new one, at any time.
 

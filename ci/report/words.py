@@ -6,7 +6,7 @@ from ci.matrix.behaviours import AnswerKind
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
 from ci.report.behaviours import AnswerReport
-from ci.report.model import OWN, UNRELEASED, Change, Contradiction, State, SuiteReport, Verdict
+from ci.report.model import OWN, UNRELEASED, Change, State, SuiteReport, Verdict
 from ci.terminal.quantities import count
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
@@ -108,11 +108,6 @@ def counted_tests(suite: SuiteReport) -> str:
     """Return the tests by outcome, and the tries beyond the first: "3 passed, 1 failed, 2 reruns"."""
     found = [counted(number, TestState(state)) for state, number in suite.counts.items()]
     return ", ".join(filter(None, [*found, reruns(suite.reruns)])) or "no tests"
-
-
-def contradicted(it: Contradiction) -> str:
-    """Return what can't be true, with its cell, suite and run."""
-    return f"{it.cell} {it.suite} of run {it.run}: {it.what}"
 
 
 def told(change: Change) -> str:

@@ -56,7 +56,8 @@ class Record:
 
     def begun(self) -> Result:
         """Return the result that stands in the place of any earlier one until the outcome of this one is known."""
-        return self.result(Outcome.UNFINISHED, ResultsError.exit_code, store.begun(self.started))
+        why = f"it began at {self.started:%Y-%m-%d %H:%M:%S} UTC and has not ended: it is running, or it was killed"
+        return self.result(Outcome.UNFINISHED, ResultsError.exit_code, why)
 
     def result(self, outcome: Outcome, exit_code: int, reason: str) -> Result:
         """Return the result as far as it is known now."""

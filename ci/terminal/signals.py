@@ -64,17 +64,14 @@ def handled() -> Iterator[None]:
 @contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Have signals handled during the block, where they come: in the main thread."""
-    heeded = _heeded() if threading.current_thread() is threading.main_thread() else []
+    comes = threading.current_thread() is threading.main_thread()
+    heeded = [it for it in _SIGNALS if comes and signal.getsignal(it) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
-
-
-def _heeded() -> list[signal.Signals]:
-    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def follow_parent(environ: Mapping[str, str] = os.environ) -> None:

@@ -228,7 +228,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     """Return what is served, with an answer of one version."""
     with questions():
         made.write(tmp_path / "results", seeing("22.05", "on the host"))
-        found = serving.served_from([tmp_path / "results"], tmp_path / "results/report")
+        found = serving.Served(folder=tmp_path / "results/report", top=tmp_path / "results")
         show(found, "first")
         yield found
 

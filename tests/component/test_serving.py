@@ -45,7 +45,7 @@ def results(tmp_path: Path) -> Path:
 @pytest.fixture
 def served(results: Path) -> Served:
     """Return what a server shows."""
-    found = serving.served_from([results], results / "report")
+    found = serving.Served(folder=results / "report", top=results)
     found.show(writing.merge(ReportRequest(roots=(results,), base=results / "report")), "s1")
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ci.group import children
 from ci.group.children import ChildCommand, Watch, run_all
 from ci.terminal import signals
 
@@ -64,9 +65,10 @@ class Machine:
             tick()
 
         commands = [ChildCommand(cell=name, words=(), output=Path()) for name in self.programs]
-        run_all(
-            commands, jobs=lambda: jobs, watch=Watch(began=began.append, ended=ended, tick=ticked), starting=self.start
-        )
+        watch = Watch(began=began.append, ended=ended, tick=ticked)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(children, "start", self.start)
+            run_all(commands, jobs=lambda: jobs, watch=watch)
 
 
 @pytest.fixture(autouse=True)

@@ -120,7 +120,8 @@ def stage(tmp_path: Path, rows: Matrix, monkeypatch: pytest.MonkeyPatch) -> Stag
     monkeypatch.setattr(running, "Builder", lambda *_words, **_more: found.builder)
     monkeypatch.setattr(images, "Images", real_images)
     monkeypatch.setattr("ci.group.fingerprint.images_of", lambda plan, _builder: plan.cell.id)
-    monkeypatch.setattr(children, "run_all", partial(real_run_all, starting=found.start))
+    monkeypatch.setattr(children, "run_all", real_run_all)
+    monkeypatch.setattr(children, "start", found.start)
     monkeypatch.setattr(children, "_TICK", 0.001)
     return found
 
