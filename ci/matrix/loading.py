@@ -1,15 +1,15 @@
 """Reads matrix.toml into the model; all faults of the file are reported at once."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 import re
-from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import Version
 
 from ci import paths
+from ci.matrix.arch import Arch
 from ci.matrix.cells import SlurmSource, SlurmVersion
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
 from ci.matrix.selections import (
@@ -26,13 +26,6 @@ from ci.matrix.selections import (
 )
 from ci.matrix.systems import OS_NAME, Family, OperatingSystem, families
 from ci.matrix.tables import TomlTable, did_you_mean, read_table
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from packaging.version import Version
-
-    from ci.matrix.arch import Arch
 
 __all__ = ["Matrix", "load"]
 

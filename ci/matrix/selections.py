@@ -1,24 +1,16 @@
 """Reads the sets of cells in matrix.toml (groups, exclusions, known failures); each must select something."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 import re
-from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
-from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector
-from ci.matrix.tables import TomlTable, did_you_mean, expected, kind
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ci.matrix.model import Excluded, Matrix
-    from ci.matrix.tables import Faults
+from ci.matrix.model import VERSION_AXES, Excluded, Exclusion, Group, KnownFailure, Matrix, Row, Selector
+from ci.matrix.tables import Faults, TomlTable, did_you_mean, expected, kind
 
 SUPPORTED = "supported"
 """In place of a Slurm version: every release that SchedMD supports today."""
