@@ -45,8 +45,7 @@ def releases(span: Span, cell: Cell, matrix: Matrix, options: Options) -> list[S
 
     :raises SelectionError: if one of the two has no row, or they stand the wrong way round.
     """
-    rows: dict[str, tuple[Row, ...]] = {"slurm": matrix.slurm, "enroot": matrix.enroot, "pyxis": matrix.pyxis}
-    known = {row.version: row for row in rows[span.axis]}
+    known: dict[Version, Row] = {row.version: row for row in getattr(matrix, span.axis)}
     first, last = (_row_version(name, span.axis, matrix, known) for name in (span.good, span.bad))
     if last <= first:
         raise SelectionError(

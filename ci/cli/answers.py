@@ -15,6 +15,7 @@ from ci.cli import groups, reports
 from ci.errors import ResultsError, SelectionError, UntestedError
 from ci.matrix import loading
 from ci.matrix.behaviours import behaviour
+from ci.matrix.model import AXES
 from ci.options import Options, values
 from ci.report.behaviours import BehaviourReport, of_catalogue
 from ci.report.model import COMPAT_FILE, Compat
@@ -109,7 +110,7 @@ def ask(parsed: argparse.Namespace) -> int:
     :raises UntestedError: if it was not tested.
     """
     rows = loading.load()
-    asked = {axis: str(value) for axis in selecting.AXES if (value := getattr(parsed, axis))}
+    asked = {axis: str(value) for axis in AXES if (value := getattr(parsed, axis))}
     if not (parsed.data or SHIPPED.is_file()):
         raise ResultsError(
             "no results come with this version of the project, so nothing is known without --data",

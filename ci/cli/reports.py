@@ -144,12 +144,7 @@ def _open(address: str) -> None:
 
 
 def _previous(parsed: argparse.Namespace, folder: Path) -> Compat | None:
-    if parsed.previous:
-        return _given(parsed.previous)
-    found, problem = writing.previous(folder)
-    if problem:
-        console.warn(str(problem))
-    return found
+    return _given(parsed.previous) or writing.previous(folder)
 
 
 def _asked(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> ReportRequest:

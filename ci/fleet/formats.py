@@ -30,7 +30,7 @@ def as_json(plan: FleetPlan) -> str:
         "image_cache": plan.image_cache,
         "images": [_batch(batch, plan) for batch in plan.images],
         "shards": [_shard(shard, plan) for shard in plan.shards],
-        "left_out": [{"id": out.cell.id, "reason": out.reason} for out in plan.left_out],
+        "left_out": [{"id": cell, "reason": why} for cell, why in plan.left_out.items()],
     }
     return json.dumps(content, indent=2) + "\n"
 
@@ -79,7 +79,7 @@ def as_text(plan: FleetPlan) -> str:
     if not plan.shards:
         lines += ["", plan.nothing]
     if plan.left_out:
-        lines += ["", "left out:", *(f"  {out.cell.id}: {out.reason}" for out in plan.left_out)]
+        lines += ["", "left out:", *(f"  {cell}: {why}" for cell, why in plan.left_out.items())]
     return "\n".join(lines) + "\n"
 
 

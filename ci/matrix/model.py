@@ -1,29 +1,25 @@
 """The matrix: frozen values and pure selections. Reading the file is in `ci.matrix.loading`."""
 
-from __future__ import annotations
-
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 import difflib
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from ci.errors import SelectionError, typed
+from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime, SlurmSource, SlurmVersion
 from ci.matrix.pairs import cover
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from packaging.specifiers import SpecifierSet
-    from packaging.version import Version
-
-    from ci.matrix.arch import Arch
-    from ci.matrix.systems import OperatingSystem
+from ci.matrix.systems import OperatingSystem
 
 VERSION_AXES = ("slurm", "enroot", "pyxis")
+AXES = (*VERSION_AXES, "os", "arch")
 
 
 @dataclass(frozen=True, kw_only=True)

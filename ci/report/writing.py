@@ -10,6 +10,7 @@ from ci.report import finding, model
 from ci.report.forms import forms
 from ci.report.merging import Merging, ReportRequest
 from ci.report.model import COMPAT_FILE, Compat, Merged
+from ci.terminal import console
 
 UNREADABLE_FILE = "compat-unreadable.json"
 
@@ -25,16 +26,16 @@ def merge(request: ReportRequest, now: Callable[[], datetime] = lambda: datetime
     return merging.merged()
 
 
-def previous(folder: Path) -> tuple[Compat | None, ResultsError | None]:
+def previous(folder: Path) -> Compat | None:
     """Return the report that lies in a folder, if there is one; one that can't be read is put aside, and why is told.
 
     :raises ResultsError: if it can't be put aside.
     """
     path = folder / COMPAT_FILE
     if not path.exists():
-        return None, None
+        return None
     try:
-        return model.load(path), None
+        return model.load(path)
     except ResultsError as error:
         aside = folder / UNREADABLE_FILE
         try:
@@ -42,7 +43,8 @@ def previous(folder: Path) -> tuple[Compat | None, ResultsError | None]:
         except OSError as refused:
             raise ResultsError("failed to put a report aside", where=str(path), why=str(refused)) from refused
         error.next_step = f"it was kept as {aside}"
-        return None, error
+        console.warn(str(error))
+        return None
 
 
 def write(merged: Merged, folder: Path) -> None:

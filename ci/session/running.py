@@ -33,12 +33,7 @@ def run(record: Record) -> tuple[int, Result]:
 
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
     """
-
-    def act() -> int:
-        with signals.handled():
-            return _run(record)
-
-    return recorded(record, act)
+    return recorded(record, lambda: _run(record))
 
 
 def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
@@ -132,7 +127,7 @@ def _run(record: Record) -> int:
     """
     code = 0
     try:
-        with environment_of(record) as launched:
+        with signals.handled(), environment_of(record) as launched:
             code = against(record, launched) if record.command else 0
     except TeardownError as error:
         if not code:
