@@ -14,6 +14,7 @@ from ci.report.words import LOOKS, PHASES, counted_tests, first_line, hazards, o
 from ci.terminal.quantities import count
 
 _LONGEST_SEARCH = 2_000
+_STATES = {state: number for number, state in enumerate(State)}
 
 
 class PageData:
@@ -35,7 +36,6 @@ class PageData:
 
     def index(self) -> dict[str, Any]:
         """Return what the grid's filters need of each cell."""
-        states = {state: number for number, state in enumerate(State)}
         suites = {suite: number for number, suite in enumerate(self._suites)}
         cells = self._compat.cells
         return {
@@ -45,8 +45,8 @@ class PageData:
             "cells": [
                 [
                     cell.id,
-                    states[cell.state],
-                    {suites[suite.suite]: states[suite.state] for suite in cell.suites},
+                    _STATES[cell.state],
+                    {suites[suite.suite]: _STATES[suite.state] for suite in cell.suites},
                     Location.of(cell),
                     int(cell.id in self.changed),
                     int(any(suite.flaky for suite in cell.suites)),
@@ -88,7 +88,6 @@ class PageData:
 
     def _suite(self, cell: str, suite: SuiteReport) -> dict[str, Any]:
         passed, change = self._merged.passed[cell, suite.suite], self._changes.get((cell, suite.suite))
-        states = {state: number for number, state in enumerate(State)}
         plain: dict[str, Any] = msgspec.to_builtins(suite)
         for name in ("history", "versions", "counts", "outcome", "saw", "hazards"):  # said elsewhere, in fewer letters
             plain.pop(name, None)
@@ -101,7 +100,7 @@ class PageData:
                 [
                     self._runs[past.run],
                     int(past.started.timestamp()),
-                    states[past.state],
+                    _STATES[past.state],
                     past.seconds,
                     self._fingerprints[past.fingerprint],
                     past.reused_from,

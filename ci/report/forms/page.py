@@ -104,16 +104,10 @@ def _states(compat: Compat) -> list[str]:
 def _choices(compat: Compat) -> list[tuple[str, list[str]]]:
     """Return the filters that have something to choose from."""
     places = [Location.of(cell) for cell in compat.cells]
-    found = [
-        ("Suite", list(dict.fromkeys(suite.suite for _, suite in compat.results()))),
-        ("Slurm", sorted({it.slurm for it in places}, key=grid.natural)),
-        ("OS", sorted({it.os for it in places})),
-        ("enroot", sorted({it.enroot for it in places}, key=grid.natural)),
-        ("Pyxis", sorted({it.pyxis for it in places}, key=grid.natural)),
-        ("Arch", sorted({it.arch for it in places})),
-    ]
-    trimmed = [(name, [value for value in values if value]) for name, values in found]
-    return [(name, values) for name, values in trimmed if len(values) > 1]
+    found = {"Suite": list(dict.fromkeys(suite.suite for _, suite in compat.results()))}
+    for axis in ("slurm", "os", "enroot", "pyxis", "arch"):
+        found[AXES[axis]] = sorted({getattr(it, axis) for it in places} - {""}, key=grid.natural)
+    return [(name, values) for name, values in found.items() if len(values) > 1]
 
 
 def _policy(css: str, js: str) -> str:
