@@ -58,7 +58,6 @@ class FoundEngine:
     """A container engine that answers and is new enough."""
 
     url: str
-    source: str
     version: str
     kind: EngineKind
     data_root: Path | None = None
@@ -212,7 +211,6 @@ def engine_from(candidate: EngineAddress, reply: Reply) -> FoundEngine:
     info = reply.info
     return FoundEngine(
         url=candidate.url,
-        source=candidate.source,
         version=version,
         kind=kind,
         data_root=Path(info["DockerRootDir"]) if info.get("DockerRootDir") else None,

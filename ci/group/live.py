@@ -107,11 +107,10 @@ class Lines:
 class Sections(Lines):
     """Lines in the log of a CI service; what a cell wrote follows at its end, folded."""
 
-    def __init__(self, shown: Shown, watcher: Watcher, service: CiService, stream: TextIO | None = None) -> None:
-        """Write for ``service``, to stderr if no other stream is given."""
+    def __init__(self, shown: Shown, watcher: Watcher, service: CiService) -> None:
+        """Write for ``service``."""
         super().__init__(shown, watcher)
         self._service = service
-        self._stream = stream
 
     def fail(self, cell: str, failure: Failure) -> None:
         """Annotate the line of the test where the service can."""
@@ -135,10 +134,9 @@ class Sections(Lines):
             self._write(folding.end(self._service, title, time.time()))
 
     def _write(self, text: str) -> None:
-        stream = self._stream or sys.stderr
         with suppress(OSError):
-            stream.write(text + "\n")
-            stream.flush()
+            self.stream.write(text + "\n")
+            self.stream.flush()
 
 
 class LiveTable(Lines):

@@ -26,14 +26,6 @@ from ci.terminal import console
 _COMMAND = 'CMD ["/bin/bash"]'
 
 
-def pull(engine: Engine, content: Content) -> bool:
-    """Pull an image and give it the planned name; False if no registry has it."""
-    if not engine.pull(content.pulled, content.plan.arch.platform):
-        return False
-    engine.tag(content.pulled, content.tag)
-    return True
-
-
 def origin(attributes: dict[str, Any]) -> str:
     """Return an image's origin from the engine's description of it; empty for one that is built on another image."""
     labelled = (attributes.get("Config") or {}).get("Labels") or {}

@@ -247,9 +247,10 @@ class Builder:
 
     def _obtain(self, ways: list[Content], built: Content) -> tuple[Content, ImageOrigin]:
         """Pull an image, from outside or from the image cache, or else build it; return which it is now, and how."""
-        outside = next((it for it in ways if it.pulled and base.pull(self._engine, it)), None)
-        if outside:
-            return outside, ImageOrigin.PULLED
+        for way in ways:
+            if way.pulled and self._engine.pull(way.pulled, way.plan.arch.platform):
+                self._engine.tag(way.pulled, way.tag)
+                return way, ImageOrigin.PULLED
         if self._cache and self._cache.pull(built):
             return built, ImageOrigin.PULLED
         self._make(built)

@@ -60,12 +60,12 @@ class Faults:
             return None
         lines = self.text.splitlines()
         nested = re.match(r"(?P<name>[\w.-]+)\[(?P<row>\d+)\](?P<rest>(?:\.[\w-]+)*)", key)
-        if nested and any(_header(line) == f"[[{nested['name']}]]" for line in lines):
+        if nested and any(header(line) == f"[[{nested['name']}]]" for line in lines):
             table = nested
         name, rest = table["name"], [part for part in table["rest"].split(".") if part]
         dotted = [f"[{'.'.join([name, *rest])}]", f"[{'.'.join([name, *rest[:-1]])}]", f"[[{name}]]"]
         candidates = [f"[[{name}]]"] if table["row"] else dotted
-        headers = [number for header in candidates for number, line in enumerate(lines) if _header(line) == header]
+        headers = [number for wanted in candidates for number, line in enumerate(lines) if header(line) == wanted]
         row = int(table["row"] or 0)
         if row >= len(headers):
             first = next((number for number, line in enumerate(lines) if line.startswith("[")), len(lines))
@@ -80,7 +80,8 @@ class Faults:
         return start + 1
 
 
-def _header(line: str) -> str:
+def header(line: str) -> str:
+    """Return a line without blanks and comment: a table's header, if it is one."""
     return re.sub(r"\s", "", line.partition("#")[0])
 
 

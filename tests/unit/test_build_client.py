@@ -14,8 +14,8 @@ from ci.errors import EngineError
 
 TRIXIE = {"ID": "debian", "VERSION_ID": "13"}
 NEW, OLD, PODMAN = "/usr/local/bin/docker", "/usr/bin/docker", "/usr/bin/podman"
-DOCKER_ENGINE = FoundEngine(url="unix:///d.sock", source="", version="28.0.0", kind="docker")
-PODMAN_ENGINE = FoundEngine(url="unix:///p.sock", source="", version="4.3.1", kind="podman")
+DOCKER_ENGINE = FoundEngine(url="unix:///d.sock", version="28.0.0", kind="docker")
+PODMAN_ENGINE = FoundEngine(url="unix:///p.sock", version="4.3.1", kind="podman")
 
 
 class Clients:

@@ -255,11 +255,10 @@ def test_images_that_are_waited_for_are_named(
 
 
 def test_github_has_groups_and_annotations_and_obeys_no_output(
-    said: list[str], watcher: Watcher, play: Play, tmp_path: Path
+    said: list[str], watcher: Watcher, play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stream = io.StringIO()
-    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITHUB, stream))
-    first, group, stop, theirs, _, go_on, end = stream.getvalue().splitlines()
+    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITHUB))
+    first, group, stop, theirs, _, go_on, end = capsys.readouterr().err.splitlines()
     assert first == (
         f"::error file=tests/integration/test_x.py,line=42,title=pyxis_basic on {CELL}::a: E  assert 1 == 2"
     )
@@ -270,10 +269,11 @@ def test_github_has_groups_and_annotations_and_obeys_no_output(
     assert said
 
 
-def test_gitlab_has_sections_and_obeys_no_output(said: list[str], watcher: Watcher, play: Play, tmp_path: Path) -> None:
-    stream = io.StringIO()
-    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITLAB, stream))
-    written = stream.getvalue()
+def test_gitlab_has_sections_and_obeys_no_output(
+    said: list[str], watcher: Watcher, play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITLAB))
+    written = capsys.readouterr().err
     name = f"{CELL}_what_it_wrote"
     assert "\x1b[0Ksection_start:" in written
     assert f":{name}[collapsed=true]\r\x1b[0K{CELL}: what it wrote\n" in written
