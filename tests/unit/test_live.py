@@ -15,7 +15,7 @@ from ci.group.watching import Expected, Watcher
 from ci.record import progress, reportlog, store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.terminal import console, folding
-from ci.terminal.folding import CiService
+from ci.terminal.folding import Mode
 
 CELL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 SUITES = ("pyxis_basic", "registry")
@@ -257,7 +257,7 @@ def test_images_that_are_waited_for_are_named(
 def test_github_has_groups_and_annotations_and_obeys_no_output(
     said: list[str], watcher: Watcher, play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITHUB))
+    play(live.Sections(shown_as(tmp_path), watcher, Mode.GITHUB))
     first, group, stop, theirs, _, go_on, end = capsys.readouterr().err.splitlines()
     assert first == (
         f"::error file=tests/integration/test_x.py,line=42,title=pyxis_basic on {CELL}::a: E  assert 1 == 2"
@@ -272,7 +272,7 @@ def test_github_has_groups_and_annotations_and_obeys_no_output(
 def test_gitlab_has_sections_and_obeys_no_output(
     said: list[str], watcher: Watcher, play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITLAB))
+    play(live.Sections(shown_as(tmp_path), watcher, Mode.GITLAB))
     written = capsys.readouterr().err
     name = f"{CELL}_what_it_wrote"
     assert "\x1b[0Ksection_start:" in written
@@ -326,11 +326,11 @@ def test_what_ended_stays_above_the_table(watcher: Watcher, play: Play, tmp_path
 
 @pytest.mark.parametrize(
     ("environ", "expected"),
-    [({"GITHUB_ACTIONS": "true"}, CiService.GITHUB), ({"GITLAB_CI": "true"}, CiService.GITLAB), ({"CI": "true"}, "")],
+    [({"GITHUB_ACTIONS": "true"}, Mode.GITHUB), ({"GITLAB_CI": "true"}, Mode.GITLAB), ({"CI": "true"}, Mode.PLAIN)],
     ids=["github", "gitlab", "another"],
 )
-def test_where_it_runs_is_told_by_the_environment(environ: dict[str, str], expected: CiService) -> None:
-    assert folding.service(environ) == expected
+def test_where_it_runs_is_told_by_the_environment(environ: dict[str, str], expected: Mode) -> None:
+    assert folding.mode(environ, io.StringIO()) == expected
 
 
 def test_what_fits_the_output_is_chosen(watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
