@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ci import paths
 from ci.errors import LaunchError, typed
 
 VARIABLE = "PYXIS_MATRIX_ENVIRONMENT"
@@ -86,11 +87,8 @@ class EnvironmentFile:
 
 def save(path: Path, environment: EnvironmentFile) -> None:
     """Write the file, readable by its owner alone: it may hold a password."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}")
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps({"schema": SCHEMA, **asdict(environment)}, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)  # atomic, so that a killed process leaves no incomplete file
+    with paths.replaced(path, "the environment's file", LaunchError, mode=0o600) as file:
+        file.write(json.dumps({"schema": SCHEMA, **asdict(environment)}, indent=2).encode() + b"\n")
 
 
 def load(path: str | Path) -> EnvironmentFile:

@@ -42,25 +42,14 @@ class PyxisMatrixError(Exception):
 
     def __str__(self) -> str:
         """Return the message as it is shown to a person: one part per line."""
-        parts = [self.what]
-        parts += [f"  {label}: {text}" for label, text in self._details() if text]
-        return "\n".join(parts)
-
-    def _details(self) -> list[tuple[str, str]]:
-        return [("where", self.where), ("why", self.why), ("next", self.next_step)]
+        details = {"where": self.where, "why": self.why, "next": self.next_step}
+        return "\n".join([self.what, *(f"  {label}: {text}" for label, text in details.items() if text)])
 
 
 class MatrixError(PyxisMatrixError):
     """matrix.toml is invalid or contradicts itself; the text lists every fault at once."""
 
     exit_code = 10
-
-    def __init__(
-        self, what: str, *, where: str = "", why: str = "", next_step: str = "", faults: tuple[str, ...] = ()
-    ) -> None:
-        """Compose the message; ``faults`` has each mistake on its own, for counting and grouping."""
-        super().__init__(what, where=where, why=why, next_step=next_step)
-        self.faults = faults
 
 
 class SelectionError(PyxisMatrixError):

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 import os
 from pathlib import Path
 import secrets
+import tempfile
+from typing import IO
 
 import platformdirs
 
@@ -133,6 +135,39 @@ def refused(
         next_step="make room or allow writing there, or choose "
         + (f"another place with {choice}" if choice else f"others with {CACHE_VARIABLE} and {RESULTS_VARIABLE}"),
     )
+
+
+@contextmanager
+def replaced(
+    path: Path, what: str, error: type[PyxisMatrixError] = ResultsError, *, mode: int = 0o644
+) -> Iterator[IO[bytes]]:
+    """Yield a file that takes the place of ``path`` at the end of the block, and that is dropped if the block fails.
+
+    Others see the old content or the new one, never a half.
+
+    :param mode: of the file. Until it is whole, nobody but its owner reads it.
+    :raises DiskFullError: if there is no room; ``error`` if writing fails for another reason.
+    """
+    draft = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            draft = file.name
+            yield file
+        Path(draft).chmod(mode)
+        Path(draft).replace(path)
+        draft = ""
+    except OSError as problem:
+        full = disk_is_full(problem)
+        raise (DiskFullError if full else error)(
+            f"failed to write {what}",
+            where=str(path),
+            why=str(problem),
+            next_step="make room and try again" if full else "check who may write there",
+        ) from problem
+    finally:
+        if draft:
+            Path(draft).unlink(missing_ok=True)
 
 
 @contextmanager

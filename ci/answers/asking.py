@@ -16,7 +16,7 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import VERSION_AXES, Matrix
 from ci.matrix.suites import SUITES, is_own
 from ci.report import overview
-from ci.report.behaviours import AnswerReport, BehaviourReport
+from ci.report.behaviours import AnswerReport, BehaviourReport, of_catalogue
 from ci.report.model import CellReport, Compat, State, SuiteReport
 from ci.report.words import first_line
 
@@ -186,7 +186,8 @@ def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport 
     """Yield what the catalogue has for these cells: its answers to one question, else all that is not well."""
     for it in catalogue().values():
         if (question is None or question.id == it.id) and Runtime.NVIDIA in SUITES[it.suite].runtimes:
-            answers = dict.fromkeys(AnswerReport.of(it.answer_on(cell)) for cell in _cells(asked, rows))
+            right = dict.fromkeys(it.answer_on(cell).name for cell in _cells(asked, rows))
+            answers = map(of_catalogue({it.id: it})[0].answer, right)
             if wanted := tuple(answer for answer in answers if question or _is_bad(answer)):
                 yield Seen(id=it.id, question=it.question, answers=wanted)
 

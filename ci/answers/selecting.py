@@ -8,14 +8,13 @@ from packaging.version import InvalidVersion, Version
 
 from ci.errors import ResultsError, SelectionError
 from ci.matrix.cells import Cell, Runtime
-from ci.matrix.model import VERSION_AXES, Matrix
+from ci.matrix.model import AXES, VERSION_AXES, Matrix
 from ci.matrix.suites import SUITES, is_own
 from ci.matrix.tables import did_you_mean
 from ci.report import finding, model, writing
+from ci.report.merging import ReportRequest
 from ci.report.model import COMPAT_FILE, CellReport, Compat, State
-from ci.report.writing import ReportRequest
 
-AXES = (*VERSION_AXES, "os", "arch")
 Axes = Mapping[str, str | None]
 Pair = tuple[CellReport, CellReport]
 """Before and after."""

@@ -18,6 +18,7 @@ from ci.errors import CandidateError
 _UNCOMMITTED = "pyxis-matrix: uncommitted changes"
 """The message of a commit that was made of uncommitted changes; by it one is recognised."""
 _SHORTEST = 7
+_NOT_STARTED = 127
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,12 @@ class Checkout:
                 "the checkout was not found", where=str(path), why="no such folder", next_step="correct the path"
             )
         here = cls(path=path)
-        answer = here._ask("rev-parse", "--is-bare-repository")
+        answer = git(path, "rev-parse", "--is-bare-repository")
         if answer.returncode:
             raise CandidateError(
                 "the folder is no git checkout",
                 where=str(path),
-                why=_last(answer),
+                why=last_words(answer),
                 next_step="name a clone: without git nobody could say which state it is",
             )
         return here if answer.stdout.strip() == "true" else cls(path=Path(here._git("rev-parse", "--show-toplevel")))
@@ -56,7 +57,7 @@ class Checkout:
         """
         if not revision:
             return self._working_tree()
-        answer = self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        answer = git(self.path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         if answer.returncode:
             raise CandidateError(
                 f"the checkout has no revision {revision!r}",
@@ -81,7 +82,7 @@ class Checkout:
 
     def file(self, commit: str, name: str) -> str | None:
         """Return the text of a file in the top folder of a commit; None if there is none."""
-        answer = self._ask("show", f"{commit}:{name}")
+        answer = git(self.path, "show", f"{commit}:{name}")
         return None if answer.returncode else answer.stdout
 
     def archive(self, commit: str, name: str, target: Path) -> None:
@@ -93,8 +94,8 @@ class Checkout:
 
         :raises CandidateError: if ``good`` is no ancestor of ``bad``.
         """
-        if self._ask("merge-base", "--is-ancestor", good, bad).returncode:
-            base = self._ask("merge-base", good, bad).stdout.strip()
+        if git(self.path, "merge-base", "--is-ancestor", good, bad).returncode:
+            base = git(self.path, "merge-base", good, bad).stdout.strip()
             turned = base == bad
             raise CandidateError(
                 "--bad is older than --good" if turned else "--good is no ancestor of --bad",
@@ -131,23 +132,15 @@ class Checkout:
         return self._git("rev-parse", f"--short={_SHORTEST}", name)
 
     def _git(self, *words: str, environ: Mapping[str, str] | None = None) -> str:
-        answer = self._ask(*words, environ=environ)
+        answer = git(self.path, *words, environ=environ)
         if answer.returncode:
             raise CandidateError(
                 f"git {words[0]} failed in a checkout",
                 where=str(self.path),
-                why=_last(answer),
+                why=last_words(answer),
                 next_step=f"git -C {self.path} status",
             )
         return answer.stdout.strip()
-
-    def _ask(self, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-        try:
-            return git(self.path, *words, environ=environ)
-        except OSError as error:
-            raise CandidateError(
-                "git can't be started", where=str(self.path), why=str(error), next_step="install git"
-            ) from error
 
 
 def state_of(folder: Path) -> str:
@@ -163,23 +156,28 @@ def state_of(folder: Path) -> str:
 
 
 def git(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run git in a folder and return what it answered; ``OSError`` if there is no git.
+    """Run git in a folder and return what it answered; where there is no git, 127 and why, as a shell does.
 
     Names of files that are not UTF-8 come through as Python has them (surrogateescape).
     """
     # Not those of a hook, or of another repository, that this is run from.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return subprocess.run(
-        # A checkout may belong to another user, in CI it often does; here it is only read.
-        ["git", "-c", "safe.directory=*", "-C", str(folder), *words],
-        env={**inherited, "LC_ALL": "C", **(environ or {})},
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        check=False,
-    )
+    # A checkout may belong to another user, in CI it often does; here it is only read.
+    command = ["git", "-c", "safe.directory=*", "-C", str(folder), *words]
+    try:
+        return subprocess.run(
+            command,
+            env={**inherited, "LC_ALL": "C", **(environ or {})},
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+        )
+    except OSError as error:
+        return subprocess.CompletedProcess(command, _NOT_STARTED, "", f"failed to start git: {error.strerror}")
 
 
-def _last(answer: "subprocess.CompletedProcess[str]") -> str:
+def last_words(answer: "subprocess.CompletedProcess[str]") -> str:
+    """Return the last line of what git wrote of a failure."""
     lines = answer.stderr.strip().splitlines()
     return lines[-1] if lines else f"git ended with {answer.returncode}"

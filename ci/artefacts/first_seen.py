@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from ci.artefacts.pins import Pin, load_pins, save_pins
 from ci.errors import ArtefactError
-from ci.paths import make_directory
+from ci.paths import FIRST_SEEN_VARIABLE, make_directory, refused
 
 _HEADER = """\
 # Release files that containers/pins.toml does not list, as pyxis-matrix first downloaded them. A download that differs
@@ -34,6 +34,6 @@ def remember(lock: Path, pin: Pin) -> Pin:
                 save_pins(lock, entries.values(), header=_HEADER)
             return entries[pin.path]
     except OSError as problem:
-        why = problem.strerror or str(problem)
-        step = "allow writing there, or choose another file with PYXIS_MATRIX_FIRST_SEEN"
-        raise ArtefactError("writing the lock file failed", where=str(lock), why=why, next_step=step) from problem
+        raise refused(
+            problem, "writing the lock file failed", ArtefactError, where=lock, choice=FIRST_SEEN_VARIABLE
+        ) from problem

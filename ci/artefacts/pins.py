@@ -6,13 +6,13 @@ pins.toml is written only by ``nox -s pins`` and ``nox -s bump``.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-import os
 from pathlib import Path
 import re
 from typing import Annotated
 
 import msgspec
 
+from ci import paths
 from ci.artefacts.identity import Identity
 from ci.errors import ArtefactError, ChecksumError
 
@@ -32,7 +32,6 @@ _HEADER = """\
 #   git archive --format=tar --prefix=slurm-slurm-25-11-7-1/ slurm-25-11-7-1 | sha256sum
 # The commit is that of the tag; git writes it into the tar, too, where `git get-tar-commit-id` finds it.
 """
-_ALLOW = "allow writing there, then try again"
 _SUMS_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 
 
@@ -143,23 +142,8 @@ def _entry(pin: Pin) -> str:
 
 def save_pins(file: Path, pins: Iterable[Pin], images: Iterable[ImagePin] = (), header: str = _HEADER) -> None:
     """Write pins.toml atomically; ``ArtefactError`` if that fails."""
-    replace_text(file, render_pins(pins, images, header), "writing the pins failed")
-
-
-def replace_text(file: Path, text: str, what: str) -> None:
-    """Write a file anew, so that it is the old one or the new one at every moment.
-
-    :param what: what failed, for the ``ArtefactError`` if it does.
-    """
-    # A name per process, so that two runs do not write into the same temporary file.
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
-    except OSError as problem:
-        draft.unlink(missing_ok=True)
-        why = problem.strerror or str(problem)
-        raise ArtefactError(what, where=str(file), why=why, next_step=_ALLOW) from problem
+    with paths.replaced(file, "the pins", ArtefactError) as draft:
+        draft.write(render_pins(pins, images, header).encode())
 
 
 def write_image_pins(file: Path, references: Iterable[str], digest_of: Callable[[str], str | None]) -> list[str]:

@@ -35,12 +35,11 @@ from ci.record import files, store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import Result
 from ci.report.finding import ASKED_FILE
+from ci.report.words import first_line
 from ci.session import arguments
 from ci.terminal import console
 from ci.terminal.signals import child_environment
 
-OUTPUT_FILE = "output.log"
-"""What the process of a step wrote, in the step's result folder."""
 PATIENCE = 50.0
 """Seconds that a step has to take its environment down; a little less than nox gives to this process."""
 _NO_TESTS = 5
@@ -75,8 +74,6 @@ class Probe:
     answer: Judgement
     seconds: float = 0.0
     why: str = ""
-    folder: Path | None = None
-    """Where its result is."""
 
 
 def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
@@ -130,23 +127,23 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
         put = candidates.read(step.options, matrix)
         cell = put.into(step.cell)
     except CandidateError as error:
-        return Probe(answer=Judgement.NONE, why=_first_line(f"{error.what}: {error.why}"))
+        return Probe(answer=Judgement.NONE, why=first_line(f"{error.what}: {error.why}"))
     options = replace(put.options, name=question.name)
     folder = paths.make_directory(options.folder(cell))
     given = [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *question.options]
     words = [sys.executable, "-m", "ci", *question.verb, cell.matrix_id, *given, "--", *question.words]
-    where, log = folder / store.RESULT_FILE, str(folder / OUTPUT_FILE)
+    where, log = folder / store.RESULT_FILE, str(folder / paths.OUTPUT_FILE)
     if earlier := _earlier(where, words):
         answer, why = judge(earlier, where=log, pytest=question.pytest)
-        return Probe(answer=answer, seconds=earlier.seconds, why=why, folder=folder)
+        return Probe(answer=answer, seconds=earlier.seconds, why=why)
     where.unlink(missing_ok=True)
-    with files.replaced(folder / ASKED_FILE, "what is asked") as file:
+    with paths.replaced(folder / ASKED_FILE, "what is asked") as file:
         file.write(msgspec.json.encode(words))
     done = console.call(
         words,
         cwd=paths.REPOSITORY,
         env=child_environment(),
-        log=folder / OUTPUT_FILE,
+        log=folder / paths.OUTPUT_FILE,
         grace=PATIENCE,
     )
     seconds = time.monotonic() - started
@@ -156,15 +153,15 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
             raise ResultsError("it did not end")
     except PyxisMatrixError:
         if done.exit_code == NotRunError.exit_code:
-            return Probe(answer=Judgement.NONE, seconds=seconds, why=_first_line(done.tail(1)))
+            return Probe(answer=Judgement.NONE, seconds=seconds, why=first_line(done.tail(1)))
         raise BisectError(
             f"{step.name} could not be asked",
             where=log,
-            why=f"its process ended with {done.exit_code} and left no result: {_first_line(done.tail(1))}",
+            why=f"its process ended with {done.exit_code} and left no result: {first_line(done.tail(1))}",
             next_step="correct what its output says, then try again",
         ) from None
     answer, why = judge(result, where=log, pytest=question.pytest)
-    return Probe(answer=answer, seconds=seconds, why=why, folder=folder)
+    return Probe(answer=answer, seconds=seconds, why=why)
 
 
 def _earlier(where: Path, words: Sequence[str]) -> Result | None:
@@ -185,7 +182,7 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Judgement, str]:
     :raises BisectError: if the cause is not the step, but the machine.
     """
     if result.outcome is Outcome.ERROR and result.exit_code in _OF_THE_STEP:
-        return Judgement.NONE, _first_line(result.reason)
+        return Judgement.NONE, first_line(result.reason)
     if pytest and result.exit_code == _NO_TESTS:
         raise SelectionError("the question selects no test", where=where, next_step="correct the name behind -k")
     if not pytest and result.exit_code in _NOT_RUN:
@@ -203,7 +200,7 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Judgement, str]:
         raise BisectError(
             "the question could not be asked",
             where=where,
-            why=_first_line(result.reason) or f"exit status {result.exit_code}",
+            why=first_line(result.reason) or f"exit status {result.exit_code}",
             next_step="correct that, and try again: what was built is kept",
         )
     return _of_tests(result)
@@ -220,12 +217,8 @@ def _of_tests(result: Result) -> tuple[Judgement, str]:
             return Judgement.FAILED, said[state]
     if result.outcome.good:
         return Judgement.PASSED, ""
-    return Judgement.NONE, said.get(TestState.SKIPPED, _first_line(result.reason))
+    return Judgement.NONE, said.get(TestState.SKIPPED, first_line(result.reason))
 
 
 def _said(test: TestOutcome) -> str:
-    return f"{test.name.rpartition('::')[2]}: {_first_line(test.message)}"
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return f"{test.name.rpartition('::')[2]}: {first_line(test.message)}"

@@ -45,8 +45,7 @@ def releases(span: Span, cell: Cell, matrix: Matrix, options: Options) -> list[S
 
     :raises SelectionError: if one of the two has no row, or they stand the wrong way round.
     """
-    rows: dict[str, tuple[Row, ...]] = {"slurm": matrix.slurm, "enroot": matrix.enroot, "pyxis": matrix.pyxis}
-    known = {row.version: row for row in rows[span.axis]}
+    known: dict[Version, Row] = {row.version: row for row in getattr(matrix, span.axis)}
     first, last = (_row_version(name, span.axis, matrix, known) for name in (span.good, span.bad))
     if last <= first:
         raise SelectionError(
@@ -78,7 +77,7 @@ def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> lis
         raise SelectionError(
             "--good and --bad are the same commit", where=str(checkout.path), next_step="name two commits"
         )
-    asked = _expecting(options, span.axis, _release(project, checkout, good))
+    asked = _expecting(options, span.axis, Version(release_at(project, checkout, good)))
     return [
         Step(
             name=checkout.label(commit).removeprefix("g"),
@@ -92,15 +91,13 @@ def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> lis
 
 def _of_release(row: Row, axis: str, cell: Cell, matrix: Matrix, options: Options) -> Step:
     wanted = {**cell.axes, axis: row.name}
-    if found := next((it for it in matrix.all_cells(cell.arch) if it.axes == wanted and _alike(it, cell)), None):
+    if found := next(
+        (it for it in matrix.all_cells(cell.arch) if it.axes == wanted and it.runtime is cell.runtime), None
+    ):
         return Step(name=row.name, cell=found, options=options)
-    out = next((it for it in matrix.excluded() if it.cell.axes == wanted and _alike(it.cell, cell)), None)
+    out = next((it for it in matrix.excluded() if it.cell.axes == wanted and it.cell.runtime is cell.runtime), None)
     why = f"matrix.toml leaves it out: {out.reason}" if out else "matrix.toml has no such cell"
     return Step(name=row.name, cell=cell, options=options, obstacle=why)
-
-
-def _alike(one: Cell, other: Cell) -> bool:
-    return one.runtime is other.runtime
 
 
 def _row_version(name: str, axis: str, matrix: Matrix, known: dict[Version, Row]) -> Version:
@@ -131,10 +128,6 @@ def _commit(checkout: Checkout, project: Project, name: str) -> str:
 
 def _at(options: Options, axis: str, origin: Origin) -> Options:
     return replace(options, slurm=origin) if axis == "slurm" else replace(options, pyxis=origin)
-
-
-def _release(project: Project, checkout: Checkout, commit: str) -> Version:
-    return Version(release_at(project, checkout, commit))
 
 
 def _expecting(options: Options, axis: str, version: Version) -> Options:

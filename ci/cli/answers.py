@@ -15,9 +15,10 @@ from ci.cli import groups, reports
 from ci.errors import ResultsError, SelectionError, UntestedError
 from ci.matrix import loading
 from ci.matrix.behaviours import behaviour
+from ci.matrix.model import AXES
 from ci.options import Options, values
-from ci.report.behaviours import BehaviourReport, of_catalogue
-from ci.report.model import COMPAT_FILE, Compat
+from ci.report.behaviours import of_catalogue
+from ci.report.model import COMPAT_FILE
 
 SHIPPED = paths.REPOSITORY / "docs" / "compat" / COMPAT_FILE
 """The data that comes with this project."""
@@ -107,9 +108,10 @@ def ask(parsed: argparse.Namespace) -> int:
     """Say whether a combination works; return 0 if it does, and 1 if it fails.
 
     :raises UntestedError: if it was not tested.
+    :raises SelectionError: for a question that there is not.
     """
     rows = loading.load()
-    asked = {axis: str(value) for axis in selecting.AXES if (value := getattr(parsed, axis))}
+    asked = {axis: str(value) for axis in AXES if (value := getattr(parsed, axis))}
     if not (parsed.data or SHIPPED.is_file()):
         raise ResultsError(
             "no results come with this version of the project, so nothing is known without --data",
@@ -118,22 +120,16 @@ def ask(parsed: argparse.Namespace) -> int:
         )
     names = parsed.data or [str(SHIPPED)]
     compat = selecting.read(names, paths.results_dir())
-    found = asking.ask(compat, asked, rows, _question(parsed.behaviour, compat))
+    known, name = {it.id: it for it in compat.behaviours}, parsed.behaviour
+    # A question that only today's catalogue has was asked of no cell.
+    question = known.get(name) or of_catalogue({name: behaviour(name)})[0] if name else None
+    found = asking.ask(compat, asked, rows, question)
     _print(found, document.of_reply(found), "json" if parsed.json else "text")
     reports.warn(compat)
     reports.refuse_half(compat, names)
     if found.status is asking.Status.UNTESTED:
         raise UntestedError("not tested: it may work or fail", next_step=found.next_step)
     return FAILS if found.status is asking.Status.FAILS else 0
-
-
-def _question(name: str | None, compat: Compat) -> BehaviourReport | None:
-    """Return a question of the data, or one that only today's catalogue has.
-
-    :raises SelectionError: if there is none of this id.
-    """
-    known = {it.id: it for it in compat.behaviours}
-    return known.get(name) or of_catalogue({name: behaviour(name)})[0] if name else None
 
 
 def _print(found: Comparison | Advice, said: Document, form: str) -> None:

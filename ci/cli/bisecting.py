@@ -16,6 +16,7 @@ from ci.bisect.steps import Span, Step
 from ci.errors import BisectError, BisectRangeError, typed
 from ci.matrix import loading
 from ci.matrix.arch import Arch
+from ci.matrix.model import VERSION_AXES
 from ci.options import Options, Scope, add_to, values
 from ci.terminal import console, signals
 
@@ -25,7 +26,7 @@ _LONGEST = 100
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
     parser.usage = typed("bisect --axis AXIS --good OLD --bad NEW --cell CELL [options] -- SUITE [-k TEST]")
-    parser.add_argument("--axis", required=True, choices=["slurm", "enroot", "pyxis"], help="what has changed")
+    parser.add_argument("--axis", required=True, choices=VERSION_AXES, help="what has changed")
     parser.add_argument("--good", required=True, metavar="OLD", help="the older end: a release, or a revision")
     parser.add_argument("--bad", required=True, metavar="NEW", help="the newer end")
     parser.add_argument("--cell", required=True, metavar="CELL", help="a cell that has the other axes")

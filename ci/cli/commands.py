@@ -97,17 +97,14 @@ def images(parsed: argparse.Namespace) -> int:
                 lacking.append(f"{cell.id}: {error.what}: {error.why}")
                 console.warn(lacking[-1])
     _print_images(builder)
-    if len(refused) == len(lacking) > 0:
-        raise NotRunError(
-            f"{len(refused)} of {count(len(chosen), 'cell')} could not be built",
-            why="; ".join(lacking),
-            next_step=refused[0].next_step,
-        )
     if lacking:
-        raise ArtefactError(
+        only_refused = len(refused) == len(lacking)
+        raise (NotRunError if only_refused else ArtefactError)(
             f"{len(lacking)} of {count(len(chosen), 'cell')} could not be built",
             why="; ".join(lacking),
-            next_step="give a mirror with --mirror DIR or PYXIS_MATRIX_MIRROR, or build the other cells by name",
+            next_step=refused[0].next_step
+            if only_refused
+            else "give a mirror with --mirror DIR or PYXIS_MATRIX_MIRROR, or build the other cells by name",
         )
     return 0
 

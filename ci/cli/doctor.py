@@ -15,16 +15,6 @@ from ci.matrix.mentioned import default_group
 from ci.terminal import console
 
 
-def check_emulators() -> None:
-    """Say whether images of other architectures can be built; it is no fault where they can't."""
-    for arch in (it for it in Arch if it is not Arch.host()):
-        found = emulation.obstacle(arch)
-        if found:
-            console.say(f"none    emulator for {arch} ({found.why}); only for images of {arch}: {found.next_step}")
-        else:
-            console.say(f"ok      emulator for {arch}: images build here, containers do not start")
-
-
 def examine(_: argparse.Namespace) -> int:
     """Check this machine; each line with an error has the fix."""
     failures = 0
@@ -51,7 +41,11 @@ def examine(_: argparse.Namespace) -> int:
     check("user namespaces", lambda: obstacle(host.user_namespaces()))
     check("FUSE device", lambda: obstacle(host.fuse()))
     check("cgroups", host.cgroups)
-    check_emulators()
+    for arch in (it for it in Arch if it is not Arch.host()):
+        if found := emulation.obstacle(arch):  # it is no fault where images of other architectures can't be built
+            console.say(f"none    emulator for {arch} ({found.why}); only for images of {arch}: {found.next_step}")
+        else:
+            console.say(f"ok      emulator for {arch}: images build here, containers do not start")
     check("matrix", lambda: f"{len(loading.load().cells('full', Arch.host()))} cells")
     rows = loading.load()
     for cell in rows.cells(default_group(rows, os.environ), Arch.host()):

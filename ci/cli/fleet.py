@@ -10,7 +10,7 @@ from ci.cli.selecting import add_cells, add_suites
 from ci.errors import ResultsError
 from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
-from ci.fleet.formats import Format
+from ci.fleet.formats import FORMATS
 from ci.group.planning import check_options
 from ci.images import cache
 from ci.matrix import loading
@@ -38,9 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="REV",
         help="only cells that what has changed since a revision of git can affect, uncommitted changes included",
     )
-    parser.add_argument(
-        "--format", choices=[form.value for form in Format], default="text", help="for whom to write it (default: text)"
-    )
+    parser.add_argument("--format", choices=list(FORMATS), default="text", help="for whom to write it (default: text)")
     parser.add_argument(
         "--earlier",
         action="append",
@@ -68,7 +66,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def plan(parsed: argparse.Namespace) -> int:
     """Plan the jobs of a fleet and write the plan."""
     rows, host, options = loading.load(), Arch.host(), Options.of(parsed)
-    form = Format(parsed.format)
     group = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
     asked = asked_cells(parsed.cells, parsed.group, rows, host, os.environ, options.unreleased)
     cells = planning.of_arch(asked, parsed.arch, group)
@@ -87,19 +84,19 @@ def plan(parsed: argparse.Namespace) -> int:
         image_cache=cache.address(os.environ),
         images_first=not cache.read_only(os.environ),
         since=parsed.changed_since or "",
-        runners=formats.runners(form) | dict(parsed.runner),
+        runners=formats.runners(parsed.format) | dict(parsed.runner),
     )
     reasons = None
     if parsed.changed_since:
         change = revision.changes_since(parsed.changed_since)
         reasons = affected(cells, wanted.suites, rows, options, change)
     made = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(parsed.earlier or [options.results]), reasons)
-    text = formats.render(made, form)
+    text = FORMATS[parsed.format](made)
     if parsed.output is None:
         sys.stdout.write(text)
         return 0
-    _write(text, parsed.output, append=form is Format.GITHUB)
-    sys.stdout.write(formats.render(made, Format.TEXT))  # who reads the log of a job sees what was planned, and why
+    _write(text, parsed.output, append=parsed.format == formats.GITHUB)
+    sys.stdout.write(FORMATS["text"](made))  # who reads the log of a job sees what was planned, and why
     return 0
 
 

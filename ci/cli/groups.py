@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 import os
 import sys
 
@@ -20,7 +21,6 @@ from ci.group.planning import GroupPlan
 from ci.group.running import RunSettings, run_group
 from ci.images.building import sources_of
 from ci.matrix import loading
-from ci.matrix.cells import Cell
 from ci.matrix.mentioned import default_group
 from ci.matrix.model import Matrix
 from ci.matrix.pytest_words import check_environment, given
@@ -30,9 +30,10 @@ from ci.record import planned, store
 from ci.record.outcomes import Outcome
 from ci.report import contradictions, writing
 from ci.report.forms import terminal
-from ci.report.writing import ReportRequest
+from ci.report.merging import ReportRequest
 from ci.session.several import Order, run_suites
 from ci.terminal import console, signals
+from ci.terminal.quantities import count
 
 
 def matrix(parsed: argparse.Namespace) -> int:
@@ -74,11 +75,7 @@ def cell(parsed: argparse.Namespace) -> int:
 def _plan(parsed: argparse.Namespace, rows: Matrix) -> GroupPlan:
     put = candidates.read(Options.of(parsed), rows)
     options = put.options
-    where = sources_of(options)
-
-    def missing(cell: Cell) -> str | None:
-        return sources.missing(cell, where)
-
+    missing = partial(sources.missing, sources=sources_of(options))
     wanted = planning.GroupRequest(
         cells=parsed.cells, group=parsed.group, suites=parsed.suites, words=parsed.command, candidates=put
     )
@@ -106,13 +103,12 @@ def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError
         for name, why in each.not_applicable.items():
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")
     for why, cells in Counter(plan.left_out.values()).items():
-        console.say(f"left out: {cells} {'cell' if cells == 1 else 'cells'}: {why}")
+        console.say(f"left out: {count(cells, 'cell')}: {why}")
     there = {(it.cell_id, it.suite) for it in results if it.outcome is not Outcome.UNFINISHED}
     wanted = {(it.cell.id, suite.name) for it in plan.cells for suite in it.suites}
     missing = wanted - there
     begun = missing & {(it.cell_id, it.suite) for it in results}
     for what, suites in (("not begun", missing - begun), ("not finished", begun)):
         if suites:
-            number = f"{len(suites)} {'suite' if len(suites) == 1 else 'suites'}"
-            console.say(f"{what}: {number}; go on with --resume {plan.options.run}")
+            console.say(f"{what}: {count(len(suites), 'suite')}; go on with --resume {plan.options.run}")
     return ending.exit_code(results, unwritten, missing=bool(missing or problems))

@@ -86,14 +86,11 @@ def parser() -> argparse.ArgumentParser:
     )
     fleet.add_options(_verb(verbs, "plan", fleet.plan, "plan the jobs of a fleet of machines for a group of cells"))
 
-    for name, handler, text in (
-        ("shell", clusters.shell, "enter the login node of a cell that is up, or run a command there"),
-        ("logs", clusters.logs, "show what the daemons of a cell that is up wrote"),
-    ):
-        verb = _verb(verbs, name, handler, text)
+    shell = _verb(verbs, "shell", clusters.shell, "enter the login node of a cell that is up, or run a command there")
+    shell.usage = typed("shell [CELL|RUN] [-- COMMAND]")
+    logs = _verb(verbs, "logs", clusters.logs, "show what the daemons of a cell that is up wrote")
+    for verb in (shell, logs):
         verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
-        if name == "shell":
-            verb.usage = typed("shell [CELL|RUN] [-- COMMAND]")
 
     down = _verb(verbs, "down", clusters.down, "take a cell down, or all that is left of a run; with --all everybody's")
     down.add_argument("which", nargs="?", metavar="CELL|RUN")

@@ -18,9 +18,9 @@ from ci.record import store
 from ci.report import finding, model, serving, writing
 from ci.report.forms import forms, page, terminal
 from ci.report.history import DEFAULT_LENGTH
+from ci.report.merging import ReportRequest
 from ci.report.model import Compat
-from ci.report.words import contradicted, sentence
-from ci.report.writing import ReportRequest
+from ci.report.words import sentence
 from ci.terminal import console, signals
 from ci.terminal.quantities import count
 
@@ -113,7 +113,7 @@ def refuse_half(compat: Compat, where: Sequence[Path | str]) -> None:
 def _serve(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
     """Serve the report, and make it anew whenever results have changed, until Ctrl-C; that is no failure."""
     what = replace(_asked(parsed, roots, folder, _previous(parsed, folder)), may_be_empty=True)
-    served = serving.served_from(roots, folder)
+    served = serving.Served(folder=folder, top=Path(os.path.commonpath([*roots, folder])))
     _refresh(what, served)
     try:
         with serving.serving(served, parsed.port) as address:
@@ -144,12 +144,7 @@ def _open(address: str) -> None:
 
 
 def _previous(parsed: argparse.Namespace, folder: Path) -> Compat | None:
-    if parsed.previous:
-        return _given(parsed.previous)
-    found, problem = writing.previous(folder)
-    if problem:
-        console.warn(str(problem))
-    return found
+    return _given(parsed.previous) or writing.previous(folder)
 
 
 def _asked(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> ReportRequest:
@@ -179,7 +174,7 @@ def warn(compat: Compat) -> None:
     """Name what could not be read, what can't be true, and what has not ended."""
     for problem in compat.problems:
         console.warn(f"{problem.where}: {problem.what}")
-    for contradiction in compat.contradictions:
-        console.warn(contradicted(contradiction))
-    for it in compat.unfinished:
-        console.warn(f"{it.cell} {it.suite} of run {it.run} has not ended: it is running, or it was killed")
+    for it in compat.contradictions:
+        console.warn(f"{it.cell} {it.suite} of run {it.run}: {it.what}")
+    for begun in compat.unfinished:
+        console.warn(f"{begun.cell} {begun.suite} of run {begun.run} has not ended: it is running, or it was killed")

@@ -16,7 +16,7 @@ from ci.errors import NotRunError, SelectionError
 from ci.images.building import sources_of
 from ci.matrix import loading, suites
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Runtime
 from ci.matrix.pytest_words import check_environment, given
 from ci.options import Scope
 from ci.report import merging
@@ -109,15 +109,9 @@ def _obstacle(plan: EnvironmentPlan, *, needed: bool) -> str:
     cell, options = plan.cell, plan.options
     if cell.runtime is Runtime.LEGACY and not options.suite:
         return ""
-    foreign = _foreign(cell, everything=needed or options.plain)
-    return foreign or sources.missing(cell, sources_of(options)) or ""
-
-
-def _foreign(cell: Cell, *, everything: bool) -> str:
-    """Return why a cell of another architecture is not run here; empty if it is, be it without starting containers."""
-    if cell.arch is Arch.host():
-        return ""
-    if everything:
+    # Emulated, some of it runs, be it without starting containers.
+    if cell.arch is not Arch.host() and (needed or options.plain):
         return f"{cell.id} needs {cell.arch} hardware, and this is {Arch.host()}; run it on such a machine"
-    found = emulation.obstacle(cell.arch)
-    return f"{cell.id} is not run: {emulation.needed(cell.arch, found)}" if found else ""
+    if why := emulation.needed(cell.arch):
+        return f"{cell.id} is not run: {why}"
+    return sources.missing(cell, sources_of(options)) or ""

@@ -5,7 +5,7 @@ own, while an older client further back on PATH has BuildKit built in. Tools und
 themselves, so they need a client that works.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 import os
 from pathlib import Path
@@ -16,9 +16,6 @@ import sys
 from ci.engine.distribution import Distro, install_advice
 from ci.engine.finding import EngineKind, FoundEngine, version_number
 from ci.errors import EngineError
-
-Probe = Callable[[tuple[str, ...]], tuple[int, str]]
-"""Runs a command and returns its exit status and what it printed; status 127 if starting it failed."""
 
 _NEEDS_BUILDX = (23, 0)
 _BUILDKIT_BUILT_IN = (18, 9)
@@ -32,7 +29,6 @@ class BuildClient:
     path: Path
     kind: EngineKind
     version: str
-    buildx: bool
     environment: Mapping[str, str] = field(default_factory=dict)
     """Its environment variables: they make it build with BuildKit, and point it to the engine that was found."""
 
@@ -54,13 +50,7 @@ class BuildClient:
 
 
 def find_build_client(
-    env: Mapping[str, str] | None = None,
-    *,
-    engine: FoundEngine | None = None,
-    kind: EngineKind | None = None,
-    platform: str = sys.platform,
-    probe: Probe | None = None,
-    executables: Callable[[str, str], Iterable[Path]] | None = None,
+    env: Mapping[str, str] = os.environ, *, engine: FoundEngine | None = None, kind: EngineKind | None = None
 ) -> BuildClient:
     """Return the first client on PATH that can build: every ``docker`` in order, then every ``podman``.
 
@@ -68,12 +58,11 @@ def find_build_client(
     and its environment points to that engine. ``kind`` asks for a kind of client when there is no engine yet. Raises
     ``EngineError`` with the packages to install if there is no client.
     """
-    env = os.environ if env is None else env
     kind = engine.kind if engine else kind
     refused: list[str] = []
     for name in ("docker", "podman"):
-        for path in (executables or executables_on_path)(name, env.get("PATH", os.defpath)):
-            client = examine(path, probe or run_probe)
+        for path in executables_on_path(name, env.get("PATH", os.defpath)):
+            client = examine(path)
             if isinstance(client, str):
                 refused.append(f"{path}: {client}")
             elif kind and client.kind != kind:
@@ -85,29 +74,26 @@ def find_build_client(
         "no docker or podman client on PATH can build images with BuildKit",
         where="; ".join(refused) or "neither docker nor podman is on PATH",
         why="a docker client from version 23 on needs its buildx plugin",
-        next_step=install_advice(distro, system=platform, packages=distro.client_packages(kind or "docker")),
+        next_step=install_advice(distro, system=sys.platform, packages=distro.client_packages(kind or "docker")),
     )
 
 
-def examine(path: Path, probe: Probe) -> BuildClient | str:
+def examine(path: Path) -> BuildClient | str:
     """Return the client at ``path``, or the reason why building with it fails."""
-    status, text = probe((str(path), "--version"))
+    status, text = run_probe((str(path), "--version"))
     version = _version_word(text)
     number = version_number(version)
     if status != 0 or number is None:
         return "does not print its version"
     if "podman" in text.lower():  # also Debian's podman-docker, which is called docker
         # Real enroot does not ask a registry for images in OCI's format, which Podman makes unless told otherwise.
-        return BuildClient(
-            path=path, kind="podman", version=version, buildx=False, environment={"BUILDAH_FORMAT": "docker"}
-        )
-    buildx = probe((str(path), "buildx", "version"))[0] == 0
-    if number >= _NEEDS_BUILDX and not buildx:
+        return BuildClient(path=path, kind="podman", version=version, environment={"BUILDAH_FORMAT": "docker"})
+    if number >= _NEEDS_BUILDX and run_probe((str(path), "buildx", "version"))[0] != 0:
         return f"version {version} without its buildx plugin"
     if number < _BUILDKIT_BUILT_IN:
         return f"version {version} is too old for BuildKit"
     # Newer clients get it, too: it makes them fail instead of falling back silently to the classic builder.
-    return BuildClient(path=path, kind="docker", version=version, buildx=buildx, environment={"DOCKER_BUILDKIT": "1"})
+    return BuildClient(path=path, kind="docker", version=version, environment={"DOCKER_BUILDKIT": "1"})
 
 
 def executables_on_path(name: str, search_path: str) -> list[Path]:

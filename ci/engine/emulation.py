@@ -26,39 +26,33 @@ _FIX = "ci/bootstrap --emulate (as root), or docker run --privileged --rm tonist
 
 def obstacle(arch: Arch) -> EngineError | None:
     """Return what keeps this machine from running code of another architecture in containers; None if it does."""
-    folder = BINFMT
-    there = _names(folder)
+    there = sorted(it.name for it in BINFMT.iterdir()) if BINFMT.is_dir() else []
     if "register" not in there:
         return EngineError(
             f"this kernel runs no code of {arch}",
-            where=str(folder),
+            where=str(BINFMT),
             why="binfmt_misc, which knows emulators, is not mounted",
-            next_step=f"mount -t binfmt_misc binfmt_misc {folder}, then {_FIX.format(arch)}",
+            next_step=f"mount -t binfmt_misc binfmt_misc {BINFMT}, then {_FIX.format(arch)}",
         )
+    what, where, why = f"this machine runs no code of {arch}", BINFMT, "no emulator for it is registered"
     for name in there:
-        said = dict(line.partition(" ")[::2] for line in (read_text(folder / name) or "").splitlines())
+        said = dict(line.partition(" ")[::2] for line in (read_text(BINFMT / name) or "").splitlines())
         magic = said.get("magic", "")
-        if not magic.startswith(_ELF) or magic[_MACHINE_AT : _MACHINE_AT + 4] != _MACHINES[arch]:
-            continue
-        missing = [flag for flag in _FLAGS if flag not in said.get("flags:", "")]
-        if not missing and "enabled" in said:
-            return None
-        return EngineError(
-            f"the emulator for {arch} is registered with the wrong flags",
-            where=str(folder / name),
-            why="; ".join(f"without the flag {flag} {_FLAGS[flag]}" for flag in missing) or "it is disabled",
-            next_step=_FIX.format(arch),
-        )
-    return EngineError(
-        f"this machine runs no code of {arch}",
-        where=str(folder),
-        why="no emulator for it is registered",
-        next_step=_FIX.format(arch),
-    )
+        if magic.startswith(_ELF) and magic[_MACHINE_AT : _MACHINE_AT + 4] == _MACHINES[arch]:
+            missing = [flag for flag in _FLAGS if flag not in said.get("flags:", "")]
+            if not missing and "enabled" in said:
+                return None
+            what, where = f"the emulator for {arch} is registered with the wrong flags", BINFMT / name
+            why = "; ".join(f"without the flag {flag} {_FLAGS[flag]}" for flag in missing) or "it is disabled"
+            break
+    return EngineError(what, where=str(where), why=why, next_step=_FIX.format(arch))
 
 
-def needed(arch: Arch, found: EngineError) -> str:
-    """Return the reason why a cell of another architecture is not run, as one line."""
+def needed(arch: Arch) -> str:
+    """Return why a cell of another architecture is not run here, not even a part of it, as one line; empty if it is."""
+    found = obstacle(arch) if arch is not Arch.host() else None
+    if not found:
+        return ""
     return f"it needs {arch} hardware, or an emulator for a part of it ({found.what}: {found.why}): {found.next_step}"
 
 
@@ -69,10 +63,3 @@ def check(arch: Arch) -> None:
     """
     if found := obstacle(arch):
         raise found
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(it.name for it in folder.iterdir())
-    except OSError:
-        return []

@@ -2,10 +2,9 @@
 
 The order is that of the docker client: ``DOCKER_HOST``, then the docker context (``DOCKER_CONTEXT``, ``currentContext``
 of its configuration), then the sockets of the usual engines. If the user names an engine, only that one is tried.
-Functions that touch the machine are parameters, so that tests need no engine.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 import hashlib
 import http.client
@@ -23,7 +22,6 @@ from ci.engine.distribution import Distro, install_advice
 from ci.errors import EngineError, EngineMissingError
 
 EngineKind = Literal["docker", "podman"]
-ReadText = Callable[[Path], str | None]
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 MINIMUM: Mapping[EngineKind, tuple[int, int]] = {"docker": (20, 10), "podman": (4, 0)}
@@ -55,15 +53,11 @@ class Reply:
     info: Mapping[str, Any]
 
 
-Ask = Callable[[EngineAddress], Reply]
-
-
 @dataclass(frozen=True, kw_only=True)
 class FoundEngine:
     """A container engine that answers and is new enough."""
 
     url: str
-    source: str
     version: str
     kind: EngineKind
     data_root: Path | None = None
@@ -92,28 +86,16 @@ def read_text(path: Path) -> str | None:
         return None
 
 
-def find_engine(
-    env: Mapping[str, str] | None = None,
-    *,
-    home: Path | None = None,
-    uid: int | None = None,
-    platform: str = sys.platform,
-    read: ReadText = read_text,
-    ask: Ask | None = None,
-) -> FoundEngine:
+def find_engine(env: Mapping[str, str] = os.environ) -> FoundEngine:
     """Return the first engine that answers.
 
     Raises ``EngineMissingError`` if no engine is found, and ``EngineError`` if the engine that the user named does not
     answer, if there is no permission to open the socket, or if the engine is too old.
     """
-    env = os.environ if env is None else env
-    home = home or Path.home()
-    uid = os.getuid() if uid is None else uid
-    found = candidates(env, home=home, uid=uid, read=read)
     tried: list[tuple[EngineAddress, Exception]] = []
-    for candidate in found:
+    for candidate in candidates(env):
         try:
-            return engine_from(candidate, (ask or ask_engine)(candidate))
+            return engine_from(candidate, ask_engine(candidate))
         except (OSError, http.client.HTTPException, ValueError, EngineError) as error:
             if candidate.explicit:
                 raise _failure(candidate, error) from error
@@ -127,36 +109,34 @@ def find_engine(
         where="; ".join(f"{_place(candidate)}: {_reason(candidate, reason)}" for candidate, reason in tried),
         why="DOCKER_HOST is not set, no docker context is selected, and none of the usual sockets answers",
         next_step=f"start the engine (sudo systemctl start docker), or run ci/bootstrap as root, or: "
-        f"{install_advice(distro, system=platform, packages=distro.engine_packages)}",
+        f"{install_advice(distro, system=sys.platform, packages=distro.engine_packages)}",
     )
 
 
-def candidates(
-    env: Mapping[str, str], *, home: Path, uid: int, read: ReadText = read_text
-) -> tuple[EngineAddress, ...]:
+def candidates(env: Mapping[str, str]) -> tuple[EngineAddress, ...]:
     """Return the places to try, best first; exactly one if the user named an engine.
 
     Raises ``EngineError`` for an invalid address or docker context.
     """
-    config = Path(env.get("DOCKER_CONFIG") or home / ".docker")
+    config = Path(env.get("DOCKER_CONFIG") or Path.home() / ".docker")
     if host := env.get("DOCKER_HOST", "").strip():
         tls = Path(env.get("DOCKER_CERT_PATH") or config) if env.get("DOCKER_TLS_VERIFY") else None
         return (_checked(EngineAddress(url=host, source="DOCKER_HOST", explicit=True, tls=tls)),)
     if context := env.get("DOCKER_CONTEXT", "").strip():
-        return _context(context, f"DOCKER_CONTEXT={context}", config, read)
-    current = _json(read(config / "config.json")).get("currentContext")
+        return _context(context, f"DOCKER_CONTEXT={context}", config)
+    current = _json(read_text(config / "config.json")).get("currentContext")
     if isinstance(current, str) and current not in {"", "default"}:
-        return _context(current, f"the docker context {current!r} of {config}/config.json", config, read)
-    return tuple(_usual(env, home, uid))
+        return _context(current, f"the docker context {current!r} of {config}/config.json", config)
+    return tuple(_usual(env))
 
 
-def _context(name: str, source: str, config: Path, read: ReadText) -> tuple[EngineAddress, ...]:
+def _context(name: str, source: str, config: Path) -> tuple[EngineAddress, ...]:
     if name == "default":
         return (EngineAddress(url=DEFAULT_SOCKET, source=source, explicit=True),)
     # The docker client names a context's folder by the sha256 of the context's name.
     folder = hashlib.sha256(name.encode()).hexdigest()
     meta = config / "contexts" / "meta" / folder / "meta.json"
-    endpoint = _json(read(meta)).get("Endpoints", {}).get("docker", {})
+    endpoint = _json(read_text(meta)).get("Endpoints", {}).get("docker", {})
     url = endpoint.get("Host") if isinstance(endpoint, dict) else None
     if not isinstance(url, str) or not url:
         raise EngineError(
@@ -165,12 +145,12 @@ def _context(name: str, source: str, config: Path, read: ReadText) -> tuple[Engi
             next_step="choose another one (docker context ls; docker context use default), or set DOCKER_HOST",
         )
     keys = config / "contexts" / "tls" / folder / "docker"
-    tls = keys if read(keys / "ca.pem") is not None else None
+    tls = keys if read_text(keys / "ca.pem") is not None else None
     return (_checked(EngineAddress(url=url, source=source, explicit=True, tls=tls)),)
 
 
-def _usual(env: Mapping[str, str], home: Path, uid: int) -> Iterator[EngineAddress]:
-    runtime = Path(env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}")
+def _usual(env: Mapping[str, str]) -> Iterator[EngineAddress]:
+    home, runtime = Path.home(), Path(env.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
     places = [
         (Path("/var/run/docker.sock"), "Docker's socket"),
         (runtime / "docker.sock", "rootless Docker's socket"),
@@ -231,7 +211,6 @@ def engine_from(candidate: EngineAddress, reply: Reply) -> FoundEngine:
     info = reply.info
     return FoundEngine(
         url=candidate.url,
-        source=candidate.source,
         version=version,
         kind=kind,
         data_root=Path(info["DockerRootDir"]) if info.get("DockerRootDir") else None,

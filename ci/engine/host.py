@@ -4,49 +4,46 @@ Each check returns ``None`` or an error, whose next step is the command to run a
 here: the administrator runs it.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 import shutil
 
-from ci.engine.finding import ReadText, read_text
+from ci.engine.finding import read_text
 from ci.errors import EngineError
 
-_USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
-_APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-_DEBIAN_SWITCH = Path("/proc/sys/kernel/unprivileged_userns_clone")
+_SETTINGS = Path("/proc/sys")
+# By setting: the value that forbids user namespaces, one that allows them, and what the first means.
+_USER_NAMESPACES = {
+    "user.max_user_namespaces": ("0", "15000", "user namespaces are switched off"),
+    "kernel.apparmor_restrict_unprivileged_userns": (
+        *("1", "0"),
+        "AppArmor forbids unprivileged users to create user namespaces",
+    ),
+    "kernel.unprivileged_userns_clone": ("0", "1", "unprivileged users may not create user namespaces"),
+}
 _FUSE = Path("/dev/fuse")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def user_namespaces(read: ReadText = read_text) -> EngineError | None:
+def user_namespaces() -> EngineError | None:
     """Check whether the job user may create user namespaces; enroot starts every container in one.
 
     Three switches can forbid it. The last two exist only on some kernels (Ubuntu from 23.10 on, and Debian).
     """
-    why = "enroot starts every container in a user namespace of the job's user"
-    if _setting(read, _USER_NAMESPACES) == "0":
-        fix = "sysctl -w user.max_user_namespaces=15000"
-        return EngineError("user namespaces are switched off", where=f"{_USER_NAMESPACES} is 0", why=why, next_step=fix)
-    if _setting(read, _APPARMOR) == "1":
-        return EngineError(
-            "AppArmor forbids unprivileged users to create user namespaces",
-            where=f"{_APPARMOR} is 1",
-            why=why,
-            next_step="sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-        )
-    if _setting(read, _DEBIAN_SWITCH) == "0":
-        return EngineError(
-            "unprivileged users may not create user namespaces",
-            where=f"{_DEBIAN_SWITCH} is 0",
-            why=why,
-            next_step="sysctl -w kernel.unprivileged_userns_clone=1",
-        )
+    for setting, (closed, open_, what) in _USER_NAMESPACES.items():
+        file = _SETTINGS / setting.replace(".", "/")
+        if (read_text(file) or "").strip() == closed:
+            return EngineError(
+                what,
+                where=f"{file} is {closed}",
+                why="enroot starts every container in a user namespace of the job's user",
+                next_step=f"sysctl -w {setting}={open_}",
+            )
     return None
 
 
-def fuse(exists: Callable[[Path], bool] = Path.exists) -> EngineError | None:
+def fuse() -> EngineError | None:
     """Check that /dev/fuse exists; the nodes get it."""
-    if exists(_FUSE):
+    if _FUSE.exists():
         return None
     return EngineError(
         "the FUSE device is missing",
@@ -56,18 +53,18 @@ def fuse(exists: Callable[[Path], bool] = Path.exists) -> EngineError | None:
     )
 
 
-def cgroups(exists: Callable[[Path], bool] = Path.exists) -> str:
+def cgroups() -> str:
     """Return which version of cgroups this machine has, and what follows from it; cells start with either, or none.
 
     Only version 2 has this file at its root. Where both are mounted (hybrid), the controllers are version 1's, and
     slurmd takes that.
     """
-    if exists(_CGROUPS / "cgroup.controllers"):
+    if (_CGROUPS / "cgroup.controllers").exists():
         return (
             "version 2; cells use none. A slurmd that may choose takes cgroup/v2 here, and ends without dbus: "
             "cells name another CgroupPlugin in cgroup.conf, and a cgroup.conf of yours has to"
         )
-    if exists(_CGROUPS / "memory"):
+    if (_CGROUPS / "memory").exists():
         return (
             "version 1; cells use none. Most machines have version 2: "
             "that a cgroup.conf of yours works here says nothing about them"
@@ -81,7 +78,3 @@ def free_bytes(path: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
-
-
-def _setting(read: ReadText, path: Path) -> str:
-    return (read(path) or "").strip()

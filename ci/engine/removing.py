@@ -8,17 +8,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
+from docker.models.containers import Container
 from requests.exceptions import ReadTimeout, RequestException
 
 from ci.engine.labels import LABEL, LABEL_NAME, LABEL_ROLE, LABEL_SCRATCH
 from ci.terminal import console
-
-if TYPE_CHECKING:
-    from docker.models.containers import Container
 
 # An engine answers when a volume's files are gone; those of many containers take a busy machine longer than that.
 _REQUESTS_FOR_A_VOLUME = 5
@@ -86,7 +84,7 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
     return [name for _, remove in _find(api, filters) for name in remove()]
 
 
-def _remove_with_pushed(api: docker.DockerClient, container: "Container") -> list[str]:
+def _remove_with_pushed(api: docker.DockerClient, container: Container) -> list[str]:
     """Remove a container, and before it the local names of what was pushed to it, if it is a registry."""
     removed: list[str] = []
     # Only a running registry has a port; images were pushed only to one that ran.
@@ -104,7 +102,7 @@ def _own_name(image: Mapping[str, Any]) -> str:
     return name if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()) else ""
 
 
-def remove_container(container: "Container") -> list[str]:
+def remove_container(container: Container) -> list[str]:
     """Kill and remove a container with its anonymous volumes; return its name if it is gone by that."""
     return gone(container.name or container.id or "", lambda: _kill_and_remove(container))
 
@@ -114,7 +112,7 @@ def remove_volume(api: docker.DockerClient, name: str) -> list[str]:
     return gone(name, lambda: api.api.remove_volume(name, force=True), requests=_REQUESTS_FOR_A_VOLUME)
 
 
-def _kill_and_remove(container: "Container") -> None:
+def _kill_and_remove(container: Container) -> None:
     if folder := container.labels.get(LABEL_SCRATCH):
         # What that leaves goes with the folder's volume.
         with suppress(APIError, RequestException):  # it does not run, or answers no more

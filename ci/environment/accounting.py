@@ -1,7 +1,7 @@
 """Slurm's accounting, for environments that ask for it: slurmdbd with MariaDB, in a container of its own."""
 
 from ci import paths
-from ci.engine.connection import Container, Engine, InsideFile
+from ci.engine.connection import Container, InsideFile
 from ci.environment import service
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
@@ -49,8 +49,3 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
         ),
     )
     return container
-
-
-def logs(engine: Engine, container: Container) -> dict[str, str]:
-    """Return what slurmdbd and its database wrote, by file name."""
-    return {"slurmdbd.log": engine.log_tail(container, lines=2000)}

@@ -25,6 +25,7 @@ from ci.matrix.cells import Cell, Runtime
 from ci.options.values import password_in
 from ci.terminal import console, signals
 from ci.terminal.console import Timings
+from ci.terminal.quantities import count
 
 ENVIRONMENT_FILE = "environment.json"
 _LOGS_FOLDER = "logs"
@@ -150,7 +151,7 @@ def _taken_down(place: Place, plan: EnvironmentPlan) -> TeardownError | None:
 def left_of(run: str, names: Sequence[str]) -> TeardownError:
     """Return the error for what is left of a run."""
     return TeardownError(
-        f"{len(names)} {'object' if len(names) == 1 else 'objects'} of the run {run} could not be removed",
+        f"{count(len(names), 'object')} of the run {run} could not be removed",
         where=", ".join(names),
         why="the engine refused; its messages are shown above",
         next_step=f"repair the engine (often: restart it), then: {typed(f'down {run}')}",
@@ -238,7 +239,9 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
     """Start network, registry, accounting and nodes; each needs the ones before it."""
     engine, options = place.engine, plan.options
     logs = options.folder(plan.cell) / _LOGS_FOLDER
-    _check_names(place, plan, images)
+    # Names that were asked for and are taken are refused before anything is started.
+    users.check(place, images.node.tag, options)
+    base_images.check(engine, options.base_image)
     at = time.monotonic()
     chosen = password_in(options.password_file) if options.password_file else ""
     keys = cluster.Secrets.new(password=options.plain, chosen=chosen)
@@ -260,7 +263,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
         base_images.name_job_image(place, images.job.tag, options.base_image, images.base_wheels)
     if images.accounting:
         database = accounting.start(place, plan, image=images.accounting.tag, munge_key=keys.munge_key)
-        place.stack.callback(_save_logs, lambda: accounting.logs(engine, database), logs)
+        place.stack.callback(_save_logs, lambda: {"slurmdbd.log": engine.log_tail(database, lines=2000)}, logs)
     nodes = cluster.start(place, plan, image=images.node.tag, keys=keys, registry_port=served.port if served else None)
     place.stack.callback(_save_logs, lambda: _logs(engine, nodes, served), logs)
     login = _login(usable.wait_for_port(engine, nodes), users.job_user(options), keys, state)
@@ -274,12 +277,6 @@ def _filled_registry(images: BuiltCell) -> str:
     if images.registry is None or images.job is None:
         raise LookupError("a cell with a registry has a job image")
     return registry.filled_name(images.registry.identity, images.job.identity)
-
-
-def _check_names(place: Place, plan: EnvironmentPlan, images: BuiltCell) -> None:
-    """Refuse names that were asked for and are taken, before anything is started."""
-    users.check(place, images.node.tag, plan.options)
-    base_images.check(place.engine, plan.options.base_image)
 
 
 def _login(port: int, user: str, keys: cluster.Secrets, state: Path) -> Login:

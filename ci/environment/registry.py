@@ -20,6 +20,7 @@ from ci.environment.registry_client import (
     LOOPBACK,
     LOOPBACK6,
     MANIFESTS,
+    RegistryAnswer,
     RegistryClient,
     UnexpectedAnswerError,
     digest_of,
@@ -208,7 +209,7 @@ def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pu
     target = f"{registry.address}/{repository}"
     engine.tag(tag, f"{target}:{version}")
     digest = engine.push(f"{target}:{version}")
-    stored = RegistryClient(registry.address).manifest(repository, version, ", ".join(MANIFESTS))
+    stored = _manifest(f"{target}:{version}")
     pushed = Pushed(
         reference=f"{target}:{version}",
         digest=digest_of(stored.body),
@@ -224,14 +225,18 @@ def check_unchanged(pushed: Pushed) -> None:
 
     :raises RegistryChangedError: naming both digests.
     """
-    address, _, path = pushed.reference.partition("/")
-    repository, _, version = path.rpartition(":")
     try:
-        found = digest_of(RegistryClient(address).manifest(repository, version, ", ".join(MANIFESTS)).body)
+        found = digest_of(_manifest(pushed.reference).body)
     except UnexpectedAnswerError as error:
         raise _changed(pushed, f"it can't be read any more: {error}") from error
     if found != pushed.digest:
         raise _changed(pushed, f"{pushed.digest} was pushed, and {found} is there now")
+
+
+def _manifest(reference: str) -> RegistryAnswer:
+    address, _, path = reference.partition("/")
+    repository, _, version = path.rpartition(":")
+    return RegistryClient(address).manifest(repository, version, ", ".join(MANIFESTS))
 
 
 def _changed(pushed: Pushed, why: str) -> RegistryChangedError:

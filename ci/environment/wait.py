@@ -34,14 +34,6 @@ class Watched:
     """What to look at when it has died, by its log."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clock:
-    """Where a wait takes its time from; tests have their own."""
-
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-
-
 def wait_for(
     description: str,
     probe: Callable[[], T | NotYet],
@@ -49,7 +41,6 @@ def wait_for(
     limit: float,
     poll: float = 0.1,
     watched: Watched = Watched(),
-    clock: Clock = Clock(),
 ) -> T:
     """Ask ``probe`` until it gives a value, and return that value.
 
@@ -60,7 +51,7 @@ def wait_for(
 
     Raises ``LaunchError`` with the last state, the last lines of the log, and the hint.
     """
-    begin = clock.now()
+    begin = time.monotonic()
     while True:
         try:
             answer = probe()
@@ -70,14 +61,14 @@ def wait_for(
             answer = NotYet(str(error))
         if not isinstance(answer, NotYet):
             return answer
-        elapsed = clock.now() - begin
+        elapsed = time.monotonic() - begin
         life = watched.alive()
         if life is not True:
             what, why = f"died after {elapsed:.1f} s of waiting", life or "it is not running any more"
         elif elapsed >= limit:
             what, why = f"not ready within {limit:g} s", ""
         else:
-            clock.sleep(min(poll, limit - elapsed))
+            time.sleep(min(poll, limit - elapsed))
             continue
         log = _log(watched.diagnose)
         raise LaunchError(

@@ -1,8 +1,10 @@
 """Seconds of earlier results, by which jobs are balanced. They are read from results, and from earlier reports."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -11,6 +13,7 @@ from ci.record.outcomes import Outcome
 from ci.record.store import RESULT_FILE
 from ci.report.model import COMPAT_FILE, LARGEST
 
+_Kind = TypeVar("_Kind")
 _TELLING = frozenset({Outcome.PASSED.value, Outcome.FAILED.value})
 """A suite that was interrupted, or that found no environment, does not tell how long it takes."""
 
@@ -52,35 +55,23 @@ class _EarlierReport(msgspec.Struct):
     cells: tuple[_Cell, ...]
 
 
-_Timed = tuple[tuple[str, str], _Time]
-"""Cell id and suite, and one time that it was run."""
-
-
-def seconds_of(folders: Iterable[Path]) -> dict[tuple[str, str], float]:
+def seconds_of(folders: Sequence[Path]) -> dict[tuple[str, str], float]:
     """Return the seconds of the newest result of each cell and suite that is in some folders, however deep.
 
     What can't be read, and what did not run to its end, is passed over: a plan can be made without it.
     """
+    results = (it for folder in folders for it in _read(folder, RESULT_FILE, _Result))
+    times: list[tuple[tuple[str, str], _Time]] = [((it.cell.id, it.suite), it) for it in results]
+    for report in (it for folder in folders for it in _read(folder, COMPAT_FILE, _EarlierReport)):
+        times += [((cell.id, of.suite), it) for cell in report.cells for of in cell.suites for it in of.history]
     newest: dict[tuple[str, str], _Time] = {}
-    for key, time in (it for folder in folders for it in (*_results(folder), *_reports(folder))):
+    for key, time in times:
         if time.telling and (key not in newest or newest[key].started <= time.started):
             newest[key] = time
     return {key: time.seconds for key, time in newest.items()}
 
 
-def _results(folder: Path) -> Iterator[_Timed]:
-    for path in sorted(folder.rglob(RESULT_FILE)):
-        try:
-            found = msgspec.json.decode(files.content(path), type=_Result)
-        except (OSError, *files.INVALID):
-            continue
-        yield (found.cell.id, found.suite), found
-
-
-def _reports(folder: Path) -> Iterator[_Timed]:
-    for path in sorted(folder.rglob(COMPAT_FILE)):
-        try:
-            found = msgspec.json.decode(files.content(path, largest=LARGEST), type=_EarlierReport)
-        except (OSError, *files.INVALID):
-            continue
-        yield from (((cell.id, it.suite), time) for cell in found.cells for it in cell.suites for time in it.history)
+def _read(folder: Path, name: str, kind: type[_Kind]) -> Iterator[_Kind]:
+    for path in sorted(folder.rglob(name)):
+        with suppress(OSError, *files.INVALID):
+            yield msgspec.json.decode(files.content(path, largest=LARGEST), type=kind)

@@ -1,6 +1,6 @@
 """A plan as text for a person, and as JSON for a program."""
 
-from enum import StrEnum
+from collections.abc import Callable
 import json
 
 from ci.fleet import github, gitlab, slurm
@@ -9,41 +9,14 @@ from ci.matrix.arch import Arch
 from ci.terminal.quantities import count
 
 SCHEMA = 1
+GITHUB = "github"
 _NAMED = 3
 """As many reasons are shown; the JSON has all."""
 
 
-class Format(StrEnum):
-    """What a plan can be written as."""
-
-    TEXT = "text"
-    JSON = "json"
-    GITHUB = "github"
-    GITLAB = "gitlab"
-    SBATCH = "sbatch"
-
-
-def runners(form: Format) -> dict[Arch, str]:
+def runners(form: str) -> dict[Arch, str]:
     """Return the machines of each architecture where nobody names others."""
-    return {Format.GITHUB: github.RUNNERS}.get(form) or {arch: arch.value for arch in Arch}
-
-
-def render(plan: FleetPlan, form: Format) -> str:
-    """Return the plan in a format, with a line break at its end.
-
-    :raises SelectionError: for a plan that the format can't hold.
-    """
-    match form:
-        case Format.TEXT:
-            return as_text(plan)
-        case Format.JSON:
-            return as_json(plan)
-        case Format.GITHUB:
-            return github.outputs(plan)
-        case Format.GITLAB:
-            return gitlab.pipeline(plan)
-        case Format.SBATCH:
-            return slurm.script(plan)
+    return github.RUNNERS if form == GITHUB else {arch: arch.value for arch in Arch}
 
 
 def as_json(plan: FleetPlan) -> str:
@@ -57,7 +30,7 @@ def as_json(plan: FleetPlan) -> str:
         "image_cache": plan.image_cache,
         "images": [_batch(batch, plan) for batch in plan.images],
         "shards": [_shard(shard, plan) for shard in plan.shards],
-        "left_out": [{"id": out.cell.id, "reason": out.reason} for out in plan.left_out],
+        "left_out": [{"id": cell, "reason": why} for cell, why in plan.left_out.items()],
     }
     return json.dumps(content, indent=2) + "\n"
 
@@ -106,7 +79,7 @@ def as_text(plan: FleetPlan) -> str:
     if not plan.shards:
         lines += ["", plan.nothing]
     if plan.left_out:
-        lines += ["", "left out:", *(f"  {out.cell.id}: {out.reason}" for out in plan.left_out)]
+        lines += ["", "left out:", *(f"  {cell}: {why}" for cell, why in plan.left_out.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -129,3 +102,16 @@ def _job(job: Job) -> list[str]:
 def _span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+FORMATS: dict[str, Callable[[FleetPlan], str]] = {
+    "text": as_text,
+    "json": as_json,
+    GITHUB: github.outputs,
+    "gitlab": gitlab.pipeline,
+    "sbatch": slurm.script,
+}
+"""What a plan can be written as, by the name that ``plan --format`` has for it; with a line break at the end.
+
+Each raises ``SelectionError`` for a plan that it can't hold.
+"""

@@ -28,18 +28,14 @@ def outputs(plan: FleetPlan) -> str:
             next_step=f"--shards {_MOST_JOBS} or fewer",
         )
     total = len(plan.shards)
+    slurms = [f"slurm {batch.cells[0].slurm} on {batch.cells[0].os} ({batch.arch})" for batch in plan.images]
     lines = {
         "run": plan.run,
         "suites": " ".join(plan.suites),
-        "images": _matrix(plan.images, plan, [_title(batch) for batch in plan.images]),
+        "images": _matrix(plan.images, plan, slurms),
         "shards": _matrix(plan.shards, plan, [f"{shard.number} of {total} ({shard.arch})" for shard in plan.shards]),
     }
     return "".join(f"{name}={value}\n" for name, value in lines.items())
-
-
-def _title(batch: Batch) -> str:
-    first = batch.cells[0]
-    return f"slurm {first.slurm} on {first.os} ({batch.arch})"
 
 
 def _matrix(batches: Sequence[Batch], plan: FleetPlan, titles: Sequence[str]) -> str:

@@ -57,14 +57,6 @@ class Shard(Batch):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """A cell of the group that has no job, and why."""
-
-    cell: Cell
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class FleetPlan:
     """All jobs of a fleet."""
 
@@ -79,7 +71,8 @@ class FleetPlan:
     image_cache: str = ""
     since: str = ""
     """The revision that changes are counted from; empty where nobody asked."""
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: Mapping[str, str]
+    """Cells of the group that have no job, and why."""
     runners: Mapping[Arch, str]
     """By architecture, the label (GitHub) or tag (GitLab) of the machines that take its jobs."""
 

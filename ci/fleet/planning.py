@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ci.environment.plan import plan_environment
 from ci.errors import SelectionError, typed
 from ci.fleet.balancing import Expectation, Seconds, balance
-from ci.fleet.model import Batch, FleetPlan, Job, LeftOut, Shard
+from ci.fleet.model import Batch, FleetPlan, Job, Shard
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
@@ -63,23 +63,23 @@ def plan_fleet(
     :param reasons: given, only these cells get a job.
     :raises SelectionError: where a number of shards is impossible, or no suite runs on any cell.
     """
-    fitting = {cell.id: _fitting(cell, matrix, request) for cell in cells}
+    unfit = {cell.id: {suite.name: suite.unfit(cell, matrix.subject) for suite in request.suites} for cell in cells}
+    fitting = {cell: tuple(name for name, why in whys.items() if not why) for cell, whys in unfit.items()}
     runnable = [cell for cell in cells if fitting[cell.id]]
-    left_out = [
-        LeftOut(cell=cell, reason=_why_no_suite(cell, matrix, request)) for cell in cells if not fitting[cell.id]
-    ]
+    left_out = {
+        cell.id: "; ".join(f"{name}: {why}" for name, why in unfit[cell.id].items())
+        for cell in cells
+        if not fitting[cell.id]
+    }
     if not runnable:
         raise SelectionError(
             "none of these suites runs on any of these cells",
-            why="; ".join(dict.fromkeys(out.reason for out in left_out)),
+            why="; ".join(dict.fromkeys(left_out.values())),
             next_step="name other suites with --suite, or other cells",
         )
     if reasons is not None:
-        left_out += [
-            LeftOut(cell=cell, reason=f"nothing that it is made of has changed since {request.since}")
-            for cell in runnable
-            if cell.id not in reasons
-        ]
+        unchanged = f"nothing that it is made of has changed since {request.since}"
+        left_out |= {cell.id: unchanged for cell in runnable if cell.id not in reasons}
         runnable = [cell for cell in runnable if cell.id in reasons]
     expect = Expectation(earlier)
     jobs = [expect.job(cell, fitting[cell.id], (reasons or {}).get(cell.id, ())) for cell in runnable]
@@ -91,17 +91,9 @@ def plan_fleet(
         images=_images(runnable, matrix, request) if request.image_cache and request.images_first else (),
         image_cache=request.image_cache,
         since=request.since,
-        left_out=tuple(left_out),
+        left_out=left_out,
         runners=request.runners,
     )
-
-
-def _fitting(cell: Cell, matrix: Matrix, request: FleetRequest) -> tuple[str, ...]:
-    return tuple(suite.name for suite in request.suites if not suite.unfit(cell, matrix.subject))
-
-
-def _why_no_suite(cell: Cell, matrix: Matrix, request: FleetRequest) -> str:
-    return "; ".join(f"{suite.name}: {suite.unfit(cell, matrix.subject)}" for suite in request.suites)
 
 
 def _shards(jobs: Sequence[Job], request: FleetRequest, *, shrunk: bool) -> tuple[Shard, ...]:

@@ -45,10 +45,6 @@ if [ "$what" != report ]; then
     export PYXIS_MATRIX_RESULTS=${{PYXIS_MATRIX_RESULTS:-results}}/fleet-{run}/$what-${{SLURM_ARRAY_TASK_ID:-}}
 fi
 """
-_NOTHING = """\
-#!/bin/bash
-echo {text}
-"""
 
 
 def script(plan: FleetPlan) -> str:
@@ -58,7 +54,7 @@ def script(plan: FleetPlan) -> str:
     """
     arches = list(dict.fromkeys(shard.arch for shard in plan.shards))
     if not arches:
-        return _NOTHING.format(text=shlex.quote(plan.nothing))
+        return f"#!/bin/bash\necho {shlex.quote(plan.nothing)}\n"
     if len(arches) > 1:
         raise SelectionError(
             f"--format sbatch plans for one architecture, and these cells are for {' and '.join(arches)}",

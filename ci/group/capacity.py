@@ -36,14 +36,6 @@ class Capacity:
         # A cell waits more than it computes (for Slurm, a push, an import), so one to a core keeps all of them busy.
         return max(1, min(wanted or self.cores, self.fitting(nodes), cells))
 
-    @staticmethod
-    def beside_builds(jobs: int) -> int:
-        """Return how many of ``jobs`` cells to have up while images are built: a build has a cell's part of the cores.
-
-        One at least. Its memory is kept back for a build at all times.
-        """
-        return max(1, jobs - 1)
-
 
 def of_machine(engine: Engine) -> Capacity:
     """Return the capacity of the machine that the engine runs on."""

@@ -5,9 +5,8 @@ it ends (see `ci.terminal.signals.follow_parent`). Each is in a session of its o
 here, once.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 import math
 from pathlib import Path
 import signal
@@ -39,25 +38,6 @@ class ChildCommand:
     output: Path
 
 
-@dataclass(kw_only=True)
-class Child:
-    """A cell's process."""
-
-    command: ChildCommand
-    process: "subprocess.Popen[bytes]"
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def cell(self) -> str:
-        """The cell's id."""
-        return self.command.cell
-
-    def send(self, number: int) -> None:
-        """Send a signal, if it has not ended."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Watch:
     """Who is told how the cells are doing; the main thread calls these."""
@@ -71,11 +51,11 @@ class Watch:
     """Told that the cells at work have been asked to end."""
 
 
-def start(command: ChildCommand) -> Child:
+def start(command: ChildCommand) -> "subprocess.Popen[bytes]":
     """Start a cell's process."""
     paths.make_directory(command.output.parent)
     with command.output.open("wb") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "ci", *command.words],
             cwd=paths.REPOSITORY,
             env=child_environment(),
@@ -84,7 +64,6 @@ def start(command: ChildCommand) -> Child:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Child(command=command, process=process)
 
 
 def run_all(
@@ -92,7 +71,6 @@ def run_all(
     *,
     jobs: Callable[[], int],
     watch: Watch,
-    starting: Callable[[ChildCommand], Child] = start,
 ) -> None:
     """Run the commands side by side, until there are no more or ``watch`` would not go on.
 
@@ -103,7 +81,7 @@ def run_all(
     :param jobs: tells how many there may be at a time now.
     """
     waiting = iter(commands)
-    running: list[Child] = []
+    running: dict[str, subprocess.Popen[bytes]] = {}
     more = True
     try:
         while running or more:
@@ -115,13 +93,12 @@ def run_all(
                     break
                 if command is None:
                     break
-                running.append(starting(command))
-                watch.began(running[-1].cell)
+                running[command.cell] = start(command)
+                watch.began(command.cell)
             time.sleep(_TICK)
             watch.tick()
-            for child in [it for it in running if it.process.poll() is not None]:
-                running.remove(child)
-                if not watch.ended(child.cell, child.process.returncode):
+            for cell in _ended(running):
+                if not watch.ended(cell, running.pop(cell).returncode):
                     _end(running, signal.SIGINT, watch)
                     return
     except BaseException as stop:
@@ -129,24 +106,27 @@ def run_all(
         raise
 
 
-def _end(children: Iterable[Child], number: int, watch: Watch) -> None:
+def _ended(running: Mapping[str, "subprocess.Popen[bytes]"]) -> list[str]:
+    """Return the cells whose processes have ended."""
+    return [cell for cell, process in running.items() if process.poll() is not None]
+
+
+def _end(left: dict[str, "subprocess.Popen[bytes]"], number: int, watch: Watch) -> None:
     """Ask the processes to end, wait until they have taken their environments down, and kill what does not."""
-    left = list(children)
-    for child in left:
-        child.send(number)
+    for process in left.values():
+        process.send_signal(number)
     watch.ending()
     end = time.monotonic() + PATIENCE
     while left:
         if time.monotonic() > end:
-            for child in left:
-                child.send(signal.SIGKILL)
+            for cell, process in left.items():
+                process.send_signal(signal.SIGKILL)
                 console.warn(
-                    f"{child.cell} did not end within {PATIENCE:.0f} s and was killed; its reaper takes down what "
+                    f"{cell} did not end within {PATIENCE:.0f} s and was killed; its reaper takes down what "
                     f"it left, which may take a while. If something stays: {typed('down RUN')}"
                 )
             end = math.inf
-        for child in [it for it in left if it.process.poll() is not None]:
-            left.remove(child)
-            watch.ended(child.cell, child.process.returncode)
+        for cell in _ended(left):
+            watch.ended(cell, left.pop(cell).returncode)
         watch.tick()
         time.sleep(_TICK)

@@ -8,7 +8,6 @@ content is in an image). In doubt something is in it, for to run once more is ch
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 import hashlib
 from importlib import metadata
 import os
@@ -50,59 +49,42 @@ def fingerprint(ingredients: Ingredients) -> str:
     return hash_of(dict(ingredients))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shared:
-    """What is the same for all cells and suites of a run."""
-
-    program: str
-    """This program's own code."""
-    pins: Mapping[str, str]
-    """The checksums of pins.toml, by what they are of."""
-    packages: str
-    """The packages that pytest runs with, the subject's among them: also what is in their files."""
-    machine: str
-    """Kernel, engine, architecture."""
-    environment: str
-    """The variables that Python, pytest and Slurm's tools read on this machine."""
-
-    @classmethod
-    def of(cls, engine: Engine) -> "Shared":
-        """Return that of this machine."""
-        installed = sorted(f"{it.name}=={it.version}" for it in metadata.distributions())
-        read = sorted(f"{name}={value}" for name, value in os.environ.items() if _is_read(name))
-        machine = (platform.machine(), platform.release(), engine.found.kind, engine.found.version)
-        return cls(
-            program=hash_of_files(program_files()),
-            pins=pins_in(paths.PINS_FILE.read_text(encoding="utf-8")),
-            packages=hash_of([platform.python_version(), *installed, hash_of_files(_installed(), _site())]),
-            machine=hash_of(machine),
-            environment=hash_of(read),
-        )
+def shared_ingredients(engine: Engine) -> Ingredients:
+    """Return the part of ingredients that is the same for all cells and suites of a run."""
+    installed = sorted(f"{it.name}=={it.version}" for it in metadata.distributions())
+    machine = (platform.machine(), platform.release(), engine.found.kind, engine.found.version)
+    return {
+        PROGRAM: hash_of_files(program_files()),
+        # What pytest runs with, the subject among it: also what is in the files.
+        "packages": hash_of([platform.python_version(), *installed, hash_of_files(_installed(), _site())]),
+        "machine": hash_of(machine),
+        # What Python, pytest and Slurm's tools read on this machine.
+        "environment": hash_of(sorted(f"{name}={value}" for name, value in os.environ.items() if _is_read(name))),
+    }
 
 
 def ingredients(
-    plan: EnvironmentPlan, suite: Suite, words: Iterable[str], *, matrix: Matrix, images: str, shared: Shared
+    plan: EnvironmentPlan, suite: Suite, words: Iterable[str], *, matrix: Matrix, images: str, shared: Ingredients
 ) -> Ingredients:
     """Return what decides what a suite comes to.
 
     :param words: more arguments for pytest.
     :param images: see `images_of`.
+    :param shared: see `shared_ingredients`.
     """
     options, checkout = plan.options, plan.options.subject
+    pins = pins_in(paths.PINS_FILE.read_text(encoding="utf-8"))
     files = {name: hash_of_files(its) for name, its in _own_files(plan, suite).items()}
     rows = {name: hash_of(value) for name, value in rows_of(plan.cell, matrix, options).items()}
     return {
+        **shared,
         **files,
         **rows,
         IMAGES: images,
-        PROGRAM: shared.program,
-        "pins": hash_of({name: shared.pins.get(name, "") for name in pinned_by(plan)}),
+        "pins": hash_of({name: pins.get(name, "") for name in pinned_by(plan)}),
         # Nodes use a checkout in place, so no image tells all of it.
         "subject": hash_of([plan.subject, rows["subject"], state_of(checkout) if checkout else ""]),
         "options": hash_of([*options.words(Scope.CLUSTER), str(options.accounting), str(suite.workers), *words]),
-        "packages": shared.packages,
-        "machine": shared.machine,
-        "environment": shared.environment,
     }
 
 

@@ -20,7 +20,7 @@ from ci import paths
 from ci.group import watching
 from ci.group.watching import CellState, Failure, News, Watcher
 from ci.terminal import console, folding
-from ci.terminal.folding import CiService
+from ci.terminal.folding import Mode
 
 _EVERY_SECONDS = 60.0
 """How often plain lines say what is at work, so that nobody takes silence for the end."""
@@ -107,15 +107,14 @@ class Lines:
 class Sections(Lines):
     """Lines in the log of a CI service; what a cell wrote follows at its end, folded."""
 
-    def __init__(self, shown: Shown, watcher: Watcher, service: CiService, stream: TextIO | None = None) -> None:
-        """Write for ``service``, to stderr if no other stream is given."""
+    def __init__(self, shown: Shown, watcher: Watcher, service: Mode) -> None:
+        """Write for ``service``."""
         super().__init__(shown, watcher)
         self._service = service
-        self._stream = stream
 
     def fail(self, cell: str, failure: Failure) -> None:
         """Annotate the line of the test where the service can."""
-        if self._service is not CiService.GITHUB:
+        if self._service is not Mode.GITHUB:
             super().fail(cell, failure)
             return
         text = f"{failure.test}: {failure.message}"
@@ -135,10 +134,9 @@ class Sections(Lines):
             self._write(folding.end(self._service, title, time.time()))
 
     def _write(self, text: str) -> None:
-        stream = self._stream or sys.stderr
         with suppress(OSError):
-            stream.write(text + "\n")
-            stream.flush()
+            self.stream.write(text + "\n")
+            self.stream.flush()
 
 
 class LiveTable(Lines):
@@ -239,12 +237,10 @@ class _Above(io.StringIO):
 
 def display(shown: Shown, watcher: Watcher) -> Lines:
     """Return what fits where stderr goes to."""
-    service = folding.service(os.environ)
-    if service is not CiService.NONE:
-        return Sections(shown, watcher, service)
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    mode = folding.mode(os.environ, sys.stderr)
+    if mode is Mode.TERMINAL:
         return LiveTable(shown, watcher)
-    return Lines(shown, watcher)
+    return Lines(shown, watcher) if mode is Mode.PLAIN else Sections(shown, watcher, mode)
 
 
 def _at_work(watcher: Watcher) -> list[CellState]:

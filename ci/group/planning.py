@@ -120,8 +120,7 @@ def plan_group(
     for cell in chosen:
         unfit = {it.name: it.unfit(cell, matrix.subject) for it in considered}
         applying = tuple(it for it in considered if not unfit[it.name])
-        obstacle = emulation.obstacle(cell.arch) if cell.arch is not host else None
-        not_run = emulation.needed(cell.arch, obstacle) if obstacle else missing(cell) or ""
+        not_run = emulation.needed(cell.arch) or missing(cell) or ""
         plans.append(
             CellPlan(
                 environment=plan_environment(cell, matrix, options),

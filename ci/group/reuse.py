@@ -1,6 +1,7 @@
 """What ran once and need not run again: earlier results with the same fingerprint."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,16 @@ def earlier(results: Path, cell_id: str, suite: str, *, but: str) -> list[Result
 
     :param but: a run that does not count as earlier.
     """
-    return sorted(_finished(results, cell_id, suite, but), key=lambda it: it.started, reverse=True)
+    found = []
+    for path in results.glob(f"*/{cell_id}/{suite}/{store.RESULT_FILE}"):
+        if path.parents[2].name == but:
+            continue
+        with suppress(ResultsError):  # of another version, or broken: it proves nothing
+            it = contradictions.believed(store.load(path), path.parent)
+            ended = it.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR}
+            if ended and it.fingerprint and not is_ahead(it.started, store.utc_now()):
+                found.append(it)
+    return sorted(found, key=lambda it: it.started, reverse=True)
 
 
 def unchanged(results: list[Result], fingerprint: str) -> Result | None:
@@ -66,16 +76,3 @@ def changed(folder: Path, cell_id: str, suite: str, now: Ingredients) -> list[st
 def write(folder: Path, fingerprints: Fingerprints) -> None:
     """Write the ingredients of a run's fingerprints."""
     files.dump(folder / FINGERPRINTS_FILE, fingerprints, what="the fingerprints")
-
-
-def _finished(results: Path, cell_id: str, suite: str, but: str) -> Iterator[Result]:
-    for path in results.glob(f"*/{cell_id}/{suite}/{store.RESULT_FILE}"):
-        if path.parents[2].name == but:
-            continue
-        try:
-            found = contradictions.believed(store.load(path), path.parent)
-        except ResultsError:  # of another version, or broken: it proves nothing
-            continue
-        ahead = is_ahead(found.started, store.utc_now())
-        if not ahead and found.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR} and found.fingerprint:
-            yield found

@@ -11,18 +11,19 @@ from msgspec.structs import replace
 from ci import paths
 from ci.engine.connection import Engine
 from ci.engine.refusals import asking
-from ci.errors import NotRunError, PyxisMatrixError, ResultsError
+from ci.errors import NotRunError, PyxisMatrixError
 from ci.group import capacity, children, fingerprint, images, live, reuse, watching
 from ci.group.children import ChildCommand
 from ci.group.planning import OPTIONS, CellPlan, GroupPlan
 from ci.images.building import Builder, sources_of
 from ci.matrix.model import Matrix
+from ci.matrix.pytest_words import Given
 from ci.options import Scope
 from ci.record import store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
 from ci.report import contradictions
-from ci.session.record import suite_again
+from ci.session.record import Record
 from ci.terminal import console
 
 
@@ -90,7 +91,8 @@ def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how
                 continue
             expected.update(run.expected(cell))
             ready.append(cell)
-        return machine.beside_builds(most) if made.waiting else most
+        # A build of images has a cell's part of the cores; its memory is kept back at all times.
+        return max(1, most - 1) if made.waiting else most
 
     def commands() -> Iterator[ChildCommand | None]:
         while made.waiting or ready:
@@ -110,7 +112,7 @@ class _Run:
     def __init__(self, plan: GroupPlan) -> None:
         self._plan = plan
         self.folder = plan.options.results / plan.options.run
-        self._shared: fingerprint.Shared | None = None
+        self._shared: fingerprint.Ingredients = {}
         self._shared_stamp: fingerprint.Ingredients = {}
         self._ingredients: dict[str, Mapping[str, fingerprint.Ingredients]] = {}
         self._stamps: dict[tuple[str, str], fingerprint.Ingredients] = {}
@@ -140,8 +142,8 @@ class _Run:
         :param made: the hash of the cell's images.
         """
         stamp = fingerprint.shared_stamp()
-        if self._shared is None or stamp != self._shared_stamp:
-            self._shared_stamp, self._shared = stamp, fingerprint.Shared.of(engine)
+        if stamp != self._shared_stamp:
+            self._shared_stamp, self._shared = stamp, fingerprint.shared_ingredients(engine)
         for suite in cell.suites:
             self._stamps[cell.cell.id, suite.name] = fingerprint.stamp(cell.environment, suite, stamp)
         self._ingredients[cell.cell.id] = {
@@ -191,7 +193,7 @@ class _Run:
     def expected(self, cell: CellPlan) -> Mapping[tuple[str, str], watching.Expected]:
         """Return what earlier runs of the suites of a cell took."""
         options = self._plan.options
-        return watching.expected(options.results, options.run, {cell.cell.id: self._todo[cell.cell.id]})
+        return watching.expected(options.results, options.run, cell.cell.id, self._todo[cell.cell.id])
 
     def watch(
         self,
@@ -317,27 +319,14 @@ class _Run:
         """Put a beginning in the place of an earlier result; where there is none, the run's plan says it all."""
         if (path := self._path(cell, suite)).exists():
             path.unlink()  # also where there is no room for what takes its place
-            begun = ResultsError(store.begun(store.utc_now()))
-            self._keep(self._result(cell, suite, Outcome.UNFINISHED, begun))
+            self._keep(self._record(cell, suite).begun())
 
     def _write(self, cell: CellPlan, suite: str, problem: PyxisMatrixError) -> None:
         outcome = Outcome.of(problem, strict=cell.environment.options.strict)
-        self._keep(self._result(cell, suite, outcome, problem))
+        self._keep(self._record(cell, suite).result(outcome, problem.exit_code, str(problem)))
 
-    def _result(self, cell: CellPlan, suite: str, outcome: Outcome, problem: PyxisMatrixError) -> Result:
-        environment = cell.environment
-        return Result(
-            run=environment.options.run,
-            cell=store.CellRecord.of(cell.cell),
-            suite=suite,
-            outcome=outcome,
-            exit_code=problem.exit_code,
-            reason=str(problem),
-            started=store.utc_now(),
-            seconds=0.0,
-            subject={"requirement": environment.subject},
-            again=suite_again(suite, cell.cell.matrix_id, [*environment.asked.words(*OPTIONS), *self._plan.words]),
-        )
+    def _record(self, cell: CellPlan, suite: str) -> Record:
+        return Record.of_suite(cell.environment, suite, Given(words=self._plan.words))
 
     def _keep(self, result: Result) -> None:
         try:

@@ -1,16 +1,19 @@
 """How far the cells of a run have come: read from the files that their processes write, as these grow."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-import json
 from pathlib import Path
 import re
 import time
 
 from ci import paths
 from ci.group import reuse
-from ci.record import progress, store
+from ci.record import progress, reportlog, store
+from ci.record.printable import printable
+from ci.record.reportlog import PytestReport
 from ci.report.model import State
+from ci.report.words import first_line
 
 GOOD = {it.value for it in State if it.good}
 """Words for a suite that did what it should."""
@@ -42,7 +45,6 @@ class CellState:
     """A cell that was begun."""
 
     id: str
-    suites: tuple[str, ...]
     began: float
     """``time.monotonic``."""
     expected: float = 0.0
@@ -88,7 +90,8 @@ class Watcher:
         self._folder = folder
         self._expected = expected or {}
         self._events: dict[str, int] = {}
-        self._tails: dict[tuple[str, str], _Tail] = {}
+        self._read: dict[Path, int] = {}
+        """Bytes of each report log that have been read."""
         self.states: dict[str, CellState] = {}
 
     def begin(self, cell: str, suites: Sequence[str]) -> CellState:
@@ -96,7 +99,7 @@ class Watcher:
         known = [self._expected[cell, suite].seconds for suite in suites if (cell, suite) in self._expected]
         # A guess from some of its suites would be too low.
         expected = sum(known) if len(known) == len(suites) else 0.0
-        self.states[cell] = CellState(id=cell, suites=tuple(suites), began=time.monotonic(), expected=expected)
+        self.states[cell] = CellState(id=cell, began=time.monotonic(), expected=expected)
         return self.states[cell]
 
     def end(self, cell: str) -> News:
@@ -130,19 +133,35 @@ class Watcher:
 
     def _tests(self, state: CellState) -> list[Failure]:
         """Read on in the report log of the suite at work."""
-        path = self._folder / state.id / state.suite / store.REPORT_LOG_FILE
-        tail = self._tails.setdefault((state.id, state.suite), _Tail(path))
         found = []
-        for report in tail.reports():
-            if report.get("when") == "teardown":
-                state.tests.add(str(report.get("nodeid")))
-            if report.get("outcome") == "failed" and (failure := _failure(state.suite, report)):
-                found.append(failure)
+        for report in self._reports(self._folder / state.id / state.suite / store.REPORT_LOG_FILE):
+            if report.when == "teardown":
+                state.tests.add(report.nodeid)
+            if report.outcome == "failed":
+                found.append(_failure(state.suite, report))
         state.failures += found
         if not state.known:
             earlier = self._expected.get((state.id, state.suite))
             state.known = self._items(state) or (earlier.tests if earlier else 0)
         return found
+
+    def _reports(self, path: Path) -> Iterator[PytestReport]:
+        """Yield pytest's reports on tests that are new since the last look at a log."""
+        begin = self._read.setdefault(path, 0)
+        try:
+            with path.open("rb") as file:
+                file.seek(begin)
+                lines = file.read().splitlines(keepends=True)
+        except OSError:
+            return
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            self._read[path] += len(line)
+            with suppress(*reportlog.INVALID):
+                report = PytestReport.of(line)
+                if report.kind in {"TestReport", "CollectReport"}:
+                    yield report
 
     def _items(self, state: CellState) -> int:
         """Return how many tests pytest has found for the suite at work; 0 as long as it has not said so."""
@@ -156,58 +175,22 @@ class Watcher:
         return int(next(filter(None, reversed(said[place].groups())))) if len(said) > place else 0
 
 
-class _Tail:
-    """The end of a file that grows by lines of JSON."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def reports(self) -> Iterator[dict[str, object]]:
-        """Yield pytest's reports on tests that are new since the last call."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                lines = file.read().splitlines(keepends=True)
-        except OSError:
-            return
-        for line in lines:
-            if not line.endswith(b"\n"):
-                break
-            self._offset += len(line)
-            if b'"TestReport"' in line or b'"CollectReport"' in line:
-                try:
-                    report = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(report, dict):
-                    yield report
-
-
-def _failure(suite: str, report: Mapping[str, object]) -> Failure | None:
-    location = report.get("location")
-    file, line = (location[0], location[1]) if isinstance(location, list) and len(location) > 1 else ("", 0)
-    message = report.get("longrepr")
-    if isinstance(message, dict):
-        crash = message.get("reprcrash")
-        message = crash.get("message", "") if isinstance(crash, dict) else ""
-    first = next((it.strip() for it in str(message or "").splitlines() if it.strip()), "no message")
-    first = "".join(letter if letter.isprintable() else "?" for letter in first)  # it goes to a terminal
+def _failure(suite: str, report: PytestReport) -> Failure:
+    file, line, _ = report.location or ("", None, "")
     return Failure(
         suite=suite,
-        test=str(report.get("nodeid") or "collection"),
-        message=first,
-        file=str(file),
-        line=line + 1 if isinstance(line, int) else 0,
+        test=report.nodeid or "collection",
+        message=printable(first_line(report.message)) or "no message",  # it goes to a terminal
+        file=file,
+        line=0 if line is None else line + 1,
     )
 
 
-def expected(results: Path, run: str, cells: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], Expected]:
-    """Return what the newest earlier result of each suite on each cell took."""
+def expected(results: Path, run: str, cell: str, suites: Sequence[str]) -> dict[tuple[str, str], Expected]:
+    """Return what the newest earlier result of each suite on a cell took."""
     found = {}
-    for cell, suites in cells.items():
-        for suite in suites:
-            ran = (it for it in reuse.earlier(results, cell, suite, but=run) if not it.reused_from and it.tests)
-            if newest := next(ran, None):
-                found[cell, suite] = Expected(seconds=newest.seconds, tests=len(newest.tests))
+    for suite in suites:
+        ran = (it for it in reuse.earlier(results, cell, suite, but=run) if not it.reused_from and it.tests)
+        if newest := next(ran, None):
+            found[cell, suite] = Expected(seconds=newest.seconds, tests=len(newest.tests))
     return found

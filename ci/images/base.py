@@ -26,14 +26,6 @@ from ci.terminal import console
 _COMMAND = 'CMD ["/bin/bash"]'
 
 
-def pull(engine: Engine, content: Content) -> bool:
-    """Pull an image and give it the planned name; False if no registry has it."""
-    if not engine.pull(content.pulled, content.plan.arch.platform):
-        return False
-    engine.tag(content.pulled, content.tag)
-    return True
-
-
 def origin(attributes: dict[str, Any]) -> str:
     """Return an image's origin from the engine's description of it; empty for one that is built on another image."""
     labelled = (attributes.get("Config") or {}).get("Labels") or {}
@@ -78,9 +70,8 @@ def made(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, str]]
         console.call(command, log=log).check(BuildError, f"mmdebstrap failed to make {codename}", where=str(log))
         found = packages(archive)
         log.with_suffix(".packages").write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
-        origin = (
-            f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {codename}, {len(found)} packages, sha256 {_sum(found)}"
-        )
+        sha256 = hashlib.sha256("\n".join(found).encode()).hexdigest()
+        origin = f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {codename}, {len(found)} packages, sha256 {sha256}"
         yield archive, {LABEL: "1", LABEL_ORIGIN: origin, LABEL_CONTENT: content.digest}
 
 
@@ -100,10 +91,6 @@ def packages(archive: Path) -> list[str]:
     # dpkg's paragraphs have the format of mail headers (deb822).
     found = (message_from_string(paragraph) for paragraph in text.split("\n\n") if paragraph.strip())
     return sorted(f"{package['Package']} {package['Version']}" for package in found)
-
-
-def _sum(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def add(engine: Engine, root: Path, name: str, labels: Mapping[str, str]) -> None:

@@ -247,9 +247,10 @@ class Builder:
 
     def _obtain(self, ways: list[Content], built: Content) -> tuple[Content, ImageOrigin]:
         """Pull an image, from outside or from the image cache, or else build it; return which it is now, and how."""
-        outside = next((it for it in ways if it.pulled and base.pull(self._engine, it)), None)
-        if outside:
-            return outside, ImageOrigin.PULLED
+        for way in ways:
+            if way.pulled and self._engine.pull(way.pulled, way.plan.arch.platform):
+                self._engine.tag(way.pulled, way.tag)
+                return way, ImageOrigin.PULLED
         if self._cache and self._cache.pull(built):
             return built, ImageOrigin.PULLED
         self._make(built)
@@ -264,17 +265,17 @@ class Builder:
 
     def _make(self, content: Content) -> None:
         plan, emulated = content.plan, self._engine.emulates(content.plan.arch)
-        if plan.folder == "base" and emulated:
-            # Docker 20.10 notes the engine's own architecture for what it imports, whatever it is told.
-            with base.made(content, log=self._log(content)) as (root, labels):
-                self._build(content, lambda context: base.as_context(root, context), labels)
-        elif plan.folder == "base":
-            with base.made(content, log=self._log(content)) as (root, labels):
-                base.add(self._engine, root, content.tag, labels)
-        else:
+        if plan.folder != "base":
             if plan.is_compiled and emulated:
                 self._check_patience(plan)
             self._build(content, content.write)
+            return
+        with base.made(content, log=self._log(content)) as (root, labels):
+            if emulated:
+                # Docker 20.10 notes the engine's own architecture for what it imports, whatever it is told.
+                self._build(content, lambda context: base.as_context(root, context), labels)
+            else:
+                base.add(self._engine, root, content.tag, labels)
 
     def _check_patience(self, plan: ImagePlan) -> None:
         if not self._environ.get(COMPILE_EMULATED_VARIABLE):

@@ -141,28 +141,21 @@ class ImageCache:
 
     def _accepted(self, image: Image, content: Content) -> bool:
         """Give a pulled image its local name, if it is what its tag says."""
-        found = {"label": image.labels.get(LABEL_CONTENT, "missing"), "architecture": image.attrs["Architecture"]}
-        wanted = {"label": content.digest, "architecture": content.plan.arch.value}
-        if found == wanted:
+        label, architecture = image.labels.get(LABEL_CONTENT, "missing"), image.attrs["Architecture"]
+        said = (("label", label, content.digest), ("architecture", architecture, content.plan.arch.value))
+        if not (wrong := [f"its {name} is {found}, not {wanted}" for name, found, wanted in said if found != wanted]):
             self._engine.tag(str(image.id), content.tag)
             return True
         # It is somebody's, so it is not overwritten either.
         reference = self.reference(content)
         self._foreign.add(reference)
-        console.warn(
-            str(
-                ArtefactError(
-                    "the image cache holds another image under this tag; it is refused, and the image is built here",
-                    where=reference,
-                    why="; ".join(
-                        f"its {name} is {found[name]}, not {value}"
-                        for name, value in wanted.items()
-                        if found[name] != value
-                    ),
-                    next_step="remove that tag from the cache; nothing else may write there",
-                )
-            )
+        problem = ArtefactError(
+            "the image cache holds another image under this tag; it is refused, and the image is built here",
+            where=reference,
+            why="; ".join(wrong),
+            next_step="remove that tag from the cache; nothing else may write there",
         )
+        console.warn(str(problem))
         return False
 
     def _forget(self, reference: str) -> None:
@@ -173,8 +166,8 @@ class ImageCache:
 
     def _warn(self, what: str, where: str, why: str) -> None:
         host = self._repository.partition("/")[0]
-        steps = {True: f"docker login {host}, as somebody who may", False: f"unset {VARIABLE}, or repair the registry"}
-        remedy = steps[bool(_DENIED.search(why))]
+        login, repair = f"docker login {host}, as somebody who may", f"unset {VARIABLE}, or repair the registry"
+        remedy = login if _DENIED.search(why) else repair
         console.warn(str(ArtefactError(what, where=where, why=why, next_step=remedy)))
 
 

@@ -122,9 +122,25 @@ def images_of(
     return CellImages(
         cell=cell,
         slurm=slurm_image,
-        node=node(cell, runtime(cell, slurm_image), slurm_image, installed),
+        # Its runtime, with the subject installed.
+        node=ImagePlan(
+            folder="subject",
+            variant=cell.id,
+            arch=cell.arch,
+            parents={"NODE_IMAGE": runtime(cell, slurm_image), "SLURM_IMAGE": slurm_image},
+            wheels=installed,
+        ),
         registry=registry(cell.arch, environ) if containers else None,
-        job=job(cell.arch, in_jobs, environ) if containers else None,
+        # Debian, `python` and the subject.
+        job=ImagePlan(
+            folder="job",
+            variant=f"{job_os()}-{cell.arch}",
+            arch=cell.arch,
+            parents={"BASE_IMAGE": base(job_os(), cell.arch, environ)},
+            wheels=in_jobs,
+        )
+        if containers
+        else None,
         accounting=accounting_daemon(slurm_image) if accounting else None,
     )
 
@@ -231,25 +247,3 @@ def runtime(cell: Cell, slurm_image: ImagePlan) -> ImagePlan:
                 parents={"SLURM_IMAGE": slurm_image},
                 artefacts=runtime_artefacts(cell),
             )
-
-
-def node(cell: Cell, runtime_image: ImagePlan, slurm_image: ImagePlan, wheels: Wheels) -> ImagePlan:
-    """Plan a cell's node: its runtime image with the subject installed from wheels."""
-    return ImagePlan(
-        folder="subject",
-        variant=cell.id,
-        arch=cell.arch,
-        parents={"NODE_IMAGE": runtime_image, "SLURM_IMAGE": slurm_image},
-        wheels=wheels,
-    )
-
-
-def job(arch: Arch, wheels: Wheels, environ: Mapping[str, str] = os.environ) -> ImagePlan:
-    """Plan the image that test images are built from: Debian, ``python`` and the subject."""
-    return ImagePlan(
-        folder="job",
-        variant=f"{job_os()}-{arch}",
-        arch=arch,
-        parents={"BASE_IMAGE": base(job_os(), arch, environ)},
-        wheels=wheels,
-    )

@@ -1,7 +1,6 @@
 """The subject as a checkout on this machine: its state, and the two wheels that are built from it."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
@@ -97,10 +96,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _git(checkout: Path, *arguments: str) -> str:
     """Return what git says about a checkout; empty where it is no repository or there is no git."""
-    with suppress(OSError):
-        done = git(checkout, *arguments)
-        return done.stdout.strip("\n") if done.returncode == 0 else ""
-    return ""
+    done = git(checkout, *arguments)
+    return "" if done.returncode else done.stdout.strip("\n")
 
 
 def _read(checkout: Path, folder: Path) -> BuiltCheckout:

@@ -71,12 +71,9 @@ def collect(requirements: Iterable[str], constraints: Iterable[str], target: Tar
     :raises SubjectError: with uv's or pip's own words.
     """
     folder.mkdir()
-    folder.with_name("constraints.txt").write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
-    # Named in here and not on the command line: there it would replace the constraints that the user has set.
-    lines = ["--constraint constraints.txt", *requirements]
-    wanted = folder.with_name("requirements.txt")
-    wanted.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    where = f"{', '.join(lines[1:])} for {target}"
+    requirements = list(requirements)
+    wanted = uv.write_requirements(folder.parent, requirements, constraints)
+    where = f"{', '.join(requirements)} for {target}"
     pins, sources = _resolve(wanted, where, target)
     for pin in (pin for pin in pins if _project(pin) in sources):
         _build(pin, target, folder)

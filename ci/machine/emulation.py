@@ -12,11 +12,6 @@ from ci.matrix.arch import Arch
 _PACKAGES = ("qemu-user-static", "arch-test")  # mmdebstrap asks the second one whether the first one works
 
 
-def other(host: Arch) -> Arch:
-    """Return the architecture that is to be emulated."""
-    return next(arch for arch in Arch if arch is not host)
-
-
 def plan(facts: Facts, arch: Arch) -> list[SetupStep]:
     """Return what has to be done, in order.
 

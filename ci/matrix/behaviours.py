@@ -28,16 +28,16 @@ import os
 from pathlib import Path
 import re
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from ci import paths
 from ci.errors import MatrixError, SelectionError
 from ci.matrix.cells import Cell
 from ci.matrix.model import VERSION_AXES
-from ci.matrix.selections import ISSUE
+from ci.matrix.selections import read_issue, specifier
 from ci.matrix.suites import FOLDER, SUITES
-from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_toml
+from ci.matrix.tables import TomlTable, did_you_mean, read_table
 
 FILE = "behaviours.toml"
 """The questions of a suite, in its folder."""
@@ -70,24 +70,24 @@ class Answer:
     issue: str = ""
     fails: str = ""
     """The words of the fault by which its test fails; empty where the test passes."""
-    versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By axis: specifiers of which one has to hold."""
-    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Likewise for os, arch and runtime: their values."""
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What limits it, by axis or ``runtime``: values of which any may hold; of versions they are specifiers."""
     otherwise: bool = False
 
     def is_for(self, cell: Cell) -> bool:
         """Tell whether its limits hold on a cell; one that is for all others has none."""
-        return all(_holds(it, version_of(cell, axis)) for axis, it in self.versions.items()) and all(
-            _word(cell, key) in values for key, values in self.words.items()
-        )
+        return all(_holds(cell, key, any_of) for key, any_of in self.only.items())
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What limits it."""
+        return tuple(self.only)
 
     @property
     def limits(self) -> str:
-        """For which cells it is right: "Slurm <23.11, on debian12"; empty where it is for all others."""
+        """For which cells it is right: "Slurm <23.11, os debian12"; empty where it is for all others."""
         names = {"slurm": "Slurm", "pyxis": "Pyxis"}
-        found = [f"{names.get(axis, axis)} {' or '.join(it)}" for axis, it in self.versions.items()]
-        return ", ".join([*found, *(f"{key} {' or '.join(values)}" for key, values in self.words.items())])
+        return ", ".join(f"{names.get(key, key)} {' or '.join(any_of)}" for key, any_of in self.only.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +118,6 @@ class Behaviour:
             )
         return found[0]
 
-    def answer(self, name: str) -> Answer | None:
-        """Return the answer of this name; None if it has none, as of results that are older than its words."""
-        return next((it for it in self.answers if it.name == name), None)
-
 
 def version_of(cell: Cell, axis: str) -> Version:
     """Return the version of ``slurm``, ``enroot`` or ``pyxis`` that the cell has to behave like."""
@@ -139,10 +135,8 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
         file = root / FOLDER / suite.folder / FILE
         if not file.is_file():
             continue
-        values, text = read_toml(file)
-        faults = Faults(path=file, text=text)
-        table = TomlTable(values, "", faults)
-        for name in values:
+        table = read_table(file)
+        for name in table.values:
             inner = table.table(name)
             if inner is None:
                 continue
@@ -150,7 +144,7 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
             if name in found:
                 table.fault(name, f"{found[name].where} has a question of this id already")
             found[name] = each
-        faults.raise_if_any()
+        table.faults.raise_if_any()
     return found
 
 
@@ -188,26 +182,21 @@ def _answer(table: TomlTable) -> Answer:
     if kind and kind not in set(AnswerKind):
         table.fault("kind", f"unknown kind {kind!r}{did_you_mean(kind, AnswerKind)}")
         kind = ""
-    versions = {axis: _several(table, axis) for axis in VERSION_AXES if table.has(axis)}
-    for axis, texts in versions.items():
-        for text in texts:
-            _check_specifier(table, axis, text)
-    words = {key: table.texts(key) for key in _WORDS if table.has(key)}
+    only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS) if table.has(key)}
+    for axis in VERSION_AXES:
+        for text in only.get(axis, ()):
+            specifier(table, axis, text)
     otherwise = table.boolean("otherwise", default=False)
-    if otherwise and (versions or words):
+    if otherwise and only:
         table.fault("otherwise", "an answer for all other cells has no limits of its own")
-    issue = table.text("issue", "")
-    if issue and not ISSUE.fullmatch(issue):
-        table.fault("issue", f"expected an address or OWNER/REPO#NUMBER, found {issue!r}")
     found = Answer(
         name=table.text("name"),
         kind=AnswerKind(kind or AnswerKind.WORKS),
         what=table.text("what"),
         do=table.text("do", ""),
-        issue=issue,
+        issue=read_issue(table) or "",
         fails=table.text("fails", ""),
-        versions=versions,
-        words=words,
+        only=only,
         otherwise=otherwise,
     )
     table.finish()
@@ -218,17 +207,12 @@ def _several(table: TomlTable, key: str) -> tuple[str, ...]:
     return table.texts(key) if isinstance(table.values[key], list) else (table.text(key),)
 
 
-def _check_specifier(table: TomlTable, axis: str, text: str) -> None:
-    try:
-        SpecifierSet(text)
-    except InvalidSpecifier:
-        table.fault(axis, f'{text!r} is not a version specifier; for example ">=3.5" or ">=0.19,<0.21"')
-
-
-def _word(cell: Cell, key: str) -> str:
-    return {"os": cell.os.name, "arch": cell.arch.value, "runtime": cell.runtime.value}[key]
+def _holds(cell: Cell, key: str, any_of: tuple[str, ...]) -> bool:
+    if key in VERSION_AXES:
+        return _matches(any_of, version_of(cell, key))
+    return {"os": cell.os.name, "arch": cell.arch.value, "runtime": cell.runtime.value}[key] in any_of
 
 
 @functools.cache
-def _holds(specifiers: tuple[str, ...], version: Version) -> bool:
+def _matches(specifiers: tuple[str, ...], version: Version) -> bool:
     return any(SpecifierSet(it).contains(version, prereleases=True) for it in specifiers)

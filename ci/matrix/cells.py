@@ -1,21 +1,17 @@
 """Cells: the combinations of the axes, and their ids."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Self
 
 from packaging.version import Version
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import date
-    from pathlib import Path
-
-    from ci.matrix.arch import Arch
-    from ci.matrix.systems import OperatingSystem
+from ci.matrix.arch import Arch
+from ci.matrix.systems import OperatingSystem
 
 
 class Runtime(StrEnum):
@@ -63,7 +59,7 @@ class Candidate:
         return {"version": str(self.version), "release": self.release, "row": str(self.row), "commit": self.commit}
 
     @classmethod
-    def of_json(cls, axis: str, data: Mapping[str, str]) -> Candidate:
+    def of_json(cls, axis: str, data: Mapping[str, str]) -> Self:
         """Return what `as_json` has written."""
         version, row = Version(data["version"]), Version(data["row"])
         return cls(axis=axis, version=version, release=data["release"], row=row, commit=data["commit"])
@@ -159,7 +155,7 @@ class Cell:
         """Return what stands on an axis in place of a release."""
         return next((it for it in self.candidates if it.axis == axis), None)
 
-    def with_candidate(self, candidate: Candidate) -> Cell:
+    def with_candidate(self, candidate: Candidate) -> Self:
         """Return the cell with a candidate in place of the version on its axis."""
         changed: dict[str, Any] = {candidate.axis: candidate.version}
         if candidate.axis == "slurm":

@@ -1,15 +1,15 @@
 """Reads matrix.toml into the model; all faults of the file are reported at once."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 import re
-from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import Version
 
 from ci import paths
+from ci.matrix.arch import Arch
 from ci.matrix.cells import SlurmSource, SlurmVersion
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
 from ci.matrix.selections import (
@@ -25,14 +25,7 @@ from ci.matrix.selections import (
     read_version,
 )
 from ci.matrix.systems import OS_NAME, Family, OperatingSystem, families
-from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_toml
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from packaging.version import Version
-
-    from ci.matrix.arch import Arch
+from ci.matrix.tables import TomlTable, did_you_mean, read_table
 
 __all__ = ["Matrix", "load"]
 
@@ -59,13 +52,14 @@ def load(path: Path | None = None) -> Matrix:
 @lru_cache(maxsize=8)
 def _loaded(path: Path, _changed: int, _size: int) -> Matrix:
     """Read a file once for as long as it stays the same; a matrix is frozen, so all can share it."""
-    values, text = read_toml(path)
-    faults = Faults(path=path, text=text)
-    if not values:
-        faults.add("schema", f"the file is empty; it needs schema = {SCHEMA} and the axes slurm, enroot, pyxis, arch")
-        faults.raise_if_any()
-    matrix = _read(TomlTable(values, "", faults))
-    faults.raise_if_any()
+    root = read_table(path)
+    if not root.values:
+        root.faults.add(
+            "schema", f"the file is empty; it needs schema = {SCHEMA} and the axes slurm, enroot, pyxis, arch"
+        )
+        root.faults.raise_if_any()
+    matrix = _read(root)
+    root.faults.raise_if_any()
     return matrix
 
 

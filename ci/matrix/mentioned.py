@@ -1,20 +1,14 @@
 """Which cells a nox command line asks for, by its arguments, its tags and the environment."""
 
-from __future__ import annotations
-
+import argparse
+from collections.abc import Mapping, Sequence
 import re
-from typing import TYPE_CHECKING
 
 from ci.errors import SelectionError
-from ci.matrix.cells import Runtime
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Matrix
 from ci.matrix.systems import OS_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from ci.matrix.arch import Arch
-    from ci.matrix.cells import Cell
-    from ci.matrix.model import Matrix
 
 GROUP_VARIABLE = "PYXIS_MATRIX_GROUP"
 """Environment variable with the group to use if the command line names none."""
@@ -23,7 +17,6 @@ GROUP_VARIABLE = "PYXIS_MATRIX_GROUP"
 _ID = re.compile(
     rf"(?<![\w.-])slurm[0-9.]+-(?:embedded|legacy|enroot[\w.+]+-pyxis[\w.+]+)(?:-{OS_NAME})?-[a-z0-9]+(?![\w.-])"
 )
-_TAG_OPTION = re.compile(r"--tags?(?:=(?P<long>.*))?|-t(?P<short>.*)", re.DOTALL)
 
 
 def default_group(matrix: Matrix, env: Mapping[str, str]) -> str:
@@ -87,18 +80,12 @@ def _own_arguments(argv: Sequence[str]) -> list[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
-def _tags(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the values of ``-t A B``, ``-tA``, ``--tags A B`` and ``--tags=A``."""
-    collecting = False
-    for argument in arguments:
-        if argument.startswith("-"):
-            option = _TAG_OPTION.fullmatch(argument)
-            attached = (option["long"] or option["short"]) if option else None
-            collecting = option is not None and not attached
-            if attached:
-                yield attached
-        elif collecting:
-            yield argument
+def _tags(arguments: Sequence[str]) -> list[str]:
+    """Return the values of ``-t A B``, ``-tA``, ``--tags A B`` and ``--tags=A``, read as nox reads them."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-t", "--tags", "--tag", nargs="*", action="extend", default=[])
+    found: list[str] = parser.parse_known_args(list(arguments))[0].tags
+    return found
 
 
 def selected(cell: Cell, argv: Sequence[str], environ: Mapping[str, str]) -> bool:

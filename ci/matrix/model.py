@@ -1,29 +1,25 @@
 """The matrix: frozen values and pure selections. Reading the file is in `ci.matrix.loading`."""
 
-from __future__ import annotations
-
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 import difflib
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from ci.errors import SelectionError, typed
+from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime, SlurmSource, SlurmVersion
 from ci.matrix.pairs import cover
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from packaging.specifiers import SpecifierSet
-    from packaging.version import Version
-
-    from ci.matrix.arch import Arch
-    from ci.matrix.systems import OperatingSystem
+from ci.matrix.systems import OperatingSystem
 
 VERSION_AXES = ("slurm", "enroot", "pyxis")
+AXES = (*VERSION_AXES, "os", "arch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,26 +276,16 @@ class Matrix:
             if out.cell.id == name:
                 why = f"{out.reason} ({out.where})" + (f", see {out.issue}" if out.issue else "")
                 raise SelectionError(f"the cell {name} is excluded", where=str(self.path), why=why)
+        what, why, next_step = f"there is no cell {name!r}", "", typed("cells --group full")
         if "+" in name:
-            raise SelectionError(
-                f"there is no cell {name!r}",
-                where=str(self.path),
-                why="what is behind the + is a candidate, which an option puts into a cell",
-                next_step="name the cell with a release in its place, and add --pyxis, --enroot or --slurm",
-            )
-        if any(group.name == name for group in self.groups):
-            raise SelectionError(
-                f"there is no cell {name!r}",
-                where=str(self.path),
-                why="it is a group",
-                next_step=f"--group {name} where a command takes one, or one of {typed(f'cells --group {name}')}",
-            )
-        close = difflib.get_close_matches(name, by_id, n=3, cutoff=0.8)
-        raise SelectionError(
-            f"there is no cell {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""),
-            where=str(self.path),
-            next_step=typed("cells --group full"),
-        )
+            why = "what is behind the + is a candidate, which an option puts into a cell"
+            next_step = "name the cell with a release in its place, and add --pyxis, --enroot or --slurm"
+        elif any(group.name == name for group in self.groups):
+            why = "it is a group"
+            next_step = f"--group {name} where a command takes one, or one of {typed(f'cells --group {name}')}"
+        elif close := difflib.get_close_matches(name, by_id, n=3, cutoff=0.8):
+            what += f"; did you mean {' or '.join(close)}?"
+        raise SelectionError(what, where=str(self.path), why=why, next_step=next_step)
 
     def group(self, name: str | None) -> Group:
         """Return the group of this name, the default one for None.

@@ -6,9 +6,8 @@ import re
 from packaging.version import InvalidVersion, Version
 
 from ci.matrix.arch import Arch
+from ci.matrix.model import VERSION_AXES
 
-PROGRAMS = ("slurm", "enroot", "pyxis")
-"""The axes whose version has to be observed where a cell has one."""
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
 
 
@@ -23,7 +22,7 @@ def mismatches(axes: Mapping[str, str | None], observed: Mapping[str, str]) -> t
     :param observed: what was seen inside, as results have it in ``versions``.
     """
     found = []
-    for axis in PROGRAMS:
+    for axis in VERSION_AXES:
         wanted = axes.get(axis)
         if wanted and not _fits(axis, observed.get(axis, ""), wanted):
             found.append(f"{axis} is {observed.get(axis) or 'unknown'}, not {wanted}")

@@ -5,15 +5,10 @@ cells that exist, so what rows and exclusions rule out needs no rule here; libra
 axes. It is written here, too, because the noxfile needs it, and nox' own environment has no such library.
 """
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ci.matrix.cells import Cell
+from ci.matrix.cells import Cell
 
 Pair = tuple[str, str]
 """Two values, each with its axis: ``slurm22.05``, ``os debian12``."""

@@ -1,32 +1,23 @@
 """Reads the sets of cells in matrix.toml (groups, exclusions, known failures); each must select something."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 import re
-from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
-from ci.matrix.model import VERSION_AXES, Exclusion, Group, KnownFailure, Row, Selector
-from ci.matrix.tables import TomlTable, did_you_mean, expected, kind
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ci.matrix.model import Excluded, Matrix
-    from ci.matrix.tables import Faults
+from ci.matrix.model import VERSION_AXES, Excluded, Exclusion, Group, KnownFailure, Matrix, Row, Selector
+from ci.matrix.tables import Faults, TomlTable, did_you_mean, expected, kind
 
 SUPPORTED = "supported"
 """In place of a Slurm version: every release that SchedMD supports today."""
 
 _NEWEST = re.compile(r"newest-([1-9]\d*)")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-ISSUE = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+")
-"""Where upstream tracks a fault."""
+_ISSUE = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +49,11 @@ def read_specifier(table: TomlTable, key: str) -> SpecifierSet | None:
     """Return a version specifier; None if it is absent or invalid."""
     if not table.has(key):
         return None
-    text = table.text(key)
+    return specifier(table, key, table.text(key))
+
+
+def specifier(table: TomlTable, key: str, text: str) -> SpecifierSet | None:
+    """Return the specifier that a text is; None if it is empty or invalid."""
     try:
         return SpecifierSet(text) if text else None
     except InvalidSpecifier:
@@ -115,7 +110,7 @@ def read_os(table: TomlTable, key: str, systems: Sequence[str]) -> frozenset[str
 def read_exclusion(table: TomlTable, axes: Axes) -> Exclusion:
     """Read an ``[[exclude]]`` row."""
     selector = _selector(table, axes, host=False)
-    reason, issue = table.text("reason"), _issue(table)
+    reason, issue = table.text("reason"), read_issue(table)
     table.finish()
     return Exclusion(selector=selector, reason=reason, issue=issue, where=table.path)
 
@@ -126,7 +121,7 @@ def read_known_failure(table: TomlTable, axes: Axes) -> KnownFailure:
     if not table.values.get("tests"):
         table.fault("tests", 'names no tests; for example tests = ["test_mounts*"]')
     selector = _selector(table, axes, host=False)
-    reason, issue = table.text("reason"), _issue(table)
+    reason, issue = table.text("reason"), read_issue(table)
     says = table.text("says")
     table.finish()
     return KnownFailure(tests=tests, selector=selector, reason=reason, says=says, issue=issue, where=table.path)
@@ -212,9 +207,10 @@ def _selector(table: TomlTable, axes: Axes, *, host: bool) -> Selector:
     )
 
 
-def _issue(table: TomlTable) -> str | None:
+def read_issue(table: TomlTable) -> str | None:
+    """Return where upstream tracks a fault; None if the key is absent."""
     issue = table.text("issue", "")
-    if issue and not ISSUE.fullmatch(issue):
+    if issue and not _ISSUE.fullmatch(issue):
         table.fault("issue", f'expected an address or OWNER/REPO#NUMBER such as "NVIDIA/pyxis#175", found {issue!r}')
     return issue or None
 

@@ -6,7 +6,6 @@ suite.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-import difflib
 import functools
 from pathlib import Path
 import re
@@ -15,7 +14,7 @@ from ci import paths
 from ci.errors import SelectionError
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Subject
-from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_toml
+from ci.matrix.tables import TomlTable, did_you_mean, read_table
 
 FOLDER = "tests/integration"
 """Where the folders of all suites are, below the repository."""
@@ -117,8 +116,7 @@ def _described() -> Mapping[str, Suite]:
     """
     found: dict[str, Suite] = {}
     for file in sorted((paths.REPOSITORY / FOLDER).glob(f"*/{FILE}")):
-        values, text = read_toml(file)
-        table = TomlTable(values, "", Faults(path=file, text=text))
+        table = read_table(file)
         each = _read(table, file.parent.name)
         if each.name in found:
             table.fault("name", f"there is another suite {each.name!r}")
@@ -173,10 +171,8 @@ def suite(name: str) -> Suite:
     """
     if name in SUITES:
         return SUITES[name]
-    close = difflib.get_close_matches(name, SUITES, n=1)
     raise SelectionError(
-        f"there is no suite {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
-        why=f"the suites are {', '.join(SUITES)}",
+        f"there is no suite {name!r}{did_you_mean(name, SUITES)}",
         next_step="a suite of your own runs on one cell: nox -s 'suite(CELL)' -- PATH",
     )
 

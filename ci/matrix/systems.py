@@ -1,18 +1,13 @@
 """Operating systems, and their families: each is a file in ``containers/families``."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 import re
-from typing import TYPE_CHECKING
 
 from ci import paths
-from ci.matrix.tables import Faults, TomlTable, read_toml
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from ci.matrix.tables import TomlTable, read_table
 
 OS_NAME = r"[a-z]+(?:\d+(?:\.\d+)*)?"
 """How the name of an operating system is written: ``debian12``, ``ubuntu24.04``, ``sid``. It is a part of ids."""
@@ -77,10 +72,8 @@ def _families(folder: Path) -> Mapping[str, Family]:
 
 
 def _read(file: Path) -> Family:
-    values, text = read_toml(file)
-    faults = Faults(path=file, text=text)
-    root = TomlTable(values, "", faults)
-    table = root.table("glibc") or TomlTable({}, "glibc", faults)
+    root = read_table(file)
+    table = root.table("glibc") or TomlTable({}, "glibc", root.faults)
     found = {codename: _GLIBC.fullmatch(table.text(codename)) for codename in table.values}
     for codename in (it for it, version in found.items() if not version):
         table.fault(codename, 'glibc is written as "2.36"')
@@ -94,5 +87,5 @@ def _read(file: Path) -> Family:
         glibc=tuple((codename, int(version[1])) for codename, version in found.items() if version),
     )
     root.finish()
-    faults.raise_if_any()
+    root.faults.raise_if_any()
     return family

@@ -1,20 +1,16 @@
 """Typed access to parsed TOML. Collects all faults instead of stopping at the first."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 import datetime as dt
 import difflib
+from pathlib import Path
 import re
 import tomllib
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ci.errors import MatrixError, typed
 from ci.terminal.quantities import count
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 _BARE_VERSION = re.compile(r"(?<![\w.\"'])(\d+\.\d+(?:\.\d+)+)(?![\w.\"'])")
 
@@ -55,7 +51,6 @@ class Faults:
                 f"{self.path.name} has {found}:{listing}",
                 where=str(self.path),
                 next_step=f"correct the file, then look at it with: {typed('cells --group full')}",
-                faults=tuple(self.lines),
             )
 
     def line_of(self, key: str) -> int | None:
@@ -65,12 +60,12 @@ class Faults:
             return None
         lines = self.text.splitlines()
         nested = re.match(r"(?P<name>[\w.-]+)\[(?P<row>\d+)\](?P<rest>(?:\.[\w-]+)*)", key)
-        if nested and any(_header(line) == f"[[{nested['name']}]]" for line in lines):
+        if nested and any(header(line) == f"[[{nested['name']}]]" for line in lines):
             table = nested
         name, rest = table["name"], [part for part in table["rest"].split(".") if part]
         dotted = [f"[{'.'.join([name, *rest])}]", f"[{'.'.join([name, *rest[:-1]])}]", f"[[{name}]]"]
         candidates = [f"[[{name}]]"] if table["row"] else dotted
-        headers = [number for header in candidates for number, line in enumerate(lines) if _header(line) == header]
+        headers = [number for wanted in candidates for number, line in enumerate(lines) if header(line) == wanted]
         row = int(table["row"] or 0)
         if row >= len(headers):
             first = next((number for number, line in enumerate(lines) if line.startswith("[")), len(lines))
@@ -85,7 +80,8 @@ class Faults:
         return start + 1
 
 
-def _header(line: str) -> str:
+def header(line: str) -> str:
+    """Return a line without blanks and comment: a table's header, if it is one."""
     return re.sub(r"\s", "", line.partition("#")[0])
 
 
@@ -168,7 +164,7 @@ class TomlTable:
             return None
         return value
 
-    def table(self, key: str) -> TomlTable | None:
+    def table(self, key: str) -> "TomlTable | None":
         """Return a table, None where it is absent or something else."""
         if not self.has(key):
             return None
@@ -178,7 +174,7 @@ class TomlTable:
             return None
         return TomlTable(value, self.at(key), self.faults)
 
-    def rows(self, key: str) -> list[TomlTable]:
+    def rows(self, key: str) -> "list[TomlTable]":
         """Return the rows of an array of tables; empty where the key is absent."""
         value = self.values[key] if self.has(key) else []
         if isinstance(value, dict):
@@ -204,8 +200,8 @@ class TomlTable:
                 self.fault(key, f"unknown key {key!r}{did_you_mean(key, self._asked)}")
 
 
-def read_toml(path: Path) -> tuple[dict[str, object], str]:
-    """Return the parsed file and its text; `MatrixError` with file and line if it is missing or is not TOML."""
+def read_table(path: Path) -> TomlTable:
+    """Return the root of a TOML file; `MatrixError` with file and line if it is missing or is not TOML."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -224,7 +220,7 @@ def read_toml(path: Path) -> tuple[dict[str, object], str]:
         fault = f"byte 0x{raw[error.start]:02x} is not UTF-8"
         raise _malformed(path, line, fault, "save the file as UTF-8") from error
     try:
-        return tomllib.loads(text, parse_float=Number), text
+        return TomlTable(tomllib.loads(text, parse_float=Number), "", Faults(path=path, text=text))
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         found = re.search(r"at line (\d+)", message)
@@ -236,8 +232,7 @@ def read_toml(path: Path) -> tuple[dict[str, object], str]:
 
 
 def _malformed(path: Path, line: int, fault: str, hint: str) -> MatrixError:
-    entry = f"{path.name}:{line}: {fault}"
-    return MatrixError(f"{entry}; {hint}", where=f"{path}:{line}", why="the file is not TOML", faults=(entry,))
+    return MatrixError(f"{path.name}:{line}: {fault}; {hint}", where=f"{path}:{line}", why="the file is not TOML")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,11 +8,13 @@ The command lines of ``python -m ci`` and of nox' sessions (behind ``--``) are b
 
 import argparse
 from collections.abc import Callable, Collection
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+from packaging.version import Version
 
 from ci import paths
 from ci.errors import SelectionError, typed
@@ -20,11 +22,6 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import VERSION_AXES
 from ci.options import values
 from ci.options.values import Origin, RunsOn
-
-if TYPE_CHECKING:
-    from dataclasses import Field
-
-    from packaging.version import Version
 
 _KEY = "option"
 _CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
@@ -106,7 +103,7 @@ class Options:
         values.origin,
         runtimes=_REAL,
     )
-    answers_of: "tuple[tuple[str, Version], ...]" = _option(
+    answers_of: tuple[tuple[str, Version], ...] = _option(
         Scope.CLUSTER,
         "expect the answers of this version, whatever the cell's is: pyxis=0.21.0 (repeatable)",
         "AXIS=VERSION",
@@ -314,12 +311,12 @@ def flags(*scopes: Scope) -> list[str]:
     return [_flag(it) for it, _ in _declared(scopes)]
 
 
-def _declared(scopes: Collection[Scope]) -> "list[tuple[Field[Any], _Declaration]]":
+def _declared(scopes: Collection[Scope]) -> list[tuple[Field[Any], _Declaration]]:
     pairs = [(it, it.metadata[_KEY]) for it in fields(Options)]
     return [(it, declared) for it, declared in pairs if declared.scope in scopes]
 
 
-def _flag(it: "Field[Any]") -> str:
+def _flag(it: Field[Any]) -> str:
     declared: _Declaration = it.metadata[_KEY]
     return declared.flag or f"--{it.name.replace('_', '-')}"
 

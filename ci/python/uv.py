@@ -4,7 +4,7 @@ uv reads neither pip's files nor its variables. An environment that uv made has 
 read here. Standard library only, because the noxfile imports this tier.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from configparser import Error, RawConfigParser
 import os
 from pathlib import Path
@@ -110,3 +110,13 @@ def _files(environ: Mapping[str, str]) -> Iterator[Path]:
 
 def _name(key: str) -> str:
     return key.lower().replace("_", "-").removeprefix("--")
+
+
+def write_requirements(folder: Path, requirements: Iterable[str], constraints: Iterable[str]) -> Path:
+    """Write what is to be installed, and its constraints beside it; return the file for uv's or pip's command line."""
+    folder.joinpath("constraints.txt").write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
+    file = folder / "requirements.txt"
+    # Named in here and not on the command line: there it would replace the constraints that the user has set.
+    lines = ("--constraint constraints.txt", *requirements)
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return file

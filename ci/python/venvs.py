@@ -71,10 +71,7 @@ def shared(folder: Path, name: str, packages: Packages) -> Path:
 def _make(venv: Path, packages: Packages) -> None:
     python = str(venv / "bin/python")
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-venv-") as folder:
-        file = Path(folder) / "requirements.txt"
-        file.with_name("constraints.txt").write_text("\n".join(packages.constraints), encoding="utf-8")
-        # Named in here and not on the command line: there it would replace the constraints that the user has set.
-        file.write_text("\n".join(["--constraint constraints.txt", *packages.requirements]), encoding="utf-8")
+        file = uv.write_requirements(Path(folder), packages.requirements, packages.constraints)
         arguments = ["install", "--requirement", str(file)]
         if packages.checkout:
             arguments += ["--editable", str(packages.checkout)]

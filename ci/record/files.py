@@ -3,17 +3,15 @@
 Every JSON file that others rely on says its schema: a number that changes when a key means something else.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 import errno
 from pathlib import Path
 import stat
-import tempfile
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from ci.errors import DiskFullError, ResultsError, disk_is_full
+from ci import paths
+from ci.errors import ResultsError
 
 INVALID = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for content that is not the JSON that was asked for: other keys, no text, nested too deep."""
@@ -76,35 +74,5 @@ def dump(path: Path, value: object, *, what: str) -> None:
 
     :raises ResultsError: if that fails; ``DiskFullError`` if there is no room.
     """
-    with replaced(path, what) as file:
+    with paths.replaced(path, what) as file:
         file.write(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2) + b"\n")
-
-
-@contextmanager
-def replaced(path: Path, what: str) -> Iterator[IO[bytes]]:
-    """Yield a file that takes the place of ``path`` at the end of the block, and that is dropped if the block fails.
-
-    :raises DiskFullError: if there is no room.
-    :raises ResultsError: if writing fails for another reason.
-    """
-    draft = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            draft = file.name
-            yield file
-        Path(draft).chmod(0o644)  # temporary files are private, results are not
-        Path(draft).replace(path)
-        draft = ""
-    except OSError as error:
-        full = disk_is_full(error)
-        kind = DiskFullError if full else ResultsError
-        raise kind(
-            f"failed to write {what}",
-            where=str(path),
-            why=str(error),
-            next_step="make room and try again" if full else "check who may write there",
-        ) from error
-    finally:
-        if draft:
-            Path(draft).unlink(missing_ok=True)

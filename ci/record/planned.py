@@ -1,6 +1,7 @@
 """What a run of a group means to do: ``results/RUN/matrix.json``; tells what is missing of one that was broken off."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -55,10 +56,9 @@ def begin(plan: RunPlan, folder: Path) -> None:
     :raises ResultsError, DiskFullError: if writing fails.
     """
     if (path := folder / PLAN_FILE).exists():
-        try:
+        same = False
+        with suppress(ResultsError):
             same = msgspec.structs.replace(load(folder), started=plan.started) == plan
-        except ResultsError:
-            same = False
         if not same:
             raise SelectionError(
                 f"there is a run {plan.run} already, of other cells, suites, options or another matrix.toml",

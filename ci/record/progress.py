@@ -12,7 +12,6 @@ import msgspec
 from ci import paths
 from ci.record import files
 
-TESTS = "tests"
 ENDED = "ended"
 """A suite has ended, and its result is there."""
 

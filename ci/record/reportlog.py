@@ -10,11 +10,12 @@ import json
 import os
 from pathlib import Path, PurePath
 import signal
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from ci import paths
+from ci.record import files
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 
 _OK, _TESTS_FAILED, _INTERRUPTED, _INTERNAL_ERROR, _WRONG_USAGE, _NO_TESTS = range(6)  # pytest.ExitCode
@@ -40,6 +41,10 @@ BEHAVIOUR_PROPERTY = "behaviour"
 """A test that saw an answer of a behaviour has under this name its id and the answer's name, once for each."""
 RERUNS_PROPERTY = "reruns"
 """A test that tries again by itself lists under this name, in its ``user_properties``, why each earlier try failed."""
+
+
+INVALID = (ValueError, *files.INVALID)
+"""What `PytestReport.of` raises for a line that is not pytest's, or is not yet written whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +110,7 @@ class ReportLog:
         return _REASONS.get(exit_code, "")
 
 
-class _PytestReport(msgspec.Struct, kw_only=True):
+class PytestReport(msgspec.Struct, kw_only=True):
     """A line of the log, as far as it matters here; pytest's own report, as `pytest_report_to_serializable` has it."""
 
     kind: str = msgspec.field(name="$report_type")
@@ -115,13 +120,24 @@ class _PytestReport(msgspec.Struct, kw_only=True):
     duration: float = 0.0
     longrepr: Any = None
     wasxfail: str | None = None
+    location: tuple[str, int | None, str] | None = None
+    """The test's file, its line counted from 0, and its name."""
     user_properties: tuple[tuple[str, Any], ...] = ()
     selected: tuple[str, ...] = ()
     deselected: int = 0
     exitstatus: int = _OK
 
+    @classmethod
+    def of(cls, line: bytes) -> Self:
+        """Return what a line says.
+
+        :raises INVALID: if it is none of pytest's.
+        """
+        return msgspec.convert(json.loads(line), cls)
+
     @property
     def state(self) -> TestState:
+        """What the phase came to."""
         if self.outcome == "failed":
             # The report of a worker that died has no phase, but it died in the test.
             in_test = self.kind != "CollectReport" and self.when not in {"setup", "teardown"}
@@ -135,11 +151,17 @@ class _PytestReport(msgspec.Struct, kw_only=True):
 
     @property
     def saw(self) -> list[tuple[str, str]]:
-        pairs = [_pair(value) for name, value in self.user_properties if name == BEHAVIOUR_PROPERTY]
-        return [it for it in pairs if it]
+        """Behaviours that the test asked, and the answer that it saw of each."""
+        found = []
+        for name, value in self.user_properties:
+            match value:  # a suite of somebody's own may have put anything under that name
+                case [str(id_), str(answer)] if name == BEHAVIOUR_PROPERTY:
+                    found.append((id_, answer))
+        return found
 
     @property
     def message(self) -> str:
+        """Why it failed or was skipped, with what broke if that was not the test itself."""
         if self.wasxfail is not None:
             return self.wasxfail.removeprefix("reason: ")
         match self.longrepr:
@@ -156,14 +178,6 @@ class _PytestReport(msgspec.Struct, kw_only=True):
         if self.state is TestState.ERROR:
             return f"{self.when or 'collection'} failed: {text.strip()}"
         return text.strip()
-
-
-def _pair(value: object) -> tuple[str, str] | None:
-    """Return an id and an answer; None for what a suite of somebody's own has put under that name."""
-    match value:
-        case [str(name), str(answer)]:
-            return name, answer
-    return None
 
 
 def options(path: PurePath) -> tuple[str, ...]:
@@ -188,12 +202,12 @@ def read(path: Path) -> ReportLog:
         return ReportLog(problem="pytest never began; its output says why")
     except OSError as error:
         return ReportLog(problem=f"failed to read pytest's report log {path}: {error}")
-    reports: list[_PytestReport] = []
+    reports: list[PytestReport] = []
     problem = ""
     for number, line in enumerate(lines, start=1):
         try:
-            reports.append(msgspec.convert(json.loads(line), _PytestReport))
-        except (ValueError, msgspec.ValidationError) as error:
+            reports.append(PytestReport.of(line))
+        except INVALID as error:
             if number < len(lines) or line.endswith(b"\n"):
                 problem = problem or f"line {number} of pytest's report log {path} is invalid: {error}"
     kinds = [report.kind for report in reports]
@@ -228,8 +242,8 @@ def _ended(exit_code: int) -> str:
         return f"exit code {exit_code}"
 
 
-def _tests(reports: Iterable[_PytestReport]) -> tuple[TestOutcome, ...]:
-    tries: dict[str, list[list[_PytestReport]]] = {}
+def _tests(reports: Iterable[PytestReport]) -> tuple[TestOutcome, ...]:
+    tries: dict[str, list[list[PytestReport]]] = {}
     for report in reports:
         collected = report.kind == "CollectReport" and report.outcome != "passed"
         # What a subtest adds to its test is that it failed.
@@ -243,7 +257,7 @@ def _tests(reports: Iterable[_PytestReport]) -> tuple[TestOutcome, ...]:
     return tuple(_test(name, of_test) for name, of_test in tries.items())
 
 
-def _test(name: str, tries: list[list[_PytestReport]]) -> TestOutcome:
+def _test(name: str, tries: list[list[PytestReport]]) -> TestOutcome:
     """Return what came of a test; only tries that pytest-rerunfailures did not follow by another one count."""
     again = [report for each in tries for report in each if report.outcome == "rerun"]
     counting = [each for each in tries if not any(report.outcome == "rerun" for report in each)]
@@ -266,13 +280,13 @@ def _test(name: str, tries: list[list[_PytestReport]]) -> TestOutcome:
     )
 
 
-def _called(reports: list[_PytestReport]) -> bool:
+def _called(reports: list[PytestReport]) -> bool:
     """Tell whether a try reached the test itself, or why it could not is told by its other reports."""
     states = {report.state for report in reports}
     ended = any(report.when == "teardown" for report in reports)
     return not ended or states != {TestState.PASSED} or any(report.when == "call" for report in reports)
 
 
-def _own_reruns(report: _PytestReport) -> list[str]:
+def _own_reruns(report: PytestReport) -> list[str]:
     told = (value for name, value in report.user_properties if name == RERUNS_PROPERTY and isinstance(value, list))
     return [str(why) for why in next(told, [])]

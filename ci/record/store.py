@@ -136,11 +136,6 @@ class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.cell.id
 
     @property
-    def runtime(self) -> str:
-        """What ran the containers: nvidia, embedded or legacy."""
-        return self.cell.runtime
-
-    @property
     def is_part(self) -> bool:
         """Whether only a part of the suite was asked for and no test of it failed: it says nothing of the suite."""
         return self.selection is not None and bool(self.selection.by) and not any(test.bad for test in self.tests)
@@ -158,11 +153,6 @@ class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def utc_now() -> datetime:
     """Return the time as results carry it: UTC, whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
-
-
-def begun(moment: datetime) -> str:
-    """Return the reason of a result that has begun, and has not ended."""
-    return f"it began at {moment:%Y-%m-%d %H:%M:%S} UTC and has not ended: it is running, or it was killed"
 
 
 def write(result: Result, path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from ci.matrix.behaviours import Answer, AnswerKind, Behaviour
+from ci.matrix.behaviours import AnswerKind, Behaviour
 
 
 class AnswerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -25,19 +25,6 @@ class AnswerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     def is_hazard(self) -> bool:
         """Whether it harms in silence."""
         return self.kind == AnswerKind.HAZARD
-
-    @classmethod
-    def of(cls, answer: Answer) -> "AnswerReport":
-        """Return what a report says of an answer."""
-        return cls(
-            name=answer.name,
-            kind=answer.kind.value,
-            what=answer.what,
-            do=answer.do,
-            issue=answer.issue,
-            limits=answer.limits,
-            axes=(*answer.versions, *answer.words),
-        )
 
 
 class BehaviourReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,12 +48,7 @@ class BehaviourReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 def of_catalogue(catalogue: Mapping[str, Behaviour]) -> tuple[BehaviourReport, ...]:
     """Return all questions, as a report has them."""
-    return tuple(
-        BehaviourReport(
-            id=it.id, suite=it.suite, question=it.question, answers=tuple(AnswerReport.of(of) for of in it.answers)
-        )
-        for it in catalogue.values()
-    )
+    return msgspec.convert(list(catalogue.values()), tuple[BehaviourReport, ...], from_attributes=True)
 
 
 def seen(suites: Iterable[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ci.errors import ResultsError
 from ci.matrix.cells import Runtime
+from ci.matrix.model import AXES
 from ci.matrix.observed import mismatches
 from ci.record.outcomes import Outcome, TestState
 from ci.record.printable import printable, printable_path
@@ -24,7 +25,6 @@ _ID = re.compile(
     r"slurm(?P<slurm>.+?)-(?:enroot(?P<enroot>.+?)-pyxis(?P<pyxis>.+?)|(?P<runtime>embedded|legacy))"
     r"-(?P<os>[^-]+)-(?P<arch>[^-+]+)(?:\+.+)?"
 )
-_AXES = ("slurm", "enroot", "pyxis", "os", "arch")
 _NEVER_ZERO = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED})
 
 
@@ -86,7 +86,7 @@ def _cell(cell: CellRecord) -> Iterator[str]:
     if cell.runtime != runtime:
         yield f"its runtime is {cell.runtime}, and the id says {runtime}"
     values = {"os": cell.os, "arch": cell.arch, **cell.axes}
-    for axis in _AXES:
+    for axis in AXES:
         value = values.get(axis)
         if axis in values and (value or None) != said[axis] and (value or axis in cell.axes):
             yield f"its {axis} is {value or 'none'}, and the id says {said[axis] or 'none'}"

@@ -47,15 +47,13 @@ class Found:
 
     result: Result
     folder: Path
-    root: Path
-    """The folder that was named, and that holds this one."""
     contradictions: tuple[str, ...] = ()
     """Why the result can't be true; it says so itself, and is no longer what the file says."""
 
     @classmethod
-    def of(cls, result: Result, folder: Path, *, root: Path) -> Self:
+    def of(cls, result: Result, folder: Path) -> Self:
         """Return a result that is in a folder, as far as it is to be believed."""
-        return cls(result=result, folder=folder, root=root).refuted(*contradictions.of(result, folder))
+        return cls(result=result, folder=folder).refuted(*contradictions.of(result, folder))
 
     def refuted(self, *why: str) -> Self:
         """Return it with more reasons why its result can't be true."""
@@ -135,7 +133,7 @@ def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
                 what = printable_lines(": ".join(filter(None, (error.what, error.why))))
                 yield Problem(where=printable_path(path), what=what)
                 continue
-            yield Found.of(result, folder, root=root)
+            yield Found.of(result, folder)
             if result.outcome is Outcome.UNFINISHED:
                 yield _unfinished(folder, run=result.run)
         elif store.REPORT_LOG_FILE in names and folder != root:

@@ -76,18 +76,16 @@ def changes(previous: Compat, after: Mapping[Key, SuiteReport]) -> Changes:
 
 def _change(key: Key, before: SuiteReport | None, after: SuiteReport | None) -> Change | None:
     versions: Mapping[str, tuple[str, str]] = {}
-    if before is None or after is None:
-        kind = ChangeKind.GONE if after is None else ChangeKind.NEW
-    else:
+    kind: ChangeKind | None = ChangeKind.GONE if after is None else ChangeKind.NEW
+    if before and after:
         versions = {
             name: (before.versions[name], after.versions[name])
             for name in sorted(before.versions.keys() & after.versions.keys())
             if before.versions[name] != after.versions[name]
         }
-        kind_of_state = _kind(before.state, after.state)
-        if kind_of_state is None and not versions:
-            return None
-        kind = kind_of_state or ChangeKind.VERSIONS
+        kind = _kind(before.state, after.state) or (ChangeKind.VERSIONS if versions else None)
+    if kind is None:
+        return None
     return Change(
         cell=key[0],
         suite=key[1],
@@ -102,8 +100,7 @@ def _kind(before: State, after: State) -> ChangeKind | None:
     """Return what kind of change it is from one state to another; that it was reused is none."""
     if before == after or {before, after} == {State.PASSED, State.REUSED}:
         return None
-    if State.UNFINISHED in {before, after}:  # it may be running: nothing is known to be broken
-        return ChangeKind.CHANGED
-    if before.red is after.red:
+    # What is not finished may be running: nothing is known to be broken.
+    if State.UNFINISHED in {before, after} or before.red is after.red:
         return ChangeKind.CHANGED
     return ChangeKind.BROKEN if after.red else ChangeKind.FIXED

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 import re
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import asdict, astuple, fields, replace
 
+from ci.errors import ResultsError
 from ci.matrix.behaviours import catalogue
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
@@ -45,74 +46,87 @@ _Item = TypeVar("_Item", bound=Hashable)
 _Listed = TypeVar("_Listed", Unfinished, Problem)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest:
+    """What a report is made of."""
+
+    roots: Sequence[Path] = ()
+    """Folders with results; none where results are given one by one."""
+    base: Path
+    """The folder of the report; links are relative to it."""
+    previous: Compat | None = None
+    """The report before this one; its history goes on."""
+    rows: Matrix | None = None
+    """They say why a combination has no cell."""
+    length: int = history.DEFAULT_LENGTH
+    """As many times of each suite are kept."""
+    linked: bool = True
+    """Whether it leads to the results' own files; without, it can be read where these are not."""
+    may_be_empty: bool = False
+    """Whether a report of nothing is a report: at the beginning of a run that is followed."""
+
+
 def of_results(results: Iterable[Result], folder: Path) -> Merged:
     """Return the report of results of one run that are at hand.
 
     :param folder: of the run; their files are in it.
     """
-    merging = Merging(base=folder, now=datetime.now(UTC))
+    merging = Merging(ReportRequest(base=folder, may_be_empty=True), now=datetime.now(UTC))
     for it in results:
-        merging.add(Found.of(it, folder / it.cell_id / it.suite, root=folder))
+        merging.add(Found.of(it, folder / it.cell_id / it.suite))
     return merging.merged()
 
 
-@dataclass(kw_only=True)
 class Merging:
     """Results are given one by one, and each is let go again: only what is in the report is kept in memory."""
 
-    base: Path
-    """The folder of the report; links are relative to it."""
-    now: datetime
-    """When the report is made."""
-    linked: bool = True
-    """Whether it has links to the results' files."""
-    choosing: Choosing = field(init=False)
-    times: dict[Key, list[Past]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    unfinished: list[Unfinished] = field(default_factory=list)
-    plans: list[RunPlan] = field(default_factory=list)
-    same: dict[Hashable, Any] = field(default_factory=dict)
-    """What many results have in common is kept once."""
-    known: tuple[behaviours.BehaviourReport, ...] = field(default_factory=lambda: behaviours.of_catalogue(catalogue()))
-    """The questions that tests ask."""
-
-    def __post_init__(self) -> None:
-        """Begin to choose."""
-        self.choosing = Choosing(self._kept, self.now)
+    def __init__(self, request: ReportRequest, now: datetime) -> None:
+        """Begin a report that is made now."""
+        self._request, self._now = request, now
+        self._choosing = Choosing(self._kept, now)
+        self._times: dict[Key, list[Past]] = {}
+        self._problems: list[Problem] = []
+        self._unfinished: list[Unfinished] = []
+        self._plans: list[RunPlan] = []
+        # What many results have in common is kept once.
+        self._same: dict[Hashable, Any] = {}
+        self._known = behaviours.of_catalogue(catalogue())
 
     def add(self, item: Found | RunPlan | Unfinished | Problem) -> None:
         """Take in what was found."""
         match item:
             case Problem():
-                self.problems.append(item)
+                self._problems.append(item)
             case Unfinished():
-                self.unfinished.append(item)
+                self._unfinished.append(item)
             case RunPlan():
-                self.plans.append(item)
+                self._plans.append(item)
             case Found():
-                self._result(item)
+                if found := self._choosing.add(item):
+                    it = found.result
+                    past = Past(**_alike(it, Once), state=State.of(it))
+                    self._times.setdefault((it.cell_id, it.suite), []).append(past)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was taken in that can stand in a report."""
-        return not (self.times or self.unfinished or self.plans)
-
-    def merged(
-        self, *, previous: Compat | None = None, rows: Matrix | None = None, length: int = history.DEFAULT_LENGTH
-    ) -> Merged:
+    def merged(self) -> Merged:
         """Return the report of all that was taken in.
 
-        :param previous: the report before this one; its history goes on.
-        :param rows: says why a combination has no cell.
-        :param length: as many times of each suite are kept.
+        :raises ResultsError: if nothing of it can stand in a report, and a report of nothing is not asked for.
         """
+        if not (self._times or self._unfinished or self._plans or self._request.may_be_empty):
+            raise ResultsError(
+                "no results found",
+                where=", ".join(map(str, self._request.roots)),
+                why="; ".join(f"{it.where}: {it.what}" for it in self._problems[:5]),
+                next_step="run a suite: `nox -s pyxis_basic`, or name the folder of a run",
+            )
+        previous, rows = self._request.previous, self._request.rows
         before = {(cell.id, suite.suite): suite.history for cell, suite in previous.results()} if previous else {}
-        chosen = self.choosing.chosen()
+        chosen = self._choosing.chosen()
         images: dict[store.ImageRecord, int] = {}
         artefacts: dict[store.ArtefactRecord, int] = {}
         suites: dict[Key, SuiteReport] = {}
         for key, it in chosen.items():
-            times = history.joined(self.times[key], before.get(key, ()), length, self.now)
+            times = history.joined(self._times[key], before.get(key, ()), self._request.length, self._now)
             suites[key] = replace(
                 it.report,
                 reason="\n".join(filter(None, (it.disagreement, it.report.reason))),
@@ -123,45 +137,36 @@ class Merging:
                 trend=history.trend(times),
             )
         cells = self._cells(suites, chosen)
-        ended = {(it.run, *key) for key, of in self.times.items() for it in of if it.outcome is not Outcome.UNFINISHED}
-        empty = gaps.find(cells, self.plans, rows)
+        ended = {(it.run, *key) for key, of in self._times.items() for it in of if it.outcome is not Outcome.UNFINISHED}
+        empty = gaps.find(cells, self._plans, rows)
         whole = Compat(
             schema=model.SCHEMA,
-            made=model.utc(self.now),
+            made=model.utc(self._now),
             verdicts=_verdicts(cells, empty),
             subjects=tuple(dict.fromkeys(filter(None, (it.subject.get("requirement", "") for it in suites.values())))),
             runs=self._runs(Counter(suite.run for suite in suites.values())),
             cells=cells,
-            behaviours=self.known,
+            behaviours=self._known,
             gaps=empty,
             changes=history.changes(previous, suites) if previous else None,
             # One that ended meanwhile, or in another folder that was named, has its result.
-            unfinished=_sorted(it for it in self.unfinished if (it.run, it.cell, it.suite) not in ended),
-            contradictions=self.choosing.contradictions(chosen),
-            problems=_sorted(self.problems),
+            unfinished=_sorted(it for it in self._unfinished if (it.run, it.cell, it.suite) not in ended),
+            contradictions=self._choosing.contradictions(chosen),
+            problems=_sorted(self._problems),
             images=tuple(images),
             artefacts=tuple(artefacts),
         )
-        return Merged(compat=whole, passed={key: it.passed for key, it in chosen.items()}, base=self.base)
+        return Merged(compat=whole, passed={key: it.passed for key, it in chosen.items()}, base=self._request.base)
 
     def _runs(self, shown: Mapping[str, int]) -> tuple[RunReport, ...]:
         """Return the runs, the newest first."""
-        results = {(past.run, past.started, key) for key, times in self.times.items() for past in times}
+        results = {(past.run, past.started, key) for key, times in self._times.items() for past in times}
         moments: dict[str, list[datetime]] = {}
         for run, started, _ in results:
             moments.setdefault(run, []).append(started)
         return tuple(
             RunReport(id=run, started=min(moments[run]), results=len(moments[run]), shown=shown[run])
             for run in sorted(moments, key=lambda run: (max(moments[run]), run), reverse=True)
-        )
-
-    def _result(self, given: Found) -> None:
-        found = self.choosing.add(given)
-        if found is None:
-            return
-        result = found.result
-        self.times.setdefault((result.cell_id, result.suite), []).append(
-            Past(**_alike(result, Once), state=State.of(result))
         )
 
     def _kept(self, found: Found) -> Kept:
@@ -184,7 +189,7 @@ class Merging:
 
     def _once(self, item: _Item) -> _Item:
         """Return the one of equal things that is kept."""
-        found: _Item = self.same.setdefault(item, item)
+        found: _Item = self._same.setdefault(item, item)
         return found
 
     def _report(self, found: Found) -> SuiteReport:
@@ -203,16 +208,16 @@ class Merging:
             reruns=result.reruns,
             tests=tuple(_test(test) for test in result.tests if not _plain(test)),
             saw=saw,
-            hazards=behaviours.hazards(saw, self.known),
-            folder=found.link(self.base) if self.linked else "",
-            files=found.files if self.linked else (),
+            hazards=behaviours.hazards(saw, self._known),
+            folder=found.link(self._request.base) if self._request.linked else "",
+            files=found.files if self._request.linked else (),
         )
 
     def _cells(self, suites: Mapping[Key, SuiteReport], chosen: Mapping[Key, Kept]) -> tuple[CellReport, ...]:
         of_cell: dict[str, list[SuiteReport]] = {}
         for (cell, _), suite in suites.items():
             of_cell.setdefault(cell, []).append(suite)
-        planned = gaps.missing_suites(self.plans)
+        planned = gaps.missing_suites(self._plans)
         found = []
         for cell, members in of_cell.items():
             by_age = sorted(members, key=lambda suite: (suite.started, suite.suite))
@@ -232,7 +237,7 @@ class Merging:
                     released=not model.Location.of(record).has_candidate,
                     suites=tuple(by_age),
                     missing=missing,
-                    hazards=behaviours.hazards(behaviours.seen(it.saw for it in members), self.known),
+                    hazards=behaviours.hazards(behaviours.seen(it.saw for it in members), self._known),
                 )
             )
         return tuple(found)

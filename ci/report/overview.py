@@ -1,5 +1,6 @@
 """What all cells together tell: what went wrong, by its cause; known failures; what was not run; where time went."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 import statistics
@@ -95,12 +96,9 @@ def not_run(compat: Compat) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def without_result(compat: Compat) -> dict[str, int]:
+def without_result(compat: Compat) -> Mapping[str, int]:
     """Return, by reason, how many suites and places of the grid have no result."""
-    found: dict[str, int] = {}
-    for reason, _, _ in _without_result(compat):
-        found[reason] = found.get(reason, 0) + 1
-    return found
+    return Counter(reason for reason, _, _ in _without_result(compat))
 
 
 def phases(compat: Compat) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
 """What the page's script reads: an index of all cells for the filters, and the details of each cell, piece by piece."""
 
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+import itertools
 import re
 from typing import Any
 
@@ -13,16 +14,7 @@ from ci.report.words import LOOKS, PHASES, counted_tests, first_line, hazards, o
 from ci.terminal.quantities import count
 
 _LONGEST_SEARCH = 2_000
-
-
-@dataclass
-class _Shared:
-    """Lists that many results have in common, each once."""
-
-    at: dict[Any, int] = field(default_factory=dict)
-
-    def place(self, item: object) -> int:
-        return self.at.setdefault(item, len(self.at))
+_STATES = {state: number for number, state in enumerate(State)}
 
 
 class PageData:
@@ -31,20 +23,19 @@ class PageData:
     def __init__(self, merged: Merged) -> None:
         """Take a report; `details` come before `shared`, which holds what they refer to."""
         self._merged, self._compat = merged, merged.compat
-        self._names, self._files, self._fingerprints = _Shared(), _Shared(), _Shared()
-        self._runs = _Shared()
+        # Lists that many results have in common: what is looked up for the first time gets the next number.
+        self._names, self._files, self._fingerprints, self._runs = (
+            defaultdict[Any, int](itertools.count().__next__) for _ in range(4)
+        )
         self._suites = list(dict.fromkeys(suite.suite for _, suite in self._compat.results()))
         every_change = self._compat.changes.items if self._compat.changes else ()
         self._changes = {(change.cell, change.suite): change for change in every_change}
-        self.changed: dict[str, Change] = {}
-        for change in every_change:
-            self.changed.setdefault(change.cell, change)  # the worst comes first
         known = {cell.id for cell in self._compat.cells}
-        self.changed = {cell: change for cell, change in self.changed.items() if cell in known}
+        # Of several changes of a cell the worst counts, which comes first.
+        self.changed: dict[str, Change] = {it.cell: it for it in reversed(every_change) if it.cell in known}
 
     def index(self) -> dict[str, Any]:
         """Return what the grid's filters need of each cell."""
-        states = {state: number for number, state in enumerate(State)}
         suites = {suite: number for number, suite in enumerate(self._suites)}
         cells = self._compat.cells
         return {
@@ -54,8 +45,8 @@ class PageData:
             "cells": [
                 [
                     cell.id,
-                    states[cell.state],
-                    {suites[suite.suite]: states[suite.state] for suite in cell.suites},
+                    _STATES[cell.state],
+                    {suites[suite.suite]: _STATES[suite.state] for suite in cell.suites},
                     Location.of(cell),
                     int(cell.id in self.changed),
                     int(any(suite.flaky for suite in cell.suites)),
@@ -88,31 +79,30 @@ class PageData:
         return {
             "images": self._compat.images,
             "artefacts": self._compat.artefacts,
-            "names": list(self._names.at),
-            "files": list(self._files.at),
-            "runs": list(self._runs.at),
-            "fingerprints": list(self._fingerprints.at),
+            "names": list(self._names),
+            "files": list(self._files),
+            "runs": list(self._runs),
+            "fingerprints": list(self._fingerprints),
             "phases": PHASES,
         }
 
     def _suite(self, cell: str, suite: SuiteReport) -> dict[str, Any]:
         passed, change = self._merged.passed[cell, suite.suite], self._changes.get((cell, suite.suite))
-        states = {state: number for number, state in enumerate(State)}
         plain: dict[str, Any] = msgspec.to_builtins(suite)
         for name in ("history", "versions", "counts", "outcome", "saw", "hazards"):  # said elsewhere, in fewer letters
             plain.pop(name, None)
         return plain | {
             "tests_told": counted_tests(suite),
             "change": [change.kind, told(change)] if change else None,
-            "files": self._files.place(suite.files),
-            "passed": [self._names.place(passed.names), passed.seconds],
+            "files": self._files[suite.files],
+            "passed": [self._names[passed.names], passed.seconds],
             "history": [
                 [
-                    self._runs.place(past.run),
+                    self._runs[past.run],
                     int(past.started.timestamp()),
-                    states[past.state],
+                    _STATES[past.state],
                     past.seconds,
-                    self._fingerprints.place(past.fingerprint),
+                    self._fingerprints[past.fingerprint],
                     past.reused_from,
                 ]
                 for past in suite.history

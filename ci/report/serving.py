@@ -4,7 +4,7 @@ The address has a secret in it, and requests for another host's name are refused
 of other sites can't read along.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import errno
@@ -13,7 +13,6 @@ import html
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import io
-import os
 from pathlib import Path, PurePosixPath
 import secrets
 import threading
@@ -61,11 +60,6 @@ class Served:
             return found if found.resolve(strict=True) == found and (found.is_file() or found.is_dir()) else None
         except (OSError, RuntimeError, ValueError):  # not there, a loop, a zero byte
             return None
-
-
-def served_from(roots: Sequence[Path], folder: Path) -> Served:
-    """Return what a server of a report in ``folder`` begins with."""
-    return Served(folder=folder, top=Path(os.path.commonpath([*roots, folder])))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from ci.matrix.behaviours import AnswerKind
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
 from ci.report.behaviours import AnswerReport
-from ci.report.model import OWN, UNRELEASED, Change, Contradiction, State, SuiteReport, Verdict
+from ci.report.model import OWN, UNRELEASED, Change, State, SuiteReport, Verdict
 from ci.terminal.quantities import count
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
@@ -35,24 +35,21 @@ ANSWERS = {
     NOT_OBSERVED: "·",
 }
 """The sign of each kind of answer, of several that are not the same, and of none."""
-_COUNTED = {  # for one, for several
-    TestState.PASSED: ("passed", "passed"),
-    TestState.FAILED: ("failed", "failed"),
-    TestState.ERROR: ("error", "errors"),
-    TestState.INTERRUPTED: ("interrupted", "interrupted"),
-    TestState.XFAILED: ("known failure", "known failures"),
-    TestState.EXPECTED: ("expected failure", "expected failures"),
-    TestState.SKIPPED: ("skipped", "skipped"),
+_NOUNS = {
+    TestState.ERROR: "error",
+    TestState.XFAILED: "known failure",
+    TestState.EXPECTED: "expected failure",
 }
+"""What of tests is counted by a noun; the others are "passed", however many there are."""
 CONTRADICTIONS = "Contradictions: what these results say can't be true"
 """The title of the list in every form of the report."""
 RUNTIMES = {
     Runtime.NVIDIA.value: ("real cells", "Real enroot and Pyxis", ""),
     Runtime.EMBEDDED.value: ("embedded", "Embedded runtime", "not a compatibility verdict"),
     Runtime.LEGACY.value: ("legacy", "Legacy, plain Slurm", "no containers"),
+    OWN: ("suites and commands of your own", "", "no verdict on their cells"),
 }
 """How a runtime's cells are called when they are counted, their title, and the remark beside; in the report's order."""
-_OWN = ("suites and commands of your own", "no verdict on their cells")
 _SEVERAL = {State.KNOWN: "with known failures"}
 
 
@@ -74,8 +71,6 @@ def sentence(verdicts: Iterable[Verdict]) -> str:
     parts = []
     for verdict in verdicts:
         label, _, remark = of_kind(verdict.runtime)
-        if verdict.runtime == OWN:
-            label, remark = _OWN
         counts = ", ".join(f"{number} {_SEVERAL.get(State(it), it)}" for it, number in verdict.counts.items())
         parts.append(f"{label}: {counts or 'none run'}" + (f" ({remark})" if remark else ""))
     return "; ".join(parts)
@@ -83,7 +78,7 @@ def sentence(verdicts: Iterable[Verdict]) -> str:
 
 def counted(number: int, state: TestState) -> str:
     """Return "1 error", "2 errors"."""
-    return f"{number} {_COUNTED[state][number > 1]}"
+    return count(number, _NOUNS[state]) if state in _NOUNS else f"{number} {state}"
 
 
 def reruns(number: int) -> str:
@@ -110,11 +105,6 @@ def counted_tests(suite: SuiteReport) -> str:
     """Return the tests by outcome, and the tries beyond the first: "3 passed, 1 failed, 2 reruns"."""
     found = [counted(number, TestState(state)) for state, number in suite.counts.items()]
     return ", ".join(filter(None, [*found, reruns(suite.reruns)])) or "no tests"
-
-
-def contradicted(it: Contradiction) -> str:
-    """Return what can't be true, with its cell, suite and run."""
-    return f"{it.cell} {it.suite} of run {it.run}: {it.what}"
 
 
 def told(change: Change) -> str:

@@ -1,35 +1,18 @@
 """A report's folder: reading what lies there, and writing all files of a report."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ci import paths
 from ci.errors import ResultsError
-from ci.matrix.model import Matrix
-from ci.record import files
-from ci.report import finding, history, model
+from ci.report import finding, model
 from ci.report.forms import forms
-from ci.report.merging import Merging
+from ci.report.merging import Merging, ReportRequest
 from ci.report.model import COMPAT_FILE, Compat, Merged
+from ci.terminal import console
 
 UNREADABLE_FILE = "compat-unreadable.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportRequest:
-    """What a report is made of."""
-
-    roots: Sequence[Path]
-    base: Path
-    """The folder of the report; links are relative to it."""
-    previous: Compat | None = None
-    rows: Matrix | None = None
-    length: int = history.DEFAULT_LENGTH
-    linked: bool = True
-    """Whether it leads to the results' own files; without, it can be read where these are not."""
-    may_be_empty: bool = False
-    """Whether a report of nothing is a report: at the beginning of a run that is followed."""
 
 
 def merge(request: ReportRequest, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Merged:
@@ -37,29 +20,22 @@ def merge(request: ReportRequest, now: Callable[[], datetime] = lambda: datetime
 
     :raises ResultsError: if there are none.
     """
-    merging = Merging(base=request.base, now=now(), linked=request.linked)
+    merging = Merging(request, now())
     for item in finding.find(request.roots):
         merging.add(item)
-    if merging.is_empty and not request.may_be_empty:
-        raise ResultsError(
-            "no results found",
-            where=", ".join(map(str, request.roots)),
-            why="; ".join(f"{it.where}: {it.what}" for it in merging.problems[:5]),
-            next_step="run a suite: `nox -s pyxis_basic`, or name the folder of a run",
-        )
-    return merging.merged(previous=request.previous, rows=request.rows, length=request.length)
+    return merging.merged()
 
 
-def previous(folder: Path) -> tuple[Compat | None, ResultsError | None]:
+def previous(folder: Path) -> Compat | None:
     """Return the report that lies in a folder, if there is one; one that can't be read is put aside, and why is told.
 
     :raises ResultsError: if it can't be put aside.
     """
     path = folder / COMPAT_FILE
     if not path.exists():
-        return None, None
+        return None
     try:
-        return model.load(path), None
+        return model.load(path)
     except ResultsError as error:
         aside = folder / UNREADABLE_FILE
         try:
@@ -67,7 +43,8 @@ def previous(folder: Path) -> tuple[Compat | None, ResultsError | None]:
         except OSError as refused:
             raise ResultsError("failed to put a report aside", where=str(path), why=str(refused)) from refused
         error.next_step = f"it was kept as {aside}"
-        return None, error
+        console.warn(str(error))
+        return None
 
 
 def write(merged: Merged, folder: Path) -> None:
@@ -78,5 +55,5 @@ def write(merged: Merged, folder: Path) -> None:
     # compat.json comes last: the next report begins where this one was whole.
     for form in sorted(forms().values(), key=lambda form: form.FILE == COMPAT_FILE):
         if form.FILE:
-            with files.replaced(folder / form.FILE, "the report") as file:
+            with paths.replaced(folder / form.FILE, "the report") as file:
                 file.writelines(piece.encode(errors="replace") for piece in form.pieces(merged))

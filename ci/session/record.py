@@ -1,12 +1,13 @@
 """What is known of a session so far, so that its result can be written no matter how it ends."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 import os
 from pathlib import PurePath
 import shlex
 import time
+from typing import Any, Self
 
 from ci.engine.connection import Engine
 from ci.environment.launching import Environment
@@ -15,18 +16,13 @@ from ci.errors import ResultsError, typed
 from ci.images.building import Builder, BuiltCell, ImageOrigin
 from ci.matrix import pytest_words
 from ci.matrix.pytest_words import Given
-from ci.options import Scope
+from ci.options import Options, Scope
 from ci.options.inputs import OwnSuite
 from ci.record import reportlog, store
 from ci.record.outcomes import Outcome, Selection
 from ci.record.reportlog import ReportLog
 from ci.record.store import Result
 from ci.terminal.console import Timings
-
-
-def suite_again(suite: str, cell: str, words: Sequence[str]) -> str:
-    """Return the command that runs a suite of this project on a cell, as a person types it."""
-    return f'nox -s "{suite}({cell})"' + (f" -- {shlex.join(words)}" if words else "")
 
 
 @dataclass(kw_only=True)
@@ -48,9 +44,20 @@ class Record:
     given: Given | None = None
     """What was given to a suite of this project, which it then is; None for those of others and for commands."""
 
+    @classmethod
+    def of_suite(cls, plan: EnvironmentPlan, name: str, given: Given, **more: Any) -> Self:  # noqa: ANN401 - other fields
+        """Return the record of a suite of this project, in an environment that several of them share."""
+
+        def named(options: Options) -> Options:
+            return replace(options, name=name, pytest=True, plain=False)
+
+        own = replace(plan, options=named(plan.options), asked=named(plan.asked))
+        return cls(plan=own, given=given, **more)
+
     def begun(self) -> Result:
         """Return the result that stands in the place of any earlier one until the outcome of this one is known."""
-        return self.result(Outcome.UNFINISHED, ResultsError.exit_code, store.begun(self.started))
+        why = f"it began at {self.started:%Y-%m-%d %H:%M:%S} UTC and has not ended: it is running, or it was killed"
+        return self.result(Outcome.UNFINISHED, ResultsError.exit_code, why)
 
     def result(self, outcome: Outcome, exit_code: int, reason: str) -> Result:
         """Return the result as far as it is known now."""
@@ -111,7 +118,7 @@ class Record:
             return f'nox -s "suite({cell})" -- {shlex.join(words)}'
         if self.given is not None:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]
-            return suite_again(options.name, cell, words)
+            return f'nox -s "{options.name}({cell})"' + (f" -- {shlex.join(words)}" if words else "")
         if not self.command:
             return typed(f"up {cell}")
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)

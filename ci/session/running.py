@@ -11,7 +11,6 @@ from ci.engine.connection import connect
 from ci.engine.refusals import errors_of_ours
 from ci.environment import launching
 from ci.environment.launching import Environment
-from ci.environment.plan import EnvironmentPlan
 from ci.errors import NotRunError, PyxisMatrixError, TeardownError
 from ci.images.building import Builder, sources_of
 from ci.matrix.cells import Runtime
@@ -34,12 +33,7 @@ def run(record: Record) -> tuple[int, Result]:
 
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
     """
-
-    def act() -> int:
-        with signals.handled():
-            return _run(record)
-
-    return recorded(record, act)
+    return recorded(record, lambda: _run(record))
 
 
 def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
@@ -126,13 +120,6 @@ def _unproved(record: Record, outcome: Outcome) -> str:
     return f"{why}; run it on {cell.arch} hardware"
 
 
-@contextmanager
-def opened(plan: EnvironmentPlan) -> Iterator[Environment]:
-    """Build a planned environment and have it up for the block; for callers that write results themselves."""
-    with environment_of(Record(plan=plan)) as launched:
-        yield launched
-
-
 def _run(record: Record) -> int:
     """Return the command's exit code; 0 if there is no command.
 
@@ -140,7 +127,7 @@ def _run(record: Record) -> int:
     """
     code = 0
     try:
-        with environment_of(record) as launched:
+        with signals.handled(), environment_of(record) as launched:
             code = against(record, launched) if record.command else 0
     except TeardownError as error:
         if not code:

@@ -16,7 +16,6 @@ from ci.environment.plan import EnvironmentPlan
 from ci.errors import LaunchError, PyxisMatrixError, TeardownError
 from ci.matrix.pytest_words import Given
 from ci.matrix.suites import Suite
-from ci.options import Options
 from ci.record import progress, store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
@@ -149,19 +148,15 @@ class _Session:
     def _record(self, order: Order) -> Record:
         """Return a suite's record; what all suites share took the first one's time."""
         name, shared = order.suite.name, self._shared
-
-        def named(options: Options) -> Options:
-            return replace(options, name=name, pytest=True, plain=False)
-
-        plan = replace(shared.plan, options=named(shared.plan.options), asked=named(shared.plan.asked))
-        record = Record(
-            plan=plan,
+        record = Record.of_suite(
+            shared.plan,
+            name,
+            order.given,
             command=order.command,
             engine=shared.engine,
             builder=shared.builder,
             images=shared.images,
             environment=shared.environment,
-            given=order.given,
             timings=Timings(begun=lambda phase: self._log.add(phase, name)),
         )
         if not self.results:

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 import os
 from pathlib import Path
 import sys
@@ -25,27 +24,13 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from ci.terminal import folding
-from ci.terminal.folding import CiService
+from ci.terminal.folding import Mode
 from ci.terminal.processes import Command, Completed, last_lines, run_attached, run_logged
 
 _DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
 _LINES: ContextVar[TextIO | None] = ContextVar(
     "where plain lines go in place of the spinner and of sections", default=None
 )
-
-
-class Mode(StrEnum):
-    """How progress is shown."""
-
-    TERMINAL = "terminal"
-    PLAIN = "plain"
-    GITHUB = "github"
-    GITLAB = "gitlab"
-
-    @property
-    def service(self) -> CiService:
-        """The CI service whose sections it makes."""
-        return {Mode.GITHUB: CiService.GITHUB, Mode.GITLAB: CiService.GITLAB}.get(self, CiService.NONE)
 
 
 class Timings:
@@ -122,12 +107,8 @@ class Console:
     @property
     def mode(self) -> Mode:
         """How progress is shown here."""
-        if self._mode:
-            return self._mode
-        if found := folding.service(self._environ):
-            return Mode(found.value)
-        interactive = not _LINES.get() and self.stream.isatty() and self._environ.get("TERM") != "dumb"
-        return Mode.TERMINAL if interactive else Mode.PLAIN
+        found = self._mode or folding.mode(self._environ, self.stream)
+        return Mode.PLAIN if found is Mode.TERMINAL and _LINES.get() else found
 
     def say(self, message: str) -> None:
         """Show a message."""
@@ -221,8 +202,8 @@ class Console:
             self._active.append(step)
             if self.mode is Mode.TERMINAL:
                 self._start_live()
-            elif self.mode.service and len(self._active) == 1 and not _LINES.get():
-                self._write(folding.begin(self.mode.service, step.title, self._now().timestamp()))
+            elif self.mode is not Mode.PLAIN and len(self._active) == 1 and not _LINES.get():
+                self._write(folding.begin(self.mode, step.title, self._now().timestamp()))
             else:
                 self._stamp(step, "…")
 
@@ -238,8 +219,8 @@ class Console:
                 line = Text("  " * step.depth).append(f"{sign} ", style).append(step.title).append(f"  {tail}", "dim")
                 self._rich().print(line, soft_wrap=True)
                 return
-            if self.mode.service and not self._active and not _LINES.get():
-                self._write(folding.end(self.mode.service, step.title, self._now().timestamp()))
+            if self.mode is not Mode.PLAIN and not self._active and not _LINES.get():
+                self._write(folding.end(self.mode, step.title, self._now().timestamp()))
             self._stamp(step, f"… {tail}")
 
     def _print(self, message: str, *, label: str = "", style: str = "") -> None:

@@ -1,36 +1,40 @@
-"""Sections that fold, and annotations, as the logs of CI services have them."""
+"""How progress is shown, and the sections that fold and the annotations that the logs of CI services have."""
 
 from collections.abc import Mapping
 from enum import StrEnum
 import re
 import secrets
+from typing import TextIO
 
 
-class CiService(StrEnum):
-    """Whose log the output goes to."""
+class Mode(StrEnum):
+    """How progress is shown."""
 
-    NONE = ""
+    TERMINAL = "terminal"
+    PLAIN = "plain"
     GITHUB = "github"
     GITLAB = "gitlab"
 
 
-def service(environ: Mapping[str, str]) -> CiService:
-    """Return the CI service that runs this process."""
+def mode(environ: Mapping[str, str], stream: TextIO) -> Mode:
+    """Return what fits a stream: the CI service that runs this process comes first."""
     if environ.get("GITHUB_ACTIONS") == "true":
-        return CiService.GITHUB
-    return CiService.GITLAB if environ.get("GITLAB_CI") == "true" else CiService.NONE
+        return Mode.GITHUB
+    if environ.get("GITLAB_CI") == "true":
+        return Mode.GITLAB
+    return Mode.TERMINAL if stream.isatty() and environ.get("TERM") != "dumb" else Mode.PLAIN
 
 
-def begin(where: CiService, title: str, at: float) -> str:
+def begin(where: Mode, title: str, at: float) -> str:
     """Return the line that begins a section, closed at first; ``at`` is the time since the epoch."""
-    if where is CiService.GITHUB:
+    if where is Mode.GITHUB:
         return f"::group::{escaped(title)}"
     return f"\x1b[0Ksection_start:{at:.0f}:{_name(title)}[collapsed=true]\r\x1b[0K{title}"
 
 
-def end(where: CiService, title: str, at: float) -> str:
+def end(where: Mode, title: str, at: float) -> str:
     """Return the line that ends a section."""
-    return "::endgroup::" if where is CiService.GITHUB else f"\x1b[0Ksection_end:{at:.0f}:{_name(title)}\r\x1b[0K"
+    return "::endgroup::" if where is Mode.GITHUB else f"\x1b[0Ksection_end:{at:.0f}:{_name(title)}\r\x1b[0K"
 
 
 def annotation(message: str, *, title: str, file: str = "", line: int = 0) -> str:
@@ -45,9 +49,9 @@ def escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def quoted(where: CiService, text: str) -> str:
+def quoted(where: Mode, text: str) -> str:
     """Return output of somebody else so that the service reads no command in it."""
-    if where is CiService.GITHUB:
+    if where is Mode.GITHUB:
         token = secrets.token_hex(16)  # nobody who wrote the text can know it
         return f"::stop-commands::{token}\n{text}\n::{token}::"
     return re.sub(r"(section_(?:start|end)):", r"\1 ", text)

@@ -14,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import textwrap
 import threading
 import time
 from typing import IO, Self
@@ -90,7 +91,11 @@ class Completed:
             return self
         what = what or f"{self.command[0]} failed"
         where = where or (f"{self.log}" if self.log else shlex.join(self.command))
-        said = f"exit code {self.exit_code}; its last lines:\n{_indent(self.tail())}" if self.tail() else ""
+        said = (
+            f"exit code {self.exit_code}; its last lines:\n{textwrap.indent(self.tail(), '    ')}"
+            if self.tail()
+            else ""
+        )
         why = said or f"exit code {self.exit_code}, no output"
         if disk_is_full(self.output) or disk_is_full(self.errors):
             remedy = "make room (`docker system df` shows what images and build caches take), then try again"
@@ -234,7 +239,3 @@ def _read_from(path: Path, begin: int) -> str:
     with path.open("rb") as file:
         file.seek(begin)
         return file.read().decode(errors="replace")
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())

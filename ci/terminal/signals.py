@@ -4,7 +4,7 @@ One that the process was started to ignore stays ignored: `nohup` and a shell's 
 """
 
 import atexit
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 import ctypes
 import os
@@ -51,25 +51,27 @@ def handled() -> Iterator[None]:
 
     Taking an environment down takes a few bounded seconds; a second Ctrl-C in that time must not leave half of it.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def first(number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
-    before = {number: signal.signal(number, first) for number in _heeded()}
+    with _handled_by(first):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have signals handled during the block, where they come: in the main thread."""
+    comes = threading.current_thread() is threading.main_thread()
+    heeded = [it for it in _SIGNALS if comes and signal.getsignal(it) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _heeded() -> list[signal.Signals]:
-    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def follow_parent(environ: Mapping[str, str] = os.environ) -> None:
@@ -121,15 +123,8 @@ def _die_of(number: int) -> None:
 @contextmanager
 def shielded() -> Iterator[None]:
     """Hold signals back during the block; the first one that came is raised at its end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _heeded()}
-    try:
+    with _handled_by(lambda number, _frame: came.append(number)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])

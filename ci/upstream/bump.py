@@ -9,10 +9,10 @@ from packaging.version import Version
 
 from ci import paths
 from ci.artefacts.pinning import pin_from_upstream
-from ci.artefacts.pins import Pin, load_image_pins, load_pins, replace_text, save_pins
+from ci.artefacts.pins import Pin, load_image_pins, load_pins, save_pins
 from ci.artefacts.releases import Artefact, enroot_packages, pyxis_source, slurm_source
 from ci.artefacts.sources import Sources
-from ci.errors import ChecksumError
+from ci.errors import ArtefactError, ChecksumError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.upstream.news import New
@@ -53,7 +53,8 @@ def take(
         _check(text, matrix.name)
         # The pins first: a pin without a row does no harm, and a row without a pin does.
         save_pins(pins, recorded.values(), load_image_pins(pins).values())
-        replace_text(matrix, text, "writing the new rows failed")
+        with paths.replaced(matrix, "the new rows", ArtefactError) as draft:
+            draft.write(text.encode())
     return taken
 
 

@@ -7,7 +7,7 @@ import re
 from packaging.version import Version
 
 from ci.artefacts.releases import slurm_tag
-from ci.matrix.model import Matrix
+from ci.matrix.model import VERSION_AXES, Matrix
 from ci.upstream.github import GitHub
 
 REPOSITORIES = {"slurm": "SchedMD/slurm", "enroot": "NVIDIA/enroot", "pyxis": "NVIDIA/pyxis"}
@@ -59,11 +59,10 @@ def look(matrix: Matrix, upstream: GitHub) -> tuple[New, ...]:
 
     :raises UpstreamError: if one of them can't be asked.
     """
-    rows = {"slurm": matrix.slurm, "enroot": matrix.enroot, "pyxis": matrix.pyxis}
     return tuple(
         new
-        for axis, axis_rows in rows.items()
-        for new in newer(axis, [row.name for row in axis_rows], published(axis, upstream))
+        for axis in VERSION_AXES
+        for new in newer(axis, [row.name for row in getattr(matrix, axis)], published(axis, upstream))
     )
 
 

@@ -6,6 +6,7 @@ from packaging.version import Version
 import tomlkit
 
 from ci.errors import MatrixError
+from ci.matrix.tables import header
 from ci.upstream.news import New
 
 _OF_THE_SERIES = ("supported-until",)
@@ -35,19 +36,14 @@ def with_row(text: str, new: New) -> str:
     row = tomlkit.dumps({new.axis: [{**model, "version": new.published.version}]})
     # Text, and not the parsed document: where rows of an axis do not stand together, tomlkit would move them.
     lines = text.splitlines()
-    end = _end(lines, [number for number, line in enumerate(lines) if _header(line) == f"[[{new.axis}]]"][place])
+    end = _end(lines, [number for number, line in enumerate(lines) if header(line) == f"[[{new.axis}]]"][place])
     return "\n".join([*lines[:end], "", *row.splitlines(), *lines[end:], ""])
 
 
 def _end(lines: list[str], start: int) -> int:
     """Return the line behind a row's last key; comments and blank lines from there on introduce what comes next."""
-    following = (number for number, line in enumerate(lines) if number > start and _header(line))
+    following = (number for number, line in enumerate(lines) if number > start and line.startswith("["))
     end = next(following, len(lines))
     while not lines[end - 1].partition("#")[0].strip():
         end -= 1
     return end
-
-
-def _header(line: str) -> str:
-    """Return a table's header without spaces and comment; empty if the line is none."""
-    return line.partition("#")[0].replace(" ", "").strip() if line.startswith("[") else ""

@@ -12,8 +12,8 @@ import pytest
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import CellRecord, Result
 from ci.report import writing
+from ci.report.merging import ReportRequest
 from ci.report.model import Merged
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.questions import ASKED, questions
 from tests.support.results import BEGIN, Axes, Story, cell, result

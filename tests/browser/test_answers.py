@@ -10,9 +10,9 @@ import pytest
 from ci.record.outcomes import TestOutcome, TestState
 from ci.record.store import Result
 from ci.report import serving, writing
+from ci.report.merging import ReportRequest
 from ci.report.model import Merged
 from ci.report.serving import Served
-from ci.report.writing import ReportRequest
 from tests.browser.conftest import REUSED, Open
 from tests.support import results as made
 from tests.support.questions import questions
@@ -228,7 +228,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     """Return what is served, with an answer of one version."""
     with questions():
         made.write(tmp_path / "results", seeing("22.05", "on the host"))
-        found = serving.served_from([tmp_path / "results"], tmp_path / "results/report")
+        found = serving.Served(folder=tmp_path / "results/report", top=tmp_path / "results")
         show(found, "first")
         yield found
 

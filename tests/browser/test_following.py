@@ -9,8 +9,8 @@ import pytest
 
 from ci.record.outcomes import Outcome
 from ci.report import serving, writing
+from ci.report.merging import ReportRequest
 from ci.report.serving import Served
-from ci.report.writing import ReportRequest
 from tests.browser.conftest import Open
 from tests.support import results as made
 from tests.support.results import BEGIN, Axes, cell, result
@@ -23,7 +23,7 @@ LATE = cell("25.11.7", "debian13", "4.1.2", "0.25.0")
 def served(tmp_path: Path) -> Served:
     """Return what is served, with the results of most cells."""
     made.write(tmp_path / "results", *map(result, CELLS))
-    found = serving.served_from([tmp_path / "results"], tmp_path / "results/report")
+    found = serving.Served(folder=tmp_path / "results/report", top=tmp_path / "results")
     show(found, "first")
     return found
 

@@ -7,7 +7,7 @@ import pytest
 
 from ci.report import writing
 from ci.report.forms import page
-from ci.report.writing import ReportRequest
+from ci.report.merging import ReportRequest
 from tests.browser.conftest import Open
 from tests.support import results as made
 from tests.support.results import result

@@ -13,7 +13,8 @@ import time
 import pytest
 
 from ci.terminal import processes
-from ci.terminal.console import Console, Mode
+from ci.terminal.console import Console
+from ci.terminal.folding import Mode
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from ci.errors import MatrixError, SelectionError
 from ci.fleet import formats
 from ci.fleet.affected import MATRIX, PINS
-from ci.fleet.formats import Format
+from ci.fleet.formats import FORMATS
 from ci.fleet.model import FleetPlan
 from ci.fleet.planning import FleetRequest, of_arch, plan_fleet
 from ci.fleet.revision import changes_since
@@ -124,6 +124,15 @@ def test_histories_without_a_common_commit_are_refused(git: Git, folder: Path) -
         changes_since("main", folder)
 
 
+def test_the_repository_that_a_hook_works_in_is_another_one(
+    git: Git, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "new").touch()
+    assert git("status")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "of-a-hook"))
+    assert changes_since("HEAD", folder).files == ("new",)
+
+
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SelectionError, match=r"no checkout of git[\s\S]*not a git repository"):
         changes_since("main", tmp_path)
@@ -151,7 +160,7 @@ def plan() -> Callable[..., FleetPlan]:
             options=Options(run="r"),
             image_cache="registry.example/cache",
             since='it\'s "odd"' if nothing else "",
-            runners=formats.runners(Format.TEXT),
+            runners=formats.runners("text"),
         )
         return plan_fleet(
             of_arch(asked_cells([], group, rows, Arch.AMD64, {}), arch, group), rows, asked, {}, {} if nothing else None
@@ -163,7 +172,7 @@ def plan() -> Callable[..., FleetPlan]:
 @pytest.mark.parametrize("nothing", [False, True])
 def test_gitlab_understands_its_pipeline(plan: Callable[..., FleetPlan], tmp_path: Path, *, nothing: bool) -> None:
     file = tmp_path / "child.yml"
-    file.write_text(formats.render(plan("edges", 7, nothing=nothing), Format.GITLAB), encoding="utf-8")
+    file.write_text(FORMATS["gitlab"](plan("edges", 7, nothing=nothing)), encoding="utf-8")
     words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.gitlab-ci", str(file)]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -206,7 +215,7 @@ def test_each_task_of_the_array_job_does_its_part(
 ) -> None:
     monkeypatch.setattr("ci.paths.REPOSITORY", tmp_path)
     made = plan("embedded", 2, arch=Arch.AMD64)
-    site = Site(tmp_path, formats.render(made, Format.SBATCH))
+    site = Site(tmp_path, FORMATS["sbatch"](made))
     for number, shard in enumerate(made.shards, start=1):
         assert site.run(task=str(number)) == (0, f"r results/fleet-r/shards-{number} {shard.command}\n")
     assert site.run("images", task="1") == (0, f"r results/fleet-r/images-1 {made.images[0].command}\n")
@@ -219,7 +228,7 @@ def test_one_command_submits_all_in_order(
 ) -> None:
     monkeypatch.setattr("ci.paths.REPOSITORY", tmp_path)
     made = plan("embedded", 2, arch=Arch.AMD64)
-    site = Site(tmp_path, formats.render(made, Format.SBATCH))
+    site = Site(tmp_path, FORMATS["sbatch"](made))
     status, said = site.run("submit", "--partition=x")
     assert status == 0, said
     assert site.submitted == [
@@ -230,5 +239,5 @@ def test_one_command_submits_all_in_order(
 
 
 def test_a_script_without_a_shard_says_so(plan: Callable[..., FleetPlan], tmp_path: Path) -> None:
-    site = Site(tmp_path, formats.render(plan("embedded", 2, nothing=True), Format.SBATCH))
+    site = Site(tmp_path, FORMATS["sbatch"](plan("embedded", 2, nothing=True)))
     assert site.run() == (0, 'nothing to run: no cell can be affected by what has changed since it\'s "odd"\n')

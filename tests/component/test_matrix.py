@@ -44,7 +44,7 @@ class Runs:
     def at_work(self, cell: str) -> bool:
         """Tell whether a cell's tests are running."""
         events = progress.read(self.results / self.id / cell / paths.PROGRESS_FILE)
-        return bool(events) and events[-1].phase == progress.TESTS
+        return bool(events) and events[-1].phase == "tests"
 
     def found(self) -> dict[str, Result]:
         """Return the results by cell."""

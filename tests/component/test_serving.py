@@ -18,8 +18,8 @@ import pytest
 from ci.errors import PortTakenError
 from ci.record.outcomes import Outcome
 from ci.report import serving, writing
+from ci.report.merging import ReportRequest
 from ci.report.serving import Served
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
 
@@ -45,7 +45,7 @@ def results(tmp_path: Path) -> Path:
 @pytest.fixture
 def served(results: Path) -> Served:
     """Return what a server shows."""
-    found = serving.served_from([results], results / "report")
+    found = serving.Served(folder=results / "report", top=results)
     found.show(writing.merge(ReportRequest(roots=(results,), base=results / "report")), "s1")
     return found
 

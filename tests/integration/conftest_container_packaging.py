@@ -30,6 +30,7 @@ from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.session import running
 from ci.session.handover import additions
+from ci.session.record import Record
 from ci.terminal import signals
 from tests.support.cluster import JOB_LIMIT, Node, Shell
 from tests.support.oci.images import push
@@ -73,7 +74,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         cell = _cell_to_start(rows, config.getoption("cell"))
         plan = plan_environment(cell, rows, Options(run=paths.new_run_id(), name="pytest"))
         stack.enter_context(signals.handled())
-        launched = stack.enter_context(running.opened(plan))
+        launched = stack.enter_context(running.environment_of(Record(plan=plan)))
         wanted = additions(launched, os.environ)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in wanted.items():

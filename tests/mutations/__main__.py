@@ -28,6 +28,7 @@ from ci.options import Options, Scope, add_to
 from ci.record import reportlog, store
 from ci.session import running
 from ci.session.handover import additions
+from ci.session.record import Record
 from ci.terminal import console
 from tests.mutations import copies, keeping
 from tests.mutations.judging import Row, Verdict, judge, table
@@ -119,7 +120,10 @@ def _row(mutation: Mutation, cell: Cell, matrix: Matrix, options: Options, suite
         with copies.changed(mutation.source) as copy:
             verdicts.append(_verdict(mutation, UNIT_TESTS, words, plan, {}, copy))
     if concerned:
-        with mutation.launch() if mutation.launch else nullcontext(), running.opened(plan) as launched:
+        with (
+            mutation.launch() if mutation.launch else nullcontext(),
+            running.environment_of(Record(plan=plan)) as launched,
+        ):
             _break(mutation, launched)
             variables = additions(launched, os.environ)
             verdicts += [_verdict(mutation, suite, words, plan, variables) for suite, words in concerned.items()]

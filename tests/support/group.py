@@ -153,7 +153,7 @@ def machine_with_doubles(results: Path, rows: Matrix, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(running, "Builder", lambda *_words, **_more: None)
     monkeypatch.setattr(images, "Images", lambda _builder, plans: Made(made.problems, plans))
-    monkeypatch.setattr(fingerprint.Shared, "of", lambda _engine: None)
+    monkeypatch.setattr(fingerprint, "shared_ingredients", lambda _engine: {})
     monkeypatch.setattr(fingerprint, "shared_stamp", lambda: {"program": made.program})
     monkeypatch.setattr(fingerprint, "stamp", lambda plan, suite, shared: {**shared, **made.stamp(plan, suite)})
     monkeypatch.setattr(fingerprint, "ingredients", ingredients)

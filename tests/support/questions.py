@@ -14,13 +14,13 @@ HAZARD = Answer(
     what="The script runs on the host.",
     do="Name the image in an srun.",
     issue="NVIDIA/pyxis#1",
-    versions={"slurm": ("<23.11",)},
+    only={"slurm": ("<23.11",)},
 )
 
 
 def works(name: str = "well", **limits: tuple[str, ...]) -> Answer:
     """Return an answer that harms nobody, for versions of its axes, or for all others."""
-    return Answer(name=name, kind=AnswerKind.WORKS, what=f"It goes {name}.", versions=limits, otherwise=not limits)
+    return Answer(name=name, kind=AnswerKind.WORKS, what=f"It goes {name}.", only=limits, otherwise=not limits)
 
 
 def question(name: str, *answers: Answer, suite: str = "pyxis_conformance") -> Behaviour:
@@ -38,13 +38,13 @@ QUESTIONS = {
                 name="refused",
                 kind=AnswerKind.REFUSED,
                 what="It says no.",
-                versions={"slurm": ("<23",), "pyxis": ("<0.20",)},
+                only={"slurm": ("<23",), "pyxis": ("<0.20",)},
             ),
             works(),
         ),
         question(
             "by-os",
-            Answer(name="otherwise", kind=AnswerKind.CHANGED, what="It differs.", words={"os": ("debian12",)}),
+            Answer(name="otherwise", kind=AnswerKind.CHANGED, what="It differs.", only={"os": ("debian12",)}),
             works(),
         ),
         question("everywhere", Answer(name="hangs", kind=AnswerKind.HAZARD, what="It hangs.", otherwise=True)),

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ci import paths
+from ci.errors import MatrixError
 from ci.matrix import loading
 from ci.matrix.model import Row
 from ci.matrix.systems import families
@@ -11,6 +12,12 @@ from ci.matrix.systems import families
 SAMPLE = Path(__file__).parents[1] / "unit/data/matrix.toml"
 """For tests of logic: what they expect names its rows, and a new row of the repository's own changes none of them."""
 PROJECT = paths.MATRIX_FILE
+
+
+def faults_in(error: MatrixError) -> list[str]:
+    """Return the faults that an error of a file lists; of a file that is not TOML there is one."""
+    what, *faults = error.what.split("\n  - ")
+    return faults or [what]
 
 
 def grown(text: str) -> str:

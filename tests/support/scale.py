@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ci.report import writing
 from ci.report.forms import page
-from ci.report.writing import ReportRequest
+from ci.report.merging import ReportRequest
 from tests.support import results as made
 from tests.support.results import Story
 

@@ -16,8 +16,8 @@ from ci.artefacts import checkout
 from ci.matrix.loading import Matrix, load
 from ci.record.store import Result
 from ci.report import writing
+from ci.report.merging import ReportRequest
 from ci.report.model import Compat, Merged
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support import rows as of_matrix
 

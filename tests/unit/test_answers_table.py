@@ -9,9 +9,9 @@ from ci.record.outcomes import TestOutcome, TestState
 from ci.record.store import CellRecord, Result
 from ci.report import writing
 from ci.report.answers_table import Answers, AnswersTable, Entry
+from ci.report.merging import ReportRequest
 from ci.report.model import Compat
 from ci.report.words import ANSWERS
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.questions import QUESTIONS, questions
 from tests.support.results import cell, result

@@ -20,9 +20,9 @@ NEW = loading.load(SAMPLE).cell("slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd
 def question(name: str, fails: str = "") -> Behaviour:
     """Return a question whose answer is "no" before Slurm 23.11, and "yes" from then on."""
     no = Answer(
-        name="no", kind=AnswerKind.HAZARD, what="It does not.", fails=fails, issue="", versions={"slurm": ("<23.11",)}
+        name="no", kind=AnswerKind.HAZARD, what="It does not.", fails=fails, issue="", only={"slurm": ("<23.11",)}
     )
-    yes = Answer(name="yes", kind=AnswerKind.WORKS, what="It does.", versions={"slurm": (">=23.11",)})
+    yes = Answer(name="yes", kind=AnswerKind.WORKS, what="It does.", only={"slurm": (">=23.11",)})
     return Behaviour(id=name, suite="pyxis_conformance", question="Does it?", answers=(no, yes), where="file:1")
 
 

@@ -212,7 +212,7 @@ def test_announcement_shows_the_commands_as_they_can_be_pasted() -> None:
 
 
 def test_command_finds_the_environment_first_and_keeps_the_default_engine() -> None:
-    engine = FoundEngine(url=DEFAULT_SOCKET, source="", version="28.0.0", kind="docker")
+    engine = FoundEngine(url=DEFAULT_SOCKET, version="28.0.0", kind="docker")
     env = command_environment({"PATH": "/bin"}, Path("/v"), engine)
     assert env == {"PATH": "/v/bin:/bin", "VIRTUAL_ENV": "/v"}
 
@@ -224,7 +224,7 @@ def test_the_systems_folders_are_searched_as_well() -> None:
 
 
 def test_command_is_told_of_an_engine_elsewhere() -> None:
-    engine = FoundEngine(url="unix:///run/podman/podman.sock", source="", version="4.3.1", kind="podman")
+    engine = FoundEngine(url="unix:///run/podman/podman.sock", version="4.3.1", kind="podman")
     assert command_environment({"PATH": "/bin"}, Path("/v"), engine)["DOCKER_HOST"] == engine.url
 
 

@@ -6,6 +6,7 @@ import platform
 
 import pytest
 
+from ci.engine import build_client
 from ci.engine.build_client import BuildClient, executables_on_path, find_build_client
 from ci.engine.distribution import ROLLING, Distro, install_advice
 from ci.engine.finding import FoundEngine
@@ -13,8 +14,8 @@ from ci.errors import EngineError
 
 TRIXIE = {"ID": "debian", "VERSION_ID": "13"}
 NEW, OLD, PODMAN = "/usr/local/bin/docker", "/usr/bin/docker", "/usr/bin/podman"
-DOCKER_ENGINE = FoundEngine(url="unix:///d.sock", source="", version="28.0.0", kind="docker")
-PODMAN_ENGINE = FoundEngine(url="unix:///p.sock", source="", version="4.3.1", kind="podman")
+DOCKER_ENGINE = FoundEngine(url="unix:///d.sock", version="28.0.0", kind="docker")
+PODMAN_ENGINE = FoundEngine(url="unix:///p.sock", version="4.3.1", kind="podman")
 
 
 class Clients:
@@ -58,13 +59,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def find(clients: Clients, engine: FoundEngine | None = None) -> BuildClient:
-    return find_build_client(
-        {"PATH": "/bin"},
-        engine=engine,
-        platform="linux",
-        probe=clients.probe,
-        executables=clients.on_path,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_client, "run_probe", clients.probe)
+        patch.setattr(build_client, "executables_on_path", clients.on_path)
+        return find_build_client({"PATH": "/bin"}, engine=engine)
 
 
 def version(number: str) -> str:
@@ -73,13 +71,13 @@ def version(number: str) -> str:
 
 def test_newer_client_without_buildx_is_passed_over_for_an_older_one_that_can_build() -> None:
     client = find(Clients({NEW: version("28.2.2"), OLD: version("20.10.24+dfsg1")}))
-    assert (client.path, client.version, client.buildx) == (Path(OLD), "20.10.24+dfsg1", False)
+    assert (client.path, client.version) == (Path(OLD), "20.10.24+dfsg1")
     assert client.environment == {"DOCKER_BUILDKIT": "1"}
 
 
 def test_newer_client_with_buildx_is_taken() -> None:
     client = find(Clients({NEW: version("28.2.2"), OLD: version("20.10.24")}, buildx=[NEW]))
-    assert (client.path, client.buildx) == (Path(NEW), True)
+    assert client.path == Path(NEW)
 
 
 def test_client_that_does_not_start_is_passed_over() -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 import signal
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from ci.group.children import Child, ChildCommand, Watch, run_all
+from ci.group import children
+from ci.group.children import ChildCommand, Watch, run_all
 from ci.terminal import signals
 
 
@@ -45,9 +46,9 @@ class Machine:
         self.at_once: list[int] = []
         self.ended: list[tuple[str, int]] = []
 
-    def start(self, command: ChildCommand) -> Child:
+    def start(self, command: ChildCommand) -> Any:  # noqa: ANN401 - it stands for a process
         """Start a cell's program."""
-        return Child(command=command, process=cast("Any", self.programs[command.cell]))
+        return self.programs[command.cell]
 
     def run(
         self, jobs: int, *, go_on: Callable[[str, int], bool] = lambda *_: True, tick: Callable[[], None] = lambda: None
@@ -64,9 +65,10 @@ class Machine:
             tick()
 
         commands = [ChildCommand(cell=name, words=(), output=Path()) for name in self.programs]
-        run_all(
-            commands, jobs=lambda: jobs, watch=Watch(began=began.append, ended=ended, tick=ticked), starting=self.start
-        )
+        watch = Watch(began=began.append, ended=ended, tick=ticked)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(children, "start", self.start)
+            run_all(commands, jobs=lambda: jobs, watch=watch)
 
 
 @pytest.fixture(autouse=True)

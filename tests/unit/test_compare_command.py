@@ -40,7 +40,7 @@ def question(name: str, suite: str = SUITE) -> Behaviour:
 
 def replace_versions(of: Answer) -> Answer:
     """Return an answer that is for no version; what is right where is not asked here."""
-    return Answer(name=of.name, kind=of.kind, what=of.what, versions={"slurm": ("<1",)})
+    return Answer(name=of.name, kind=of.kind, what=of.what, only={"slurm": ("<1",)})
 
 
 @pytest.fixture(autouse=True)

@@ -72,8 +72,8 @@ def engine(images: Images, kind: EngineKind) -> Engine:
     path = Path("/usr/bin") / kind
     return Engine(
         api=client_of(images),
-        found=FoundEngine(url="unix:///e.sock", source="", version="4.3.1", kind=kind),
-        build_client=BuildClient(path=path, kind=kind, version="4.3.1", buildx=False, environment={"ONE": "1"}),
+        found=FoundEngine(url="unix:///e.sock", version="4.3.1", kind=kind),
+        build_client=BuildClient(path=path, kind=kind, version="4.3.1", environment={"ONE": "1"}),
     )
 
 

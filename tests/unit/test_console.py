@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from ci.errors import BuildError, DiskFullError, EngineError
-from ci.terminal.console import Console, Mode, Timings, plain_lines, warn
+from ci.terminal.console import Console, Timings, plain_lines, warn
+from ci.terminal.folding import Mode
 from ci.terminal.processes import Completed
 
 

@@ -18,8 +18,8 @@ from ci.record.store import Result
 from ci.report import finding, writing
 from ci.report.finding import Found
 from ci.report.forms import forms
+from ci.report.merging import ReportRequest
 from ci.report.model import Compat, Merged, State
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.questions import questions
 from tests.support.results import BEGIN, cell, passed, result

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from ci import errors
-from ci.errors import MatrixError, PyxisMatrixError, disk_is_full
+from ci.errors import PyxisMatrixError, disk_is_full
 from tests.support.literals import words_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,12 +46,6 @@ def test_exit_codes_are_distinct_and_fit_a_process() -> None:
     codes = [kind.exit_code for kind in CLASSES if "exit_code" in vars(kind)]
     assert len(set(codes)) == len(codes), "a class without a code of its own has that of its base"
     assert all(3 <= code < 126 for code in codes), "0 is success, 1 and 2 are the commands' own, 126 and up the shell's"
-
-
-def test_matrix_errors_keep_their_faults_apart() -> None:
-    error = MatrixError("matrix.toml has 2 faults", faults=("one", "two"))
-    assert error.faults == ("one", "two")
-    assert MatrixError("unreadable").faults == ()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ci import paths
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.fleet.parts import belongs, expanded, suite_files
 from ci.group import fingerprint
-from ci.group.fingerprint import Shared, ingredients
+from ci.group.fingerprint import ingredients, shared_ingredients
 from ci.matrix import behaviours, loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ci.images.building import Builder
 
 SUITE = SUITES["registry"]
-SHARED = Shared(program="p", pins={}, packages="a", machine="m", environment="e")
+SHARED = {"program": "p", "packages": "a", "machine": "m", "environment": "e"}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,7 @@ class Kitchen:
         self.words: list[str] = []
         self.images = "images"
         self.shared = SHARED
+        self.pins: dict[str, str] = {}
 
     def plan(self) -> EnvironmentPlan:
         """Return the plan of the environment."""
@@ -66,8 +67,10 @@ class Kitchen:
 
 
 @pytest.fixture
-def kitchen(rows: Matrix, cell: Cell) -> Kitchen:
-    return Kitchen(rows, cell)
+def kitchen(rows: Matrix, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> Kitchen:
+    made = Kitchen(rows, cell)
+    monkeypatch.setattr(fingerprint, "pins_in", lambda _text: made.pins)
+    return made
 
 
 def failure(says: str, **chosen: Any) -> KnownFailure:  # noqa: ANN401 - fields of a selector
@@ -91,11 +94,11 @@ def reason(kitchen: Kitchen, text: str) -> None:
 
 CHANGES: dict[str, Callable[[Kitchen], None]] = {
     "an image": lambda it: setattr(it, "images", "others"),
-    "this program": lambda it: setattr(it, "shared", replace(SHARED, program="other")),
-    "a pin": lambda it: setattr(it, "shared", replace(SHARED, pins={"registry:2": "other"})),
-    "a package": lambda it: setattr(it, "shared", replace(SHARED, packages="other")),
-    "a variable of the environment": lambda it: setattr(it, "shared", replace(SHARED, environment="other")),
-    "the machine": lambda it: setattr(it, "shared", replace(SHARED, machine="other")),
+    "this program": lambda it: setattr(it, "shared", SHARED | {"program": "other"}),
+    "a pin": lambda it: it.pins.update({"registry:2": "other"}),
+    "a package": lambda it: setattr(it, "shared", SHARED | {"packages": "other"}),
+    "a variable of the environment": lambda it: setattr(it, "shared", SHARED | {"environment": "other"}),
+    "the machine": lambda it: setattr(it, "shared", SHARED | {"machine": "other"}),
     "the suite's files": lambda it: setattr(it, "suite", replace(SUITE, tests=("conformance",))),
     "the number of workers": lambda it: setattr(it, "suite", replace(SUITE, workers=1)),
     "pytest's arguments": lambda it: it.words.append("-k x"),
@@ -173,29 +176,29 @@ def test_what_the_machine_has_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     def engine(version: str = "20.10", kind: str = "docker") -> "Engine":
         return cast("Engine", SimpleNamespace(found=SimpleNamespace(kind=kind, version=version)))
 
-    first = Shared.of(engine())
-    assert first == Shared.of(engine())
-    assert first.machine != Shared.of(engine("28.2")).machine
-    assert first.machine != Shared.of(engine(kind="podman")).machine
+    first = shared_ingredients(engine())
+    assert first == shared_ingredients(engine())
+    assert first["machine"] != shared_ingredients(engine("28.2"))["machine"]
+    assert first["machine"] != shared_ingredients(engine(kind="podman"))["machine"]
     monkeypatch.setattr("platform.release", lambda: "another kernel")
-    assert first.machine != Shared.of(engine()).machine
+    assert first["machine"] != shared_ingredients(engine())["machine"]
     packages = [SimpleNamespace(name="pytest", version="9"), SimpleNamespace(name="slurm-sdk", version="0.4.6")]
     monkeypatch.setattr("importlib.metadata.distributions", lambda: packages)
-    second = Shared.of(engine()).packages
+    second = shared_ingredients(engine())["packages"]
     packages[1].version = "0.4.7"
-    assert Shared.of(engine()).packages != second
+    assert shared_ingredients(engine())["packages"] != second
 
 
 def test_what_pytest_and_slurm_read_of_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = cast("Engine", SimpleNamespace(found=SimpleNamespace(kind="docker", version="1")))
-    first = Shared.of(engine)
+    first = shared_ingredients(engine)
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPATH", "PYTHONOPTIMIZE", "SLURM_CONF", "ENROOT_CACHE_PATH"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "changed")
-            assert Shared.of(engine).environment != first.environment, name
+            assert shared_ingredients(engine)["environment"] != first["environment"], name
     for name in ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "TERM"):
         monkeypatch.setenv(name, "changed")
-        assert Shared.of(engine) == first, name
+        assert shared_ingredients(engine) == first, name
 
 
 @pytest.fixture
@@ -212,11 +215,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", ["slurm/api.py", "slurm_sdk-0.4.6.dist-info/RECORD", "plugin.pth", "sitecustomize.py"])
 def test_a_package_of_the_same_version_that_was_edited_counts(site: Path, name: str) -> None:
     engine = cast("Engine", SimpleNamespace(found=SimpleNamespace(kind="docker", version="1")))
-    first, stamp = Shared.of(engine), fingerprint.shared_stamp()
+    first, stamp = shared_ingredients(engine), fingerprint.shared_stamp()
     (site / name).write_text("edited", encoding="utf-8")
-    second = Shared.of(engine)
-    assert second.packages != first.packages
-    assert replace(second, packages=first.packages) == first
+    second = shared_ingredients(engine)
+    assert second["packages"] != first["packages"]
+    assert {**second, "packages": first["packages"]} == first
     assert fingerprint.shared_stamp()["packages"] != stamp["packages"]
 
 

@@ -189,8 +189,8 @@ class Asked:
         cells: dict[str, set[str]] = {}
         for it in self._properties():
             for question in QUESTIONS.values():
-                answer = question.answer(it.get(f"saw {question.id}", ""))
-                if answer and answer.kind == "hazard":
+                dangerous = {answer.name for answer in question.answers if answer.kind == "hazard"}
+                if it.get(f"saw {question.id}", "") in dangerous:
                     cells.setdefault(question.id, set()).add(it["cell"])
         found = {
             "text": re.findall(rf"^{HAZARD} (\S+) on (\d+) cells?: ", self.forms["text"], re.MULTILINE),

@@ -14,7 +14,7 @@ from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.errors import BuildError
 from ci.group import capacity, children, images, running
 from ci.group.capacity import Capacity
-from ci.group.children import Child, ChildCommand
+from ci.group.children import ChildCommand
 from ci.images.plan import CellImages, ImagePlan
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -89,12 +89,12 @@ class Stage:
         self.goes_on: Callable[[str], bool] = lambda _cell: False
         """Whether a cell's process still runs."""
 
-    def start(self, command: ChildCommand) -> Child:
+    def start(self, command: ChildCommand) -> Any:  # noqa: ANN401 - it stands for a process
         """Begin a cell."""
         program = self.programs[command.cell] = Program(self.machine.begin(command))
         program.goes_on = partial(self.goes_on, command.cell)
         self.begun.set()
-        return Child(command=command, process=cast("Any", program))
+        return program
 
     def running(self) -> list[str]:
         """Return the cells whose process has not ended."""
@@ -120,7 +120,8 @@ def stage(tmp_path: Path, rows: Matrix, monkeypatch: pytest.MonkeyPatch) -> Stag
     monkeypatch.setattr(running, "Builder", lambda *_words, **_more: found.builder)
     monkeypatch.setattr(images, "Images", real_images)
     monkeypatch.setattr("ci.group.fingerprint.images_of", lambda plan, _builder: plan.cell.id)
-    monkeypatch.setattr(children, "run_all", partial(real_run_all, starting=found.start))
+    monkeypatch.setattr(children, "run_all", real_run_all)
+    monkeypatch.setattr(children, "start", found.start)
     monkeypatch.setattr(children, "_TICK", 0.001)
     return found
 

@@ -9,8 +9,8 @@ import pytest
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
 from ci.report import writing
+from ci.report.merging import ReportRequest
 from ci.report.model import ChangeKind, Compat, SuiteReport
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
 from tests.unit.conftest import Merge

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 import hashlib
 import json
+import os
 from pathlib import Path
 import platform
+import sys
 
 import pytest
 
+from ci.engine import finding, host
 from ci.engine.finding import (
     DEFAULT_SOCKET,
     EngineAddress,
@@ -54,6 +57,7 @@ class Sockets:
 @pytest.fixture(autouse=True)
 def _bookworm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: BOOKWORM)
+    monkeypatch.setattr(Path, "home", lambda: HOME)
 
 
 def docker(version: str = "20.10.24+dfsg1") -> Reply:
@@ -65,8 +69,12 @@ def podman(version: str = "4.3.1") -> Reply:
 
 
 def find(env: Mapping[str, str], sockets: Sockets, files: Files | None = None, system: str = "linux") -> FoundEngine:
-    read = Files() if files is None else files
-    return find_engine(env, home=HOME, uid=1000, platform=system, read=read, ask=sockets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finding, "read_text", Files() if files is None else files)
+        patch.setattr(finding, "ask_engine", sockets)
+        patch.setattr(sys, "platform", system)
+        patch.setattr(os, "getuid", lambda: 1000)
+        return find_engine(env)
 
 
 def context_files(name: str, host: str, *, current: bool) -> Files:
@@ -81,7 +89,7 @@ def context_files(name: str, host: str, *, current: bool) -> Files:
 def test_docker_host_is_the_only_place_tried() -> None:
     sockets = Sockets({"unix:///elsewhere.sock": docker(), DEFAULT_SOCKET: docker("28.0.0")})
     engine = find({"DOCKER_HOST": "unix:///elsewhere.sock", "DOCKER_CONTEXT": "other"}, sockets)
-    assert (engine.url, engine.source, engine.version) == ("unix:///elsewhere.sock", "DOCKER_HOST", "20.10.24+dfsg1")
+    assert (engine.url, engine.version) == ("unix:///elsewhere.sock", "20.10.24+dfsg1")
     assert sockets.asked == ["unix:///elsewhere.sock"]
 
 
@@ -142,21 +150,22 @@ def test_docker_context_is_honoured(current: bool) -> None:  # noqa: FBT001
     sockets = Sockets({"unix:///work.sock": docker(), DEFAULT_SOCKET: docker()})
     engine = find(env, sockets, files)
     assert engine.url == "unix:///work.sock"
-    assert "work" in engine.source
     assert sockets.asked == ["unix:///work.sock"]
 
 
-def test_docker_config_says_where_contexts_are() -> None:
+def test_docker_config_says_where_contexts_are(monkeypatch: pytest.MonkeyPatch) -> None:
     files = Files({key.replace(f"{HOME}/.docker", "/conf"): text for key, text in context_files(
         "work", "unix:///work.sock", current=True).items()})  # fmt: skip
-    assert candidates({"DOCKER_CONFIG": "/conf"}, home=HOME, uid=1, read=files)[0].url == "unix:///work.sock"
+    monkeypatch.setattr(finding, "read_text", files)
+    assert candidates({"DOCKER_CONFIG": "/conf"})[0].url == "unix:///work.sock"
 
 
-def test_context_with_keys_wants_tls() -> None:
+def test_context_with_keys_wants_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     files = context_files("far", "tcp://far:2376", current=True)
     keys = HOME / ".docker/contexts/tls" / hashlib.sha256(b"far").hexdigest() / "docker"
     files[str(keys / "ca.pem")] = "certificate"
-    assert candidates({}, home=HOME, uid=1, read=files)[0].tls == keys
+    monkeypatch.setattr(finding, "read_text", files)
+    assert candidates({})[0].tls == keys
 
 
 def test_unknown_context_is_named() -> None:
@@ -262,26 +271,32 @@ def test_version_number(text: str, number: tuple[int, int] | None) -> None:
         ),
     ],
 )
-def test_each_switch_against_user_namespaces_is_noticed(setting: str, value: str, fix: str) -> None:
-    obstacle = user_namespaces(Files({setting: value}))
+def test_each_switch_against_user_namespaces_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: str, fix: str
+) -> None:
+    monkeypatch.setattr(host, "read_text", Files({setting: value}))
+    obstacle = user_namespaces()
     assert obstacle is not None
     assert obstacle.next_step == fix
     assert setting in obstacle.where
 
 
-def test_user_namespaces_are_fine_where_nothing_forbids_them() -> None:
+def test_user_namespaces_are_fine_where_nothing_forbids_them(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
         "/proc/sys/user/max_user_namespaces": "96364\n",
         "/proc/sys/kernel/unprivileged_userns_clone": "1\n",
         "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "0\n",
     }
-    assert user_namespaces(Files(settings)) is None
-    assert user_namespaces(Files()) is None
+    for files in (Files(settings), Files()):
+        monkeypatch.setattr(host, "read_text", files)
+        assert user_namespaces() is None
 
 
-def test_fuse() -> None:
-    assert fuse(lambda _path: True) is None
-    obstacle = fuse(lambda _path: False)
+def test_fuse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(host, "_FUSE", tmp_path)
+    assert fuse() is None
+    monkeypatch.setattr(host, "_FUSE", tmp_path / "fuse")
+    obstacle = fuse()
     assert obstacle is not None
     assert obstacle.next_step == "modprobe fuse"
 
@@ -292,11 +307,16 @@ def test_fuse() -> None:
         (["cgroup.controllers", "system.slice"], ["version 2", "takes cgroup/v2 here", "CgroupPlugin in cgroup.conf"]),
         (["memory", "systemd"], ["version 1", "says nothing about them"]),
         (["memory", "systemd", "unified"], ["version 1"]),  # hybrid: the controllers are version 1's
-        ([], ["none below /sys/fs/cgroup"]),
+        ([], ["none below /"]),
     ],
 )
-def test_the_version_of_cgroups_and_what_follows_from_it(there: list[str], words: list[str]) -> None:
-    said = cgroups(lambda path: path.parent == Path("/sys/fs/cgroup") and path.name in there)
+def test_the_version_of_cgroups_and_what_follows_from_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: list[str], words: list[str]
+) -> None:
+    monkeypatch.setattr(host, "_CGROUPS", tmp_path)
+    for name in there:
+        (tmp_path / name).touch()
+    said = cgroups()
     assert [word for word in words if word not in said] == []
     assert "cells use none" in said
 

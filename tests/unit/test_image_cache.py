@@ -100,7 +100,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
 def cache_of(
     images: Images, repository: str = HERE, kind: EngineKind = "docker", environ: Mapping[str, str] | None = None
 ) -> ImageCache:
-    build_client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1", buildx=True)
+    build_client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1")
     found = SimpleNamespace(environment={}, kind=kind)
     engine = Engine(
         api=cast("Any", SimpleNamespace(images=images)), found=cast("Any", found), build_client=build_client

@@ -94,7 +94,7 @@ def store() -> Store:
 
 
 def engine_with(store: Store, kind: EngineKind = "docker") -> Engine:
-    client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1", buildx=True, environment={"X": "1"})
+    client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1", environment={"X": "1"})
     found = SimpleNamespace(environment={"DOCKER_HOST": "unix:///e.sock"}, kind=kind)
     api = SimpleNamespace(images=store, version=lambda: {"Arch": "amd64"})
     return Engine(api=cast("Any", api), found=cast("Any", found), build_client=client)

@@ -12,10 +12,10 @@ from rich.console import Console as RichConsole
 from ci import paths
 from ci.group import live, watching
 from ci.group.watching import Expected, Watcher
-from ci.record import progress, store
+from ci.record import progress, reportlog, store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.terminal import console, folding
-from ci.terminal.folding import CiService
+from ci.terminal.folding import Mode
 
 CELL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 SUITES = ("pyxis_basic", "registry")
@@ -115,7 +115,23 @@ def test_a_line_that_is_not_whole_is_read_when_it_is(cell: Cell, watcher: Watche
 def test_a_message_has_nothing_that_a_terminal_obeys(cell: Cell, watcher: Watcher) -> None:
     cell.phase("tests", "pyxis_basic")
     cell.test("pyxis_basic", "a", "failed", "\x1b[2Jgone\x07")
-    assert watcher.look(CELL).failures[0].message == "?[2Jgone?"
+    assert watcher.look(CELL).failures[0].message == r"\x1b[2Jgone\x07"
+
+
+@pytest.mark.parametrize("kind", ["CollectReport", "TestReport"])
+def test_a_failure_says_what_its_result_will_say(cell: Cell, watcher: Watcher, kind: str) -> None:
+    """Not the first line of a traceback, and which phase it was that failed."""
+    cell.phase("tests", "pyxis_basic")
+    when = "setup" if kind == "TestReport" else None
+    text = "tests/test_x.py:1: in <module>\n    import gone\nE   ModuleNotFoundError: no gone"
+    longrepr = text if kind == "CollectReport" else {"reprcrash": {"message": "ModuleNotFoundError: no gone"}}
+    report = {"$report_type": kind, "nodeid": "a", "outcome": "failed", "when": when, "longrepr": longrepr}
+    log = cell.folder / "pyxis_basic" / store.REPORT_LOG_FILE
+    log.parent.mkdir()
+    log.write_text(json.dumps(report) + "\n")
+    (test,) = reportlog.read(log).tests
+    assert [it.message for it in watcher.look(CELL).failures] == [test.message]
+    assert test.message == f"{when or 'collection'} failed: ModuleNotFoundError: no gone"
 
 
 def test_what_is_expected_comes_from_earlier_runs(tmp_path: Path) -> None:
@@ -132,7 +148,7 @@ def test_what_is_expected_comes_from_earlier_runs(tmp_path: Path) -> None:
             fingerprint="f",
         )
         store.write(result, tmp_path / run / CELL / "registry" / store.RESULT_FILE)
-    found = watching.expected(tmp_path, "now", {CELL: SUITES})
+    found = watching.expected(tmp_path, "now", CELL, SUITES)
     assert found == {(CELL, "registry"): Expected(seconds=20.0, tests=1)}
     watcher = Watcher(tmp_path, found)
     assert watcher.begin(CELL, ["registry"]).expected == 20.0
@@ -239,11 +255,10 @@ def test_images_that_are_waited_for_are_named(
 
 
 def test_github_has_groups_and_annotations_and_obeys_no_output(
-    said: list[str], watcher: Watcher, play: Play, tmp_path: Path
+    said: list[str], watcher: Watcher, play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stream = io.StringIO()
-    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITHUB, stream))
-    first, group, stop, theirs, _, go_on, end = stream.getvalue().splitlines()
+    play(live.Sections(shown_as(tmp_path), watcher, Mode.GITHUB))
+    first, group, stop, theirs, _, go_on, end = capsys.readouterr().err.splitlines()
     assert first == (
         f"::error file=tests/integration/test_x.py,line=42,title=pyxis_basic on {CELL}::a: E  assert 1 == 2"
     )
@@ -254,10 +269,11 @@ def test_github_has_groups_and_annotations_and_obeys_no_output(
     assert said
 
 
-def test_gitlab_has_sections_and_obeys_no_output(said: list[str], watcher: Watcher, play: Play, tmp_path: Path) -> None:
-    stream = io.StringIO()
-    play(live.Sections(shown_as(tmp_path), watcher, CiService.GITLAB, stream))
-    written = stream.getvalue()
+def test_gitlab_has_sections_and_obeys_no_output(
+    said: list[str], watcher: Watcher, play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(live.Sections(shown_as(tmp_path), watcher, Mode.GITLAB))
+    written = capsys.readouterr().err
     name = f"{CELL}_what_it_wrote"
     assert "\x1b[0Ksection_start:" in written
     assert f":{name}[collapsed=true]\r\x1b[0K{CELL}: what it wrote\n" in written
@@ -310,11 +326,11 @@ def test_what_ended_stays_above_the_table(watcher: Watcher, play: Play, tmp_path
 
 @pytest.mark.parametrize(
     ("environ", "expected"),
-    [({"GITHUB_ACTIONS": "true"}, CiService.GITHUB), ({"GITLAB_CI": "true"}, CiService.GITLAB), ({"CI": "true"}, "")],
+    [({"GITHUB_ACTIONS": "true"}, Mode.GITHUB), ({"GITLAB_CI": "true"}, Mode.GITLAB), ({"CI": "true"}, Mode.PLAIN)],
     ids=["github", "gitlab", "another"],
 )
-def test_where_it_runs_is_told_by_the_environment(environ: dict[str, str], expected: CiService) -> None:
-    assert folding.service(environ) == expected
+def test_where_it_runs_is_told_by_the_environment(environ: dict[str, str], expected: Mode) -> None:
+    assert folding.mode(environ, io.StringIO()) == expected
 
 
 def test_what_fits_the_output_is_chosen(watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from ci.errors import MatrixError
 from ci.matrix.loading import load
+from tests.support.rows import faults_in
 
 SLURM = '[[slurm]]\nversion = "22.05"\nfrom = "packages"\nrequires-os = "debian12"'
 ARCHIVE = '[[slurm]]\nversion = "25.11.7"\nfrom = "archive"'
@@ -357,5 +358,5 @@ FAULTS: list[tuple[dict[str, str], str]] = [
 def test_fault(write_matrix: Callable[..., Path], sections: dict[str, str], fault: str) -> None:
     with pytest.raises(MatrixError) as caught:
         load(write_matrix(**sections))
-    found = caught.value.faults
+    found = faults_in(caught.value)
     assert [line for line in found if re.sub(r"^matrix\.toml(:\d+)?: ", "", line).startswith(fault)], "\n".join(found)

@@ -16,10 +16,9 @@ from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.planned import PlannedCell, RunPlan
 from ci.record.store import CellRecord, Result
 from ci.report import grid, writing
-from ci.report.merging import LONGEST_MESSAGE
+from ci.report.merging import LONGEST_MESSAGE, ReportRequest
 from ci.report.model import Compat, Merged, State
 from ci.report.words import sentence
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, passed, result
 from tests.unit.conftest import Merge

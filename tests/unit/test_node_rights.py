@@ -54,8 +54,8 @@ def started(plan: EnvironmentPlan, kind: EngineKind = "docker") -> dict[str, Any
     )
     engine = Engine(
         api=cast("Any", api),
-        found=FoundEngine(url="unix:///e.sock", source="", version="4.3.1", kind=kind),
-        build_client=BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="4.3.1", buildx=False),
+        found=FoundEngine(url="unix:///e.sock", version="4.3.1", kind=kind),
+        build_client=BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="4.3.1"),
     )
     key = KeyPair(private=b"", public=b"")
     place = Place(

@@ -17,9 +17,9 @@ from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import Result
 from ci.report import writing
 from ci.report.forms import page
+from ci.report.merging import ReportRequest
 from ci.report.model import Merged, State
 from ci.report.words import HAZARD
-from ci.report.writing import ReportRequest
 from tests.support import results as made
 from tests.support.questions import ASKED, questions
 from tests.support.results import BEGIN, Axes, Story, cell, result

@@ -1,6 +1,7 @@
 """Lists of checksums: pins.toml and SHA256SUMS."""
 
 from datetime import date
+import errno
 from pathlib import Path
 import tomllib
 
@@ -17,7 +18,7 @@ from ci.artefacts.pins import (
     save_pins,
     write_image_pins,
 )
-from ci.errors import ArtefactError, ChecksumError
+from ci.errors import ArtefactError, ChecksumError, DiskFullError
 
 A = Pin(path="o/a.deb", sha256="a" * 64, size=1, date=date(2026, 11, 25))
 B = Pin(path="o/b+caps.deb", sha256="b" * 64, size=2, date=date(2026, 1, 2))
@@ -89,10 +90,20 @@ def test_pins_that_cannot_be_written_leave_nothing_behind(tmp_path: Path) -> Non
     target = tmp_path / "pins.toml"
     target.mkdir()
 
-    with pytest.raises(ArtefactError, match="writing the pins failed"):
+    with pytest.raises(ArtefactError, match="failed to write the pins"):
         save_pins(target, [A])
 
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_pins_for_which_there_is_no_room_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_self: Path, _target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(DiskFullError, match="failed to write the pins"):
+        save_pins(tmp_path / "pins.toml", [A])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sums_are_read_as_sha256sum_writes_them(tmp_path: Path) -> None:

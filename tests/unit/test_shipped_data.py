@@ -33,7 +33,7 @@ def test_every_answer_in_it_is_one_of_the_catalogue(shipped: Compat) -> None:
         for cell, suite in shipped.results()
         for name, answers in suite.saw.items()
         for answer in answers
-        if known[name].answer(answer) is None
+        if answer not in {it.name for it in known[name].answers}
     ]
     assert unknown == []
 

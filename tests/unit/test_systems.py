@@ -25,6 +25,7 @@ from ci.report import contradictions
 from ci.terminal import console
 from ci.terminal.processes import Completed
 from tests.support.results import result
+from tests.support.rows import faults_in
 
 Loader = Callable[..., Matrix]
 
@@ -145,4 +146,4 @@ def test_a_fault_in_a_familys_file_is_named(tmp_path: Path, text: str, fault: st
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     with pytest.raises(MatrixError) as caught:
         families(tmp_path)
-    assert any(fault in line for line in caught.value.faults)
+    assert any(fault in line for line in faults_in(caught.value))

@@ -18,7 +18,7 @@ from ci.record import planned
 from ci.record.planned import PlannedCell, RunPlan
 from ci.report import writing
 from ci.report.forms import forms
-from ci.report.writing import ReportRequest
+from ci.report.merging import ReportRequest
 from ci.upstream.news import New, Published
 from ci.upstream.rows import with_row
 from tests.support import results as made

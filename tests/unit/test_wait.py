@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ci.environment.wait import Clock, NotYet, Watched, wait_for
+from ci.environment.wait import NotYet, Watched, wait_for
 from ci.errors import EngineError, LaunchError, RefusedError
 
 
@@ -16,10 +16,9 @@ class Stopped:
         self.time = 1000.0
         self.slept: list[float] = []
 
-    @property
-    def clock(self) -> Clock:
-        """The clock that a wait is given."""
-        return Clock(now=lambda: self.time, sleep=self.sleep)
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.time
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
@@ -40,29 +39,31 @@ def answers(*values: object) -> Callable[[], object]:
     return probe
 
 
-@pytest.fixture
-def stopped() -> Stopped:
-    return Stopped()
+@pytest.fixture(autouse=True)
+def stopped(monkeypatch: pytest.MonkeyPatch) -> Stopped:
+    clock = Stopped()
+    monkeypatch.setattr("ci.environment.wait.time", clock)
+    return clock
 
 
 def test_a_value_at_once_costs_no_sleep(stopped: Stopped) -> None:
-    assert wait_for("munge", lambda: "up", limit=5, clock=stopped.clock) == "up"
+    assert wait_for("munge", lambda: "up", limit=5) == "up"
     assert stopped.slept == []
 
 
 @pytest.mark.parametrize("value", [0, "", None, False])
 def test_a_falsy_value_is_a_value(stopped: Stopped, value: object) -> None:
-    assert wait_for("munge", lambda: value, limit=5, clock=stopped.clock) == value
+    assert wait_for("munge", lambda: value, limit=5) == value
     assert stopped.slept == []
 
 
 def test_it_polls_until_the_probe_agrees(stopped: Stopped) -> None:
     probe = answers(NotYet("down"), NotYet("unknown"), "idle")
-    assert wait_for("node n1", probe, limit=5, poll=0.5, clock=stopped.clock) == "idle"
+    assert wait_for("node n1", probe, limit=5, poll=0.5) == "idle"
     assert stopped.slept == [0.5, 0.5]
 
 
-def test_not_yet_may_be_raised(stopped: Stopped) -> None:
+def test_not_yet_may_be_raised() -> None:
     tries = iter([True, False])
 
     def probe() -> str:
@@ -70,7 +71,7 @@ def test_not_yet_may_be_raised(stopped: Stopped) -> None:
             raise NotYet("no answer")
         return "up"
 
-    assert wait_for("registry", probe, limit=5, clock=stopped.clock) == "up"
+    assert wait_for("registry", probe, limit=5) == "up"
 
 
 def test_the_limit_is_kept_and_ends_with_a_last_probe(stopped: Stopped) -> None:
@@ -87,7 +88,6 @@ def test_the_limit_is_kept_and_ends_with_a_last_probe(stopped: Stopped) -> None:
             limit=1.0,
             poll=0.4,
             watched=Watched(diagnose=lambda: "\n".join(f"line {n}" for n in range(50)), hint="see `python -m ci logs`"),
-            clock=stopped.clock,
         )
     assert asked == pytest.approx([0.0, 0.4, 0.8, 1.0])
     text = str(caught.value)
@@ -106,7 +106,6 @@ def test_death_ends_the_wait_at_once_and_says_how(stopped: Stopped) -> None:
             lambda: NotYet("connection refused"),
             limit=60,
             watched=Watched(alive=lambda: life.pop(0), diagnose=lambda: "Killed"),
-            clock=stopped.clock,
         )
     assert "exited with code 137" in str(caught.value)
     assert "Killed" in str(caught.value)
@@ -114,35 +113,35 @@ def test_death_ends_the_wait_at_once_and_says_how(stopped: Stopped) -> None:
     assert len(stopped.slept) == 1
 
 
-def test_death_without_words_is_still_named(stopped: Stopped) -> None:
+def test_death_without_words_is_still_named() -> None:
     with pytest.raises(LaunchError, match="not running any more"):
-        wait_for("sshd", lambda: NotYet("x"), limit=60, watched=Watched(alive=lambda: False), clock=stopped.clock)
+        wait_for("sshd", lambda: NotYet("x"), limit=60, watched=Watched(alive=lambda: False))
 
 
-def test_what_is_ready_is_not_asked_whether_it_lives(stopped: Stopped) -> None:
-    assert wait_for("x", lambda: 1, limit=1, watched=Watched(alive=lambda: "dead"), clock=stopped.clock) == 1
+def test_what_is_ready_is_not_asked_whether_it_lives() -> None:
+    assert wait_for("x", lambda: 1, limit=1, watched=Watched(alive=lambda: "dead")) == 1
 
 
-def test_an_error_of_a_launch_means_not_yet(stopped: Stopped) -> None:
+def test_an_error_of_a_launch_means_not_yet() -> None:
     probe = answers(RefusedError("the engine refused"), "up")
-    assert wait_for("sshd", probe, limit=5, clock=stopped.clock) == "up"
+    assert wait_for("sshd", probe, limit=5) == "up"
 
 
-def test_the_last_error_of_a_launch_is_the_state(stopped: Stopped) -> None:
+def test_the_last_error_of_a_launch_is_the_state() -> None:
     with pytest.raises(LaunchError, match="last state: the engine refused"):
-        wait_for("sshd", answers(RefusedError("the engine refused")), limit=1, clock=stopped.clock)
+        wait_for("sshd", answers(RefusedError("the engine refused")), limit=1)
 
 
 @pytest.mark.parametrize("problem", [ZeroDivisionError(), EngineError("it is gone"), OSError("refused")], ids=repr)
-def test_other_exceptions_go_through(stopped: Stopped, problem: Exception) -> None:
+def test_other_exceptions_go_through(problem: Exception) -> None:
     with pytest.raises(type(problem)):
-        wait_for("sshd", answers(problem), limit=5, clock=stopped.clock)
+        wait_for("sshd", answers(problem), limit=5)
 
 
-def test_broken_diagnostics_do_not_hide_the_failure(stopped: Stopped) -> None:
+def test_broken_diagnostics_do_not_hide_the_failure() -> None:
     def diagnose() -> str:
         raise OSError("container is gone")
 
     with pytest.raises(LaunchError, match="not ready within") as caught:
-        wait_for("munge", lambda: NotYet("x"), limit=0, watched=Watched(diagnose=diagnose), clock=stopped.clock)
+        wait_for("munge", lambda: NotYet("x"), limit=0, watched=Watched(diagnose=diagnose))
     assert "container is gone" in str(caught.value)

@@ -64,7 +64,7 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             gap_key=key,
             gap_numbers={gap: number for number, gap in enumerate(compat.gaps)},
             shown_runs=[run for run in compat.runs if run.shown],
-            change_counts=_change_counts(compat),
+            change_counts=Counter(it.kind.value for it in compat.changes.items).items() if compat.changes else (),
             changed_cells=sum(bool(it) for it in data.changed.values()),
             hazard_cells=sum(bool(cell.hazards) for cell in compat.cells),
             flaky_cells=sum(any(suite.flaky for suite in cell.suites) for cell in compat.cells),
@@ -101,24 +101,13 @@ def _states(compat: Compat) -> list[str]:
     return [state.value for state in State if state in found or (state is State.NOT_RUN and compat.gaps)]
 
 
-def _change_counts(compat: Compat) -> list[tuple[str, int]]:
-    counts = Counter(change.kind.value for change in compat.changes.items) if compat.changes else Counter()
-    return list(counts.items())
-
-
 def _choices(compat: Compat) -> list[tuple[str, list[str]]]:
     """Return the filters that have something to choose from."""
     places = [Location.of(cell) for cell in compat.cells]
-    found = [
-        ("Suite", list(dict.fromkeys(suite.suite for _, suite in compat.results()))),
-        ("Slurm", sorted({it.slurm for it in places}, key=grid.natural)),
-        ("OS", sorted({it.os for it in places})),
-        ("enroot", sorted({it.enroot for it in places}, key=grid.natural)),
-        ("Pyxis", sorted({it.pyxis for it in places}, key=grid.natural)),
-        ("Arch", sorted({it.arch for it in places})),
-    ]
-    trimmed = [(name, [value for value in values if value]) for name, values in found]
-    return [(name, values) for name, values in trimmed if len(values) > 1]
+    found = {"Suite": list(dict.fromkeys(suite.suite for _, suite in compat.results()))}
+    for axis in ("slurm", "os", "enroot", "pyxis", "arch"):
+        found[AXES[axis]] = sorted({getattr(it, axis) for it in places} - {""}, key=grid.natural)
+    return [(name, values) for name, values in found.items() if len(values) > 1]
 
 
 def _policy(css: str, js: str) -> str:
