@@ -37,8 +37,8 @@ def test_a_change_of_owner_is_only_pretended(
     """So that package managers work, which have one user to give files to (NVIDIA/pyxis#152)."""
     script = (
         "cd /tmp && touch file && stat -c '%u %g' file && chown 12:34 file && chgrp 56 file && stat -c '%u %g' file && "
-        # It sets groups, group and user, each of which may fail.
-        f"start-stop-daemon --start --chuid {other} --exec /bin/sh -- -c 'echo $(id -u) $(id -g)'"
+        # It sets groups, group and user, each of which may fail. With --exec it looks for a shell that runs already.
+        f"start-stop-daemon --start --pidfile /nowhere --chuid {other} --startas /bin/sh -- -c 'echo $(id -u) $(id -g)'"
     )
     before, *after = steps.inside(plain, script, *options)
     behaviour("change-of-owner").saw_by(tuple(after), {(before, before): "nothing, with status 0"})

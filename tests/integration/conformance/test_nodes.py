@@ -63,14 +63,17 @@ def test_the_other_node_goes_on(two_nodes: Steps, plain: TinyImage, only_here: s
 
 def test_the_other_node_is_ended_on_request(two_nodes: Steps, plain: TinyImage, only_here: str) -> None:
     """It may be ended before it has started its own container."""
-    done = _where_one_fails(two_nodes, plain, only_here, "sleep 600; echo at-its-end", "--kill-on-bad-exit=1")
+    done = _where_one_fails(two_nodes, plain, only_here, "exec sleep 600", "--kill-on-bad-exit=1")
     assert "Terminating StepId=" in done.stderr, str(done)
-    assert "at-its-end" not in done.stdout
 
 
 def test_the_other_node_is_ended_after_a_while_on_request(two_nodes: Steps, plain: TinyImage, only_here: str) -> None:
-    """The status is that of the task which is killed, and not 0, as was reported of one release."""
-    done = _where_one_fails(two_nodes, plain, only_here, "sleep 600; echo at-its-end", f"--wait={_WAIT_S}")
+    """The status is that of the task which is killed, if that is one process.
+
+    Without cgroups the shell of a script may live on for a moment after its program is killed, and end well; so 0 was
+    reported of one release.
+    """
+    done = _where_one_fails(two_nodes, plain, only_here, "exec sleep 600", f"--wait={_WAIT_S}")
     assert f"First task exited {_WAIT_S}s ago" in done.stderr, str(done)
     assert (done.status, done.stdout) == (137, f"{plain.marker}\n")
 

@@ -117,11 +117,18 @@ test -n "$SLURM_RESTART_COUNT" || exec sleep 300"""
 
 
 def _running(shell: Shell, *options: str) -> tuple[str, str]:
-    """Submit a job whose first try waits; return its id and the file with its output once it is running."""
+    """Submit a job whose first try waits; return its id and the file with its output once its script is running.
+
+    A job that is RUNNING may have no script yet, and ends otherwise then.
+    """
     out = f"/tmp/facts-{uuid.uuid4().hex[:12]}"
     words = " ".join(["sbatch", "--parsable", shell.here, f"--output={out}", *options])
     job = shell.run(words, stdin=_FIRST_TRY_WAITS).stdout.strip()
-    _in_state(shell, job, "RUNNING")
+
+    def probe() -> bool | NotYet:
+        return shell.run_unchecked(f"grep restarts: {out}").status == 0 or NotYet("it has written nothing")
+
+    wait_for(f"the script of job {job}", probe, limit=JOB_LIMIT, poll=_POLL_S)
     return job, out
 
 
