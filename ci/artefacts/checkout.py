@@ -148,10 +148,7 @@ def state_of(folder: Path) -> str:
 
     Empty where it is no checkout, or there is no git.
     """
-    try:
-        answer = git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
-    except OSError:
-        return ""
+    answer = git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
     return "" if answer.returncode else answer.stdout.strip()
 
 
