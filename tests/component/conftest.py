@@ -12,6 +12,7 @@ import gzip
 import hashlib
 from pathlib import Path
 import secrets
+import signal
 
 import docker
 import pytest
@@ -44,6 +45,13 @@ Serve = Callable[..., registry.Registry]
 """Starts a registry; takes the port that it is to have."""
 
 SUITE = "component"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heeded() -> None:
+    """Heed Ctrl-C: tests that run in the background of a script ignore it, and so would all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -55,9 +55,6 @@ class Process:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYXIS_MATRIX_ENV"))
         }
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            # Tests that run in the background of a script ignore Ctrl-C, and so would all that they start.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             command,
             cwd=REPOSITORY,
