@@ -8,7 +8,6 @@ can stand in the brackets. nox -t GROUP -s SUITE takes the cells of a group.
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-import functools
 import os
 from pathlib import Path
 import sys
@@ -210,7 +209,7 @@ def run(session: nox.Session, venv: Path, *words: str, more: Mapping[str, str] |
 
 
 for title, (line, folder) in OWN_TESTS.items():
-    add(functools.partial(run_tests, folder=folder), title, line)
+    add(lambda session, folder=folder: run_tests(session, folder), title, line)
 for title, line in PROGRAMS.items():
     add_command(title, line, {"scale": BROWSER, "mutations": DEVELOPMENT}.get(title, SUITES_NEED), f"tests.{title}")
 for title, line in COMMANDS.items():

@@ -12,7 +12,6 @@ import gzip
 import hashlib
 from pathlib import Path
 import secrets
-import signal
 
 import docker
 import pytest
@@ -37,21 +36,16 @@ from ci.options import Options
 from ci.terminal.console import Timings
 from tests.component.github_stand_in import CAPS, DEB, ENROOT, PYXIS, TAR, GitHub, github
 from tests.component.weather import LEGACY, left_behind
+from tests.support.heeding import signals_are_heeded
 from tests.support.tag_archives import COMMIT
 
+__all__ = ["signals_are_heeded"]
 Launch = Callable[..., AbstractContextManager[Environment]]
 
 Serve = Callable[..., registry.Registry]
 """Starts a registry; takes the port that it is to have."""
 
 SUITE = "component"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def ctrl_c_is_heeded() -> None:
-    """Heed Ctrl-C: tests that run in the background of a script ignore it, and so would all that they start."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,6 @@ ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 @pytest.fixture(autouse=True)
 def handlers() -> object:
     """See to it that each test leaves the handlers as they were, however it ends."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests run in the background of a script
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # or under nohup
     before = {number: signal.getsignal(number) for number in ALL}
     yield before
     after = {number: signal.getsignal(number) for number in ALL}
