@@ -41,6 +41,10 @@ class Checkout:
             )
         here = cls(path=path)
         answer = git(path, "rev-parse", "--is-bare-repository")
+        if answer.returncode == _NOT_STARTED:
+            raise CandidateError(
+                "a checkout can't be read without git", where=str(path), why=last_words(answer), next_step="install git"
+            )
         if answer.returncode:
             raise CandidateError(
                 "the folder is no git checkout",

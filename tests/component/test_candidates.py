@@ -161,6 +161,16 @@ def test_another_project_is_refused(checkout: Path, git: Git, tmp_path: Path) ->
         read(Origin(path=checkout))
 
 
+def test_without_git_it_is_git_that_is_missing_and_not_the_checkout(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CandidateError, match="without git") as caught:
+        read(Origin(path=checkout))
+    assert caught.value.next_step == "install git"
+    assert state_of(checkout) == ""
+
+
 def test_the_state_of_a_checkout_says_its_commit_and_whether_files_were_changed(
     checkout: Path, git: Git, tmp_path: Path
 ) -> None:
