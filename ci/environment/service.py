@@ -19,6 +19,8 @@ from ci.terminal import signals
 
 # What Docker answers where nothing serves a request for a GPU.
 _NO_GPU = "could not select device driver"
+# What runc, crun and Podman answer where the engine's own limit is lower than one that is asked for.
+_RLIMIT = "rlimit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +214,14 @@ def start_error(refused: RefusedError, service: Service) -> LaunchError | Engine
             where=f"the engine, {_starting(service)}",
             why=text,
             next_step=f"docker container rm {service.name}, if it is yours to remove; or another --container-name",
+        )
+    if _RLIMIT in text:
+        return EngineError(
+            f"this engine cannot give a container {OPEN_FILES} open files",
+            where=f"the engine, {_starting(service)}",
+            why=text,
+            next_step="raise the limit that it has itself (LimitNOFILE= in its systemd unit, or ulimit -n where it is "
+            "started), and restart it",
         )
     if _NO_GPU in text:
         return EngineError(
