@@ -98,13 +98,13 @@ def images(parsed: argparse.Namespace) -> int:
                 console.warn(lacking[-1])
     _print_images(builder)
     if lacking:
-        only_refused = len(refused) == len(lacking)
-        raise (NotRunError if only_refused else ArtefactError)(
-            f"{len(lacking)} of {count(len(chosen), 'cell')} could not be built",
-            why="; ".join(lacking),
-            next_step=refused[0].next_step
-            if only_refused
-            else "give a mirror with --mirror DIR or PYXIS_MATRIX_MIRROR, or build the other cells by name",
+        what, why = f"{len(lacking)} of {count(len(chosen), 'cell')} could not be built", "; ".join(lacking)
+        if len(refused) == len(lacking):
+            raise NotRunError(what, why=why, next_step=refused[0].next_step)
+        raise ArtefactError(
+            what,
+            why=why,
+            next_step="give a mirror with --mirror DIR or PYXIS_MATRIX_MIRROR, or build the other cells by name",
         )
     return 0
 

@@ -50,15 +50,12 @@ def check_slurm(observed: Observed, image: str, wanted: SlurmVersion) -> None:
     """
     if slurm_matches(observed.slurm, wanted.release):
         return
-    archive = slurm_artefact(wanted)
     series = ".".join(observed.slurm.split(".")[:2])
+    where, why = "matrix.toml, [[slurm]]", "the operating system ships another version of Slurm now"
+    next_step = f"change the row's version to {series}"
+    if archive := slurm_artefact(wanted):
+        where, why = archive.path, "the archive is not that of this release"
+        next_step = "put the right archive into the mirror, or correct the row's version in matrix.toml"
     raise BuildError(
-        f"the image {image} has Slurm {observed.slurm}, not {wanted}",
-        where=archive.path if archive else "matrix.toml, [[slurm]]",
-        why="the archive is not that of this release"
-        if archive
-        else "the operating system ships another version of Slurm now",
-        next_step="put the right archive into the mirror, or correct the row's version in matrix.toml"
-        if archive
-        else f"change the row's version to {series}",
+        f"the image {image} has Slurm {observed.slurm}, not {wanted}", where=where, why=why, next_step=next_step
     )
