@@ -7,7 +7,7 @@ import os
 from pathlib import PurePath
 import shlex
 import time
-from typing import Any, Self
+from typing import Self
 
 from ci.engine.connection import Engine
 from ci.environment.launching import Environment
@@ -45,14 +45,14 @@ class Record:
     """What was given to a suite of this project, which it then is; None for those of others and for commands."""
 
     @classmethod
-    def of_suite(cls, plan: EnvironmentPlan, name: str, given: Given, **more: Any) -> Self:  # noqa: ANN401 - other fields
+    def of_suite(cls, plan: EnvironmentPlan, name: str, given: Given) -> Self:
         """Return the record of a suite of this project, in an environment that several of them share."""
 
         def named(options: Options) -> Options:
             return replace(options, name=name, pytest=True, plain=False)
 
         own = replace(plan, options=named(plan.options), asked=named(plan.asked))
-        return cls(plan=own, given=given, **more)
+        return cls(plan=own, given=given)
 
     def begun(self) -> Result:
         """Return the result that stands in the place of any earlier one until the outcome of this one is known."""

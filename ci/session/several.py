@@ -148,10 +148,8 @@ class _Session:
     def _record(self, order: Order) -> Record:
         """Return a suite's record; what all suites share took the first one's time."""
         name, shared = order.suite.name, self._shared
-        record = Record.of_suite(
-            shared.plan,
-            name,
-            order.given,
+        record = replace(
+            Record.of_suite(shared.plan, name, order.given),
             command=order.command,
             engine=shared.engine,
             builder=shared.builder,
