@@ -82,6 +82,11 @@ class Shell:
         print(done)  # noqa: T201 - pytest shows it with a test that fails
         return done
 
+    def facts_of(self, job: str) -> dict[str, str]:
+        """Return what scontrol says of a job, by its own names: JobState and ExitCode, for example."""
+        text = self.run(f"scontrol --oneliner --details show job {job}").stdout
+        return dict(word.split("=", 1) for word in text.split() if "=" in word)
+
     def srun(self, *arguments: str, image: str | None = None, limit: float = JOB_LIMIT) -> RemoteAnswer:
         """Run a job step and expect it to succeed; ``image`` defaults to the run's job image, "" means none."""
         done = self.srun_unchecked(*arguments, image=image, limit=limit)

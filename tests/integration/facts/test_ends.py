@@ -22,17 +22,11 @@ _RECORD_S = 60
 WaitForRecord = Callable[..., None]
 
 
-def _facts(shell: Shell, job: str) -> dict[str, str]:
-    """Return what scontrol says of a job."""
-    text = shell.run(f"scontrol --oneliner --details show job {job}").stdout
-    return dict(word.split("=", 1) for word in text.split() if "=" in word)
-
-
 def _in_state(shell: Shell, job: str, *states: str) -> dict[str, str]:
     """Return what scontrol says of a job once it is in one of these states."""
 
     def probe() -> dict[str, str] | NotYet:
-        facts = _facts(shell, job)
+        facts = shell.facts_of(job)
         return facts if facts["JobState"] in states else NotYet(facts["JobState"])
 
     return wait_for(f"job {job} to be {' or '.join(states)}", probe, limit=JOB_LIMIT, poll=_POLL_S)
@@ -183,7 +177,7 @@ def test_a_job_that_is_requeued_and_held(cluster_shell: Shell) -> None:
 def test_a_job_that_may_not_be_requeued(cluster_shell: Shell) -> None:
     job, _ = _running(cluster_shell, "--no-requeue")
     done = cluster_shell.run_unchecked(f"scontrol requeue {job}")
-    facts = _facts(cluster_shell, job)
+    facts = cluster_shell.facts_of(job)
     cluster_shell.run(f"scancel {job}")
     assert (done.status, facts["JobState"], facts["Restarts"]) == (1, "RUNNING", "0"), str(done)
     assert "Requested operation is presently disabled" in done.stdout + done.stderr
