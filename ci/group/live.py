@@ -20,7 +20,7 @@ from ci import paths
 from ci.group import watching
 from ci.group.watching import CellState, Failure, News, Watcher
 from ci.terminal import console, folding
-from ci.terminal.folding import Mode
+from ci.terminal.mode import Mode
 
 _EVERY_SECONDS = 60.0
 """How often plain lines say what is at work, so that nobody takes silence for the end."""
@@ -237,7 +237,7 @@ class _Above(io.StringIO):
 
 def display(shown: Shown, watcher: Watcher) -> Lines:
     """Return what fits where stderr goes to."""
-    mode = folding.mode(os.environ, sys.stderr)
+    mode = Mode.of(os.environ, sys.stderr)
     if mode is Mode.TERMINAL:
         return LiveTable(shown, watcher)
     return Lines(shown, watcher) if mode is Mode.PLAIN else Sections(shown, watcher, mode)

@@ -24,7 +24,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from ci.terminal import folding
-from ci.terminal.folding import Mode
+from ci.terminal.mode import Mode
 from ci.terminal.processes import Command, Completed, last_lines, run_attached, run_logged
 
 _DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
@@ -107,7 +107,7 @@ class Console:
     @property
     def mode(self) -> Mode:
         """How progress is shown here."""
-        found = self._mode or folding.mode(self._environ, self.stream)
+        found = self._mode or Mode.of(self._environ, self.stream)
         return Mode.PLAIN if found is Mode.TERMINAL and _LINES.get() else found
 
     def say(self, message: str) -> None:

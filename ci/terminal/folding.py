@@ -1,28 +1,9 @@
-"""How progress is shown, and the sections that fold and the annotations that the logs of CI services have."""
+"""Sections that fold, and annotations, as the logs of CI services have them."""
 
-from collections.abc import Mapping
-from enum import StrEnum
 import re
 import secrets
-from typing import TextIO
 
-
-class Mode(StrEnum):
-    """How progress is shown."""
-
-    TERMINAL = "terminal"
-    PLAIN = "plain"
-    GITHUB = "github"
-    GITLAB = "gitlab"
-
-
-def mode(environ: Mapping[str, str], stream: TextIO) -> Mode:
-    """Return what fits a stream: the CI service that runs this process comes first."""
-    if environ.get("GITHUB_ACTIONS") == "true":
-        return Mode.GITHUB
-    if environ.get("GITLAB_CI") == "true":
-        return Mode.GITLAB
-    return Mode.TERMINAL if stream.isatty() and environ.get("TERM") != "dumb" else Mode.PLAIN
+from ci.terminal.mode import Mode
 
 
 def begin(where: Mode, title: str, at: float) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from ci.terminal import processes
 from ci.terminal.console import Console
-from ci.terminal.folding import Mode
+from ci.terminal.mode import Mode
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from ci.errors import BuildError, DiskFullError, EngineError
 from ci.terminal.console import Console, Timings, plain_lines, warn
-from ci.terminal.folding import Mode
+from ci.terminal.mode import Mode
 from ci.terminal.processes import Completed
 
 

@@ -14,8 +14,8 @@ from ci.group import live, watching
 from ci.group.watching import Expected, Watcher
 from ci.record import progress, reportlog, store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
-from ci.terminal import console, folding
-from ci.terminal.folding import Mode
+from ci.terminal import console
+from ci.terminal.mode import Mode
 
 CELL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 SUITES = ("pyxis_basic", "registry")
@@ -330,7 +330,7 @@ def test_what_ended_stays_above_the_table(watcher: Watcher, play: Play, tmp_path
     ids=["github", "gitlab", "another"],
 )
 def test_where_it_runs_is_told_by_the_environment(environ: dict[str, str], expected: Mode) -> None:
-    assert folding.mode(environ, io.StringIO()) == expected
+    assert Mode.of(environ, io.StringIO()) == expected
 
 
 def test_what_fits_the_output_is_chosen(watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
