@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+import re
 import sys
 
 from rich.console import Console as RichConsole
@@ -19,8 +20,6 @@ from ci.matrix.arch import Arch
 from ci.matrix.model import VERSION_AXES
 from ci.options import Options, Scope, add_to, values
 from ci.terminal import console, signals
-
-_LONGEST = 100
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +67,7 @@ def bisect(parsed: argparse.Namespace) -> int:
         if probes:
             _show(span, sequence, probes)
     _tell(span, sequence, search, is_release=parsed.checkout is None)
+    _warn_of_reasons(sequence, probes, search.answers[search.ends[1]])
     return 0
 
 
@@ -76,9 +76,22 @@ def _show(span: Span, sequence: list[Step], probes: dict[int, Probe]) -> None:
     table = Table(span.axis, "", "answer", "seconds", "why", box=None, header_style="bold")
     for at, probe in sorted(probes.items()):
         step = sequence[at]
-        table.add_row(step.name, step.title[:60], probe.answer, f"{probe.seconds:.1f}", probe.why[:_LONGEST])
+        table.add_row(step.name, step.title[:60], probe.answer, f"{probe.seconds:.1f}", probe.why)
     # Without a terminal there is no width to cut lines to.
     RichConsole(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+def _warn_of_reasons(sequence: list[Step], probes: dict[int, Probe], answer: Judgement) -> None:
+    """Say where the same answer has another reason: then more than one thing has changed."""
+    reasons: dict[str, str] = {}
+    for at, probe in sorted(probes.items()):
+        if probe.answer is answer and probe.why:
+            # Ids of jobs and processes are never the same.
+            reasons.setdefault(re.sub(r"\d+", "0", probe.why), f"{sequence[at].name}: {probe.why}")
+    if len(reasons) > 1:
+        console.warn(
+            "\n  ".join([f"{answer}, but not for one reason: more than one change lies there", *reasons.values()])
+        )
 
 
 def _tell(span: Span, sequence: list[Step], search: Search, *, is_release: bool) -> None:

@@ -7,8 +7,10 @@ is kept however pytest ends, and what is missing at the end of the log tells tha
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import json
+import math
 import os
 from pathlib import Path, PurePath
+import re
 import signal
 from typing import Any, Self
 
@@ -27,6 +29,17 @@ _REASONS = {
 }
 # As Python reports them (minus the signal) and as a shell does (128 plus the signal).
 _SIGNALLED = {code for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for code in (-number, 128 + number)}
+
+# What says why a job failed, the most telling first: enroot, Pyxis, Slurm itself. Left out is what they say of any.
+_BY = r"^(?:\d+: *)?(?:srun|sbatch|salloc|scancel|scontrol|squeue|sinfo|sacct|slurmstepd|slurmd|slurmctld): "
+_OF_ANY = r"couldn't start container|child \d+ failed|printing enroot log|spank: required plugin|Failed to invoke spank"
+_SAID_BY = (
+    re.compile(rf"^\[ERROR\] |{_BY}error: pyxis: +\[ERROR\] ", re.MULTILINE),
+    re.compile(rf"{_BY}error: pyxis: (?! *\[|{_OF_ANY})", re.MULTILINE),
+    re.compile(
+        rf"{_BY}(?:error|fatal|unrecognized|invalid)\b(?!: (?:pyxis: |{_OF_ANY}|.* Exited with ))", re.MULTILINE
+    ),
+)
 
 _PLUGIN = "pyxis_matrix_selection"
 PLUGINS = "tests/support/plugins"
@@ -118,7 +131,11 @@ class PytestReport(msgspec.Struct, kw_only=True):
     when: str | None = None
     outcome: str = ""
     duration: float = 0.0
+    stop: float = 0.0
+    """When the phase ended, as `time.time` has it."""
     longrepr: Any = None
+    sections: Sequence[Any] = ()
+    """What was captured: titles and texts."""
     wasxfail: str | None = None
     location: tuple[str, int | None, str] | None = None
     """The test's file, its line counted from 0, and its name."""
@@ -161,7 +178,10 @@ class PytestReport(msgspec.Struct, kw_only=True):
 
     @property
     def message(self) -> str:
-        """Why it failed or was skipped, with what broke if that was not the test itself."""
+        """Why it failed or was skipped, with what broke if that was not the test itself.
+
+        It begins with the line that tells most of what Slurm, Pyxis and enroot said, if they said why something failed.
+        """
         if self.wasxfail is not None:
             return self.wasxfail.removeprefix("reason: ")
         match self.longrepr:
@@ -175,9 +195,18 @@ class PytestReport(msgspec.Struct, kw_only=True):
                     text = next((line[1:].strip() for line in text.splitlines() if line.startswith("E ")), text)
             case _:
                 return ""
-        if self.state is TestState.ERROR:
-            return f"{self.when or 'collection'} failed: {text.strip()}"
-        return text.strip()
+        said = self._said(text)
+        text = text.strip() if said in text.partition("\n")[0] else f"{said}; {text.strip()}"
+        return f"{self.when or 'collection'} failed: {text}" if self.state is TestState.ERROR else text
+
+    def _said(self, why: str) -> str:
+        """Return the last line of enroot, Pyxis or Slurm that says why something failed: in ``why``, or captured."""
+        captured = [str(it[-1]) for it in self.sections if isinstance(it, list)]
+        for text in (why, "\n".join(captured)):
+            for said_by in _SAID_BY:
+                if found := [*said_by.finditer(text)]:
+                    return text[found[-1].start() :].partition("\n")[0].strip()
+        return ""
 
 
 def options(path: PurePath) -> tuple[str, ...]:
@@ -194,8 +223,11 @@ def variables(environ: Mapping[str, str], folder: PurePath = PLUGIN_FOLDER) -> d
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), environ.get("PYTHONPATH"))))}
 
 
-def read(path: Path) -> ReportLog:
-    """Read a log; one that is missing, incomplete or invalid has a ``problem`` and all the tests that it does tell."""
+def read(path: Path, interrupted: float = math.inf) -> ReportLog:
+    """Read a log; one that is missing, incomplete or invalid has a ``problem`` and all the tests that it does tell.
+
+    :param interrupted: when pytest was told to end (`time.time`): what fails from then on tells nothing of its test.
+    """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
@@ -212,7 +244,7 @@ def read(path: Path) -> ReportLog:
                 problem = problem or f"line {number} of pytest's report log {path} is invalid: {error}"
     kinds = [report.kind for report in reports]
     end = kinds.index("SessionFinish") + 1 if "SessionFinish" in kinds else len(kinds)
-    tests = _tests(reports[:end])
+    tests = _tests(reports[:end], interrupted)
     if "SessionStart" not in kinds:
         problem = problem or f"pytest never began; its report log {path} is empty"
     elif "SessionFinish" not in kinds:
@@ -242,7 +274,7 @@ def _ended(exit_code: int) -> str:
         return f"exit code {exit_code}"
 
 
-def _tests(reports: Iterable[PytestReport]) -> tuple[TestOutcome, ...]:
+def _tests(reports: Iterable[PytestReport], interrupted: float) -> tuple[TestOutcome, ...]:
     tries: dict[str, list[list[PytestReport]]] = {}
     for report in reports:
         collected = report.kind == "CollectReport" and report.outcome != "passed"
@@ -254,14 +286,20 @@ def _tests(reports: Iterable[PytestReport]) -> tuple[TestOutcome, ...]:
         if report.when == "setup" or not of_test:
             of_test.append([])
         of_test[-1].append(report)
-    return tuple(_test(name, of_test) for name, of_test in tries.items())
+    return tuple(_test(name, of_test, interrupted) for name, of_test in tries.items())
 
 
-def _test(name: str, tries: list[list[PytestReport]]) -> TestOutcome:
+def _test(name: str, tries: list[list[PytestReport]], interrupted: float) -> TestOutcome:
     """Return what came of a test; only tries that pytest-rerunfailures did not follow by another one count."""
     again = [report for each in tries for report in each if report.outcome == "rerun"]
     counting = [each for each in tries if not any(report.outcome == "rerun" for report in each)]
-    found = [(report.state, report.message) for each in counting for report in each]
+    found = [
+        (TestState.INTERRUPTED, f"it was interrupted: {report.message}")
+        if report.state.red and report.stop >= interrupted
+        else (report.state, report.message)
+        for each in counting
+        for report in each
+    ]
     if not all(_called(each) for each in counting):
         found.append((TestState.ERROR, "its setup ended well, and the test itself was not run"))
     if not counting or not any(report.when == "teardown" or report.kind == "CollectReport" for report in counting[-1]):

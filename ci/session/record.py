@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+import math
 import os
 from pathlib import PurePath
 import shlex
@@ -41,6 +42,8 @@ class Record:
     images: BuiltCell | None = None
     environment: Environment | None = None
     command_started: bool = False
+    interrupted: float = math.inf
+    """When the session was told to end (`time.time`)."""
     given: Given | None = None
     """What was given to a suite of this project, which it then is; None for those of others and for commands."""
 
@@ -92,7 +95,7 @@ class Record:
         options = self.plan.options
         if not (self.command_started and options.pytest):
             return None
-        return reportlog.read(options.folder(self.plan.cell) / store.REPORT_LOG_FILE)
+        return reportlog.read(options.folder(self.plan.cell) / store.REPORT_LOG_FILE, self.interrupted)
 
     def selection(self, log: ReportLog) -> Selection | None:
         """Return which of the suite's tests were to run; None if pytest did not say it."""

@@ -59,6 +59,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
         keep(Outcome.of(error, strict=plan.options.strict), error.exit_code, str(error))
         raise
     except signals.Interrupted as stop:
+        record.interrupted = stop.at
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
         raise
     exit_code, outcome, reason = _judged(record, exit_code)

@@ -12,6 +12,7 @@ from pathlib import Path
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -26,9 +27,10 @@ class Interrupted(KeyboardInterrupt):
     """A signal asked the run to end; ``exit_code`` is what a shell reports for it."""
 
     def __init__(self, number: int) -> None:
-        """Remember the signal."""
+        """Remember the signal, and when it came."""
         super().__init__(f"ended by {signal.Signals(number).name}")
         self.number = number
+        self.at = time.time()
 
     @property
     def exit_code(self) -> int:

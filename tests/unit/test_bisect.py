@@ -266,6 +266,29 @@ def test_it_finds_the_release_and_shows_what_it_asked(
     assert list(find([tmp_path])) == [], "a test asked for another release's answers is in no report"
 
 
+def test_a_reason_is_shown_whole_and_that_it_changed_is_said(
+    answers: Callable[[Callable[[str], Result]], Ran], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What failed for one reason in the middle and for another at the end are two changes, and look like one."""
+    long = "srun: error: " + "a b " * 60 + "end"
+
+    def answer(cell: str) -> Result:
+        why = long if "0.24.0" in cell else "srun: error: job 5"
+        found = by_release(v21=FAILED)(cell)
+        return found if found.outcome is Outcome.PASSED else result(Outcome.FAILED, 1, one(TestState.FAILED, why))
+
+    answers(answer)
+    assert main([*WORDS, *QUESTION]) == 0
+    shown = capsys.readouterr()
+    assert " ".join(shown.out.split()).count("a b") == 60
+    said = " ".join(shown.err.split())
+    assert "not for one reason" in said
+    assert "0.21.0: test_failed: srun: error: job 5 0.24.0: test_failed: srun: error: a b" in said
+    answers(by_release(v21=FAILED))
+    assert main([*WORDS, "--", "pyxis_conformance", "-k", "other"]) == 0
+    assert "not for one reason" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "says"),
     [

@@ -317,6 +317,17 @@ def test_an_interruption_is_written_and_raised(run: Run, planned: EnvironmentPla
     assert [test.name for test in kept.tests] == ["a"], "what was seen until then is kept"
 
 
+def test_a_test_that_ctrl_c_broke_does_not_count_as_failed(run: Run, planned: EnvironmentPlan) -> None:
+    def act() -> int:
+        signal.raise_signal(signal.SIGINT)
+        return 0
+
+    late = '{"$report_type": "TestReport", "nodeid": "t", "when": "call", "outcome": "failed", "stop": 9e9}\n'
+    with pytest.raises(signals.Interrupted):
+        run(act, FAILED + late)
+    assert {test.name: test.outcome for test in written(planned).tests} == {"c": "failed", "t": "interrupted"}
+
+
 @pytest.mark.parametrize(
     ("options", "command", "again"),
     [
