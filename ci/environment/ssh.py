@@ -21,6 +21,7 @@ _CONNECT_SECONDS = 10.0
 # What a command is left to end by itself once it was interrupted.
 _GRACE_SECONDS = 15.0
 _CHUNK = 65536
+_BEGIN = "pyxis-matrix: the command begins"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,13 @@ class RemoteAnswer:
     status: int
     stdout: str
     stderr: str
+    before: str = ""
+    """What the login shell printed before the command began (a line in ``~/.bashrc``)."""
 
     def __str__(self) -> str:
         """Return command, status and both outputs, readable in an assertion message."""
-        return f"$ {self.command}\n[exit status {self.status}]\n{self.stdout}\n--- stderr\n{self.stderr}"
+        before = f"\n--- printed by the login shell\n{self.before}" if self.before else ""
+        return f"$ {self.command}\n[exit status {self.status}]\n{self.stdout}\n--- stderr\n{self.stderr}{before}"
 
 
 def new_key(comment: str) -> KeyPair:
@@ -79,9 +83,13 @@ class Connection:
         """
         # Without input, stdin is at its end; asyncssh would leave it open, and the command might wait for it.
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
-        result = self._wait(self._connection.run(command, check=False, **feed), command, limit)
+        told = f"echo '{_BEGIN}'\n{command}"
+        result = self._wait(self._connection.run(told, check=False, **feed), command, limit)
         status = result.returncode if result.returncode is not None else 255
-        return RemoteAnswer(command=command, status=status, stdout=str(result.stdout), stderr=str(result.stderr))
+        before, begun, stdout = str(result.stdout).partition(f"{_BEGIN}\n")
+        if not begun:
+            before, stdout = "", before
+        return RemoteAnswer(command=command, status=status, stdout=stdout, stderr=str(result.stderr), before=before)
 
     def attach(self, command: str, write: Callable[[str], None]) -> int:
         """Run a command of any duration and hand on what it writes, as it comes; return its exit code.

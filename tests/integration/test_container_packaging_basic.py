@@ -17,6 +17,7 @@ from ci.images.wheels import Target
 from ci.matrix.arch import Arch
 from tests.support.cluster import JOB_LIMIT, Node, Shell
 from tests.support.markers import IMAGE_MARKER, IMAGE_MARKER_TEXT
+from tests.support.proof import behind
 from tests.support.registry_client import RegistryClient
 from tests.support.sdk_project import Project
 
@@ -120,10 +121,11 @@ def test_job_runs_inside_the_image(cluster_shell: Shell, login_node: Node) -> No
     assert login_node.run_unchecked(f"test -e {IMAGE_MARKER}").status == 1, (
         "the node itself has the marker; it proves nothing"
     )
-    on_node = cluster_shell.srun("stat", "--format=%d:%i", "/", image="").stdout
-    inside = cluster_shell.srun("sh", "-c", f"cat {IMAGE_MARKER} && stat --format=%d:%i /").stdout.splitlines()
-    assert inside[0] == IMAGE_MARKER_TEXT
-    assert inside[1] != on_node.strip(), "the job's root is the node's root"
+    show = "stat --format=%d:%i /"
+    on_node = behind(cluster_shell.srun("sh", "-c", f"echo here && {show}", image=""), "here")
+    inside = behind(cluster_shell.srun("sh", "-c", f"cat {IMAGE_MARKER} && {show}"), IMAGE_MARKER_TEXT)
+    assert len(on_node) == len(inside) == 1
+    assert inside != on_node, "the job's root is the node's root"
 
 
 @pytest.mark.container_packaging
@@ -141,7 +143,7 @@ def test_the_subject_is_the_same_everywhere(cluster_shell: Shell, environment: E
         ("in the job image", cluster_shell.srun("python", "-c", show)),
         ("on the node", cluster_shell.run(shlex.join([environment.subject_python, "-c", show]))),
     ):
-        theirs = json.loads(answer.stdout)
+        theirs = json.loads(answer.stdout.splitlines()[-1])
         assert "__init__.py" in theirs, f"{where}: {answer}"
         # A package that was built may leave files of a checkout out; none is another one.
         assert {name for name in theirs if theirs[name] != ours.get(name)} == set(), f"another subject {where}"

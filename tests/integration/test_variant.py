@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.container_packaging, pytest.mark.integration_test, pyt
 
 
 def test_slurm_runs_steps_of_the_cells_architecture(cluster_shell: Shell, cell: Cell) -> None:
-    assert cluster_shell.srun("uname", "-m", image="").stdout.strip() == cell.arch.uname
-    # What sbatch itself says comes first.
+    # What a TaskProlog prints, and what sbatch itself says, comes first.
+    assert cluster_shell.srun("uname", "-m", image="").stdout.splitlines()[-1] == cell.arch.uname
     assert cluster_shell.sbatch("#!/bin/sh\nuname -m").splitlines()[-1] == cell.arch.uname
 
 

@@ -27,6 +27,6 @@ def command(environment: EnvironmentFile) -> str:
 def problem(environment: EnvironmentFile, answer: RemoteAnswer) -> str:
     """Return what is wrong with the job's answer; empty if it ran where it had to."""
     wanted = _MADE_BY if environment.job_reference is None else IMAGE_MARKER_TEXT
-    if answer.status == 0 and answer.stdout.strip() == wanted:
+    if answer.status == 0 and wanted in answer.stdout.splitlines():
         return ""
     return f"the job did not answer {wanted!r}: {answer}"

@@ -8,10 +8,21 @@ from tests.support.oci.tiny import TinyImage
 
 
 def proven(done: RemoteAnswer, image: TinyImage) -> list[str]:
-    """Return a step's lines without the marker; fail if the marker is missing, for then it ran somewhere else."""
-    first, _, rest = done.stdout.partition("\n")
-    assert first == image.marker, f"this did not run inside {image.reference}: {done}"
-    return rest.splitlines()
+    """Return a step's lines behind the marker; fail if the marker is missing, for then it ran somewhere else."""
+    return behind(done, image.marker, f"inside {image.reference}")
+
+
+def behind(done: RemoteAnswer, line: str, where: str = "where it should") -> list[str]:
+    """Return what a step wrote behind a line that it can write in one place only; fail if that line is missing.
+
+    What a cluster's TaskProlog or a user's shell prints comes first, and proves nothing.
+    """
+    lines = done.stdout.splitlines()
+    assert line in lines, f"this did not run {where}: none of its {len(lines)} lines is {line!r}: {done}"
+    at = lines.index(line)
+    if lines[:at]:
+        print(f"in front of {line!r}: {lines[:at]}")  # noqa: T201 - pytest shows it with a test that fails
+    return lines[at + 1 :]
 
 
 def ran_or_refused(done: RemoteAnswer, image: TinyImage, refusals: Iterable[str]) -> tuple[list[str] | None, str]:

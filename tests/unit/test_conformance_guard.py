@@ -52,7 +52,7 @@ def test_the_marker_comes_first_and_is_taken_off() -> None:
     assert proven(_done("tiny-1\n"), _IMAGE) == []
 
 
-@pytest.mark.parametrize("stdout", ["", "one\n", "tiny-2\none\n", "one\ntiny-1\n"])
+@pytest.mark.parametrize("stdout", ["", "one\n", "tiny-2\none\n", "one\nno tiny-1\n"])
 def test_success_without_the_marker_is_a_failure(stdout: str) -> None:
     with pytest.raises(AssertionError, match="did not run inside"):
         proven(_done(stdout), _IMAGE)

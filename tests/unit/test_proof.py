@@ -7,7 +7,7 @@ from ci.matrix.arch import Arch
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import Image, Pushed
 from tests.support.oci.tiny import TinyImage
-from tests.support.proof import by_words, ran_or_refused
+from tests.support.proof import behind, by_words, proven, ran_or_refused
 
 IMAGE = TinyImage(
     reference="localhost:5000#tiny:1",
@@ -41,6 +41,19 @@ def test_it_ran_or_was_refused() -> None:
 def test_all_else_is_red(answer: RemoteAnswer, says: str) -> None:
     with pytest.raises(AssertionError, match=says):
         ran_or_refused(answer, IMAGE, REFUSALS)
+
+
+def test_a_task_prolog_that_prints_a_line_is_no_proof_and_no_obstacle(capsys: pytest.CaptureFixture[str]) -> None:
+    """The proof reads its own line, and says what else was there."""
+    prolog = "welcome to our cluster\n"
+    assert proven(done(0, f"{prolog}tiny-1\none\ntwo\n"), IMAGE) == ["one", "two"]
+    assert "welcome to our cluster" in capsys.readouterr().out
+    assert ran_or_refused(done(0, f"{prolog}tiny-1\nx\n", ""), IMAGE, REFUSALS) == (["x"], "")
+    for wrong in (prolog, f"{prolog}tiny-2\n", f"{prolog}not tiny-1\n"):
+        with pytest.raises(AssertionError, match=f"(?s)did not run inside {IMAGE.reference}.*welcome"):
+            proven(done(0, wrong), IMAGE)
+    with pytest.raises(AssertionError, match="did not run on the host"):
+        behind(done(0, prolog), "here", "on the host")
 
 
 def test_words_of_one_row_only() -> None:

@@ -249,6 +249,7 @@ def test_a_legacy_cell_runs_a_plain_step() -> None:
     assert not [word for word in words if word.startswith("--container")]
     answered = RemoteAnswer(command="", status=0, stdout="Slurm\n", stderr="")
     assert first_job.problem(plain, answered) == ""  # type: ignore[arg-type]
+    assert first_job.problem(plain, replace(answered, stdout=f"a prolog\n{answered.stdout}")) == ""  # type: ignore[arg-type]
     assert "did not answer" in first_job.problem(plain, replace(answered, status=1))  # type: ignore[arg-type]
     assert ports_of(plain) == [1]  # type: ignore[arg-type]
     assert ports_of(ENVIRONMENT) == [22001, 5001]  # type: ignore[arg-type]

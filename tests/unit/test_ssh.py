@@ -1,7 +1,10 @@
 """Logging in to the nodes, as far as that needs no connection."""
 
+import asyncio
 from pathlib import Path
 import pwd
+import threading
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import asyncssh
@@ -46,3 +49,32 @@ def test_a_user_id_without_a_name_can_log_in(
     with pytest.raises(LaunchError, match="logging in to the login node failed") as caught, ssh.connect(login):
         pass
     assert caught.value.why == "refused"
+
+
+class PrintingShell:
+    """A connection to a login shell that prints a line before it reads the command."""
+
+    def __init__(self, said: str) -> None:
+        """Take the line."""
+        self.said = said
+
+    async def run(self, command: str, **_more: object) -> SimpleNamespace:
+        """Echo what the first line of the command echoes, and answer with the others."""
+        first, _, rest = command.partition("\n")
+        begin = first.removeprefix("echo '").removesuffix("'")
+        return SimpleNamespace(returncode=0, stdout=f"{self.said}{begin}\nran: {rest}\n", stderr="")
+
+
+@pytest.mark.parametrize("said", ["", "Welcome!\n", "no end of a line: "])
+def test_what_a_login_shell_prints_is_not_taken_for_the_commands(said: str) -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        answer = ssh.Connection(loop, PrintingShell(said)).run("id -u")  # type: ignore[arg-type]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+    assert (answer.stdout, answer.before, answer.command) == ("ran: id -u\n", said, "id -u")
+    assert ("printed by the login shell" in str(answer)) is bool(said)

@@ -13,12 +13,13 @@ from tests.support.cluster import Shell
 from tests.support.enroot import LISTING_FAILED
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
-from tests.support.proof import proven, ran_or_refused
+from tests.support.proof import behind, proven, ran_or_refused
 
 # Far more than any step here needs, on a machine that others use as well.
 PATIENCE = 120.0
 
 _RAN = "the-command-ran"
+_ON_THE_HOST = "on-the-host"
 
 NOT_IMPORTED = "failed to import docker image"
 """What Pyxis says of every import that failed."""
@@ -96,10 +97,10 @@ class Steps:
 
     def on_the_host(self, script: str, *options: str, variables: Mapping[str, str] | None = None) -> list[str]:
         """Run a script in a step that has no container, and return its lines; fail if it ran in an image."""
-        absent = f"test ! -e {IMAGE_MARKER} && {{ {script}\n}}"
+        absent = f"test ! -e {IMAGE_MARKER} && echo {_ON_THE_HOST} && {{ {script}\n}}"
         done = self._run("", ["sh", "-c", absent], options, variables)
         assert done.status == 0, str(done)
-        return done.stdout.splitlines()
+        return behind(done, _ON_THE_HOST, "on the host")
 
     def srun(self, image: str, script: str, *options: str, variables: Mapping[str, str] | None = None) -> RemoteAnswer:
         """Run a script that first shows the image's marker, and expect it to succeed."""

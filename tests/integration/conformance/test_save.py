@@ -8,6 +8,7 @@ from tests.support.behaviours import Ask
 from tests.support.known_failures import Control
 from tests.support.oci.layers import Directory
 from tests.support.oci.tiny import TinyImage
+from tests.support.proof import behind
 
 pytestmark = pytest.mark.container_packaging
 
@@ -23,7 +24,7 @@ def test_a_saved_container_can_be_started(steps: Steps, savable: TinyImage, fold
     _, said = steps.outcome(savable, "echo kept > /kept", "--container-writable", f"--container-save={saved}")
     assert f"to {saved}" in said
     done = steps.srun(saved, "cat /kept")
-    assert done.stdout.splitlines() == [savable.marker, "kept"], str(done)
+    assert behind(done, savable.marker) == ["kept"]
 
 
 def test_modes_are_kept(steps: Steps, savable: TinyImage, folder: str) -> None:
@@ -36,7 +37,7 @@ def test_modes_are_kept(steps: Steps, savable: TinyImage, folder: str) -> None:
     options = ("--container-writable", f"--container-save={saved}")
     before = steps.inside(savable, f"{make} && {show}", *options)
     assert before == [f"{mode} {mode}" for mode in ("1777", "400", "640", "700", "751", "755")]
-    assert steps.srun(saved, show).stdout.splitlines() == [savable.marker, *before]
+    assert behind(steps.srun(saved, show), savable.marker) == before
 
 
 def test_the_file_is_complete_when_srun_returns(steps: Steps, savable: TinyImage, folder: str) -> None:
@@ -59,7 +60,7 @@ def test_a_relative_path_counts_from_the_jobs_folder(steps: Steps, savable: Tiny
 def test_what_a_failing_command_left_is_saved_too(steps: Steps, savable: TinyImage, folder: str) -> None:
     saved = f"{folder}/saved.sqsh"
     steps.failing(savable, "echo kept > /kept; exit 9", "--container-writable", f"--container-save={saved}")
-    assert steps.srun(saved, "cat /kept").stdout.splitlines() == [savable.marker, "kept"]
+    assert behind(steps.srun(saved, "cat /kept"), savable.marker) == ["kept"]
 
 
 def test_an_image_can_be_saved_onto_itself(steps: Steps, savable: TinyImage, folder: str) -> None:
@@ -67,7 +68,7 @@ def test_an_image_can_be_saved_onto_itself(steps: Steps, savable: TinyImage, fol
     options = ("--container-writable", f"--container-save={saved}")
     steps.inside(savable, "echo first > /first", *options)
     steps.shell.run(f"srun --container-image={saved} --container-writable --container-save={saved} touch /second")
-    assert steps.srun(saved, "cat /first; ls /second").stdout.splitlines() == [savable.marker, "first", "/second"]
+    assert behind(steps.srun(saved, "cat /first; ls /second"), savable.marker) == ["first", "/second"]
 
 
 @pytest.mark.behaviour("save-onto-a-folder")
@@ -91,7 +92,7 @@ def test_a_container_with_a_mount_can_be_saved(
     with control("without the mount it can be saved, to the same folder"):
         plain = f"{folder}/plain.sqsh"
         steps.inside(savable, "echo kept > /kept", "--container-writable", f"--container-save={plain}")
-        assert steps.srun(plain, "cat /kept").stdout.splitlines() == [savable.marker, "kept"]
+        assert behind(steps.srun(plain, "cat /kept"), savable.marker) == ["kept"]
     # The folder that enroot makes to mount something on is closed to everybody, and its export has to step over it.
     saved = f"{folder}/saved.sqsh"
     options = ("--container-writable", f"--container-save={saved}", f"--container-mounts={folder}:/made-for-the-mount")
@@ -104,5 +105,5 @@ def test_a_container_with_a_mount_can_be_saved(
         behaviour("save-with-a-mount").saw("not saved", said)
         assert steps_over_it, "the step succeeded without a saved file: find(1) fails at a folder of mode 000"
         pytest.fail(f"the step succeeded without a saved file: {said}")
-    assert steps.srun(saved, "cat /kept").stdout.splitlines() == [savable.marker, "kept"]
+    assert behind(steps.srun(saved, "cat /kept"), savable.marker) == ["kept"]
     behaviour("save-with-a-mount").saw("saved")

@@ -14,6 +14,7 @@ from tests.support.known_failures import Control
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import Image, push
 from tests.support.oci.layers import Directory, Entry, File, Layer, Symlink, Whiteout
+from tests.support.proof import behind
 from tests.support.registry_client import RegistryClient
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
@@ -30,9 +31,7 @@ def seen(shell: Shell, registry: RegistryClient, marked: Marked, image: Image, s
     """Push an image, run a script in it and return the words that it wrote."""
     pushed = push(registry, f"layers/{marked.marker}", "1", image)
     done = shell.srun("sh", "-c", f"cat {IMAGE_MARKER} && {script}", image=pushed.reference)
-    marker, _, rest = done.stdout.partition("\n")
-    assert marker == marked.marker
-    return rest.split()
+    return " ".join(behind(done, marked.marker)).split()
 
 
 def everything(path: str) -> str:
