@@ -1,6 +1,7 @@
 """Commands for a cluster to work on by hand: up, shell, logs, down."""
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import sys
 from ci import environment_file, paths
 from ci.artefacts import candidates, checkout
 from ci.engine.connection import Engine, connect
-from ci.engine.labels import LABEL_CELL, LABEL_RUN
+from ci.engine.labels import LABEL_CELL, LABEL_OWNER, LABEL_RUN, owner
 from ci.environment import cluster, launching
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment_file import EnvironmentFile
@@ -19,6 +20,7 @@ from ci.matrix.arch import Arch
 from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.record.outcomes import Outcome
+from ci.record.store import LOGS_FOLDER
 from ci.session import running
 from ci.session.record import Record
 from ci.terminal import console
@@ -76,22 +78,30 @@ def shell(parsed: argparse.Namespace) -> int:
 def logs(parsed: argparse.Namespace) -> int:
     """Print what the daemons wrote."""
     _, file = _one_up(parsed.which)
-    engine = connect()
-    nodes = tuple(
-        cluster.Node(hostname=hostname, container=engine.api.containers.get(name))
-        for hostname, name in zip(file.nodes, file.containers, strict=True)
-    )
-    for name, text in cluster.collect_logs(engine, cluster.Cluster(nodes=nodes)).items():
+    for name, text in _logs_of(connect(), file).items():
         sys.stdout.write(f"==> {name} <==\n{text.rstrip()}\n\n")
     return 0
 
 
+def _logs_of(engine: Engine, file: EnvironmentFile) -> dict[str, str]:
+    """Return the logs of an environment's nodes by their file names."""
+    nodes = tuple(
+        cluster.Node(hostname=hostname, container=engine.api.containers.get(name))
+        for hostname, name in zip(file.nodes, file.containers, strict=True)
+    )
+    return cluster.collect_logs(engine, cluster.Cluster(nodes=nodes))
+
+
 def down(parsed: argparse.Namespace) -> int:
-    """Take environments down: the one named, all of a run, the only one, or everything with this project's label."""
+    """Take environments down: the one named, all of a run, the only one, everything of one's own, or of everyone."""
     engine = connect()
-    if parsed.all:
-        removed = engine.reap()
-        if stuck := engine.left():
+    if parsed.all or parsed.everyone:
+        whose = {} if parsed.everyone else {LABEL_OWNER: owner()}
+        others = _objects({name: number for name, number in engine.owners().items() if name != owner()})
+        if others and parsed.everyone:
+            console.say(f"also taking down {others}")
+        removed = engine.reap(whose)
+        if stuck := engine.left(whose):
             raise EngineError(
                 f"{count(len(stuck), 'object')} could not be removed",
                 where=", ".join(stuck),
@@ -101,6 +111,8 @@ def down(parsed: argparse.Namespace) -> int:
         # Also the folders of runs that were killed before they wrote the environment's file.
         launching.forget_all()
         console.say(f"removed {count(len(removed), 'leftover')}" if removed else "nothing is left")
+        if others and not parsed.everyone:
+            console.say(f"left alone: {others}; {typed('down --everyone')} takes all of it")
         return 0
     # A run is known by what the engine has of it, too: its folder may be gone, or lie in another cache.
     if parsed.which and (parsed.which in launching.runs() or engine.left({LABEL_RUN: parsed.which})):
@@ -151,13 +163,22 @@ def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
     )
 
 
+def _objects(owners: Mapping[str, int]) -> str:
+    """Return whose how many objects are."""
+    return ", ".join(
+        f"{count(number, 'object')} of {name or 'unknown owner'}" for name, number in sorted(owners.items())
+    )
+
+
 def _down(engine: Engine, run: str, cell: str = "") -> None:
-    """Take down all of a run, or one cell of it.
+    """Take down all of a run, or one cell of it; what its daemons wrote is kept among its results.
 
     :raises TeardownError: naming what is left.
     """
     mine = {LABEL_RUN: run} | ({LABEL_CELL: cell} if cell else {})
     with console.step(f"taking down {cell or 'all'} of run {run}"):
+        for folder in launching.state_dirs(run, cell):
+            _keep_logs(engine, folder / launching.ENVIRONMENT_FILE)
         engine.reap(mine)
         stuck = engine.left(mine)
         for folder in launching.state_dirs(run, cell):
@@ -167,6 +188,12 @@ def _down(engine: Engine, run: str, cell: str = "") -> None:
         raise launching.left_of(run, stuck)
     for folder in launching.state_dirs(run, cell):
         launching.forget(run, folder.name)
+
+
+def _keep_logs(engine: Engine, path: Path) -> None:
+    if path.is_file():
+        file = environment_file.load(path)
+        launching.save_logs(lambda: _logs_of(engine, file), Path(file.results) / LOGS_FOLDER)
 
 
 def _untag(engine: Engine, file: EnvironmentFile) -> list[str]:

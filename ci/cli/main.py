@@ -92,9 +92,10 @@ def parser() -> argparse.ArgumentParser:
     for verb in (shell, logs):
         verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
 
-    down = _verb(verbs, "down", clusters.down, "take a cell down, or all that is left of a run; with --all everybody's")
+    down = _verb(verbs, "down", clusters.down, "take a cell down, or all that is left of a run")
     down.add_argument("which", nargs="?", metavar="CELL|RUN")
-    down.add_argument("--all", action="store_true", help="everything with this project's label")
+    down.add_argument("--all", action="store_true", help="everything of yours on this engine; says what others have")
+    down.add_argument("--everyone", action="store_true", help="everything of this project, of all users of the engine")
 
     _add_knowledge(verbs)
     return top

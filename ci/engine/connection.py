@@ -243,6 +243,11 @@ class Engine:
         with asking("looking for what is left"):
             return removing.left(self.api, filters)
 
+    def owners(self) -> dict[str, int]:
+        """Return whose all is that `reap` would remove without labels, with the number of objects."""
+        with asking("looking for what is left"):
+            return removing.owners(self.api)
+
     def names_below(self, prefix: str) -> list[str]:
         """Return the names of local images that start with ``prefix``."""
         with asking(f"looking for images of {prefix}"):

@@ -4,6 +4,7 @@ All of it has the labels of `ci.engine.labels`. ``reap`` finds it by label alone
 always be removed, and objects of others are never touched.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -15,7 +16,7 @@ from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from requests.exceptions import ReadTimeout, RequestException
 
-from ci.engine.labels import LABEL, LABEL_NAME, LABEL_ROLE, LABEL_SCRATCH
+from ci.engine.labels import LABEL, LABEL_NAME, LABEL_OWNER, LABEL_ROLE, LABEL_SCRATCH
 from ci.terminal import console
 
 # An engine answers when a volume's files are gone; those of many containers take a busy machine longer than that.
@@ -52,22 +53,29 @@ def _find(api: docker.DockerClient, filters: Mapping[str, str] | None) -> list[t
     """Return the name of all that has this project's label and the given ones, each with what removes it."""
     # One label is asked for, and the others are looked at here: of several, one is enough for Podman's volumes, and too
     # much for its images.
+    found = [it for it in _all(api) if (filters or {}).items() <= it[1].items()]
+    return [(name, remove) for name, _, remove in found]
+
+
+def _all(api: docker.DockerClient) -> list[tuple[str, Mapping[str, str], Callable[[], list[str]]]]:
+    """Return all that has this project's label: its name, its labels, and what removes it."""
     query: dict[str, Any] = {"label": f"{LABEL}=1"}
 
-    def wanted(labels: Mapping[str, str] | None) -> bool:
-        return (filters or {}).items() <= (labels or {}).items()
-
     images: list[dict[str, Any]] = api.api.images(filters=query)  # as in `names_below`
-    named = [name for it in images if wanted(it.get("Labels")) and (name := _own_name(it))]
+    named = [(name, it.get("Labels") or {}) for it in images if (name := _own_name(it))]
     containers = api.containers.list(all=True, filters=query, ignore_removed=True)
-    networks = [it for it in api.networks.list(filters=query) if wanted(it.attrs.get("Labels"))]
-    volumes = [it.name for it in api.volumes.list(filters=query) if wanted(it.attrs.get("Labels"))]
+    networks, volumes = api.networks.list(filters=query), api.volumes.list(filters=query)
     return [
-        *((it.name or it.id or "", partial(_remove_with_pushed, api, it)) for it in containers if wanted(it.labels)),
-        *((name, partial(gone, name, partial(api.images.remove, name))) for name in named),
-        *((it.name or "", partial(gone, it.name or "", it.remove)) for it in networks),
-        *((name, partial(remove_volume, api, name)) for name in volumes),
+        *((it.name or it.id or "", it.labels, partial(_remove_with_pushed, api, it)) for it in containers),
+        *((name, labels, partial(gone, name, partial(api.images.remove, name))) for name, labels in named),
+        *((it.name or "", it.attrs.get("Labels") or {}, partial(gone, it.name or "", it.remove)) for it in networks),
+        *((it.name, it.attrs.get("Labels") or {}, partial(remove_volume, api, it.name)) for it in volumes),
     ]
+
+
+def owners(api: docker.DockerClient) -> Counter[str]:
+    """Return whose all is that ``reap`` would remove, with the number of objects; "" for what does not say it."""
+    return Counter(labels.get(LABEL_OWNER, "") for _, labels, _ in _all(api))
 
 
 def left(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:

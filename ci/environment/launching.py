@@ -231,7 +231,7 @@ def _launch(
             engine, wanted, started.login, started=time.monotonic(), limit=ready_seconds
         ),
         verify=lambda: registry.check_unchanged(pushed) if pushed else None,
-        save_logs=lambda folder: _save_logs(lambda: _logs(engine, started.cluster, started.registry), folder),
+        save_logs=lambda folder: save_logs(lambda: _logs(engine, started.cluster, started.registry), folder),
     )
 
 
@@ -263,9 +263,9 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
         base_images.name_job_image(place, images.job.tag, options.base_image, images.base_wheels)
     if images.accounting:
         database = accounting.start(place, plan, image=images.accounting.tag, munge_key=keys.munge_key)
-        place.stack.callback(_save_logs, lambda: {"slurmdbd.log": engine.log_tail(database, lines=2000)}, logs)
+        place.stack.callback(save_logs, lambda: {"slurmdbd.log": engine.log_tail(database, lines=2000)}, logs)
     nodes = cluster.start(place, plan, image=images.node.tag, keys=keys, registry_port=served.port if served else None)
-    place.stack.callback(_save_logs, lambda: _logs(engine, nodes, served), logs)
+    place.stack.callback(save_logs, lambda: _logs(engine, nodes, served), logs)
     login = _login(usable.wait_for_port(engine, nodes), users.job_user(options), keys, state)
     if images.node_wheels:
         cluster.put_wheels(engine, nodes, images.node_wheels, images.observed.python)
@@ -309,7 +309,7 @@ def _logs(engine: Engine, nodes: cluster.Cluster, served: registry.Registry | No
     return logs
 
 
-def _save_logs(gather: Callable[[], dict[str, str]], folder: Path) -> None:
+def save_logs(gather: Callable[[], dict[str, str]], folder: Path) -> None:
     """Save the daemons' logs; if that fails, only warn, so that the original error is not hidden."""
     try:
         logs = gather()

@@ -13,7 +13,7 @@ import socket
 
 from ci import paths
 from ci.engine.connection import Container, Engine, InsideFile
-from ci.engine.labels import LABEL, LABEL_CELL, LABEL_NAME, LABEL_ROLE, LABEL_RUN, LABEL_SESSION
+from ci.engine.labels import LABEL, LABEL_CELL, LABEL_NAME, LABEL_OWNER, LABEL_ROLE, LABEL_RUN, LABEL_SESSION
 from ci.engine.refusals import asking
 from ci.environment import service
 from ci.environment.registry_client import (
@@ -192,7 +192,8 @@ def keep_filled(engine: Engine, registry: Registry, name: str) -> None:
     """
     repository, tag = name.rsplit(":", 1)
     # The labels of the run would have it removed with the run.
-    forgotten = [f'LABEL {label}=""' for label in (LABEL_RUN, LABEL_CELL, LABEL_SESSION, LABEL_ROLE, LABEL_NAME)]
+    of_the_run = (LABEL_RUN, LABEL_CELL, LABEL_SESSION, LABEL_OWNER, LABEL_ROLE, LABEL_NAME)
+    forgotten = [f'LABEL {label}=""' for label in of_the_run]
     try:
         with asking(f"committing {name}"):
             registry.container.commit(engine.local_name(repository), tag, changes=forgotten)

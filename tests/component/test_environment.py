@@ -20,10 +20,12 @@ from ci.engine.labels import (
     LABEL_CELL,
     LABEL_CONTENT,
     LABEL_ORIGIN,
+    LABEL_OWNER,
     LABEL_ROLE,
     LABEL_RUN,
     LABEL_SCRATCH,
     LABEL_SESSION,
+    owner,
 )
 from ci.environment import cluster, ssh
 from ci.environment.launching import Environment
@@ -103,7 +105,7 @@ def test_what_is_up_is_labelled_unprivileged_and_reachable_from_this_machine_onl
             labels.pop(inherited, "")
         role = "controller" if name.endswith("-n1") else "compute"
         of_the_run = {LABEL_RUN: up.file.run, LABEL_CELL: LEGACY, LABEL_SESSION: up.file.session}
-        assert labels == {LABEL: "1", **of_the_run, LABEL_ROLE: role}
+        assert labels == {LABEL: "1", **of_the_run, LABEL_OWNER: owner(), LABEL_ROLE: role}
         host_config = container.attrs["HostConfig"]
         assert not host_config["Privileged"]
         assert not host_config["CapAdd"]

@@ -1,6 +1,9 @@
 """`down`: what it removes, and what it keeps until all is gone."""
 
+import getpass
+import os
 from pathlib import Path
+import socket
 from types import SimpleNamespace
 
 import pytest
@@ -8,14 +11,15 @@ import pytest
 from ci import environment_file
 from ci.cli import clusters
 from ci.cli.main import main
-from ci.engine.labels import LABEL_RUN
-from ci.environment import launching
+from ci.engine.labels import LABEL_CELL, LABEL_OWNER, LABEL_RUN, labels, owner
+from ci.environment import cluster, launching
 from ci.environment_file import EnvironmentFile, Login
 from ci.errors import (
     EngineError,
     TeardownError,
 )
 from ci.matrix.arch import Arch
+from ci.record.store import LOGS_FOLDER
 
 CELL = f"slurm22.05-legacy-debian12-{Arch.host()}"
 REAL = f"slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-{Arch.host()}"
@@ -41,7 +45,8 @@ def test_down_all_clears_by_label_alone_and_forgets_every_key(
         return ["a", "b"]
 
     stuck = ["zombie"]
-    monkeypatch.setattr(clusters, "connect", lambda: SimpleNamespace(reap=reap, left=lambda: stuck))
+    engine = SimpleNamespace(reap=reap, left=lambda _filters: stuck, owners=lambda: {owner(): 2, "bob@there": 1, "": 3})
+    monkeypatch.setattr(clusters, "connect", lambda: engine)
     whole = launching.state_dir("killed", CELL)
     whole.mkdir(parents=True)
     # A run that was killed while it wrote its file, and one that did not come so far.
@@ -56,18 +61,31 @@ def test_down_all_clears_by_label_alone_and_forgets_every_key(
     filters.clear()
     assert main(["down", "--all"]) == 0
 
-    assert filters == [()]
-    assert "removed 2 leftovers" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert filters == [({LABEL_OWNER: owner()},)], "what is somebody else's on this engine is left alone"
+    assert "removed 2 leftovers" in said
+    assert "left alone: 3 objects of unknown owner, 1 object of bob@there; nox -s ci -- down --everyone takes" in said
+
+    filters.clear()
+    assert main(["down", "--everyone"]) == 0
+    assert filters == [({},)]
+    assert "also taking down 3 objects of unknown owner, 1 object of bob@there" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert not (surroundings / "cache" / "environments").exists()
 
 
 def test_down_of_a_run_takes_its_images_names_too_and_keeps_what_it_needs_until_all_is_gone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    surroundings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[object] = []
     names = ["localhost:5000/pyxis-matrix/job:1"]
     engine = SimpleNamespace(
-        reap=asked.append, untag=asked.append, left=lambda _filters: [], names_below=lambda _prefix: names
+        api=SimpleNamespace(containers=SimpleNamespace(get=lambda _name: None)),
+        reap=asked.append,
+        untag=asked.append,
+        left=lambda _filters: [],
+        names_below=lambda _prefix: names,
     )
     monkeypatch.setattr(clusters, "connect", lambda: engine)
     state = launching.state_dir("stuck", CELL)
@@ -87,15 +105,33 @@ def test_down_of_a_run_takes_its_images_names_too_and_keeps_what_it_needs_until_
         second_user="u2",
         registry="localhost:5000",
         engine_client="/bin/docker",
-        results="",
+        results=str(surroundings / "results"),
     )
     environment_file.save(state / launching.ENVIRONMENT_FILE, file)
+    monkeypatch.setattr(cluster, "collect_logs", lambda *_: {"n1-slurmd.log": "it began"})
 
     assert main(["down", "stuck"]) == TeardownError.exit_code
     assert names[0] in capsys.readouterr().err
     assert asked == [{LABEL_RUN: "stuck"}, "localhost:5000/"]
     assert state.exists()
 
+    logs = surroundings / "results" / LOGS_FOLDER
+    assert (logs / "n1-slurmd.log").read_text(encoding="utf-8") == "it began", "nothing else has them once it is down"
+
     names.clear()
     assert main(["down", "stuck"]) == 0
     assert not state.parent.exists()
+
+
+def test_all_that_is_started_says_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "alice")
+    monkeypatch.setattr(socket, "gethostname", lambda: "here")
+    found = labels("run", CELL, "network")
+    assert (found[LABEL_OWNER], found[LABEL_RUN], found[LABEL_CELL]) == ("alice@here", "run", CELL)
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    assert owner() == "4711@here"

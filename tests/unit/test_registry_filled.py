@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 from docker.errors import APIError
 import pytest
 
-from ci.engine.labels import LABEL, LABEL_CELL, LABEL_NAME, LABEL_ROLE, LABEL_RUN, LABEL_SESSION
+from ci.engine.labels import LABEL, LABEL_CELL, LABEL_NAME, LABEL_OWNER, LABEL_ROLE, LABEL_RUN, LABEL_SESSION
 from ci.environment import registry
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def test_what_is_kept_is_no_object_of_the_run() -> None:
     registry.keep_filled(ENGINE, running(lambda *words, **more: asked.append((words, more))), NAME)
     ((words, more),) = asked
     assert words == ("pyxis-matrix/registry-filled", "0123456789ab")
-    of_the_run = (LABEL_RUN, LABEL_CELL, LABEL_SESSION, LABEL_ROLE, LABEL_NAME)
+    of_the_run = (LABEL_RUN, LABEL_CELL, LABEL_SESSION, LABEL_OWNER, LABEL_ROLE, LABEL_NAME)
     assert more["changes"] == [f'LABEL {name}=""' for name in of_the_run]
 
 
