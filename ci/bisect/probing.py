@@ -105,7 +105,7 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         return Question(name=own.name, verb=("suite", OWN), words=again, pytest=own.pytest)
     if options.shell_command and not rest:
         options.check(cell)
-        command = (sys.executable, "-m", "ci", "shell", "--", options.shell_command)
+        command = (sys.executable, "-m", "ci", "shell", "--", f"set -o pipefail; {options.shell_command}")
         return Question(name="command", verb=("run",), words=command, pytest=False)
     raise SelectionError(
         "there is nothing to ask",

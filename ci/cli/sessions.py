@@ -21,7 +21,7 @@ from ci.matrix.pytest_words import check_environment, given
 from ci.options import Scope
 from ci.report import merging
 from ci.report.forms import terminal
-from ci.session import arguments, running
+from ci.session import arguments, checks, running
 from ci.session.record import Record
 from ci.terminal import console
 
@@ -86,7 +86,10 @@ def _read(parsed: argparse.Namespace) -> Record:
         options, rest = replace(options, suite=Path(rest[0]).expanduser().absolute()), rest[1:]
     if options.suite:
         options, own, command = arguments.own_suite(options.suite, options, rest)
-        return Record(plan=plan_asked(cell, rows, options), command=command, suite=own)
+        record = Record(plan=plan_asked(cell, rows, options), command=command, suite=own)
+        if options.pytest:
+            checks.check_options(own, command)
+        return record
     if misplaced := options.words(Scope.SUITE):
         raise SelectionError(
             f"{misplaced[0]} cannot be used with {name}",

@@ -84,7 +84,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         ),
         names=names(settled, cell),
         subject=str(settled.subject) if settled.subject else matrix.subject.requirement,
-        suite_environment=matrix.suite_environment,
+        suite_environment=replace(matrix.suite_environment, extra=(*matrix.suite_environment.extra, *settled.env)),
     )
 
 

@@ -219,7 +219,7 @@ class SuiteEnvironment:
     def render(self, facts: Mapping[str, str | None]) -> dict[str, str]:
         """Return the environment variables for these facts; a fact that is None or absent sets nothing."""
         values = {name: facts.get(fact) for fact, name in self.variables}
-        return dict(self.extra) | {name: value for name, value in values.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None} | dict(self.extra)
 
 
 @dataclass(frozen=True, kw_only=True)

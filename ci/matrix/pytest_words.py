@@ -101,6 +101,13 @@ def narrowing(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ..
     return tuple(found)
 
 
+def unknown(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the options that are not known here: those of plugins, of a conftest.py, and slips."""
+    with suppress(SelectionError):  # pytest itself says what is wrong
+        return tuple(word for word in _Parser().parse_known_args(list(words))[1] if word.startswith("-"))
+    return ()
+
+
 def check_environment(environ: Mapping[str, str]) -> None:
     """Refuse an environment in which pytest would not run the project's suites as they are written.
 

@@ -223,9 +223,17 @@ class Options:
         default=(),
         flag="--with",
     )
+    env: tuple[tuple[str, str], ...] = _option(
+        Scope.SUITE,
+        "an environment variable for the suite, where it runs; results name it, so no password (repeatable)",
+        "NAME=VALUE",
+        values.variable,
+        default=(),
+        write="{0[0]}={0[1]}".format,
+    )
     shell_command: str = _option(
         Scope.SUITE,
-        "run this shell command in the suite's folder in place of pytest; its exit code decides",
+        "run this shell command in the suite's folder in place of pytest; its exit code decides (bash, pipefail)",
         "COMMAND",
         default="",
         flag="--command",

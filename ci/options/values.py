@@ -150,6 +150,14 @@ def answers(text: str) -> tuple[str, Version]:
     raise argparse.ArgumentTypeError(f"{text!r} is not AXIS=VERSION, such as pyxis=0.21.0")
 
 
+def variable(text: str) -> tuple[str, str]:
+    """Return the name and the value of an environment variable, from ``NAME=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not (equals and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def version(text: str) -> str:
     """Return the text of a version, as its project writes it."""
     try:

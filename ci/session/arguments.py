@@ -43,7 +43,7 @@ def own_suite(path: Path, asked: Options, rest: Sequence[str]) -> tuple[Options,
             f"--command runs in place of pytest; nobody would read {' '.join(rest)}",
             next_step="write it into the command, or leave it out",
         )
-    return own, found, ("/bin/sh", "-c", asked.shell_command)
+    return own, found, ("bash", "-o", "pipefail", "-c", asked.shell_command)
 
 
 def help_text() -> str:

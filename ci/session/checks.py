@@ -1,13 +1,18 @@
 """Checks of the machine before anything is built: what would make a later step fail, with the command that fixes it."""
 
+from collections.abc import Sequence
+import re
+import shlex
 import sys
 
 from ci.engine import host
 from ci.engine.connection import Engine
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import DiskFullError
+from ci.errors import DiskFullError, SelectionError
+from ci.matrix import pytest_words
 from ci.matrix.cells import Cell, Runtime
-from ci.options.inputs import check_localhost, check_open_to_jobs, check_registry_name
+from ci.options.inputs import OwnSuite, check_localhost, check_open_to_jobs, check_registry_name
+from ci.terminal import console
 
 # With less, a build would fail halfway.
 _LEAST_FREE_BYTES = 3 * 1024**3
@@ -25,6 +30,23 @@ def check_names(plan: EnvironmentPlan) -> None:
         check_localhost()
     if options.registry_name:
         check_registry_name(options.registry_name)
+
+
+def check_options(suite: OwnSuite, command: Sequence[str]) -> None:
+    """Refuse options that pytest does not know where the suite is, before anything is built for it.
+
+    :raises SelectionError: naming them.
+    """
+    if not pytest_words.unknown(command[2:]):
+        return
+    said = console.call([*command, "--markers"], cwd=suite.project).output  # reads all options, and collects nothing
+    if found := re.search("error: unrecognized arguments: (.*)", said):
+        raise SelectionError(
+            f"unknown option {found[1]}",
+            where=shlex.join(command),
+            why="it is neither an option of a session nor one of pytest with the suite's plugins",
+            next_step="correct it, or install the plugin that has it: --with PACKAGE",
+        )
 
 
 def check_host(engine: Engine, cell: Cell) -> None:

@@ -120,7 +120,7 @@ def test_a_suite_of_ones_own_is_asked_as_its_session_runs_it(tmp_path: Path) -> 
 
 def test_a_command_alone_runs_on_the_login_node() -> None:
     asked = probing.question(["--command", "srun hostname"], REAL, ROWS)
-    assert asked.words == (sys.executable, "-m", "ci", "shell", "--", "srun hostname")
+    assert asked.words == (sys.executable, "-m", "ci", "shell", "--", "set -o pipefail; srun hostname")
 
 
 @pytest.mark.parametrize(

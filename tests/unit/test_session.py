@@ -364,7 +364,9 @@ def test_a_suite_of_somebodys_own_runs_in_its_projects_folder_and_says_how_to_ru
     words = f"'{theirs}' --user alice --with numpy --with 'six<2' -k 'a b'"
     assert result.again == f'nox -s "suite({LEGACY})" -- {words}'
 
-    _, result = run(lambda: 0, command=["/bin/sh", "-c", "make it"], **options, pytest=False, shell_command="make it")
+    _, result = run(
+        lambda: 0, command=["bash", "-o", "pipefail", "-c", "make it"], **options, pytest=False, shell_command="make it"
+    )
     assert result.again.endswith("--command 'make it'")
 
 

@@ -19,10 +19,11 @@ from ci.errors import EngineError, NotRunError, SelectionError, SubjectError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.suites import SUITES
-from ci.options import inputs
+from ci.options import Scope, inputs
 from ci.session import running
 from ci.session.record import Record
 from ci.terminal import console
+from ci.terminal.processes import Completed
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE, THERE = Arch.host(), next(it for it in Arch if it is not Arch.host())
@@ -241,11 +242,52 @@ def test_a_suite_of_somebodys_own_runs_with_its_options(
     assert command == ["pytest", ".", "-k", "x"]
 
 
+@pytest.mark.parametrize("on", ["host", "login"])
+def test_a_suite_of_somebodys_own_gets_variables_where_it_runs(started: Started, theirs: Path, on: str) -> None:
+    with pytest.raises(EnoughError):
+        suite("suite", str(theirs), "--on", on, "--env", "A=b c", "--env", "SLURM_HOST=mine", "--env", "EMPTY=")
+    ((plan, _),) = started
+    told = plan.suite_environment.render({"host": "127.0.0.1", "port": "22"})
+    assert (told["A"], told["EMPTY"], told["SLURM_PORT"]) == ("b c", "", "22")
+    assert told["SLURM_HOST"] == "mine", "what was asked for wins"
+    assert plan.asked.words(Scope.SUITE)[-6:] == ["--env", "A=b c", "--env", "SLURM_HOST=mine", "--env", "EMPTY="]
+
+
+@pytest.mark.parametrize("wrong", ["A", "=b", "1A=b", "a-b=c"])
+def test_what_is_no_variable_is_refused(theirs: Path, capsys: pytest.CaptureFixture[str], wrong: str) -> None:
+    with pytest.raises(SystemExit):
+        suite("suite", str(theirs), "--env", wrong)
+    assert "is not NAME=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("on", ["host", "login"])
+def test_an_option_that_nobody_knows_costs_no_launch(
+    started: Started, theirs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], on: str
+) -> None:
+    asked: list[tuple[list[str], Path]] = []
+
+    def call(words: list[str], *, cwd: Path) -> Completed:
+        asked.append((words, cwd))
+        unknown = [word for word in words if word == "--eror"]
+        said = f"usage: pytest\npytest: error: unrecognized arguments: {' '.join(unknown)}\n" if unknown else ""
+        return Completed(command=tuple(words), exit_code=4 if unknown else 0, output=said)
+
+    monkeypatch.setattr(console, "call", call)
+    assert suite("suite", str(theirs), "--on", on, "--eror", "-x") == SelectionError.exit_code
+    assert "unknown option --eror" in capsys.readouterr().err
+    assert (started, asked) == ([], [(["pytest", ".", "--eror", "-x", "--markers"], theirs)])
+    with pytest.raises(EnoughError):  # one of a plugin's
+        suite("suite", str(theirs), "--on", on, "--cov=x")
+    with pytest.raises(EnoughError):
+        suite("suite", str(theirs), "--on", on, "-k", "x", "-n", "2")
+    assert len(asked) == 2, "pytest is asked only about what is not its own"
+
+
 def test_a_command_runs_in_place_of_pytest(started: Started, theirs: Path) -> None:
     with pytest.raises(EnoughError):
         suite("suite", str(theirs), "--command", "make it && true", cell=LEGACY)
     ((plan, command),) = started
-    assert (plan.options.pytest, command) == (False, ["/bin/sh", "-c", "make it && true"])
+    assert (plan.options.pytest, command) == (False, ["bash", "-o", "pipefail", "-c", "make it && true"])
 
 
 def test_options_may_stand_before_the_dashes_and_behind_them(started: Started) -> None:
