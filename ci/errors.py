@@ -4,9 +4,12 @@ The module imports nothing of this project, so that every other module may impor
 """
 
 import errno
+import os
 import re
 
 PROGRAM = "nox -s ci --"  # nox has the packages of `python -m ci` installed, also after `ci/bootstrap`
+BOOTSTRAP_VARIABLE = "PYXIS_MATRIX_BOOTSTRAP"
+"""Set by ``ci/bootstrap`` where nox is in its virtual environment only."""
 _DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
 # enroot and unshare use the same words when max_user_namespaces is used up (pyxis#93).
 _NOT_THE_DISK = re.compile(r"namespace|unshare|clone", re.IGNORECASE)
@@ -21,7 +24,12 @@ def disk_is_full(problem: OSError | str) -> bool:
 
 def typed(words: str) -> str:
     """Return a command of this program as a person types it; every message that names one has it from here."""
-    return f"{PROGRAM} {words}"
+    return as_here(f"{PROGRAM} {words}")
+
+
+def as_here(command: str) -> str:
+    """Return a command that begins with nox as a person can type it here, who may have no nox on PATH."""
+    return f"ci/bootstrap {command}" if os.environ.get(BOOTSTRAP_VARIABLE) else command
 
 
 class PyxisMatrixError(Exception):

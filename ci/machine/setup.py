@@ -18,7 +18,7 @@ from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.distribution import Distro
 from ci.engine.emulation import check, obstacle
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine, find_engine, read_text
-from ci.errors import EngineError
+from ci.errors import BOOTSTRAP_VARIABLE, EngineError
 from ci.machine import emulation, taking, venv
 from ci.machine.steps import Facts, SetupStep, StepKind, needs_browser, needs_engine, plan, plan_browser
 from ci.machine.taking import one_at_a_time, reported, say, take_all
@@ -74,7 +74,7 @@ def run(arguments: list[str]) -> int:
         return 0
     folder = venv.place(env)
     if not command:
-        say(f"set up; next: ci/bootstrap nox -s pyxis_basic, or put {folder / 'bin'} on PATH")
+        say(f"set up; next: ci/bootstrap nox -s pyxis_basic, or for plain nox: export PATH={folder / 'bin'}:$PATH")
         return 0
     return _hand_over(command, command_environment(env, folder, engine))
 
@@ -160,7 +160,8 @@ def look(env: Mapping[str, str]) -> Machine:
 
 def command_environment(env: Mapping[str, str], folder: Path, engine: FoundEngine | None) -> dict[str, str]:
     """Return the environment of the given command: the virtual environment first, and the engine that was found."""
-    result = {**env, "VIRTUAL_ENV": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{env['PATH']}"}
+    own = {} if shutil.which("nox", path=env["PATH"]) else {BOOTSTRAP_VARIABLE: "1"}
+    result = {**env, **own, "VIRTUAL_ENV": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{env['PATH']}"}
     if engine and engine.url != DEFAULT_SOCKET:
         result |= engine.environment
     return result

@@ -13,7 +13,7 @@ from typing import Self
 from ci.engine.connection import Engine
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import ResultsError, typed
+from ci.errors import PROGRAM, ResultsError
 from ci.images.building import Builder, BuiltCell, ImageOrigin
 from ci.matrix import pytest_words
 from ci.matrix.pytest_words import Given
@@ -111,7 +111,7 @@ class Record:
         return Selection(collected=log.collected, deselected=log.deselected, by=by)
 
     def _again(self) -> str:
-        """Return the command that does this again, as a person types it."""
+        """Return the command that does this again, on whatever machine."""
         options, cell = self.plan.asked, self.plan.cell.matrix_id
         if self.suite and options.suite:
             words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
@@ -123,9 +123,9 @@ class Record:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]
             return f'nox -s "{options.name}({cell})"' + (f" -- {shlex.join(words)}" if words else "")
         if not self.command:
-            return typed(f"up {cell}")
+            return f"{PROGRAM} up {cell}"
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)
-        return typed(f"run {shlex.join([cell, *words])} -- {shlex.join(self.command)}")
+        return f"{PROGRAM} run {shlex.join([cell, *words])} -- {shlex.join(self.command)}"
 
     def _images(self) -> tuple[store.ImageRecord, ...]:
         return tuple(

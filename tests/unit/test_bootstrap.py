@@ -10,7 +10,7 @@ import pytest
 
 from ci.engine.distribution import Distro
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine
-from ci.errors import BootstrapError, DiskFullError, EngineError, EngineMissingError
+from ci.errors import BOOTSTRAP_VARIABLE, BootstrapError, DiskFullError, EngineError, EngineMissingError
 from ci.machine import setup, steps, taking, venv
 from ci.machine.setup import Machine, command_environment, prepare
 from ci.machine.steps import Facts, SetupStep, StepKind
@@ -214,7 +214,15 @@ def test_announcement_shows_the_commands_as_they_can_be_pasted() -> None:
 def test_command_finds_the_environment_first_and_keeps_the_default_engine() -> None:
     engine = FoundEngine(url=DEFAULT_SOCKET, version="28.0.0", kind="docker")
     env = command_environment({"PATH": "/bin"}, Path("/v"), engine)
-    assert env == {"PATH": "/v/bin:/bin", "VIRTUAL_ENV": "/v"}
+    assert env == {"PATH": "/v/bin:/bin", "VIRTUAL_ENV": "/v", BOOTSTRAP_VARIABLE: "1"}
+
+
+def test_command_is_told_whether_messages_can_name_plain_nox(tmp_path: Path) -> None:
+    """After bootstrap nobody's shell has nox: `up` printed commands that ended with "command not found"."""
+    nox = tmp_path / "nox"
+    nox.touch(mode=0o755)
+    assert BOOTSTRAP_VARIABLE not in command_environment({"PATH": str(tmp_path)}, Path("/v"), None)
+    assert BOOTSTRAP_VARIABLE in command_environment({"PATH": "/nowhere"}, Path("/v"), None)
 
 
 def test_the_systems_folders_are_searched_as_well() -> None:

@@ -60,7 +60,7 @@ OF_OTHERS = {
     "--node",  # the slip that run-a-cell.md shows
 }
 # Between nox and its children, and nothing for a person to set.
-INTERNAL = {"PYXIS_MATRIX_PARENT", "PYXIS_MATRIX_NOT_RUN"}
+INTERNAL = {"PYXIS_MATRIX_PARENT", "PYXIS_MATRIX_NOT_RUN", "PYXIS_MATRIX_BOOTSTRAP"}
 
 
 def text_of(page: Path) -> str:

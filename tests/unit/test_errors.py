@@ -74,6 +74,12 @@ def test_the_system_s_error_for_a_full_disk_is_known_by_its_number(number: int |
     assert disk_is_full(OSError(number, "No space left on device")) is full
 
 
+def test_a_command_can_be_typed_where_only_bootstrap_knows_nox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(errors.BOOTSTRAP_VARIABLE, "1")
+    assert errors.typed("down RUN") == "ci/bootstrap nox -s ci -- down RUN"
+    assert errors.as_here("nox -s pyxis_basic") == "ci/bootstrap nox -s pyxis_basic"
+
+
 def test_commands_are_written_for_a_person_in_one_place() -> None:
     """After `ci/bootstrap` nobody can run `python -m ci`: its packages are in an environment that nox makes."""
     assert errors.typed("up CELL") == "nox -s ci -- up CELL"

@@ -9,6 +9,7 @@ import re
 from msgspec.structs import replace
 import pytest
 
+from ci import errors
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Result
 from ci.report.forms import terminal
@@ -244,3 +245,11 @@ def test_what_was_taken_from_an_earlier_run_says_so_in_the_summary() -> None:
     taken = replace(PASSED, reused_from="last-week")
     assert "(unchanged since last-week)" in text_of(taken)
     assert "unchanged" not in text_of(PASSED)
+
+
+def test_the_command_can_be_typed_where_only_bootstrap_knows_nox(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = text_of(result(REAL, "failed", a_test("t::a", "failed", "no")))
+    assert '  again: nox -s "pyxis_basic(' in shown
+    monkeypatch.setenv(errors.BOOTSTRAP_VARIABLE, "1")
+    shown = text_of(result(REAL, "failed", a_test("t::a", "failed", "no")))
+    assert '  again: ci/bootstrap nox -s "pyxis_basic(' in shown

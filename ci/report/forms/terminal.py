@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ci.errors import as_here
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
 from ci.record.printable import printable, printable_lines, printable_path
@@ -140,7 +141,7 @@ def _details(merged: Merged) -> Iterator[Text]:
             continue
         if any(name.startswith(f"{LOGS_FOLDER}/") for name in suite.files):
             yield Text(f"  logs: {printable_path(merged.folder(suite) / LOGS_FOLDER)}")
-        yield Text(printable(f"  again: {suite.again}"))
+        yield Text(printable(f"  again: {as_here(suite.again)}"))
     yield Text()
     for it in overview.hazards(merged.compat):
         issue = f" ({it.answer.issue})" if it.answer.issue else ""
