@@ -226,6 +226,29 @@ _DROPPED = tuple(
     )
 )
 
+_MAKING_THE_WORKDIR = r"""words=() dir=
+for word; do
+    case $word in
+        --container-workdir=?*) dir=${word#*=}; continue ;;
+        -*) ;;
+        *) test -z "$dir" || words+=(sh -c 'mkdir -p "$0" 2> /dev/null; cd "$0" 2> /dev/null && exec "$@"
+            printf "couldn\047t chdir to %s: No such file or directory\n" "$0" >&2; exit 1' "$dir"); dir= ;;
+    esac
+    words+=("$word")
+done
+exec $srun "${words[@]}"
+"""
+"""A root that nobody can write to hides it: only where the folder can be made, something is seen."""
+_WORKDIR = (
+    Mutation(
+        name="srun makes a missing --container-workdir",
+        nodes=_instead_of_srun(_MAKING_THE_WORKDIR),
+        says="/w/not-there",
+        suites=frozenset({"pyxis_conformance"}),
+        file="test_workdir.py",
+    ),
+)
+
 # What stands between a suite and its result. One suite is enough: they all go the same way.
 _ERROR = frozenset({Outcome.ERROR})
 _RESULTS = (
@@ -268,6 +291,7 @@ MUTATIONS = (
     *_OUTAGES,
     *_LIES,
     *_DROPPED,
+    *_WORKDIR,
     *_RESULTS,
     *DETAILS,
     *CODE,

@@ -12,7 +12,7 @@ def proven(done: RemoteAnswer, image: TinyImage) -> list[str]:
     return behind(done, image.marker, f"inside {image.reference}")
 
 
-def behind(done: RemoteAnswer, line: str, where: str = "where it should") -> list[str]:
+def behind(done: RemoteAnswer, line: str, where: str = "inside the image") -> list[str]:
     """Return what a step wrote behind a line that it can write in one place only; fail if that line is missing.
 
     What a cluster's TaskProlog or a user's shell prints comes first, and proves nothing.

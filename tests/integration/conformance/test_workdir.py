@@ -42,5 +42,16 @@ def test_a_missing_one_is_refused_and_named(steps: Steps, plain: TinyImage) -> N
     )
 
 
+def test_a_missing_one_is_not_made(steps: Steps, plain: TinyImage, folder: str) -> None:
+    """In a place that can be written to: elsewhere whoever tries to make it is refused as well, for another reason."""
+    steps.refused(
+        plain.reference,
+        "couldn't chdir to /w/not-there: No such file or directory",
+        f"--container-mounts={folder}:/w",
+        "--container-workdir=/w/not-there",
+    )
+    assert steps.shell.run(f"ls {folder}").stdout == ""
+
+
 def test_the_hosts_working_directory_does_not_count(steps: Steps, plain: TinyImage, folder: str) -> None:
     assert steps.inside(plain, "pwd", f"--chdir={folder}") == ["/"]
