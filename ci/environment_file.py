@@ -7,11 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from ci import paths
 from ci.errors import LaunchError, typed
 
 VARIABLE = "PYXIS_MATRIX_ENVIRONMENT"
 SCHEMA = 1
+_ENROOT_TAKES_SLASHES = Version("4.0.0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,9 @@ class EnvironmentFile:
     job_image: str | None = None
     """Local name of the image that test images are built from: Debian, ``python``, the subject."""
     job_reference: str | None = None
-    """The same image in the registry."""
+    """The same image in the registry, as engines write it: ``localhost:PORT/NAME:TAG``."""
+    job_python: str = ""
+    """Major and minor version of the Python in it."""
     subject: str = ""
     """What the subject was installed from: a requirement, or the path of a checkout."""
     subject_python: str = ""
@@ -83,6 +88,13 @@ class EnvironmentFile:
     """The upstream releases that the nodes were made from: path below the upstream's address, and the file here."""
     results: str
     """Folder for what the suite wants to keep."""
+
+    @property
+    def container_image(self) -> str | None:
+        """The job image as this cell's ``--container-image`` takes it: enroot before 4 wants ``#`` behind the port."""
+        if self.job_reference and self.enroot and Version(self.enroot) < _ENROOT_TAKES_SLASHES:
+            return self.job_reference.replace("/", "#", 1)
+        return self.job_reference
 
 
 def save(path: Path, environment: EnvironmentFile) -> None:

@@ -55,7 +55,8 @@ def shell(parsed: argparse.Namespace) -> int:
     variables = {"HOME": home, "USER": file.login.user, "LOGNAME": file.login.user, "SHELL": "/bin/bash"}
     where = ["--interactive", "--user", file.login.user, "--workdir", home]
     if parsed.command:
-        facts = {"user": file.login.user, "registry": file.registry, "job-image": file.job_reference, "cell": file.cell}
+        facts = {"user": file.login.user, "registry": file.registry, "cell": file.cell}
+        facts |= {"job-image": file.container_image, "job-image-docker": file.job_reference}
         variables |= loading.load().suite_environment.render(facts)
         what = ["-c", " ".join(parsed.command)]
     else:

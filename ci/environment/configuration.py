@@ -22,6 +22,7 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
         "cluster": "pyxis-matrix",
         "controller": hostnames[0],
         "nodes": [{"name": name, "cpus": CPUS_PER_NODE, "memory_mb": MEMORY_MB_PER_NODE} for name in hostnames],
+        "partitions": plan.options.partition,
         "accounting": plan.options.accounting,
         "plugstack": plan.cell.runtime is not Runtime.LEGACY,
         "gpus": plan.options.gpus,

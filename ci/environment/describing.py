@@ -9,6 +9,8 @@ from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place
 from ci.environment_file import EnvironmentFile, Login
 from ci.images.building import BuiltCell
+from ci.images.plan import JOB_PYTHON
+from ci.options.values import NODE
 
 # Where the image `subject` has it.
 _NODE_PYTHON = "/opt/subject/bin/python"
@@ -60,6 +62,7 @@ def describe(
         gpus=options.gpus,
         job_image=images.job.tag if images.job else None,
         job_reference=pushed.reference if pushed else None,
+        job_python=images.observed.python if options.job_image == NODE else JOB_PYTHON,
         subject=plan.subject,
         subject_python=_NODE_PYTHON,
         engine_client=str(engine.build_client.link_into(state / "bin")),

@@ -1,14 +1,13 @@
 """The plan of a cell's environment: its images, names and options. Nothing is started here."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 from ci.images import plan
-from ci.images.plan import CellImages, Wheels
+from ci.images.plan import CellImages
 from ci.matrix.cells import Cell, engine_name
 from ci.matrix.model import Matrix, SuiteEnvironment
 from ci.options import Options
-from ci.options.values import RunsOn
+from ci.options.values import NODE, RunsOn
 
 _PYTEST = ("pytest>=8", "pytest-reportlog>=0.4", "pytest-rerunfailures>=15", "pytest-xdist>=3.6")
 """What runs a suite on the login node: the same as on the host (the group `test` in pyproject.toml)."""
@@ -66,20 +65,28 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         nodes=options.nodes or matrix.defaults.nodes,
         accounting=options.accounting or cell.slurm.accounting,
     )
-    images = plan.images_of(cell, matrix.subject, settled.subject, accounting=settled.accounting)
-    wheels = partial(Wheels, subject=matrix.subject, checkout=settled.subject)
+    images = plan.images_of(
+        cell,
+        matrix.subject,
+        settled.subject,
+        accounting=settled.accounting,
+        job=cell.os if settled.job_image == NODE else None,
+    )
+    job = images.job
+    if job and job.wheels:
+        job = replace(job, wheels=replace(job.wheels, beside=settled.image_package))
     packages = (*settled.node_package, *_PIP) if settled.node_package else ()
     node = (*packages, *((*_PYTEST, *settled.beside) if settled.on is RunsOn.LOGIN else ()))
-    base = packages if settled.base_image else ()
     return EnvironmentPlan(
         cell=cell,
         asked=options,
         options=settled,
         images=replace(
             images,
-            node_wheels=wheels(python=images.slurm, glibc=cell.os.glibc, editable=True, beside=node) if node else None,
-            base_wheels=wheels(python=plan.JOB_PYTHON, glibc=plan.job_os().glibc, editable=False, beside=base)
-            if base
+            job=job,
+            node_wheels=replace(images.node.wheels, beside=node) if images.node.wheels and node else None,
+            base_wheels=replace(job.wheels, beside=(*settled.image_package, *packages))
+            if job and job.wheels and settled.base_image and packages
             else None,
         ),
         names=names(settled, cell),

@@ -112,12 +112,19 @@ def images_of(
     checkout: Path | None,
     *,
     accounting: bool,
+    job: OperatingSystem | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> CellImages:
-    """Plan all images of a cell; ``environ`` says where packages come from (`mirror`)."""
+    """Plan all images of a cell; ``environ`` says where packages come from (`mirror`).
+
+    :param job: the nodes' operating system, if the job image is to run on that and not on `job_os`.
+    """
     slurm_image = slurm(cell.slurm, base(cell.os, cell.arch, environ))
     installed = Wheels(subject=subject, checkout=checkout, python=slurm_image, glibc=cell.os.glibc, editable=True)
-    in_jobs = replace(installed, python=JOB_PYTHON, glibc=job_os().glibc, editable=False)
+    in_jobs = replace(installed, editable=False)
+    if job is None:
+        job = job_os()
+        in_jobs = replace(in_jobs, python=JOB_PYTHON, glibc=job.glibc)
     containers = cell.runtime is not Runtime.LEGACY
     return CellImages(
         cell=cell,
@@ -134,9 +141,9 @@ def images_of(
         # Debian, `python` and the subject.
         job=ImagePlan(
             folder="job",
-            variant=f"{job_os()}-{cell.arch}",
+            variant=f"{job}-{cell.arch}",
             arch=cell.arch,
-            parents={"BASE_IMAGE": base(job_os(), cell.arch, environ)},
+            parents={"BASE_IMAGE": base(job, cell.arch, environ)},
             wheels=in_jobs,
         )
         if containers
@@ -146,7 +153,7 @@ def images_of(
 
 
 def job_os() -> OperatingSystem:
-    """Return what job image and registry run on, on all cells.
+    """Return what job image and registry run on, on all cells, if nothing else was asked for.
 
     So one job image serves all, and on nodes of another operating system the os-release inside differs from the node's.
     """

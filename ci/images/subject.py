@@ -100,6 +100,7 @@ def checkout_wheelhouse(
     """
     built = build_checkout(checkout, cache or paths.cache_dir())
     check_pure(built.wheel, str(built.checkout), target)
+    beside = tuple(beside)
     others = wheelhouse((*built.requires, *beside), constraints, target=target, cache=cache)
 
     def fill(draft: Path) -> None:
@@ -110,7 +111,7 @@ def checkout_wheelhouse(
 
     wheels = (sha256_of(built.wheel), sha256_of(built.editable))
     key = _key("checkout", *wheels, others.fingerprint, str(built.checkout))
-    return _cached(key, cache, fill, requirements=(built.requirement,), checkout=built.checkout)
+    return _cached(key, cache, fill, requirements=(built.requirement, *beside), checkout=built.checkout)
 
 
 def _key(*parts: str) -> str:

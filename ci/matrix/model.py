@@ -212,8 +212,8 @@ class SuiteEnvironment:
     """Variables with a fixed value."""
 
     FACTS = (
-        *("host", "port", "user", "password", "private-key", "known-hosts", "home"),
-        *("registry", "registry-name", "job-image", "container", "results", "cell", "environment-file"),
+        *("host", "port", "user", "password", "private-key", "known-hosts", "home", "registry", "registry-name"),
+        *("job-image", "job-image-docker", "container", "results", "cell", "environment-file"),
     )
 
     def render(self, facts: Mapping[str, str | None]) -> dict[str, str]:

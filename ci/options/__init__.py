@@ -182,6 +182,25 @@ class Options:
         values.requirement,
         default=(),
     )
+    partition: tuple[str, ...] = _option(
+        Scope.CLUSTER, "one more partition beside debug, the default (repeatable)", "NAME", values.partition, default=()
+    )
+    job_image: str = _option(
+        Scope.IMAGES,
+        "what the job image runs on: debian12 (Python 3.11), or node (the nodes' system and its Python)",
+        "debian12|node",
+        values.job_image,
+        default="debian12",
+        runtimes=_CONTAINERS,
+    )
+    image_package: tuple[str, ...] = _option(
+        Scope.IMAGES,
+        "a package to install in the job image beside the subject (repeatable)",
+        "PACKAGE",
+        values.requirement,
+        default=(),
+        runtimes=_CONTAINERS,
+    )
     keep: bool = _option(Scope.CLUSTER, "leave the environment up and say how to enter it", default=False)
     run: str = _option(
         Scope.RESULT,

@@ -17,6 +17,8 @@ from ci.paths import BESIDE_RUNS, BESIDE_SUITES
 
 _LONGEST_PASSWORD = 255
 _MOST_PORT = 65535
+NODE = "node"
+"""What the job image runs on: the same system as the nodes."""
 _AXES = ("slurm", "enroot", "pyxis")
 
 
@@ -215,6 +217,11 @@ result_name = _free(
 )
 user = _matching(r"[a-z_][a-z0-9_-]{0,31}", "a user name: up to 32 of small letters, digits, '_' and '-'")
 container = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,62}", "a container name: 2 to 63 of letters, digits, '.', '_', '-'")
+partition = _matching(
+    r"(?!(?i:default|debug)$)[A-Za-z0-9][A-Za-z0-9_-]{0,62}",
+    "the name of one more partition: up to 63 of letters, digits, '_' and '-' (debug is there, DEFAULT is Slurm's)",
+)
+job_image = _matching(f"debian12|{NODE}", f"debian12 or {NODE}")
 host = _matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", "a host name (without a port)")
 image = _matching(
     r"[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?", "an image name such as python:3.11-slim"

@@ -31,15 +31,20 @@ _REASONS = {
 _SIGNALLED = {code for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for code in (-number, 128 + number)}
 
 # What says why a job failed, the most telling first: enroot, Pyxis, Slurm itself. Left out is what they say of any.
-_BY = r"^(?:\d+: *)?(?:srun|sbatch|salloc|scancel|scontrol|squeue|sinfo|sacct|slurmstepd|slurmd|slurmctld): "
+_BY = r"(?:\d+: *)?(?:srun|sbatch|salloc|scancel|scontrol|squeue|sinfo|sacct|slurmstepd|slurmd|slurmctld): "
 _OF_ANY = r"couldn't start container|child \d+ failed|printing enroot log|spank: required plugin|Failed to invoke spank"
 _SAID_BY = (
-    re.compile(rf"^\[ERROR\] |{_BY}error: pyxis: +\[ERROR\] ", re.MULTILINE),
-    re.compile(rf"{_BY}error: pyxis: (?! *\[|{_OF_ANY})", re.MULTILINE),
-    re.compile(
-        rf"{_BY}(?:error|fatal|unrecognized|invalid)\b(?!: (?:pyxis: |{_OF_ANY}|.* Exited with ))", re.MULTILINE
-    ),
+    rf"(?m)^(?:\[ERROR\] |{_BY}error: pyxis: +\[ERROR\] )",
+    rf"(?m)^{_BY}error: pyxis: (?! *\[|{_OF_ANY})",
+    rf"(?m)^{_BY}(?:error|fatal|unrecognized|invalid)\b(?!: (?:pyxis: |{_OF_ANY}|.* Exited with ))",
+    r"(?m)^(?:Slurm accounting storage is disabled|You are not running a supported accounting_storage)",
 )
+_HINTS = {
+    "Invalid image reference: docker://localhost:": "JOB_IMAGE has the form that this enroot takes",
+    "nvalid partition": "the cell's is debug; --partition NAME makes another",
+    "ccounting": "start the cell with --accounting",
+}
+"""By words of such a line: what a suite of somebody's own does about it."""
 
 _PLUGIN = "pyxis_matrix_selection"
 PLUGINS = "tests/support/plugins"
@@ -195,8 +200,10 @@ class PytestReport(msgspec.Struct, kw_only=True):
                     text = next((line[1:].strip() for line in text.splitlines() if line.startswith("E ")), text)
             case _:
                 return ""
-        said = self._said(text)
-        text = text.strip() if said in text.partition("\n")[0] else f"{said}; {text.strip()}"
+        said, text = self._said(text), text.strip()
+        hint = "".join(f" ({hint})" for words, hint in _HINTS.items() if words in said)
+        if hint or said not in text.partition("\n")[0]:
+            text = f"{said}{hint}; {text}"
         return f"{self.when or 'collection'} failed: {text}" if self.state is TestState.ERROR else text
 
     def _said(self, why: str) -> str:
@@ -204,7 +211,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
         captured = [str(it[-1]) for it in self.sections if isinstance(it, list)]
         for text in (why, "\n".join(captured)):
             for said_by in _SAID_BY:
-                if found := [*said_by.finditer(text)]:
+                if found := [*re.finditer(said_by, text)]:
                     return text[found[-1].start() :].partition("\n")[0].strip()
         return ""
 

@@ -194,6 +194,13 @@ def _commit(message: str) -> list[str]:
     return ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", message]
 
 
+def test_packages_beside_a_checkout_are_installed_with_it(checkout: Path, tmp_path: Path) -> None:
+    """The job image is made from these words alone (`--image-package` with `--subject`)."""
+    made = checkout_wheelhouse(checkout, beside=["packaging"], target=TARGET, cache=tmp_path / "cache")
+    assert made.requirements[1:] == ("packaging",)
+    assert any(name.startswith("packaging-") for name in made.wheels)
+
+
 def _checkout_wheelhouse(checkout: Path, tmp_path: Path) -> Wheelhouse:
     return checkout_wheelhouse(checkout, target=TARGET, cache=tmp_path / "cache")
 

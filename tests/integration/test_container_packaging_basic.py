@@ -12,7 +12,7 @@ from slurm import task
 
 from ci.environment_file import EnvironmentFile
 from ci.images import subject
-from ci.images.plan import JOB_PYTHON, job_os
+from ci.images.plan import job_os
 from ci.images.wheels import Target
 from ci.matrix.arch import Arch
 from tests.support.cluster import JOB_LIMIT, Node, Shell
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def numpy_wheels(environment: EnvironmentFile) -> Path:
     """Return a folder with the wheels that numpy needs in the job image, made on the host."""
-    target = Target(python=JOB_PYTHON, arch=Arch(environment.arch), glibc=job_os().glibc)
+    target = Target(python=environment.job_python, arch=Arch(environment.arch), glibc=job_os().glibc)
     return subject.wheelhouse(["numpy"], target=target).path
 
 

@@ -42,6 +42,7 @@ def values(**changed: object) -> dict[str, object]:
         "controller": "n1",
         "nodes": nodes,
         "accounting": False,
+        "partitions": (),
         "plugstack": False,
         "gpus": 0,
     }
@@ -110,6 +111,20 @@ def test_accounting(*, accounting: bool, storage: str) -> None:
 
 def planned(rows: Matrix, cell: Cell, **options: object) -> EnvironmentPlan:
     return plan_environment(cell, rows, Options(run="run", **options))  # type: ignore[arg-type]
+
+
+def test_partitions_of_other_names_have_all_nodes_beside_the_default_one(rows: Matrix) -> None:
+    """A suite that says `sbatch --partition normal` was red on every cell."""
+    cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
+    text = configuration.configuration(planned(rows, cell, nodes=2, partition=("normal", "gpu_q")))[
+        "/etc/slurm/slurm.conf"
+    ]
+    lines = [line for line in text.decode().splitlines() if line.startswith("PartitionName=")]
+    names, nodes, states = zip(*((words[0], words[1], words[-1]) for words in map(str.split, lines)), strict=True)
+    assert names == ("PartitionName=debug", "PartitionName=normal", "PartitionName=gpu_q")
+    assert set(nodes) == {"Nodes=n1,n2"}
+    assert set(states) == {"State=UP"}
+    assert [line for line in lines if "Default=YES" in line] == lines[:1]
 
 
 def test_gpus_are_counted_in_slurm_conf_before_the_nodes_and_named_in_a_file_of_their_own(rows: Matrix) -> None:

@@ -49,6 +49,7 @@ EVERYTHING = (
     ),
     *("--registry-name", "registry", "--base-image", "python:3.11-slim", "--base-image", "reg.io/a/b_c"),
     *("--node-package", "numpy", "--node-package", "six<2", "--keep"),
+    *("--partition", "normal", "--partition", "gpu-q", "--job-image", "node", "--image-package", "cloudpickle"),
 )
 
 
@@ -238,3 +239,13 @@ def test_whether_somebody_asked_for_this_cell(
 ) -> None:
     named = {name: value.replace("(ID)", f"({cell.id})") for name, value in environ.items()}
     assert asked_for.selected(cell, [word.replace("ID", cell.id) for word in argv], named) is asked
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--partition", it) for it in ("debug", "DEFAULT", "a b", "a,b", "-a", "")]
+    + [("--job-image", "debian13"), ("--image-package", "not a requirement")],
+)
+def test_what_no_partition_or_job_image_can_be_is_refused(option: str, value: str) -> None:
+    with pytest.raises(SystemExit):
+        arguments.split([f"{option}={value}"])

@@ -81,6 +81,49 @@ def test_base_images_hold_wheels_of_the_nodes_packages_for_their_own_python() ->
     assert wheels.beside == ("numpy", "pip", "setuptools", "wheel")
 
 
+@pytest.mark.parametrize("cell", [CELL, "slurm24.11-embedded-debian13-amd64"])
+def test_a_job_image_of_the_nodes_system_has_its_python(cell: str) -> None:
+    """What pickles by value fails where job image and node have other Pythons, and that is no fault of a subject's."""
+    rows = loading.load()
+    plain, same = (plan_environment(rows.cell(cell), rows, Options(job_image=it)).images for it in ("debian12", "node"))
+    assert plain.job
+    assert plain.job.wheels
+    assert (plain.job.variant, plain.job.wheels.python) == ("debian12-amd64", JOB_PYTHON)
+    assert same.job
+    assert same.node.wheels
+    assert same.job.variant == f"{cell.split('-')[-2]}-amd64"
+    assert same.job.parents["BASE_IMAGE"] == same.slurm.parents["BASE_IMAGE"]
+    assert same.job.wheels == replace(same.node.wheels, editable=False)
+    assert same.registry == plain.registry
+
+
+def test_a_job_image_has_the_packages_that_were_asked_for() -> None:
+    plain, more = (
+        planned().images,
+        planned(image_package=("cloudpickle",), base_image=("a:b",), node_package=("six",)).images,
+    )
+    assert plain.job
+    assert plain.job.wheels
+    assert more.job == replace(plain.job, wheels=replace(plain.job.wheels, beside=("cloudpickle",)))
+    assert more.node == plain.node
+    assert more.base_wheels
+    assert {"cloudpickle", "six"} <= set(more.base_wheels.beside)
+
+
+@pytest.mark.parametrize(
+    ("enroot", "told"),
+    [("3.4.1", "localhost:5000#a/job:1"), ("4.0.0", "localhost:5000/a/job:1"), (None, "localhost:5000/a/job:1")],
+)
+def test_the_job_image_is_told_in_the_form_that_the_cells_enroot_takes(
+    launched: Environment, enroot: str | None, told: str
+) -> None:
+    """Enroot 3 refuses HOST:PORT/NAME, so that an unchanged suite was red on each of its cells."""
+    reference = "localhost:5000/a/job:1"
+    file = replace(launched.file, enroot=enroot, job_reference=reference)
+    found = loading.load().suite_environment.render(facts(replace(launched, file=file)))
+    assert (found["JOB_IMAGE"], found["JOB_IMAGE_DOCKER"]) == (told, reference)
+
+
 def test_a_checkout_is_installed_on_the_login_node_from_its_editable_wheel(tmp_path: Path) -> None:
     plan = planned(on=RunsOn.LOGIN, suite=Path("/theirs"))
     house = Wheelhouse(path=tmp_path, requirements=(), fingerprint="", wheels=())

@@ -51,6 +51,25 @@ def test_what_the_cluster_said_comes_first_and_then_the_exception(tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (f"{PYXIS}     [ERROR] Invalid image reference: docker://localhost:5000/a/job:1", "JOB_IMAGE has the form"),
+        ("[ERROR] Invalid image reference: docker://theirs", ""),
+        ("sbatch: error: Batch job submission failed: Invalid partition name specified", "--partition NAME"),
+        ("sbatch: error: invalid partition specified: normal", "--partition NAME"),
+        ("Slurm accounting storage is disabled", "--accounting"),
+        ("You are not running a supported accounting_storage plugin", "--accounting"),
+    ],
+)
+def test_what_a_suite_met_that_a_cell_can_have_otherwise_has_a_hint(tmp_path: Path, line: str, hint: str) -> None:
+    lines = [["Captured stderr call", f"{line}\n"]]
+    (found,) = told(tmp_path, report("call", "failed", **crash("E: no"), sections=lines))
+    first = found.message.partition("; E: no")[0]
+    assert first.startswith(line)
+    assert (hint in first) if hint else first == line
+
+
+@pytest.mark.parametrize(
     "captured",
     [
         EXITED,  # any failed step ends with it
