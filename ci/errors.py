@@ -50,7 +50,8 @@ class PyxisMatrixError(Exception):
 
     def __str__(self) -> str:
         """Return the message as it is shown to a person: one part per line."""
-        details = {"where": self.where, "why": self.why, "next": self.next_step}
+        step = as_here(self.next_step) if self.next_step.startswith("nox ") else self.next_step
+        details = {"where": self.where, "why": self.why, "next": step}
         return "\n".join([self.what, *(f"  {label}: {text}" for label, text in details.items() if text)])
 
 

@@ -78,6 +78,8 @@ def test_a_command_can_be_typed_where_only_bootstrap_knows_nox(monkeypatch: pyte
     monkeypatch.setenv(errors.BOOTSTRAP_VARIABLE, "1")
     assert errors.typed("down RUN") == "ci/bootstrap nox -s ci -- down RUN"
     assert errors.as_here("nox -s pyxis_basic") == "ci/bootstrap nox -s pyxis_basic"
+    said = str(PyxisMatrixError("what", next_step="nox -s matrix -- CELL"))
+    assert said == "what\n  next: ci/bootstrap nox -s matrix -- CELL"
 
 
 def test_commands_are_written_for_a_person_in_one_place() -> None:
