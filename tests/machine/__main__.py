@@ -34,7 +34,7 @@ from ci.options.values import whole
 from ci.terminal import console
 from ci.terminal.processes import Completed
 from tests.machine.virtual import Size, Virtual, accelerator, check_programs
-from tests.support.program import free_port, guarded
+from tests.support.program import free_port, guarded, parser_of
 
 SUITES = {Runtime.EMBEDDED: "pyxis_basic", Runtime.LEGACY: "legacy_integration"}
 _COUNTS = re.compile(r"^=+ (.*\b(?:passed|failed|error).*) in [\d.]+s", re.MULTILINE)
@@ -91,9 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nox -s machine --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("machine", __doc__)
     parser.add_argument("cells", nargs="*", metavar="CELL", help="other embedded or legacy cells than those")
     systems = [it.name for it in loading.load().systems]
     parser.add_argument("--os", choices=systems, default=systems[0], help="what it runs (default: %(default)s)")

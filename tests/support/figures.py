@@ -43,9 +43,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(it.replace('|', '¦') for it in line)} |" for line in lines) + "\n"
 
 
-def load_is_high(load: float, cores: int) -> bool:
-    """Tell whether the machine has more to do than it has cores, so that seconds measured on it say nothing."""
-    return load > cores
+def busy() -> str:
+    """Return how busy the machine is where it has more to do than cores: seconds measured on it say nothing."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f"load {load:.1f}, {cores} cores" if load > cores else ""
 
 
 def machine(engine: Engine, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
