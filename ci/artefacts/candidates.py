@@ -58,7 +58,7 @@ def _slurm_release(meta: str) -> str | None:
 
 PYXIS = Project(axis="pyxis", title="Pyxis", file="Makefile", release=_pyxis_release, archive="v{}.tar.gz")
 SLURM = Project(axis="slurm", title="Slurm", file="META", release=_slurm_release, archive="slurm-{}.tar.gz")
-PROJECTS = {it.axis: it for it in (PYXIS, SLURM)}
+PROJECTS = {project.axis: project for project in (PYXIS, SLURM)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,8 @@ class Candidates:
     def fit(self, cell: Cell) -> bool:
         """Tell whether the cell has an axis of each: an embedded one has neither enroot nor Pyxis."""
         return not self.found or (
-            cell.runtime is not Runtime.LEGACY and all(cell.version(it.axis) is not None for it in self.found)
+            cell.runtime is not Runtime.LEGACY
+            and all(cell.version(candidate.axis) is not None for candidate in self.found)
         )
 
     def into(self, cell: Cell) -> Cell:
@@ -209,7 +210,7 @@ def _check_architecture(candidate: Candidate, cell: Cell, folder: str) -> None:
 def _row(version: Version, rows: Sequence[Row]) -> Version:
     """Return the newest release of the matrix that is no newer than a version, else the oldest one."""
     known = sorted(row.version for row in rows)
-    return max((it for it in known if it <= Version(version.public)), default=known[0])
+    return max((row for row in known if row <= Version(version.public)), default=known[0])
 
 
 def _version(release: str, label: str, where: str) -> Version:

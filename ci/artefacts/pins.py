@@ -96,8 +96,8 @@ def load_pins(file: Path) -> dict[str, Pin]:
     """Return the pins by path; none if the file is missing. ``ArtefactError`` if it is invalid."""
     found = _load(file)
     archives = (
-        Pin(path=it.path, sha256=it.tar_sha256, size=it.tar_size, date=it.date, commit=it.commit)
-        for it in found.archive
+        Pin(path=entry.path, sha256=entry.tar_sha256, size=entry.tar_size, date=entry.date, commit=entry.commit)
+        for entry in found.archive
     )
     return {pin.path: pin for pin in (*found.artefact, *archives)}
 

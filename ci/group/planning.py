@@ -68,13 +68,13 @@ class GroupPlan:
             matrix=self.matrix,
             cells=tuple(
                 PlannedCell(
-                    id=it.cell.id,
-                    stands_for=it.cell.stands_for,
-                    suites=tuple(suite.name for suite in it.suites),
-                    not_applicable=it.not_applicable,
-                    not_run=it.not_run,
+                    id=cell.cell.id,
+                    stands_for=cell.cell.stands_for,
+                    suites=tuple(suite.name for suite in cell.suites),
+                    not_applicable=cell.not_applicable,
+                    not_run=cell.not_run,
                 )
-                for it in self.cells
+                for cell in self.cells
             ),
             suites=self.suites,
             left_out=self.left_out,
@@ -118,8 +118,8 @@ def plan_group(
         pytest_words.given(each, request.words)
     plans = []
     for cell in chosen:
-        unfit = {it.name: it.unfit(cell, matrix.subject) for it in considered}
-        applying = tuple(it for it in considered if not unfit[it.name])
+        unfit = {each.name: each.unfit(cell, matrix.subject) for each in considered}
+        applying = tuple(each for each in considered if not unfit[each.name])
         not_run = emulation.needed(cell.arch) or missing(cell) or ""
         plans.append(
             CellPlan(
@@ -200,7 +200,7 @@ def hash_of(value: object) -> str:
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
-        return {it.name: _plain(getattr(value, it.name)) for it in fields(value) if it.compare}
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value) if field.compare}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
@@ -247,7 +247,9 @@ def _cells(
     if request.suites and not any(Runtime.LEGACY in suite(name).runtimes for name in request.suites):
         members = tuple(cell for cell in members if cell.runtime is not Runtime.LEGACY)
     here = tuple(cell for cell in members if cell.arch is host)
-    others = {it.id: f"it needs {it.arch} hardware, and this is {host}" for it in members if it.arch is not host}
+    others = {
+        cell.id: f"it needs {cell.arch} hardware, and this is {host}" for cell in members if cell.arch is not host
+    }
     if not here:
         raise SelectionError(
             f"no cell of the group {group.name!r} can run on this machine",

@@ -93,7 +93,7 @@ class TomlTable:
         self.values = values
         self.path = path
         self.faults = faults
-        self._asked: dict[str, None] = {}
+        self._known: dict[str, None] = {}
 
     def at(self, key: str) -> str:
         """Return the key path of a key of this table."""
@@ -105,7 +105,7 @@ class TomlTable:
 
     def has(self, key: str) -> bool:
         """Whether the key is there; makes it a known key."""
-        self._asked[key] = None
+        self._known[key] = None
         return key in self.values
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -196,8 +196,8 @@ class TomlTable:
     def finish(self) -> None:
         """Note every unknown key, with the known one that is most similar."""
         for key in self.values:
-            if key not in self._asked:
-                self.fault(key, f"unknown key {key!r}{did_you_mean(key, self._asked)}")
+            if key not in self._known:
+                self.fault(key, f"unknown key {key!r}{did_you_mean(key, self._known)}")
 
 
 def read_table(path: Path) -> TomlTable:

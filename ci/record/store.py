@@ -81,7 +81,7 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     @property
     def differs(self) -> str:
         """What is said where it is not the file that a list has under its path; empty where it is."""
-        return next((it for it in self.verified_against.split(", ") if it.startswith(DIFFERS)), "")
+        return next((part for part in self.verified_against.split(", ") if part.startswith(DIFFERS)), "")
 
 
 class Once(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

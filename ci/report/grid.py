@@ -53,13 +53,14 @@ class GridTable:
     @property
     def groups(self) -> Sequence[tuple[str, int]]:
         """Each enroot, and how many columns it has; empty where the columns are architectures."""
-        return [(name, len(list(of))) for name, of in groupby(self.columns, key=lambda it: it[0])] if self.arch else []
+        enroots = groupby(enroot for enroot, _ in self.columns)
+        return [(name, len(list(columns))) for name, columns in enroots] if self.arch else []
 
     @property
     def rows(self) -> Sequence[tuple[str, str, Sequence[Box]]]:
         """Slurm, the OS, and the boxes of each row."""
         return [
-            (*head, [self.boxes.get((self.kind, self._place(head, it)), Box()) for it in self.columns])
+            (*head, [self.boxes.get((self.kind, self._place(head, column)), Box()) for column in self.columns])
             for head in self.heads
         ]
 
@@ -71,7 +72,7 @@ class GridTable:
     def places(self) -> Iterator[At]:
         """Yield all places; a combination of releases has none among cells with candidates."""
         every = (self._place(head, column) for head in self.heads for column in self.columns)
-        return ((self.kind, it) for it in every if kind(self.runtime, it) == self.kind)
+        return ((self.kind, place) for place in every if kind(self.runtime, place) == self.kind)
 
     def _place(self, head: tuple[str, str], column: tuple[str, str]) -> Location:
         return Location(self.arch, *head, *column) if self.arch else Location(column[0], *head, "", "")
@@ -95,9 +96,9 @@ def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
         arches = sorted({place.arch for place in places})
         for arch in arches if which.removesuffix(UNRELEASED) == Runtime.NVIDIA else [""]:
             own = [place for place in places if arch in {"", place.arch}]
-            heads = sorted({(it.slurm, it.os) for it in own}, key=lambda head: (natural(head[0]), head[1]))
-            columns = {(it.enroot, it.pyxis) for it in own} if arch else {(it, "") for it in arches}
-            across = sorted(columns, key=lambda it: (natural(it[0]), natural(it[1])))
+            heads = sorted({(place.slurm, place.os) for place in own}, key=lambda head: (natural(head[0]), head[1]))
+            columns = {(place.enroot, place.pyxis) for place in own} if arch else {(arch, "") for arch in arches}
+            across = sorted(columns, key=lambda column: (natural(column[0]), natural(column[1])))
             found.append(GridTable(kind=which, arch=arch, heads=heads, columns=across, boxes=boxes))
     return found
 
@@ -105,7 +106,7 @@ def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
 def in_order(kinds: Iterable[str]) -> list[str]:
     """Return kinds of cells, each once: real ones first, and what is not released last."""
     known = [*RUNTIMES, "", *(f"{runtime}{UNRELEASED}" for runtime in RUNTIMES)]
-    return sorted(set(kinds), key=lambda it: (known.index(it if it in known else ""), it))
+    return sorted(set(kinds), key=lambda kind: (known.index(kind if kind in known else ""), kind))
 
 
 def natural(version: str) -> tuple[int, Version | str]:
