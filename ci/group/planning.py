@@ -218,7 +218,7 @@ def check_options(options: Options, cells: int) -> None:
     """
     if options.keep:
         raise SelectionError(
-            "--keep does not go with a group",
+            "--keep cannot be used with a group",
             why="it would leave one environment up for each cell",
             next_step=typed("up CELL"),
         )

@@ -104,7 +104,7 @@ def test_a_cell_of_another_architecture_that_is_named_takes_an_emulator(
         ({"group": "smok"}, "did you mean 'smoke'"),
         ({"cells": ["no-such-cell"]}, "there is no cell 'no-such-cell'"),
         ({"suites": ["registri"]}, "did you mean 'registry'"),
-        ({"options": {"keep": True}}, "--keep does not go with a group"),
+        ({"options": {"keep": True}}, "--keep cannot be used with a group"),
         ({"group": "full", "options": {"ssh_port": 2222}}, "--ssh-port can be given for one cell only"),
     ],
     ids=["group", "cell", "suite", "keep", "port"],
