@@ -11,7 +11,6 @@ from dataclasses import replace
 import functools
 from pathlib import Path
 import re
-import tomllib
 
 from ci import paths
 from ci.environment.configuration import templates_of
@@ -70,19 +69,6 @@ def pinned_by(plan: EnvironmentPlan) -> frozenset[str]:
     """Return the names whose entries in pins.toml vouch for what a cell is made of: release files, pulled images."""
     pulled = {member.pulled_as for image in plan.images.all() for member in image.family()} - {""}
     return frozenset(pulled | {artefact.path for artefact in plan.images.artefacts})
-
-
-def pins_in(text: str) -> dict[str, str]:
-    """Return the checksums of a list of pins by the names of what they are of; none for a list that can't be read."""
-    try:
-        document = tomllib.loads(text)
-        return {
-            **{row["path"]: row["sha256"] for row in document.get("artefact", [])},
-            **{row["path"]: f"{row['tar-sha256']} {row['commit']}" for row in document.get("archive", [])},
-            **{row["reference"]: row["digest"] for row in document.get("image", [])},
-        }
-    except (tomllib.TOMLDecodeError, KeyError, TypeError):
-        return {}
 
 
 def expanded(parts: Iterable[Path]) -> list[Path]:

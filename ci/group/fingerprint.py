@@ -16,6 +16,7 @@ import platform
 import sysconfig
 
 from ci import paths
+from ci.artefacts.pins import pins_in
 from ci.engine.connection import Engine
 from ci.environment.plan import EnvironmentPlan
 from ci.fleet.parts import (
@@ -26,7 +27,6 @@ from ci.fleet.parts import (
     expanded,
     files_of,
     pinned_by,
-    pins_in,
     program_files,
     rows_of,
     suite_files,
