@@ -2,7 +2,7 @@
 
 After each round it is looked for what it has left: containers, networks, volumes, names of images, processes, temporary
 files, keys and ports. It stops at the first round that fails or leaves something
-(``--keep-going``: at the end), with exit code 53. Ctrl-C ends it with what came so far.
+(``--keep-going``: at the end), with exit code 1. Ctrl-C ends it with what came so far.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 from ci import paths
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
-from ci.errors import SoakError, typed
+from ci.errors import typed
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.options import Options, Scope, add_to
@@ -26,7 +26,7 @@ from ci.terminal import console
 from tests.soak.rounds import Round, Rounds, Soak
 from tests.support import pages
 from tests.support.figures import busy, machine
-from tests.support.program import cell_of, guarded, parser_of
+from tests.support.program import CheckFailedError, cell_of, guarded, parser_of
 
 NAME = "soak"
 
@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def go(once: Callable[[int], Round], soak: Soak, path: Path, *, keep_going: bool, write: bool) -> int:
     """Make the rounds and say what came, also of those before an interruption.
 
-    :raises SoakError: if one failed or left something.
+    :raises CheckFailedError: if one failed or left something.
     """
     try:
         for number in range(1, soak.wanted + 1):
@@ -86,7 +86,7 @@ def go(once: Callable[[int], Round], soak: Soak, path: Path, *, keep_going: bool
     if write:
         pages.put(NAME, soak.summary())
     if not soak.good:
-        raise SoakError(
+        raise CheckFailedError(
             "a round failed, or something is left",
             where=str(path),
             why="the summary above names the rounds; what failing ones wrote is beside that file",

@@ -14,11 +14,12 @@ from ci import environment_file, paths
 from ci.engine.connection import Engine
 from ci.environment import launching, ssh
 from ci.environment_file import EnvironmentFile
-from ci.errors import LaunchError, PyxisMatrixError, SoakError
+from ci.errors import LaunchError, PyxisMatrixError
 from ci.terminal import console, signals
 from tests.soak.leaks import Left, Lookout, settled
 from tests.support import first_job
 from tests.support.figures import spread, table
+from tests.support.program import CheckFailedError
 
 PHASES = ("up", "job", "down")
 _SETTLE_SECONDS = 10.0
@@ -122,7 +123,7 @@ class Rounds:
             environment = {**os.environ, "TMPDIR": str(lookout.temporary)}
             full = [sys.executable, "-m", "ci", *words]
             done = console.call(full, cwd=paths.REPOSITORY, env=environment, log=log, grace=_GRACE_SECONDS)
-            done.check(SoakError, f"`python -m ci {words[0]}` failed", where=str(log))
+            done.check(CheckFailedError, f"`python -m ci {words[0]}` failed", where=str(log))
 
         @contextmanager
         def phase(name: str) -> Iterator[None]:

@@ -12,6 +12,12 @@ from ci.matrix.model import Matrix
 from ci.terminal import console, signals
 
 
+class CheckFailedError(PyxisMatrixError):
+    """What a check of this project looks for is there: something is left, a step failed. As a failed test it is 1."""
+
+    exit_code = 1
+
+
 def guarded(act: Callable[[], int], doing: str) -> int:
     """Run a program; return its exit code. What a user can meet is one message, never a traceback.
 

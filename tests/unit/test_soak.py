@@ -13,7 +13,6 @@ import pytest
 from ci import environment_file
 from ci.environment import ssh
 from ci.environment.ssh import RemoteAnswer
-from ci.errors import SoakError
 from ci.terminal import console
 from ci.terminal.processes import Completed
 from ci.terminal.signals import Interrupted
@@ -23,6 +22,7 @@ from tests.soak.leaks import Lookout
 from tests.soak.rounds import Round, Rounds, Soak, ports_of
 from tests.support import first_job
 from tests.support.markers import IMAGE_MARKER_TEXT
+from tests.support.program import CheckFailedError
 
 if TYPE_CHECKING:
     from ci.engine.connection import Engine
@@ -95,7 +95,7 @@ def test_a_bad_round_ends_it_with_its_own_error(tmp_path: Path, bad: Round, *, k
     path = tmp_path / "soak.json"
     rounds = rounds_of(bad, Round(number=2, seconds=GOOD))
     soak = replace(SOAK, wanted=2)
-    with pytest.raises(SoakError, match="a round failed, or something is left"):
+    with pytest.raises(CheckFailedError, match="a round failed, or something is left"):
         program.go(rounds, soak, path, keep_going=keep_going, write=False)
     assert len(json.loads(path.read_text(encoding="utf-8"))["rounds"]) == made
 
