@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _name(text: str) -> str:
-    if text not in (known := [it.name for it in comparisons()]):
+    if text not in (known := [comparison.name for comparison in comparisons()]):
         raise argparse.ArgumentTypeError(f"there is no comparison {text!r}; there are {', '.join(known)}")
     return text
 
@@ -77,37 +77,40 @@ def _run(arguments: argparse.Namespace) -> int:
         raise NotRunError("hyperfine was not found", next_step="apt-get install hyperfine")
     matrix = loading.load()
     cell = cell_of(arguments.cell, matrix)
-    if unfit := [f"{it.name}: {why}" for it in chosen if arguments.names and (why := it.unfit(cell))]:
-        raise SelectionError(f"not on {cell.id}: {'; '.join(unfit)}")
+    unfit = {comparison.name: why for comparison in chosen if (why := comparison.unfit(cell))}
+    if unfit and arguments.names:
+        raise SelectionError(f"not on {cell.id}", why="; ".join(f"{name}: {why}" for name, why in unfit.items()))
     options = replace(Options.of(arguments), name=NAME)
     paths.make_directory(options.folder(cell))
     head = f"Run {options.run}, {store.utc_now():%Y-%m-%d}, on {machine(connect())}."
-    fitting = [it for it in chosen if not it.unfit(cell)]
+    fitting = [comparison for comparison in chosen if comparison.name not in unfit]
     return go(fitting, head, variables(cell, matrix, options), times=arguments.times, write=arguments.write)
 
 
 def select(names: Sequence[str]) -> tuple[Comparison, ...]:
     """Return the comparisons of these names, and what is measured with them; all where none is named."""
-    names = names or [it.name for it in comparisons()]
-    return tuple(it for it in comparisons() if {it.name, it.measured_with} & set(names))
+    names = names or [comparison.name for comparison in comparisons()]
+    return tuple(comparison for comparison in comparisons() if {comparison.name, comparison.measured_with} & set(names))
 
 
 def variables(cell: Cell, matrix: Matrix, options: Options) -> dict[str, str]:
     """Return what the commands of comparisons find in their environment."""
-    python, suites = shlex.quote(sys.executable), [it for it in SUITES.values() if it.default]
-    suites = [it for it in suites if not it.unfit(cell, matrix.subject)]  # those that a group runs on such a cell
-    like = [it for it in matrix.cells("full", Arch.host()) if (it.runtime, it.os) == (cell.runtime, cell.os)]
-    like = [it for it in like if it.arch is cell.arch and not sources.missing(it, sources_of(options))]
-    same = [cell, *(it for it in like if it.slurm == cell.slurm and it != cell)]
-    others = {it.slurm: it for it in reversed(like) if it.slurm != cell.slurm}
-    compiled = [it for it in others.values() if it.slurm.source is SlurmSource.ARCHIVE]
+    python = shlex.quote(sys.executable)
+    # Those that a group runs on such a cell.
+    suites = [suite for suite in SUITES.values() if suite.default and not suite.unfit(cell, matrix.subject)]
+    alike = [(each, (each.runtime, each.os, each.arch)) for each in matrix.cells("full", Arch.host())]
+    like = [each for each, kind in alike if kind == (cell.runtime, cell.os, cell.arch)]
+    like = [each for each in like if not sources.missing(each, sources_of(options))]
+    same = [cell, *(other for other in like if other.slurm == cell.slurm and other != cell)]
+    others = {other.slurm: other for other in reversed(like) if other.slurm != cell.slurm}
+    compiled = [other for other in others.values() if other.slurm.source is SlurmSource.ARCHIVE]
     folder, run = str(options.folder(cell)), f"{options.run}-{NAME}"
     return {
         "PYTHON": python,
         "CI": f"{python} -m ci",
         "SIDES": f"{python} -m tests.bench.sides",
         "CELL": cell.id,
-        "SECOND": next((it.id for it in others.values()), ""),
+        "SECOND": next((other.id for other in others.values()), ""),
         "VARIANT_CELLS": _enough(same),
         "COMPILED_CELLS": _enough(compiled),
         "OPTIONS": shlex.join(options.words(Scope.IMAGES, Scope.CLUSTER)),
@@ -115,8 +118,8 @@ def variables(cell: Cell, matrix: Matrix, options: Options) -> dict[str, str]:
         "FOLDER": folder,
         "OWN": shlex.join(["--run", run, "--results", folder]),
         "SUITE": suites[0].name,
-        "SUITE_WORDS": " ".join(f"--suite {it.name}" for it in suites),
-        "SUITES": " ".join(f"{it.name}:{it.workers}" for it in suites),
+        "SUITE_WORDS": " ".join(f"--suite {suite.name}" for suite in suites),
+        "SUITES": " ".join(f"{suite.name}:{suite.workers}" for suite in suites),
         "CONFORMANCE": shlex.join(SUITES["pyxis_conformance"].words()),
         environment_file.VARIABLE: str(launching.state_dir(run, cell.id) / launching.ENVIRONMENT_FILE),
     }
@@ -124,7 +127,7 @@ def variables(cell: Cell, matrix: Matrix, options: Options) -> dict[str, str]:
 
 def _enough(cells: Sequence[Cell]) -> str:
     """Return the ids of so many; none if there are not so many whose release files are to be had."""
-    return " ".join(it.id for it in cells[:_VARIANTS]) if len(cells) >= _VARIANTS else ""
+    return " ".join(cell.id for cell in cells[:_VARIANTS]) if len(cells) >= _VARIANTS else ""
 
 
 def go(fitting: Sequence[Comparison], head: str, given: Mapping[str, str], *, times: int | None, write: bool) -> int:
@@ -132,23 +135,24 @@ def go(fitting: Sequence[Comparison], head: str, given: Mapping[str, str], *, ti
     run = Path(given["FOLDER"]).parents[1]
     load(run)  # an invalid file is refused before anything is measured
     try:
-        for it in fitting:
-            if not it.measured_with:
-                with console.step(it.name):
-                    measure(it, given, times=times or it.times)
+        for comparison in fitting:
+            if not comparison.measured_with:
+                with console.step(comparison.name):
+                    measure(comparison, given, times=times or comparison.times)
     finally:
         figures = load(run)
         sys.stdout.write(text(head, figures))
         sys.stdout.flush()
     if write:
         pages.put(NAME, text(head, figures))
-    return 0 if all(it.name in figures and figures[it.name].met(it.goal) for it in fitting) else 1
+    goals = {comparison.name: comparison.goal for comparison in fitting}
+    return 0 if all(name in figures and figures[name].met(goal) for name, goal in goals.items()) else 1
 
 
 def measure(comparison: Comparison, given: Mapping[str, str], *, times: int) -> None:
     """Have hyperfine make a comparison; its file has each turn as soon as that has ended."""
     folder, name = Path(given["FOLDER"]), comparison.name
-    measured = [name, *(it.name for it in comparisons() if it.measured_with == name)]
+    measured = [name, *(other.name for other in comparisons() if other.measured_with == name)]
     files = [folder / f"{each}.json" for each in measured]
 
     def call(*words: str) -> None:

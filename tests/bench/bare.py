@@ -44,7 +44,7 @@ def script(engine: Engine, plan: EnvironmentPlan, images: BuiltCell, folder: Pat
         return [word for name, value in its.items() for word in ("--label", f"{name}={value}")]
 
     up = [["network", "create", *labelled("network"), names.network]]
-    up += [["volume", "create", *labelled("volume"), it] for it in (names.home_volume, names.data_volumes[0])]
+    up += [["volume", "create", *labelled("volume"), volume] for volume in (names.home_volume, names.data_volumes[0])]
     for wanted in services:
         file = folder / f"{wanted.role}.tar"
         file.touch(mode=0o600)  # it has keys
@@ -84,9 +84,9 @@ def _options(wanted: Service, network: str) -> Iterator[str]:
     yield from ("--network", network, "--network-alias", wanted.hostname)
     for name, value in wanted.environment.items():
         yield from ("--env", f"{name}={value}")
-    for it in wanted.mounts:
-        read_only = ",readonly" if it.get("ReadOnly") else ""
-        yield from ("--mount", f"type={it['Type']},source={it['Source']},target={it['Target']}{read_only}")
+    for mount in wanted.mounts:
+        read_only = ",readonly" if mount.get("ReadOnly") else ""
+        yield from ("--mount", f"type={mount['Type']},source={mount['Source']},target={mount['Target']}{read_only}")
     for inside, outside in wanted.ports.items():
         yield from ("--publish", f"127.0.0.1:{outside or ''}:{inside}")
     for folder in wanted.tmpfs:

@@ -115,10 +115,11 @@ def answers(options: Options) -> int:
         full = [sys.executable, "-m", "ci", *command]
         if status := subprocess.run(full, cwd=paths.REPOSITORY, env=environment, check=False).returncode:
             return status
-    answered = [it for it in store.load_run(folder / run)[0] if it.outcome is Outcome.PASSED]
+    answered = [result for result in store.load_run(folder / run)[0] if result.outcome is Outcome.PASSED]
     if len(answered) < len(cells):
         raise ResultsError(f"{len(answered)} of {len(cells)} cells have an answer", where=str(folder / run))
-    note_first(folder / "first-answer.json", side, min(it.started.timestamp() + it.seconds for it in answered) - began)
+    first = min(result.started.timestamp() + result.seconds for result in answered)
+    note_first(folder / "first-answer.json", side, first - began)
     return 0
 
 

@@ -108,11 +108,12 @@ def text(head: str, figures: Mapping[str, Figures], every: Sequence[Comparison] 
     """Return the figures in Markdown: what was not measured says so."""
     titles = ["comparison", "goal", "ratio", "turn by turn", "seconds of ours", "seconds of the other", "turns"]
     nothing = Figures(results=[])
-    lines = [[it.name, f"≤ {it.goal:g}", *figures.get(it.name, nothing).cells(it.goal)] for it in every]
+    goals = {comparison.name: comparison.goal for comparison in every}
+    lines = [[name, f"≤ {goal:g}", *figures.get(name, nothing).cells(goal)] for name, goal in goals.items()]
     notes = [
-        f"- {it.name}: " + (f"not run: {' '.join(of.failed.split())}" if of.failed else f"on {of.cell}")
-        for it in every
-        if (of := figures.get(it.name))
+        f"- {name}: " + (f"not run: {' '.join(of.failed.split())}" if of.failed else f"on {of.cell}")
+        for name in goals
+        if (of := figures.get(name))
     ]
     return "\n".join([head, "", table(titles, lines), *notes]).rstrip() + "\n"
 
@@ -123,16 +124,16 @@ def load(run: Path, every: Sequence[Comparison] = comparisons()) -> dict[str, Fi
     :raises ResultsError: if a file is not one of hyperfine's.
     """
     figures = {}
-    for it in every:
-        for file in sorted(run.glob(f"*/bench/{it.name}.json"), key=lambda path: path.stat().st_mtime):
+    for comparison in every:
+        for file in sorted(run.glob(f"*/bench/{comparison.name}.json"), key=lambda path: path.stat().st_mtime):
             try:
-                figures[it.name] = msgspec.json.decode(file.read_bytes(), type=Figures)
+                figures[comparison.name] = msgspec.json.decode(file.read_bytes(), type=Figures)
             except (OSError, msgspec.MsgspecError) as error:
                 raise ResultsError(
-                    f"the figures of {it.name} are invalid",
+                    f"the figures of {comparison.name} are invalid",
                     where=str(file),
                     why=str(error),
                     next_step="remove the file, or leave --run out to begin a run of its own",
                 ) from error
-            figures[it.name].cell = file.parts[-3]
+            figures[comparison.name].cell = file.parts[-3]
     return figures

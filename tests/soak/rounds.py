@@ -62,12 +62,12 @@ class Soak:
     @property
     def good(self) -> bool:
         """Whether each round so far is."""
-        return all(it.good for it in self.rounds)
+        return all(each.good for each in self.rounds)
 
     def summary(self) -> str:
         """Return what came, in Markdown."""
         done = len(self.rounds)
-        passed, clean = (sum(not getattr(it, fault) for it in self.rounds) for fault in ("problem", "left"))
+        passed, clean = (sum(not getattr(each, fault) for each in self.rounds) for fault in ("problem", "left"))
         lines = [f"{done} of {self.wanted} rounds on {self.cell} (run {self.run}, {self.started})", ""]
         if done:
             lines += [f"- {passed} of {done} succeeded ({100 * passed / done:.1f} %)"]
@@ -76,10 +76,10 @@ class Soak:
         phases = {
             name: spread(its)
             for name in PHASES
-            if (its := [it.seconds[name] for it in self.rounds if name in it.seconds])
+            if (its := [each.seconds[name] for each in self.rounds if name in each.seconds])
         }
         figures = [
-            [name, str(of.count), *(f"{it:.2f}" for it in (of.least, of.median, of.p95, of.most))]
+            [name, str(of.count), *(f"{value:.2f}" for value in (of.least, of.median, of.p95, of.most))]
             for name, of in phases.items()
         ]
         lines += [table(["seconds", "times", "min", "median", "95 %", "max"], figures)] if phases else []
