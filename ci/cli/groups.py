@@ -47,7 +47,7 @@ def matrix(parsed: argparse.Namespace) -> int:
     try:
         with lock:
             if not plan.resumed:
-                planned.begin(plan.recorded(), folder)
+                planned.begin(plan.record, folder)
             unwritten: list[PyxisMatrixError] = []
             try:
                 unwritten += run_group(connect, rows, plan, how)
@@ -102,7 +102,7 @@ def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError
     for each in plan.cells:
         for name, why in each.not_applicable.items():
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")
-    for why, cells in Counter(plan.left_out.values()).items():
+    for why, cells in Counter(plan.record.left_out.values()).items():
         console.say(f"left out: {count(cells, 'cell')}: {why}")
     there = {(it.cell_id, it.suite) for it in results if it.outcome is not Outcome.UNFINISHED}
     wanted = {(it.cell.id, suite.name) for it in plan.cells for suite in it.suites}

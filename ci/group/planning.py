@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 import shlex
 
+import msgspec
+
 from ci.artefacts.candidates import Candidates, for_cells
 from ci.engine import emulation
 from ci.environment.plan import EnvironmentPlan, plan_environment
@@ -49,38 +51,10 @@ class GroupPlan:
 
     options: Options
     cells: tuple[CellPlan, ...]
-    left_out: dict[str, str]
-    """Cells that are for another machine, and why."""
-    suites: tuple[str, ...] = ()
-    """Suites that were asked for; empty for all that apply."""
-    words: tuple[str, ...] = ()
-    """More arguments for pytest."""
-    matrix: str
-    """The hash of what matrix.toml says."""
+    record: RunPlan
+    """What is written of it."""
     resumed: bool = False
     """Whether it goes on with a run that has results already."""
-
-    def recorded(self) -> RunPlan:
-        """Return what is written of it."""
-        return RunPlan(
-            run=self.options.run,
-            started=store.utc_now(),
-            matrix=self.matrix,
-            cells=tuple(
-                PlannedCell(
-                    id=cell.cell.id,
-                    stands_for=cell.cell.stands_for,
-                    suites=tuple(suite.name for suite in cell.suites),
-                    not_applicable=cell.not_applicable,
-                    not_run=cell.not_run,
-                )
-                for cell in self.cells
-            ),
-            suites=self.suites,
-            left_out=self.left_out,
-            options=tuple(self.options.words(*OPTIONS)),
-            words=self.words,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +110,26 @@ def plan_group(
             why="; ".join(dict.fromkeys(why for plan in plans for why in plan.not_applicable.values())),
             next_step=f"the suites are {', '.join(SUITES)}",
         )
-    return GroupPlan(
-        options=options,
-        cells=tuple(plans),
-        left_out=left_out,
-        suites=tuple(request.suites),
-        words=tuple(request.words),
+    record = RunPlan(
+        run=options.run,
+        started=store.utc_now(),
         matrix=matrix_hash(matrix),
+        cells=tuple(
+            PlannedCell(
+                id=plan.cell.id,
+                stands_for=plan.cell.stands_for,
+                suites=tuple(suite.name for suite in plan.suites),
+                not_applicable=plan.not_applicable,
+                not_run=plan.not_run,
+            )
+            for plan in plans
+        ),
+        suites=tuple(request.suites),
+        left_out=left_out,
+        options=tuple(options.words(*OPTIONS)),
+        words=tuple(request.words),
     )
+    return GroupPlan(options=options, cells=tuple(plans), record=record)
 
 
 def resumed(
@@ -185,7 +171,7 @@ def resumed(
         candidates=request.candidates,
     )
     plan = plan_group(same, matrix, options, missing)
-    return replace(plan, left_out=dict(earlier.left_out), resumed=True)
+    return replace(plan, record=msgspec.structs.replace(plan.record, left_out=earlier.left_out), resumed=True)
 
 
 def matrix_hash(matrix: Matrix) -> str:

@@ -148,7 +148,7 @@ class _Run:
             self._stamps[cell.cell.id, suite.name] = fingerprint.stamp(cell.environment, suite, stamp)
         self._ingredients[cell.cell.id] = {
             suite.name: fingerprint.ingredients(
-                cell.environment, suite, self._plan.words, matrix=matrix, images=images_hash, shared=self._shared
+                cell.environment, suite, self._plan.record.words, matrix=matrix, images=images_hash, shared=self._shared
             )
             for suite in cell.suites
         }
@@ -172,7 +172,7 @@ class _Run:
         words = cell.environment.options.words(*OPTIONS, Scope.RESULT)
         return ChildCommand(
             cell=cell.cell.id,
-            words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.words),
+            words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.record.words),
             output=self.folder / cell.cell.id / paths.OUTPUT_FILE,
         )
 
@@ -326,7 +326,7 @@ class _Run:
         self._keep(self._record(cell, suite).result(outcome, problem.exit_code, str(problem)))
 
     def _record(self, cell: CellPlan, suite: str) -> Record:
-        return Record.of_suite(cell.environment, suite, Given(words=self._plan.words))
+        return Record.of_suite(cell.environment, suite, Given(words=self._plan.record.words))
 
     def _keep(self, result: Result) -> None:
         try:

@@ -68,7 +68,7 @@ class Machine:
     def resumed(self, run: str = "run") -> GroupPlan:
         """Plan how that goes on."""
         options = Options(run=run, results=self.results)
-        return planning.resumed(self.plan(run).recorded(), GroupRequest(), self.rows, options, lambda _cell: None)
+        return planning.resumed(self.plan(run).record, GroupRequest(), self.rows, options, lambda _cell: None)
 
     def run(self, plan: GroupPlan, **how: Any) -> list[PyxisMatrixError]:  # noqa: ANN401 - fields of How
         """Run a plan."""
