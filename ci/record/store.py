@@ -180,25 +180,6 @@ def has_ended(path: Path) -> bool:
         return True
 
 
-def load_run(folder: Path) -> tuple[tuple[Result, ...], tuple[ResultsError, ...]]:
-    """Return a run's results, sorted by cell and suite, and what could not be read of them.
-
-    :raises ResultsError: if run not found.
-    """
-    if not folder.is_dir():
-        raise ResultsError(
-            "run not found", where=str(folder), next_step=f"`ls {folder.parent}` shows the runs that are there"
-        )
-    results: list[Result] = []
-    problems: list[ResultsError] = []
-    for path in sorted(folder.glob(f"*/*/{RESULT_FILE}")):
-        try:
-            results.append(load(path))
-        except ResultsError as error:
-            problems.append(error)
-    return tuple(results), tuple(problems)
-
-
 def latest_run(results: Path) -> Path:
     """Return the folder of the run that wrote a result last.
 

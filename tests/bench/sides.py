@@ -21,8 +21,9 @@ from ci.images.plan import job_os, mirror
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.options import Options, Scope, add_to
-from ci.record import store
 from ci.record.outcomes import Outcome
+from ci.report import finding
+from ci.report.finding import Found
 from tests.bench import bare
 from tests.support import first_job
 from tests.support.program import guarded
@@ -115,7 +116,8 @@ def answers(options: Options) -> int:
         full = [sys.executable, "-m", "ci", *command]
         if status := subprocess.run(full, cwd=paths.REPOSITORY, env=environment, check=False).returncode:
             return status
-    answered = [result for result in store.load_run(folder / run)[0] if result.outcome is Outcome.PASSED]
+    results = [found.result for found in finding.find([folder / run]) if isinstance(found, Found)]
+    answered = [result for result in results if result.outcome is Outcome.PASSED]
     if len(answered) < len(cells):
         raise ResultsError(f"{len(answered)} of {len(cells)} cells have an answer", where=str(folder / run))
     first = min(result.started.timestamp() + result.seconds for result in answered)
