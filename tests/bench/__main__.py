@@ -31,7 +31,6 @@ from ci.options.values import whole
 from ci.record import store
 from ci.terminal import console
 from tests.bench.table import Comparison, comparisons, load, text
-from tests.support import pages
 from tests.support.figures import busy, machine
 from tests.support.program import cell_of, guarded, parser_of
 
@@ -51,11 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cell", metavar="CELL", help="where (default: the embedded cell of the group smoke)")
     turns = whole(1, None, "a number of turns")
     parser.add_argument("--times", type=turns, metavar="N", help="turns (default: each comparison's own)")
-    either = (
-        parser.add_mutually_exclusive_group()
-    )  # figures of a busy machine are none, and the page is for those that are
-    either.add_argument("--write", action="store_true", help=f"put the table into {pages.PERFORMANCE.name}")
-    either.add_argument("--busy", action="store_true", help="measure on a busy machine, too")
+    parser.add_argument("--busy", action="store_true", help="measure on a busy machine, too")
     add_to(parser, Scope.IMAGES, Scope.RESULT)
     return parser
 
@@ -84,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
     paths.make_directory(options.folder(cell))
     head = f"Run {options.run}, {store.utc_now():%Y-%m-%d}, on {machine(connect())}."
     fitting = [comparison for comparison in chosen if comparison.name not in unfit]
-    return go(fitting, head, variables(cell, matrix, options), times=arguments.times, write=arguments.write)
+    return go(fitting, head, variables(cell, matrix, options), times=arguments.times)
 
 
 def select(names: Sequence[str]) -> tuple[Comparison, ...]:
@@ -130,7 +125,7 @@ def _enough(cells: Sequence[Cell]) -> str:
     return " ".join(cell.id for cell in cells[:_VARIANTS]) if len(cells) >= _VARIANTS else ""
 
 
-def go(fitting: Sequence[Comparison], head: str, given: Mapping[str, str], *, times: int | None, write: bool) -> int:
+def go(fitting: Sequence[Comparison], head: str, given: Mapping[str, str], *, times: int | None) -> int:
     """Make comparisons and show the run's table, after an interruption as well; return an exit code."""
     run = Path(given["FOLDER"]).parents[1]
     load(run)  # an invalid file is refused before anything is measured
@@ -143,8 +138,6 @@ def go(fitting: Sequence[Comparison], head: str, given: Mapping[str, str], *, ti
         figures = load(run)
         sys.stdout.write(text(head, figures))
         sys.stdout.flush()
-    if write:
-        pages.put(NAME, text(head, figures))
     goals = {comparison.name: comparison.goal for comparison in fitting}
     return 0 if all(name in figures and figures[name].met(goal) for name, goal in goals.items()) else 1
 

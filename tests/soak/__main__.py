@@ -24,7 +24,6 @@ from ci.options.values import whole
 from ci.record import store
 from ci.terminal import console
 from tests.soak.rounds import Round, Rounds, Soak
-from tests.support import pages
 from tests.support.figures import busy, machine
 from tests.support.program import CheckFailedError, cell_of, guarded, parser_of
 
@@ -42,7 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     number = whole(1, None, "a number of rounds")
     parser.add_argument("--times", type=number, default=100, metavar="N", help="rounds (default: 100)")
     parser.add_argument("--keep-going", action="store_true", help="go on after a round that fails or leaves something")
-    parser.add_argument("--write", action="store_true", help=f"put what came into {pages.PERFORMANCE.name}")
     add_to(parser, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
     return parser
 
@@ -63,10 +61,10 @@ def _run(arguments: argparse.Namespace) -> int:
         rounds = Rounds(cell=cell.id, run=options.run, folder=folder, engine=engine, temporary=own, words=words)
         on, started = f"{machine(engine)}; load {load:.2g} when it began", f"{store.utc_now():%Y-%m-%d}"
         soak = Soak(cell=cell.id, run=options.run, wanted=arguments.times, on=on, started=started)
-        return go(rounds.once, soak, folder / "soak.json", keep_going=arguments.keep_going, write=arguments.write)
+        return go(rounds.once, soak, folder / "soak.json", keep_going=arguments.keep_going)
 
 
-def go(once: Callable[[int], Round], soak: Soak, path: Path, *, keep_going: bool, write: bool) -> int:
+def go(once: Callable[[int], Round], soak: Soak, path: Path, *, keep_going: bool) -> int:
     """Make the rounds and say what came, also of those before an interruption.
 
     :raises CheckFailedError: if one failed or left something.
@@ -83,8 +81,6 @@ def go(once: Callable[[int], Round], soak: Soak, path: Path, *, keep_going: bool
     finally:
         sys.stdout.write(soak.summary())
         sys.stdout.flush()
-    if write:
-        pages.put(NAME, soak.summary())
     if not soak.good:
         raise CheckFailedError(
             "a round failed, or something is left",

@@ -69,16 +69,3 @@ def _processor(cpuinfo: Path) -> str:
         return platform.machine()
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.machine())
-
-
-def put_between(page: str, mark: str, text: str) -> str:
-    """Return a page in Markdown with the text between two marks replaced.
-
-    :raises ValueError: if the page does not have the marks.
-    """
-    begin, end = (f"<!-- {mark}: {which} -->" for which in ("begin", "end"))
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"the page has no lines {begin} and {end}")
-    return f"{before}{begin}\n{text.strip()}\n{end}{after}"

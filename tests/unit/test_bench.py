@@ -201,20 +201,20 @@ def test_the_exit_code_says_whether_the_goals_are_met(
     bash: Bash, seconds: list[float], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bash.seconds = list(seconds)
-    assert go([START], "", bash.given, times=1, write=False) == code
+    assert go([START], "", bash.given, times=1) == code
     assert load(bash.run)["start"].of("ours") == [seconds[1]]
     assert "| workers | ≤ 0.4 | not run |" in capsys.readouterr().out
 
 
 def test_what_failed_is_no_success(bash: Bash) -> None:
     bash.fails = 1
-    assert go([START], "", bash.given, times=1, write=False) == 1
+    assert go([START], "", bash.given, times=1) == 1
 
 
 def test_an_interruption_keeps_the_turns_so_far(bash: Bash, capsys: pytest.CaptureFixture[str]) -> None:
     bash.seconds = [10.0, 4.0]
     with pytest.raises(Interrupted):
-        go([START], "", bash.given, times=2, write=True)
+        go([START], "", bash.given, times=2)
     assert load(bash.run)["start"].of("ours") == [4.0]
     assert "| start | ≤ 0.35 | **0.40: missed** |" in capsys.readouterr().out
     assert bash.taken[-1] == "end"
@@ -269,9 +269,6 @@ def test_a_busy_machine_is_refused_or_warned_of(
         assert program.main(words) == NotRunError.exit_code
         assert said in (error := capsys.readouterr().err)
         assert ("hyperfine was not found" in error) is (said != "this machine is busy, and figures of it say nothing")
-    with pytest.raises(SystemExit):
-        program.main(["--busy", "--write"])
-    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_a_comparison_says_which_cells_it_is_for() -> None:

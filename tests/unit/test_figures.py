@@ -1,4 +1,4 @@
-"""What repeated measurements come to, and how they get onto the page of the documentation."""
+"""What repeated measurements come to."""
 
 from pathlib import Path
 import platform
@@ -7,10 +7,7 @@ from unittest import mock
 
 import pytest
 
-from ci import paths
-from ci.errors import ResultsError
-from tests.support import pages
-from tests.support.figures import Spread, busy, machine, put_between, spread, table
+from tests.support.figures import Spread, busy, machine, spread, table
 
 
 def test_the_middle_and_the_spread() -> None:
@@ -53,28 +50,3 @@ def test_a_machine_is_one_line(tmp_path: Path, cpuinfo: str, named: str) -> None
 
 def test_a_table_keeps_its_columns() -> None:
     assert table(["a", "b"], [["x|y", "2"]]) == "| a | b |\n| --- | --- |\n| x¦y | 2 |\n"
-
-
-PAGE = "# Title\n<!-- soak: begin -->\nold\n<!-- soak: end -->\nafter\n"
-
-
-def test_only_what_is_between_the_marks_is_replaced() -> None:
-    new = put_between(PAGE, "soak", "new\n")
-    assert new == "# Title\n<!-- soak: begin -->\nnew\n<!-- soak: end -->\nafter\n"
-    assert put_between(new, "soak", "new\n") == new
-
-
-@pytest.mark.parametrize("page", ["", "<!-- soak: end -->\n<!-- soak: begin -->\n", "<!-- bench: begin -->"])
-def test_a_page_without_the_marks_is_left_as_it_is(tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
-    file = tmp_path / "page.md"
-    file.write_text(page, encoding="utf-8")
-    with pytest.raises(ResultsError, match="figures were not written"):
-        pages.put("soak", "new", file)
-    assert file.read_text(encoding="utf-8") == page
-
-
-@pytest.mark.parametrize("mark", ["bench", "soak"])
-def test_the_page_of_the_documentation_has_the_marks(mark: str) -> None:
-    page = pages.PERFORMANCE.read_text(encoding="utf-8")
-    assert "figures" in put_between(page, mark, "figures")

@@ -83,7 +83,7 @@ def test_a_summary_of_nothing_claims_nothing() -> None:
 def test_it_ends_well_and_keeps_each_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "soak.json"
     good = [Round(number=number, seconds=GOOD) for number in (1, 2, 3)]
-    assert program.go(rounds_of(*good), SOAK, path, keep_going=False, write=False) == 0
+    assert program.go(rounds_of(*good), SOAK, path, keep_going=False) == 0
     assert "3 of 3 succeeded (100.0 %)" in capsys.readouterr().out
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert (len(kept["rounds"]), kept["rounds"][0]["seconds"]) == (3, GOOD)
@@ -96,7 +96,7 @@ def test_a_bad_round_ends_it_with_its_own_error(tmp_path: Path, bad: Round, *, k
     rounds = rounds_of(bad, Round(number=2, seconds=GOOD))
     soak = replace(SOAK, wanted=2)
     with pytest.raises(CheckFailedError, match="a round failed, or something is left"):
-        program.go(rounds, soak, path, keep_going=keep_going, write=False)
+        program.go(rounds, soak, path, keep_going=keep_going)
     assert len(json.loads(path.read_text(encoding="utf-8"))["rounds"]) == made
 
 
@@ -107,7 +107,7 @@ def test_an_interruption_shows_what_came_so_far(tmp_path: Path, capsys: pytest.C
         return Round(number=number, seconds=GOOD)
 
     with pytest.raises(Interrupted):
-        program.go(once, SOAK, tmp_path / "soak.json", keep_going=False, write=True)
+        program.go(once, SOAK, tmp_path / "soak.json", keep_going=False)
     assert "1 of 3 rounds" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "soak.json").read_text(encoding="utf-8"))["rounds"]) == 1
 
