@@ -69,10 +69,8 @@ def affected(
                 reasons += [f"{PINS}: {pin} is pinned anew" for pin in sorted(pinned_by(plan) & change.pins)]
             elif belongs(name, parts[IMAGES] | parts[CONFIGURATION]):
                 reasons.append(f"{name} goes into its image or its configuration")
-            elif its_suites := [suite for suite in readers[name] if suite in fitting]:
-                reasons.append(
-                    f"{name} is part of the suite{'s' if len(its_suites) > 1 else ''} {', '.join(its_suites)}"
-                )
+            elif reading := [suite for suite in readers[name] if suite in fitting]:
+                reasons.append(f"{name} is part of the suite{'s' if len(reading) > 1 else ''} {', '.join(reading)}")
             elif belongs(name, parts[PROGRAM]) or not (readers[name] or _is_harmless(name)):
                 reasons.append(f"{name} can affect every cell")
         if reasons:

@@ -55,6 +55,7 @@ class Faults:
 
     def line_of(self, key: str) -> int | None:
         """Return the line of a key, found by its table's header; None if it is not found."""
+        # tomllib tells no positions, so the text is searched for the header, and below it for the key.
         table = re.match(r"(?P<name>[\w-]+)(?:\[(?P<row>\d+)\])?(?P<rest>(?:\.[\w-]+)*)", key)
         if table is None:
             return None

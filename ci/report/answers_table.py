@@ -103,6 +103,7 @@ class Answers:
             ]
             for cell in compat.cells
         ]
+        # Thousands of cells have a few dozen different answers: a column counts those alike, each is looked at once.
         self._columns: dict[Column, Counter[Saws]] = {}
         for cell, saws in zip(compat.cells, self._of_cell, strict=True):
             for column in _columns(cell):

@@ -138,6 +138,7 @@ def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
             yield Found.of(result, folder)
             if result.outcome is Outcome.UNFINISHED:
                 yield _unfinished(folder, run=result.run)
+        # A suite writes its log while it runs, and its result at the end: until then the folders' names say what it is.
         elif store.REPORT_LOG_FILE in names and folder != root:
             yield _unfinished(folder, run=folder.parent.parent.name)
     yield from problems
