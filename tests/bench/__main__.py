@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
     cell = cell_of(arguments.cell, matrix)
     unfit = {comparison.name: why for comparison in chosen if (why := comparison.unfit(cell))}
     if unfit and arguments.names:
-        raise SelectionError(f"not on {cell.id}", why="; ".join(f"{name}: {why}" for name, why in unfit.items()))
+        raise SelectionError(f"{' and '.join(unfit)} cannot be made on {cell.id}", why="; ".join(unfit.values()))
     options = replace(Options.of(arguments), name=NAME)
     paths.make_directory(options.folder(cell))
     head = f"Run {options.run}, {store.utc_now():%Y-%m-%d}, on {machine(connect())}."
