@@ -76,38 +76,38 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     next_step: str
 
 
-def ask(compat: Compat, values: Mapping[str, str], rows: Matrix, question: BehaviourReport | None = None) -> Advice:
+def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None = None) -> Advice:
     """Return what is known of a combination.
 
-    :param values: by axis: the versions of slurm, enroot and pyxis; os and arch where only one of them is meant.
+    :param asked: by axis: the versions of slurm, enroot and pyxis; os and arch where only one of them is meant.
     :param question: the one question to answer; without it, whether container jobs work.
     :raises SelectionError: for an operating system or architecture that is nowhere.
     """
-    check_values({axis: value for axis, value in values.items() if axis not in VERSION_AXES}, compat, rows)
-    real = [cell for cell in tested(compat) if cell.runtime == Runtime.NVIDIA]
-    real.sort(key=lambda cell: _distance(cell, values, rows))
-    of = {cell.id: _status(cell, question) for cell in real}
-    there = [cell for cell in real if not _differs(cell, values)]
-    status = min((of[cell.id] for cell in there), key=list(Status).index, default=Status.UNTESTED)
-    found = [cell for cell in there if of[cell.id] is not Status.UNTESTED]
+    check_values({axis: value for axis, value in asked.items() if axis not in VERSION_AXES}, compat, rows)
+    real = sorted(
+        (it for it in tested(compat) if it.runtime == Runtime.NVIDIA), key=lambda it: _distance(it, asked, rows)
+    )
+    of = {it.id: _status(it, question) for it in real}
+    there = [it for it in real if not _differs(it, asked)]
+    status = min((of[it.id] for it in there), key=list(Status).index, default=Status.UNTESTED)
+    found = [it for it in there if of[it.id] is not Status.UNTESTED]
     others = {Status.UNTESTED: set(Status), Status.FAILS: {*Status} - {Status.FAILS}}.get(status, set())
-    near = [cell for cell in real if cell not in there and of[cell.id] in others - {Status.UNTESTED}]
-    every = [_seen(each, found) for each in ([question] if question else compat.behaviours)]
+    near = [it for it in real if it not in there and of[it.id] in others - {Status.UNTESTED}]
+    every = [_seen(it, found) for it in ([question] if question else compat.behaviours)]
     only = msgspec.structs.replace(compat, cells=tuple(found))
-    failures = [(cause.suite, cause.test, cause.message) for cause in overview.causes(only)]
-    known = (f"{cause.message} ({cause.issue})".removesuffix(" ()") for cause in overview.known_failures(only))
+    known = (f"{it.message} ({it.issue})".removesuffix(" ()") for it in overview.known_failures(only))
     return Advice(
         status=status,
-        asked=values,
+        asked=asked,
         question=question.id if question else "",
-        cells=tuple(_tested(cell, values) for cell in there),
-        behaviours=tuple(seen for seen in every if (question and seen.answers) or any(map(_is_bad, seen.answers))),
-        failures=tuple(": ".join(filter(None, words)) for words in failures),
+        cells=tuple(_tested(it, asked) for it in there),
+        behaviours=tuple(it for it in every if (question and it.answers) or any(map(_is_bad, it.answers))),
+        failures=tuple(": ".join(filter(None, (it.suite, it.test, it.message))) for it in overview.causes(only)),
         known_failures=tuple(dict.fromkeys(known)),
-        unasked=tuple(seen.id for seen in every if not seen.answers),
-        nearest=tuple(_tested(cell, values) for cell in near[:_NEAREST]),
-        expected=tuple(_expected(values, rows, question)) if status is Status.UNTESTED else (),
-        next_step=how_to_test(values, rows),
+        unasked=tuple(it.id for it in every if not it.answers),
+        nearest=tuple(_tested(it, asked) for it in near[:_NEAREST]),
+        expected=tuple(_expected(asked, rows, question)) if status is Status.UNTESTED else (),
+        next_step=how_to_test(asked, rows),
     )
 
 
@@ -132,25 +132,25 @@ def _seen(question: BehaviourReport, cells: Iterable[CellReport]) -> Seen:
     return Seen(id=question.id, question=question.question, answers=tuple(map(question.answer, names)), cells=days)
 
 
-def _tested(cell: CellReport, values: Mapping[str, str]) -> Tested:
-    suites = {suite.suite: _ended(suite) for suite in cell.suites if not is_own(suite.suite)}
+def _tested(cell: CellReport, asked: Mapping[str, str]) -> Tested:
+    suites = {it.suite: _ended(it) for it in cell.suites if not is_own(it.suite)}
     suites |= {suite: f"not run: {why}" for suite, why in cell.missing.items()}
-    differs = _differs(cell, values)
+    differs = _differs(cell, asked)
     return Tested(id=cell.id, state=cell.state.value, suites=suites, hazards=cell.hazards, differs=differs)
 
 
 def _ended(suite: SuiteReport) -> str:
     """Return what a suite came to, on which day; of one that fails, since when it does."""
-    failing = list(takewhile(lambda past: past.state is State.FAILED, suite.history))
+    failing = list(takewhile(lambda it: it.state is State.FAILED, suite.history))
     since = f" since {failing[-1].started:%Y-%m-%d}, last" if len(failing) > 1 else ""
     reason = f": {first_line(suite.reason)}" if suite.reason and not suite.state.good else ""
     return f"{suite.state}{since} on {suite.started:%Y-%m-%d}{reason}"
 
 
-def _differs(cell: CellReport, values: Mapping[str, str]) -> dict[str, str]:
+def _differs(cell: CellReport, asked: Mapping[str, str]) -> dict[str, str]:
     """Return by axis what a cell has that is not as asked. The release that was observed in it counts as its own."""
     found = {}
-    for axis, wanted in values.items():
+    for axis, wanted in asked.items():
         own = cell.axes.get(axis) or ""
         # A candidate calls itself by the release that it is not.
         observed = cell.versions.get(axis) if axis in VERSION_AXES and "+" not in own else None
@@ -159,16 +159,16 @@ def _differs(cell: CellReport, values: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _distance(cell: CellReport, values: Mapping[str, str], rows: Matrix) -> tuple[float, ...]:
+def _distance(cell: CellReport, asked: Mapping[str, str], rows: Matrix) -> tuple[float, ...]:
     """Return by what cells are sorted: how many axes differ, then by how many rows of the matrix."""
-    differs = _differs(cell, values).items()
-    return len(differs), sum(abs(_place(axis, values[axis], rows) - _place(axis, own, rows)) for axis, own in differs)
+    differs = _differs(cell, asked).items()
+    return len(differs), sum(abs(_place(axis, asked[axis], rows) - _place(axis, own, rows)) for axis, own in differs)
 
 
 def _place(axis: str, value: str, rows: Matrix) -> float:
     """Return where a value stands among the rows of its axis; a version without a row is between two."""
     if axis not in VERSION_AXES:
-        names = [*(system.name for system in rows.systems), *(arch.value for arch in rows.arches), value]
+        names = [*(it.name for it in rows.systems), *(it.value for it in rows.arches), value]
         return names.index(value)
     known = sorted(row.version for row in getattr(rows, axis))
     with suppress(InvalidVersion):  # of data that is not ours
@@ -176,23 +176,23 @@ def _place(axis: str, value: str, rows: Matrix) -> float:
     return len(known)
 
 
-def _cells(values: Mapping[str, str], rows: Matrix) -> list[Cell]:
+def _cells(asked: Mapping[str, str], rows: Matrix) -> list[Cell]:
     """Return the cells of the matrix that are as asked, those that can run on this machine first."""
-    found = [cell for cell in rows.without_groups() if cell.runtime is Runtime.NVIDIA and has(cell, values)]
-    return sorted(found, key=lambda cell: cell.arch is not Arch.host())
+    found = [it for it in rows.without_groups() if it.runtime is Runtime.NVIDIA and has(it, asked)]
+    return sorted(found, key=lambda it: it.arch is not Arch.host())
 
 
-def _expected(values: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[Seen]:
+def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[Seen]:
     """Yield what the catalogue has for these cells: its answers to one question, else all that is not well."""
-    for each in catalogue().values():
-        if (question is None or question.id == each.id) and Runtime.NVIDIA in SUITES[each.suite].runtimes:
-            right = dict.fromkeys(each.answer_on(cell).name for cell in _cells(values, rows))
-            answers = map(of_catalogue({each.id: each})[0].answer, right)
+    for it in catalogue().values():
+        if (question is None or question.id == it.id) and Runtime.NVIDIA in SUITES[it.suite].runtimes:
+            right = dict.fromkeys(it.answer_on(cell).name for cell in _cells(asked, rows))
+            answers = map(of_catalogue({it.id: it})[0].answer, right)
             if wanted := tuple(answer for answer in answers if question or _is_bad(answer)):
-                yield Seen(id=each.id, question=each.question, answers=wanted)
+                yield Seen(id=it.id, question=it.question, answers=wanted)
 
 
-def how_to_test(values: Mapping[str, str], rows: Matrix) -> str:
+def how_to_test(asked: Mapping[str, str], rows: Matrix) -> str:
     """Return the command that tests a combination, or what comes before it."""
-    found = _cells(values, rows)
+    found = _cells(asked, rows)
     return f"nox -s matrix -- {found[0]}" if found else "add its versions to matrix.toml: docs/your-own-versions.md"

@@ -144,7 +144,7 @@ def held(pair: Pair) -> str:
     before, after = (cell.axes for cell in pair)
     alike = {axis: text for axis in AXES if (text := before.get(axis)) and text == after.get(axis)}
     runtime = [] if pair[0].runtime == Runtime.NVIDIA else [pair[0].runtime]
-    return "-".join([*(f"{axis if axis in VERSION_AXES else ''}{text}" for axis, text in alike.items()), *runtime])
+    return "-".join([*(f"{axis if axis in VERSION_AXES else ''}{it}" for axis, it in alike.items()), *runtime])
 
 
 def same(axis: str, first: str | None, second: str | None) -> bool:

@@ -72,8 +72,7 @@ class Candidates:
     def fit(self, cell: Cell) -> bool:
         """Tell whether the cell has an axis of each: an embedded one has neither enroot nor Pyxis."""
         return not self.found or (
-            cell.runtime is not Runtime.LEGACY
-            and all(cell.version(candidate.axis) is not None for candidate in self.found)
+            cell.runtime is not Runtime.LEGACY and all(cell.version(it.axis) is not None for it in self.found)
         )
 
     def into(self, cell: Cell) -> Cell:

@@ -30,7 +30,6 @@ def find(cells: Sequence[CellReport], plans: Sequence[RunPlan], rows: Matrix | N
     taken: dict[At, Box] = {(cell.kind, Location.of(cell)): Box() for cell in cells}
     known = _known(rows)
     planned = _planned(plans)
-    # A cell that was planned has its place even where its row and column have no result at all.
     meant = {at: Box() for at, (name, *_) in known.items() if name in planned}
 
     def gap(at: At) -> Gap:

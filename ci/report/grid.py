@@ -72,7 +72,7 @@ class GridTable:
     def places(self) -> Iterator[At]:
         """Yield all places; a combination of releases has none among cells with candidates."""
         every = (self._place(head, column) for head in self.heads for column in self.columns)
-        return ((self.kind, place) for place in every if kind(self.runtime, place) == self.kind)
+        return ((self.kind, it) for it in every if kind(self.runtime, it) == self.kind)
 
     def _place(self, head: tuple[str, str], column: tuple[str, str]) -> Location:
         return Location(self.arch, *head, *column) if self.arch else Location(column[0], *head, "", "")
@@ -106,7 +106,7 @@ def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
 def in_order(kinds: Iterable[str]) -> list[str]:
     """Return kinds of cells, each once: real ones first, and what is not released last."""
     known = [*RUNTIMES, "", *(f"{runtime}{UNRELEASED}" for runtime in RUNTIMES)]
-    return sorted(set(kinds), key=lambda kind: (known.index(kind if kind in known else ""), kind))
+    return sorted(set(kinds), key=lambda it: (known.index(it if it in known else ""), it))
 
 
 def natural(version: str) -> tuple[int, Version | str]:
