@@ -71,18 +71,15 @@ def jobs(_options: Options) -> None:
 
 
 def fresh(options: Options) -> None:
-    """Print an address of Debian's packages that no image was built from yet."""
-    sys.stdout.write(_fresh(options.results) + "\n")
+    """Print an address of Debian's packages that no image was built from yet, and note it.
 
-
-def _fresh(folder: Path) -> str:
-    """Return one, and note it. Names of hosts may be written in capitals, and another address is another image."""
+    Names of hosts may be written in capitals, and another address is another image.
+    """
     address = urlsplit(mirror(job_os().family))
     host = "".join(secrets.choice((letter.lower(), letter.upper())) for letter in address.netloc)
-    found = address._replace(netloc=host).geturl()
-    with (folder / _FRESH).open("a", encoding="utf-8") as file:
-        file.write(found + "\n")
-    return found
+    with (options.results / _FRESH).open("a", encoding="utf-8") as file:
+        for stream in (file, sys.stdout):
+            stream.write(f"{address._replace(netloc=host).geturl()}\n")
 
 
 def forget(options: Options) -> None:
@@ -110,11 +107,10 @@ def answers(options: Options) -> int:
     run = f"{options.run}-{side}"
     words = [*cells, *options.words(Scope.IMAGES, Scope.CLUSTER), "--run", run, "--results", str(folder)]
     commands = [["images", *words]] if side == "other" else []
-    environment = {**os.environ, job_os().family.mirror_variable: _fresh(folder)}
     began = time.time()
     for command in (*commands, ["matrix", *words, "--suite", os.environ["SUITE"], "--quiet"]):
         full = [sys.executable, "-m", "ci", *command]
-        if status := subprocess.run(full, cwd=paths.REPOSITORY, env=environment, check=False).returncode:
+        if status := subprocess.run(full, cwd=paths.REPOSITORY, check=False).returncode:
             return status
     results = [found.result for found in finding.find([folder / run]) if isinstance(found, Found)]
     answered = [result for result in results if result.outcome is Outcome.PASSED]

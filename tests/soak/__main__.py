@@ -13,6 +13,8 @@ from pathlib import Path
 import sys
 import tempfile
 
+import msgspec
+
 from ci import paths
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
@@ -23,7 +25,7 @@ from ci.options import Options, Scope, add_to
 from ci.options.values import whole
 from ci.record import store
 from ci.terminal import console
-from tests.soak.rounds import Round, Rounds, Soak
+from tests.soak.rounds import Round, Rounds, summary
 from tests.support.figures import busy, machine
 from tests.support.program import CheckFailedError, cell_of, guarded, parser_of
 
@@ -59,29 +61,32 @@ def _run(arguments: argparse.Namespace) -> int:
         words = (*options.words(Scope.IMAGES, Scope.CLUSTER), "--results", str(folder / "rounds"))
         own = Path(temporary)
         rounds = Rounds(cell=cell.id, run=options.run, folder=folder, engine=engine, temporary=own, words=words)
-        on, started = f"{machine(engine)}; load {load:.2g} when it began", f"{store.utc_now():%Y-%m-%d}"
-        soak = Soak(cell=cell.id, run=options.run, wanted=arguments.times, on=on, started=started)
-        return go(rounds.once, soak, folder / "soak.json", keep_going=arguments.keep_going)
+        head = f"of {arguments.times} rounds on {cell.id} (run {options.run}, {store.utc_now():%Y-%m-%d})"
+        on = f"{machine(engine)}; load {load:.2g} when it began"
+        path, again = folder / "soak.json", arguments.keep_going
+        return go(rounds.once, arguments.times, path, lambda made: summary(head, on, made), keep_going=again)
 
 
-def go(once: Callable[[int], Round], soak: Soak, path: Path, *, keep_going: bool) -> int:
+def go(
+    once: Callable[[int], Round], times: int, path: Path, said: Callable[[Sequence[Round]], str], *, keep_going: bool
+) -> int:
     """Make the rounds and say what came, also of those before an interruption.
 
+    :param said: returns the summary.
     :raises CheckFailedError: if one failed or left something.
     """
+    rounds: list[Round] = []
     try:
-        for number in range(1, soak.wanted + 1):
-            done = once(number)
-            soak = replace(soak, rounds=(*soak.rounds, done))
-            soak.save(path)
+        while len(rounds) < times and (keep_going or all(each.good for each in rounds)):
+            rounds.append(done := once(len(rounds) + 1))
+            with paths.replaced(path, "the rounds") as file:
+                file.write(msgspec.json.format(msgspec.json.encode({"rounds": rounds}), indent=1) + b"\n")
             took = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in done.seconds.items())
-            (console.say if done.good else console.warn)(f"round {number} of {soak.wanted}: {took}")
-            if not (done.good or keep_going):
-                break
+            (console.say if done.good else console.warn)(f"round {done.number} of {times}: {took}")
     finally:
-        sys.stdout.write(soak.summary())
+        sys.stdout.write(said(rounds))
         sys.stdout.flush()
-    if not soak.good:
+    if not all(each.good for each in rounds):
         raise CheckFailedError(
             "a round failed, or something is left",
             where=str(path),

@@ -8,8 +8,6 @@ from pathlib import Path
 import sys
 import time
 
-import msgspec
-
 from ci import environment_file, paths
 from ci.engine.connection import Engine
 from ci.environment import launching, ssh
@@ -45,53 +43,28 @@ class Round:
         return not (self.problem or self.left)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Soak:
-    """What rounds on one cell came to, so far."""
+def summary(head: str, machine: str, rounds: Sequence[Round]) -> str:
+    """Return what rounds on one cell came to so far, in Markdown.
 
-    cell: str
-    run: str
-    wanted: int
-    """How many rounds there are to be."""
-    on: str
-    """The machine, and its load when it began."""
-    started: str
-    """The date."""
-    rounds: tuple[Round, ...] = ()
-
-    @property
-    def good(self) -> bool:
-        """Whether each round so far is."""
-        return all(each.good for each in self.rounds)
-
-    def summary(self) -> str:
-        """Return what came, in Markdown."""
-        done = len(self.rounds)
-        passed, clean = (sum(not getattr(each, fault) for each in self.rounds) for fault in ("problem", "left"))
-        lines = [f"{done} of {self.wanted} rounds on {self.cell} (run {self.run}, {self.started})", ""]
-        if done:
-            lines += [f"- {passed} of {done} succeeded ({100 * passed / done:.1f} %)"]
-            lines += [f"- after {clean} of {done} nothing was left"]
-        lines += [f"- machine: {self.on}", ""]
-        phases = {
-            name: spread(its)
-            for name in PHASES
-            if (its := [each.seconds[name] for each in self.rounds if name in each.seconds])
-        }
-        figures = [
-            [name, str(of.count), *(f"{value:.2f}" for value in (of.least, of.median, of.p95, of.most))]
-            for name, of in phases.items()
-        ]
-        lines += [table(["seconds", "times", "min", "median", "95 %", "max"], figures)] if phases else []
-        for each in self.rounds:
-            lines += [f"- round {each.number}: {' '.join(each.problem.split())}"] if each.problem else []
-            lines += [f"- round {each.number} left {kind}: {', '.join(names)}" for kind, names in each.left.items()]
-        return "\n".join(lines).rstrip() + "\n"
-
-    def save(self, path: Path) -> None:
-        """Write it, so that a killed process leaves the last whole one."""
-        with paths.replaced(path, "the rounds") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+    :param head: which rounds these are.
+    :param machine: what they ran on.
+    """
+    done, lines = len(rounds), [f"{len(rounds)} {head}", ""]
+    if done:
+        passed, clean = (sum(not getattr(each, fault) for each in rounds) for fault in ("problem", "left"))
+        lines += [f"- {passed} of {done} succeeded ({100 * passed / done:.1f} %)"]
+        lines += [f"- after {clean} of {done} nothing was left"]
+    lines += [f"- machine: {machine}", ""]
+    figures = []
+    for phase in PHASES:
+        if seconds := [each.seconds[phase] for each in rounds if phase in each.seconds]:
+            of = spread(seconds)
+            figures.append([phase, str(of.count), *(f"{it:.2f}" for it in (of.least, of.median, of.p95, of.most))])
+    lines += [table(["seconds", "times", "min", "median", "95 %", "max"], figures)] if figures else []
+    for each in rounds:
+        lines += [f"- round {each.number}: {' '.join(each.problem.split())}"] if each.problem else []
+        lines += [f"- round {each.number} left {kind}: {', '.join(names)}" for kind, names in each.left.items()]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from ci.terminal.signals import Interrupted
 from tests.soak import __main__ as program
 from tests.soak import rounds as module
 from tests.soak.leaks import Lookout
-from tests.soak.rounds import Round, Rounds, Soak, ports_of
+from tests.soak.rounds import Round, Rounds, ports_of, summary
 from tests.support import first_job
 from tests.support.markers import IMAGE_MARKER_TEXT
 from tests.support.program import CheckFailedError
@@ -27,11 +27,15 @@ from tests.support.program import CheckFailedError
 if TYPE_CHECKING:
     from ci.engine.connection import Engine
 
-SOAK = Soak(cell="cell", run="run", wanted=3, on="2 cores; load 0.5 when it began", started="2026-11-27")
+HEAD, MACHINE = "of 3 rounds on cell (run run, 2026-11-27)", "2 cores; load 0.5 when it began"
 GOOD = {"up": 4.0, "job": 1.0, "down": 2.0}
 ENVIRONMENT = SimpleNamespace(
     nodes=("n1",), login=SimpleNamespace(port=22001), registry="localhost:5001", job_reference="localhost:5001/job:1"
 )
+
+
+def said(rounds: Sequence[Round]) -> str:
+    return summary(HEAD, MACHINE, rounds)
 
 
 def rounds_of(*rounds: Round) -> Callable[[int], Round]:
@@ -44,16 +48,13 @@ def rounds_of(*rounds: Round) -> Callable[[int], Round]:
 
 def test_the_summary_has_rate_spread_and_what_is_left() -> None:
     slow = {**GOOD, "up": 6.0}
-    soak = replace(
-        SOAK,
-        rounds=(
-            Round(number=1, seconds=GOOD),
-            Round(number=2, seconds=slow, left={"volumes": ["a", "b"]}),
-            Round(number=3, seconds={"up": 5.0}, problem="the job did not\n  answer"),
-        ),
+    rounds = (
+        Round(number=1, seconds=GOOD),
+        Round(number=2, seconds=slow, left={"volumes": ["a", "b"]}),
+        Round(number=3, seconds={"up": 5.0}, problem="the job did not\n  answer"),
     )
-    assert not soak.good
-    assert soak.summary().splitlines() == [
+    assert [each.good for each in rounds] == [True, False, False]
+    assert said(rounds).splitlines() == [
         "3 of 3 rounds on cell (run run, 2026-11-27)",
         "",
         "- 2 of 3 succeeded (66.7 %)",
@@ -72,9 +73,7 @@ def test_the_summary_has_rate_spread_and_what_is_left() -> None:
 
 
 def test_a_summary_of_nothing_claims_nothing() -> None:
-    assert (
-        SOAK.summary() == "0 of 3 rounds on cell (run run, 2026-11-27)\n\n- machine: 2 cores; load 0.5 when it began\n"
-    )
+    assert said(()) == "0 of 3 rounds on cell (run run, 2026-11-27)\n\n- machine: 2 cores; load 0.5 when it began\n"
 
 
 # -- how it ends ----------------------------------------------------------------------------------------------------
@@ -83,7 +82,7 @@ def test_a_summary_of_nothing_claims_nothing() -> None:
 def test_it_ends_well_and_keeps_each_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "soak.json"
     good = [Round(number=number, seconds=GOOD) for number in (1, 2, 3)]
-    assert program.go(rounds_of(*good), SOAK, path, keep_going=False) == 0
+    assert program.go(rounds_of(*good), 3, path, said, keep_going=False) == 0
     assert "3 of 3 succeeded (100.0 %)" in capsys.readouterr().out
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert (len(kept["rounds"]), kept["rounds"][0]["seconds"]) == (3, GOOD)
@@ -94,9 +93,8 @@ def test_it_ends_well_and_keeps_each_round(tmp_path: Path, capsys: pytest.Captur
 def test_a_bad_round_ends_it_with_its_own_error(tmp_path: Path, bad: Round, *, keep_going: bool, made: int) -> None:
     path = tmp_path / "soak.json"
     rounds = rounds_of(bad, Round(number=2, seconds=GOOD))
-    soak = replace(SOAK, wanted=2)
     with pytest.raises(CheckFailedError, match="a round failed, or something is left"):
-        program.go(rounds, soak, path, keep_going=keep_going)
+        program.go(rounds, 2, path, said, keep_going=keep_going)
     assert len(json.loads(path.read_text(encoding="utf-8"))["rounds"]) == made
 
 
@@ -107,7 +105,7 @@ def test_an_interruption_shows_what_came_so_far(tmp_path: Path, capsys: pytest.C
         return Round(number=number, seconds=GOOD)
 
     with pytest.raises(Interrupted):
-        program.go(once, SOAK, tmp_path / "soak.json", keep_going=False)
+        program.go(once, 3, tmp_path / "soak.json", said, keep_going=False)
     assert "1 of 3 rounds" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "soak.json").read_text(encoding="utf-8"))["rounds"]) == 1
 
