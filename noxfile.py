@@ -56,7 +56,7 @@ PROGRAMS = {
     "scale": "Measure how the report grows, with synthetic results (`-- 50 500 5000`; --without-browser).",
     "mutations": "Break product and cluster on purpose, and show which suite turns red (`-- CELL`, `-- --only NAME`).",
     "attacks": "Try to make results say more than was seen (`-- --without-cell`, `-- --only NAME`).",
-    "bench": "Measure two ways to the same end, side by side, and print their ratios (`-- NAME`, `-- --list`).",
+    "bench": "Measure two ways to the same end, side by side, and print their ratios (`-- NAME`).",
     "soak": "Start a cell, run one job and take it down, many times; look for what is left (`-- --times 100 CELL`).",
     "machine": "Boot a whole Debian machine (systemd, cgroup v2) under qemu; the main job in it (`-- --os debian13`).",
 }

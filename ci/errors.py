@@ -183,18 +183,6 @@ class BisectRangeError(PyxisMatrixError):
     exit_code = 52
 
 
-class SoakError(PyxisMatrixError):
-    """A cell that was started and taken down many times failed once, or left something behind."""
-
-    exit_code = 53
-
-
-class MachineError(PyxisMatrixError):
-    """A step failed in the whole machine that was booted to try the project in."""
-
-    exit_code = 54
-
-
 class UntestedError(PyxisMatrixError):
     """What was asked is not known: it was not tested, or not on both sides of a comparison."""
 

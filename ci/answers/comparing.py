@@ -89,50 +89,53 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
     :raises ResultsError: if they were run with different packages under test.
     """
     every = (_compared(question, pairs) for question in compat.behaviours)
-    found = sorted((it for it in every if it.turns or it.untold), key=_worst_first)
+    found = sorted((compared for compared in every if compared.turns or compared.untold), key=_worst_first)
     red = _red(compat, pairs)
     silent = {_why(cell, name) for pair in pairs for name in _suites(*pair) for cell in pair} - {""}
     # What no test asked of a suite that ran whole does not apply there, and keeps no verdict back.
-    unknown = [why for it in found for reasons in it.untold.values() for why in reasons if not why.endswith(_NOT_ASKED)]
-    is_open = silent or unknown or all(it.kind is Kind.UNTOLD for it in found)
-    differs = red or any(it.kind.differs for it in found)
+    untold = [why for compared in found for reasons in compared.untold.values() for why in reasons]
+    unknown = [why for why in untold if not why.endswith(_NOT_ASKED)]
+    is_open = silent or unknown or all(compared.kind is Kind.UNTOLD for compared in found)
+    differs = red or any(compared.kind.differs for compared in found)
     return Comparison(
         verdict="differs" if differs else Kind.UNTOLD.value if is_open else Kind.SAME.value,
         pairs={held(pair): (pair[0].id, pair[1].id) for pair in pairs},
-        subject=_subject(it for pair in pairs for it in pair),
+        subject=_subject(cell for pair in pairs for cell in pair),
         behaviours=tuple(found),
         red=red,
         silent=tuple(sorted(silent)),
     )
 
 
-def _worst_first(it: Turn | Compared) -> int:
-    return list(Kind).index(it.kind)
+def _worst_first(found: Turn | Compared) -> int:
+    return list(Kind).index(found.kind)
 
 
 def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> Compared:
     alike: dict[tuple[_Answers, _Answers], list[str]] = {}
     untold = {}
     for pair in pairs:
-        before, after = (
-            tuple(map(question.answer, behaviours.seen(of.saw for of in it.suites).get(question.id, ()))) for it in pair
-        )
+        seen_of = (behaviours.seen(suite.saw for suite in cell.suites).get(question.id, ()) for cell in pair)
+        before, after = (tuple(map(question.answer, names)) for names in seen_of)
         if before and after:
             alike.setdefault((before, after), []).append(held(pair))
-        elif any(question.suite not in SUITES or it.runtime in SUITES[question.suite].runtimes for it in pair):
+        elif any(question.suite not in SUITES or cell.runtime in SUITES[question.suite].runtimes for cell in pair):
             silent = [cell for cell, seen in zip(pair, (before, after), strict=True) if not seen]
             whole = f"{question.suite} {_NOT_ASKED}"
-            why = (_why(it, question.suite, but=State.FAILED) or f"{it.id}: {whole}" for it in silent)
+            why = (_why(cell, question.suite, but=State.FAILED) or f"{cell.id}: {whole}" for cell in silent)
             untold[held(pair)] = tuple(why)
-    found = (Turn(kind=_kind(*it), before=it[0], after=it[1], pairs=tuple(names)) for it, names in alike.items())
+    found = (
+        Turn(kind=_kind(before, after), before=before, after=after, pairs=tuple(names))
+        for (before, after), names in alike.items()
+    )
     turns = tuple(sorted(found, key=_worst_first))
-    kinds = {*(it.kind for it in turns), Kind.UNTOLD if untold else Kind.SAME}
-    kind = next(it for it in Kind if it in kinds)
+    kinds = {*(turn.kind for turn in turns), Kind.UNTOLD if untold else Kind.SAME}
+    kind = next(kind for kind in Kind if kind in kinds)
     return Compared(id=question.id, question=question.question, kind=kind, turns=turns, untold=untold)
 
 
 def _kind(before: _Answers, after: _Answers) -> Kind:
-    old, new = ({it.kind for it in side} for side in (before, after))
+    old, new = ({answer.kind for answer in side} for side in (before, after))
     kinds = {
         Kind.DANGEROUS: "hazard" in new - old,
         Kind.FIXED: "hazard" in old - new or (old & {"hazard", "refused"} and new == {"works"}),
@@ -147,7 +150,7 @@ def _why(cell: CellReport, name: str, but: State | None = None) -> str:
 
     :param but: a state in which it does not tell all.
     """
-    state = next((it.state for it in cell.suites if it.suite == name), None)
+    state = next((suite.state for suite in cell.suites if suite.suite == name), None)
     if state is None:
         return f"{cell.id}: {name} was not run"
     return f"{cell.id}: {name} is '{state}'" if state is but or not is_told(state) else ""
@@ -155,21 +158,22 @@ def _why(cell: CellReport, name: str, but: State | None = None) -> str:
 
 def _suites(*cells: CellReport) -> dict[str, None]:
     """Return the suites of this project that any of these cells has."""
-    return dict.fromkeys(it.suite for cell in cells for it in cell.suites if not is_own(it.suite))
+    return dict.fromkeys(suite.suite for cell in cells for suite in cell.suites if not is_own(suite.suite))
 
 
 def _red(compat: Compat, pairs: Iterable[Pair]) -> tuple[Red, ...]:
     """Return what fails on one side only, each once, with the cells on which it does."""
     found: dict[Red, dict[str, None]] = {}
     for pair in pairs:
-        told = {name for name in _suites(*pair) if not any(_why(cell, name) for cell in pair)}
+        answered = {name for name in _suites(*pair) if not any(_why(cell, name) for cell in pair)}
         causes = [overview.causes(msgspec.structs.replace(compat, cells=(cell,))) for cell in pair]
-        names = [{(it.suite, it.test) for it in side} for side in causes]
+        names = [{(cause.suite, cause.test) for cause in side} for side in causes]
         for at, side in enumerate(causes):
-            for it in (it for it in side if it.suite in told and (it.suite, it.test) not in names[1 - at]):
-                red = Red(suite=it.suite, test=it.test, message=it.message, is_new=bool(at))
+            only_here = [cause for cause in side if (cause.suite, cause.test) not in names[1 - at]]
+            for cause in (cause for cause in only_here if cause.suite in answered):
+                red = Red(suite=cause.suite, test=cause.test, message=cause.message, is_new=bool(at))
                 found.setdefault(red, {})[pair[at].id] = None
-    return tuple(msgspec.structs.replace(it, cells=tuple(cells)) for it, cells in found.items())
+    return tuple(msgspec.structs.replace(red, cells=tuple(cells)) for red, cells in found.items())
 
 
 def _subject(cells: Iterable[CellReport]) -> str:
@@ -177,8 +181,8 @@ def _subject(cells: Iterable[CellReport]) -> str:
 
     :raises ResultsError: if there are several: an answer that differs might be that of the package.
     """
-    suites = [(cell.id, it) for cell in cells for it in cell.suites if it.subject and not is_own(it.suite)]
-    found = {" ".join(it.subject.values()): f"{cell} {it.suite} of run {it.run}" for cell, it in suites}
+    suites = [(cell.id, suite) for cell in cells for suite in cell.suites if suite.subject and not is_own(suite.suite)]
+    found = {" ".join(suite.subject.values()): f"{cell} {suite.suite} of run {suite.run}" for cell, suite in suites}
     if len(found) > 1:
         raise ResultsError(
             f"the results are of different subjects: {' and '.join(sorted(found))}",

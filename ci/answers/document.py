@@ -44,28 +44,28 @@ FORMS: dict[str, Callable[[Document], Iterable[str]]] = {
 """By the name that ``--format`` has for it."""
 
 
-def of_comparison(it: Comparison) -> Document:
+def of_comparison(comparison: Comparison) -> Document:
     """Return what people read of a comparison."""
     sections: dict[str, list[Item]] = {kind: [] for kind in Kind}
     untold: dict[tuple[str, ...], list[str]] = {}
-    for of in it.behaviours:
+    for of in comparison.behaviours:
         if of.kind is Kind.UNTOLD:
             why = dict.fromkeys(reason for reasons in of.untold.values() for reason in reasons)
             untold.setdefault(tuple(why), []).append(of.id)
         elif of.kind.differs or any(answer.is_hazard for answer in of.turns[0].after):
-            sections[of.kind].append((f"{of.id}: {of.question}", _compared(of, len(it.pairs))))
-    told = {reason for why in untold for reason in why}
+            sections[of.kind].append((f"{of.id}: {of.question}", _compared(of, len(comparison.pairs))))
+    named = {reason for why in untold for reason in why}
     sections[Kind.UNTOLD] = [(", ".join(ids), _by_reason(why)) for why, ids in untold.items()]
-    if others := _by_reason(why for why in it.silent if why not in told):
+    if others := _by_reason(why for why in comparison.silent if why not in named):
         sections[Kind.UNTOLD].append(("tests of other suites", others))
     failing: dict[bool, list[Item]] = {True: [], False: []}
-    for red in it.red:
+    for red in comparison.red:
         failing[red.is_new].append((f"{red.suite} {red.test}".rstrip(), [red.message, *red.cells]))
-    numbers = Counter(of.kind for of in it.behaviours)
+    numbers = Counter(of.kind for of in comparison.behaviours)
     counts = ", ".join(f"{numbers[kind]} {kind}" for kind in Kind if numbers[kind])
-    more = f"; tests that fail on one side only: {len(it.red)}" if it.red else ""
-    return f"{it.verdict}; behaviours: {counts or 'none seen'}{more}", {
-        "Compared": [(f"{before} → {after}", []) for before, after in it.pairs.values()],
+    more = f"; tests that fail on one side only: {len(comparison.red)}" if comparison.red else ""
+    return f"{comparison.verdict}; behaviours: {counts or 'none seen'}{more}", {
+        "Compared": [(f"{before} → {after}", []) for before, after in comparison.pairs.values()],
         "Newly dangerous (silently wrong, lost, leaked, hanging, or harming other jobs)": sections[Kind.DANGEROUS],
         **{kind.capitalize(): sections[kind] for kind in (Kind.REFUSED, Kind.FIXED, Kind.CHANGED)},
         "Tests that fail now and did not before": failing[True],
@@ -78,22 +78,22 @@ def of_comparison(it: Comparison) -> Document:
 def _by_reason(why: Iterable[str]) -> list[str]:
     """Return reasons, each once with its cells; a reason begins with its cell."""
     cells: dict[str, list[str]] = {}
-    for cell, _, reason in (it.partition(": ") for it in why):
+    for cell, _, reason in (line.partition(": ") for line in why):
         cells.setdefault(reason, []).append(cell)
     return [f"{reason}: {', '.join(of)}" for reason, of in cells.items()]
 
 
-def _compared(it: Compared, pairs: int) -> list[str]:
+def _compared(compared: Compared, pairs: int) -> list[str]:
     """Return how the answer to a question changes, and in which of several pairs."""
     lines: list[str] = []
-    for turn in it.turns:
+    for turn in compared.turns:
         where = ", ".join(turn.pairs) if len(turn.pairs) < pairs else f"all {pairs} pairs"
         lines += [f"{turn.kind}: {where}"] if pairs > 1 else []
         if turn.kind.differs:
             lines += [line for answer in turn.before for line in _told(answer, "before: ", more=("issue",))]
-        if turn.kind.differs or it.kind is Kind.SAME:
+        if turn.kind.differs or compared.kind is Kind.SAME:
             lines += [line for answer in turn.after for line in _told(answer, "now: ")]
-    return lines + [f"could not be told: {pair}: {'; '.join(why)}" for pair, why in it.untold.items()]
+    return lines + [f"could not be told: {pair}: {'; '.join(why)}" for pair, why in compared.untold.items()]
 
 
 def _told(answer: AnswerReport, label: str = "", more: Sequence[str] = ("do", "issue")) -> list[str]:
@@ -104,31 +104,36 @@ def _told(answer: AnswerReport, label: str = "", more: Sequence[str] = ("do", "i
     return [first, *(f"{name}{text}" for name, text in beside if text)]
 
 
-def of_reply(it: Advice) -> Document:
+def of_reply(advice: Advice) -> Document:
     """Return what people read of an answer."""
-    where = ", ".join(f"{axis.title() if axis != 'enroot' else axis} {value}" for axis, value in it.asked.items())
-    near = f"The nearest cells that {'were tested' if it.status is Status.UNTESTED else 'work'}"
+    where = ", ".join(f"{axis.title() if axis != 'enroot' else axis} {value}" for axis, value in advice.asked.items())
+    near = f"The nearest cells that {'were tested' if advice.status is Status.UNTESTED else 'work'}"
     unasked: list[Item] = (
-        [(count(len(it.unasked), "behaviour"), [", ".join(it.unasked)])] if it.unasked and it.cells else []
+        [(count(len(advice.unasked), "behaviour"), [", ".join(advice.unasked)])]
+        if advice.unasked and advice.cells
+        else []
     )
-    kinds = {answer.kind for of in it.behaviours for answer in of.answers} if it.question else set()
-    return f"{where}: {', '.join(sorted(kinds)) or it.status}", {
-        "Cells of this combination": list(map(_tested, it.cells)),
-        "What fails": [(text, []) for text in it.failures],
-        "Seen there": list(map(_seen, it.behaviours)),
-        "Known failures": [(text, []) for text in it.known_failures],
+    kinds = {answer.kind for of in advice.behaviours for answer in of.answers} if advice.question else set()
+    return f"{where}: {', '.join(sorted(kinds)) or advice.status}", {
+        "Cells of this combination": list(map(_tested, advice.cells)),
+        "What fails": [(text, []) for text in advice.failures],
+        "Seen there": list(map(_seen, advice.behaviours)),
+        "Known failures": [(text, []) for text in advice.known_failures],
         "Not asked there, so not known": unasked,
-        near: list(map(_tested, it.nearest)),
-        "Expected, not tested": list(map(_seen, it.expected)),
+        near: list(map(_tested, advice.nearest)),
+        "Expected, not tested": list(map(_seen, advice.expected)),
     }
 
 
-def _tested(it: Tested) -> Item:
-    differs = [f"differs: {axis} {value or 'none'}" for axis, value in it.differs.items()]
-    hazards = f", {count(len(it.hazards), 'hazard')}" if it.hazards else ""
-    return f"{it.id}: {it.state}{hazards}", [*differs, *(f"{suite}: {text}" for suite, text in it.suites.items())]
+def _tested(tested: Tested) -> Item:
+    differs = [f"differs: {axis} {value or 'none'}" for axis, value in tested.differs.items()]
+    hazards = f", {count(len(tested.hazards), 'hazard')}" if tested.hazards else ""
+    return f"{tested.id}: {tested.state}{hazards}", [
+        *differs,
+        *(f"{suite}: {text}" for suite, text in tested.suites.items()),
+    ]
 
 
-def _seen(it: Seen) -> Item:
-    cells = [f"seen on {day}: {cell}" for cell, day in it.cells.items()]
-    return f"{it.id}: {it.question}", [*(line for answer in it.answers for line in _told(answer)), *cells]
+def _seen(seen: Seen) -> Item:
+    cells = [f"seen on {day}: {cell}" for cell, day in seen.cells.items()]
+    return f"{seen.id}: {seen.question}", [*(line for answer in seen.answers for line in _told(answer)), *cells]

@@ -43,7 +43,7 @@ def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False) -> 
 
 def tested(compat: Compat) -> list[CellReport]:
     """Return the cells that a suite of this project was run on; others say nothing of their versions."""
-    return [cell for cell in compat.cells if any(not is_own(it.suite) for it in cell.suites)]
+    return [cell for cell in compat.cells if any(not is_own(suite.suite) for suite in cell.suites)]
 
 
 def is_told(state: State) -> bool:
@@ -93,8 +93,8 @@ def check_values(values: Axes, compat: Compat, rows: Matrix) -> None:
     """
     cells: Iterable[CellReport | Cell] = (*compat.cells, *(rows.without_groups() if values else ()))
     for axis, value in values.items():
-        known = dict.fromkeys(text for it in cells if (text := it.axes.get(axis)))
-        if not any(same(axis, value, it) for it in known):
+        known = dict.fromkeys(text for cell in cells if (text := cell.axes.get(axis)))
+        if not any(same(axis, value, other) for other in known):
             raise SelectionError(f"there is no {axis} {value!r}{did_you_mean(str(value), known)}")
 
 
@@ -106,18 +106,18 @@ def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows:
     """
     there = tested(compat)
     if names:
-        by_id = {it.id: it for it in there}
+        by_id = {cell.id: cell for cell in there}
         wanted = [rows.cell(name).id for name in names if name not in by_id]
         found = [] if wanted else [(by_id[names[0]], by_id[names[1]])]
         what = " and ".join(wanted)
     else:
-        found = [(it, other) for it in there if has(it, before) for other in there if _is(other, it, after)]
+        found = [(cell, other) for cell in there if has(cell, before) for other in there if _is(other, cell, after)]
         wanted = [] if found else partners(before, after, compat, rows)[:2]
-        what = "cells that differ only in " + ", ".join(f"{axis} {it} → {after[axis]}" for axis, it in before.items())
+        what = "cells that differ only in " + ", ".join(f"{axis} {old} → {after[axis]}" for axis, old in before.items())
     if not found:
         raise ResultsError(
             f"there are no results of {what}",
-            why="; ".join(f"{it.where}: {it.what}" for it in compat.problems[:5]),
+            why="; ".join(f"{problem.where}: {problem.what}" for problem in compat.problems[:5]),
             next_step=f"nox -s matrix -- {' '.join(wanted) or 'CELL_A CELL_B'}, or the same again with --run",
         )
     return found
@@ -125,23 +125,23 @@ def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows:
 
 def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[str]:
     """Return the ids of all pairs of the matrix of which one side has results."""
-    sides = [(it, to) for own, to in ((before, after), (after, before)) for it in tested(compat) if has(it, own)]
-    couples = [(it.id, cell.id) for it, to in sides for cell in rows.without_groups() if _is(cell, it, to)]
+    sides = [(side, to) for own, to in ((before, after), (after, before)) for side in tested(compat) if has(side, own)]
+    couples = [(side.id, cell.id) for side, to in sides for cell in rows.without_groups() if _is(cell, side, to)]
     return list(dict.fromkeys(name for couple in couples for name in couple))
 
 
 def to_run(names: Sequence[str], compat: Compat, rows: Matrix) -> tuple[list[str], list[str]]:
     """Return the cells that lack an answer of a suite that every group runs, and these suites."""
     there = {(cell.id, suite.suite) for cell, suite in compat.results() if is_told(suite.state)}
-    wanted = [(cell, it) for cell in map(rows.cell, names) for it in SUITES.values() if it.default]
-    missing = [(cell.id, it.name) for cell, it in wanted if not it.unfit(cell, rows.subject)]
-    cells, suites = ([*dict.fromkeys(it[at] for it in missing if it not in there)] for at in (0, 1))
+    wanted = [(cell, suite) for cell in map(rows.cell, names) for suite in SUITES.values() if suite.default]
+    missing = [(cell.id, suite.name) for cell, suite in wanted if not suite.unfit(cell, rows.subject)]
+    cells, suites = ([*dict.fromkeys(couple[at] for couple in missing if couple not in there)] for at in (0, 1))
     return cells, suites
 
 
 def held(pair: Pair) -> str:
     """Return what a pair is called: the axes that both cells have alike, written as in an id."""
-    before, after = (it.axes for it in pair)
+    before, after = (cell.axes for cell in pair)
     alike = {axis: text for axis in AXES if (text := before.get(axis)) and text == after.get(axis)}
     runtime = [] if pair[0].runtime == Runtime.NVIDIA else [pair[0].runtime]
     return "-".join([*(f"{axis if axis in VERSION_AXES else ''}{it}" for axis, it in alike.items()), *runtime])
@@ -150,7 +150,7 @@ def held(pair: Pair) -> str:
 def same(axis: str, first: str | None, second: str | None) -> bool:
     """Tell whether two texts are the same value of an axis."""
     try:
-        versions = {Version(it or "") for it in (first, second)} if axis in VERSION_AXES else ()
+        versions = {Version(text or "") for text in (first, second)} if axis in VERSION_AXES else ()
     except InvalidVersion:
         versions = ()
     return first == second or len(versions) == 1

@@ -58,7 +58,7 @@ def _slurm_release(meta: str) -> str | None:
 
 PYXIS = Project(axis="pyxis", title="Pyxis", file="Makefile", release=_pyxis_release, archive="v{}.tar.gz")
 SLURM = Project(axis="slurm", title="Slurm", file="META", release=_slurm_release, archive="slurm-{}.tar.gz")
-PROJECTS = {it.axis: it for it in (PYXIS, SLURM)}
+PROJECTS = {project.axis: project for project in (PYXIS, SLURM)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ def _check_architecture(candidate: Candidate, cell: Cell, folder: str) -> None:
 def _row(version: Version, rows: Sequence[Row]) -> Version:
     """Return the newest release of the matrix that is no newer than a version, else the oldest one."""
     known = sorted(row.version for row in rows)
-    return max((it for it in known if it <= Version(version.public)), default=known[0])
+    return max((row for row in known if row <= Version(version.public)), default=known[0])
 
 
 def _version(release: str, label: str, where: str) -> Version:

@@ -91,20 +91,34 @@ class _Pins(msgspec.Struct):
     archive: list[_ArchivePin] = []
     image: list[ImagePin] = []
 
+    @property
+    def files(self) -> list[Pin]:
+        """The entries of release files."""
+        archives = (
+            Pin(path=entry.path, sha256=entry.tar_sha256, size=entry.tar_size, date=entry.date, commit=entry.commit)
+            for entry in self.archive
+        )
+        return [*self.artefact, *archives]
+
 
 def load_pins(file: Path) -> dict[str, Pin]:
     """Return the pins by path; none if the file is missing. ``ArtefactError`` if it is invalid."""
-    found = _load(file)
-    archives = (
-        Pin(path=it.path, sha256=it.tar_sha256, size=it.tar_size, date=it.date, commit=it.commit)
-        for it in found.archive
-    )
-    return {pin.path: pin for pin in (*found.artefact, *archives)}
+    return {pin.path: pin for pin in _load(file).files}
 
 
 def load_image_pins(file: Path) -> dict[str, ImagePin]:
     """Return the pinned images by reference; errors as for `load_pins`."""
     return {pin.reference: pin for pin in _load(file).image}
+
+
+def pins_in(text: str) -> dict[str, str]:
+    """Return the checksums of a list by the names of what they are of; none for a text that is no such list."""
+    try:
+        found = msgspec.toml.decode(text, type=_Pins)
+    except ValueError:
+        return {}
+    files = {pin.path: str(pin.identity) for pin in found.files}
+    return files | {pin.reference: pin.digest for pin in found.image}
 
 
 def _load(file: Path) -> _Pins:

@@ -314,7 +314,9 @@ def _fetched(
 def _missing_one(artefact: Artefact, sources: Sources) -> dict[Artefact, str]:
     """Return for each address why it does not serve; nothing if the artefact is available."""
     problems: dict[Artefact, str] = {}
-    if artefact.file or any(_mirror_file(it, sources) or not _cache_problem(it, sources) for it in artefact.places):
+    if artefact.file or any(
+        _mirror_file(place, sources) or not _cache_problem(place, sources) for place in artefact.places
+    ):
         return problems
     for place in artefact.places:
         problem = _upstream_problem(place, sources) or _untrusted(place, sources)
@@ -378,11 +380,11 @@ def _wrong_download(
 
 def _looked(sources: Sources, problems: Mapping[Artefact, str]) -> list[str]:
     """Return for each source why its file was not used."""
-    caches = [f"{_cache_problem(it, sources)}" for it in problems]
+    caches = [f"{_cache_problem(place, sources)}" for place in problems]
     return [
         "mirror none was named" if sources.mirror is None else f"mirror {sources.mirror}: not found",
         f"cache {sources.cache}: {', '.join(dict.fromkeys(caches))}",
-        *(f"upstream {sources.address(it)}: {problem}" for it, problem in problems.items()),
+        *(f"upstream {sources.address(place)}: {problem}" for place, problem in problems.items()),
     ]
 
 
@@ -390,6 +392,6 @@ def _remedy(sources: Sources, problems: Mapping[Artefact, str]) -> str:
     if any(PIN_COMMAND in problem for problem in problems.values()):
         return f"record upstream's checksums with `{PIN_COMMAND}`, and commit containers/pins.toml"
     place = "it" if sources.mirror else f"a directory, named with --mirror DIR or {MIRROR_VARIABLE}"
-    either = " or ".join(f"{it.base or UPSTREAM}{it.path}" for it in problems)
-    under = " or ".join(it.path for it in problems) if len(problems) > 1 else "that same path"
+    either = " or ".join(f"{place.base or UPSTREAM}{place.path}" for place in problems)
+    under = " or ".join(place.path for place in problems) if len(problems) > 1 else "that same path"
     return f"fetch {either} elsewhere and put it under {under} below {place}"

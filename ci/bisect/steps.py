@@ -68,7 +68,7 @@ def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> lis
     project = PROJECTS.get(span.axis)
     if project is None:
         raise SelectionError(
-            f"--checkout does not go with --axis {span.axis}",
+            f"--checkout cannot be used with --axis {span.axis}",
             why="enroot's packages are not built here",
             next_step="bisect its releases, or build the packages of each commit yourself: --enroot DIR",
         )
@@ -160,7 +160,7 @@ def check(span: Span, cell: Cell, options: Options, host: Arch) -> None:
         )
     if options.keep:
         raise SelectionError(
-            "--keep does not go with a bisection",
+            "--keep cannot be used with a bisection",
             why="it would leave one environment up for each step",
             next_step=f"leave it out, and start the step that you want to see: {typed('up CELL')}",
         )

@@ -26,9 +26,10 @@ from ci.matrix.model import Matrix
 from ci.matrix.pytest_words import check_environment, given
 from ci.matrix.suites import suite
 from ci.options import Options
-from ci.record import planned, store
+from ci.record import planned
 from ci.record.outcomes import Outcome
-from ci.report import contradictions, writing
+from ci.report import finding, writing
+from ci.report.finding import Found
 from ci.report.forms import terminal
 from ci.report.merging import ReportRequest
 from ci.session.several import Order, run_suites
@@ -47,7 +48,7 @@ def matrix(parsed: argparse.Namespace) -> int:
     try:
         with lock:
             if not plan.resumed:
-                planned.begin(plan.recorded(), folder)
+                planned.begin(plan.record, folder)
             unwritten: list[PyxisMatrixError] = []
             try:
                 unwritten += run_group(connect, rows, plan, how)
@@ -91,18 +92,16 @@ def _plan(parsed: argparse.Namespace, rows: Matrix) -> GroupPlan:
 def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError]) -> int:
     """Show what the run came to so far; return its exit code."""
     folder = plan.options.results / plan.options.run
-    found, problems = store.load_run(folder)
-    results = [contradictions.believed(it, folder / it.cell_id / it.suite) for it in found]
-    for problem in problems:
-        console.warn(str(problem))
+    results = [it.result for it in finding.find([folder]) if isinstance(it, Found)]
+    merged = writing.merge(ReportRequest(roots=[folder], base=folder, rows=rows, may_be_empty=True))
+    for problem in merged.compat.problems:
+        console.warn(f"{problem.where}: {problem.what}")
     with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
-        terminal.show(
-            writing.merge(ReportRequest(roots=[folder], base=folder, rows=rows, may_be_empty=True)), sys.stderr
-        )
+        terminal.show(merged, sys.stderr)
     for each in plan.cells:
         for name, why in each.not_applicable.items():
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")
-    for why, cells in Counter(plan.left_out.values()).items():
+    for why, cells in Counter(plan.record.left_out.values()).items():
         console.say(f"left out: {count(cells, 'cell')}: {why}")
     there = {(it.cell_id, it.suite) for it in results if it.outcome is not Outcome.UNFINISHED}
     wanted = {(it.cell.id, suite.name) for it in plan.cells for suite in it.suites}
@@ -111,4 +110,4 @@ def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError
     for what, suites in (("not begun", missing - begun), ("not finished", begun)):
         if suites:
             console.say(f"{what}: {count(len(suites), 'suite')}; go on with --resume {plan.options.run}")
-    return ending.exit_code(results, unwritten, missing=bool(missing or problems))
+    return ending.exit_code(results, unwritten, missing=bool(missing or merged.compat.problems))

@@ -52,11 +52,11 @@ def affected(
     """
     old = change.before
     was = {cell.id: cell for cell in old.all_cells(None)} if isinstance(old, Matrix) else {}
-    of_suites = {it.name: suite_files(it) for it in SUITES.values()}
+    of_suites = {suite.name: suite_files(suite) for suite in SUITES.values()}
     readers = {name: [suite for suite, files in of_suites.items() if belongs(name, files)] for name in change.files}
     found: dict[str, tuple[str, ...]] = {}
     for cell in cells:
-        fitting = {it.name for it in suites if not it.unfit(cell, matrix.subject)}
+        fitting = {suite.name for suite in suites if not suite.unfit(cell, matrix.subject)}
         if not fitting:
             continue
         plan = plan_environment(cell, matrix, options)
@@ -66,11 +66,11 @@ def affected(
             if name == MATRIX:
                 reasons += _of_matrix(cell, was.get(cell.id), matrix, options, change)
             elif name == PINS:
-                reasons += [f"{PINS}: {it} is pinned anew" for it in sorted(pinned_by(plan) & change.pins)]
+                reasons += [f"{PINS}: {pin} is pinned anew" for pin in sorted(pinned_by(plan) & change.pins)]
             elif belongs(name, parts[IMAGES] | parts[CONFIGURATION]):
                 reasons.append(f"{name} goes into its image or its configuration")
-            elif its := [it for it in readers[name] if it in fitting]:
-                reasons.append(f"{name} is part of the suite{'s' if len(its) > 1 else ''} {', '.join(its)}")
+            elif reading := [suite for suite in readers[name] if suite in fitting]:
+                reasons.append(f"{name} is part of the suite{'s' if len(reading) > 1 else ''} {', '.join(reading)}")
             elif belongs(name, parts[PROGRAM]) or not (readers[name] or _is_harmless(name)):
                 reasons.append(f"{name} can affect every cell")
         if reasons:

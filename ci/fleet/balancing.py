@@ -70,7 +70,7 @@ def balance(jobs: Sequence[Job], shards: int) -> list[tuple[Job, ...]]:
             next_step=f"--shards {len(jobs)} or fewer",
         )
     counts = _shards_per_arch(by_arch, shards)
-    return [shard for arch, its in by_arch.items() for shard in _longest_first(its, counts[arch])]
+    return [shard for arch, of_arch in by_arch.items() for shard in _longest_first(of_arch, counts[arch])]
 
 
 def _shards_per_arch(by_arch: Mapping[Arch, Sequence[Job]], shards: int) -> dict[Arch, int]:
@@ -88,7 +88,7 @@ def _longest_first(jobs: Sequence[Job], shards: int) -> list[tuple[Job, ...]]:
     places = {job.cell.id: place for place, job in enumerate(jobs)}
     least = [(0.0, 0, number) for number in range(shards)]
     given: list[list[Job]] = [[] for _ in range(shards)]
-    for job in sorted(jobs, key=lambda it: -it.seconds):
+    for job in sorted(jobs, key=lambda job: -job.seconds):
         # Between shards with as much to do, the one with fewer cells: no shard stays empty where jobs take no time.
         seconds, count, number = heapq.heappop(least)
         given[number].append(job)

@@ -11,7 +11,6 @@ from dataclasses import replace
 import functools
 from pathlib import Path
 import re
-import tomllib
 
 from ci import paths
 from ci.environment.configuration import templates_of
@@ -55,9 +54,11 @@ def rows_of(cell: Cell, matrix: Matrix, options: Options) -> dict[str, object]:
     """Return what matrix.toml says that decides what a cell's suites come to, by its name."""
     return {
         "rows": replace(cell, slurm=replace(cell.slurm, supported_until=None)),  # only reports say how long
-        "known failures": [[it.tests, it.says, it.reason, it.issue] for it in matrix.known_failures(cell)],
+        "known failures": [
+            [failure.tests, failure.says, failure.reason, failure.issue] for failure in matrix.known_failures(cell)
+        ],
         # Also those of other cells: a test that passes and says them turns red (tests/support).
-        "words of known failures": [[it.tests, it.says] for it in matrix.failures],
+        "words of known failures": [[failure.tests, failure.says] for failure in matrix.failures],
         "subject": matrix.subject,
         "number of nodes": options.nodes or matrix.defaults.nodes,
         "suites' environment": matrix.suite_environment,
@@ -70,23 +71,10 @@ def pinned_by(plan: EnvironmentPlan) -> frozenset[str]:
     return frozenset(pulled | {artefact.path for artefact in plan.images.artefacts})
 
 
-def pins_in(text: str) -> dict[str, str]:
-    """Return the checksums of a list of pins by the names of what they are of; none for a list that can't be read."""
-    try:
-        document = tomllib.loads(text)
-        return {
-            **{row["path"]: row["sha256"] for row in document.get("artefact", [])},
-            **{row["path"]: f"{row['tar-sha256']} {row['commit']}" for row in document.get("archive", [])},
-            **{row["reference"]: row["digest"] for row in document.get("image", [])},
-        }
-    except (tomllib.TOMLDecodeError, KeyError, TypeError):
-        return {}
-
-
 def expanded(parts: Iterable[Path]) -> list[Path]:
     """Return the files, and those below the folders, without what Python leaves there."""
     found = (file for part in parts for file in (part.rglob("*") if part.is_dir() else [part]))
-    return sorted({it for it in found if it.is_file() and "__pycache__" not in it.parts})
+    return sorted({file for file in found if file.is_file() and "__pycache__" not in file.parts})
 
 
 def belongs(name: str, files: Files) -> bool:
@@ -110,10 +98,12 @@ def suite_files(suite: Suite, root: Path = paths.REPOSITORY) -> Files:
         found.add(file)
         # pytest loads these by itself.
         waiting += [
-            it for it in (folder / "conftest.py" for folder in file.parents) if it.is_file() and root in it.parents
+            conftest
+            for conftest in (folder / "conftest.py" for folder in file.parents)
+            if conftest.is_file() and root in conftest.parents
         ]
         if file.suffix == ".py" and root / "ci" not in file.parents:
-            waiting += [it for name in _names(file, root) for it in _named(name, root)]
+            waiting += [named for name in _names(file, root) for named in _named(name, root)]
     return frozenset({*own, *found})
 
 
@@ -126,13 +116,13 @@ def _names(file: Path, root: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
             case ast.Import():
-                yield from (it.name for it in node.names)
+                yield from (alias.name for alias in node.names)
             case ast.ImportFrom():
                 here = file.parent.relative_to(root).parts
                 base = ".".join(here[: len(here) - node.level + 1]) if node.level else ""
                 module = ".".join(filter(None, (base, node.module)))
                 yield module
-                yield from (f"{module}.{it.name}" for it in node.names)
+                yield from (f"{module}.{alias.name}" for alias in node.names)
             case ast.Constant(value=str(text)) if text.startswith("tests.") or _A_PATH.fullmatch(text):
                 yield text
 
@@ -145,4 +135,4 @@ def _named(name: str, root: Path) -> list[Path]:
     if parts[0] != "tests" or not all(part.isidentifier() for part in parts):
         return []
     path = root.joinpath(*parts)
-    return [it for it in (path.with_suffix(".py"), path / "__init__.py") if it.is_file()]
+    return [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]

@@ -46,9 +46,9 @@ def of_arch(cells: Sequence[Cell], arch: Arch | None, group: str = "") -> tuple[
             f"the group {group!r} has no cell" + (f" for {arch}" if arch else ""),
             next_step=f"{typed(f'cells --group {group}')} lists its cells",
         )
-    if not group and len(found) < len(cells):
+    if not group and (others := [cell.id for cell in cells if cell not in found]):
         raise SelectionError(
-            f"--arch {arch} leaves out a cell that is named: {', '.join(it.id for it in cells if it not in found)}",
+            f"--arch {arch} leaves out a cell that is named: {', '.join(others)}",
             next_step="leave one of the two out",
         )
     return found
@@ -105,14 +105,14 @@ def _shards(jobs: Sequence[Job], request: FleetRequest, *, shrunk: bool) -> tupl
     wanted = min(wanted, len(jobs)) if shrunk else wanted
     return tuple(
         Shard(
-            arch=its[0].cell.arch,
+            arch=members[0].cell.arch,
             session="matrix",
-            cells=tuple(job.cell for job in its),
-            options=_arguments(its, request),
+            cells=tuple(job.cell for job in members),
+            options=_arguments(members, request),
             number=number,
-            jobs=its,
+            jobs=members,
         )
-        for number, its in enumerate(balance(jobs, wanted), start=1)
+        for number, members in enumerate(balance(jobs, wanted), start=1)
     )
 
 

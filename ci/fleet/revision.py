@@ -5,9 +5,9 @@ import tempfile
 
 from ci import paths
 from ci.artefacts.checkout import git, last_words
+from ci.artefacts.pins import pins_in
 from ci.errors import MatrixError, SelectionError
 from ci.fleet.affected import MATRIX, PINS, ChangeSet
-from ci.fleet.parts import pins_in
 from ci.matrix import loading
 from ci.matrix.model import Matrix
 

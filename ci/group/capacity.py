@@ -39,10 +39,10 @@ class Capacity:
 
 def of_machine(engine: Engine) -> Capacity:
     """Return the capacity of the machine that the engine runs on."""
-    told = engine.api.info()
+    info = engine.api.info()
     if not engine.found.local:
-        return Capacity(cores=int(told["NCPU"]), memory=int(told["MemTotal"]))
-    return Capacity(cores=_own_cores(), memory=min(_free(), _limit(), int(told["MemTotal"])))
+        return Capacity(cores=int(info["NCPU"]), memory=int(info["MemTotal"]))
+    return Capacity(cores=_own_cores(), memory=min(_free(), _limit(), int(info["MemTotal"])))
 
 
 def warn_if_fewer(capacity: Capacity, wanted: int, *, cells: int, nodes: int) -> None:

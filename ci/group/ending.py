@@ -19,16 +19,16 @@ def exit_code(results: Iterable[Result], unwritten: Sequence[PyxisMatrixError] =
     :param missing: whether any of those that there should be can't be read, or is not there. That is no success.
     """
     found = list(results)
-    if any(it.outcome is Outcome.FAILED for it in found):
+    if any(result.outcome is Outcome.FAILED for result in found):
         return FAILED
     for outcome in (Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED):
-        codes = [it.exit_code for it in found if it.outcome is outcome]
+        codes = [result.exit_code for result in found if result.outcome is outcome]
         if codes:
             return codes[0] or PyxisMatrixError.exit_code
     if unwritten:
         return unwritten[0].exit_code
     if missing:
         return ResultsError.exit_code
-    if any(it.outcome is Outcome.SKIPPED for it in found):
+    if any(result.outcome is Outcome.SKIPPED for result in found):
         return NotRunError.exit_code
     return 0

@@ -16,6 +16,7 @@ import platform
 import sysconfig
 
 from ci import paths
+from ci.artefacts.pins import pins_in
 from ci.engine.connection import Engine
 from ci.environment.plan import EnvironmentPlan
 from ci.fleet.parts import (
@@ -26,7 +27,6 @@ from ci.fleet.parts import (
     expanded,
     files_of,
     pinned_by,
-    pins_in,
     program_files,
     rows_of,
     suite_files,
@@ -51,7 +51,7 @@ def fingerprint(ingredients: Ingredients) -> str:
 
 def shared_ingredients(engine: Engine) -> Ingredients:
     """Return the part of ingredients that is the same for all cells and suites of a run."""
-    installed = sorted(f"{it.name}=={it.version}" for it in metadata.distributions())
+    installed = sorted(f"{package.name}=={package.version}" for package in metadata.distributions())
     machine = (platform.machine(), platform.release(), engine.found.kind, engine.found.version)
     return {
         PROGRAM: hash_of_files(program_files()),
@@ -74,7 +74,7 @@ def ingredients(
     """
     options, checkout = plan.options, plan.options.subject
     pins = pins_in(paths.PINS_FILE.read_text(encoding="utf-8"))
-    files = {name: hash_of_files(its) for name, its in _own_files(plan, suite).items()}
+    files = {name: hash_of_files(parts) for name, parts in _own_files(plan, suite).items()}
     rows = {name: hash_of(value) for name, value in rows_of(plan.cell, matrix, options).items()}
     return {
         **shared,
@@ -105,7 +105,7 @@ def stamp(plan: EnvironmentPlan, suite: Suite, shared: Ingredients) -> Ingredien
     checkout = plan.options.subject
     return {
         **shared,
-        **{name: _stamp_of(expanded(its)) for name, its in _own_files(plan, suite).items()},
+        **{name: _stamp_of(expanded(parts)) for name, parts in _own_files(plan, suite).items()},
         "subject": state_of(checkout) if checkout else "",
     }
 
@@ -113,7 +113,7 @@ def stamp(plan: EnvironmentPlan, suite: Suite, shared: Ingredients) -> Ingredien
 def images_of(plan: EnvironmentPlan, builder: Builder) -> str:
     """Return the hash of a cell's images: what they were made from, and what came of it."""
     built = [builder.ensure(image) for image in plan.images.all()]
-    return hash_of([[it.tag, it.identity] for it in built])
+    return hash_of([[image.tag, image.identity] for image in built])
 
 
 def _own_files(plan: EnvironmentPlan, suite: Suite) -> dict[str, Files]:

@@ -79,7 +79,7 @@ class Images:
                     if self._stop.is_set():
                         return
                     self.at = plan.cell.id
-                    self._news.put(self._made(plan))
+                    self._news.put(self._ready(plan))
         except processes.Stopped:
             pass
         except BaseException as error:  # noqa: BLE001 - a fault of this program: it is raised in the main thread
@@ -87,7 +87,7 @@ class Images:
         finally:
             self.at = ""
 
-    def _made(self, plan: EnvironmentPlan) -> Ready:
+    def _ready(self, plan: EnvironmentPlan) -> Ready:
         try:
             with console.step(f"images of {plan.cell.id}"), errors_of_ours("building images"):
                 self._builder.build(plan.images)
@@ -130,4 +130,4 @@ def in_order(plans: Sequence[EnvironmentPlan], has: Callable[[ImagePlan], bool])
 
 def compiled(plan: EnvironmentPlan) -> Mapping[str, ImagePlan]:
     """Return the images of a cell that a compiler makes, by name."""
-    return {it.name: it for image in plan.images.all() for it in image.family() if it.is_compiled}
+    return {member.name: member for image in plan.images.all() for member in image.family() if member.is_compiled}

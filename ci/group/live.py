@@ -74,7 +74,7 @@ class Lines:
 
     def end(self, state: CellState, exit_code: int) -> None:
         """Show that a cell has ended."""
-        done = sum(1 for it in self._watcher.states.values() if it.ended)
+        done = sum(1 for other in self._watcher.states.values() if other.ended)
         self._say(
             f"{state.id}: {_summary(state) or f'ended with {exit_code}'}, {_clock(state.seconds)} "
             f"({done} of {self._shown.total} cells)",
@@ -84,7 +84,7 @@ class Lines:
     def ending(self) -> None:
         """Show that the cells at work are ending before their time."""
         if at_work := _at_work(self._watcher):
-            self._say(f"ending; taken down first: {', '.join(it.id for it in at_work)}", bad=True)
+            self._say(f"ending; taken down first: {', '.join(state.id for state in at_work)}", bad=True)
 
     def tick(self) -> None:
         """Say now and then what is at work."""
@@ -208,8 +208,8 @@ class LiveTable(Lines):
             yield _line(Text(f"  and {len(at_work) - room} more", "dim"))
 
     def _head(self, states: list[CellState]) -> str:
-        ended = [it for it in states if it.ended]
-        counts = Counter("not passed" if it.bad else "passed" for it in ended)
+        ended = [state for state in states if state.ended]
+        counts = Counter("not passed" if state.bad else "passed" for state in ended)
         parts = [f"{len(ended)} of {self._shown.total} cells", *(f"{number} {name}" for name, number in counts.items())]
         waited = [f"images of {cell}"] if (cell := self._shown.images()) else []
         return " · ".join([*parts, *waited, _clock(time.monotonic() - self._began)])
@@ -244,7 +244,7 @@ def display(shown: Shown, watcher: Watcher) -> Lines:
 
 
 def _at_work(watcher: Watcher) -> list[CellState]:
-    return [it for it in watcher.states.values() if not it.ended]
+    return [state for state in watcher.states.values() if not state.ended]
 
 
 def _doing(state: CellState) -> str:
@@ -253,7 +253,7 @@ def _doing(state: CellState) -> str:
         return state.phase or "starting"
     # The number is that of an earlier run, which may have had fewer.
     known = f" of {state.known}" if state.known and state.known >= len(state.tests) else ""
-    failed = sum(it.suite == state.suite for it in state.failures)
+    failed = sum(failure.suite == state.suite for failure in state.failures)
     return f"{state.suite} {len(state.tests)}{known} tests" + (f", {failed} failed" if failed else "")
 
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 import shlex
 
+import msgspec
+
 from ci.artefacts.candidates import Candidates, for_cells
 from ci.engine import emulation
 from ci.environment.plan import EnvironmentPlan, plan_environment
@@ -49,38 +51,10 @@ class GroupPlan:
 
     options: Options
     cells: tuple[CellPlan, ...]
-    left_out: dict[str, str]
-    """Cells that are for another machine, and why."""
-    suites: tuple[str, ...] = ()
-    """Suites that were asked for; empty for all that apply."""
-    words: tuple[str, ...] = ()
-    """More arguments for pytest."""
-    matrix: str
-    """The hash of what matrix.toml says."""
+    record: RunPlan
+    """What is written of it."""
     resumed: bool = False
     """Whether it goes on with a run that has results already."""
-
-    def recorded(self) -> RunPlan:
-        """Return what is written of it."""
-        return RunPlan(
-            run=self.options.run,
-            started=store.utc_now(),
-            matrix=self.matrix,
-            cells=tuple(
-                PlannedCell(
-                    id=it.cell.id,
-                    stands_for=it.cell.stands_for,
-                    suites=tuple(suite.name for suite in it.suites),
-                    not_applicable=it.not_applicable,
-                    not_run=it.not_run,
-                )
-                for it in self.cells
-            ),
-            suites=self.suites,
-            left_out=self.left_out,
-            options=tuple(self.options.words(*OPTIONS)),
-            words=self.words,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +92,8 @@ def plan_group(
         pytest_words.given(each, request.words)
     plans = []
     for cell in chosen:
-        unfit = {it.name: it.unfit(cell, matrix.subject) for it in considered}
-        applying = tuple(it for it in considered if not unfit[it.name])
+        unfit = {each.name: each.unfit(cell, matrix.subject) for each in considered}
+        applying = tuple(each for each in considered if not unfit[each.name])
         not_run = emulation.needed(cell.arch) or missing(cell) or ""
         plans.append(
             CellPlan(
@@ -136,14 +110,26 @@ def plan_group(
             why="; ".join(dict.fromkeys(why for plan in plans for why in plan.not_applicable.values())),
             next_step=f"the suites are {', '.join(SUITES)}",
         )
-    return GroupPlan(
-        options=options,
-        cells=tuple(plans),
-        left_out=left_out,
-        suites=tuple(request.suites),
-        words=tuple(request.words),
+    record = RunPlan(
+        run=options.run,
+        started=store.utc_now(),
         matrix=matrix_hash(matrix),
+        cells=tuple(
+            PlannedCell(
+                id=plan.cell.id,
+                stands_for=plan.cell.stands_for,
+                suites=tuple(suite.name for suite in plan.suites),
+                not_applicable=plan.not_applicable,
+                not_run=plan.not_run,
+            )
+            for plan in plans
+        ),
+        suites=tuple(request.suites),
+        left_out=left_out,
+        options=tuple(options.words(*OPTIONS)),
+        words=tuple(request.words),
     )
+    return GroupPlan(options=options, cells=tuple(plans), record=record)
 
 
 def resumed(
@@ -185,7 +171,7 @@ def resumed(
         candidates=request.candidates,
     )
     plan = plan_group(same, matrix, options, missing)
-    return replace(plan, left_out=dict(earlier.left_out), resumed=True)
+    return replace(plan, record=msgspec.structs.replace(plan.record, left_out=earlier.left_out), resumed=True)
 
 
 def matrix_hash(matrix: Matrix) -> str:
@@ -200,7 +186,7 @@ def hash_of(value: object) -> str:
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
-        return {it.name: _plain(getattr(value, it.name)) for it in fields(value) if it.compare}
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value) if field.compare}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
@@ -218,7 +204,7 @@ def check_options(options: Options, cells: int) -> None:
     """
     if options.keep:
         raise SelectionError(
-            "--keep does not go with a group",
+            "--keep cannot be used with a group",
             why="it would leave one environment up for each cell",
             next_step=typed("up CELL"),
         )
@@ -247,7 +233,9 @@ def _cells(
     if request.suites and not any(Runtime.LEGACY in suite(name).runtimes for name in request.suites):
         members = tuple(cell for cell in members if cell.runtime is not Runtime.LEGACY)
     here = tuple(cell for cell in members if cell.arch is host)
-    others = {it.id: f"it needs {it.arch} hardware, and this is {host}" for it in members if it.arch is not host}
+    others = {
+        cell.id: f"it needs {cell.arch} hardware, and this is {host}" for cell in members if cell.arch is not host
+    }
     if not here:
         raise SelectionError(
             f"no cell of the group {group.name!r} can run on this machine",

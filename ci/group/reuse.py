@@ -30,11 +30,11 @@ def earlier(results: Path, cell_id: str, suite: str, *, but: str) -> list[Result
         if path.parents[2].name == but:
             continue
         with suppress(ResultsError):  # of another version, or broken: it proves nothing
-            it = contradictions.believed(store.load(path), path.parent)
-            ended = it.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR}
-            if ended and it.fingerprint and not is_ahead(it.started, store.utc_now()):
-                found.append(it)
-    return sorted(found, key=lambda it: it.started, reverse=True)
+            result = contradictions.believed(store.load(path), path.parent)
+            ended = result.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR}
+            if ended and result.fingerprint and not is_ahead(result.started, store.utc_now()):
+                found.append(result)
+    return sorted(found, key=lambda result: result.started, reverse=True)
 
 
 def unchanged(results: list[Result], fingerprint: str) -> Result | None:
@@ -42,7 +42,7 @@ def unchanged(results: list[Result], fingerprint: str) -> Result | None:
 
     An older one that passed is not taken where a newer one with the same fingerprint did not: that suite is flaky.
     """
-    newest = next((it for it in results if it.fingerprint == fingerprint), None)
+    newest = next((result for result in results if result.fingerprint == fingerprint), None)
     return newest if newest and newest.outcome is Outcome.PASSED else None
 
 

@@ -66,21 +66,21 @@ def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how
     if not possible:
         return
     builder = Builder(engine, sources_of(plan.options), logs=run.folder / "images")
-    made = images.Images(builder, [cell.environment for cell in possible.values()])
+    maker = images.Images(builder, [cell.environment for cell in possible.values()])
     nodes = max(cell.environment.options.nodes for cell in possible.values())
     machine = capacity.of_machine(engine)
     capacity.warn_if_fewer(machine, how.jobs, cells=len(possible), nodes=nodes)
     most = machine.jobs(how.jobs, cells=len(possible), nodes=nodes)
     expected: dict[tuple[str, str], watching.Expected] = {}
     watcher = watching.Watcher(run.folder, expected)
-    showing = live.Shown(total=len(possible), images=lambda: made.at, folder=run.folder, quiet=how.quiet)
+    showing = live.Shown(total=len(possible), images=lambda: maker.at, folder=run.folder, quiet=how.quiet)
     shown = live.display(showing, watcher)
 
     ready: list[CellPlan] = []
 
     def jobs() -> int:
         """Take what has got its images, and return how many cells may be up now."""
-        for news in made.news():
+        for news in maker.news():
             cell = possible[news.cell]
             if news.problem:
                 run.broken(cell, news.problem)
@@ -92,17 +92,17 @@ def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how
             expected.update(run.expected(cell))
             ready.append(cell)
         # A build of images has a cell's part of the cores; its memory is kept back at all times.
-        return max(1, most - 1) if made.waiting else most
+        return max(1, most - 1) if maker.waiting else most
 
     def commands() -> Iterator[ChildCommand | None]:
-        while made.waiting or ready:
+        while maker.waiting or ready:
             yield run.command(ready.pop(0)) if ready else None
 
-    with console.plain_lines(shown.stream), shown.shown(), made.being_made(shown.stream):
+    with console.plain_lines(shown.stream), shown.shown(), maker.being_made(shown.stream):
         children.run_all(
             commands(),
             jobs=jobs,
-            watch=run.watch(possible, how, watcher, shown, made),
+            watch=run.watch(possible, how, watcher, shown, maker),
         )
 
 
@@ -134,12 +134,12 @@ class _Run:
                 if not store.has_ended(self._path(cell, suite.name)):
                     self._write(cell, suite.name, problem)
 
-    def know(self, cell: CellPlan, matrix: Matrix, engine: Engine, made: str) -> None:
+    def know(self, cell: CellPlan, matrix: Matrix, engine: Engine, images_hash: str) -> None:
         """Learn what decides the outcome of each suite on a cell, and write it down.
 
         The state of the files is noted first: what is edited while they are hashed is noticed at the end.
 
-        :param made: the hash of the cell's images.
+        :param images_hash: the hash of the cell's images.
         """
         stamp = fingerprint.shared_stamp()
         if stamp != self._shared_stamp:
@@ -148,7 +148,7 @@ class _Run:
             self._stamps[cell.cell.id, suite.name] = fingerprint.stamp(cell.environment, suite, stamp)
         self._ingredients[cell.cell.id] = {
             suite.name: fingerprint.ingredients(
-                cell.environment, suite, self._plan.words, matrix=matrix, images=made, shared=self._shared
+                cell.environment, suite, self._plan.record.words, matrix=matrix, images=images_hash, shared=self._shared
             )
             for suite in cell.suites
         }
@@ -172,7 +172,7 @@ class _Run:
         words = cell.environment.options.words(*OPTIONS, Scope.RESULT)
         return ChildCommand(
             cell=cell.cell.id,
-            words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.words),
+            words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.record.words),
             output=self.folder / cell.cell.id / paths.OUTPUT_FILE,
         )
 
@@ -201,7 +201,7 @@ class _Run:
         how: RunSettings,
         watcher: watching.Watcher,
         shown: live.Lines,
-        made: images.Images,
+        maker: images.Images,
     ) -> children.Watch:
         """Return what is to happen as cells begin and end."""
 
@@ -223,7 +223,7 @@ class _Run:
             shown.tick()
 
         def ending() -> None:
-            made.stop()
+            maker.stop()
             shown.ending()
 
         return children.Watch(began=began, ended=ended, tick=tick, ending=ending)
@@ -326,7 +326,7 @@ class _Run:
         self._keep(self._record(cell, suite).result(outcome, problem.exit_code, str(problem)))
 
     def _record(self, cell: CellPlan, suite: str) -> Record:
-        return Record.of_suite(cell.environment, suite, Given(words=self._plan.words))
+        return Record.of_suite(cell.environment, suite, Given(words=self._plan.record.words))
 
     def _keep(self, result: Result) -> None:
         try:

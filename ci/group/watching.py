@@ -15,7 +15,7 @@ from ci.record.reportlog import PytestReport
 from ci.report.model import State
 from ci.report.words import first_line
 
-GOOD = {it.value for it in State if it.good}
+GOOD = {state.value for state in State if state.good}
 """Words for a suite that did what it should."""
 # "collected 12 items", or of pytest-xdist "4 workers [90 items]"; some may then be deselected.
 _ITEMS = re.compile(rb"(?:collected (\d+) items?|workers? \[(\d+) items?\])(?: / \d+ deselected / (\d+) selected)?")
@@ -126,9 +126,9 @@ class Watcher:
         if state.suite:
             failures += self._tests(state)
         return News(
-            phases=tuple((it.phase, it.suite) for it in new if it.phase != progress.ENDED),
+            phases=tuple((event.phase, event.suite) for event in new if event.phase != progress.ENDED),
             failures=tuple(failures),
-            ended=tuple((it.suite, it.outcome) for it in new if it.phase == progress.ENDED),
+            ended=tuple((event.suite, event.outcome) for event in new if event.phase == progress.ENDED),
         )
 
     def _tests(self, state: CellState) -> list[Failure]:
@@ -190,7 +190,7 @@ def expected(results: Path, run: str, cell: str, suites: Sequence[str]) -> dict[
     """Return what the newest earlier result of each suite on a cell took."""
     found = {}
     for suite in suites:
-        ran = (it for it in reuse.earlier(results, cell, suite, but=run) if not it.reused_from and it.tests)
-        if newest := next(ran, None):
+        earlier = reuse.earlier(results, cell, suite, but=run)
+        if newest := next((result for result in earlier if not result.reused_from and result.tests), None):
             found[cell, suite] = Expected(seconds=newest.seconds, tests=len(newest.tests))
     return found

@@ -31,12 +31,12 @@ def origin(attributes: dict[str, Any]) -> str:
     labelled = (attributes.get("Config") or {}).get("Labels") or {}
     digests: list[str] = attributes.get("RepoDigests") or []
     # Podman has the digest under our own name, too.
-    foreign = next((it for it in digests if not it.startswith("localhost/")), "")
+    foreign = next((digest for digest in digests if not digest.startswith("localhost/")), "")
     return labelled.get(LABEL_ORIGIN) or (f"pulled {foreign}" if foreign else "")
 
 
 @contextmanager
-def made(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+def root_of(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """Make an operating system from its packages (mmdebstrap), for the block: a tar archive, and the image's labels.
 
     One of them is the origin; a list of the packages is beside the log.

@@ -164,14 +164,14 @@ class Builder:
                 except Exception as error:
                     self._failed.append((member, error))
                     raise
-        return self._made(wanted)
+        return self._built(wanted)
 
     def has(self, wanted: ImagePlan) -> bool:
         """Tell whether an image and its ancestors are there; nothing is built for that."""
         for member in wanted.family():
             if self._find(member) is None:
                 ways = [*self._pulled(member), self._content(member)]
-                if not any(self._engine.image_exists(it.tag) for it in ways):
+                if not any(self._engine.image_exists(way.tag) for way in ways):
                     return False
                 self.done.append(self._ensure_one(member))
         return True
@@ -179,7 +179,7 @@ class Builder:
     def _find(self, plan: ImagePlan) -> Built | None:
         return next((built for built in self.done if built.plan == plan), None)
 
-    def _made(self, plan: ImagePlan) -> Built:
+    def _built(self, plan: ImagePlan) -> Built:
         built = self._find(plan)
         if built is None:
             raise LookupError(f"{plan.name} was not built; family() has to come first")
@@ -189,12 +189,14 @@ class Builder:
         """Collect what goes into an image whose parents exist."""
         fetched = [self._fetch(artefact) for artefact in plan.artefacts]
         context = [
-            ContextFile(source=it.path, target=f"artefacts/{it.artefact.name}", sha256=it.content, copied=it.sha256)
-            for it in fetched
+            ContextFile(
+                source=file.path, target=f"artefacts/{file.artefact.name}", sha256=file.content, copied=file.sha256
+            )
+            for file in fetched
         ]
         if plan.wheels:
             context += wheel_context(self._wheelhouse(plan.wheels, plan.arch), editable=plan.wheels.editable)
-        parents = {name: self._made(parent).tag for name, parent in plan.parents.items()}
+        parents = {name: self._built(parent).tag for name, parent in plan.parents.items()}
         return Content(plan=plan, parents=parents, context=tuple(context))
 
     def _fetch(self, artefact: Artefact) -> Fetched:
@@ -226,7 +228,7 @@ class Builder:
         with FileLock(paths.make_directory(paths.cache_dir(self._environ) / "locks") / f"{name}.lock"):
             built = self._content(plan)
             ways = [*self._pulled(plan), built]
-            content = next((it for it in ways if self._engine.image_exists(it.tag)), None)
+            content = next((way for way in ways if self._engine.image_exists(way.tag)), None)
             how = ImageOrigin.REUSED
             if content is None:
                 with console.step(f"image {plan.name}") as step:
@@ -270,7 +272,7 @@ class Builder:
                 self._check_patience(plan)
             self._build(content, content.write)
             return
-        with base.made(content, log=self._log(content)) as (root, labels):
+        with base.root_of(content, log=self._log(content)) as (root, labels):
             if emulated:
                 # Docker 20.10 notes the engine's own architecture for what it imports, whatever it is told.
                 self._build(content, lambda context: base.as_context(root, context), labels)

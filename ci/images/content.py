@@ -75,7 +75,7 @@ class Content:
     def own_files(self) -> tuple[tuple[str, str], ...]:
         """Name and sha256 of the files of the image's folder and of those beside it, read once."""
         parts = (self.plan.folder, SHARED, *self.plan.beside)
-        return tuple(it for part in parts for it in _files(paths.CONTAINERS / part, self._prefix(part)))
+        return tuple(file for part in parts for file in _files(paths.CONTAINERS / part, self._prefix(part)))
 
     @property
     def tag(self) -> str:

@@ -72,7 +72,7 @@ class ImagePlan:
     def family(self) -> Iterator["ImagePlan"]:
         """Yield the ancestors, oldest first, and this image itself last; each once."""
         seen: list[ImagePlan] = []
-        for plan in [*(it for parent in self.parents.values() for it in parent.family()), self]:
+        for plan in [*(member for parent in self.parents.values() for member in parent.family()), self]:
             if plan not in seen:
                 seen.append(plan)
                 yield plan

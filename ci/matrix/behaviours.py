@@ -107,10 +107,10 @@ class Behaviour:
 
         :raises MatrixError: where there is none, or more than one.
         """
-        found = [it for it in self.answers if not it.otherwise and it.is_for(cell)]
-        found = found or [it for it in self.answers if it.otherwise]
+        found = [answer for answer in self.answers if not answer.otherwise and answer.is_for(cell)]
+        found = found or [answer for answer in self.answers if answer.otherwise]
         if len(found) != 1:
-            names = ", ".join(it.name for it in found)
+            names = ", ".join(answer.name for answer in found)
             raise MatrixError(
                 f"{len(found)} answers of {self.id} are for {cell}" + (f": {names}" if names else ""),
                 where=self.where,
@@ -166,10 +166,10 @@ def _behaviour(name: str, suite: str, table: TomlTable) -> Behaviour:
     answers = tuple(_answer(row) for row in table.rows("answer"))
     if not answers:
         table.fault("", f"has no answer; add [[{name}.answer]] with name, kind and what")
-    if sum(it.otherwise for it in answers) > 1:
+    if sum(answer.otherwise for answer in answers) > 1:
         table.fault("", "has two answers with otherwise = true")
-    for each in {it.name for it in answers}:
-        if sum(it.name == each for it in answers) > 1:
+    for each in {answer.name for answer in answers}:
+        if sum(answer.name == each for answer in answers) > 1:
             table.fault("", f"has two answers called {each!r}; give one of them a list of versions")
     table.finish()
     line = table.faults.line_of(name)
@@ -215,4 +215,4 @@ def _holds(cell: Cell, key: str, any_of: tuple[str, ...]) -> bool:
 
 @functools.cache
 def _matches(specifiers: tuple[str, ...], version: Version) -> bool:
-    return any(SpecifierSet(it).contains(version, prereleases=True) for it in specifiers)
+    return any(SpecifierSet(text).contains(version, prereleases=True) for text in specifiers)

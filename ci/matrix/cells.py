@@ -153,7 +153,7 @@ class Cell:
 
     def candidate(self, axis: str) -> Candidate | None:
         """Return what stands on an axis in place of a release."""
-        return next((it for it in self.candidates if it.axis == axis), None)
+        return next((candidate for candidate in self.candidates if candidate.axis == axis), None)
 
     def with_candidate(self, candidate: Candidate) -> Self:
         """Return the cell with a candidate in place of the version on its axis."""
@@ -192,7 +192,7 @@ class Cell:
 
         One with an untried release is selected by the name of that release only.
         """
-        versions = {axis: f"{axis}{it}" for axis, it in self.axes.items() if it and axis not in {"os", "arch"}}
+        versions = {axis: f"{axis}{value}" for axis, value in self.axes.items() if value and axis not in {"os", "arch"}}
         every = [*versions.values(), self.runtime.value, self.os.name, self.arch.value]
         axes = [versions[axis] for axis in self.untried] or every
         return tuple(dict.fromkeys([*self.groups, *axes]))

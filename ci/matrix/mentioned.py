@@ -25,11 +25,16 @@ def default_group(matrix: Matrix, env: Mapping[str, str]) -> str:
 
 
 def asked_cells(
-    names: Sequence[str], group: str | None, matrix: Matrix, host: Arch, env: Mapping[str, str], put: Sequence[str] = ()
+    names: Sequence[str],
+    group: str | None,
+    matrix: Matrix,
+    host: Arch,
+    env: Mapping[str, str],
+    unreleased: Sequence[str] = (),
 ) -> tuple[Cell, ...]:
     """Return the cells that a command is asked for: those of these names, else all of a group, legacy ones too.
 
-    :param put: the axes on which options name a candidate.
+    :param unreleased: the axes on which options name a candidate.
     :raises SelectionError: for an unknown name or group, a group without container cells, and names beside a group.
     """
     if names and group:
@@ -39,7 +44,7 @@ def asked_cells(
     if names:
         return tuple(matrix.cell(name, host) for name in dict.fromkeys(names))
     members = matrix.group(group or default_group(matrix, env))
-    members.check(put)
+    members.check(unreleased)
     matrix.cells(members.name, host)  # refuses one that no suite of containers could run on
     return tuple(cell for cell in matrix.all_cells(host) if members.name in cell.groups)
 

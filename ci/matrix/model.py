@@ -182,11 +182,11 @@ class Group:
         if self.covers_pairs:
             covered = cover([cell for cell in cells if self.selects(cell, host)])
             return {cell: "first with " + ", ".join(" + ".join(pair) for pair in new) for cell, new in covered.items()}
+        places = {f"{self.where}.cells[{at}]": selector for at, selector in enumerate(self.selectors)}
         entries = {
-            cell: [f"{self.where}.cells[{at}]" for at, it in enumerate(self.selectors) if it.matches(cell, host)]
-            for cell in cells
+            cell: [place for place, selector in places.items() if selector.matches(cell, host)] for cell in cells
         }
-        return {cell: "selected by " + ", ".join(places) for cell, places in entries.items() if places}
+        return {cell: "selected by " + ", ".join(found) for cell, found in entries.items() if found}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,10 +297,13 @@ class Matrix:
         if wanted in by_name:
             return by_name[wanted]
         close = difflib.get_close_matches(wanted, by_name, n=1)
+        known = [
+            f"{group.name} ({group.description})" if group.description else name for name, group in by_name.items()
+        ]
         raise SelectionError(
             f"there is no group {wanted!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
             where=str(self.path),
-            why=f"the groups are {', '.join(by_name)}",
+            why=f"the groups are {'; '.join(known)}",
             next_step=typed("cells --group NAME"),
         )
 

@@ -138,8 +138,8 @@ def _check_path(suite: Suite, word: str) -> None:
     why = ""
     if not path.exists():
         why = "there is no such file or directory"
-    elif not any(path.is_relative_to(it.resolve()) for it in own):
-        why = f"the suite is {', '.join(it.relative_to(paths.REPOSITORY).as_posix() for it in own)}"
+    elif not any(path.is_relative_to(part.resolve()) for part in own):
+        why = f"the suite is {', '.join(part.relative_to(paths.REPOSITORY).as_posix() for part in own)}"
     if why:
         raise SelectionError(
             f"{word} is not a part of {suite.name}",

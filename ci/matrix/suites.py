@@ -122,7 +122,7 @@ def _described() -> Mapping[str, Suite]:
             table.fault("name", f"there is another suite {each.name!r}")
         table.faults.raise_if_any()
         found[each.name] = each
-    return {it.name: it for it in sorted(found.values(), key=lambda it: (it.order, it.name))}
+    return {each.name: each for each in sorted(found.values(), key=lambda each: (each.order, each.name))}
 
 
 def _read(table: TomlTable, folder: str) -> Suite:
@@ -184,7 +184,7 @@ def check_subject(subject: Subject, *names: str) -> None:
     """
     for name in names:
         if why := suite(name).refuses(subject):
-            fitting = ", ".join(it.name for it in SUITES.values() if not it.subject)
+            fitting = ", ".join(each.name for each in SUITES.values() if not each.subject)
             raise SelectionError(
                 f"{name}: {why}", next_step=f"what fits any subject: {fitting}; and your own: nox -s suite -- PATH"
             )
@@ -196,4 +196,4 @@ def asked_for(names: Sequence[str]) -> tuple[Suite, ...]:
     :raises SelectionError: for an unknown name.
     """
     wanted = {suite(name) for name in names}
-    return tuple(it for it in SUITES.values() if (it in wanted if names else it.default))
+    return tuple(each for each in SUITES.values() if (each in wanted if names else each.default))

@@ -75,7 +75,7 @@ def _read(file: Path) -> Family:
     root = read_table(file)
     table = root.table("glibc") or TomlTable({}, "glibc", root.faults)
     found = {codename: _GLIBC.fullmatch(table.text(codename)) for codename in table.values}
-    for codename in (it for it, version in found.items() if not version):
+    for codename in (codename for codename, version in found.items() if not version):
         table.fault(codename, 'glibc is written as "2.36"')
     if not found:
         root.fault("glibc", 'names no release; for example [glibc] with bookworm = "2.36"')

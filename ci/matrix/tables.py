@@ -55,6 +55,7 @@ class Faults:
 
     def line_of(self, key: str) -> int | None:
         """Return the line of a key, found by its table's header; None if it is not found."""
+        # tomllib tells no positions, so the text is searched for the header, and below it for the key.
         table = re.match(r"(?P<name>[\w-]+)(?:\[(?P<row>\d+)\])?(?P<rest>(?:\.[\w-]+)*)", key)
         if table is None:
             return None
@@ -93,7 +94,7 @@ class TomlTable:
         self.values = values
         self.path = path
         self.faults = faults
-        self._asked: dict[str, None] = {}
+        self._known: dict[str, None] = {}
 
     def at(self, key: str) -> str:
         """Return the key path of a key of this table."""
@@ -105,7 +106,7 @@ class TomlTable:
 
     def has(self, key: str) -> bool:
         """Whether the key is there; makes it a known key."""
-        self._asked[key] = None
+        self._known[key] = None
         return key in self.values
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -196,8 +197,8 @@ class TomlTable:
     def finish(self) -> None:
         """Note every unknown key, with the known one that is most similar."""
         for key in self.values:
-            if key not in self._asked:
-                self.fault(key, f"unknown key {key!r}{did_you_mean(key, self._asked)}")
+            if key not in self._known:
+                self.fault(key, f"unknown key {key!r}{did_you_mean(key, self._known)}")
 
 
 def read_table(path: Path) -> TomlTable:

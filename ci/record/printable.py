@@ -10,7 +10,7 @@ _COMMAND = re.compile(r"^(\s*)(::|##)", re.MULTILINE)
 
 def printable(text: str) -> str:
     r"""Return a text in one line, with what can't be printed as it would be typed: ``\x1b``."""
-    return "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in text)
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def printable_lines(text: str) -> str:

@@ -312,7 +312,7 @@ def _test(name: str, tries: list[list[PytestReport]], interrupted: float) -> Tes
     if not counting or not any(report.when == "teardown" or report.kind == "CollectReport" for report in counting[-1]):
         found.append((TestState.INTERRUPTED, "it had begun, and pytest ended before it did"))
     order = list(TestState)  # a test has a report for each phase; the worst counts
-    state, message = min(found, key=lambda it: order.index(it[0]))
+    state, message = min(found, key=lambda pair: order.index(pair[0]))
     own = max((_own_reruns(report) for each in tries for report in each), key=len, default=[])
     before = [*(report.message for report in again), *own]
     return TestOutcome(
@@ -321,7 +321,7 @@ def _test(name: str, tries: list[list[PytestReport]], interrupted: float) -> Tes
         seconds=sum(report.duration for each in tries for report in each),
         message=before[-1] if before and state is TestState.PASSED else message,
         reruns=len(tries) - len(counting) - (not counting) + len(own),
-        saw=tuple(sorted({it for each in counting for report in each for it in report.saw})),
+        saw=tuple(sorted({pair for each in counting for report in each for pair in report.saw})),
     )
 
 
@@ -333,5 +333,5 @@ def _called(reports: list[PytestReport]) -> bool:
 
 
 def _own_reruns(report: PytestReport) -> list[str]:
-    told = (value for name, value in report.user_properties if name == RERUNS_PROPERTY and isinstance(value, list))
-    return [str(why) for why in next(told, [])]
+    reasons = (value for name, value in report.user_properties if name == RERUNS_PROPERTY and isinstance(value, list))
+    return [str(why) for why in next(reasons, [])]

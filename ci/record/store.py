@@ -81,7 +81,7 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     @property
     def differs(self) -> str:
         """What is said where it is not the file that a list has under its path; empty where it is."""
-        return next((it for it in self.verified_against.split(", ") if it.startswith(DIFFERS)), "")
+        return next((part for part in self.verified_against.split(", ") if part.startswith(DIFFERS)), "")
 
 
 class Once(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,25 +178,6 @@ def has_ended(path: Path) -> bool:
         return path.is_file() and load(path).outcome is not Outcome.UNFINISHED
     except ResultsError:
         return True
-
-
-def load_run(folder: Path) -> tuple[tuple[Result, ...], tuple[ResultsError, ...]]:
-    """Return a run's results, sorted by cell and suite, and what could not be read of them.
-
-    :raises ResultsError: if run not found.
-    """
-    if not folder.is_dir():
-        raise ResultsError(
-            "run not found", where=str(folder), next_step=f"`ls {folder.parent}` shows the runs that are there"
-        )
-    results: list[Result] = []
-    problems: list[ResultsError] = []
-    for path in sorted(folder.glob(f"*/*/{RESULT_FILE}")):
-        try:
-            results.append(load(path))
-        except ResultsError as error:
-            problems.append(error)
-    return tuple(results), tuple(problems)
 
 
 def latest_run(results: Path) -> Path:

@@ -83,8 +83,8 @@ class AnswersTable:
     @property
     def groups(self) -> Sequence[tuple[str, int]]:
         """Each kind of cells, and how many columns it has; empty where all are real ones of releases."""
-        found = [(kind, len(list(of))) for kind, of in groupby(self.columns, key=lambda it: it[1])]
-        named = [(", ".join(filter(None, of_kind(it)[1:])), number) for it, number in found]
+        found = [(kind, len(list(of))) for kind, of in groupby(self.columns, key=lambda column: column[1])]
+        named = [(", ".join(filter(None, of_kind(kind)[1:])), number) for kind, number in found]
         return [] if len(found) == 1 and found[0][0] == Runtime.NVIDIA else named
 
 
@@ -96,9 +96,14 @@ class Answers:
         self._compat = compat
         self._saw: dict[tuple[tuple[str, tuple[str, ...]], ...], int] = {}
         self._of_cell = [
-            [(self._saw.setdefault(tuple(it.saw.items()), len(self._saw)), it) for it in cell.suites if it.saw]
+            [
+                (self._saw.setdefault(tuple(suite.saw.items()), len(self._saw)), suite)
+                for suite in cell.suites
+                if suite.saw
+            ]
             for cell in compat.cells
         ]
+        # Thousands of cells have a few dozen different answers: a column counts those alike, each is looked at once.
         self._columns: dict[Column, Counter[Saws]] = {}
         for cell, saws in zip(compat.cells, self._of_cell, strict=True):
             for column in _columns(cell):
@@ -110,25 +115,25 @@ class Answers:
         }
         seen = behaviours.seen(self._seen.values())
         self.known = list(_with_older(compat, seen))
-        self.unobserved = [it for it in self.known if it.id not in seen]
-        self.places = {it.id: place for place, it in enumerate(self.known)}
-        self.column_places = {it: place for place, it in enumerate(self._columns)}
+        self.unobserved = [behaviour for behaviour in self.known if behaviour.id not in seen]
+        self.places = {behaviour.id: place for place, behaviour in enumerate(self.known)}
+        self.column_places = {column: place for place, column in enumerate(self._columns)}
 
     @cached_property
     def tables(self) -> Sequence[AnswersTable]:
         """The questions that were answered."""
-        asked: dict[tuple[str, str], list[BehaviourReport]] = {}
-        unobserved = {it.id for it in self.unobserved}
-        for it in self.known:
-            for axis in it.axes & AXES.keys() or {""} if it.id not in unobserved else ():
-                asked.setdefault((it.suite, axis), []).append(it)
-        suites, axes = list(dict.fromkeys(it.suite for it in self.known)), list(AXES)
-        order = sorted(asked, key=lambda it: (suites.index(it[0]), axes.index(it[1])))
-        return [self._table(suite, axis, asked[suite, axis]) for suite, axis in order]
+        questions: dict[tuple[str, str], list[BehaviourReport]] = {}
+        unobserved = {behaviour.id for behaviour in self.unobserved}
+        for behaviour in self.known:
+            for axis in behaviour.axes & AXES.keys() or {""} if behaviour.id not in unobserved else ():
+                questions.setdefault((behaviour.suite, axis), []).append(behaviour)
+        suites, axes = list(dict.fromkeys(behaviour.suite for behaviour in self.known)), list(AXES)
+        order = sorted(questions, key=lambda table: (suites.index(table[0]), axes.index(table[1])))
+        return [self._table(suite, axis, questions[suite, axis]) for suite, axis in order]
 
     def data(self) -> dict[str, Any]:
         """Return what the script needs to show this for some of the cells only, and to open an entry or a cell."""
-        answers = [{answer.name: at for at, answer in enumerate(it.answers)} for it in self.known]
+        answers = [{answer.name: at for at, answer in enumerate(behaviour.answers)} for behaviour in self.known]
         places = list(Location._fields)
         return {
             "signs": ANSWERS,
@@ -138,26 +143,27 @@ class Answers:
             "axes": [[place, AXES[axis]] for place, axis in enumerate(places)],
             "columns": [[places.index(axis) if axis else -1, *of] for axis, *of in self._columns],
             "saws": [
-                {at: [answers[at][it] for it in names] for id_, names in saw for at in [self.places[id_]]}
+                {at: [answers[at][name] for name in names] for id_, names in saw for at in [self.places[id_]]}
                 for saw in self._saw
             ],
             "cells": [
-                [[place, int(it.started.timestamp()), it.reused_from] for place, it in saws] for saws in self._of_cell
+                [[place, int(suite.started.timestamp()), suite.reused_from] for place, suite in saws]
+                for saws in self._of_cell
             ],
         }
 
-    def _table(self, suite: str, axis: str, asked: Sequence[BehaviourReport]) -> AnswersTable:
-        ids = {it.id for it in asked}
+    def _table(self, suite: str, axis: str, questions: Sequence[BehaviourReport]) -> AnswersTable:
+        ids = {behaviour.id for behaviour in questions}
         kinds = grid.in_order(
             column[1]
             for column, of in self._columns.items()
             if column[0] == axis and any(ids & self._seen[saws].keys() for saws in of)
         )
         columns = sorted(
-            (it for it in self._columns if it[0] == axis and it[1] in kinds),
-            key=lambda it: (kinds.index(it[1]), grid.natural(it[2])),
+            (column for column in self._columns if column[0] == axis and column[1] in kinds),
+            key=lambda column: (kinds.index(column[1]), grid.natural(column[2])),
         )
-        rows = [[self._entry(it, column) for column in columns] for it in asked]
+        rows = [[self._entry(behaviour, column) for column in columns] for behaviour in questions]
         return AnswersTable(suite=suite, axis=axis, columns=columns, rows=rows)
 
     def _entry(self, behaviour: BehaviourReport, column: Column) -> Entry:
@@ -178,9 +184,9 @@ def _columns(cell: CellReport) -> Iterator[Column]:
 
 def _with_older(compat: Compat, seen: Mapping[str, tuple[str, ...]]) -> Iterator[BehaviourReport]:
     """Yield all questions, and those and their answers that only an older catalogue had: what was seen is not lost."""
-    known = {it.id for it in compat.behaviours}
-    older = [BehaviourReport(id=it, suite="no longer asked", question=it) for it in seen if it not in known]
-    for it in (*compat.behaviours, *older):
-        names = {answer.name for answer in it.answers}
-        more = tuple(it.answer(name) for name in seen.get(it.id, ()) if name not in names)
-        yield replace(it, answers=(*it.answers, *more)) if more else it
+    known = {behaviour.id for behaviour in compat.behaviours}
+    older = [BehaviourReport(id=name, suite="no longer asked", question=name) for name in seen if name not in known]
+    for behaviour in (*compat.behaviours, *older):
+        names = {answer.name for answer in behaviour.answers}
+        more = tuple(behaviour.answer(name) for name in seen.get(behaviour.id, ()) if name not in names)
+        yield replace(behaviour, answers=(*behaviour.answers, *more)) if more else behaviour

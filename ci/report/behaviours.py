@@ -38,11 +38,11 @@ class BehaviourReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     @property
     def axes(self) -> set[str]:
         """What decides which answer is right."""
-        return {axis for it in self.answers for axis in it.axes}
+        return {axis for answer in self.answers for axis in answer.axes}
 
     def answer(self, name: str) -> AnswerReport:
         """Return the answer of this name; for one that an older catalogue had, what is known of it."""
-        known = (it for it in self.answers if it.name == name)
+        known = (answer for answer in self.answers if answer.name == name)
         return next(known, AnswerReport(name=name, kind=AnswerKind.CHANGED.value, what=name))
 
 
@@ -62,4 +62,8 @@ def seen(suites: Iterable[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str
 
 def hazards(saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourReport]) -> tuple[str, ...]:
     """Return the ids of the questions of which a hazard was seen, in the catalogue's order."""
-    return tuple(it.id for it in known if any(it.answer(name).is_hazard for name in saw.get(it.id, ())))
+    return tuple(
+        behaviour.id
+        for behaviour in known
+        if any(behaviour.answer(name).is_hazard for name in saw.get(behaviour.id, ()))
+    )

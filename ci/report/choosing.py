@@ -101,21 +101,21 @@ class Choosing:
     def contradictions(self, chosen: Mapping[Key, Kept]) -> tuple[Contradiction, ...]:
         """Return what can't be true, and what disagrees, in order."""
         disagreeing = {
-            Contradiction(cell=cell, suite=suite, run=it.report.run, what=it.disagreement)
-            for (cell, suite), it in chosen.items()
-            if it.disagreement
+            Contradiction(cell=cell, suite=suite, run=kept.report.run, what=kept.disagreement)
+            for (cell, suite), kept in chosen.items()
+            if kept.disagreement
         }
-        return tuple(sorted(self._refuted | disagreeing, key=lambda it: (it.cell, it.suite, it.run, it.what)))
+        return tuple(sorted(self._refuted | disagreeing, key=msgspec.structs.astuple))
 
     def _chosen(self, key: Key, ranked: Iterable[tuple[tuple[object, ...], Kept]]) -> Kept:
-        newest, *others = (kept for _, kept in sorted(ranked, key=lambda it: it[0], reverse=True))
-        if against := [it for it in others if _disagree(newest.report, it.report)]:
+        newest, *others = (kept for _, kept in sorted(ranked, key=lambda pair: pair[0], reverse=True))
+        if against := [other for other in others if _disagree(newest.report, other.report)]:
             all_ = (newest, *against)
-            told = "; ".join(
-                sorted(f"{it.report.outcome} in {it.report.run} ({printable_path(it.folder)})" for it in all_)
+            outcomes = "; ".join(
+                sorted(f"{kept.report.outcome} in {kept.report.run} ({printable_path(kept.folder)})" for kept in all_)
             )
-            failed = next(it for it in all_ if it.report.outcome is Outcome.FAILED)
-            return replace(failed, disagreement=f"machines disagree: {told}")
+            failed = next(kept for kept in all_ if kept.report.outcome is Outcome.FAILED)
+            return replace(failed, disagreement=f"machines disagree: {outcomes}")
         return replace(newest, disagreement=self._at_once(key, newest.report.started))
 
     def _at_once(self, key: Key, started: datetime) -> str:
@@ -124,8 +124,8 @@ class Choosing:
         every = {outcome for of in runs.values() for outcome in of}
         if not every >= _OPPOSITE and all(len(of) <= 1 for of in runs.values()):
             return ""
-        told = "; ".join(f"{outcome} in {run}" for run, of in sorted(runs.items()) for outcome in sorted(of))
-        return f"results that began in the same second disagree: {told}"
+        outcomes = "; ".join(f"{outcome} in {run}" for run, of in sorted(runs.items()) for outcome in sorted(of))
+        return f"results that began in the same second disagree: {outcomes}"
 
 
 def _disagree(one: SuiteReport, other: SuiteReport) -> bool:

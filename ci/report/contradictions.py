@@ -96,7 +96,7 @@ def _versions(result: Result) -> Iterator[str]:
     """Yield what was observed and is not what the id says."""
     if found := _ID.fullmatch(result.cell.id):
         seen = {axis: said for axis, said in found.groupdict().items() if result.versions.get(axis)}
-        yield from (f"observed inside: {it} as the id says" for it in mismatches(seen, result.versions))
+        yield from (f"observed inside: {mismatch} as the id says" for mismatch in mismatches(seen, result.versions))
 
 
 def _place(result: Result, folder: Path) -> Iterator[str]:

@@ -91,7 +91,9 @@ def places(names: Sequence[str], results: Path) -> tuple[Path, ...]:
         )
     # A folder inside another one that was named is read once.
     return tuple(
-        dict.fromkeys(it for it in found if not any(it.is_relative_to(other) and it != other for other in found))
+        dict.fromkeys(
+            folder for folder in found if not any(folder.is_relative_to(other) and folder != other for other in found)
+        )
     )
 
 
@@ -136,6 +138,7 @@ def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
             yield Found.of(result, folder)
             if result.outcome is Outcome.UNFINISHED:
                 yield _unfinished(folder, run=result.run)
+        # A suite writes its log while it runs, and its result at the end: until then the folders' names say what it is.
         elif store.REPORT_LOG_FILE in names and folder != root:
             yield _unfinished(folder, run=folder.parent.parent.name)
     yield from problems
@@ -194,7 +197,7 @@ def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[s
             )
         # Only beside a result it is the logs: a suite and a run may have this name, too.
         logs = {store.LOGS_FOLDER} if {store.RESULT_FILE, store.REPORT_LOG_FILE} & set(plain) else set()
-        folders[:] = [] if deep else sorted(it for it in folders if it not in logs)
+        folders[:] = [] if deep else sorted(inner for inner in folders if inner not in logs)
         yield folder, plain
 
 
@@ -202,9 +205,10 @@ def _logs(folder: Path) -> list[str]:
     """Return the log files of a suite by name: a page on the web can't list a folder. Many of them are that folder."""
     logs = folder / store.LOGS_FOLDER
     try:
-        found = sorted(it.name for it in os.scandir(logs) if not it.is_symlink()) if not logs.is_symlink() else []
+        entries = [] if logs.is_symlink() else list(os.scandir(logs))
     except OSError:
         return []
+    found = sorted(entry.name for entry in entries if not entry.is_symlink())
     # A name that is no text can't stand in a page, but the folder shows it.
     if len(found) > _MOST_LOGS or any(name != printable_path(name) for name in found):
         return [f"{store.LOGS_FOLDER}/"]

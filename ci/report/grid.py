@@ -53,13 +53,14 @@ class GridTable:
     @property
     def groups(self) -> Sequence[tuple[str, int]]:
         """Each enroot, and how many columns it has; empty where the columns are architectures."""
-        return [(name, len(list(of))) for name, of in groupby(self.columns, key=lambda it: it[0])] if self.arch else []
+        enroots = groupby(enroot for enroot, _ in self.columns)
+        return [(name, len(list(columns))) for name, columns in enroots] if self.arch else []
 
     @property
     def rows(self) -> Sequence[tuple[str, str, Sequence[Box]]]:
         """Slurm, the OS, and the boxes of each row."""
         return [
-            (*head, [self.boxes.get((self.kind, self._place(head, it)), Box()) for it in self.columns])
+            (*head, [self.boxes.get((self.kind, self._place(head, column)), Box()) for column in self.columns])
             for head in self.heads
         ]
 
@@ -95,9 +96,9 @@ def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
         arches = sorted({place.arch for place in places})
         for arch in arches if which.removesuffix(UNRELEASED) == Runtime.NVIDIA else [""]:
             own = [place for place in places if arch in {"", place.arch}]
-            heads = sorted({(it.slurm, it.os) for it in own}, key=lambda head: (natural(head[0]), head[1]))
-            columns = {(it.enroot, it.pyxis) for it in own} if arch else {(it, "") for it in arches}
-            across = sorted(columns, key=lambda it: (natural(it[0]), natural(it[1])))
+            heads = sorted({(place.slurm, place.os) for place in own}, key=lambda head: (natural(head[0]), head[1]))
+            columns = {(place.enroot, place.pyxis) for place in own} if arch else {(arch, "") for arch in arches}
+            across = sorted(columns, key=lambda column: (natural(column[0]), natural(column[1])))
             found.append(GridTable(kind=which, arch=arch, heads=heads, columns=across, boxes=boxes))
     return found
 

@@ -29,9 +29,9 @@ def joined(times: Sequence[Past], before: Iterable[Past], length: int, now: date
     ended = {(past.run, past.started) for past in every if past.outcome is not Outcome.UNFINISHED}
     # One that had only begun gives way to what it came to; a copy that was taken too early has fewer seconds.
     once = {
-        (it.run, it.started, it.outcome): it
-        for it in sorted(every, key=age)
-        if it.outcome is not Outcome.UNFINISHED or (it.run, it.started) not in ended
+        (past.run, past.started, past.outcome): past
+        for past in sorted(every, key=age)
+        if past.outcome is not Outcome.UNFINISHED or (past.run, past.started) not in ended
     }
     return tuple(reversed(once.values()))[:length]
 
@@ -62,7 +62,7 @@ def changes(previous: Compat, after: Mapping[Key, SuiteReport]) -> Changes:
     nothing.
     """
     before = {(cell.id, suite.suite): suite for cell, suite in previous.results()}
-    now, then = ({(*key, it.run, it.started) for key, it in of.items()} for of in (after, before))
+    now, then = ({(*key, suite.run, suite.started) for key, suite in of.items()} for of in (after, before))
     if previous.changes and now == then:
         return previous.changes
     items = [_change(key, before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]

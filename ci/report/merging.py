@@ -72,8 +72,8 @@ def of_results(results: Iterable[Result], folder: Path) -> Merged:
     :param folder: of the run; their files are in it.
     """
     merging = Merging(ReportRequest(base=folder, may_be_empty=True), now=datetime.now(UTC))
-    for it in results:
-        merging.add(Found.of(it, folder / it.cell_id / it.suite))
+    for result in results:
+        merging.add(Found.of(result, folder / result.cell_id / result.suite))
     return merging.merged()
 
 
@@ -103,9 +103,9 @@ class Merging:
                 self._plans.append(item)
             case Found():
                 if found := self._choosing.add(item):
-                    it = found.result
-                    past = Past(**_alike(it, Once), state=State.of(it))
-                    self._times.setdefault((it.cell_id, it.suite), []).append(past)
+                    result = found.result
+                    past = Past(**_alike(result, Once), state=State.of(result))
+                    self._times.setdefault((result.cell_id, result.suite), []).append(past)
 
     def merged(self) -> Merged:
         """Return the report of all that was taken in.
@@ -116,7 +116,7 @@ class Merging:
             raise ResultsError(
                 "no results found",
                 where=", ".join(map(str, self._request.roots)),
-                why="; ".join(f"{it.where}: {it.what}" for it in self._problems[:5]),
+                why="; ".join(f"{problem.where}: {problem.what}" for problem in self._problems[:5]),
                 next_step="run a suite: `nox -s pyxis_basic`, or name the folder of a run",
             )
         previous, rows = self._request.previous, self._request.rows
@@ -125,38 +125,42 @@ class Merging:
         images: dict[store.ImageRecord, int] = {}
         artefacts: dict[store.ArtefactRecord, int] = {}
         suites: dict[Key, SuiteReport] = {}
-        for key, it in chosen.items():
+        for key, kept in chosen.items():
             times = history.joined(self._times[key], before.get(key, ()), self._request.length, self._now)
             suites[key] = replace(
-                it.report,
-                reason="\n".join(filter(None, (it.disagreement, it.report.reason))),
-                images=tuple(images.setdefault(image, len(images)) for image in it.images),
-                artefacts=tuple(artefacts.setdefault(artefact, len(artefacts)) for artefact in it.artefacts),
+                kept.report,
+                reason="\n".join(filter(None, (kept.disagreement, kept.report.reason))),
+                images=tuple(images.setdefault(image, len(images)) for image in kept.images),
+                artefacts=tuple(artefacts.setdefault(artefact, len(artefacts)) for artefact in kept.artefacts),
                 history=times,
                 flaky=history.is_flaky(times),
                 trend=history.trend(times),
             )
+        requirements = [suite.subject.get("requirement", "") for suite in suites.values()]
         cells = self._cells(suites, chosen)
-        ended = {(it.run, *key) for key, of in self._times.items() for it in of if it.outcome is not Outcome.UNFINISHED}
+        every = [(key, past) for key, times in self._times.items() for past in times]
+        ended = {(past.run, *key) for key, past in every if past.outcome is not Outcome.UNFINISHED}
         empty = gaps.find(cells, self._plans, rows)
         whole = Compat(
             schema=model.SCHEMA,
             made=model.utc(self._now),
             verdicts=_verdicts(cells, empty),
-            subjects=tuple(dict.fromkeys(filter(None, (it.subject.get("requirement", "") for it in suites.values())))),
+            subjects=tuple(dict.fromkeys(filter(None, requirements))),
             runs=self._runs(Counter(suite.run for suite in suites.values())),
             cells=cells,
             behaviours=self._known,
             gaps=empty,
             changes=history.changes(previous, suites) if previous else None,
             # One that ended meanwhile, or in another folder that was named, has its result.
-            unfinished=_sorted(it for it in self._unfinished if (it.run, it.cell, it.suite) not in ended),
+            unfinished=_sorted(
+                suite for suite in self._unfinished if (suite.run, suite.cell, suite.suite) not in ended
+            ),
             contradictions=self._choosing.contradictions(chosen),
             problems=_sorted(self._problems),
             images=tuple(images),
             artefacts=tuple(artefacts),
         )
-        return Merged(compat=whole, passed={key: it.passed for key, it in chosen.items()}, base=self._request.base)
+        return Merged(compat=whole, passed={key: kept.passed for key, kept in chosen.items()}, base=self._request.base)
 
     def _runs(self, shown: Mapping[str, int]) -> tuple[RunReport, ...]:
         """Return the runs, the newest first."""
@@ -172,7 +176,7 @@ class Merging:
     def _kept(self, found: Found) -> Kept:
         result = found.result
         # Who built an image, and in what time, is different for each result; all else is the same.
-        images = (replace(it, built=False, seconds=0.0) for it in result.images)
+        images = (replace(image, built=False, seconds=0.0) for image in result.images)
         plain = [test for test in result.tests if _plain(test)]
         return Kept(
             cell=result.cell,
@@ -237,7 +241,7 @@ class Merging:
                     released=not model.Location.of(record).has_candidate,
                     suites=tuple(by_age),
                     missing=missing,
-                    hazards=behaviours.hazards(behaviours.seen(it.saw for it in members), self._known),
+                    hazards=behaviours.hazards(behaviours.seen(suite.saw for suite in members), self._known),
                 )
             )
         return tuple(found)
@@ -245,7 +249,7 @@ class Merging:
 
 def _alike(result: Result, kind: type[Once]) -> dict[str, Any]:
     """Return what a report says as the result does."""
-    found = {it.name: getattr(result, it.name) for it in fields(kind)}
+    found = {field.name: getattr(result, field.name) for field in fields(kind)}
     return found | {"started": model.utc(result.started), "seconds": _seconds(result.seconds)}
 
 
@@ -280,7 +284,7 @@ def _sorted(items: Iterable[_Listed]) -> tuple[_Listed, ...]:
 def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdict, ...]:
     """Count cells by kind, and apart from them what is no suite of this project."""
     found = []
-    for kind in grid.in_order([Runtime.NVIDIA.value, *(it.kind for it in cells), *(it.kind for it in empty)]):
+    for kind in grid.in_order([Runtime.NVIDIA.value, *(cell.kind for cell in cells), *(gap.kind for gap in empty)]):
         states = [cell.state for cell in cells if cell.kind == kind]
         states += [State.NOT_RUN for gap in empty if gap.kind == kind]
         found.append(Verdict(runtime=kind, counts=model.tally(states), compatibility=kind == Runtime.NVIDIA))

@@ -87,7 +87,7 @@ def tally(found: Iterable[State | TestState]) -> dict[str, int]:
         return not of.good, -worst_first if of.good else worst_first
 
     counts = Counter(found)
-    return {it.value: counts[it] for it in sorted(counts, key=place)}
+    return {state.value: counts[state] for state in sorted(counts, key=place)}
 
 
 class ChangeKind(StrEnum):

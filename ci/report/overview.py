@@ -34,11 +34,12 @@ def causes(compat: Compat) -> list[Cause]:
         if not suite.state.red:
             continue
         bad = red_tests(suite)
-        told = [(test.name, first_line(test.message) or "no message") for test in bad]
+        problems = [(test.name, first_line(test.message) or "no message") for test in bad]
         if suite.reason or not bad:
-            told.append(("", suite.reason or "no reason given"))
+            problems.append(("", suite.reason or "no reason given"))
         found += [
-            (cell, Cause(state=suite.state, suite=suite.suite, test=name, message=message)) for name, message in told
+            (cell, Cause(state=suite.state, suite=suite.suite, test=name, message=message))
+            for name, message in problems
         ]
     return _together(found)
 
@@ -66,13 +67,17 @@ class Hazard:
 
 def hazards(compat: Compat) -> list[Hazard]:
     """Return the hazards that were seen, most widespread first."""
-    known = {(it.id, of.name): Hazard(behaviour=it, answer=of) for it in compat.behaviours for of in it.answers}
+    known = {
+        (behaviour.id, of.name): Hazard(behaviour=behaviour, answer=of)
+        for behaviour in compat.behaviours
+        for of in behaviour.answers
+    }
     for cell in compat.cells:
-        for name, answers in behaviours.seen(it.saw for it in cell.suites).items():
+        for name, answers in behaviours.seen(suite.saw for suite in cell.suites).items():
             for answer in answers:
                 if (found := known.get((name, answer))) and found.answer.is_hazard:
                     found.cells.append(cell.id)
-    return sorted((it for it in known.values() if it.cells), key=lambda it: -len(it.cells))
+    return sorted((hazard for hazard in known.values() if hazard.cells), key=lambda hazard: -len(hazard.cells))
 
 
 def red_tests(suite: SuiteReport) -> list[TestReport]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 import msgspec
 
 from ci.report.model import CellReport, Change, Gap, Location, Merged, State, SuiteReport
-from ci.report.words import LOOKS, PHASES, counted_tests, first_line, hazards, of_kind, told
+from ci.report.words import LOOKS, PHASES, counted_tests, described, first_line, hazards, of_kind
 from ci.terminal.quantities import count
 
 _LONGEST_SEARCH = 2_000
@@ -32,7 +32,8 @@ class PageData:
         self._changes = {(change.cell, change.suite): change for change in every_change}
         known = {cell.id for cell in self._compat.cells}
         # Of several changes of a cell the worst counts, which comes first.
-        self.changed: dict[str, Change] = {it.cell: it for it in reversed(every_change) if it.cell in known}
+        worst_last = (change for change in reversed(every_change) if change.cell in known)
+        self.changed: dict[str, Change] = {change.cell: change for change in worst_last}
 
     def index(self) -> dict[str, Any]:
         """Return what the grid's filters need of each cell."""
@@ -41,7 +42,7 @@ class PageData:
         return {
             "states": [[state.value, slug(state.value), LOOKS[state][0]] for state in State],
             "suites": self._suites,
-            "hazards": [hazards(number) for number in range(1 + max((len(it.hazards) for it in cells), default=0))],
+            "hazards": [hazards(number) for number in range(1 + max((len(cell.hazards) for cell in cells), default=0))],
             "cells": [
                 [
                     cell.id,
@@ -92,8 +93,8 @@ class PageData:
         for name in ("history", "versions", "counts", "outcome", "saw", "hazards"):  # said elsewhere, in fewer letters
             plain.pop(name, None)
         return plain | {
-            "tests_told": counted_tests(suite),
-            "change": [change.kind, told(change)] if change else None,
+            "tests_counted": counted_tests(suite),
+            "change": [change.kind, described(change)] if change else None,
             "files": self._files[suite.files],
             "passed": [self._names[passed.names], passed.seconds],
             "history": [

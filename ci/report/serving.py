@@ -124,7 +124,11 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def list_directory(self, path: Any) -> io.BytesIO:  # noqa: ANN401, ARG002 - as the base class has it
         """List a folder; links in it lead elsewhere and are not shown."""
-        names = sorted(f"{it.name}/" if it.is_dir() else it.name for it in self.found.iterdir() if not it.is_symlink())
+        names = sorted(
+            f"{entry.name}/" if entry.is_dir() else entry.name
+            for entry in self.found.iterdir()
+            if not entry.is_symlink()
+        )
         items = "".join(f'<li><a href="./{quote(name)}">{html.escape(name)}</a></li>' for name in names)
         title = html.escape(self.found.name)
         listing = f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1><ul>{items}</ul></html>'

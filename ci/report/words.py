@@ -71,7 +71,7 @@ def sentence(verdicts: Iterable[Verdict]) -> str:
     parts = []
     for verdict in verdicts:
         label, _, remark = of_kind(verdict.runtime)
-        counts = ", ".join(f"{number} {_SEVERAL.get(State(it), it)}" for it, number in verdict.counts.items())
+        counts = ", ".join(f"{number} {_SEVERAL.get(State(state), state)}" for state, number in verdict.counts.items())
         parts.append(f"{label}: {counts or 'none run'}" + (f" ({remark})" if remark else ""))
     return "; ".join(parts)
 
@@ -107,7 +107,7 @@ def counted_tests(suite: SuiteReport) -> str:
     return ", ".join(filter(None, [*found, reruns(suite.reruns)])) or "no tests"
 
 
-def told(change: Change) -> str:
+def described(change: Change) -> str:
     """Return what a change is, behind its cell and suite."""
     states = f": {change.before} → {change.after}" if change.before and change.after != change.before else ""
     if change.after is None:
@@ -120,7 +120,7 @@ def told(change: Change) -> str:
 
 def in_order(phases: Iterable[str]) -> list[str]:
     """Return phases in the order of a run, each once."""
-    return sorted(set(phases), key=lambda it: (PHASES.index(it) if it in PHASES else len(PHASES), it))
+    return sorted(set(phases), key=lambda phase: (PHASES.index(phase) if phase in PHASES else len(PHASES), phase))
 
 
 def first_line(text: str) -> str:

@@ -67,7 +67,7 @@ def handled() -> Iterator[None]:
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Have signals handled during the block, where they come: in the main thread."""
     comes = threading.current_thread() is threading.main_thread()
-    heeded = [it for it in _SIGNALS if comes and signal.getsignal(it) is not signal.SIG_IGN]
+    heeded = [number for number in _SIGNALS if comes and signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield

@@ -97,11 +97,12 @@ def newer(axis: str, rows: Iterable[str], releases: Iterable[Published]) -> list
     A series without a row counts only if it is newer than all of them: nobody asked for the old ones. Rows that name a
     series, such as the Slurm that an operating system ships, name no release and are not looked at.
     """
-    ours = sorted((Published(version=row, url="") for row in rows if _RELEASE.fullmatch(row)), key=lambda it: it.parsed)
+    named = (Published(version=row, url="") for row in rows if _RELEASE.fullmatch(row))
+    ours = sorted(named, key=lambda row: row.parsed)
     if not ours:
         return []
     newest: dict[tuple[int, int], Published] = {}
-    for release in sorted(releases, key=lambda it: it.parsed):
+    for release in sorted(releases, key=lambda release: release.parsed):
         newest[release.series] = release
     found = []
     for series, release in sorted(newest.items()):

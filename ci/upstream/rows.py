@@ -27,7 +27,7 @@ def with_row(text: str, new: New) -> str:
             f"matrix.toml has no row [[{new.axis}]] of version {new.model} to take as a model",
             next_step=f"add {new.published.version} by hand",
         )
-    place = versions[max((it for it in versions if Version(it) < new.published.parsed), key=Version)]
+    place = versions[max((version for version in versions if Version(version) < new.published.parsed), key=Version)]
     model = {
         key: value
         for key, value in rows[versions[new.model]].items()

@@ -12,22 +12,19 @@ import tempfile
 from ci import paths
 from ci.errors import PyxisMatrixError, SelectionError
 from ci.matrix import loading
-from ci.matrix.arch import Arch
 from ci.matrix.suites import check_subject
 from ci.terminal import console
 from tests.attacks import made_up, on_a_cell
 from tests.attacks.attack import Attack, Seen
 from tests.attacks.ground import Ground
-from tests.support.program import guarded, usual_cell
+from tests.support.program import cell_of, guarded, parser_of
 
 ATTACKS = (*made_up.attack, *on_a_cell.attack)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the attacks; return an exit code."""
-    parser = argparse.ArgumentParser(
-        prog="nox -s attacks --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("attacks", __doc__)
     parser.add_argument("cell", nargs="?", metavar="CELL", help="where (default: the embedded cell of the group smoke)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this one; repeatable")
     parser.add_argument(
@@ -44,7 +41,7 @@ def _run(asked: argparse.Namespace) -> int:
         return 0
     matrix = loading.load()
     check_subject(matrix.subject, "pyxis_basic")
-    cell = matrix.cell(asked.cell, Arch.host()) if asked.cell else usual_cell(matrix)
+    cell = cell_of(asked.cell, matrix)
     if unknown := sorted(set(asked.only) - {attack.name for attack in ATTACKS}):
         names = ", ".join(attack.name for attack in ATTACKS)
         raise SelectionError(f"no attack is called {' or '.join(unknown)}", why=f"there are: {names}")

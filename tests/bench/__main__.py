@@ -1,14 +1,13 @@
 """Measures two ways to the same end side by side: ``nox -s bench [-- NAME …] [--cell CELL] [--times N]``.
 
-What counts is the ratio, which another machine has as well; seconds are only for context. The two sides take turns, by
-hyperfine. On a machine that is busy nothing is measured, for such figures are none. Calls with the same ``--run`` fill
-one table. Exit code 1 says that a goal was missed or that a side failed.
+What counts is the ratio, which another machine has as well; seconds are only for context. hyperfine runs the sides in
+turns. On a machine that is busy nothing is measured, for such figures are none. Calls with the same ``--run`` fill one
+table. Exit code 1 says that a goal was missed or that a side failed.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-import difflib
 import json
 import os
 from pathlib import Path
@@ -26,208 +25,146 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, SlurmSource
 from ci.matrix.model import Matrix
-from ci.matrix.suites import SUITES, Suite, suite
+from ci.matrix.suites import SUITES
 from ci.options import Options, Scope, add_to
 from ci.options.values import whole
 from ci.record import store
 from ci.terminal import console
-from tests.bench.table import Comparison, Row, Table, comparisons, load
-from tests.support import pages
-from tests.support.figures import load_is_high, machine
-from tests.support.program import guarded, usual_cell
+from tests.bench.table import Comparison, comparisons, load, text
+from tests.support.figures import busy, machine
+from tests.support.program import cell_of, guarded, parser_of
 
 NAME = "bench"
 _VARIANTS = 6
+"""Cells that are built in comparisons of images."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Make the comparisons; return an exit code."""
-    return guarded(lambda: _run(_parser().parse_args(arguments)), "what a comparison asked of it")
+    return guarded(lambda: _run(_parser().parse_args(words)), "what a comparison asked of it")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nox -s bench --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="comparisons (default: all that fit the cell)")
-    parser.add_argument("--list", action="store_true", help="print the comparisons")
+    parser = parser_of(NAME, __doc__)
+    parser.add_argument("names", nargs="*", type=_name, metavar="NAME", help="comparisons (default: all that fit)")
     parser.add_argument("--cell", metavar="CELL", help="where (default: the embedded cell of the group smoke)")
     turns = whole(1, None, "a number of turns")
     parser.add_argument("--times", type=turns, metavar="N", help="turns (default: each comparison's own)")
-    variants = whole(2, None, "2 or more")
-    parser.add_argument(
-        "--variants", type=variants, default=_VARIANTS, metavar="K", help=f"cells that are built (default: {_VARIANTS})"
-    )
-    parser.add_argument(
-        "--suite", action="append", default=[], metavar="SUITE", help="for comparisons of suites (repeatable)"
-    )
-    parser.add_argument("--write", action="store_true", help=f"put the table into {pages.PERFORMANCE.name}")
-    parser.add_argument("--busy", action="store_true", help="measure on a busy machine, too; not with --write")
+    parser.add_argument("--busy", action="store_true", help="measure on a busy machine, too")
     add_to(parser, Scope.IMAGES, Scope.RESULT)
     return parser
 
 
-def _run(asked: argparse.Namespace) -> int:
-    chosen = select(asked.names)
-    if asked.list:
-        sys.stdout.write("".join(f"{it.name}: {it.ours}; against: {it.other} (≤ {it.goal:g})\n" for it in chosen))
-        return 0
-    check_load(os.getloadavg()[0], os.cpu_count() or 1, busy=asked.busy, write=asked.write)
+def _name(text: str) -> str:
+    if text not in (known := [comparison.name for comparison in comparisons()]):
+        raise argparse.ArgumentTypeError(f"there is no comparison {text!r}; there are {', '.join(known)}")
+    return text
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    chosen = select(arguments.names)
+    if why := busy():
+        wait = "wait until it has nothing else to do, or try with --busy what runs, whatever the figures"
+        if not arguments.busy:
+            raise NotRunError("this machine is busy, and figures of it say nothing", why=why, next_step=wait)
+        console.warn(f"this machine is busy, and figures of it say nothing ({why})")
     if not shutil.which("hyperfine"):
         raise NotRunError("hyperfine was not found", next_step="apt-get install hyperfine")
     matrix = loading.load()
-    cell = matrix.cell(asked.cell, Arch.host()) if asked.cell else usual_cell(matrix)
-    if unfit := [f"{it.name}: {why}" for it in chosen if asked.names and (why := it.unfit(cell))]:
-        raise SelectionError(f"not on {cell.id}: {'; '.join(unfit)}", next_step="nox -s bench -- --list")
-    options = replace(Options.of(asked), name=NAME)
-    path = options.results / options.run / "bench.json"
-    date = f"{store.utc_now():%Y-%m-%d}"
-    table = Table(run=options.run, machine=machine(connect()), date=date, path=path, rows=load(path))
+    cell = cell_of(arguments.cell, matrix)
+    unfit = {comparison.name: why for comparison in chosen if (why := comparison.unfit(cell))}
+    if unfit and arguments.names:
+        raise SelectionError(f"{' and '.join(unfit)} cannot be made on {cell.id}", why="; ".join(unfit.values()))
+    options = replace(Options.of(arguments), name=NAME)
     paths.make_directory(options.folder(cell))
-    given = variables(cell, matrix, options, suites_of(cell, matrix, asked.suite), asked.variants)
-    return go(chosen, cell, table, given, times=asked.times, write=asked.write)
+    head = f"Run {options.run}, {store.utc_now():%Y-%m-%d}, on {machine(connect())}."
+    fitting = [comparison for comparison in chosen if comparison.name not in unfit]
+    return go(fitting, head, variables(cell, matrix, options), times=arguments.times)
 
 
-def variables(cell: Cell, matrix: Matrix, options: Options, suites: Sequence[Suite], variants: int) -> dict[str, str]:
+def select(names: Sequence[str]) -> tuple[Comparison, ...]:
+    """Return the comparisons of these names, and what is measured with them; all where none is named."""
+    names = names or [comparison.name for comparison in comparisons()]
+    return tuple(comparison for comparison in comparisons() if {comparison.name, comparison.measured_with} & set(names))
+
+
+def variables(cell: Cell, matrix: Matrix, options: Options) -> dict[str, str]:
     """Return what the commands of comparisons find in their environment."""
-    where, python = sources_of(options), shlex.quote(sys.executable)
-    like = [it for it in matrix.cells("full", Arch.host()) if (it.runtime, it.os) == (cell.runtime, cell.os)]
-    like = [it for it in like if it.arch is cell.arch and not sources.missing(it, where)]
-    same = [cell, *(it for it in like if it.slurm == cell.slurm and it != cell)]
-    others = {it.slurm: it for it in reversed(like) if it.slurm != cell.slurm}
-    compiled = [it for it in others.values() if it.slurm.source is SlurmSource.ARCHIVE]
+    python = shlex.quote(sys.executable)
+    # Those that a group runs on such a cell.
+    suites = [suite for suite in SUITES.values() if suite.default and not suite.unfit(cell, matrix.subject)]
+    alike = [(each, (each.runtime, each.os, each.arch)) for each in matrix.cells("full", Arch.host())]
+    like = [each for each, kind in alike if kind == (cell.runtime, cell.os, cell.arch)]
+    like = [each for each in like if not sources.missing(each, sources_of(options))]
+    same = [cell, *(other for other in like if other.slurm == cell.slurm and other != cell)]
+    others = {other.slurm: other for other in reversed(like) if other.slurm != cell.slurm}
+    compiled = [other for other in others.values() if other.slurm.source is SlurmSource.ARCHIVE]
     folder, run = str(options.folder(cell)), f"{options.run}-{NAME}"
     return {
         "PYTHON": python,
         "CI": f"{python} -m ci",
         "SIDES": f"{python} -m tests.bench.sides",
-        "PIP": f"{python} -m pip --disable-pip-version-check "
-        f"--python {folder}/venv/bin/python install --requirement {folder}/wanted.txt --constraint {folder}/limits.txt",
         "CELL": cell.id,
-        "SECOND": next((it.id for it in others.values()), ""),
-        "VARIANT_CELLS": _enough(same, variants),
-        "COMPILED_CELLS": _enough(compiled, variants),
+        "SECOND": next((other.id for other in others.values()), ""),
+        "VARIANT_CELLS": _enough(same),
+        "COMPILED_CELLS": _enough(compiled),
         "OPTIONS": shlex.join(options.words(Scope.IMAGES, Scope.CLUSTER)),
         "RUN": run,
         "FOLDER": folder,
         "OWN": shlex.join(["--run", run, "--results", folder]),
         "SUITE": suites[0].name,
-        "SUITE_WORDS": " ".join(f"--suite {it.name}" for it in suites),
-        "SUITES": " ".join(f"{it.name}:{it.workers}" for it in suites),
+        "SUITE_WORDS": " ".join(f"--suite {suite.name}" for suite in suites),
+        "SUITES": " ".join(f"{suite.name}:{suite.workers}" for suite in suites),
         "CONFORMANCE": shlex.join(SUITES["pyxis_conformance"].words()),
         environment_file.VARIABLE: str(launching.state_dir(run, cell.id) / launching.ENVIRONMENT_FILE),
     }
 
 
-def _enough(cells: Sequence[Cell], variants: int) -> str:
-    """Return as many ids as are asked for; none if there are not so many whose release files are to be had."""
-    return " ".join(it.id for it in cells[:variants]) if len(cells) >= variants else ""
+def _enough(cells: Sequence[Cell]) -> str:
+    """Return the ids of so many; none if there are not so many whose release files are to be had."""
+    return " ".join(cell.id for cell in cells[:_VARIANTS]) if len(cells) >= _VARIANTS else ""
 
 
-def go(
-    chosen: Sequence[Comparison], cell: Cell, table: Table, given: Mapping[str, str], *, times: int | None, write: bool
-) -> int:
-    """Make comparisons and show the table, after an interruption as well; return an exit code."""
-    made: list[bool | None] = []
+def go(fitting: Sequence[Comparison], head: str, given: Mapping[str, str], *, times: int | None) -> int:
+    """Make comparisons and show the run's table, after an interruption as well; return an exit code."""
+    run = Path(given["FOLDER"]).parents[1]
+    load(run)  # an invalid file is refused before anything is measured
     try:
-        for it in chosen:
-            if why := it.unfit(cell):
-                if it.name not in table.rows:
-                    table.put(Row(name=it.name, cell=cell.id, why_not=why))
-                continue
-            with console.step(f"{it.name}: {it.ours}; against: {it.other}"):
-                rows = measure(it, cell, table, given, times=times or it.times)
-            made += [row.met(goal) for row, goal in zip(rows, (it.goal, it.part_goal), strict=False)]
+        for comparison in fitting:
+            if not comparison.measured_with:
+                with console.step(comparison.name):
+                    measure(comparison, given, times=times or comparison.times)
     finally:
-        sys.stdout.write(table.text(comparisons()))
+        figures = load(run)
+        sys.stdout.write(text(head, figures))
         sys.stdout.flush()
-    if write:
-        pages.put(NAME, table.text(comparisons()))
-    return 0 if all(made) else 1
+    goals = {comparison.name: comparison.goal for comparison in fitting}
+    return 0 if all(name in figures and figures[name].met(goal) for name, goal in goals.items()) else 1
 
 
-def measure(it: Comparison, cell: Cell, table: Table, given: Mapping[str, str], *, times: int) -> list[Row]:
-    """Make a comparison, its sides in turns, the other first; keep what came after each turn. Return its rows."""
-    rows = [Row(name=name, cell=cell.id, load=round(os.getloadavg()[0], 2)) for name in (it.name, it.part) if name]
+def measure(comparison: Comparison, given: Mapping[str, str], *, times: int) -> None:
+    """Have hyperfine make a comparison; its file has each turn as soon as that has ended."""
+    folder, name = Path(given["FOLDER"]), comparison.name
+    measured = [name, *(other.name for other in comparisons() if other.measured_with == name)]
+    files = [folder / f"{each}.json" for each in measured]
+
+    def call(*words: str) -> None:
+        log, environment = folder / f"{name}.log", {**os.environ, **given}
+        done = console.call(words, cwd=paths.REPOSITORY, env=environment, log=log, grace=60.0)
+        done.check(LaunchError, f"a command of {name} failed")
+
+    for file in files:
+        file.unlink(missing_ok=True)
     try:
-        _bash(it.setup, given, it.name)
-        for _ in range(times):
-            for side, command in (("other", it.other_command), ("ours", it.ours_command)):
-                seconds = [_hyperfine(it, command, {**given, "SIDE": side})]
-                seconds += [float(Path(given["FOLDER"], f"part-{side}").read_text())] if it.part else []
-                rows = [row.plus(side, value) for row, value in zip(rows, seconds, strict=True)]
-            for row in rows:
-                table.put(row)
+        call("bash", "-c", comparison.setup)
+        call(*comparison.hyperfine(times, folder / f"{name}.json"))
     except PyxisMatrixError as error:
         # What fails now and then is no way to the same end: the turns before do not count either.
-        rows = [replace(row, ours=(), other=(), why_not=f"failed: {error}") for row in rows]
-        console.warn(f"{it.name}: {error}")
-        for row in rows:
-            table.put(row)
+        console.warn(f"{name}: {error}")
+        for file in files:
+            file.write_text(json.dumps({"results": [], "failed": f"failed: {error}"}), encoding="utf-8")
     finally:
-        _bash(it.cleanup, given, it.name)
-    return rows
-
-
-def _hyperfine(it: Comparison, command: str, given: Mapping[str, str]) -> float:
-    """Return the seconds of one run of a command, which has to succeed."""
-    file = Path(given["FOLDER"], "hyperfine.json")
-    words = ["hyperfine", "--runs", "1", "--shell", "bash", "--show-output", "--export-json", str(file)]
-    log = Path(given["FOLDER"], f"{it.name}.log")
-    environment = {**os.environ, **given}
-    done = console.call(
-        [*words, "--prepare", it.prepare, command], cwd=paths.REPOSITORY, env=environment, log=log, grace=60.0
-    )
-    done.check(LaunchError, f"a side of {it.name} failed")
-    return float(json.loads(file.read_text(encoding="utf-8"))["results"][0]["times"][0])
-
-
-def _bash(command: str, given: Mapping[str, str], name: str) -> None:
-    log = Path(given["FOLDER"], f"{name}.log")
-    done = console.call(["bash", "-c", command], cwd=paths.REPOSITORY, env={**os.environ, **given}, log=log, grace=60.0)
-    done.check(LaunchError, f"what {name} needs failed")
-
-
-def select(names: Sequence[str]) -> tuple[Comparison, ...]:
-    """Return the comparisons of these names; all where none is named."""
-    known = {it.name: it for it in comparisons()}
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise SelectionError(
-                f"there is no comparison {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
-                why=f"there are: {', '.join(known)}",
-                next_step="nox -s bench -- --list",
-            )
-    return tuple(it for it in known.values() if not names or it.name in names)
-
-
-def suites_of(cell: Cell, matrix: Matrix, names: Sequence[str]) -> tuple[Suite, ...]:
-    """Return the suites for comparisons of suites: those that a group runs on such a cell, or those named."""
-    wanted = [suite(name) for name in names] or [it for it in SUITES.values() if it.default]
-    fitting = tuple(it for it in wanted if not it.unfit(cell, matrix.subject))
-    if len(fitting) < len(wanted) and names:
-        why = "; ".join(f"{it.name}: {it.unfit(cell, matrix.subject)}" for it in wanted if it not in fitting)
-        raise SelectionError(f"a suite cannot be used with {cell.id}", why=why)
-    return fitting
-
-
-def check_load(load: float, cores: int, *, busy: bool, write: bool) -> None:
-    """Refuse a busy machine, unless figures that are none are wanted all the same."""
-    if busy and write:
-        raise SelectionError(
-            "--busy cannot be used with --write",
-            why="figures of a busy machine are none, and the page is for those that are",
-        )
-    if not load_is_high(load, cores):
-        return
-    if not busy:
-        raise NotRunError(
-            "this machine is busy, and what is measured on it says nothing",
-            why=f"its load is {load:.1f}, and it has {cores} cores",
-            next_step="wait until it has nothing else to do, or try with --busy what runs, whatever the figures",
-        )
-    console.warn(f"this machine is busy (load {load:.1f}, {cores} cores): these figures are none")
+        call("bash", "-c", comparison.cleanup)
 
 
 if __name__ == "__main__":

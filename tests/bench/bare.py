@@ -1,6 +1,5 @@
 """A cell's cluster as bare commands of the docker client, as one would type them, with the same images and settings."""
 
-from collections.abc import Iterator
 from pathlib import Path
 import shlex
 
@@ -44,7 +43,7 @@ def script(engine: Engine, plan: EnvironmentPlan, images: BuiltCell, folder: Pat
         return [word for name, value in its.items() for word in ("--label", f"{name}={value}")]
 
     up = [["network", "create", *labelled("network"), names.network]]
-    up += [["volume", "create", *labelled("volume"), it] for it in (names.home_volume, names.data_volumes[0])]
+    up += [["volume", "create", *labelled("volume"), volume] for volume in (names.home_volume, names.data_volumes[0])]
     for wanted in services:
         file = folder / f"{wanted.role}.tar"
         file.touch(mode=0o600)  # it has keys
@@ -76,27 +75,23 @@ def _typed(words: list[str]) -> str:
 
 def created(wanted: Service, network: str, labelled: list[str]) -> list[str]:
     """Return the words of ``docker`` that create a service's container."""
-    return ["create", *_options(wanted, network), *labelled, wanted.image]
-
-
-def _options(wanted: Service, network: str) -> Iterator[str]:
-    yield from ("--name", wanted.name, "--hostname", wanted.hostname)
-    yield from ("--network", network, "--network-alias", wanted.hostname)
-    for name, value in wanted.environment.items():
-        yield from ("--env", f"{name}={value}")
-    for it in wanted.mounts:
-        read_only = ",readonly" if it.get("ReadOnly") else ""
-        yield from ("--mount", f"type={it['Type']},source={it['Source']},target={it['Target']}{read_only}")
-    for inside, outside in wanted.ports.items():
-        yield from ("--publish", f"127.0.0.1:{outside or ''}:{inside}")
-    for folder in wanted.tmpfs:
-        yield from ("--tmpfs", f"{folder}:exec,mode=755")
     rights = wanted.rights
-    for name in rights.capabilities:
-        yield from ("--cap-add", name)
-    for name in rights.dropped:
-        yield from ("--cap-drop", name)
-    for name in (*rights.security_options, *(("systempaths=unconfined",) if rights.whole_proc else ())):
-        yield from ("--security-opt", name)
-    for name in rights.devices:
-        yield from ("--device", name)
+    whole_proc = ("systempaths=unconfined",) if rights.whole_proc else ()
+    mounts = (
+        f"type={mount['Type']},source={mount['Source']},target={mount['Target']}"
+        + (",readonly" if mount.get("ReadOnly") else "")
+        for mount in wanted.mounts
+    )
+    several = {
+        "--env": (f"{name}={value}" for name, value in wanted.environment.items()),
+        "--mount": mounts,
+        "--publish": (f"127.0.0.1:{outside or ''}:{inside}" for inside, outside in wanted.ports.items()),
+        "--tmpfs": (f"{folder}:exec,mode=755" for folder in wanted.tmpfs),
+        "--cap-add": rights.capabilities,
+        "--cap-drop": rights.dropped,
+        "--security-opt": (*rights.security_options, *whole_proc),
+        "--device": rights.devices,
+    }
+    names = ["--name", wanted.name, "--hostname", wanted.hostname, "--network", network]
+    words = [word for option, values in several.items() for value in values for word in (option, value)]
+    return ["create", *names, "--network-alias", wanted.hostname, *words, *labelled, wanted.image]

@@ -1,7 +1,6 @@
-"""What comparisons are, what they came to, and the table of that."""
+"""What comparisons are, what hyperfine measured of them, and the table of that."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 import statistics
 import tomllib
@@ -13,27 +12,22 @@ from ci.matrix.cells import Cell
 from tests.support.figures import spread, table
 
 _FILE = Path(__file__).with_name("comparisons.toml")
-_NOT_RUN = "not run"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
     """Two ways to the same end; see comparisons.toml for the fields."""
 
     name: str
     goal: float
-    ours: str
-    other: str
-    ours_command: str
-    other_command: str
+    ours_command: str = ""
+    other_command: str = ""
     setup: str = "true"
     prepare: str = "true"
     cleanup: str = "true"
     times: int = 3
-    runtimes: Sequence[str] = ("nvidia", "embedded")
-    part: str = ""
-    """The name of a row for what both sides measure on their way."""
-    part_goal: float = 0.0
+    runtimes: tuple[str, ...] = ("nvidia", "embedded")
+    measured_with: str = ""
+    """The comparison whose commands measure this one on their way."""
 
     def unfit(self, cell: Cell) -> str:
         """Return why it can't be made on a cell; empty if it can."""
@@ -41,116 +35,105 @@ class Comparison:
             return ""
         return f"it needs a cell of the runtime {' or '.join(sorted(self.runtimes))} (--cell)"
 
+    def hyperfine(self, times: int, export: Path) -> list[str]:
+        """Return hyperfine's command line. Each turn is a command of its own to it, which it runs once.
+
+        Several runs of one command would follow each other, and what the machine does meanwhile has to meet both sides.
+        """
+        words = ["hyperfine", "--runs", "1", "--shell", "bash", "--show-output", "--export-json", str(export)]
+        for side, command in (("other", self.other_command), ("ours", self.ours_command)) * times:
+            both = (f"export SIDE={side}\n{line}" for line in (self.prepare, command))
+            words += ["--command-name", side, "--prepare", *both]
+        return words
+
 
 def comparisons(file: Path = _FILE) -> tuple[Comparison, ...]:
     """Return all comparisons, in the order of the file."""
     found = tomllib.loads(file.read_text(encoding="utf-8"))
-    return tuple(
-        Comparison(name=name, **{key.replace("-", "_"): value for key, value in its.items()})
-        for name, its in found.items()
-    )
+    return msgspec.convert([{"name": name, **keys} for name, keys in found.items()], tuple[Comparison, ...])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What a comparison came to."""
+class Turn(msgspec.Struct):
+    """One run of a side's command."""
 
-    name: str
+    command: str
+    """The side: ours, other."""
+    times: list[float]
+    """Seconds; hyperfine has a list of them, here of one."""
+
+
+class Figures(msgspec.Struct, kw_only=True):
+    """What a comparison came to: the file that hyperfine exports."""
+
+    results: list[Turn]
+    failed: str = ""
+    """Why there are no turns."""
     cell: str = ""
-    ours: tuple[float, ...] = ()
-    """Seconds of each turn."""
-    other: tuple[float, ...] = ()
-    load: float = 0.0
-    """The machine's load when it began."""
-    why_not: str = ""
-    """Why there are no figures."""
 
-    def plus(self, side: str, seconds: float) -> "Row":
-        """Return it with a further measurement of a side."""
-        if side == "ours":
-            return replace(self, ours=(*self.ours, round(seconds, 3)))
-        return replace(self, other=(*self.other, round(seconds, 3)))
+    def of(self, side: str) -> list[float]:
+        """Return the seconds of each turn of a side."""
+        return [seconds for turn in self.results if turn.command == side for seconds in turn.times]
 
     @property
     def ratio(self) -> float | None:
         """The middle of ours through the middle of the other; None where nothing was measured."""
-        if not (self.ours and self.other):
-            return None
-        return statistics.median(self.ours) / statistics.median(self.other)
+        ours, other = self.of("ours"), self.of("other")
+        return statistics.median(ours) / statistics.median(other) if ours and other else None
 
     def met(self, goal: float) -> bool | None:
         """Tell whether the goal is met; None where nothing was measured."""
         return None if self.ratio is None else self.ratio <= goal
 
     def cells(self, goal: float) -> list[str]:
-        """Return the cells of its line."""
+        """Return what its line has of figures."""
         if self.ratio is None:
-            return [self.name, f"≤ {goal:g}", _NOT_RUN, "", "", "", ""]
-        ratio = f"{self.ratio:.2f}" if self.met(goal) else f"**{self.ratio:.2f}: missed**"
-        each = spread([mine / theirs for mine, theirs in zip(self.ours, self.other, strict=False)])
-        turns = f"{each.least:.2f} to {each.most:.2f}" if each.count > 1 else ""
-        return [self.name, f"≤ {goal:g}", ratio, turns, _middle(self.ours), _middle(self.other), str(len(self.ours))]
+            return ["not run", "", "", "", ""]
+        ours, other = self.of("ours"), self.of("other")
+        each = spread([mine / theirs for mine, theirs in zip(ours, other, strict=False)])
+        return [
+            f"{self.ratio:.2f}" if self.met(goal) else f"**{self.ratio:.2f}: missed**",
+            f"{each.least:.2f} to {each.most:.2f}" if each.count > 1 else "",
+            _middle(ours),
+            _middle(other),
+            str(len(ours)),
+        ]
 
-    @property
-    def note(self) -> str:
-        """The line below the table."""
-        what = f"{_NOT_RUN}: {' '.join(self.why_not.split())}" if self.why_not else ""
-        return f"- {self.name}: {what or f'on {self.cell}, load {self.load:g} when it began'}"
 
-
-def _middle(seconds: Sequence[float]) -> str:
+def _middle(seconds: list[float]) -> str:
     of = spread(seconds)
     return f"{of.median:.1f}" + (f" ({of.least:.1f} to {of.most:.1f})" if of.count > 1 else "")
 
 
-@dataclass(kw_only=True)
-class Table:
-    """The figures of a run, and their file, to which later calls of the same run add."""
-
-    run: str
-    machine: str
-    date: str
-    path: Path
-    rows: Mapping[str, Row]
-
-    def put(self, row: Row) -> None:
-        """Keep a row, in the file as well, so that an interruption costs only what it met."""
-        self.rows = {**self.rows, row.name: row}
-        ratios = {name: it.ratio for name, it in self.rows.items()}
-        figures = {"run": self.run, "machine": self.machine, "date": self.date, "ratios": ratios, "rows": self.rows}
-        draft = self.path.with_name(f".{self.path.name}")
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=1) + b"\n")
-        draft.replace(self.path)
-
-    def text(self, of: Sequence[Comparison]) -> str:
-        """Return the figures in Markdown: what was not measured says so."""
-        head = ["comparison", "goal", "ratio", "turn by turn", "seconds of ours", "seconds of the other", "turns"]
-        goals = {name: goal for it in of for name, goal in ((it.name, it.goal), (it.part, it.part_goal)) if name}
-        lines = [self.rows.get(name, Row(name=name)).cells(goal) for name, goal in goals.items()]
-        notes = [self.rows[name].note for name in goals if name in self.rows]
-        text = [f"Run {self.run}, {self.date}, on {self.machine}.", "", table(head, lines), *notes]
-        return "\n".join(text).rstrip() + "\n"
+def text(head: str, figures: Mapping[str, Figures], every: Sequence[Comparison] = comparisons()) -> str:
+    """Return the figures in Markdown: what was not measured says so."""
+    titles = ["comparison", "goal", "ratio", "turn by turn", "seconds of ours", "seconds of the other", "turns"]
+    nothing = Figures(results=[])
+    goals = {comparison.name: comparison.goal for comparison in every}
+    lines = [[name, f"≤ {goal:g}", *figures.get(name, nothing).cells(goal)] for name, goal in goals.items()]
+    notes = [
+        f"- {name}: " + (f"not run: {' '.join(of.failed.split())}" if of.failed else f"on {of.cell}")
+        for name in goals
+        if (of := figures.get(name))
+    ]
+    return "\n".join([head, "", table(titles, lines), *notes]).rstrip() + "\n"
 
 
-def load(path: Path) -> dict[str, Row]:
-    """Return the rows that a file holds; none if there is no file.
+def load(run: Path, every: Sequence[Comparison] = comparisons()) -> dict[str, Figures]:
+    """Return the figures in a run's folder by comparison; of a comparison on several cells, the newest.
 
-    :raises ResultsError: if it is not one of this program.
+    :raises ResultsError: if a file is not one of hyperfine's.
     """
-    if not path.exists():
-        return {}
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept).rows
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ResultsError(
-            "the figures of this run are invalid",
-            where=str(path),
-            why=str(error),
-            next_step="remove the file, or leave --run out to begin a run of its own",
-        ) from error
-
-
-class _Kept(msgspec.Struct):
-    """What of a file is read again."""
-
-    rows: dict[str, Row]
+    figures = {}
+    for comparison in every:
+        for file in sorted(run.glob(f"*/bench/{comparison.name}.json"), key=lambda path: path.stat().st_mtime):
+            try:
+                figures[comparison.name] = msgspec.json.decode(file.read_bytes(), type=Figures)
+            except (OSError, msgspec.MsgspecError) as error:
+                raise ResultsError(
+                    f"the figures of {comparison.name} are invalid",
+                    where=str(file),
+                    why=str(error),
+                    next_step="remove the file, or leave --run out to begin a run of its own",
+                ) from error
+            figures[comparison.name].cell = file.parts[-3]
+    return figures

@@ -25,8 +25,15 @@ from ci.options import Options
 from ci.paths import REPOSITORY
 
 Git = Callable[..., str]
-PIN = '[[artefact]]\npath = "{path}"\nsha256 = "{sha256}"\n'
-ARCHIVE = '[[archive]]\npath = "v1.tar.gz"\ncommit = "{commit}"\ntar-sha256 = "1"\n'
+PIN = '[[artefact]]\npath = "{path}"\nsha256 = "{sha256:0>64}"\nsize = 1\ndate = 2026-11-25\n'
+ARCHIVE = f"""\
+[[archive]]
+path = "v1.tar.gz"
+commit = "{{commit:0>40}}"
+tar-sha256 = "{0:064}"
+tar-size = 1
+date = 2026-11-25
+"""
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ class Runs:
 
     def found(self) -> dict[str, Result]:
         """Return the results by cell."""
-        return {it.cell_id: it for it in store.load_run(self.results / self.id)[0]}
+        results = map(store.load, (self.results / self.id).glob(f"*/*/{store.RESULT_FILE}"))
+        return {it.cell_id: it for it in results}
 
     def nothing_is_left(self) -> bool:
         """Tell whether the engine has no object and this machine no key of the run."""

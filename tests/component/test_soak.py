@@ -13,7 +13,7 @@ from ci.engine.connection import Engine
 from ci.environment import launching
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY, REPOSITORY
-from tests.soak.leaks import Kind, Lookout, left, settled
+from tests.soak.leaks import Lookout, settled
 from tests.soak.rounds import ports_of
 
 
@@ -21,27 +21,22 @@ def test_a_cell_that_is_up_is_seen_and_one_that_is_down_has_left_nothing(
     engine: Engine, launch: Launch, run: str, tmp_path: Path, nothing_left: Callable[[], None]
 ) -> None:
     ours, others = (Lookout(engine=engine, run=it, temporary=tmp_path / "none") for it in (run, "another"))
-    before = ours.look()
     with launch() as launched:
-        ports = ports_of(launched.file)
+        ports, volumes = ports_of(launched.file), ours.volumes()
         names = launched.plan.names
-        found = left(before, ours.look(ports))
-        assert found[Kind.CONTAINERS] == [*names.nodes]
-        assert found[Kind.NETWORKS] == [names.network]
-        assert found[Kind.VOLUMES] == [names.home_volume]
-        assert found[Kind.KEYS] == [run]
-        assert Kind.PORTS not in found  # it is that of a container, which is told already
-        assert not {Kind.CONTAINERS, Kind.NETWORKS, Kind.VOLUMES, Kind.KEYS} & left(before, others.look(ports)).keys()
+        found = ours.left(volumes, ports)
+        labelled = [*names.nodes, names.network, names.home_volume]
+        assert found == {"containers, networks, volumes": sorted(labelled), "folders of keys": [run]}
+        assert others.left(volumes, ports).keys() <= {"volumes without a label"}
     nothing_left()
-    assert settled(before, lambda: ours.look(ports), limit=10.0) == {}
+    assert settled(lambda: ours.left(volumes, ports), limit=10.0) == {}
 
 
-def test_what_nobody_has_labelled_counts(engine: Engine, api: docker.DockerClient, tmp_path: Path) -> None:
+def test_a_volume_that_nobody_has_labelled_counts(engine: Engine, api: docker.DockerClient, tmp_path: Path) -> None:
     lookout = Lookout(engine=engine, run="none", temporary=tmp_path)
-    before = lookout.look()
     volume = api.volumes.create()
     try:
-        assert volume.name in left(before, lookout.look())[Kind.VOLUMES]
+        assert lookout.left([volume.name]) == {"volumes without a label": [volume.name]}
     finally:
         volume.remove()
 
@@ -51,11 +46,10 @@ def test_a_process_that_goes_on_counts_and_so_do_its_files(engine: Engine, tmp_p
     with subprocess.Popen(["sleep", "60"], env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
         try:
             (tmp_path / "file").touch()
-            seen = lookout.look()
+            left = lookout.left()
         finally:
             process.kill()
-    assert seen[Kind.PROCESSES] >= {f"{process.pid}: sleep 60"}
-    assert seen[Kind.FILES] == {"file"}
+    assert left == {"processes": [f"{process.pid}: sleep 60"], "temporary files": ["file"]}
 
 
 def test_one_round_by_the_commands_leaves_nothing(run: str, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ import time
 from ci import paths
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
-from ci.errors import MachineError
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -34,7 +33,7 @@ from ci.options.values import whole
 from ci.terminal import console
 from ci.terminal.processes import Completed
 from tests.machine.virtual import Size, Virtual, accelerator, check_programs
-from tests.support.program import free_port, guarded
+from tests.support.program import CheckFailedError, free_port, guarded, parser_of
 
 SUITES = {Runtime.EMBEDDED: "pyxis_basic", Runtime.LEGACY: "legacy_integration"}
 _COUNTS = re.compile(r"^=+ (.*\b(?:passed|failed|error).*) in [\d.]+s", re.MULTILINE)
@@ -59,7 +58,7 @@ class Steps:
         try:
             with console.step(title):
                 said = act(log) or ""
-        except MachineError as error:
+        except CheckFailedError as error:
             console.fail(error)
             said = f"FAILED: {error.what}"
         except Exception as error:
@@ -91,9 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nox -s machine --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("machine", __doc__)
     parser.add_argument("cells", nargs="*", metavar="CELL", help="other embedded or legacy cells than those")
     systems = [it.name for it in loading.load().systems]
     parser.add_argument("--os", choices=systems, default=systems[0], help="what it runs (default: %(default)s)")
@@ -138,7 +135,7 @@ def _run(asked: argparse.Namespace) -> int:
         good = all(steps.take(*step) for step in setup)  # up to the first that fails
         if good and False not in [steps.take(it, partial(in_clone, machine, it)) for it in commands]:
             return 0
-    raise MachineError("a step failed in the machine", where=str(logs), next_step="read the log of the step there")
+    raise CheckFailedError("a step failed in the machine", where=str(logs), next_step="read the log of the step there")
 
 
 def _built(cells: Sequence[Cell], matrix: Matrix, options: Options, log: Path) -> Builder:
@@ -178,7 +175,7 @@ def _checked(done: Completed) -> str:
     if done.ok:
         return done.output
     counts = "".join(f"; {it}" for it in _COUNTS.findall(done.output))
-    raise MachineError(f"exit code {done.exit_code}{counts}", where=str(done.log), why=done.tail())
+    raise CheckFailedError(f"exit code {done.exit_code}{counts}", where=str(done.log), why=done.tail())
 
 
 if __name__ == "__main__":

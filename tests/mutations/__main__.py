@@ -20,7 +20,6 @@ from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.errors import LaunchError, SelectionError
 from ci.matrix import loading
-from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
 from ci.matrix.suites import check_subject
@@ -35,14 +34,12 @@ from tests.mutations.judging import Row, Verdict, judge, table
 from tests.mutations.mutation import UNIT_TESTS, Mutation
 from tests.mutations.mutations import MUTATIONS
 from tests.mutations.suites import suites_of
-from tests.support.program import guarded, usual_cell
+from tests.support.program import cell_of, guarded, parser_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the mutations; return an exit code."""
-    parser = argparse.ArgumentParser(
-        prog="nox -s mutations --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("mutations", __doc__)
     parser.add_argument("cell", nargs="?", metavar="CELL", help="where (default: the embedded cell of the group smoke)")
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="only this mutation; may be given more than once"
@@ -59,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(asked: argparse.Namespace) -> int:
     matrix = loading.load()
     check_subject(matrix.subject, "pyxis_basic")
-    cell = matrix.cell(asked.cell, Arch.host()) if asked.cell else usual_cell(matrix)
+    cell = cell_of(asked.cell, matrix)
     chosen = select(cell, asked.only)
     if asked.list:
         sys.stdout.write("".join(f"{mutation.name}\n" for mutation in chosen))

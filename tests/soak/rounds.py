@@ -2,29 +2,27 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-import json
+from dataclasses import dataclass, field
 import os
 from pathlib import Path
 import sys
 import time
 
 from ci import environment_file, paths
+from ci.engine.connection import Engine
 from ci.environment import launching, ssh
 from ci.environment_file import EnvironmentFile
-from ci.errors import LaunchError, PyxisMatrixError, SoakError
+from ci.errors import LaunchError, PyxisMatrixError
 from ci.terminal import console, signals
-from tests.soak.leaks import Left, Lookout, Seen, joined, settled
+from tests.soak.leaks import Left, Lookout, settled
 from tests.support import first_job
 from tests.support.figures import spread, table
+from tests.support.program import CheckFailedError
 
 PHASES = ("up", "job", "down")
 _SETTLE_SECONDS = 10.0
 # Taking an environment down takes seconds, and an interrupted `up` does it.
 _GRACE_SECONDS = 60.0
-# Fewer say nothing about growth: the engine's number of open files goes up and down by itself.
-_LEAST_FOR_GROWTH = 10
-SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +34,8 @@ class Round:
     """By phase, as far as it came."""
     problem: str = ""
     """What failed; empty if nothing did."""
-    left: dict[str, list[str]] = field(default_factory=dict)
-    """What was there after it and not before, by kind."""
-    engine_files: int | None = None
-    """Files that the engine had open afterwards."""
+    left: Left = field(default_factory=dict)
+    """What was there after it."""
 
     @property
     def good(self) -> bool:
@@ -47,76 +43,28 @@ class Round:
         return not (self.problem or self.left)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Soak:
-    """What rounds on one cell came to, so far."""
+def summary(head: str, machine: str, rounds: Sequence[Round]) -> str:
+    """Return what rounds on one cell came to so far, in Markdown.
 
-    cell: str
-    run: str
-    asked: int
-    machine: str
-    started: str
-    load: float
-    """The machine's load when it began."""
-    engine_files: int | None = None
-    """Files that the engine had open before the first round."""
-    rounds: tuple[Round, ...] = ()
-
-    @property
-    def growing(self) -> bool:
-        """Whether the engine has a further file open for each round.
-
-        The least of each half is taken: what else the engine does opens files, and closes them again.
-        """
-        counts = self._open_files
-        half = len(counts) // 2
-        return len(counts) >= _LEAST_FOR_GROWTH and min(counts[half:]) - min(counts[:half]) >= half
-
-    @property
-    def _open_files(self) -> list[int]:
-        return [it.engine_files for it in self.rounds if it.engine_files is not None]
-
-    @property
-    def good(self) -> bool:
-        """Whether each round so far is."""
-        return all(it.good for it in self.rounds) and not self.growing
-
-    def summary(self) -> str:
-        """Return what came, in Markdown."""
-        done = len(self.rounds)
-        passed = sum(not it.problem for it in self.rounds)
-        clean = sum(not it.left for it in self.rounds)
-        lines = [f"{done} of {self.asked} rounds on {self.cell} (run {self.run}, {self.started})", ""]
-        if done:
-            lines += [f"- {passed} of {done} succeeded ({100 * passed / done:.1f} %)"]
-            lines += [f"- after {clean} of {done} nothing was left"]
-        if self.engine_files is not None and (counts := self._open_files):
-            note = "; **it grows with each round**" if self.growing else ""
-            after = f"{min(counts)} to {max(counts)} after a round"
-            lines += [f"- files that the engine has open: {self.engine_files} before, {after}{note}"]
-        lines += [f"- machine: {self.machine}; load {self.load:g} when it began", "", self._seconds()]
-        for each in self.rounds:
-            lines += [f"- round {each.number}: {' '.join(each.problem.split())}"] if each.problem else []
-            lines += [f"- round {each.number} left {kind}: {', '.join(names)}" for kind, names in each.left.items()]
-        return "\n".join(lines).rstrip() + "\n"
-
-    def _seconds(self) -> str:
-        rows = []
-        for phase in PHASES:
-            if values := [it.seconds[phase] for it in self.rounds if phase in it.seconds]:
-                its = spread(values)
-                rows.append(
-                    [phase, str(its.count), *(f"{it:.2f}" for it in (its.least, its.median, its.p95, its.most))]
-                )
-        return table(["seconds", "times", "min", "median", "95 %", "max"], rows) if rows else ""
-
-    def save(self, path: Path) -> None:
-        """Write it, so that a killed process leaves the last whole one."""
-        draft = path.with_name(f".{path.name}")
-        success = sum(not it.problem for it in self.rounds) / len(self.rounds) if self.rounds else None
-        text = json.dumps({"schema": SCHEMA, "success": success, "growing": self.growing, **asdict(self)}, indent=1)
-        draft.write_text(text + "\n", encoding="utf-8")
-        draft.replace(path)
+    :param head: which rounds these are.
+    :param machine: what they ran on.
+    """
+    done, lines = len(rounds), [f"{len(rounds)} {head}", ""]
+    if done:
+        passed, clean = (sum(not getattr(each, fault) for each in rounds) for fault in ("problem", "left"))
+        lines += [f"- {passed} of {done} succeeded ({100 * passed / done:.1f} %)"]
+        lines += [f"- after {clean} of {done} nothing was left"]
+    lines += [f"- machine: {machine}", ""]
+    figures = []
+    for phase in PHASES:
+        if seconds := [each.seconds[phase] for each in rounds if phase in each.seconds]:
+            of = spread(seconds)
+            figures.append([phase, str(of.count), *(f"{it:.2f}" for it in (of.least, of.median, of.p95, of.most))])
+    lines += [table(["seconds", "times", "min", "median", "95 %", "max"], figures)] if figures else []
+    for each in rounds:
+        lines += [f"- round {each.number}: {' '.join(each.problem.split())}"] if each.problem else []
+        lines += [f"- round {each.number} left {kind}: {', '.join(names)}" for kind, names in each.left.items()]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,79 +75,63 @@ class Rounds:
     run: str
     folder: Path
     """For what failing rounds wrote."""
-    lookout: Lookout
+    engine: Engine
+    temporary: Path
+    """For the temporary folders of the rounds."""
     words: Sequence[str] = ()
     """More options for `up`."""
     clock: Callable[[], float] = time.monotonic
 
-    def make(self, count: int) -> Iterator[Round]:
-        """Make rounds, one after another; what one leaves is told of that one alone."""
-        before = self.lookout.look()
-        for number in range(1, count + 1):
-            made = self.once(number, before)
-            before = joined(before, {kind: made.left.get(kind, []) for kind in before})
-            yield made
-
-    def once(self, number: int, before: Seen) -> Round:
+    def once(self, number: int) -> Round:
         """Make one round. What fails is in it; an interruption is raised when all is down."""
-        run = f"{self.run}-{number}"
+        run, log = f"{self.run}-{number}", self.folder / f"round-{number}.log"
+        lookout = Lookout(engine=self.engine, run=run, temporary=self.temporary / str(number))
+        file = launching.state_dir(run, self.cell) / launching.ENVIRONMENT_FILE
         seconds: dict[str, float] = {}
-        problem = ""
+        problems: list[str] = []
+        volumes: frozenset[str] = frozenset()
         ports: list[int] = []
-        log = self.folder / f"round-{number}.log"
-        path = launching.state_dir(run, self.cell) / launching.ENVIRONMENT_FILE
+
+        def command(*words: str) -> None:
+            environment = {**os.environ, "TMPDIR": str(lookout.temporary)}
+            full = [sys.executable, "-m", "ci", *words]
+            done = console.call(full, cwd=paths.REPOSITORY, env=environment, log=log, grace=_GRACE_SECONDS)
+            done.check(CheckFailedError, f"`python -m ci {words[0]}` failed", where=str(log))
+
+        @contextmanager
+        def phase(name: str) -> Iterator[None]:
+            """Note the seconds of a phase that succeeds, and the problem of one that fails."""
+            begin = self.clock()
+            try:
+                yield
+                seconds[name] = round(self.clock() - begin, 3)
+            except PyxisMatrixError as error:
+                problems.append(str(error))
+
+        lookout.temporary.mkdir()
         try:
-            with self._timed("up", seconds):
-                self._command("up", self.cell, "--run", run, *self.words, log=log)
-            environment = environment_file.load(path)
-            ports = ports_of(environment)
-            with self._timed("job", seconds):
-                self._job(environment)
-        except PyxisMatrixError as error:
-            problem = str(error)
+            with phase("up"):
+                command("up", self.cell, "--run", run, *self.words)
+            if not problems:
+                with phase("job"):
+                    environment = environment_file.load(file)
+                    ports, volumes = ports_of(environment), lookout.volumes()
+                    _job(environment)
         finally:
-            with signals.shielded():
-                problem = self._down(path, run, seconds, log) or problem
-        found: Left = settled(before, lambda: self.lookout.look(ports), limit=_SETTLE_SECONDS)
-        if not problem:
+            if file.is_file():  # an `up` that fails has taken itself down
+                with signals.shielded(), phase("down"):
+                    command("down", run)
+        if not problems:
             log.unlink(missing_ok=True)
-        return Round(
-            number=number,
-            seconds=seconds,
-            problem=problem,
-            left={kind.value: names for kind, names in found.items()},
-            engine_files=self.lookout.engine_files(),
-        )
+        left = settled(lambda: lookout.left(volumes, ports), limit=_SETTLE_SECONDS)
+        return Round(number=number, seconds=seconds, problem="\n".join(problems), left=left)
 
-    def _down(self, path: Path, run: str, seconds: dict[str, float], log: Path) -> str:
-        """Take down what is up; return what is wrong with that. A failed `up` has taken itself down."""
-        if not path.is_file():
-            return ""
-        try:
-            with self._timed("down", seconds):
-                self._command("down", run, log=log)
-        except PyxisMatrixError as error:
-            return str(error)
-        return ""
 
-    def _command(self, *words: str, log: Path) -> None:
-        environment = {**os.environ, "TMPDIR": str(self.lookout.temporary)}
-        command = [sys.executable, "-m", "ci", *words]
-        done = console.call(command, cwd=paths.REPOSITORY, env=environment, log=log, grace=_GRACE_SECONDS)
-        done.check(SoakError, f"`python -m ci {words[0]}` failed", where=str(log))
-
-    def _job(self, environment: EnvironmentFile) -> None:
-        with ssh.connect(environment.login) as connection:
-            answer = connection.run(first_job.command(environment))
-        if problem := first_job.problem(environment, answer):
-            raise LaunchError(problem)
-
-    @contextmanager
-    def _timed(self, phase: str, seconds: dict[str, float]) -> Iterator[None]:
-        """Note the seconds of a phase that succeeds."""
-        begin = self.clock()
-        yield
-        seconds[phase] = round(self.clock() - begin, 3)
+def _job(environment: EnvironmentFile) -> None:
+    with ssh.connect(environment.login) as connection:
+        answer = connection.run(first_job.command(environment))
+    if problem := first_job.problem(environment, answer):
+        raise LaunchError(problem)
 
 
 def ports_of(environment: EnvironmentFile) -> list[int]:

@@ -43,9 +43,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(it.replace('|', '¦') for it in line)} |" for line in lines) + "\n"
 
 
-def load_is_high(load: float, cores: int) -> bool:
-    """Tell whether the machine has more to do than it has cores, so that seconds measured on it say nothing."""
-    return load > cores
+def busy() -> str:
+    """Return how busy the machine is where it has more to do than cores: seconds measured on it say nothing."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f"load {load:.1f}, {cores} cores" if load > cores else ""
 
 
 def machine(engine: Engine, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -68,16 +69,3 @@ def _processor(cpuinfo: Path) -> str:
         return platform.machine()
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.machine())
-
-
-def put_between(page: str, mark: str, text: str) -> str:
-    """Return a page in Markdown with the text between two marks replaced.
-
-    :raises ValueError: if the page does not have the marks.
-    """
-    begin, end = (f"<!-- {mark}: {which} -->" for which in ("begin", "end"))
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"the page has no lines {begin} and {end}")
-    return f"{before}{begin}\n{text.strip()}\n{end}{after}"

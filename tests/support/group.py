@@ -68,7 +68,7 @@ class Machine:
     def resumed(self, run: str = "run") -> GroupPlan:
         """Plan how that goes on."""
         options = Options(run=run, results=self.results)
-        return planning.resumed(self.plan(run).recorded(), GroupRequest(), self.rows, options, lambda _cell: None)
+        return planning.resumed(self.plan(run).record, GroupRequest(), self.rows, options, lambda _cell: None)
 
     def run(self, plan: GroupPlan, **how: Any) -> list[PyxisMatrixError]:  # noqa: ANN401 - fields of How
         """Run a plan."""
@@ -77,7 +77,8 @@ class Machine:
 
     def found(self, run: str = "run") -> dict[tuple[str, str], Result]:
         """Return the results of a run, by cell and suite."""
-        return {(it.cell_id, it.suite): it for it in store.load_run(self.results / run)[0]}
+        results = map(store.load, (self.results / run).glob(f"*/*/{store.RESULT_FILE}"))
+        return {(it.cell_id, it.suite): it for it in results}
 
     def run_all(self, commands: Iterable[ChildCommand | None], *, jobs: Callable[[], int], watch: Watch) -> None:
         """Run cells one after another, as their processes would."""

@@ -1,5 +1,6 @@
 """How the programs among the tests end: with an exit code and one message, as ``python -m ci`` does."""
 
+import argparse
 from collections.abc import Callable
 import socket
 
@@ -9,6 +10,12 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.terminal import console, signals
+
+
+class CheckFailedError(PyxisMatrixError):
+    """What a check of this project looks for is there: something is left, a step failed. As a failed test it is 1."""
+
+    exit_code = 1
 
 
 def guarded(act: Callable[[], int], doing: str) -> int:
@@ -28,8 +35,17 @@ def guarded(act: Callable[[], int], doing: str) -> int:
         return stop.exit_code
 
 
-def usual_cell(matrix: Matrix) -> Cell:
-    """Return the cell that such a program takes where none is named: the embedded one of the group smoke."""
+def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of such a program, which is started as ``nox -s NAME -- …``."""
+    return argparse.ArgumentParser(
+        prog=f"nox -s {name} --", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def cell_of(cell: str | None, matrix: Matrix) -> Cell:
+    """Return the cell of this id; where none is named, the embedded one of the group smoke."""
+    if cell:
+        return matrix.cell(cell, Arch.host())
     return next(cell for cell in matrix.cells("smoke", Arch.host()) if cell.runtime is Runtime.EMBEDDED)
 
 

@@ -17,7 +17,7 @@ _ROOMS = {
     "tests.integration": ("tests.integration.advanced",),
     # The programs that break the product on purpose, and that measure it, have unit tests as all code has.
     "tests.unit": ("tests.unit", "tests.attacks", "tests.bench", "tests.machine", "tests.mutations", "tests.soak"),
-    "tests.component": ("tests.component", "tests.soak"),
+    "tests.component": ("tests.component", "tests.bench", "tests.soak"),
 }
 
 

@@ -89,7 +89,7 @@ def test_ends_that_are_no_rows_or_stand_the_wrong_way_round_are_refused(wanted: 
         ("slurm22.05-embedded-debian12-amd64", Options(), "has no pyxis"),
         (NAME.replace("amd64", "arm64"), Options(), "needs arm64 hardware"),
         (NAME, Options(pyxis=Origin(path=Path("/p"))), "--pyxis is what is bisected"),
-        (NAME, Options(keep=True), "--keep does not go with a bisection"),
+        (NAME, Options(keep=True), "--keep cannot be used with a bisection"),
     ],
 )
 def test_what_no_step_could_be_tried_with_is_refused(name: str, options: Options, says: str) -> None:
@@ -343,7 +343,7 @@ def test_a_test_that_selects_nothing_ends_it_at_once(
 
 def test_commits_can_not_be_asked_of_enroot() -> None:
     wanted = span("3.4.1", "4.1.2", "enroot")
-    with pytest.raises(SelectionError, match="--checkout does not go with --axis enroot"):
+    with pytest.raises(SelectionError, match="--checkout cannot be used with --axis enroot"):
         steps.commits(wanted, None, replace(REAL), Options())  # type: ignore[arg-type] # it is not looked at
 
 

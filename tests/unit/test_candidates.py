@@ -291,9 +291,9 @@ def test_a_group_runs_each_cell_with_the_candidate_once_and_says_what_it_left_ou
     assert len(ids) == len(set(ids)) == len(ROWS.cells("sites", Arch.AMD64)), "each Slurm has two enroots there"
     assert all("-pyxis0.24.0+g1a2b3c4-" in it for it in ids)
     edges = planned_group(GroupRequest(group="edges", candidates=put))
-    assert "it has no place for the candidates" in edges.left_out.values()
+    assert "it has no place for the candidates" in edges.record.left_out.values()
     assert {it.cell.runtime for it in edges.cells} == {Runtime.NVIDIA}
-    on = planning.resumed(found.recorded(), GroupRequest(candidates=put), ROWS, Options(run="r"), lambda _cell: None)
+    on = planning.resumed(found.record, GroupRequest(candidates=put), ROWS, Options(run="r"), lambda _cell: None)
     assert [it.cell for it in on.cells] == [it.cell for it in found.cells]
 
 

@@ -213,7 +213,7 @@ def test_the_environment_may_choose_the_group(matrix: Matrix) -> None:
 def test_an_unknown_group_in_the_environment(matrix: Matrix, function: Callable[..., list[str]]) -> None:
     with pytest.raises(SelectionError, match="there is no group 'smok'; did you mean 'smoke'") as caught:
         function(matrix, env={GROUP_VARIABLE: "smok"})
-    assert "smoke, reference, embedded, stable, edges, supported, sites, pairs, full" in caught.value.why
+    assert all(group.name in caught.value.why for group in matrix.groups)
 
 
 def test_a_well_formed_id_of_no_cell(matrix: Matrix) -> None:

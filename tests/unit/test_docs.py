@@ -52,7 +52,7 @@ OF_OTHERS = {
     ),  # usermod's, systemctl's, Podman's
     *("--only", "--without-cell"),  # of the sessions mutations and attacks
     "--setup-plan",  # pytest's
-    *("--busy", "--cell", "--keep-going", "--times", "--variants", "--write"),  # of the sessions bench and soak
+    *("--busy", "--cell", "--keep-going", "--times"),  # of the sessions bench and soak
     "--os",  # of the session machine
     *("--file", "--force-shell-executor", "--shell-isolation", "--variable"),  # gitlab-ci-local's
     *("--from", "--input", "--local-repository", "--platform"),  # uvx' and act's

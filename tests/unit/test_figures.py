@@ -1,4 +1,4 @@
-"""What repeated measurements come to, and how they get onto the page of the documentation."""
+"""What repeated measurements come to."""
 
 from pathlib import Path
 import platform
@@ -7,10 +7,7 @@ from unittest import mock
 
 import pytest
 
-from ci import paths
-from ci.errors import ResultsError
-from tests.support import pages
-from tests.support.figures import Spread, load_is_high, machine, put_between, spread, table
+from tests.support.figures import Spread, busy, machine, spread, table
 
 
 def test_the_middle_and_the_spread() -> None:
@@ -28,9 +25,13 @@ def test_of_nothing_there_is_no_middle() -> None:
         spread([])
 
 
-@pytest.mark.parametrize(("load", "cores", "high"), [(2.0, 2, False), (2.1, 2, True), (0.0, 1, False)])
-def test_a_machine_with_more_to_do_than_cores_is_busy(load: float, cores: int, *, high: bool) -> None:
-    assert load_is_high(load, cores) is high
+@pytest.mark.parametrize(("load", "cores", "said"), [(2.0, 2, ""), (2.1, 2, "load 2.1, 2 cores"), (0.0, 1, "")])
+def test_a_machine_with_more_to_do_than_cores_is_busy(
+    monkeypatch: pytest.MonkeyPatch, load: float, cores: int, said: str
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert busy() == said
 
 
 @pytest.mark.parametrize(
@@ -49,28 +50,3 @@ def test_a_machine_is_one_line(tmp_path: Path, cpuinfo: str, named: str) -> None
 
 def test_a_table_keeps_its_columns() -> None:
     assert table(["a", "b"], [["x|y", "2"]]) == "| a | b |\n| --- | --- |\n| x¦y | 2 |\n"
-
-
-PAGE = "# Title\n<!-- soak: begin -->\nold\n<!-- soak: end -->\nafter\n"
-
-
-def test_only_what_is_between_the_marks_is_replaced() -> None:
-    new = put_between(PAGE, "soak", "new\n")
-    assert new == "# Title\n<!-- soak: begin -->\nnew\n<!-- soak: end -->\nafter\n"
-    assert put_between(new, "soak", "new\n") == new
-
-
-@pytest.mark.parametrize("page", ["", "<!-- soak: end -->\n<!-- soak: begin -->\n", "<!-- bench: begin -->"])
-def test_a_page_without_the_marks_is_left_as_it_is(tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
-    file = tmp_path / "page.md"
-    file.write_text(page, encoding="utf-8")
-    with pytest.raises(ResultsError, match="figures were not written"):
-        pages.put("soak", "new", file)
-    assert file.read_text(encoding="utf-8") == page
-
-
-@pytest.mark.parametrize("mark", ["bench", "soak"])
-def test_the_page_of_the_documentation_has_the_marks(mark: str) -> None:
-    page = pages.PERFORMANCE.read_text(encoding="utf-8")
-    assert "figures" in put_between(page, mark, "figures")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ci.errors import SelectionError
@@ -22,8 +23,9 @@ from ci.matrix.model import Matrix
 from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
 from ci.record import store
-from ci.record.outcomes import Outcome
+from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import CellRecord, Result
+from ci.report.model import SCHEMA, CellReport, Compat, Past, State, SuiteReport
 from tests.unit.conftest import MatrixLoader
 
 Planner = Callable[..., FleetPlan]
@@ -298,9 +300,10 @@ def keep(tmp_path: Path, rows: Matrix) -> Callable[..., Cell]:
             cell=CellRecord.of(cell),
             suite="registry",
             outcome=outcome,
-            exit_code=0,
+            exit_code=int(not outcome.good),
             started=WHEN - timedelta(days=age),
             seconds=seconds,
+            tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
         )
         store.write(result, tmp_path / run / cell.id / "registry" / store.RESULT_FILE)
         return cell
@@ -316,17 +319,34 @@ def test_the_newest_result_of_a_suite_that_ended_counts(keep: Callable[..., Cell
     assert earlier.seconds_of([tmp_path]) == {(cell.id, "registry"): 20}
 
 
+def test_what_can_not_be_true_tells_no_seconds(keep: Callable[..., Cell], tmp_path: Path) -> None:
+    cell = keep("r", 10, age=9)
+    keep("elsewhere", 1)
+    (tmp_path / "elsewhere" / cell.id / "registry").rename(tmp_path / "elsewhere" / cell.id / "pyxis_basic")
+    assert earlier.seconds_of([tmp_path]) == {(cell.id, "registry"): 10}
+
+
 def test_an_earlier_report_tells_seconds_too(keep: Callable[..., Cell], tmp_path: Path) -> None:
     cell = keep("r", 10, age=5)
 
-    def time(seconds: float, age: int, **more: str) -> dict[str, object]:
-        moment = (WHEN - timedelta(days=age)).isoformat()
-        return {"outcome": "passed", "started": moment, "seconds": seconds, "run": "r", **more}
+    def time(seconds: float, age: int, outcome: Outcome = Outcome.PASSED, reused_from: str = "") -> Past:
+        moment = WHEN - timedelta(days=age)
+        return Past(
+            run="r",
+            outcome=outcome,
+            started=moment,
+            seconds=seconds,
+            reused_from=reused_from,
+            state=State.PASSED,
+        )
 
-    history = [time(1, 0, outcome="error"), time(0, 1, reused_from="r0"), time(30, 2), time(40, 3)]
-    report = {"schema": 1, "cells": [{"id": cell.id, "suites": [{"suite": "registry", "history": history}]}]}
+    history = (time(1, 0, Outcome.ERROR), time(0, 1, reused_from="r0"), time(30, 2), time(40, 3))
+    suite = SuiteReport(**msgspec.structs.asdict(history[0]), suite="registry", history=history)
+    report = Compat(
+        schema=SCHEMA, made=WHEN, cells=(CellReport(id=cell.id, runtime="nvidia", state=State.PASSED, suites=(suite,)),)
+    )
     (tmp_path / "report").mkdir()
-    (tmp_path / "report/compat.json").write_text(json.dumps(report), encoding="utf-8")
+    (tmp_path / "report/compat.json").write_bytes(msgspec.json.encode(report))
     assert earlier.seconds_of([tmp_path]) == {(cell.id, "registry"): 30}
     (tmp_path / "report/compat.json").write_text("{", encoding="utf-8")
     assert earlier.seconds_of([tmp_path]) == {(cell.id, "registry"): 10}

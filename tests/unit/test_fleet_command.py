@@ -108,7 +108,7 @@ def test_a_place_that_can_not_be_written_is_an_error(tmp_path: Path, capsys: pyt
         (["--suite", "pyxis_basics"], "did you mean 'pyxis_basic'"),
         (["--shards", "99"], "--shards 99 is more than there are cells"),
         (["slurm99.99-embedded"], "there is no cell"),
-        (["--keep"], "--keep does not go with a group"),
+        (["--keep"], "--keep cannot be used with a group"),
         (["--group", "embedded", "--ssh-port", "5"], "--ssh-port can be given for one cell only"),
         (["--group", "embedded", "--suite", "pyxis_upstream"], "none of these suites runs"),
     ],

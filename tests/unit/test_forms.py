@@ -167,7 +167,7 @@ class Asked:
         """Return how each form counts the tests of each suite, in words."""
         return {
             "text": re.findall(r"^ {8,}(.*?)(?: \(unchanged.*?\))? · ", self.forms["text"], re.MULTILINE),
-            "html": [it["tests_told"] for at, of in self.page.items() if "cell-" in at for it in of["suites"]],
+            "html": [it["tests_counted"] for at, of in self.page.items() if "cell-" in at for it in of["suites"]],
             "junit": [it["tests"] for it in self._properties()],
         }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.errors import BootstrapError, LaunchError, MachineError
+from ci.errors import BootstrapError, LaunchError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
@@ -14,6 +14,7 @@ from ci.terminal.processes import Completed
 from tests.machine import __main__ as program
 from tests.machine import virtual
 from tests.machine.virtual import Size, Virtual
+from tests.support.program import CheckFailedError
 
 MACHINE = Virtual(suite="bookworm", size=Size(cpus=2, memory_mb=2048, disk="1G"), folder=Path("/made"), port=4711)
 
@@ -75,7 +76,7 @@ def test_every_step_has_a_row_also_the_one_that_failed_or_was_broken_off(tmp_pat
     steps = program.Steps(folder=tmp_path)
 
     def refuse(log: Path) -> str:
-        raise MachineError(f"exit code 1; see {log.name}")
+        raise CheckFailedError(f"exit code 1; see {log.name}")
 
     def break_off(_log: Path) -> str:
         raise KeyboardInterrupt
@@ -108,5 +109,5 @@ def test_what_a_suite_counted_is_in_its_row(monkeypatch: pytest.MonkeyPatch, tmp
     if exit_code == 0:
         assert program.in_clone(machine, "nox", tmp_path / "log") == "1 failed, 10 passed"
     else:
-        with pytest.raises(MachineError, match=r"exit code 1; 1 failed, 10 passed"):
+        with pytest.raises(CheckFailedError, match=r"exit code 1; 1 failed, 10 passed"):
             program.in_clone(machine, "nox", tmp_path / "log")

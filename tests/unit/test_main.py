@@ -161,7 +161,7 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
         (["matrix", "no-such-cell"], 11, "no-such-cell"),
         (["matrix", "--suite", "registri"], 11, "did you mean 'registry'"),
         (["matrix", CELL, "--suite", "registry"], 11, "there is nothing to run"),
-        (["matrix", CELL, "--keep"], 11, "--keep does not go with a group"),
+        (["matrix", CELL, "--keep"], 11, "--keep cannot be used with a group"),
         (["matrix", "--resume", "never-was"], 40, "there is no run never-was"),
         (["images", "--group", "smok"], 11, "smoke"),
         (["images", "no-such-cell"], 11, "no-such-cell"),

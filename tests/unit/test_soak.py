@@ -6,34 +6,41 @@ from dataclasses import replace
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from ci import environment_file
 from ci.environment import ssh
 from ci.environment.ssh import RemoteAnswer
-from ci.errors import SoakError
 from ci.terminal import console
 from ci.terminal.processes import Completed
 from ci.terminal.signals import Interrupted
 from tests.soak import __main__ as program
 from tests.soak import rounds as module
-from tests.soak.leaks import Kind, Lookout
-from tests.soak.rounds import Round, Rounds, Soak, ports_of
+from tests.soak.leaks import Lookout
+from tests.soak.rounds import Round, Rounds, ports_of, summary
 from tests.support import first_job
 from tests.support.markers import IMAGE_MARKER_TEXT
+from tests.support.program import CheckFailedError
 
-SOAK = Soak(cell="cell", run="run", asked=3, machine="2 cores", started="2026-11-27", load=0.5, engine_files=50)
+if TYPE_CHECKING:
+    from ci.engine.connection import Engine
+
+HEAD, MACHINE = "of 3 rounds on cell (run run, 2026-11-27)", "2 cores; load 0.5 when it began"
 GOOD = {"up": 4.0, "job": 1.0, "down": 2.0}
 ENVIRONMENT = SimpleNamespace(
     nodes=("n1",), login=SimpleNamespace(port=22001), registry="localhost:5001", job_reference="localhost:5001/job:1"
 )
 
 
-def rounds_of(*made: Round) -> Rounds:
-    """Return what makes these rounds; one may be an exception."""
-    return cast("Rounds", SimpleNamespace(make=lambda count: iter(made[:count])))
+def said(rounds: Sequence[Round]) -> str:
+    return summary(HEAD, MACHINE, rounds)
+
+
+def rounds_of(*rounds: Round) -> Callable[[int], Round]:
+    """Return what makes these rounds."""
+    return lambda number: rounds[number - 1]
 
 
 # -- what is said ---------------------------------------------------------------------------------------------------
@@ -41,21 +48,17 @@ def rounds_of(*made: Round) -> Rounds:
 
 def test_the_summary_has_rate_spread_and_what_is_left() -> None:
     slow = {**GOOD, "up": 6.0}
-    soak = replace(
-        SOAK,
-        rounds=(
-            Round(number=1, seconds=GOOD, engine_files=51),
-            Round(number=2, seconds=slow, left={"volumes": ["a", "b"]}, engine_files=52),
-            Round(number=3, seconds={"up": 5.0}, problem="the job did not\n  answer", engine_files=52),
-        ),
+    rounds = (
+        Round(number=1, seconds=GOOD),
+        Round(number=2, seconds=slow, left={"volumes": ["a", "b"]}),
+        Round(number=3, seconds={"up": 5.0}, problem="the job did not\n  answer"),
     )
-    assert not soak.good
-    assert soak.summary().splitlines() == [
+    assert [each.good for each in rounds] == [True, False, False]
+    assert said(rounds).splitlines() == [
         "3 of 3 rounds on cell (run run, 2026-11-27)",
         "",
         "- 2 of 3 succeeded (66.7 %)",
         "- after 2 of 3 nothing was left",
-        "- files that the engine has open: 50 before, 51 to 52 after a round",
         "- machine: 2 cores; load 0.5 when it began",
         "",
         "| seconds | times | min | median | 95 % | max |",
@@ -70,20 +73,7 @@ def test_the_summary_has_rate_spread_and_what_is_left() -> None:
 
 
 def test_a_summary_of_nothing_claims_nothing() -> None:
-    assert (
-        SOAK.summary() == "0 of 3 rounds on cell (run run, 2026-11-27)\n\n- machine: 2 cores; load 0.5 when it began\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("counts", "growing"),
-    [(range(51, 61), True), ([51] * 20, False), (range(51, 55), False), ([90, 51] * 9 + [80, 90], False)],
-)
-def test_open_files_count_where_each_round_leaves_one(counts: Sequence[int], *, growing: bool) -> None:
-    soak = replace(SOAK, rounds=tuple(Round(number=1, seconds=GOOD, engine_files=it) for it in counts))
-    assert soak.growing is growing
-    assert soak.good is not growing
-    assert ("it grows" in soak.summary()) is growing
+    assert said(()) == "0 of 3 rounds on cell (run run, 2026-11-27)\n\n- machine: 2 cores; load 0.5 when it began\n"
 
 
 # -- how it ends ----------------------------------------------------------------------------------------------------
@@ -92,10 +82,10 @@ def test_open_files_count_where_each_round_leaves_one(counts: Sequence[int], *, 
 def test_it_ends_well_and_keeps_each_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "soak.json"
     good = [Round(number=number, seconds=GOOD) for number in (1, 2, 3)]
-    assert program.go(rounds_of(*good), SOAK, path, keep_going=False, write=False) == 0
+    assert program.go(rounds_of(*good), 3, path, said, keep_going=False) == 0
     assert "3 of 3 succeeded (100.0 %)" in capsys.readouterr().out
     kept = json.loads(path.read_text(encoding="utf-8"))
-    assert (kept["success"], len(kept["rounds"]), kept["rounds"][0]["seconds"]) == (1.0, 3, GOOD)
+    assert (len(kept["rounds"]), kept["rounds"][0]["seconds"]) == (3, GOOD)
 
 
 @pytest.mark.parametrize("bad", [Round(number=1, problem="no"), Round(number=1, left={"volumes": ["a"]})])
@@ -103,19 +93,19 @@ def test_it_ends_well_and_keeps_each_round(tmp_path: Path, capsys: pytest.Captur
 def test_a_bad_round_ends_it_with_its_own_error(tmp_path: Path, bad: Round, *, keep_going: bool, made: int) -> None:
     path = tmp_path / "soak.json"
     rounds = rounds_of(bad, Round(number=2, seconds=GOOD))
-    with pytest.raises(SoakError, match="a round failed, or something is left"):
-        program.go(rounds, SOAK, path, keep_going=keep_going, write=False)
+    with pytest.raises(CheckFailedError, match="a round failed, or something is left"):
+        program.go(rounds, 2, path, said, keep_going=keep_going)
     assert len(json.loads(path.read_text(encoding="utf-8"))["rounds"]) == made
 
 
 def test_an_interruption_shows_what_came_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def make(_count: int) -> Any:  # noqa: ANN401 - a generator
-        yield Round(number=1, seconds=GOOD)
-        raise Interrupted(2)
+    def once(number: int) -> Round:
+        if number == 2:
+            raise Interrupted(2)
+        return Round(number=number, seconds=GOOD)
 
-    rounds = cast("Rounds", SimpleNamespace(make=make))
     with pytest.raises(Interrupted):
-        program.go(rounds, SOAK, tmp_path / "soak.json", keep_going=False, write=True)
+        program.go(once, 3, tmp_path / "soak.json", said, keep_going=False)
     assert "1 of 3 rounds" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "soak.json").read_text(encoding="utf-8"))["rounds"]) == 1
 
@@ -133,12 +123,12 @@ class _Machine:
         self.interrupts = ""
         self.answer = IMAGE_MARKER_TEXT
         self.volumes: set[str] = set()
-        self.temporary = folder / "temporary"
 
     def call(self, command: Sequence[str], *, log: Path, env: dict[str, str], **_how: object) -> Completed:
         verb, *rest = command[3:]
         self.called.append((verb, *rest))
-        assert env["TMPDIR"] == str(self.temporary)
+        run = rest[2] if verb == "up" else rest[0]
+        assert env["TMPDIR"] == str(self.folder / run.rpartition("-")[2])
         log.touch()
         if verb == "up":
             self.file(rest[2]).parent.mkdir(parents=True)
@@ -152,11 +142,8 @@ class _Machine:
     def file(self, run: str) -> Path:
         return self.folder / "cache/environments" / run / "cell/environment.json"
 
-    def look(self, _ports: Sequence[int] = ()) -> dict[Kind, frozenset[str]]:
-        return {kind: frozenset(self.volumes if kind is Kind.VOLUMES else ()) for kind in Kind}
-
-    def engine_files(self) -> int:
-        return 50
+    def left(self, volumes: frozenset[str], _ports: list[int]) -> dict[str, list[str]]:
+        return {"volumes": sorted(self.volumes & volumes)} if self.volumes & volumes else {}
 
 
 @pytest.fixture
@@ -166,6 +153,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Machine:
     monkeypatch.setattr(console, "call", stand_in.call)
     monkeypatch.setattr(environment_file, "load", lambda _path: ENVIRONMENT)
     monkeypatch.setattr(module, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(Lookout, "volumes", lambda self: frozenset({f"{self.run}-data"}))
+    monkeypatch.setattr(Lookout, "left", stand_in.left)
 
     def run(command: str) -> RemoteAnswer:
         stand_in.called.append(("job", command))
@@ -177,16 +166,18 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Machine:
 
 @pytest.fixture
 def make(machine: _Machine, tmp_path: Path) -> Callable[[int], list[Round]]:
+    assert not machine.called
     ticks = iter(range(1000))
     rounds = Rounds(
         cell="cell",
         run="run",
         folder=tmp_path,
-        lookout=cast("Lookout", machine),
+        engine=cast("Engine", None),
+        temporary=tmp_path,
         words=("--nodes", "2"),
         clock=lambda: float(next(ticks)),
     )
-    return lambda count: list(rounds.make(count))
+    return lambda count: [rounds.once(number) for number in range(1, count + 1)]
 
 
 def test_a_round_is_what_a_person_types(make: Callable[[int], list[Round]], machine: _Machine, tmp_path: Path) -> None:
@@ -195,7 +186,7 @@ def test_a_round_is_what_a_person_types(make: Callable[[int], list[Round]], mach
     assert machine.called[0] == ("up", "cell", "--run", "run-1", "--nodes", "2")
     assert "--container-image=localhost:5001#job:1" in machine.called[1][1]
     assert machine.called[2] == ("down", "run-1")
-    assert one == Round(number=1, seconds={"up": 1.0, "job": 1.0, "down": 1.0}, engine_files=50)
+    assert one == Round(number=1, seconds={"up": 1.0, "job": 1.0, "down": 1.0})
     assert two.number == 2
     assert list(tmp_path.glob("*.log")) == []
 
@@ -229,18 +220,9 @@ def test_an_interruption_in_between_takes_down_what_is_up(
     assert machine.called[-1] == ("down", "run-1")
 
 
-def test_what_one_round_leaves_is_not_told_of_the_next(
-    make: Callable[[int], list[Round]], machine: _Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = machine.call
-
-    def call(command: Sequence[str], **how: Any) -> Completed:  # noqa: ANN401 - as `_Machine.call`
-        if command[3:5] == ["down", "run-1"]:
-            machine.volumes.add("lost")
-        return first(command, **how)
-
-    monkeypatch.setattr(console, "call", call)
-    assert [it.left for it in make(2)] == [{"volumes": ["lost"]}, {}]
+def test_what_one_round_leaves_is_not_told_of_the_next(make: Callable[[int], list[Round]], machine: _Machine) -> None:
+    machine.volumes.add("run-1-data")
+    assert [it.left for it in make(2)] == [{"volumes": ["run-1-data"]}, {}]
 
 
 def test_a_legacy_cell_runs_a_plain_step() -> None:

@@ -150,22 +150,6 @@ def test_a_file_that_is_too_large_for_a_result_is_not_read(tmp_path: Path) -> No
     assert str(path) in str(caught.value)
 
 
-def test_a_run_is_loaded_in_order_and_its_broken_results_are_named(tmp_path: Path) -> None:
-    for suite in ("registry", "pyxis_basic"):
-        store.write(RESULT, tmp_path / "cell-a" / suite / "result.json")
-    (tmp_path / "cell-b" / "registry").mkdir(parents=True)
-    (tmp_path / "cell-b" / "registry" / "result.json").write_text("{")
-    loaded, problems = store.load_run(tmp_path)
-    assert len(loaded) == 2
-    assert len(problems) == 1
-    assert "cell-b" in str(problems[0])
-
-
-def test_a_run_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="run not found"):
-        store.load_run(tmp_path / "r9")
-
-
 def test_the_latest_run_is_the_one_written_last(tmp_path: Path) -> None:
     for name, time in (("zzz", 1_000), ("aaa", 2_000)):
         path = tmp_path / name / "cell" / "suite" / "result.json"

@@ -105,7 +105,7 @@ def test_its_images_are_those_of_its_family(rows: Matrix, cell: Cell, monkeypatc
     monkeypatch.setattr(shutil, "which", lambda name: name)
     with (
         pytest.raises(Exception, match="mmdebstrap failed to make noble"),
-        base.made(Content(plan=bare, parents={}), log=paths.REPOSITORY / "not-there.log"),
+        base.root_of(Content(plan=bare, parents={}), log=paths.REPOSITORY / "not-there.log"),
     ):
         pass
     assert "--components=main,universe" in commands[0]

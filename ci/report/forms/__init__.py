@@ -25,5 +25,5 @@ class Form(Protocol):
 @cache
 def forms() -> Mapping[str, Form]:
     """Return all forms by name."""
-    modules = [importlib.import_module(f"{__name__}.{it.name}") for it in pkgutil.iter_modules(__path__)]
-    return {it.NAME: cast("Form", it) for it in modules}
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    return {module.NAME: cast("Form", module) for module in modules}

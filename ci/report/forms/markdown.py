@@ -12,11 +12,11 @@ from ci.report.words import (
     LOOKS,
     advice,
     counted_tests,
+    described,
     first_line,
     hazards,
     reruns,
     sentence,
-    told,
     tried_again,
 )
 from ci.terminal.quantities import count
@@ -43,18 +43,19 @@ def pieces(merged: Merged) -> Iterator[str]:
     results = list(compat.results())
     yield _section("What went wrong", [_red(cell, suite) for cell, suite in results if suite.state.red])
     contradictions = [
-        f"- {_code(it.cell)} {_text(it.suite)} of run {_code(it.run)}: {_text(it.what)}" for it in compat.contradictions
+        f"- {_code(result.cell)} {_text(result.suite)} of run {_code(result.run)}: {_text(result.what)}"
+        for result in compat.contradictions
     ]
     yield _section(CONTRADICTIONS, contradictions)
     known = [
-        f"- {_code(it.test)}: {_text(it.message)}{_issue(it.issue)}, on {count(len(set(it.cells)), 'cell')}"
-        for it in overview.known_failures(compat)
+        f"- {_code(cause.test)}: {_text(cause.message)}{_issue(cause.issue)}, on {count(len(set(cause.cells)), 'cell')}"
+        for cause in overview.known_failures(compat)
     ]
     yield _section("Known failures", known)
     dangerous = [
-        f"- {HAZARD} {_code(it.behaviour.id)} on {count(len(it.cells), 'cell')}: "
-        f"{_text(advice(it.answer))}{_issue(it.answer.issue)}"
-        for it in overview.hazards(compat)
+        f"- {HAZARD} {_code(hazard.behaviour.id)} on {count(len(hazard.cells), 'cell')}: "
+        f"{_text(advice(hazard.answer))}{_issue(hazard.answer.issue)}"
+        for hazard in overview.hazards(compat)
     ]
     yield _section("Hazards", dangerous)
     again = [
@@ -67,10 +68,12 @@ def pieces(merged: Merged) -> Iterator[str]:
     yield _section("Flaky: passed and failed, and nothing was changed", flaky)
     yield _section("Not run", _not_run(compat))
     unfinished = [
-        f"- {_code(it.cell)} {_text(it.suite)} of run {_code(it.run)}, {it.tests} tests" for it in compat.unfinished
+        f"- {_code(suite.cell)} {_text(suite.suite)} of run {_code(suite.run)}, {suite.tests} tests"
+        for suite in compat.unfinished
     ]
     yield _section("Not finished (running, or killed)", unfinished)
-    yield _section("Could not be read", [f"- {_code(it.where)}: {_text(it.what)}" for it in compat.problems])
+    unread = [f"- {_code(problem.where)}: {_text(problem.what)}" for problem in compat.problems]
+    yield _section("Could not be read", unread)
 
 
 def _runs(compat: Compat) -> str:
@@ -84,7 +87,7 @@ def _runs(compat: Compat) -> str:
 def _grid(compat: Compat) -> Iterator[str]:
     for table in grid.tables(compat):
         title = f"{table.title}, {table.arch}" if table.arch else table.title
-        heads = [f"enroot {_text(it[0])}<br>Pyxis {_text(it[1])}" if it[1] else _text(it[0]) for it in table.columns]
+        heads = [f"enroot {_text(one)}<br>Pyxis {_text(two)}" if two else _text(one) for one, two in table.columns]
         yield f"## {_text(title)}" + (f" ({table.remark})" if table.remark else "") + "\n\n"
         yield _row("Slurm", *heads) + "|---" * (len(heads) + 1) + "|\n"
         for slurm, os, boxes in table.rows:
@@ -111,8 +114,11 @@ def _changes(compat: Compat) -> str:
     if compat.changes is None:
         return ""
     title = f"Changed since {compat.changes.since:%Y-%m-%d %H:%M} UTC"
-    items = [f"- {it.kind}: {_code(it.cell)} {_text(it.suite)}{_text(told(it))}" for it in compat.changes.items]
-    if items and all(it.kind is ChangeKind.NEW for it in compat.changes.items):
+    items = [
+        f"- {change.kind}: {_code(change.cell)} {_text(change.suite)}{_text(described(change))}"
+        for change in compat.changes.items
+    ]
+    if items and all(change.kind is ChangeKind.NEW for change in compat.changes.items):
         items = [f"- {len(items)} suites are new, nothing else changed"]
     return _section(title, items or ["Nothing."])
 

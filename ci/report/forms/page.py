@@ -19,7 +19,7 @@ from ci.report import grid, overview
 from ci.report.answers_table import AXES, Answers
 from ci.report.model import Compat, Location, Merged, State
 from ci.report.page_data import PageData, as_json, key, more, slug
-from ci.report.words import CONTRADICTIONS, HAZARD, LOOKS, advice, hazards, sentence, told
+from ci.report.words import CONTRADICTIONS, HAZARD, LOOKS, advice, described, hazards, sentence
 from ci.terminal.quantities import count
 
 NAME = "html"
@@ -55,7 +55,7 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             signs={state.value: sign for state, (sign, _) in LOOKS.items()},
             sentence=sentence,
             contradictions_title=CONTRADICTIONS,
-            told=told,
+            described=described,
             issue_address=issue_address,
             tables=grid.tables(compat),
             more=more,
@@ -64,8 +64,10 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             gap_key=key,
             gap_numbers={gap: number for number, gap in enumerate(compat.gaps)},
             shown_runs=[run for run in compat.runs if run.shown],
-            change_counts=Counter(it.kind.value for it in compat.changes.items).items() if compat.changes else (),
-            changed_cells=sum(bool(it) for it in data.changed.values()),
+            change_counts=Counter(change.kind.value for change in compat.changes.items).items()
+            if compat.changes
+            else (),
+            changed_cells=sum(bool(change) for change in data.changed.values()),
             hazard_cells=sum(bool(cell.hazards) for cell in compat.cells),
             flaky_cells=sum(any(suite.flaky for suite in cell.suites) for cell in compat.cells),
             states=_states(compat),
@@ -73,7 +75,7 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             causes=overview.causes(compat),
             known=overview.known_failures(compat),
             hazards=overview.hazards(compat),
-            hazards_told=hazards,
+            hazards_counted=hazards,
             hazard_sign=HAZARD,
             advice=advice,
             count=count,
@@ -106,7 +108,7 @@ def _choices(compat: Compat) -> list[tuple[str, list[str]]]:
     places = [Location.of(cell) for cell in compat.cells]
     found = {"Suite": list(dict.fromkeys(suite.suite for _, suite in compat.results()))}
     for axis in ("slurm", "os", "enroot", "pyxis", "arch"):
-        found[AXES[axis]] = sorted({getattr(it, axis) for it in places} - {""}, key=grid.natural)
+        found[AXES[axis]] = sorted({getattr(place, axis) for place in places} - {""}, key=grid.natural)
     return [(name, values) for name, values in found.items() if len(values) > 1]
 
 

@@ -82,19 +82,20 @@ def remarks(compat: Compat, suite: SuiteReport) -> list[str]:
         else:
             found.append(f"{counted(len(tests), state)}: {why} ({_named_tests(tests)})")
     found += [tried_again(test.name, test.reruns, test.message) for test in overview.tried_again(suite)]
-    return reason + [printable(it) for it in found]
+    return reason + [printable(remark) for remark in found]
 
 
 def _files(compat: Compat, suite: SuiteReport) -> list[str]:
     """Return which release files are not surely those of upstream."""
-    files = [(PurePosixPath(it.path).name, it) for it in (compat.artefacts[at] for at in suite.artefacts)]
-    seen = ", ".join(name for name, it in files if it.verified_against == "first seen")
-    others = ", ".join(f"{name} {it.differs}" for name, it in files if it.differs)
-    told = {
+    artefacts = [compat.artefacts[place] for place in suite.artefacts]
+    files = [(PurePosixPath(artefact.path).name, artefact) for artefact in artefacts]
+    seen = ", ".join(name for name, artefact in files if artefact.verified_against == "first seen")
+    others = ", ".join(f"{name} {artefact.differs}" for name, artefact in files if artefact.differs)
+    remarks = {
         "no pinned checksum; trusted on first download": seen,
         "a mirror's own files, not those of upstream": others,
     }
-    return [f"{what}: {names}" for what, names in told.items() if names]
+    return [f"{what}: {names}" for what, names in remarks.items() if names]
 
 
 def _table(compat: Compat) -> Table:
@@ -109,8 +110,8 @@ def _table(compat: Compat) -> Table:
         table.add_column(f"{printable(phase)} s", justify="right", no_wrap=True)
     for cell, suite in compat.results():
         seconds = (f"{suite.timings[phase]:.1f}" if phase in suite.timings else "" for phase in phases)
-        told = [hazards(len(suite.hazards))] if dangerous else []
-        table.add_row(_named(cell), printable(suite.suite), _state(suite.state), _tests(suite), *told, *seconds)
+        dangers = [hazards(len(suite.hazards))] if dangerous else []
+        table.add_row(_named(cell), printable(suite.suite), _state(suite.state), _tests(suite), *dangers, *seconds)
     return table
 
 
@@ -120,8 +121,8 @@ def _lines(compat: Compat) -> Iterator[Text]:
         line.pad_right(_WIDTH + 4 - len(line))
         yield line.append(f"{_named(cell)}  {printable(suite.suite)}")
         seconds = [f"{phase} {suite.timings[phase]:.1f}" for phase in in_order(suite.timings)]
-        told = [_tests(suite), *filter(None, [hazards(len(suite.hazards))]), *seconds]
-        yield Text(printable(" " * (_WIDTH + 4) + " · ".join(told) + (" s" if seconds else "")))
+        parts = [_tests(suite), *filter(None, [hazards(len(suite.hazards))]), *seconds]
+        yield Text(printable(" " * (_WIDTH + 4) + " · ".join(parts) + (" s" if seconds else "")))
 
 
 def _details(merged: Merged) -> Iterator[Text]:
@@ -131,8 +132,8 @@ def _details(merged: Merged) -> Iterator[Text]:
     """
     for cell, suite in merged.compat.results():
         good = suite.state.good or suite.state is State.PARTLY
-        told = suite.reruns or (suite.reason and not suite.reused_from) or _files(merged.compat, suite)
-        if good and not told:
+        remarkable = suite.reruns or (suite.reason and not suite.reused_from) or _files(merged.compat, suite)
+        if good and not remarkable:
             continue
         yield Text()
         yield _state(suite.state).append(printable(f" {cell.id} {suite.suite}"))
@@ -143,9 +144,9 @@ def _details(merged: Merged) -> Iterator[Text]:
             yield Text(f"  logs: {printable_path(merged.folder(suite) / LOGS_FOLDER)}")
         yield Text(printable(f"  again: {as_here(suite.again)}"))
     yield Text()
-    for it in overview.hazards(merged.compat):
-        issue = f" ({it.answer.issue})" if it.answer.issue else ""
-        line = f"{HAZARD} {it.behaviour.id} on {count(len(it.cells), 'cell')}: {advice(it.answer)}{issue}"
+    for hazard in overview.hazards(merged.compat):
+        issue = f" ({hazard.answer.issue})" if hazard.answer.issue else ""
+        line = f"{HAZARD} {hazard.behaviour.id} on {count(len(hazard.cells), 'cell')}: {advice(hazard.answer)}{issue}"
         yield Text(printable(line))
     for reason, number in overview.without_result(merged.compat).items():
         yield Text(printable(f"no result of {count(number, 'combination')}: {reason}"))

@@ -280,7 +280,7 @@ function aboutSuite(suite) {
   const [name, slug, mark] = stateOf(suite.state);
   const made = el("section", "suite", { "aria-label": `${suite.suite}: ${name}` });
   made.append(el("div", "suite-head", el("h3", "", suite.suite), el("span", `tag s-${slug}`, `${mark} ${name}`),
-    el("span", "quiet", `${suite.tests_told} · ${seconds(suite.seconds)} · ${day(suite.started)} UTC`)));
+    el("span", "quiet", `${suite.tests_counted} · ${seconds(suite.seconds)} · ${day(suite.started)} UTC`)));
   if (suite.reused_from) made.append(el("p", "", "Unchanged since ", el("code", "", suite.reused_from), ": nothing that decides it was changed, so it was not run again."));
   if (suite.change) made.append(el("p", "", el("b", `k-${suite.change[0]}`, suite.change[0]), ` since the report before${suite.change[1]}`));
   if (suite.flaky) made.append(el("p", "t-known-failure", "Flaky: it both passed and failed, and nothing that decides it was changed."));
