@@ -10,6 +10,8 @@ from ci.matrix.cells import Cell, Runtime
 # tests can run at the same time.
 CPUS_PER_NODE = 8
 MEMORY_MB_PER_NODE = 4096
+SLURM_CONF = "/etc/slurm/slurm.conf"
+_PARTITION = "PartitionName={} Nodes={} MaxTime=01:00:00 State=UP\n"
 _COMMON = "slurm-integration"
 
 
@@ -22,15 +24,18 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
         "cluster": "pyxis-matrix",
         "controller": hostnames[0],
         "nodes": [{"name": name, "cpus": CPUS_PER_NODE, "memory_mb": MEMORY_MB_PER_NODE} for name in hostnames],
-        "partitions": plan.options.partition,
         "accounting": plan.options.accounting,
         "plugstack": plan.cell.runtime is not Runtime.LEGACY,
         "gpus": plan.options.gpus,
     }
     files = {
-        "/etc/slurm/slurm.conf": render(f"{folder}/slurm.conf", variables),
+        SLURM_CONF: render(f"{folder}/slurm.conf", variables),
         "/etc/slurm/cgroup.conf": render(f"{_COMMON}/cgroup.conf", variables),
     }
+    # Behind the template: it is the legacy cluster's as well, which has debug alone unless somebody asks for more.
+    files[SLURM_CONF] += "".join(
+        _PARTITION.format(name, ",".join(hostnames)) for name in plan.options.partition
+    ).encode()
     if plan.options.gpus:
         files["/etc/slurm/gres.conf"] = render(f"{folder}/gres.conf", variables)
     return files

@@ -42,7 +42,6 @@ def values(**changed: object) -> dict[str, object]:
         "controller": "n1",
         "nodes": nodes,
         "accounting": False,
-        "partitions": (),
         "plugstack": False,
         "gpus": 0,
     }
