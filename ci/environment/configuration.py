@@ -3,8 +3,10 @@
 import jinja2
 
 from ci import paths
+from ci.engine.connection import InsideFile
 from ci.environment.plan import EnvironmentPlan
 from ci.matrix.cells import Cell, Runtime
+from ci.matrix.profiles import ENROOT_CONF, SLURM_CONF
 
 # More than most machines have: with config_overrides Slurm counts CPUs that do not exist, so that the jobs of several
 # tests can run at the same time.
@@ -27,11 +29,29 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
         "gpus": plan.options.gpus,
     }
     files = {
-        "/etc/slurm/slurm.conf": render(f"{folder}/slurm.conf", variables),
+        SLURM_CONF: render(f"{folder}/slurm.conf", variables),
         "/etc/slurm/cgroup.conf": render(f"{_COMMON}/cgroup.conf", variables),
     }
+    if plan.profile:
+        files[SLURM_CONF] = plan.profile.over(files[SLURM_CONF].decode()).encode()
     if plan.options.gpus:
         files["/etc/slurm/gres.conf"] = render(f"{folder}/gres.conf", variables)
+    return files
+
+
+def of_profile(plan: EnvironmentPlan) -> dict[str, InsideFile]:
+    """Return what a profile puts on a node beside slurm.conf, by path; nothing where there is none."""
+    if plan.profile is None:
+        return {}
+    own = plan.profile.files.items()
+    files = {path: InsideFile(content=it.content, mode=it.mode) for path, it in own if path != SLURM_CONF}
+    if ENROOT_CONF in files and plan.cell.runtime is Runtime.EMBEDDED:
+        # There the folders of the node stand in this file, and real nodes have a file of their own for them.
+        of_node = (paths.CONTAINERS / "embedded/enroot.conf").read_bytes()
+        files["/etc/enroot/enroot.conf.d/50-node.conf"] = InsideFile(content=of_node)
+    if plan.profile.cgroups:
+        hook = (paths.PROFILES / "cgroups.sh").read_bytes()
+        files["/usr/local/lib/node-entrypoint.d/cgroups.sh"] = InsideFile(content=hook)
     return files
 
 

@@ -7,6 +7,7 @@ from ci.images import plan
 from ci.images.plan import CellImages, Wheels
 from ci.matrix.cells import Cell, engine_name
 from ci.matrix.model import Matrix, SuiteEnvironment
+from ci.matrix.profiles import Profile
 from ci.options import Options
 from ci.options.values import RunsOn
 
@@ -46,6 +47,8 @@ class EnvironmentPlan:
     subject: str
     """What the package under test is installed from: a requirement or a path; for results."""
     suite_environment: SuiteEnvironment
+    profile: Profile | None = None
+    """What is laid over its nodes."""
     commit: str = ""
     """Of this project's checkout that does it; for results."""
 
@@ -66,7 +69,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         nodes=options.nodes or matrix.defaults.nodes,
         accounting=options.accounting or cell.slurm.accounting,
     )
-    images = plan.images_of(cell, matrix.subject, settled.subject, accounting=settled.accounting)
+    images = plan.images_of(cell.without_profile, matrix.subject, settled.subject, accounting=settled.accounting)
     wheels = partial(Wheels, subject=matrix.subject, checkout=settled.subject)
     packages = (*settled.node_package, *_PIP) if settled.node_package else ()
     node = (*packages, *((*_PYTEST, *settled.beside) if settled.on is RunsOn.LOGIN else ()))
@@ -85,6 +88,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         names=names(settled, cell),
         subject=str(settled.subject) if settled.subject else matrix.subject.requirement,
         suite_environment=matrix.suite_environment,
+        profile=Profile.of(options.profile) if options.profile else None,
     )
 
 
