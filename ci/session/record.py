@@ -120,7 +120,8 @@ class Record:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]
             return f'nox -s "{options.name}({cell})"' + (f" -- {shlex.join(words)}" if words else "")
         if not self.command:
-            return typed(f"up {cell}")
+            words = replace(options, keep=False).words(Scope.IMAGES, Scope.CLUSTER)
+            return typed(f"up {shlex.join([cell, *words])}")
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)
         return typed(f"run {shlex.join([cell, *words])} -- {shlex.join(self.command)}")
 
