@@ -46,6 +46,9 @@ _NEWEST = Version("9999")
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _WORDS = ("os", "arch", "runtime")
 
+Limits = Mapping[str, tuple[str, ...]]
+"""By axis or ``runtime``: values of which any may hold; of versions they are specifiers."""
+
 
 class AnswerKind(StrEnum):
     """What an answer means to whoever runs jobs."""
@@ -70,13 +73,13 @@ class Answer:
     issue: str = ""
     fails: str = ""
     """The words of the fault by which its test fails; empty where the test passes."""
-    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What limits it, by axis or ``runtime``: values of which any may hold; of versions they are specifiers."""
+    only: Limits = field(default_factory=dict)
+    """What limits it."""
     otherwise: bool = False
 
     def is_for(self, cell: Cell) -> bool:
         """Tell whether its limits hold on a cell; one that is for all others has none."""
-        return all(_holds(cell, key, any_of) for key, any_of in self.only.items())
+        return fits(cell, self.only)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -86,8 +89,7 @@ class Answer:
     @property
     def limits(self) -> str:
         """For which cells it is right: "Slurm <23.11, os debian12"; empty where it is for all others."""
-        names = {"slurm": "Slurm", "pyxis": "Pyxis"}
-        return ", ".join(f"{names.get(key, key)} {' or '.join(any_of)}" for key, any_of in self.only.items())
+        return told(self.only)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,10 +184,7 @@ def _answer(table: TomlTable) -> Answer:
     if kind and kind not in set(AnswerKind):
         table.fault("kind", f"unknown kind {kind!r}{did_you_mean(kind, AnswerKind)}")
         kind = ""
-    only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS) if table.has(key)}
-    for axis in VERSION_AXES:
-        for text in only.get(axis, ()):
-            specifier(table, axis, text)
+    only = read_limits(table)
     otherwise = table.boolean("otherwise", default=False)
     if otherwise and only:
         table.fault("otherwise", "an answer for all other cells has no limits of its own")
@@ -201,6 +200,26 @@ def _answer(table: TomlTable) -> Answer:
     )
     table.finish()
     return found
+
+
+def read_limits(table: TomlTable) -> Limits:
+    """Return the limits in a table: on axes and runtimes."""
+    only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS) if table.has(key)}
+    for axis in VERSION_AXES:
+        for text in only.get(axis, ()):
+            specifier(table, axis, text)
+    return only
+
+
+def fits(cell: Cell, only: Limits) -> bool:
+    """Tell whether limits hold on a cell."""
+    return all(_holds(cell, key, any_of) for key, any_of in only.items())
+
+
+def told(only: Limits) -> str:
+    """Return limits in words: "Slurm <23.11, os debian12"; nothing where there are none."""
+    names = {"slurm": "Slurm", "pyxis": "Pyxis"}
+    return ", ".join(f"{names.get(key, key)} {' or '.join(any_of)}" for key, any_of in only.items())
 
 
 def _several(table: TomlTable, key: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from ci import paths
 from ci.errors import SelectionError, typed
+from ci.matrix import profiles
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import VERSION_AXES
 from ci.options import values
@@ -121,6 +122,14 @@ class Options:
         "N",
         values.whole(1, _MOST_NODES, f"between 1 and {_MOST_NODES}"),
         default=0,
+    )
+    profile: str = _option(
+        Scope.CLUSTER,
+        f"a site's settings, laid over the nodes: {', '.join(profiles.shipped())}, or a folder",
+        "NAME|DIR",
+        values.profile,
+        default="",
+        runtimes=_CONTAINERS,
     )
     gpus: int = _option(
         Scope.CLUSTER,

@@ -1,6 +1,6 @@
 """Unit tests touch nothing outside the process; this file sees to it, and holds what several of them share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 import os
 from pathlib import Path
@@ -21,6 +21,7 @@ from ci.report.model import Compat, Merged
 from tests.support import results as made
 from tests.support import rows as of_matrix
 from tests.support.heeding import signals_are_heeded
+from tests.support.profiles import MakeProfile
 
 __all__ = ["signals_are_heeded"]
 SECTIONS = {
@@ -125,3 +126,17 @@ def merge_all(tmp_path: Path) -> Callable[..., Merged]:
 def merge(merge_all: Callable[..., Merged]) -> Merge:
     """Return a function that writes results and returns their report."""
     return lambda *of, **more: merge_all(*of, **more).compat
+
+
+@pytest.fixture
+def make_profile(tmp_path: Path) -> MakeProfile:
+    """Return what writes a profile called ``mine``, and returns its path."""
+
+    def write(files: Mapping[str, str]) -> str:
+        for name, content in files.items():
+            file = tmp_path / "mine" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+        return str(tmp_path / "mine")
+
+    return write
