@@ -31,7 +31,7 @@ _REASONS = {
 _SIGNALLED = {code for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for code in (-number, 128 + number)}
 
 # What says why a job failed, the most telling first: enroot, Pyxis, Slurm itself. Left out is what they say of any.
-_BY = r"(?:\d+: *)?(?:srun|sbatch|salloc|scancel|scontrol|squeue|sinfo|sacct|slurmstepd|slurmd|slurmctld): "
+_BY = r"(?:\d+: *)?(?:srun|sbatch|salloc|scancel|scontrol|squeue|sinfo|sacct|slurm(?:stepd|d|ctld))(?:-[^\s:]+)?: "
 _OF_ANY = r"couldn't start container|child \d+ failed|printing enroot log|spank: required plugin|Failed to invoke spank"
 _SAID_BY = (
     rf"(?m)^(?:\[ERROR\] |{_BY}error: pyxis: +\[ERROR\] )",

@@ -54,6 +54,7 @@ def test_what_the_cluster_said_comes_first_and_then_the_exception(tmp_path: Path
     ("line", "hint"),
     [
         (f"{PYXIS}     [ERROR] Invalid image reference: docker://localhost:5000/a/job:1", "JOB_IMAGE has the form"),
+        ("slurmstepd-n1: error: pyxis:     [ERROR] Invalid image reference: docker://localhost:5/a", "JOB_IMAGE has"),
         ("[ERROR] Invalid image reference: docker://theirs", ""),
         ("sbatch: error: Batch job submission failed: Invalid partition name specified", "--partition NAME"),
         ("sbatch: error: invalid partition specified: normal", "--partition NAME"),
