@@ -79,11 +79,15 @@ class EnvironmentFile:
     observed: Mapping[str, str] = field(default_factory=dict)
     """Versions as they are inside the first node."""
     matrix_cell: str = ""
-    """The id of the matrix's cell that candidates were put into; empty without candidates."""
+    """The id of the matrix's cell that candidates or a profile were put into; empty without them."""
     candidates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By axis: what stands in the cell in place of a release (``version``, ``release``, ``row``, ``commit``)."""
     answers: Mapping[str, str] = field(default_factory=dict)
     """By axis: the version whose answers are expected in place of the cell's own."""
+    profile: str = ""
+    """The name of the profile that is laid over the nodes; empty for none."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What the profile says in slurm.conf and cgroup.conf; its keys in small letters."""
     artefacts: Mapping[str, str] = field(default_factory=dict)
     """The upstream releases that the nodes were made from: path below the upstream's address, and the file here."""
     results: str

@@ -131,6 +131,12 @@ class CandidateError(PyxisMatrixError):
     exit_code = 28
 
 
+class ProfileError(PyxisMatrixError):
+    """A profile cannot be laid over the cell: a file or a setting in it; the text lists every fault at once."""
+
+    exit_code = 29
+
+
 class LaunchError(PyxisMatrixError):
     """An environment did not become ready; the text has its state, last log lines and a hint."""
 

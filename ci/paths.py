@@ -22,6 +22,8 @@ MATRIX_FILE = REPOSITORY / "matrix.toml"
 PINS_FILE = CONTAINERS / "pins.toml"
 FAMILIES = CONTAINERS / "families"
 """The families of operating systems."""
+PROFILES = CONTAINERS / "profiles"
+"""Settings of sites that come with this project, a folder each."""
 
 REPORT_FOLDER = "report"
 """Within the folder of results: where a report goes unless another place is named."""

@@ -21,9 +21,10 @@ from ci import paths
 from ci.artefacts.checkout import Checkout
 from ci.artefacts.copies import copies_in, take
 from ci.artefacts.identity import NotAnArchiveError, of_tag_archive
-from ci.errors import CandidateError
+from ci.errors import CandidateError, ProfileError
 from ci.matrix.cells import Candidate, Cell, Runtime
 from ci.matrix.model import Matrix, Row
+from ci.matrix.profiles import Profile
 from ci.options import Options
 from ci.options.values import Origin
 
@@ -68,17 +69,20 @@ class Candidates:
     found: tuple[Candidate, ...] = ()
     options: Options
     """With commits in place of branches and working trees, so that all processes of a run take the same."""
+    profile: Profile | None = None
 
-    def fit(self, cell: Cell) -> bool:
-        """Tell whether the cell has an axis of each: an embedded one has neither enroot nor Pyxis."""
-        return not self.found or (
-            cell.runtime is not Runtime.LEGACY and all(cell.version(it.axis) is not None for it in self.found)
-        )
+    def misfit(self, cell: Cell) -> str:
+        """Return why they can't be put into a cell: an embedded one has neither enroot nor Pyxis. Empty if they can."""
+        if self.found and (cell.runtime is Runtime.LEGACY or any(cell.version(it.axis) is None for it in self.found)):
+            return "it has no place for the candidates"
+        why = self.profile.unfit(cell) if self.profile else ""
+        return why and f"the profile {self.profile and self.profile.name} is not for it: {why}"
 
     def into(self, cell: Cell) -> Cell:
         """Return the cell with the candidates in it; a cell of a runtime that has no such axis stays as it is.
 
         :raises CandidateError: if there are no packages for its architecture.
+        :raises ProfileError: if the profile is not for it.
         """
         for candidate in self.found:
             if cell.version(candidate.axis) is None:
@@ -86,13 +90,23 @@ class Candidates:
             if candidate.axis == "enroot":
                 _check_architecture(candidate, cell, str(self.options.enroot))
             cell = cell.with_candidate(candidate)
+        if self.profile and cell.runtime is not Runtime.LEGACY:
+            if why := self.profile.unfit(cell):
+                raise ProfileError(
+                    f"the profile {self.profile.name} cannot be laid over {cell.id}",
+                    where=str(self.profile.folder),
+                    why=why,
+                    next_step="take another cell, or leave that out of the profile",
+                )
+            cell = cell.with_profile(self.profile.name, self.profile.settings)
         return replace(cell, answers=self.options.answers_of)
 
 
 def read(options: Options, matrix: Matrix) -> Candidates:
-    """Return the candidates that the options name.
+    """Return the candidates and the profile that the options name.
 
     :raises CandidateError: if what is named is not what it should be.
+    :raises ProfileError: if the profile has a fault.
     """
     found: list[Candidate] = []
     if options.slurm:
@@ -103,7 +117,8 @@ def read(options: Options, matrix: Matrix) -> Candidates:
     if options.pyxis:
         origin, candidate = _source(PYXIS, options.pyxis, matrix.pyxis)
         found, options = [*found, candidate], replace(options, pyxis=origin)
-    return Candidates(found=tuple(found), options=options)
+    profile = Profile.of(options.profile) if options.profile else None
+    return Candidates(found=tuple(found), options=options, profile=profile)
 
 
 def release_at(project: Project, checkout: Checkout, commit: str) -> str:

@@ -21,6 +21,7 @@ from ci.errors import (
     ChecksumError,
     LaunchError,
     NotRunError,
+    ProfileError,
     PyxisMatrixError,
     ResultsError,
     SelectionError,
@@ -126,7 +127,7 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
     try:
         put = candidates.read(step.options, matrix)
         cell = put.into(step.cell)
-    except CandidateError as error:
+    except (CandidateError, ProfileError) as error:
         return Probe(answer=Judgement.NONE, why=first_line(f"{error.what}: {error.why}"))
     options = replace(put.options, name=question.name)
     folder = paths.make_directory(options.folder(cell))

@@ -11,7 +11,7 @@ from packaging.version import Version
 from ci.engine.connection import Container, Engine, InsideFile, Mount
 from ci.engine.labels import LABEL_SCRATCH
 from ci.environment import daemons, service, users
-from ci.environment.configuration import configuration
+from ci.environment.configuration import configuration, of_profile
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Rights, Service
 from ci.environment.ssh import KeyPair, new_key
@@ -147,7 +147,7 @@ def planned_node(
         mounts=tuple(mounts),
         ports={SSH_PORT: plan.options.ssh_port} if first else {},
         tmpfs=("/run",),
-        rights=with_gpus(_rights(plan.cell), plan.options.gpus),
+        rights=with_cgroups(with_gpus(_rights(plan.cell), plan.options.gpus), plan),
     )
 
 
@@ -179,8 +179,16 @@ def with_gpus(rights: Rights, count: int) -> Rights:
     return replace(rights, gpus=count)
 
 
+def with_cgroups(rights: Rights, plan: EnvironmentPlan) -> Rights:
+    """Add what a node needs that has cgroups of its own: without SYS_PTRACE, Slurm reads no memory of a user's job."""
+    if plan.profile is None or not plan.profile.cgroups:
+        return rights
+    return replace(rights, capabilities=(*rights.capabilities, "SYS_PTRACE"), own_cgroups=True)
+
+
 def _files(plan: EnvironmentPlan, keys: Secrets, *, first: bool) -> Mapping[str, InsideFile]:
     files = {path: InsideFile(content=content) for path, content in configuration(plan).items()}
+    files |= of_profile(plan)
     files["/etc/munge/munge.key"] = InsideFile(content=keys.munge_key, mode=0o400)
     files |= users.files(plan.options, keys.password)
     if plan.images.node_wheels:

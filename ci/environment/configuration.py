@@ -3,14 +3,15 @@
 import jinja2
 
 from ci import paths
+from ci.engine.connection import InsideFile
 from ci.environment.plan import EnvironmentPlan
 from ci.matrix.cells import Cell, Runtime
+from ci.matrix.profiles import ENROOT_CONF, SLURM_CONF
 
 # More than most machines have: with config_overrides Slurm counts CPUs that do not exist, so that the jobs of several
 # tests can run at the same time.
 CPUS_PER_NODE = 8
 MEMORY_MB_PER_NODE = 4096
-SLURM_CONF = "/etc/slurm/slurm.conf"
 _PARTITION = "PartitionName={} Nodes={} MaxTime=01:00:00 State=UP\n"
 _COMMON = "slurm-integration"
 
@@ -32,12 +33,30 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
         SLURM_CONF: render(f"{folder}/slurm.conf", variables),
         "/etc/slurm/cgroup.conf": render(f"{_COMMON}/cgroup.conf", variables),
     }
+    if plan.profile:
+        files[SLURM_CONF] = plan.profile.over(files[SLURM_CONF].decode()).encode()
     # Behind the template: it is the legacy cluster's as well, which has debug alone unless somebody asks for more.
     files[SLURM_CONF] += "".join(
         _PARTITION.format(name, ",".join(hostnames)) for name in plan.options.partition
     ).encode()
     if plan.options.gpus:
         files["/etc/slurm/gres.conf"] = render(f"{folder}/gres.conf", variables)
+    return files
+
+
+def of_profile(plan: EnvironmentPlan) -> dict[str, InsideFile]:
+    """Return what a profile puts on a node beside slurm.conf, by path; nothing where there is none."""
+    if plan.profile is None:
+        return {}
+    own = plan.profile.files.items()
+    files = {path: InsideFile(content=it.content, mode=it.mode) for path, it in own if path != SLURM_CONF}
+    if ENROOT_CONF in files and plan.cell.runtime is Runtime.EMBEDDED:
+        # There the folders of the node stand in this file, and real nodes have a file of their own for them.
+        of_node = (paths.CONTAINERS / "embedded/enroot.conf").read_bytes()
+        files["/etc/enroot/enroot.conf.d/50-node.conf"] = InsideFile(content=of_node)
+    if plan.profile.cgroups:
+        hook = (paths.PROFILES / "cgroups.sh").read_bytes()
+        files["/usr/local/lib/node-entrypoint.d/cgroups.sh"] = InsideFile(content=hook)
     return files
 
 

@@ -39,6 +39,9 @@ def describe(
 ) -> EnvironmentFile:
     """Return the description of the environment for tests and tools."""
     engine, cell, options = place.engine, plan.cell, plan.options
+    # What results have to say beside the versions of a cell whose code does not run by itself, or that has a profile.
+    beside = {"emulated": f"on {engine.arch}"} if engine.emulates(cell.arch) else {}
+    beside |= {"profile": f"{plan.profile.name} {plan.profile.digest}"} if plan.profile else {}
     return EnvironmentFile(
         run=options.run,
         cell=cell.id,
@@ -67,11 +70,12 @@ def describe(
         subject_python=_NODE_PYTHON,
         engine_client=str(engine.build_client.link_into(state / "bin")),
         engine_environment=dict(engine.build_client.environment),
-        # What results have to say beside the versions of a cell whose code does not run by itself.
-        observed={**started.observed, **({"emulated": f"on {engine.arch}"} if engine.emulates(cell.arch) else {})},
+        observed={**started.observed, **beside},
         artefacts={it.artefact.path: str(it.path) for it in images.artefacts},
         matrix_cell=cell.stands_for,
         candidates={it.axis: it.as_json() for it in cell.candidates},
         answers={axis: str(version) for axis, version in cell.answers},
+        profile=cell.profile,
+        settings=dict(cell.settings),
         results=str(options.folder(cell)),
     )

@@ -6,6 +6,7 @@ from ci.images import plan
 from ci.images.plan import CellImages
 from ci.matrix.cells import Cell, engine_name
 from ci.matrix.model import Matrix, SuiteEnvironment
+from ci.matrix.profiles import Profile
 from ci.options import Options
 from ci.options.values import NODE, RunsOn
 
@@ -45,6 +46,8 @@ class EnvironmentPlan:
     subject: str
     """What the package under test is installed from: a requirement or a path; for results."""
     suite_environment: SuiteEnvironment
+    profile: Profile | None = None
+    """What is laid over its nodes."""
     commit: str = ""
     """Of this project's checkout that does it; for results."""
 
@@ -66,7 +69,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         accounting=options.accounting or cell.slurm.accounting,
     )
     images = plan.images_of(
-        cell,
+        cell.without_profile,
         matrix.subject,
         settled.subject,
         accounting=settled.accounting,
@@ -92,6 +95,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         names=names(settled, cell),
         subject=str(settled.subject) if settled.subject else matrix.subject.requirement,
         suite_environment=replace(matrix.suite_environment, extra=(*matrix.suite_environment.extra, *settled.env)),
+        profile=Profile.of(options.profile) if options.profile else None,
     )
 
 

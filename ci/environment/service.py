@@ -96,6 +96,8 @@ class Rights:
     """How many, the engine's first (``docker run --gpus COUNT``)."""
     whole_proc: bool = False
     """Leave no path of /proc masked; a /proc with masked paths can't be mounted again inside."""
+    own_cgroups: bool = False
+    """Have its own cgroups at the top of what it sees of them, and no others."""
 
 
 # Under systemd, containerd hands on a limit of 2^30, and a child of slurmd closes as many descriptors one by one before
@@ -178,6 +180,8 @@ def _create(place: Place, service: Service) -> Container:
     )
     if rights.whole_proc:
         host_config = place.engine.with_whole_proc(host_config)
+    if rights.own_cgroups:
+        host_config["CgroupnsMode"] = "private"
     second_name = api.create_endpoint_config(aliases=[service.hostname])
     with asking(_starting(service)):
         created = api.create_container(

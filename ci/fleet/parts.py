@@ -35,12 +35,13 @@ def files_of(plan: EnvironmentPlan) -> dict[str, Files]:
     """Return the files that all suites on a cell are made of, by what they go into; `suite_files` has the others."""
     family = [member for image in plan.images.all() for member in image.family()]
     folders = {SHARED} | {folder for member in family for folder in (member.folder, *member.beside)}
+    profile = {plan.profile.folder, *paths.PROFILES.glob("*.*")} if plan.profile else set()
     return {
         IMAGES: frozenset(
             {paths.CONTAINERS / folder for folder in folders} | {paths.FAMILIES / f"{plan.cell.os.family.name}.toml"}
         ),
         # What is rendered when the cell is launched; no image has it.
-        CONFIGURATION: frozenset(paths.CONTAINERS / folder for folder in templates_of(plan.cell)),
+        CONFIGURATION: frozenset({paths.CONTAINERS / folder for folder in templates_of(plan.cell)} | profile),
         PROGRAM: program_files(),
     }
 

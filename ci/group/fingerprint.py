@@ -133,8 +133,7 @@ def hash_of_files(parts: Iterable[Path], root: Path | None = None) -> str:
     """Return the hash of files and folders: the files' content, and their names below ``root`` (the repository)."""
     top = root or paths.REPOSITORY
     lines = [
-        f"{file.relative_to(top).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}"
-        for file in expanded(parts)
+        f"{os.path.relpath(file, top)} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in expanded(parts)
     ]
     return hash_of(lines)
 

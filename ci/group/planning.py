@@ -83,9 +83,9 @@ def plan_group(
     host = Arch.host()
     chosen, left_out = _cells(request, matrix, host, options.unreleased)
     if request.candidates:
-        fitting = [cell for cell in chosen if request.cells or request.candidates.fit(cell)]
-        left_out |= {cell.id: "it has no place for the candidates" for cell in chosen if cell not in fitting}
-        chosen = for_cells(fitting, request.candidates)
+        misfits = {} if request.cells else {cell.id: request.candidates.misfit(cell) for cell in chosen}
+        left_out |= {name: why for name, why in misfits.items() if why}
+        chosen = for_cells([cell for cell in chosen if not misfits.get(cell.id)], request.candidates)
     check_options(options, len(chosen))
     considered = asked_for(request.suites)
     for each in considered:

@@ -16,6 +16,7 @@ Each table is a question, named by its id. ``answer`` has its answers; exactly o
 ``slurm``      the versions for which it is right: a specifier, or a list of which any may hold; likewise ``enroot``
                and ``pyxis``. A runtime without versions answers as the newest release does
 ``os``         the operating systems (a list); likewise ``arch`` and ``runtime``
+``setting``    what the cell's profile says in slurm.conf or cgroup.conf: ``KEY=VALUE``; a cell without one says nothing
 ``otherwise``  true: it is right where no other one is
 =============  =======================================================================================================
 """
@@ -44,7 +45,10 @@ FILE = "behaviours.toml"
 
 _NEWEST = Version("9999")
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_WORDS = ("os", "arch", "runtime")
+_WORDS = ("os", "arch", "runtime", "setting")
+
+Limits = Mapping[str, tuple[str, ...]]
+"""By axis, ``runtime`` or ``setting``: values of which any may hold; of versions they are specifiers."""
 
 
 class AnswerKind(StrEnum):
@@ -70,13 +74,13 @@ class Answer:
     issue: str = ""
     fails: str = ""
     """The words of the fault by which its test fails; empty where the test passes."""
-    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What limits it, by axis or ``runtime``: values of which any may hold; of versions they are specifiers."""
+    only: Limits = field(default_factory=dict)
+    """What limits it."""
     otherwise: bool = False
 
     def is_for(self, cell: Cell) -> bool:
         """Tell whether its limits hold on a cell; one that is for all others has none."""
-        return all(_holds(cell, key, any_of) for key, any_of in self.only.items())
+        return fits(cell, self.only)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -86,8 +90,7 @@ class Answer:
     @property
     def limits(self) -> str:
         """For which cells it is right: "Slurm <23.11, os debian12"; empty where it is for all others."""
-        names = {"slurm": "Slurm", "pyxis": "Pyxis"}
-        return ", ".join(f"{names.get(key, key)} {' or '.join(any_of)}" for key, any_of in self.only.items())
+        return told(self.only)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,10 +185,7 @@ def _answer(table: TomlTable) -> Answer:
     if kind and kind not in set(AnswerKind):
         table.fault("kind", f"unknown kind {kind!r}{did_you_mean(kind, AnswerKind)}")
         kind = ""
-    only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS) if table.has(key)}
-    for axis in VERSION_AXES:
-        for text in only.get(axis, ()):
-            specifier(table, axis, text)
+    only = read_limits(table)
     otherwise = table.boolean("otherwise", default=False)
     if otherwise and only:
         table.fault("otherwise", "an answer for all other cells has no limits of its own")
@@ -203,6 +203,26 @@ def _answer(table: TomlTable) -> Answer:
     return found
 
 
+def read_limits(table: TomlTable) -> Limits:
+    """Return the limits in a table: on axes, runtimes and settings."""
+    only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS) if table.has(key)}
+    for axis in VERSION_AXES:
+        for text in only.get(axis, ()):
+            specifier(table, axis, text)
+    return only
+
+
+def fits(cell: Cell, only: Limits) -> bool:
+    """Tell whether limits hold on a cell."""
+    return all(_holds(cell, key, any_of) for key, any_of in only.items())
+
+
+def told(only: Limits) -> str:
+    """Return limits in words: "Slurm <23.11, os debian12"; nothing where there are none."""
+    names = {"slurm": "Slurm", "pyxis": "Pyxis"}
+    return ", ".join(f"{names.get(key, key)} {' or '.join(any_of)}" for key, any_of in only.items())
+
+
 def _several(table: TomlTable, key: str) -> tuple[str, ...]:
     return table.texts(key) if isinstance(table.values[key], list) else (table.text(key),)
 
@@ -210,6 +230,8 @@ def _several(table: TomlTable, key: str) -> tuple[str, ...]:
 def _holds(cell: Cell, key: str, any_of: tuple[str, ...]) -> bool:
     if key in VERSION_AXES:
         return _matches(any_of, version_of(cell, key))
+    if key == "setting":
+        return not {it.lower() for it in any_of}.isdisjoint(f"{name}={value}".lower() for name, value in cell.settings)
     return {"os": cell.os.name, "arch": cell.arch.value, "runtime": cell.runtime.value}[key] in any_of
 
 

@@ -109,11 +109,15 @@ class Cell:
     candidates: tuple[Candidate, ...] = ()
     """What stands in it in place of releases."""
     stands_for: str = field(default="", compare=False)
-    """With candidates: the id of the matrix's cell that they were put into."""
+    """With candidates or a profile: the id of the matrix's cell that they were put into."""
     answers: tuple[tuple[str, Version], ...] = field(default=(), compare=False)
     """By axis: a version whose answers are expected in place of the cell's own (``--answers-of``)."""
     untried: tuple[str, ...] = field(default=(), compare=False)
     """Axes on which it has a release that nobody has run here yet."""
+    profile: str = ""
+    """The name of the profile, a site's settings, that is laid over its nodes; empty for none."""
+    settings: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    """What the profile says in slurm.conf and cgroup.conf; its keys in small letters."""
 
     def __post_init__(self) -> None:
         """Refuse a real cell without versions, and any other cell with them (a programmer's mistake)."""
@@ -125,11 +129,11 @@ class Cell:
     def id(self) -> str:
         """The cell's only name: in nox sessions, image tags, container names, result folders and CI jobs."""
         middle = self.runtime.value if self.enroot is None else f"enroot{self.enroot}-pyxis{self.pyxis}"
-        return f"slurm{self.slurm}-{middle}-{self.os}-{self.arch.value}"
+        return f"slurm{self.slurm}-{middle}-{self.os}-{self.arch.value}" + (f"+{self.profile}" if self.profile else "")
 
     @property
     def matrix_id(self) -> str:
-        """The id of the matrix's cell: its own, or that of the cell that candidates were put into."""
+        """The id of the matrix's cell: its own, or that of the cell that candidates and a profile were put into."""
         return self.stands_for or self.id
 
     def version(self, axis: str) -> Version | None:
@@ -170,6 +174,17 @@ class Cell:
             untried=tuple(axis for axis in self.untried if axis != candidate.axis),
         )
 
+    def with_profile(self, name: str, settings: Mapping[str, str]) -> Self:
+        """Return the cell with a profile over it."""
+        return replace(
+            self, profile=name, settings=tuple(settings.items()), stands_for=self.matrix_id, groups=(), untried=()
+        )
+
+    @property
+    def without_profile(self) -> Self:
+        """The cell as its images know it: a profile is laid over the nodes when they start."""
+        return replace(self, profile="", settings=())
+
     @property
     def axes(self) -> dict[str, str | None]:
         """The value of each axis as text; None where the axis does not apply."""
@@ -206,6 +221,7 @@ class Cell:
             "os": self.os.name,
             "arch": self.arch.value,
             "tags": list(self.tags),
+            **({"profile": self.profile} if self.profile else {}),
         }
 
     def __str__(self) -> str:

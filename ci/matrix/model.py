@@ -278,8 +278,8 @@ class Matrix:
                 raise SelectionError(f"the cell {name} is excluded", where=str(self.path), why=why)
         what, why, next_step = f"there is no cell {name!r}", "", typed("cells --group full")
         if "+" in name:
-            why = "what is behind the + is a candidate, which an option puts into a cell"
-            next_step = "name the cell with a release in its place, and add --pyxis, --enroot or --slurm"
+            why = "what is behind the + is a candidate or a profile, which an option puts into a cell"
+            next_step = "name the cell without it, and add --pyxis, --enroot or --slurm, or --profile"
         elif any(group.name == name for group in self.groups):
             why = "it is a group"
             next_step = f"--group {name} where a command takes one, or one of {typed(f'cells --group {name}')}"

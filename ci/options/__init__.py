@@ -122,6 +122,14 @@ class Options:
         values.whole(1, _MOST_NODES, f"between 1 and {_MOST_NODES}"),
         default=0,
     )
+    profile: str = _option(
+        Scope.CLUSTER,
+        "a site's settings, laid over the nodes: a profile that comes with this project, or a folder",
+        "NAME|DIR",
+        values.profile,
+        default="",
+        runtimes=_CONTAINERS,
+    )
     gpus: int = _option(
         Scope.CLUSTER,
         "pass the engine's first N GPUs to each node",

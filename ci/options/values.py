@@ -12,7 +12,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from ci.errors import SelectionError
+from ci.matrix import profiles
 from ci.matrix.arch import Arch
+from ci.matrix.tables import did_you_mean
 from ci.paths import BESIDE_RUNS, BESIDE_SUITES
 
 _LONGEST_PASSWORD = 255
@@ -46,6 +48,17 @@ def whole(least: int, most: int | None, what: str) -> Callable[[str], int]:
 def folder(text: str) -> Path:
     """Return a path of this machine, taken from where the person is."""
     return Path(text).expanduser().absolute()
+
+
+def profile(text: str) -> str:
+    """Return the name of a profile that comes with this project, or the path of a folder that is one."""
+    if text in profiles.shipped():
+        return text
+    if (path := folder(text)).is_dir():
+        return str(path)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no profile{did_you_mean(text, profiles.shipped())}, and there is no such folder"
+    )
 
 
 def _matching(pattern: str, what: str) -> Callable[[str], str]:

@@ -39,6 +39,8 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     os: str = ""
     arch: str = ""
     tags: tuple[str, ...] = ()
+    profile: str = ""
+    """The profile that is laid over its nodes; empty for none."""
 
     @classmethod
     def of(cls, cell: Cell) -> Self:

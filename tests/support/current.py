@@ -10,8 +10,10 @@ from ci.matrix.model import Matrix
 
 
 def cell_of(environment: EnvironmentFile, matrix: Matrix) -> Cell:
-    """Return the cell of an environment: that of the matrix, with its candidates in their places."""
+    """Return the cell of an environment: that of the matrix, with its candidates in their places, and its profile."""
     cell = matrix.cell(environment.matrix_cell or environment.cell)
     for axis, data in environment.candidates.items():
         cell = cell.with_candidate(Candidate.of_json(axis, data))
+    if environment.profile:
+        cell = cell.with_profile(environment.profile, environment.settings)
     return replace(cell, answers=tuple((axis, Version(text)) for axis, text in environment.answers.items()))

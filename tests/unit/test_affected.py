@@ -19,7 +19,7 @@ from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES
 from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
-from ci.paths import CONTAINERS, FAMILIES, REPOSITORY
+from ci.paths import CONTAINERS, FAMILIES, PROFILES, REPOSITORY
 from tests.unit.conftest import SECTIONS, MatrixLoader
 
 ALL = {"nvidia", "embedded", "legacy"}
@@ -98,10 +98,18 @@ def test_a_file_affects_what_is_made_of_it(rows: Matrix, name: str, expected: se
 
 def test_every_folder_of_containers_affects_some_cell(rows: Matrix) -> None:
     options = Options(run="r", accounting=True)
-    folders = [it.name for it in CONTAINERS.iterdir() if it.is_dir() and it != FAMILIES]
+    folders = [it.name for it in CONTAINERS.iterdir() if it.is_dir() and it not in {FAMILIES, PROFILES}]
     change = [ChangeSet(since="main", files=(f"containers/{name}/x",)) for name in folders]
     found = [affected(cells(rows), suites_of(tuple(SUITES)), rows, options, it) for it in change]
     assert [name for name, ids in zip(folders, found, strict=True) if not ids] == []
+
+
+def test_a_profile_affects_the_cells_that_it_is_laid_over(rows: Matrix) -> None:
+    change = ChangeSet(since="main", files=("containers/profiles/strict/slurm.conf",))
+    plain, strict, other = (Options(run="r", profile=it) for it in ("", "strict", "cgroups"))
+    chosen = [it for it in cells(rows) if it.runtime is not Runtime.LEGACY]
+    found = [affected(chosen, suites_of(("pyxis_basic",)), rows, it, change) for it in (plain, strict, other)]
+    assert [len(it) for it in found] == [0, len(chosen), 0]
 
 
 def test_what_only_other_suites_are_made_of_does_not_count(rows: Matrix) -> None:

@@ -1,0 +1,130 @@
+"""A site's slurm.conf, laid over that of a cell's nodes: read as Slurm reads it, and refused where it can't hold.
+
+There is no schema: what a key means, Slurm knows. Only what would take a cell apart is known here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+import re
+
+# As Slurm's own parser has it.
+_PAIR = re.compile(r'\s*([\w.]+)\s*[-*+/]?=\s*("[^"]*"|\S+)(?=\s|$)')
+_INCLUDE = re.compile(r"\s*include\s+(\S+)\s*$", re.IGNORECASE)
+_COMMENT = re.compile(r"(?<!\\)#.*")
+_NODES, _PARTITIONS = "nodename", "partitionname"
+# Of these there may be many lines, each about the thing that its first key names.
+_REPEATED = frozenset({_NODES, _PARTITIONS, "nodeset", "downnodes"})
+_REFUSED = {
+    "the first node of a cell, n1, is the controller, and the cluster has the name that its accounting knows": (
+        *("clustername", "slurmctldhost", "slurmctldaddr", "controlmachine", "controladdr"),
+        *("backupcontroller", "backupaddr", "slurmctldprimaryonprog", "slurmctldprimaryoffprog"),
+    ),
+    "the daemons of a cell find each other by Slurm's own ports": ("slurmctldport", "slurmdport"),
+    "each run makes a munge key, and the nodes know no other authentication": (
+        *("authtype", "authinfo", "authalttypes", "authaltparameters", "credtype", "tlstype", "tlsparameters"),
+    ),
+    "it is a place or an account of the nodes' image": (
+        *("slurmuser", "slurmduser", "statesavelocation", "slurmdspooldir", "slurmctldpidfile", "slurmdpidfile"),
+        *("plugindir", "plugstackconfig"),
+    ),
+    "the logs are read there, to see which versions run": ("slurmctldlogfile", "slurmdlogfile"),
+    "whether jobs are recorded is said by --accounting": (
+        *("accountingstoragetype", "accountingstoragehost", "accountingstoragebackuphost", "accountingstorageport"),
+        *("accountingstorageuser", "accountingstoragepass", "accountingstorageloc"),
+    ),
+    "the nodes of a cell are n1, n2, and so on": ("downnodes", "frontendname"),
+}
+REFUSED: Mapping[str, str] = {key: why for why, keys in _REFUSED.items() for key in keys}
+"""Keys in small letters that would take a cell apart, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line that says something, with those that continue it."""
+
+    number: int
+    """Of its first line; from 1."""
+    text: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Keys in small letters, and their values as written."""
+    include: str = ""
+    """The file that it names in place of settings."""
+    clear: bool = True
+    """Whether all of it was understood."""
+
+    @property
+    def key(self) -> str:
+        """The first key: what the line is about."""
+        return self.pairs[0][0] if self.pairs else ""
+
+    @property
+    def settings(self) -> tuple[tuple[str, str], ...]:
+        """What it sets of the cluster: nothing where it is about one thing of many."""
+        return () if self.key in _REPEATED else self.pairs
+
+
+def lines_of(text: str) -> Iterator[Line]:
+    """Yield the lines of a file, without comments and blank ones."""
+    whole, first = "", 0
+    for number, raw in enumerate([*text.splitlines(), ""], start=1):
+        part = _COMMENT.sub("", raw).rstrip()
+        first = first or number
+        if part.endswith("\\"):
+            whole += part[:-1]
+            continue
+        whole += part
+        if whole.strip():
+            yield _line(first, whole)
+        whole, first = "", 0
+
+
+def _line(number: int, text: str) -> Line:
+    if found := _INCLUDE.match(text):
+        return Line(number=number, text=text, include=found[1])
+    pairs, at = [], 0
+    while pair := _PAIR.match(text, at):
+        pairs.append((pair[1].lower(), pair[2].strip('"')))
+        at = pair.end()
+    return Line(number=number, text=text, pairs=tuple(pairs), clear=not text[at:].strip())
+
+
+def faults_of(text: str) -> Iterator[tuple[int, str]]:
+    """Yield what of a site's file can't hold in a cell: the number of the line, and why."""
+    for line in lines_of(text):
+        if not line.clear:
+            yield line.number, f"expected KEY=VALUE, found: {line.text.strip()}"
+        words = dict(line.pairs)
+        for key in line.pairs if line.key not in _REPEATED else line.pairs[:1]:
+            if why := REFUSED.get(key[0]):
+                yield line.number, f"{_written(line, key[0])} cannot be set: {why}"
+        if line.key == _NODES and words[_NODES].upper() != "DEFAULT":
+            why = "the nodes of a cell are n1, n2, and so on"
+            yield line.number, f"{why}; write what all have as NodeName=DEFAULT, and leave out the rest"
+        elif line.key in _REPEATED and words.get("nodes", "ALL").upper() != "ALL":
+            yield line.number, "the nodes of a cell are n1, n2, and so on; write Nodes=ALL"
+
+
+def _written(line: Line, key: str) -> str:
+    found = re.search(rf"\b{key}\b", line.text, re.IGNORECASE)
+    return found[0] if found else key
+
+
+def laid_over(template: str, text: str, included: Sequence[str] = ()) -> str:
+    """Return a template with a site's file over it.
+
+    A key that the site has takes the place of the template's; so do all of its partitions, if it has any. Its lines
+    stand before those of the nodes, because NodeName=DEFAULT holds for what follows.
+
+    :param included: the text of files that the site's one includes.
+    """
+    own = [line for each in (text, *included) for line in lines_of(each)]
+    keys = {key for line in own for key, _ in line.settings}
+    if any(line.key == _PARTITIONS and line.pairs[0][1].upper() != "DEFAULT" for line in own):
+        keys.add(_PARTITIONS)
+    kept = [line for line in template.splitlines() if not any(it.key in keys for it in lines_of(line))]
+    at = next((number for number, line in enumerate(kept) if _is_node(line)), len(kept))
+    return "\n".join([*kept[:at], "# Of the profile:", text.rstrip("\n"), *kept[at:], ""])
+
+
+def _is_node(line: str) -> bool:
+    return any(it.key == _NODES and it.pairs[0][1].upper() != "DEFAULT" for it in lines_of(line))
