@@ -85,7 +85,8 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     """
     check_values({axis: value for axis, value in asked.items() if axis not in VERSION_AXES}, compat, rows)
     real = sorted(
-        (it for it in tested(compat) if it.runtime == Runtime.NVIDIA), key=lambda it: _distance(it, asked, rows)
+        (it for it in tested(compat) if it.runtime == Runtime.NVIDIA and not it.profile),
+        key=lambda it: _distance(it, asked, rows),
     )
     of = {it.id: _status(it, question) for it in real}
     there = [it for it in real if not _differs(it, asked)]

@@ -144,7 +144,8 @@ def held(pair: Pair) -> str:
     before, after = (cell.axes for cell in pair)
     alike = {axis: text for axis in AXES if (text := before.get(axis)) and text == after.get(axis)}
     runtime = [] if pair[0].runtime == Runtime.NVIDIA else [pair[0].runtime]
-    return "-".join([*(f"{axis if axis in VERSION_AXES else ''}{it}" for axis, it in alike.items()), *runtime])
+    words = [*(f"{axis if axis in VERSION_AXES else ''}{it}" for axis, it in alike.items()), *runtime]
+    return "-".join(words) + (f"+{pair[0].profile}" if pair[0].profile == pair[1].profile != "" else "")
 
 
 def same(axis: str, first: str | None, second: str | None) -> bool:
@@ -163,4 +164,4 @@ def has(cell: CellReport | Cell, values: Axes) -> bool:
 
 def _is(cell: CellReport | Cell, other: CellReport, but: Axes) -> bool:
     """Tell whether a cell is what another one would be with these values."""
-    return cell.runtime == other.runtime and has(cell, {**other.axes, **but})
+    return (cell.runtime, cell.profile) == (other.runtime, other.profile) and has(cell, {**other.axes, **but})

@@ -19,7 +19,7 @@ class PlannedCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     id: str
     stands_for: str = ""
-    """With candidates in it: the id of the matrix's cell that they were put into."""
+    """With candidates in it, or a profile: the id of the matrix's cell that they were put into."""
     suites: tuple[str, ...]
     """In the order in which they run."""
     not_applicable: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -23,7 +23,7 @@ REMARK = "it contradicts itself"
 """How the reason begins of a result that is not believed."""
 _ID = re.compile(
     r"slurm(?P<slurm>.+?)-(?:enroot(?P<enroot>.+?)-pyxis(?P<pyxis>.+?)|(?P<runtime>embedded|legacy))"
-    r"-(?P<os>[^-]+)-(?P<arch>[^-+]+)(?:\+.+)?"
+    r"-(?P<os>[^-]+)-(?P<arch>[^-+]+)(?:\+(?P<profile>.+))?"
 )
 _NEVER_ZERO = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED})
 
@@ -85,6 +85,8 @@ def _cell(cell: CellRecord) -> Iterator[str]:
     runtime = said["runtime"] or Runtime.NVIDIA.value
     if cell.runtime != runtime:
         yield f"its runtime is {cell.runtime}, and the id says {runtime}"
+    if cell.profile != (said["profile"] or ""):
+        yield f"its profile is {cell.profile or 'none'}, and the id says {said['profile'] or 'none'}"
     values = {"os": cell.os, "arch": cell.arch, **cell.axes}
     for axis in AXES:
         value = values.get(axis)

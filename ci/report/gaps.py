@@ -10,10 +10,11 @@ from ci.record.planned import RunPlan
 from ci.record.store import CellRecord
 from ci.report import grid
 from ci.report.grid import At, Box
-from ci.report.model import UNRELEASED, CellReport, Gap, Location, kind
+from ci.report.model import CellReport, Gap, Location, kind, parts_of
 
 _NO_RESULT = "no result of it in these folders"
 _CANDIDATE = "a candidate that was not put into this cell"
+_PROFILE = "not run with this profile"
 
 
 def missing_suites(plans: Iterable[RunPlan]) -> dict[str, dict[str, str]]:
@@ -28,18 +29,19 @@ def missing_suites(plans: Iterable[RunPlan]) -> dict[str, dict[str, str]]:
 def find(cells: Sequence[CellReport], plans: Sequence[RunPlan], rows: Matrix | None) -> tuple[Gap, ...]:
     """Return the places within the tables at which there is no result."""
     taken: dict[At, Box] = {(cell.kind, Location.of(cell)): Box() for cell in cells}
-    known = _known(rows)
     planned = _planned(plans)
+    known = {**_known(rows), **_with_profiles(plans, rows)}
     meant = {at: Box() for at, (name, *_) in known.items() if name in planned}
 
     def gap(at: At) -> Gap:
         of, place = at
         name, remark, left_out, issue = known.get(at, ("", "", "", ""))
         unknown = "no such cell in matrix.toml" if rows else _NO_RESULT
-        without_plan = _NO_RESULT if name else _CANDIDATE if place.has_candidate else unknown
-        reason = left_out or planned.get(name) or without_plan
+        runtime, profile = parts_of(of)
+        not_put = _CANDIDATE if place.has_candidate else _PROFILE if profile else unknown
+        reason = left_out or planned.get(name) or (_NO_RESULT if name else not_put)
         reason = "; ".join(filter(None, [remark if remark not in reason else "", reason]))
-        return Gap(runtime=of.removesuffix(UNRELEASED), id=name, reason=reason, issue=issue, **place._asdict())
+        return Gap(runtime=runtime, profile=profile, id=name, reason=reason, issue=issue, **place._asdict())
 
     return tuple(gap(at) for table in grid.layout(taken | meant) for at in table.places() if at not in taken)
 
@@ -60,6 +62,18 @@ def _known(rows: Matrix | None) -> Mapping[At, tuple[str, str, str, str]]:
     for out in rows.excluded():
         why = f"matrix.toml leaves it out: {out.reason}"
         found[_at(CellRecord.of(out.cell))] = (out.cell.id, out.cell.remark, why, out.issue or "")
+    return found
+
+
+def _with_profiles(plans: Iterable[RunPlan], rows: Matrix | None) -> Mapping[At, tuple[str, str, str, str]]:
+    """Return the cells with a profile that runs meant to run, with their ids."""
+    records = {cell.id: CellRecord.of(cell) for cell in (rows.all_cells(None) if rows else ())}
+    found = {}
+    for cell in (cell for plan in plans for cell in plan.cells):
+        place, profile = records.get(cell.stands_for), cell.id.removeprefix(f"{cell.stands_for}+")
+        if place and profile != cell.id:
+            at = Location.of(place)
+            found[kind(place.runtime, at, profile), at] = (cell.id, "", "", "")
     return found
 
 

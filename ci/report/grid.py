@@ -7,7 +7,7 @@ from itertools import groupby
 from packaging.version import InvalidVersion, Version
 
 from ci.matrix.cells import Runtime
-from ci.report.model import UNRELEASED, CellReport, Compat, Gap, Location, kind
+from ci.report.model import PROFILED, UNRELEASED, CellReport, Compat, Gap, Location, kind, parts_of
 from ci.report.words import RUNTIMES, of_kind
 
 At = tuple[str, Location]
@@ -48,7 +48,7 @@ class GridTable:
     @property
     def runtime(self) -> str:
         """What runs the containers of its cells."""
-        return self.kind.removesuffix(UNRELEASED)
+        return parts_of(self.kind)[0]
 
     @property
     def groups(self) -> Sequence[tuple[str, int]]:
@@ -72,7 +72,7 @@ class GridTable:
     def places(self) -> Iterator[At]:
         """Yield all places; a combination of releases has none among cells with candidates."""
         every = (self._place(head, column) for head in self.heads for column in self.columns)
-        return ((self.kind, it) for it in every if kind(self.runtime, it) == self.kind)
+        return ((self.kind, it) for it in every if kind(self.runtime, it, parts_of(self.kind)[1]) == self.kind)
 
     def _place(self, head: tuple[str, str], column: tuple[str, str]) -> Location:
         return Location(self.arch, *head, *column) if self.arch else Location(column[0], *head, "", "")
@@ -94,7 +94,7 @@ def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
     for which in in_order(which for which, _ in boxes):
         places = [place for of, place in boxes if of == which]
         arches = sorted({place.arch for place in places})
-        for arch in arches if which.removesuffix(UNRELEASED) == Runtime.NVIDIA else [""]:
+        for arch in arches if parts_of(which)[0] == Runtime.NVIDIA else [""]:
             own = [place for place in places if arch in {"", place.arch}]
             heads = sorted({(place.slurm, place.os) for place in own}, key=lambda head: (natural(head[0]), head[1]))
             columns = {(place.enroot, place.pyxis) for place in own} if arch else {(arch, "") for arch in arches}
@@ -104,9 +104,15 @@ def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
 
 
 def in_order(kinds: Iterable[str]) -> list[str]:
-    """Return kinds of cells, each once: real ones first, and what is not released last."""
+    """Return kinds of cells, each once: real ones first, then what is not released, and those with a profile last."""
     known = [*RUNTIMES, "", *(f"{runtime}{UNRELEASED}" for runtime in RUNTIMES)]
-    return sorted(set(kinds), key=lambda it: (known.index(it if it in known else ""), it))
+
+    def place(of: str) -> tuple[str, int, str]:
+        _, profile = parts_of(of)
+        plain = of.removesuffix(f"{PROFILED}{profile}")
+        return profile, known.index(plain if plain in known else ""), of
+
+    return sorted(set(kinds), key=place)
 
 
 def natural(version: str) -> tuple[int, Version | str]:

@@ -162,7 +162,7 @@ class CellReport(CellRecord, frozen=True, kw_only=True, omit_defaults=True, forb
     @property
     def kind(self) -> str:
         """What cells it is counted and shown with."""
-        return kind(self.runtime, Location.of(self))
+        return kind(self.runtime, Location.of(self), self.profile)
 
 
 class Location(NamedTuple):
@@ -192,13 +192,19 @@ class Location(NamedTuple):
         return any("+" in version for version in (self.slurm, self.enroot, self.pyxis))
 
 
-UNRELEASED = ", not released"
-"""Behind the runtime of cells with candidates: they are counted and shown apart from releases."""
+UNRELEASED, PROFILED = ", not released", ", profile "
+"""Behind the runtime of cells with candidates, or with a profile: they are counted and shown apart from the others."""
 
 
-def kind(runtime: str, place: Location) -> str:
-    """Return what the cell at a place is counted and shown with: the others of its runtime, of releases or not."""
-    return f"{runtime}{UNRELEASED if place.has_candidate else ''}"
+def kind(runtime: str, place: Location, profile: str = "") -> str:
+    """Return what the cell at a place is counted and shown with: those of its runtime and profile, released or not."""
+    return f"{runtime}{UNRELEASED if place.has_candidate else ''}{f'{PROFILED}{profile}' if profile else ''}"
+
+
+def parts_of(kind: str) -> tuple[str, str]:
+    """Return the runtime and the profile of a kind of cells."""
+    plain, _, profile = kind.partition(PROFILED)
+    return plain.removesuffix(UNRELEASED), profile
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -210,6 +216,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     enroot: str
     pyxis: str
     runtime: str = "nvidia"
+    profile: str = ""
     id: str = ""
     """Of the cell, where matrix.toml has it."""
     reason: str
@@ -223,7 +230,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def kind(self) -> str:
         """What cells it stands among."""
-        return kind(self.runtime, self.place)
+        return kind(self.runtime, self.place, self.profile)
 
 
 OWN = "own"
@@ -234,7 +241,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many cells of a runtime have which outcome; only real ones say something about compatibility."""
 
     runtime: str
-    """With ``, not released`` behind it for cells with candidates. ``own``: suites of one's own, and commands."""
+    """With ``, not released`` and ``, profile NAME`` behind it. ``own``: suites of one's own, and commands."""
     counts: Mapping[str, int]
     compatibility: bool = False
 

@@ -6,7 +6,7 @@ from ci.matrix.behaviours import AnswerKind
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
 from ci.report.behaviours import AnswerReport
-from ci.report.model import OWN, UNRELEASED, Change, State, SuiteReport, Verdict
+from ci.report.model import OWN, Change, State, SuiteReport, Verdict, parts_of
 from ci.terminal.quantities import count
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
@@ -55,15 +55,13 @@ _SEVERAL = {State.KNOWN: "with known failures"}
 
 def of_kind(kind: str) -> tuple[str, str, str]:
     """Return how cells of a kind are called when they are counted, their title, and the remark beside it."""
-    runtime = kind.removesuffix(UNRELEASED)
+    runtime, profile = parts_of(kind)
     label, title, remark = RUNTIMES.get(runtime, (runtime, runtime, "unknown runtime, not counted"))
     if runtime == kind:
         return label, title, remark
-    return (
-        f"{label}{UNRELEASED}",
-        f"{title}{UNRELEASED}",
-        "; ".join(filter(None, ["not counted with releases", remark])),
-    )
+    apart = "not counted with cells without it" if profile else "not counted with releases"
+    behind = kind.removeprefix(runtime)
+    return f"{label}{behind}", f"{title}{behind}", "; ".join(filter(None, [apart, remark]))
 
 
 def sentence(verdicts: Iterable[Verdict]) -> str:
