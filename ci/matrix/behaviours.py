@@ -16,7 +16,6 @@ Each table is a question, named by its id. ``answer`` has its answers; exactly o
 ``slurm``      the versions for which it is right: a specifier, or a list of which any may hold; likewise ``enroot``
                and ``pyxis``. A runtime without versions answers as the newest release does
 ``os``         the operating systems (a list); likewise ``arch`` and ``runtime``
-``setting``    what the cell's profile says in slurm.conf or cgroup.conf: ``KEY=VALUE``; a cell without one says nothing
 ``otherwise``  true: it is right where no other one is
 =============  =======================================================================================================
 """
@@ -45,10 +44,10 @@ FILE = "behaviours.toml"
 
 _NEWEST = Version("9999")
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_WORDS = ("os", "arch", "runtime", "setting")
+_WORDS = ("os", "arch", "runtime")
 
 Limits = Mapping[str, tuple[str, ...]]
-"""By axis, ``runtime`` or ``setting``: values of which any may hold; of versions they are specifiers."""
+"""By axis or ``runtime``: values of which any may hold; of versions they are specifiers."""
 
 
 class AnswerKind(StrEnum):
@@ -204,7 +203,7 @@ def _answer(table: TomlTable) -> Answer:
 
 
 def read_limits(table: TomlTable) -> Limits:
-    """Return the limits in a table: on axes, runtimes and settings."""
+    """Return the limits in a table: on axes and runtimes."""
     only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS) if table.has(key)}
     for axis in VERSION_AXES:
         for text in only.get(axis, ()):
@@ -230,8 +229,6 @@ def _several(table: TomlTable, key: str) -> tuple[str, ...]:
 def _holds(cell: Cell, key: str, any_of: tuple[str, ...]) -> bool:
     if key in VERSION_AXES:
         return _matches(any_of, version_of(cell, key))
-    if key == "setting":
-        return not {it.lower() for it in any_of}.isdisjoint(f"{name}={value}".lower() for name, value in cell.settings)
     return {"os": cell.os.name, "arch": cell.arch.value, "runtime": cell.runtime.value}[key] in any_of
 
 

@@ -18,7 +18,6 @@ from ci.group import planning
 from ci.group.planning import GroupRequest
 from ci.matrix import loading, profiles
 from ci.matrix.arch import Arch
-from ci.matrix.behaviours import Answer, AnswerKind
 from ci.matrix.cells import Runtime
 from ci.matrix.profiles import Profile
 from ci.options import Options
@@ -308,9 +307,6 @@ def test_what_tests_know_of_the_cell_is_what_was_started(make: Make) -> None:
     )
     found = cell_of(file, ROWS)
     assert (found, found.settings) == (cell, (("taskplugin", "task/cgroup"),))
-    answer = Answer(name="x", kind=AnswerKind.WORKS, what="x", only={"setting": ("TaskPlugin=task/cgroup",)})
-    assert answer.is_for(found)
-    assert not answer.is_for(ROWS.cell(REAL))
 
 
 def test_keys_take_the_place_of_the_templates_in_any_spelling_and_others_are_added(make: Make) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from ci.environment.wait import NotYet, wait_for
+from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE
 from tests.support.behaviours import Ask
 from tests.support.cluster import Node, Shell
@@ -36,17 +37,20 @@ def test_clients_say_that_munge_is_missing(cluster_shell: Shell, folder: str) ->
         ("ReturnToService", "2"),
     ],
 )
-def test_what_the_suites_count_on(cluster_shell: Shell, key: str, value: str) -> None:
+def test_what_the_suites_count_on(cluster_shell: Shell, cell: Cell, key: str, value: str) -> None:
     # Each is another one by default, and nothing fails with that: tests wait longer, or meet a job that runs twice.
+    number, *unit = value.split()
+    wanted = " ".join([dict(cell.settings).get(key.lower(), number), *unit])  # a profile may say otherwise
     lines = cluster_shell.run("scontrol show config").stdout.splitlines()
-    assert [line.partition("=")[2].strip() for line in lines if line.partition("=")[0].strip() == key] == [value], key
+    assert [line.partition("=")[2].strip() for line in lines if line.partition("=")[0].strip() == key] == [wanted], key
 
 
-def test_a_job_is_never_run_twice(cluster_shell: Shell) -> None:
+def test_a_job_is_never_run_twice(cluster_shell: Shell, cell: Cell) -> None:
+    """Unless the cell's profile has all jobs requeued."""
     job = cluster_shell.run("cd && sbatch --parsable --hold --wrap true").stdout.strip()
     shown = cluster_shell.run(f"scontrol show job {job}").stdout.split()
     cluster_shell.run(f"scancel {job}")
-    assert "Requeue=0" in shown
+    assert f"Requeue={dict(cell.settings).get('jobrequeue', '0')}" in shown
 
 
 @pytest.mark.parametrize(

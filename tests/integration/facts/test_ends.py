@@ -1,7 +1,4 @@
-"""How jobs end: what state and exit code tools report. These are the same in every release, unless marked.
-
-No job here ends as OUT_OF_MEMORY: the README says why.
-"""
+"""How jobs end: what state and exit code tools report. These are the same in every release, unless marked."""
 
 from collections.abc import Callable
 import uuid

@@ -1,0 +1,55 @@
+"""What keeps a job to its memory, its CPUs and its end: nothing on a plain cell, cgroups where a profile has them."""
+
+import pytest
+
+from ci.environment.wait import NotYet, wait_for
+from ci.matrix.cells import Cell
+from tests.support.cluster import JOB_LIMIT, Shell
+
+pytestmark = [pytest.mark.integration_test, pytest.mark.starts_no_container]
+
+_GREEDY = """#!/bin/sh
+exec python3 -c "taken = b'x' * (300 << 20); print('it went on')"
+"""
+_LEAVES_ONE_BEHIND = """#!/bin/sh
+setsid sh -c 'echo $$; exec sleep 600 > /dev/null 2>&1' < /dev/null &
+sleep 1
+"""
+
+
+def _says(cell: Cell, key: str, value: str) -> bool:
+    """Tell whether the cell's profile says this; without a profile there are no cgroups."""
+    return dict(cell.settings).get(key, "").lower() == value
+
+
+def _ended(shell: Shell, job: str) -> tuple[str, str]:
+    """Return state and exit code of a job, once its nodes have done with it."""
+
+    def probe() -> tuple[str, str] | NotYet:
+        facts = shell.facts_of(job)
+        state = facts["JobState"]
+        return NotYet(state) if state in {"PENDING", "RUNNING", "COMPLETING"} else (state, facts["ExitCode"])
+
+    return wait_for(f"the end of job {job}", probe, limit=JOB_LIMIT, poll=0.5)
+
+
+def test_a_job_that_takes_more_than_its_memory(cluster_shell: Shell, cell: Cell) -> None:
+    words = f"sbatch --parsable {cluster_shell.here} --mem=100M --output=/dev/null"
+    job = cluster_shell.run(words, stdin=_GREEDY).stdout.strip()
+    kept = _says(cell, "constrainramspace", "yes")
+    assert _ended(cluster_shell, job) == (("OUT_OF_MEMORY", "0:125") if kept else ("COMPLETED", "0:0"))
+
+
+def test_a_process_that_leaves_its_session(cluster_shell: Shell, cell: Cell) -> None:
+    process = cluster_shell.sbatch(_LEAVES_ONE_BEHIND).strip()
+    assert process.isdecimal(), process
+    lives_on = cluster_shell.run_unchecked(f"kill {process}").status == 0
+    assert lives_on is not _says(cell, "proctracktype", "proctrack/cgroup")
+
+
+def test_the_cpus_that_a_step_sees(cluster_shell: Shell, cell: Cell) -> None:
+    there = int(cluster_shell.run("nproc").stdout)
+    if there == 1:
+        pytest.skip("the machine has one CPU, and all of it is what a step sees: run it on one with more")
+    seen = int(cluster_shell.srun("--ntasks=1", "--cpus-per-task=1", "nproc", image="").stdout)
+    assert seen == (1 if _says(cell, "constraincores", "yes") else there)
