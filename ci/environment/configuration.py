@@ -6,7 +6,7 @@ from ci import paths
 from ci.engine.connection import InsideFile
 from ci.environment.plan import EnvironmentPlan
 from ci.matrix.cells import Cell, Runtime
-from ci.matrix.profiles import ENROOT_CONF, SLURM_CONF
+from ci.matrix.profiles import CGROUP_CONF, ENROOT_CONF, SLURM_CONF
 
 # More than most machines have: with config_overrides Slurm counts CPUs that do not exist, so that the jobs of several
 # tests can run at the same time.
@@ -31,7 +31,7 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
     }
     files = {
         SLURM_CONF: render(f"{folder}/slurm.conf", variables),
-        "/etc/slurm/cgroup.conf": render(f"{_COMMON}/cgroup.conf", variables),
+        CGROUP_CONF: render(f"{_COMMON}/cgroup.conf", variables),
     }
     if plan.profile:
         files[SLURM_CONF] = plan.profile.over(files[SLURM_CONF].decode()).encode()
@@ -55,6 +55,10 @@ def of_profile(plan: EnvironmentPlan) -> dict[str, InsideFile]:
         of_node = (paths.CONTAINERS / "embedded/enroot.conf").read_bytes()
         files["/etc/enroot/enroot.conf.d/50-node.conf"] = InsideFile(content=of_node)
     if plan.profile.cgroups:
+        # A node has neither systemd nor dbus; on cgroup v2, slurmd would look for them.
+        said = files[CGROUP_CONF].content if CGROUP_CONF in files else b""
+        more = b"" if "ignoresystemd" in plan.profile.settings else b"\nIgnoreSystemd=yes\n"
+        files[CGROUP_CONF] = InsideFile(content=said + more)
         hook = (paths.PROFILES / "cgroups.sh").read_bytes()
         files["/usr/local/lib/node-entrypoint.d/cgroups.sh"] = InsideFile(content=hook)
     return files

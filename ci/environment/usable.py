@@ -105,7 +105,8 @@ def checks(
             node=first,
             user=user,
             seconds=_JOB_SECONDS,
-            command=f"srun --job-name=usable --nodes={count} --ntasks-per-node=1 {_CONTAINERS if plugin else 'true'}",
+            command="sinfo --noheader --list-reasons; "  # what a prolog has drained, if it has
+            f"srun --job-name=usable --nodes={count} --ntasks-per-node=1 {_CONTAINERS if plugin else 'true'}",
             hint="plugstack.conf must name a plugin that was compiled for this Slurm, and users must be able to read it"
             if plugin
             else "slurmd.log of the node says why",

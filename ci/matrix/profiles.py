@@ -26,10 +26,10 @@ DESCRIPTION = "profile.toml"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 """What a profile may be called: it stands in the names of containers and folders."""
 
-SLURM_CONF, ENROOT_CONF = "/etc/slurm/slurm.conf", "/etc/enroot/enroot.conf"
+SLURM_CONF, CGROUP_CONF, ENROOT_CONF = "/etc/slurm/slurm.conf", "/etc/slurm/cgroup.conf", "/etc/enroot/enroot.conf"
 _FILES = {
     "slurm.conf": SLURM_CONF,
-    "cgroup.conf": "/etc/slurm/cgroup.conf",
+    "cgroup.conf": CGROUP_CONF,
     "job_container.conf": "/etc/slurm/job_container.conf",
     "enroot.conf": ENROOT_CONF,
     "prolog": "/etc/slurm/prolog",
@@ -46,6 +46,14 @@ _FOLDERS = {
 }
 _SCRIPTS = {"prolog": "Prolog", "epilog": "Epilog", "taskprolog": "TaskProlog"}
 """Files that a key of slurm.conf names; it is added where the file is there."""
+_ENDS = {
+    "plugstack.conf.d": ".conf",
+    "enroot.conf.d": ".conf",
+    "hooks.d": ".sh",
+    "mounts.d": ".fstab",
+    "environ.d": ".env",
+}
+"""How the names of files end that Slurm or enroot reads in a folder; they pass over others without a word."""
 _OF_REAL_ENROOT = ("hooks.d", "mounts.d", "environ.d")
 _BESIDE = (DESCRIPTION, "README.md")
 """What lies in a profile's folder and is put nowhere."""
@@ -96,8 +104,6 @@ class Profile:
     folder: Path
     summary: str = ""
     """What it is, as one sentence."""
-    cgroups: bool = False
-    """Whether nodes need a cgroup tree of their own that they may write to."""
     only: Limits = field(default_factory=dict)
     """The cells that it is for."""
     files: Mapping[str, ProfileFile] = field(default_factory=dict)
@@ -116,7 +122,6 @@ class Profile:
             name=folder.name,
             folder=folder,
             summary=table.text("summary", ""),
-            cgroups=table.boolean("cgroups", default=False),
             only=read_limits(table),
             files=read.files(),
         )
@@ -129,7 +134,7 @@ class Profile:
     def digest(self) -> str:
         """Tells it from others of its name, and from what it was before an edit."""
         parts = [f"{path} {it.mode:o} {hashlib.sha256(it.content).hexdigest()}" for path, it in self.files.items()]
-        return hashlib.sha256("\n".join([*sorted(parts), str(self.cgroups)]).encode()).hexdigest()[:8]
+        return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:8]
 
     @property
     def slurm_conf(self) -> str:
@@ -141,8 +146,17 @@ class Profile:
     @property
     def settings(self) -> Mapping[str, str]:
         """What it says in slurm.conf, with what this includes, and in cgroup.conf; by key in small letters."""
-        texts = [self.slurm_conf, *self._included(), *self._texts("cgroup.conf")]
+        texts = [
+            self.slurm_conf,
+            *self._included(),
+            *(it.text for path, it in self.files.items() if path == CGROUP_CONF),
+        ]
         return {key: value for text in texts for it in slurm_conf.lines_of(text) for key, value in it.settings}
+
+    @property
+    def cgroups(self) -> bool:
+        """Whether Slurm uses cgroups: then nodes need a tree of their own that they may write to."""
+        return any("/cgroup" in value for value in self.settings.values())
 
     def over(self, template: str) -> str:
         """Return the slurm.conf of a cell with this profile over it."""
@@ -158,9 +172,6 @@ class Profile:
         if real and cell.runtime is not Runtime.NVIDIA:
             return f"only real enroot and Pyxis read {real[0]}"
         return "; ".join(_unknown(self.settings, cell))
-
-    def _texts(self, name: str) -> list[str]:
-        return [it.text for it in self.files.values() if it.source == name]
 
     def _included(self) -> Iterator[str]:
         """Yield the text of what its slurm.conf includes."""
@@ -230,7 +241,7 @@ class _Reading:
                 continue
             if entry.name not in _KNOWN:
                 where = "; any other file stands below files/, by its path on the nodes"
-                self.faults.append(f"{entry.name} is read by nothing{did_you_mean(entry.name, _KNOWN)}{where}")
+                self.faults.append(f"unknown file {entry.name!r}{did_you_mean(entry.name, _KNOWN)}{where}")
             elif is_folder is not entry.is_dir():
                 self.faults.append(f"{entry.name} has to be a {'folder' if is_folder else 'file'}")
             elif is_folder:
@@ -249,9 +260,12 @@ class _Reading:
     def _read(self, file: Path, place: str) -> None:
         """Read a file that belongs at a place on the nodes."""
         source, path = str(file.relative_to(self.folder)), str(PurePosixPath("/", place.lstrip("/")))
+        folder, _, name = source.partition("/")
         taken = next((it for it in _TAKEN if path == it or path.startswith(f"{it}/")), "")
         if taken and source != "slurm.conf":
             self.faults.append(f"{source} cannot be put at {path}: {_TAKEN[taken]}")
+        elif folder in _ENDS and ("/" in name or not name.endswith(_ENDS[folder])):
+            self.faults.append(f"{source} is read by nothing: a name in {folder} ends in {_ENDS[folder]}")
         elif path in self.found:
             self.faults.append(f"{source} and {self.found[path].source} are both put at {path}")
         elif not file.is_file():

@@ -1,4 +1,4 @@
-# Sourced by the node's entry script before any daemon starts, where a profile says `cgroups = true`.
+# Sourced by the node's entry script before any daemon starts, where the settings of a profile use cgroups.
 #
 # The engine mounts the container's own cgroups read-only. With SYS_ADMIN, which nodes have, they can be made writable.
 if [[ $(stat --file-system --format=%T /sys/fs/cgroup) == cgroup2fs ]]; then

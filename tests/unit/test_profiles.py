@@ -117,7 +117,7 @@ def test_what_would_take_a_cell_apart_is_refused_with_its_line_and_why(make: Mak
 
 
 NAMES = {
-    "slurm.cfg": "slurm.cfg is read by nothing; did you mean 'slurm.conf'?",
+    "slurm.cfg": "unknown file 'slurm.cfg'; did you mean 'slurm.conf'?",
     "plugstack.d/x.conf": "did you mean 'plugstack.conf.d'?",
     "enroot.conf.d": "enroot.conf.d has to be a folder",
     "prolog/x.sh": "prolog has to be a file",
@@ -128,6 +128,9 @@ NAMES = {
     "files/etc/ssh/sshd_config.d/x.conf": "each run makes its own keys",
     "files/home/tester/x": "the node mounts something over it",
     "files/run/x": "the node mounts something over it",
+    "mounts.d/site.tab": "mounts.d/site.tab is read by nothing: a name in mounts.d ends in .fstab",
+    "hooks.d/site/x.sh": "hooks.d/site/x.sh is read by nothing",
+    "plugstack.conf.d/pyxis": "is read by nothing: a name in plugstack.conf.d ends in .conf",
     "enroot.conf.d/50-node.conf": "it has the folders of the nodes",
 }
 
@@ -140,9 +143,9 @@ def test_a_name_that_nothing_reads_or_that_is_taken_is_refused(make: Make, name:
 
 
 OTHERS: dict[str, tuple[dict[str, str], str]] = {
-    "a key of profile.toml": ({"profile.toml": "cgroup = true\n"}, "unknown key 'cgroup'; did you mean 'cgroups'?"),
-    "a value of profile.toml": ({"profile.toml": 'cgroups = "yes"\n'}, "profile.toml:1: cgroups: expected true"),
-    "no TOML": ({"profile.toml": "cgroups: true\n"}, "profile.toml:1"),
+    "a key of profile.toml": ({"profile.toml": 'summry = "x"\n'}, "unknown key 'summry'; did you mean 'summary'?"),
+    "a value of profile.toml": ({"profile.toml": "summary = 1\n"}, "profile.toml:1: summary: expected text"),
+    "no TOML": ({"profile.toml": "summary: x\n"}, "profile.toml:1"),
     "a folder of enroot": ({"enroot.conf": "#\nENROOT_DATA_PATH /data\n"}, "enroot.conf:2: ENROOT_DATA_PATH cannot"),
     "https only": ({"enroot.conf.d/1.conf": "ENROOT_ALLOW_HTTP no\n"}, "enroot.conf.d/1.conf:1: ENROOT_ALLOW_HTTP"),
     "a script twice": (
@@ -405,11 +408,24 @@ def test_an_embedded_node_keeps_its_folders_where_a_site_has_an_enroot_conf(make
     assert found["/etc/enroot/enroot.conf"].content == b"ENROOT_MOUNT_HOME yes\n"
 
 
-def test_a_node_has_cgroups_of_its_own_only_where_a_profile_needs_them(make: Make) -> None:
-    plain, own = (started(planned(it))["host_config"] for it in (make({"cgroup.conf": "#\n"}), "cgroups"))
-    assert "CgroupnsMode" not in plain
+@pytest.mark.parametrize(
+    "text", ["ProctrackType=proctrack/cgroup", "TaskPlugin=task/affinity,task/cgroup", "Include x.conf"]
+)
+def test_a_node_has_cgroups_of_its_own_only_where_the_settings_use_them(make: Make, text: str) -> None:
+    without = started(planned(make({"cgroup.conf": "CgroupPlugin=cgroup/v1\n"})))["host_config"]
+    x = {"files/etc/slurm/x.conf": "JobAcctGatherType=jobacct_gather/cgroup\n"}
+    plan = planned(make({"slurm.conf": f"{text}\n", **x}))
+    own = started(plan)["host_config"]
+    assert "CgroupnsMode" not in without
     assert own["CgroupnsMode"] == "private"
-    assert own["cap_add"] == [*plain["cap_add"], "SYS_PTRACE"]
+    assert own["cap_add"] == [*without["cap_add"], "SYS_PTRACE"]
+    assert of_profile(plan)["/etc/slurm/cgroup.conf"].content == b"CgroupPlugin=cgroup/v1\n\nIgnoreSystemd=yes\n"
+    assert b"remount,rw" in of_profile(plan)["/usr/local/lib/node-entrypoint.d/cgroups.sh"].content
+
+
+def test_what_a_site_says_of_systemd_stays(make: Make) -> None:
+    files = {"slurm.conf": "TaskPlugin=task/cgroup\n", "cgroup.conf": "ignoresystemd=no\n"}
+    assert of_profile(planned(make(files)))["/etc/slurm/cgroup.conf"].content == b"ignoresystemd=no\n"
 
 
 def test_every_node_has_its_files(make: Make) -> None:
