@@ -16,6 +16,7 @@ from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.mentioned import asked_cells, default_group
+from ci.matrix.profiles import Profile
 from ci.matrix.suites import asked_for as suites_asked_for
 from ci.options import Options, Scope, add_to, values
 
@@ -75,6 +76,9 @@ def plan(parsed: argparse.Namespace) -> int:
             where="--earlier",
             next_step="leave it out: shards are then balanced by what results/ has",
         )
+    profile = Profile.of(options.profile) if options.profile else None
+    misfits = {it.id: profile.unfit(it) for it in cells} if profile else {}
+    cells = tuple(it for it in cells if not misfits.get(it.id))
     check_options(options, len(cells))
     wanted = planning.FleetRequest(
         suites=suites_asked_for(parsed.suites),
@@ -85,6 +89,7 @@ def plan(parsed: argparse.Namespace) -> int:
         images_first=not cache.read_only(os.environ),
         since=parsed.changed_since or "",
         runners=formats.runners(parsed.format) | dict(parsed.runner),
+        left_out={name: f"the profile is not for it: {why}" for name, why in misfits.items() if why},
     )
     reasons = None
     if parsed.changed_since:

@@ -32,6 +32,8 @@ class FleetRequest:
     """Whether jobs fill the image cache before the shards; not where it may be read only."""
     since: str = ""
     runners: Mapping[Arch, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Cells that can't take part, whatever the suites, and why."""
 
 
 def of_arch(cells: Sequence[Cell], arch: Arch | None, group: str = "") -> tuple[Cell, ...]:
@@ -66,7 +68,7 @@ def plan_fleet(
     unfit = {cell.id: {suite.name: suite.unfit(cell, matrix.subject) for suite in request.suites} for cell in cells}
     fitting = {cell: tuple(name for name, why in whys.items() if not why) for cell, whys in unfit.items()}
     runnable = [cell for cell in cells if fitting[cell.id]]
-    left_out = {
+    left_out = dict(request.left_out) | {
         cell.id: "; ".join(f"{name}: {why}" for name, why in unfit[cell.id].items())
         for cell in cells
         if not fitting[cell.id]

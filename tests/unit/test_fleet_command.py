@@ -144,3 +144,19 @@ def test_nonsense_is_refused_with_the_options_name(
     error = capsys.readouterr().err
     assert says in error
     assert words[0] in error
+
+
+def test_a_profile_leaves_out_the_cells_that_it_is_not_for_and_is_handed_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/profile.toml").write_text('pyxis = ">=0.21"\n', encoding="utf-8")
+    words = ("--group", "edges", "--profile", str(tmp_path / "mine"))
+    plan = planned(capsys, *words)
+    reasons = {it["id"]: it["reason"] for it in plan["left_out"]}
+    assert {name.partition("-")[2].split("-")[0] for name in reasons} >= {"legacy", "enroot3.4.1"}
+    assert all(why.startswith("the profile is not for it: ") for why in reasons.values())
+    cells = [it["id"] for shard in plan["shards"] for it in shard["cells"]]
+    assert cells
+    assert not set(cells) & set(reasons)
+    assert all(tuple(shard["arguments"][-2:]) == words[-2:] for shard in plan["shards"])
