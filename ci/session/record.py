@@ -123,7 +123,8 @@ class Record:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]
             return f'nox -s "{options.name}({cell})"' + (f" -- {shlex.join(words)}" if words else "")
         if not self.command:
-            return f"{PROGRAM} up {cell}"
+            words = replace(options, keep=False).words(Scope.IMAGES, Scope.CLUSTER)
+            return f"{PROGRAM} up {shlex.join([cell, *words])}"
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)
         return f"{PROGRAM} run {shlex.join([cell, *words])} -- {shlex.join(self.command)}"
 

@@ -260,8 +260,9 @@ def test_an_option_of_every_session_names_one_that_ships_or_a_folder(make: Make)
     folder = make({"cgroup.conf": "#\n"})
     assert arguments.split(["--profile", "strict"])[0].profile == "strict"
     assert arguments.split(["--profile", folder])[0].profile == folder
-    again = Record(plan=planned(folder), command=("true",))._again()  # noqa: SLF001 - what a person types
-    assert again.endswith(f"run {REAL} --profile {folder} -- true")
+    run, up = (Record(plan=planned(folder, keep=not it), command=it)._again() for it in (("true",), ()))  # noqa: SLF001
+    assert run.endswith(f"run {REAL} --profile {folder} -- true")
+    assert up.endswith(f"up {REAL} --profile {folder}")
 
 
 def test_an_unknown_one_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
