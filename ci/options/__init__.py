@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from ci import paths
 from ci.errors import SelectionError, typed
+from ci.matrix import profiles
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import VERSION_AXES
 from ci.options import values
@@ -124,7 +125,7 @@ class Options:
     )
     profile: str = _option(
         Scope.CLUSTER,
-        "a site's settings, laid over the nodes: a profile that comes with this project, or a folder",
+        f"a site's settings, laid over the nodes: {', '.join(profiles.shipped())}, or a folder",
         "NAME|DIR",
         values.profile,
         default="",
