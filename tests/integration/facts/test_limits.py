@@ -41,7 +41,7 @@ def test_a_job_that_takes_more_than_its_memory(cluster_shell: Shell, cell: Cell)
 
 
 def test_a_process_that_leaves_its_session(cluster_shell: Shell, cell: Cell) -> None:
-    process = cluster_shell.sbatch(_LEAVES_ONE_BEHIND).strip()
+    process = cluster_shell.sbatch(_LEAVES_ONE_BEHIND).split()[-1]
     assert process.isdecimal(), process
     lives_on = cluster_shell.run_unchecked(f"kill {process}").status == 0
     assert lives_on is not _says(cell, "proctracktype", "proctrack/cgroup")
