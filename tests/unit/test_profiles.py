@@ -248,8 +248,8 @@ def test_a_legacy_cell_refuses_it_and_a_group_leaves_out_what_can_not_have_it(
     found = planning.plan_group(GroupRequest(group="edges", candidates=put), ROWS, options, lambda _cell: None)
     assert {it.cell.profile for it in found.cells} == {"mine"}
     assert all(it.cell.id.endswith("+mine") for it in found.cells)
-    assert any("it is for Pyxis >=0.21" in why for why in found.left_out.values())
-    again = planning.resumed(found.recorded(), GroupRequest(candidates=put), ROWS, options, lambda _cell: None)
+    assert any("it is for Pyxis >=0.21" in why for why in found.record.left_out.values())
+    again = planning.resumed(found.record, GroupRequest(candidates=put), ROWS, options, lambda _cell: None)
     assert [it.cell for it in again.cells] == [it.cell for it in found.cells]
 
 
