@@ -194,11 +194,14 @@ def _commit(message: str) -> list[str]:
     return ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", message]
 
 
-def test_packages_beside_a_checkout_are_installed_with_it(checkout: Path, tmp_path: Path) -> None:
+def test_packages_beside_a_checkout_are_installed_with_it(index: Path, checkout: Path, tmp_path: Path) -> None:
     """The job image is made from these words alone (`--image-package` with `--subject`)."""
-    made = checkout_wheelhouse(checkout, beside=["packaging"], target=TARGET, cache=tmp_path / "cache")
-    assert made.requirements[1:] == ("packaging",)
-    assert any(name.startswith("packaging-") for name in made.wheels)
+    for name in ("low", "future", "beside"):
+        _wheel(index, name)
+    made = checkout_wheelhouse(checkout, beside=["beside"], target=TARGET, cache=tmp_path / "cache")
+    assert made.requirements == ("tiny==1.0", "beside")
+    _pip_install(tmp_path / "inside", "--no-index", "--find-links", str(made.path), *made.requirements)
+    assert {"tiny-1.0.dist-info", "beside-1.dist-info"} <= {it.name for it in (tmp_path / "inside").iterdir()}
 
 
 def _checkout_wheelhouse(checkout: Path, tmp_path: Path) -> Wheelhouse:
