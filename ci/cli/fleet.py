@@ -6,6 +6,7 @@ from pathlib import Path
 import sys
 
 from ci import paths
+from ci.artefacts.candidates import Candidates, for_cells
 from ci.cli.selecting import add_cells, add_suites
 from ci.errors import ResultsError
 from ci.fleet import earlier, formats, planning, revision
@@ -76,9 +77,11 @@ def plan(parsed: argparse.Namespace) -> int:
             where="--earlier",
             next_step="leave it out: shards are then balanced by what results/ has",
         )
-    profile = Profile.of(options.profile) if options.profile else None
-    misfits = {it.id: profile.unfit(it) for it in cells} if profile else {}
-    cells = tuple(it for it in cells if not misfits.get(it.id))
+    put = Candidates(options=options, profile=Profile.of(options.profile) if options.profile else None)
+    if parsed.cells:
+        for_cells(cells, put)  # refuses one that the profile is not for
+    misfits = {cell.id: why for cell in cells if (why := put.misfit(cell))}
+    cells = tuple(cell for cell in cells if cell.id not in misfits)
     check_options(options, len(cells))
     wanted = planning.FleetRequest(
         suites=suites_asked_for(parsed.suites),
@@ -89,7 +92,7 @@ def plan(parsed: argparse.Namespace) -> int:
         images_first=not cache.read_only(os.environ),
         since=parsed.changed_since or "",
         runners=formats.runners(parsed.format) | dict(parsed.runner),
-        left_out={name: f"the profile is not for it: {why}" for name, why in misfits.items() if why},
+        left_out=misfits,
     )
     reasons = None
     if parsed.changed_since:

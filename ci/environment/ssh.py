@@ -83,8 +83,8 @@ class Connection:
         """
         # Without input, stdin is at its end; asyncssh would leave it open, and the command might wait for it.
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
-        told = f"echo '{_BEGIN}'\n{command}"
-        result = self._wait(self._connection.run(told, check=False, **feed), command, limit)
+        script = f"echo '{_BEGIN}'\n{command}"
+        result = self._wait(self._connection.run(script, check=False, **feed), command, limit)
         status = result.returncode if result.returncode is not None else 255
         before, begun, stdout = str(result.stdout).partition(f"{_BEGIN}\n")
         if not begun:

@@ -17,6 +17,7 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime, SlurmVersion
 from ci.matrix.model import Subject
 from ci.matrix.systems import Family, OperatingSystem, families
+from ci.options.values import JOB_OS
 
 REPOSITORY = "pyxis-matrix"
 
@@ -157,7 +158,7 @@ def job_os() -> OperatingSystem:
 
     So one job image serves all, and on nodes of another operating system the os-release inside differs from the node's.
     """
-    return OperatingSystem(name="debian12", codename="bookworm", family=families()["bookworm"])
+    return OperatingSystem(name=JOB_OS, codename="bookworm", family=families()["bookworm"])
 
 
 def mirror(family: Family, environ: Mapping[str, str] = os.environ) -> str:

@@ -89,7 +89,7 @@ class Answer:
     @property
     def limits(self) -> str:
         """For which cells it is right: "Slurm <23.11, os debian12"; empty where it is for all others."""
-        return told(self.only)
+        return in_words(self.only)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,7 @@ def fits(cell: Cell, only: Limits) -> bool:
     return all(_holds(cell, key, any_of) for key, any_of in only.items())
 
 
-def told(only: Limits) -> str:
+def in_words(only: Limits) -> str:
     """Return limits in words: "Slurm <23.11, os debian12"; nothing where there are none."""
     names = {"slurm": "Slurm", "pyxis": "Pyxis"}
     return ", ".join(f"{names.get(key, key)} {' or '.join(any_of)}" for key, any_of in only.items())

@@ -17,7 +17,7 @@ from packaging.version import Version
 from ci import paths
 from ci.errors import MatrixError, ProfileError
 from ci.matrix import slurm_conf
-from ci.matrix.behaviours import Limits, fits, read_limits, told, version_of
+from ci.matrix.behaviours import Limits, fits, in_words, read_limits, version_of
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_table
 from ci.terminal.quantities import count
@@ -167,7 +167,7 @@ class Profile:
         if cell.runtime is Runtime.LEGACY:
             return "a legacy cell has one configuration"
         if not fits(cell, self.only):
-            return f"it is for {told(self.only)}"
+            return f"it is for {in_words(self.only)}"
         real = [it.source for it in self.files.values() if it.folder in _OF_REAL_ENROOT or loads_pyxis(it)]
         if real and cell.runtime is not Runtime.NVIDIA:
             return f"only real enroot and Pyxis read {real[0]}"

@@ -196,10 +196,10 @@ class Options:
     )
     job_image: str = _option(
         Scope.IMAGES,
-        "what the job image runs on: debian12 (Python 3.11), or node (the nodes' system and its Python)",
-        "debian12|node",
+        f"what job images run on: {values.JOB_OS} (Python 3.11), or {values.NODE} (the nodes' system and its Python)",
+        f"{values.JOB_OS}|{values.NODE}",
         values.job_image,
-        default="debian12",
+        default=values.JOB_OS,
         runtimes=_CONTAINERS,
     )
     image_package: tuple[str, ...] = _option(

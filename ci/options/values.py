@@ -19,6 +19,8 @@ from ci.paths import BESIDE_RUNS, BESIDE_SUITES
 
 _LONGEST_PASSWORD = 255
 _MOST_PORT = 65535
+JOB_OS = "debian12"
+"""What the job image runs on, on all cells, if nothing else was asked for."""
 NODE = "node"
 """What the job image runs on: the same system as the nodes."""
 _AXES = ("slurm", "enroot", "pyxis")
@@ -234,7 +236,7 @@ partition = _matching(
     r"(?!(?i:default|debug)$)[A-Za-z0-9][A-Za-z0-9_-]{0,62}",
     "the name of one more partition: up to 63 of letters, digits, '_' and '-' (debug is there, DEFAULT is Slurm's)",
 )
-job_image = _matching(f"debian12|{NODE}", f"debian12 or {NODE}")
+job_image = _matching(f"{JOB_OS}|{NODE}", f"{JOB_OS} or {NODE}")
 host = _matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", "a host name (without a port)")
 image = _matching(
     r"[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?", "an image name such as python:3.11-slim"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ci.cli.main import main
-from ci.errors import DiskFullError, ResultsError, SelectionError
+from ci.errors import DiskFullError, ProfileError, ResultsError, SelectionError
 from ci.fleet import revision
 from ci.fleet.affected import ChangeSet
 from ci.images import cache
@@ -155,8 +155,18 @@ def test_a_profile_leaves_out_the_cells_that_it_is_not_for_and_is_handed_on(
     plan = planned(capsys, *words)
     reasons = {it["id"]: it["reason"] for it in plan["left_out"]}
     assert {name.partition("-")[2].split("-")[0] for name in reasons} >= {"legacy", "enroot3.4.1"}
-    assert all(why.startswith("the profile is not for it: ") for why in reasons.values())
+    assert all(why.startswith("the profile mine is not for it: ") for why in reasons.values())
     cells = [it["id"] for shard in plan["shards"] for it in shard["cells"]]
     assert cells
     assert not set(cells) & set(reasons)
     assert all(tuple(shard["arguments"][-2:]) == words[-2:] for shard in plan["shards"])
+
+
+def test_a_named_cell_that_a_profile_is_not_for_is_refused_and_not_left_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/profile.toml").write_text('slurm = "<22"\n', encoding="utf-8")
+    (shard,) = planned(capsys, *EMBEDDED)["shards"]
+    assert main(["plan", shard["cells"][0]["id"], "--profile", str(tmp_path / "mine")]) == ProfileError.exit_code
+    assert "it is for Slurm <22" in capsys.readouterr().err
