@@ -71,7 +71,7 @@ class Candidates:
     """With commits in place of branches and working trees, so that all processes of a run take the same."""
     profile: Profile | None = None
 
-    def misfit(self, cell: Cell) -> str:
+    def unfit(self, cell: Cell) -> str:
         """Return why they can't be put into a cell: an embedded one has neither enroot nor Pyxis. Empty if they can."""
         if self.found and (cell.runtime is Runtime.LEGACY or any(cell.version(it.axis) is None for it in self.found)):
             return "it has no place for the candidates"

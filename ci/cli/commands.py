@@ -77,7 +77,7 @@ def images(parsed: argparse.Namespace) -> int:
         chosen = tuple(cell for cell in group if cell.arch is host)
         if left := len(group) - len(chosen):
             console.say(f"{left} cells of another architecture are left out; they need a machine of their own")
-        chosen = tuple(cell for cell in chosen if not put.misfit(cell))
+        chosen = tuple(cell for cell in chosen if not put.unfit(cell))
     options, chosen = put.options, candidates.for_cells(chosen, put)
     where = sources_of(options)
     builder = Builder(connect(), where, logs=options.results / options.run / "images", share_all=True)

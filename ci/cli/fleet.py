@@ -80,8 +80,8 @@ def plan(parsed: argparse.Namespace) -> int:
     put = Candidates(options=options, profile=Profile.of(options.profile) if options.profile else None)
     if parsed.cells:
         for_cells(cells, put)  # refuses one that the profile is not for
-    misfits = {cell.id: why for cell in cells if (why := put.misfit(cell))}
-    cells = tuple(cell for cell in cells if cell.id not in misfits)
+    unfit = {cell.id: why for cell in cells if (why := put.unfit(cell))}
+    cells = tuple(cell for cell in cells if cell.id not in unfit)
     check_options(options, len(cells))
     wanted = planning.FleetRequest(
         suites=suites_asked_for(parsed.suites),
@@ -92,7 +92,7 @@ def plan(parsed: argparse.Namespace) -> int:
         images_first=not cache.read_only(os.environ),
         since=parsed.changed_since or "",
         runners=formats.runners(parsed.format) | dict(parsed.runner),
-        left_out=misfits,
+        left_out=unfit,
     )
     reasons = None
     if parsed.changed_since:

@@ -83,9 +83,9 @@ def plan_group(
     host = Arch.host()
     chosen, left_out = _cells(request, matrix, host, options.unreleased)
     if request.candidates:
-        misfits = {} if request.cells else {cell.id: request.candidates.misfit(cell) for cell in chosen}
-        left_out |= {name: why for name, why in misfits.items() if why}
-        chosen = for_cells([cell for cell in chosen if not misfits.get(cell.id)], request.candidates)
+        group = () if request.cells else chosen  # a cell that is named is refused below
+        left_out |= {cell.id: why for cell in group if (why := request.candidates.unfit(cell))}
+        chosen = for_cells([cell for cell in chosen if cell.id not in left_out], request.candidates)
     check_options(options, len(chosen))
     considered = asked_for(request.suites)
     for each in considered:

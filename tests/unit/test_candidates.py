@@ -272,7 +272,7 @@ def test_of_a_group_only_cells_with_the_axis_take_part_and_those_that_become_the
     put = candidates.Candidates(found=(candidate(),), options=Options())
     names = [NAME, NAME.replace("0.19.0", "0.20.0"), "slurm22.05-embedded-debian12-amd64"]
     cells = [ROWS.cell(name) for name in names]
-    assert [not put.misfit(cell) for cell in cells] == [True, True, False]
+    assert [not put.unfit(cell) for cell in cells] == [True, True, False]
     assert [cell.id for cell in candidates.for_cells(cells[:2], put)] == [NAME.replace("0.19.0", "0.24.0+g1a2b3c4")]
 
 
