@@ -70,6 +70,7 @@ COMMANDS = {
     "report": "Merge results of runs, shards and machines into one report (`-- results/RUN OTHER`; default: all).",
     "compare": "Say what changes between cells or versions (`-- CELL_A CELL_B`, `-- --from slurm=24.11.7 --to …`).",
     "ask": "Say whether a combination works (`-- --slurm 25.05.8 --enroot 3.4.1 --pyxis 0.21.0`).",
+    "reproduce": "Write a script that shows a test's fault without this project (`-- RUN CELL TEST`).",
     "bump": "Add new releases of Slurm, enroot and Pyxis to matrix.toml and the pins (`-- --check`: only say them).",
 }
 REPORT = ("--output", str(paths.results_dir() / paths.REPORT_FOLDER))

@@ -195,6 +195,12 @@ class UntestedError(PyxisMatrixError):
     exit_code = 55
 
 
+class ReproduceError(PyxisMatrixError):
+    """What a test ran can't be run without this project; the text says why."""
+
+    exit_code = 56
+
+
 class ResultsError(PyxisMatrixError):
     """Failed to write or read results, or they are invalid."""
 

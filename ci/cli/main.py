@@ -10,7 +10,19 @@ from ci.errors import PROGRAM, PyxisMatrixError, typed
 
 try:
     from ci import paths
-    from ci.cli import answers, bisecting, bumping, clusters, commands, doctor, fleet, groups, reports, sessions
+    from ci.cli import (
+        answers,
+        bisecting,
+        bumping,
+        clusters,
+        commands,
+        doctor,
+        fleet,
+        groups,
+        reports,
+        reproducing,
+        sessions,
+    )
     from ci.cli.selecting import add_cells, add_group, add_suites
     from ci.engine.refusals import asking
     from ci.options import Scope, add_to
@@ -24,7 +36,7 @@ except ModuleNotFoundError as missing:
     sys.exit(PyxisMatrixError.exit_code)  # 1 is an answer, of `compare` and of tests
 
 # Commands that only print; for them a closed stdout (`| head`) is no error.
-_LISTS = ("cells", "plan", "report", "logs")
+_LISTS = ("cells", "plan", "report", "logs", "reproduce")
 _DESCRIPTION = """\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
 
@@ -39,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
         prog=PROGRAM, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.set_defaults(handler=None)
-    verbs = top.add_subparsers(title="commands", metavar="COMMAND")
+    # argparse leaves as much room for the names of commands as this one word needs.
+    top.usage = f"{PROGRAM} [-h] COMMAND ..."
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND ...", prog=PROGRAM)
 
     cells = _verb(verbs, "cells", commands.cells, "list the cells of a group")
     add_group(cells)
@@ -106,6 +120,12 @@ def _add_knowledge(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     reports.add_to(_verb(verbs, "report", reports.show, "show the results of runs, or merge them into a report"))
     answers.add_compare(_verb(verbs, "compare", answers.compare, "say what changes between two cells, or versions"))
     answers.add_ask(_verb(verbs, "ask", answers.ask, "say whether a combination of versions works"))
+
+    reproducing.add_to(
+        _verb(
+            verbs, "reproduce", reproducing.reproduce, "write a script that shows a test's fault without this project"
+        )
+    )
 
     _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
     bump = _verb(verbs, "bump", bumping.bump, "look for new releases of Slurm, enroot and Pyxis, and add their rows")

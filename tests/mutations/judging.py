@@ -70,7 +70,8 @@ def judge(mutation: Mutation, suite: str, log: Path, exit_code: int) -> Verdict:
         name, said = first.name, [first.message, *_sections(log, first.name)]
     else:
         name, said = "", [seen.reason(exit_code) or outcome.value]
-    lines = [line.strip() for text in said for line in text.splitlines() if line.strip()]
+    # What root ran for a test ("# install --owner=munge") is no answer of anything.
+    lines = [line.strip() for text in said for line in text.splitlines() if line.strip() and line[:2] != "# "]
     recognised = next((line for line in lines if re.search(mutation.says, line)), None)
     if recognised is None or outcome not in mutation.outcomes:
         return Verdict(suite=suite, colour=Colour.OTHER, test=name, why=_short(next(iter(lines), "")))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import os
 import shlex
 import subprocess
@@ -12,6 +12,7 @@ from ci.environment.ssh import Connection, RemoteAnswer
 from ci.environment_file import EnvironmentFile
 from tests.support.enroot import enroot_form
 
+_LONGEST_INPUT = 4000
 # An import of the job image takes seconds; this leaves room for a loaded machine, not for a job that hangs.
 JOB_LIMIT = 300.0
 
@@ -49,6 +50,8 @@ class Node:
             timeout=JOB_LIMIT,
             check=False,
         )
+        # Only that it was run: what root sees is none of the answers that a test is about.
+        print(f"# {command}\n[exit status {done.returncode}]")  # noqa: T201 - as below
         return RemoteAnswer(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
     def below(self, folder: str, *, named: str) -> list[str]:
@@ -70,16 +73,24 @@ class Shell:
     connection: Connection
     environment: EnvironmentFile
 
-    def run(self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None) -> RemoteAnswer:
-        """Run a command line and expect it to succeed."""
-        done = self.run_unchecked(command, limit=limit, stdin=stdin)
+    def run(
+        self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None, secret: bool = False
+    ) -> RemoteAnswer:
+        """Run a command line and expect it to succeed.
+
+        :param secret: its input is not shown.
+        """
+        done = self.run_unchecked(command, limit=limit, stdin=stdin, secret=secret)
         assert done.status == 0, str(done)
         return done
 
-    def run_unchecked(self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None) -> RemoteAnswer:
+    def run_unchecked(
+        self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None, secret: bool = False
+    ) -> RemoteAnswer:
         """Run a command line, whatever comes of it."""
         done = self.connection.run(command, limit=limit, stdin=stdin)
-        print(done)  # noqa: T201 - pytest shows it with a test that fails
+        shown = with_input(command, stdin, secret=secret)
+        print(replace(done, command=shown))  # noqa: T201 - pytest shows it with a test that fails
         return done
 
     def facts_of(self, job: str) -> dict[str, str]:
@@ -134,6 +145,21 @@ class Shell:
         """The run's job image as every version of enroot takes it: HOST:PORT#NAME:TAG."""
         assert self.environment.job_reference
         return enroot_form(self.environment.job_reference)
+
+
+def with_input(command: str, stdin: str | None, *, secret: bool = False) -> str:
+    """Return a command line with its input, as a shell takes it; a secret or a long one is only counted."""
+    if stdin is None:
+        return command
+    if secret or len(stdin) > _LONGEST_INPUT:
+        return f"{command}  # ({len(stdin)} characters of input)"
+    end = "" if stdin.endswith("\n") else "\n"
+    return f"{{ {command}\n}} <<'END_OF_INPUT'\n{stdin}{end}END_OF_INPUT"
+
+
+def waited(command: str) -> None:
+    """Show, between the commands of a test, what it waited for: this one, to succeed."""
+    print(RemoteAnswer(command=command, status=0, stdout="", stderr=""))  # noqa: T201 - as above
 
 
 @contextmanager

@@ -27,4 +27,5 @@ def give_key(login: Shell, folder: str) -> None:
     settings = login.environment.login
     host_key = Path(settings.known_hosts).read_text(encoding="utf-8").splitlines()[0].partition(" ")[2]
     login.run(f"mkdir -m 700 {folder} && echo {login.environment.nodes[0]} {host_key} > {folder}/known_hosts")
-    login.run(f"umask 077 && cat > {folder}/key", stdin=Path(settings.private_key).read_text(encoding="utf-8"))
+    key = Path(settings.private_key).read_text(encoding="utf-8")
+    login.run(f"umask 077 && cat > {folder}/key", stdin=key, secret=True)

@@ -9,11 +9,11 @@ import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps, rootfs
-from tests.support.cluster import Node, Shell
+from tests.support.cluster import Node, Shell, waited
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
 from tests.support.oci.layers import Entry, Layer
-from tests.support.oci.tiny import TinyImage, new_marker
+from tests.support.oci.tiny import TinyImage, new_marker, recipe
 from tests.support.registry_client import RegistryClient
 
 MakeImage = Callable[..., TinyImage]
@@ -59,6 +59,7 @@ def make_image(registry_client: RegistryClient, tiny_image: TinyImage) -> MakeIm
         top = Layer.of({IMAGE_MARKER: f"{marker}\n", **(entries or {})})
         image = replace(tiny_image.image.plus(top), **configuration)
         pushed = push(registry_client, f"conformance/{marker}", "1", image)
+        waited(f"image {marker}\n{recipe(entries or {}, configuration)}")
         return TinyImage(reference=pushed.reference, marker=marker, pushed=pushed, image=image)
 
     return make

@@ -9,7 +9,7 @@ import uuid
 from ci.environment.ssh import RemoteAnswer
 from ci.environment.wait import NotYet, wait_for
 from ci.matrix.cells import Cell
-from tests.support.cluster import Shell
+from tests.support.cluster import Shell, waited
 from tests.support.enroot import LISTING_FAILED
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
@@ -167,6 +167,7 @@ class Steps:
             return True if not left else NotYet(f"still there: {left}")
 
         wait_for(f"removal of the container {part}", probe, limit=PATIENCE, poll=0.3)
+        waited(f"while enroot list | grep -q {shlex.quote(part)}; do sleep 0.3; done")
 
     def wait_for_text(self, file: str, text: str) -> str:
         """Wait until a file on the login node has ``text`` in it; return its content."""
@@ -175,7 +176,9 @@ class Steps:
             content = self.shell.connection.run(f"cat {file}").stdout
             return content if text in content else NotYet(content)
 
-        return wait_for(f"{text!r} in {file}", probe, limit=PATIENCE, poll=0.3)
+        content = wait_for(f"{text!r} in {file}", probe, limit=PATIENCE, poll=0.3)
+        waited(f"until grep -q -F -e {shlex.quote(text.strip())} {file}; do sleep 0.3; done")
+        return content
 
     def wait_for_output(self, command: str) -> str:
         """Wait until a command line on the login node succeeds; return what it writes."""
@@ -184,7 +187,9 @@ class Steps:
             done = self.shell.connection.run(command)
             return done.stdout if done.status == 0 else NotYet(str(done))
 
-        return wait_for(command, probe, limit=PATIENCE, poll=0.3)
+        output = wait_for(command, probe, limit=PATIENCE, poll=0.3)
+        waited(f"until {command}; do sleep 0.3; done")
+        return output
 
     def wait_until_fails(self, command: str, description: str) -> None:
         """Wait until a command line on the login node fails."""
@@ -194,6 +199,7 @@ class Steps:
             return True if done.status != 0 else NotYet(str(done))
 
         wait_for(description, probe, limit=PATIENCE, poll=0.3)
+        waited(f"while {command}; do sleep 0.3; done")
 
 
 def assignments(variables: Mapping[str, str] | None) -> str:

@@ -1,9 +1,11 @@
 """Ready-made tiny images: a static busybox, links for its applets, and a marker."""
 
 import base64
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 import secrets
+import shlex
 
 from ci.matrix.arch import Arch
 from tests.support.cluster import Node
@@ -60,3 +62,20 @@ def busybox_image(node: Node, marker: str, arch: Arch | None = None) -> Image:
         env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
         cmd=("/bin/sh",),
     )
+
+
+def recipe(entries: Mapping[str, Entry], configuration: Iterable[str]) -> str:
+    """Return, as lines of shell in the image's root, what is put into a tiny image; what shell can't, as a comment."""
+    lines = [f"# its {name}" for name in configuration]
+    for path, entry in entries.items():
+        place = shlex.quote(path.removeprefix("/"))
+        match entry:
+            case Directory(opaque=False):
+                lines.append(f"mkdir -p {place}")
+            case Symlink(target=target):
+                lines.append(f"ln -sfn {shlex.quote(target)} {place}")
+            case File(content=content, mode=mode) if content.isascii() and content.endswith(b"\n"):
+                lines.append(f"cat > {place} <<'END_OF_FILE' && chmod {mode:o} {place}\n{content.decode()}END_OF_FILE")
+            case _:
+                lines.append(f"# its {path}")
+    return "\n".join(lines)

@@ -1,0 +1,114 @@
+"""The forms in which a case is handed on: a script for any cluster, a bats test, the text of an issue."""
+
+from dataclasses import dataclass
+from pathlib import Path
+import shlex
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ci.matrix import loading
+from ci.matrix.behaviours import catalogue
+from ci.reproducing.case import Case, Step
+
+_AXES = {"slurm": "Slurm", "enroot": "enroot", "pyxis": "Pyxis"}
+FORMS = {"cluster": "cluster.sh.j2", "docker": "docker.sh.j2", "bats": "case.bats.j2", "issue": "issue.md.j2"}
+"""Templates by the name that ``--format`` has for them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the telling command answered on one of the two cells."""
+
+    cell: str
+    status: int
+    text: str
+    what: str
+    """In a sentence: the answer that the test saw, or its message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproducer:
+    """A case, and how to tell whether its fault is there."""
+
+    case: Case
+    fixed: Case | None = None
+    """The same test on a cell without the fault; without it, only what was seen is known, and not what is right."""
+
+    def written(self, form: str) -> str:
+        """Return the text in a form of `FORMS`.
+
+        :raises ReproduceError: if the two cases do not differ in what was answered.
+        """
+        at, told = self.case.differs_at(self.fixed) if self.fixed else (len(self.case.steps) - 1, "answer")
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,  # noqa: S701 - shell and Markdown, no HTML
+        )
+        environment.filters["quoted"] = shlex.quote
+        words: dict[str, object] = {
+            "test": self.case.test.name.rpartition("/")[2],
+            "question": _question(self.case),
+            "versions": _versions(self.case),
+            "day": f"{self.case.found.result.started:%Y-%m-%d}",
+            "steps": self.case.steps[: at + 1],
+            "commands": "\n".join(step.command for step in self.case.steps[: at + 1]),
+            "image": self.case.image,
+            "told": told,
+            "fault": _expected(self.case, self.case.steps[at], told),
+            "right": _expected(self.fixed, self.fixed.steps[at], told) if self.fixed else None,
+            "issue": _issue(self.case),
+        }
+        if form == "docker":
+            words |= _node(self.case)
+        if form == "issue":
+            words["script"] = environment.get_template(FORMS["cluster"]).render(words)
+        return environment.get_template(FORMS[form]).render(words)
+
+
+def _node(case: Case) -> dict[str, object]:
+    """Return what a node is made of."""
+    result = case.found.result
+    series = result.versions.get("slurm", "")
+    return {
+        "files": result.artefacts,
+        "compiled": any(it.path.startswith("SchedMD/") for it in result.artefacts),
+        "disabled": tuple(map(int, series.split(".")[:2])) >= (24, 5),
+        "codename": next((it.codename for it in loading.load().systems if it.name == result.cell.os), result.cell.os),
+    }
+
+
+def _expected(case: Case, step: Step, told: str) -> Expected:
+    status, text = step.answer
+    return Expected(
+        cell=case.found.result.cell_id, status=status, text=text if told == "answer" else step.said, what=_what(case)
+    )
+
+
+def _asked(case: Case) -> tuple[str, str] | None:
+    """Return the behaviour that the test asked and the answer it saw, if it is one of the catalogue's."""
+    return next(((id_, answer) for id_, answer in case.test.saw if id_ in catalogue()), None)
+
+
+def _question(case: Case) -> str:
+    asked = _asked(case)
+    return catalogue()[asked[0]].question if asked else case.test.name
+
+
+def _what(case: Case) -> str:
+    if asked := _asked(case):
+        return next((it.what for it in catalogue()[asked[0]].answers if it.name == asked[1]), asked[1])
+    return case.test.message.partition("\n")[0] or case.test.outcome.value
+
+
+def _issue(case: Case) -> str:
+    asked = _asked(case)
+    return next((it.issue for it in catalogue()[asked[0]].answers if it.name == asked[1]), "") if asked else ""
+
+
+def _versions(case: Case) -> str:
+    seen = case.found.result.versions
+    return ", ".join(f"{_AXES[axis]} {seen[axis]}" for axis in _AXES if seen.get(axis))
