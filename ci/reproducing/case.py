@@ -48,7 +48,7 @@ _NEEDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class RanCommand:
     """A command of a test, and what it answered."""
 
     command: str
@@ -75,7 +75,7 @@ class Case:
 
     found: Found
     test: TestOutcome
-    steps: tuple[Step, ...]
+    steps: tuple[RanCommand, ...]
     image: str = ""
     """Lines of shell that put into the image's root what this test's has beside a shell and the marker."""
 
@@ -143,13 +143,13 @@ def _captured(report: reportlog.PytestReport) -> Iterator[str]:
                 pass
 
 
-def _steps(text: str) -> Iterator[Step]:
+def _steps(text: str) -> Iterator[RanCommand]:
     """Yield the commands of a test, in order; what only cleans up after a step is left out."""
     for match in _ANSWER.finditer(_anywhere(text)):
         command = match["command"]
         if _CLEANING.fullmatch(command) or command.startswith("enroot import --output @IMAGE@ "):
             continue
-        yield Step(
+        yield RanCommand(
             command=command,
             status=int(match["status"]),
             stdout=(match["stdout"] or "").rstrip("\n"),
@@ -167,7 +167,7 @@ def _anywhere(text: str) -> str:
     return text
 
 
-def _with_answers(steps: Sequence[Step]) -> tuple[Step, ...]:
+def _with_answers(steps: Sequence[RanCommand]) -> tuple[RanCommand, ...]:
     """Return steps in which a number that an earlier one answered, such as a job's, is named by that step."""
     known: dict[str, str] = {}
     result = []
@@ -181,7 +181,7 @@ def _with_answers(steps: Sequence[Step]) -> tuple[Step, ...]:
     return tuple(result)
 
 
-def _refusal(steps: Sequence[Step], image: str) -> str:
+def _refusal(steps: Sequence[RanCommand], image: str) -> str:
     """Return why commands can't be run elsewhere; empty if they can."""
     if not steps:
         return "the log has no command of it: it asks by other means than a shell"

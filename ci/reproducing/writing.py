@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ci.matrix import loading
 from ci.matrix.behaviours import catalogue
-from ci.reproducing.case import Case, Step
+from ci.reproducing.case import Case, RanCommand
 
 _AXES = {"slurm": "Slurm", "enroot": "enroot", "pyxis": "Pyxis"}
 FORMS = {"cluster": "cluster.sh.j2", "docker": "docker.sh.j2", "bats": "case.bats.j2", "issue": "issue.md.j2"}
@@ -16,7 +16,7 @@ FORMS = {"cluster": "cluster.sh.j2", "docker": "docker.sh.j2", "bats": "case.bat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expected:
+class Telling:
     """What the telling command answered on one of the two cells."""
 
     cell: str
@@ -81,9 +81,9 @@ def _node(case: Case) -> dict[str, object]:
     }
 
 
-def _expected(case: Case, step: Step, told: str) -> Expected:
+def _expected(case: Case, step: RanCommand, told: str) -> Telling:
     status, text = step.answer
-    return Expected(
+    return Telling(
         cell=case.found.result.cell_id, status=status, text=text if told == "answer" else step.said, what=_what(case)
     )
 
