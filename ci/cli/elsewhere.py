@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 import os
 from pathlib import Path
 import sys
@@ -138,9 +139,11 @@ def enter(words: Sequence[str]) -> None:
     :raises PyxisMatrixError: where the environment can't be made.
     """
     named = list(words) if words[0] == "suite" else [*words, "--"][: [*words, "--"].index("--")]
-    with console.step("environment of the tests"):
+    folder = paths.cache_dir() / "venvs"
+    there = Path(sys.prefix).is_relative_to(folder)  # this process is what was gone on with
+    with nullcontext() if there else console.step("environment of the tests"):
         venv = packages.environment(
-            paths.cache_dir() / "venvs",
+            folder,
             packages.SUITES_NEED,
             loading.load().subject,
             named=[word for word in named if word != "--"],

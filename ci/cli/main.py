@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     suite.usage = typed("suite [SUITE] CELL [options] [-- [PATH] [pytest's options]]")
     suite.add_argument("suite_name", nargs="?", default=OWN, metavar="SUITE", help="default: your own, the PATH")
     suite.add_argument("cell", metavar="CELL")
-    add_to(suite, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+    add_to(suite, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.SUITE)
 
     matrix = _verb(verbs, "matrix", groups.matrix, "run suites on all cells of a group, several at a time")
     matrix.usage = typed("matrix [CELL ...] [options] [-- pytest's options]")

@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 
 from ci import options
-from ci.errors import SelectionError, suite_session
+from ci.errors import SelectionError, suite_session, typed
 from ci.options import Options, Scope, inputs
 from ci.options.inputs import OwnSuite
 
@@ -71,5 +71,5 @@ def _refuse_slips(words: Sequence[str], flags: Collection[str]) -> None:
             raise SelectionError(
                 f"unknown option {name}; did you mean {near[0]}?",
                 where=f"behind -- on the command line: {' '.join(words)}",
-                next_step=f"{suite_session('pyxis_basic', '', '--help')} lists the options",
+                next_step=f"{typed('suite --help')} lists the options",
             )
