@@ -5,9 +5,7 @@ can stand in the brackets. nox -t GROUP -s SUITE takes the cells of a group.
 """
 # Here cells are listed, virtual environments made, and `python -m ci` started: it reads what stands behind --.
 
-import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 import os
 from pathlib import Path
 import sys
@@ -25,8 +23,8 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.mentioned import mentioned, selected
 from ci.matrix.suites import OWN, SUITES
-from ci.options.inputs import check_project
-from ci.python import venvs
+from ci.options import packages
+from ci.options.packages import SUITES_NEED
 from ci.terminal import signals
 
 nox.needs_version = ">=2025.5.1"
@@ -36,8 +34,6 @@ nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite
 # Seconds that what is started has for its end after Ctrl-C: it may have to take environments down, those of a group all
 # at the same time (ci/group/children.py). nox' own limits are 0.3 s and 0.2 s.
 PATIENCE = 180.0
-PROJECT = nox.project.load_toml("pyproject.toml")
-SUITES_NEED = ("run", "test")
 BROWSER = (*SUITES_NEED, "browser")
 DEVELOPMENT = (*SUITES_NEED, "lint")
 CODE = ("ci", "tests", "noxfile.py")
@@ -176,24 +172,9 @@ def venv_with(session: nox.Session, *groups: str, named: Sequence[str] = ()) -> 
 
     :param named: words among which ``--subject`` and ``--with`` say what is installed; the tool reads all others.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--subject", type=lambda text: Path(text).expanduser().absolute())
-    parser.add_argument("--with", dest="beside", action="append", default=[])
-    found = argparse.Namespace(subject=None, beside=[])
-    if "test" in groups:
-        with suppress(argparse.ArgumentError):  # the tool itself says what is wrong
-            parser.parse_known_args(list(named), found)
-    release = [MATRIX.subject.requirement] if "test" in groups and not found.subject else []
-    packages = venvs.Packages(
-        requirements=(*nox.project.dependency_groups(PROJECT, *groups), *release, *found.beside),
-        constraints=MATRIX.subject.constraints if "test" in groups else (),
-        checkout=found.subject,
-        python=session.python if isinstance(session.python, str) else sys.executable,  # --force-python
-    )
+    python = session.python if isinstance(session.python, str) else sys.executable  # --force-python
     try:
-        if found.subject:
-            check_project(found.subject)
-        return venvs.shared(session.cache_dir.parent, "-".join(groups), packages)
+        return packages.environment(session.cache_dir.parent, groups, MATRIX.subject, named=named, python=python)
     except PyxisMatrixError as problem:
         session.error(str(problem))
 

@@ -10,7 +10,7 @@ from typing import Any
 from packaging.version import Version
 
 from ci import paths
-from ci.errors import LaunchError, typed
+from ci.errors import LaunchError, suite_session, typed
 
 VARIABLE = "PYXIS_MATRIX_ENVIRONMENT"
 SCHEMA = 1
@@ -135,6 +135,12 @@ def current() -> EnvironmentFile:
         raise LaunchError(
             "there is no environment to run against",
             why=f"{VARIABLE} is not set",
-            next_step=f"nox -s legacy_integration, nox -s pyxis_basic, or {typed('run CELL -- COMMAND')}",
+            next_step=", ".join(
+                (
+                    suite_session("legacy_integration"),
+                    suite_session("pyxis_basic"),
+                    f"or {typed('run CELL -- COMMAND')}",
+                )
+            ),
         )
     return load(path)

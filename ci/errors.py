@@ -5,9 +5,13 @@ The module imports nothing of this project, so that every other module may impor
 
 import errno
 import os
+from pathlib import Path
 import re
 
-PROGRAM = "nox -s ci --"  # nox has the packages of `python -m ci` installed, also after `ci/bootstrap`
+INSTALLED = Path(__file__).resolve().parts[-4:-1] == ("pyxis_matrix", "tree", "ci")
+"""Whether this is an installed wheel, which has neither nox nor git, and not a checkout (see ``ci/installed``)."""
+PROGRAM = "pyxis-matrix"
+"""What an installed program is called."""
 BOOTSTRAP_VARIABLE = "PYXIS_MATRIX_BOOTSTRAP"
 """Set by ``ci/bootstrap`` where nox is in its virtual environment only."""
 _DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
@@ -22,9 +26,41 @@ def disk_is_full(problem: OSError | str) -> bool:
     return any(_DISK_FULL.search(line) and not _NOT_THE_DISK.search(line) for line in problem.splitlines())
 
 
+def session(name: str, words: str = "") -> str:
+    """Return how a session of the noxfile is run; an installed program has a command of its name.
+
+    It holds on whatever machine: for a message see `typed` and `as_here`.
+    """
+    behind = f" -- {words}" if words else ""
+    return " ".join(filter(None, (PROGRAM, name, words))) if INSTALLED else f"nox -s {name}{behind}"
+
+
+def suite_session(name: str, cell: str = "", words: str = "") -> str:
+    """Return how a suite is run on a cell, or on those of the default group, with words behind ``--``.
+
+    The name of a suite of somebody's own is ``suite``.
+    """
+    if not INSTALLED:
+        return session(f'"{name}({cell})"' if cell else name, words)
+    behind = f" -- {words}" if words else ""
+    if not cell:
+        return session("matrix", f"--suite {name}{behind}")
+    return session("suite", f"{cell}{behind}" if name == "suite" else f"{name} {cell}{behind}")
+
+
+def program() -> str:
+    """Return what stands before a command of ``python -m ci``; nox has its packages installed, also by bootstrap."""
+    return PROGRAM if INSTALLED else f"{session('ci')} --"
+
+
+def set_up() -> str:
+    """Return the command that sets a machine up."""
+    return session("setup") if INSTALLED else "ci/bootstrap"
+
+
 def typed(words: str) -> str:
     """Return a command of this program as a person types it; every message that names one has it from here."""
-    return as_here(f"{PROGRAM} {words}")
+    return as_here(f"{program()} {words}")
 
 
 def as_here(command: str) -> str:
@@ -71,6 +107,12 @@ class NotRunError(PyxisMatrixError):
     """Nothing failed, but a cell that was asked for could not run here."""
 
     exit_code = 12
+
+
+class CheckoutNeededError(PyxisMatrixError):
+    """What was asked for needs a checkout of this project: it edits its files, or asks git what has changed."""
+
+    exit_code = 13
 
 
 class EngineError(PyxisMatrixError):

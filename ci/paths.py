@@ -3,18 +3,20 @@
 The noxfile imports this module, in nox' own environment.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 import os
 from pathlib import Path
 import secrets
+import sys
 import tempfile
+import tomllib
 from typing import IO
 
 import platformdirs
 
-from ci.errors import DiskFullError, PyxisMatrixError, ResultsError, disk_is_full
+from ci.errors import INSTALLED, DiskFullError, PyxisMatrixError, ResultsError, disk_is_full
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONTAINERS = REPOSITORY / "containers"
@@ -52,11 +54,59 @@ An exit code could not say it: a suite of somebody's own may end with any.
 CACHE_VARIABLE = "PYXIS_MATRIX_CACHE"
 RESULTS_VARIABLE = "PYXIS_MATRIX_RESULTS"
 FIRST_SEEN_VARIABLE = "PYXIS_MATRIX_FIRST_SEEN"
+MATRIX_VARIABLE = "PYXIS_MATRIX_FILE"
+"""Environment variable with the matrix file of one's own, which adds to this project's, or replaces parts of it."""
+MIRROR_VARIABLE = "PYXIS_MATRIX_MIRROR"
+_PLACES = (CACHE_VARIABLE, RESULTS_VARIABLE, FIRST_SEEN_VARIABLE, MATRIX_VARIABLE, MIRROR_VARIABLE)
+_BYTECODE, _NO_BYTECODE = "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"
+
+
+def settle(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Have an installed program, and all that it starts, work for the current folder and leave its installation alone.
+
+    Most of what it starts has the installed tree as its current folder. So what belongs to the person's folder, results
+    and ``matrix.toml``, is from here on in the environment, as is the place where Python keeps its bytecode.
+
+    :raises PyxisMatrixError: if the user has no home folder, and no variable names another place.
+    """
+    for name in _PLACES:
+        if named := directory_from(environ, name):
+            environ[name] = str(named)
+    environ[RESULTS_VARIABLE] = str(results_dir(environ))
+    if not environ.get(MATRIX_VARIABLE) and (own := Path.cwd() / MATRIX_FILE.name).is_file():
+        environ[MATRIX_VARIABLE] = str(own)
+    if not (environ.get(_BYTECODE) or environ.get(_NO_BYTECODE)):
+        environ[_BYTECODE] = str(cache_dir(environ) / "bytecode")
+    sys.pycache_prefix = environ.get(_BYTECODE)
+
+
+def place_of_work() -> Path:
+    """Return the folder that holds the results of whoever names no other: this checkout, or the current folder."""
+    return Path.cwd() if INSTALLED else REPOSITORY
+
+
+def own_matrix_file(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the matrix file of one's own; ``None`` where there is none.
+
+    An installed program takes ``matrix.toml`` of the current folder (``ci/installed``).
+    """
+    return directory_from(environ, MATRIX_VARIABLE)
+
+
+def program() -> list[str]:
+    """Return the words that start this program once more, with the folder of this repository as the current one."""
+    return [sys.executable, *([str(REPOSITORY.parent / "__main__.py")] if INSTALLED else ["-m", "ci"])]
+
+
+def version() -> str:
+    """Return this project's version, as it was when it was installed."""
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
 
 
 def results_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder that holds one folder per run: ``PYXIS_MATRIX_RESULTS``, else ``results`` in the repository."""
-    return directory_from(environ, RESULTS_VARIABLE) or REPOSITORY / "results"
+    """Return the folder that holds one folder per run: ``PYXIS_MATRIX_RESULTS``, else ``results`` where one works."""
+    return directory_from(environ, RESULTS_VARIABLE) or place_of_work() / "results"
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:

@@ -10,6 +10,7 @@ import msgspec
 from packaging.version import InvalidVersion, Version
 
 from ci.answers.selecting import check_values, has, is_told, same, tested
+from ci.errors import session
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
 from ci.matrix.cells import Cell, Runtime
@@ -196,4 +197,4 @@ def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport 
 def how_to_test(asked: Mapping[str, str], rows: Matrix) -> str:
     """Return the command that tests a combination, or what comes before it."""
     found = _cells(asked, rows)
-    return f"nox -s matrix -- {found[0]}" if found else "add its versions to matrix.toml: docs/your-own-versions.md"
+    return session("matrix", str(found[0])) if found else "add its versions to matrix.toml: docs/your-own-versions.md"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from ci.errors import ResultsError, SelectionError
+from ci.errors import ResultsError, SelectionError, session
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import AXES, VERSION_AXES, Matrix
 from ci.matrix.suites import SUITES, is_own
@@ -81,7 +81,7 @@ def check(cells: Sequence[str], before: Axes, after: Axes) -> None:
         f"{lone} stands in only one of --from and --to": lone,
         f"{alike} has the same value in --from and --to": alike,
     }
-    usage = "nox -s compare -- CELL_A CELL_B, or --from slurm=24.11.7 --to slurm=25.11.7"
+    usage = session("compare", "CELL_A CELL_B, or --from slurm=24.11.7 --to slurm=25.11.7")
     for what in (what for what, is_so in wrong.items() if is_so):
         raise SelectionError(what, next_step=usage)
 
@@ -118,7 +118,7 @@ def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows:
         raise ResultsError(
             f"there are no results of {what}",
             why="; ".join(f"{problem.where}: {problem.what}" for problem in compat.problems[:5]),
-            next_step=f"nox -s matrix -- {' '.join(wanted) or 'CELL_A CELL_B'}, or the same again with --run",
+            next_step=f"{session('matrix', ' '.join(wanted) or 'CELL_A CELL_B')}, or the same again with --run",
         )
     return found
 

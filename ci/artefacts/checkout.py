@@ -13,7 +13,8 @@ import subprocess
 import tempfile
 from typing import Self
 
-from ci.errors import CandidateError
+from ci import paths
+from ci.errors import INSTALLED, CandidateError
 
 _UNCOMMITTED = "pyxis-matrix: uncommitted changes"
 """The message of a commit that was made of uncommitted changes; by it one is recognised."""
@@ -154,6 +155,14 @@ def state_of(folder: Path) -> str:
     """
     answer = git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
     return "" if answer.returncode else answer.stdout.strip()
+
+
+def of_this_program() -> str:
+    """Return what results say of this program's own state: its commit, or the version that was installed.
+
+    An installation is not asked for a commit: it may lie in somebody else's repository.
+    """
+    return f"version {paths.version()}" if INSTALLED else state_of(paths.REPOSITORY)
 
 
 def git(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":

@@ -14,10 +14,10 @@ import msgspec
 
 from ci import paths
 from ci.artefacts.identity import Identity
-from ci.errors import ArtefactError, ChecksumError
+from ci.errors import ArtefactError, ChecksumError, as_here, session
 
-_HEADER = """\
-# Written by `nox -s pins` and `nox -s bump`; edits by hand are lost.
+_HEADER = f"""\
+# Written by `{session("pins")}` and `{session("bump")}`; edits by hand are lost.
 #
 # One entry per source archive of a tag ([[archive]]), per other release file ([[artefact]]) and per image that is
 # pulled ([[image]]), with the day on which it was recorded. A file that differs from its entry is refused. A release
@@ -131,7 +131,7 @@ def _load(file: Path) -> _Pins:
             "the file of pinned checksums is invalid",
             where=str(file),
             why=f"{type(problem).__name__}: {problem}",
-            next_step="restore the file; pins.toml is in git, and `nox -s pins` writes it",
+            next_step=f"restore the file; pins.toml is in git, and `{as_here(session('pins'))}` writes it",
         ) from problem
 
 

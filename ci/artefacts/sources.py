@@ -19,14 +19,14 @@ from ci.artefacts.download import downloaded, probe, unreachable
 from ci.artefacts.identity import Identity, NotAnArchiveError, of_file, of_tag_archive
 from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums
 from ci.artefacts.releases import UPSTREAM, Artefact, artefacts_for
-from ci.errors import ArtefactError, ChecksumError
+from ci.errors import ArtefactError, ChecksumError, session
 from ci.matrix.cells import Cell
 from ci.terminal import console
 from ci.web import Tell, WebError
 
-MIRROR_VARIABLE = "PYXIS_MATRIX_MIRROR"
+MIRROR_VARIABLE = paths.MIRROR_VARIABLE
 SUMS_FILE = "SHA256SUMS"
-PIN_COMMAND = "nox -s pins"
+PIN_COMMAND = session("pins")
 
 Source = Literal["mirror", "cache", "upstream", "candidate"]
 DIFFERS = "differs from"

@@ -26,6 +26,7 @@ from ci.errors import (
     ResultsError,
     SelectionError,
     VersionMismatchError,
+    session,
 )
 from ci.matrix.cells import Cell
 from ci.matrix.model import Matrix
@@ -87,7 +88,7 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         raise SelectionError(
             f"{misplaced[0]} stands behind the last --",
             why="what stands there is the question; options of images and of the cluster stand before it",
-            next_step="nox -s bisect -- [options] -- SUITE -k TEST",
+            next_step=session("bisect", "[options] -- SUITE -k TEST"),
         )
     which = rest[0] if rest and not rest[0].startswith("-") else ""
     if which in SUITES and not options.shell_command:
@@ -106,7 +107,7 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         return Question(name=own.name, verb=("suite", OWN), words=again, pytest=own.pytest)
     if options.shell_command and not rest:
         options.check(cell)
-        command = (sys.executable, "-m", "ci", "shell", "--", f"set -o pipefail; {options.shell_command}")
+        command = (*paths.program(), "shell", "--", f"set -o pipefail; {options.shell_command}")
         return Question(name="command", verb=("run",), words=command, pytest=False)
     raise SelectionError(
         "there is nothing to ask",
@@ -132,7 +133,7 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
     options = replace(put.options, name=question.name)
     folder = paths.make_directory(options.folder(cell))
     given = [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *question.options]
-    words = [sys.executable, "-m", "ci", *question.verb, cell.matrix_id, *given, "--", *question.words]
+    words = [*paths.program(), *question.verb, cell.matrix_id, *given, "--", *question.words]
     where, log = folder / store.RESULT_FILE, str(folder / paths.OUTPUT_FILE)
     if earlier := _earlier(where, words):
         answer, why = judge(earlier, where=log, pytest=question.pytest)

@@ -12,7 +12,7 @@ from ci.answers.asking import Advice
 from ci.answers.comparing import Comparison, Kind
 from ci.answers.document import FORMS, Document
 from ci.cli import groups, reports
-from ci.errors import ResultsError, SelectionError, UntestedError
+from ci.errors import ResultsError, SelectionError, UntestedError, session
 from ci.matrix import loading
 from ci.matrix.behaviours import behaviour
 from ci.matrix.model import AXES
@@ -35,7 +35,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="after", help="the other side, such as slurm=25.11.7", **axis)
     parser.add_argument("--format", choices=[*FORMS, "json"], default="text", help="what to print")
     _add_data(parser, "all of the results folder")
-    parser.add_argument("--run", action="store_true", help="first run what is missing, as nox -s matrix does")
+    parser.add_argument("--run", action="store_true", help=f"first run what is missing, as {session('matrix')} does")
     parser.epilog = "Exit codes: 0 the same, 1 differs, 55 could not be told; others are errors."
 
 

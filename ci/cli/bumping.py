@@ -3,7 +3,8 @@
 import argparse
 
 from ci.artefacts.sources import Sources
-from ci.errors import ArtefactError, NewReleaseError
+from ci.cli.elsewhere import check_checkout
+from ci.errors import ArtefactError, NewReleaseError, as_here, session
 from ci.matrix import loading
 from ci.terminal import console
 from ci.terminal.quantities import count
@@ -14,6 +15,8 @@ from ci.upstream.news import look
 
 def bump(parsed: argparse.Namespace) -> int:
     """Look for new releases of Slurm, enroot and Pyxis, and add their rows and pins; with ``--check`` only say them."""
+    if not parsed.check:
+        check_checkout("bump without --check")
     news = look(loading.load(), GitHub())
     for new in news:
         console.say(str(new))
@@ -24,7 +27,7 @@ def bump(parsed: argparse.Namespace) -> int:
         raise NewReleaseError(
             f"upstream has {count(len(news), 'release')} that {'is' if len(news) == 1 else 'are'} not in the matrix",
             why="; ".join(f"{new.axis} {new.published.version}" for new in news),
-            next_step="nox -s bump adds their rows to matrix.toml, and their checksums to containers/pins.toml",
+            next_step=f"{session('bump')} adds their rows to matrix.toml, and their checksums to containers/pins.toml",
         )
     taken = take(news, Sources.from_environment())
     for new in taken.added:
@@ -36,5 +39,5 @@ def bump(parsed: argparse.Namespace) -> int:
             why="; ".join(f"{new.axis} {new.published.version}: {why}" for new, why in taken.left.items()),
             next_step="run it again where upstream is reachable; or the release lacks a file, and has to wait for it",
         )
-    console.say("next: git diff; nox -s tests; then the suites on the new cells")
+    console.say(f"next: git diff; {as_here(session('tests'))}; then the suites on the new cells")
     return 0

@@ -31,7 +31,7 @@ def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
     """Plan the environment of a cell of the matrix, with the candidates in it that the options name."""
     cell = matrix.cell(name, Arch.host())
     put = candidates.read(options, matrix)
-    return replace(plan_environment(put.into(cell), matrix, put.options), commit=checkout.state_of(paths.REPOSITORY))
+    return replace(plan_environment(put.into(cell), matrix, put.options), commit=checkout.of_this_program())
 
 
 def up(parsed: argparse.Namespace) -> int:

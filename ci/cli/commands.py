@@ -14,10 +14,11 @@ from ci.artefacts import candidates, pinning, sources
 from ci.artefacts import pins as pins_file
 from ci.artefacts.sources import Sources
 from ci.cli.clusters import plan_asked
+from ci.cli.elsewhere import check_checkout
 from ci.cli.sessions import run_and_show
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
-from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError, typed
+from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError, as_here, session, suite_session, typed
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -121,13 +122,14 @@ def run(parsed: argparse.Namespace) -> int:
         raise SelectionError(
             f"--as {options.name} cannot be used for a command: the name is that of a suite of this project",
             why="whoever reads the result would take it for that suite's",
-            next_step=f'take another name, or run the suite: nox -s "{options.name}({parsed.cell})"',
+            next_step=f"take another name, or run the suite: {as_here(suite_session(options.name, parsed.cell))}",
         )
     return run_and_show(Record(plan=plan_asked(parsed.cell, loading.load(), options), command=parsed.command))
 
 
 def pins(parsed: argparse.Namespace) -> int:
     """Record the checksums of artefacts as upstream serves them now."""
+    check_checkout("pins")
     rows = loading.load()
     cells = rows.cells(parsed.group, Arch.host())
     written = pinning.write_pins(cells, Sources.from_environment())
@@ -141,7 +143,7 @@ def pins(parsed: argparse.Namespace) -> int:
             f"{count(len(written.unpinned), 'artefact')} could not be pinned",
             where=str(paths.PINS_FILE),
             why="upstream is not reachable from this machine",
-            next_step="run `nox -s pins` where upstream is reachable, and commit the file",
+            next_step=f"run `{as_here(session('pins'))}` where upstream is reachable, and commit the file",
         )
     return 0
 

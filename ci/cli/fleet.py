@@ -7,6 +7,7 @@ import sys
 
 from ci import paths
 from ci.artefacts.candidates import Candidates, for_cells
+from ci.cli.elsewhere import check_checkout
 from ci.cli.selecting import add_cells, add_suites
 from ci.errors import ResultsError
 from ci.fleet import earlier, formats, planning, revision
@@ -96,6 +97,7 @@ def plan(parsed: argparse.Namespace) -> int:
     )
     reasons = None
     if parsed.changed_since:
+        check_checkout("--changed-since")
         change = revision.changes_since(parsed.changed_since)
         reasons = affected(cells, wanted.suites, rows, options, change)
     made = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(parsed.earlier or [options.results]), reasons)

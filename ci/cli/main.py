@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 
-from ci.errors import PROGRAM, PyxisMatrixError, typed
+from ci.errors import INSTALLED, PROGRAM, PyxisMatrixError, as_here, program, suite_session, typed
 
 try:
     from ci import paths
@@ -17,6 +17,7 @@ try:
         clusters,
         commands,
         doctor,
+        elsewhere,
         fleet,
         groups,
         reports,
@@ -25,35 +26,35 @@ try:
     )
     from ci.cli.selecting import add_cells, add_group, add_suites
     from ci.engine.refusals import asking
+    from ci.matrix.suites import OWN
     from ci.options import Scope, add_to
     from ci.options.values import run_id, whole
     from ci.terminal import console, signals
 except ModuleNotFoundError as missing:
-    sys.stderr.write(
-        f"the package {missing.name} is missing from {sys.executable}\n"
-        f"  next: {typed('COMMAND')} (nox installs it), or pip install --group run\n"
-    )
+    lacking = f"pip install {PROGRAM}" if INSTALLED else f"{typed('COMMAND')} (nox installs it), or pip install ."
+    sys.stderr.write(f"the package {missing.name} is missing from {sys.executable}\n  next: {lacking}\n")
     sys.exit(PyxisMatrixError.exit_code)  # 1 is an answer, of `compare` and of tests
 
 # Commands that only print; for them a closed stdout (`| head`) is no error.
 _LISTS = ("cells", "plan", "report", "logs", "reproduce")
-_DESCRIPTION = """\
+_DESCRIPTION = f"""\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
 
 A cell is one combination, named like slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64; `cells` lists them. `up` starts
-one and leaves it to you, `run` starts one for a command, `down` clears up. Suites are run with nox: nox -s pyxis_basic.
+one and leaves it to you, `run` starts one for a command, `down` clears up. A suite on all cells of the default group:
+{as_here(suite_session("pyxis_basic"))}
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     top = argparse.ArgumentParser(
-        prog=PROGRAM, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program(), description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.set_defaults(handler=None)
     # argparse leaves as much room for the names of commands as this one word needs.
-    top.usage = f"{PROGRAM} [-h] COMMAND ..."
-    verbs = top.add_subparsers(title="commands", metavar="COMMAND ...", prog=PROGRAM)
+    top.usage = f"{program()} [-h] COMMAND ..."
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND ...", prog=program())
 
     cells = _verb(verbs, "cells", commands.cells, "list the cells of a group")
     add_group(cells)
@@ -70,12 +71,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("cell", metavar="CELL")
     add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
 
-    # What a session of nox starts; as little for people to type as `cell` below.
-    suite = verbs.add_parser("suite")
-    suite.set_defaults(handler=sessions.suite)
-    suite.add_argument("suite_name")
-    suite.add_argument("cell")
-    add_to(suite, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+    # What a session of nox starts.
+    suite = _verb(verbs, "suite", sessions.suite, "run a suite on a cell: one of this project, or your own (-- PATH)")
+    suite.usage = typed("suite [SUITE] CELL [options] [-- [PATH] [pytest's options]]")
+    suite.add_argument("suite_name", nargs="?", default=OWN, metavar="SUITE", help="default: your own, the PATH")
+    suite.add_argument("cell", metavar="CELL")
+    add_to(suite, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.SUITE)
 
     matrix = _verb(verbs, "matrix", groups.matrix, "run suites on all cells of a group, several at a time")
     matrix.usage = typed("matrix [CELL ...] [options] [-- pytest's options]")
@@ -127,6 +128,10 @@ def _add_knowledge(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
         )
     )
 
+    elsewhere.add_init(_verb(verbs, "init", elsewhere.init, "write a matrix.toml of your own into the current folder"))
+    setup = _verb(verbs, "setup", elsewhere.setup, "install and start what this machine lacks: a container engine")
+    setup.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    setup.add_argument("--emulate", action="store_true", help="also an emulator for images of the other architecture")
     _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
     bump = _verb(verbs, "bump", bumping.bump, "look for new releases of Slurm, enroot and Pyxis, and add their rows")
     bump.add_argument("--check", action="store_true", help="change nothing; the exit code is 50 if there is news")
@@ -159,13 +164,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if handler is None:
         parser().print_help()
         return 2
-    return _run(handler, parsed, is_list=words[0] in _LISTS)
+    return _run(handler, parsed, words)
 
 
-def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespace, *, is_list: bool) -> int:
+def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespace, words: Sequence[str]) -> int:
     try:
         with signals.handled(), asking("what this command asked of it"):
             signals.follow_parent()
+            # Nox does it for a checkout. `run` is the id of the run, and for `compare` whether it is to run anything.
+            if INSTALLED and words[0] in elsewhere.RUN_SUITES and parsed.run:
+                elsewhere.enter(words)
             return handler(parsed)
     except PyxisMatrixError as error:
         return _failed(error)
@@ -175,7 +183,7 @@ def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespac
     except BrokenPipeError:
         # stdout was closed (`| head`). Replace it, so that Python prints no error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0 if is_list else PyxisMatrixError.exit_code
+        return 0 if words[0] in _LISTS else PyxisMatrixError.exit_code
     except OSError as error:
         return _failed(paths.refused(error))
     except Exception:  # noqa: BLE001 - a mistake of ours; by itself Python would end with 1, which is an answer

@@ -10,7 +10,7 @@ import time
 import webbrowser
 
 from ci import paths
-from ci.errors import MatrixError, ResultsError
+from ci.errors import INSTALLED, MatrixError, ResultsError, session
 from ci.matrix import loading
 from ci.matrix.model import Matrix
 from ci.options import values
@@ -29,6 +29,7 @@ _POLL_S = 1.0
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
+    of_session = "--open" if INSTALLED else session("report")
     parser.add_argument(
         "results",
         nargs="*",
@@ -36,13 +37,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="run ids or folders (default: the latest run; for a report in files: all of the results folder)",
     )
     parser.add_argument("--format", choices=list(forms()), default="text", help="what to print")
-    files = parser.add_argument_group("a report in files (what nox -s report makes)")
+    files = parser.add_argument_group(f"a report in files (what {of_session} makes)")
     files.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
         help="write report.html, compat.json, compat.md and junit.xml there "
-        f"(nox -s report: results/{paths.REPORT_FOLDER})",
+        f"({of_session}: results/{paths.REPORT_FOLDER})",
     )
     files.add_argument(
         "--previous",

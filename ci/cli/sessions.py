@@ -12,7 +12,7 @@ from ci.artefacts import sources
 from ci.cli.clusters import plan_asked, say_how_to_enter
 from ci.engine import emulation
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import NotRunError, SelectionError
+from ci.errors import NotRunError, SelectionError, suite_session
 from ci.images.building import sources_of
 from ci.matrix import loading, suites
 from ci.matrix.arch import Arch
@@ -75,13 +75,14 @@ def _read(parsed: argparse.Namespace) -> Record:
     if name == suites.OWN:
         if options.suite:
             raise SelectionError(
-                "the suite's PATH stands first behind --", next_step=f"nox -s 'suite({cell})' -- {options.suite}"
+                "the suite's PATH stands first behind --",
+                next_step=suite_session(suites.OWN, cell, str(options.suite)),
             )
         if not rest or rest[0].startswith("-"):
             raise SelectionError(
                 "the suite is missing",
                 why="its PATH stands first behind --",
-                next_step=f"nox -s 'suite({cell})' -- PATH",
+                next_step=suite_session(suites.OWN, cell, "PATH"),
             )
         options, rest = replace(options, suite=Path(rest[0]).expanduser().absolute()), rest[1:]
     if options.suite:
@@ -94,7 +95,7 @@ def _read(parsed: argparse.Namespace) -> Record:
         raise SelectionError(
             f"{misplaced[0]} cannot be used with {name}",
             why="it is for a suite of your own",
-            next_step=f"nox -s 'suite({cell})' -- PATH {misplaced[0]} …",
+            next_step=suite_session(suites.OWN, cell, f"PATH {misplaced[0]} …"),
         )
     check_environment(os.environ)
     which = suites.suite(name)

@@ -7,7 +7,7 @@ a user namespace, which only a process with one thread can make, and an emulated
 from pathlib import Path
 
 from ci.engine.finding import read_text
-from ci.errors import EngineError
+from ci.errors import EngineError, set_up
 from ci.matrix.arch import Arch
 
 NO_CONTAINERS = "starting a container takes a process with one thread, and an emulated one has always more"
@@ -21,7 +21,7 @@ _FLAGS = {
     "F": "the emulator is looked for inside each container, where it is not",
     "C": "the file capabilities of enroot's helpers do not count",
 }
-_FIX = "ci/bootstrap --emulate (as root), or docker run --privileged --rm tonistiigi/binfmt --install {}"
+_FIX = f"{set_up()} --emulate (as root), or docker run --privileged --rm tonistiigi/binfmt --install {{}}"
 
 
 def obstacle(arch: Arch) -> EngineError | None:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from ci.engine.distribution import Distro, install_advice
-from ci.errors import EngineError, EngineMissingError
+from ci.errors import EngineError, EngineMissingError, set_up
 
 EngineKind = Literal["docker", "podman"]
 
@@ -108,7 +108,7 @@ def find_engine(env: Mapping[str, str] = os.environ) -> FoundEngine:
         "no container engine found on this machine",
         where="; ".join(f"{_place(candidate)}: {_reason(candidate, reason)}" for candidate, reason in tried),
         why="DOCKER_HOST is not set, no docker context is selected, and none of the usual sockets answers",
-        next_step=f"start the engine (sudo systemctl start docker), or run ci/bootstrap as root, or: "
+        next_step=f"start the engine (sudo systemctl start docker), or run {set_up()} as root, or: "
         f"{install_advice(distro, system=sys.platform, packages=distro.engine_packages)}",
     )
 

@@ -3,11 +3,10 @@
 import json
 import shlex
 
-from ci.fleet.model import Batch, FleetPlan
+from ci.fleet.model import SET_UP, Batch, FleetPlan, report
 from ci.images import cache
 
 _KEPT = "30 days"
-_BOOTSTRAP = "ci/bootstrap"
 
 
 def pipeline(plan: FleetPlan) -> str:
@@ -35,7 +34,7 @@ def pipeline(plan: FleetPlan) -> str:
 
 
 def _job(batch: Batch, plan: FleetPlan, stage: str) -> dict[str, object]:
-    return {"stage": stage, "tags": [plan.runners[batch.arch]], "script": [f"{_BOOTSTRAP} {batch.command}"]}
+    return {"stage": stage, "tags": [plan.runners[batch.arch]], "script": [f"{SET_UP}{batch.command}"]}
 
 
 def _report(plan: FleetPlan) -> dict[str, object]:
@@ -46,7 +45,7 @@ def _report(plan: FleetPlan) -> dict[str, object]:
         "when": "always",
         # The report that lies in the cache is the one before: it has the history, and what has changed since is told.
         "cache": {"key": "report-$CI_COMMIT_REF_SLUG", "paths": ["results/report/"]},
-        "script": [f"{_BOOTSTRAP} nox -s report"],
+        "script": [f"{SET_UP}{report()}"],
         "artifacts": {
             "when": "always",
             "paths": ["results/report/"],

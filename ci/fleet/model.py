@@ -4,8 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 import shlex
 
+from ci.errors import INSTALLED, session
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
+from ci.paths import REPORT_FOLDER
+
+# A machine of a fleet may have been set up by nobody; an installed program is on its PATH.
+SET_UP = "" if INSTALLED else "ci/bootstrap "
+"""What stands before a command in the script of a job."""
+
+
+def report(*names: str) -> str:
+    """Return the command that makes a report of these results, or of all; the session has a folder for it by itself."""
+    return session("report", shlex.join([*(["--output", f"results/{REPORT_FOLDER}"] if INSTALLED else []), *names]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +44,13 @@ class Batch:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What stands behind ``--`` on nox' command line."""
+        """What stands behind ``--`` on nox' command line, or behind the command of an installed program."""
         return (*(cell.id for cell in self.cells), *self.options)
 
     @property
     def command(self) -> str:
         """The command, as a person types it."""
-        return f"nox -s {self.session} -- {shlex.join(self.arguments)}"
+        return session(self.session, shlex.join(self.arguments))
 
 
 @dataclass(frozen=True, kw_only=True)

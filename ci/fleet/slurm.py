@@ -4,15 +4,15 @@ from collections.abc import Iterator
 import shlex
 
 from ci import paths
-from ci.errors import SelectionError
-from ci.fleet.model import FleetPlan
+from ci.errors import INSTALLED, PROGRAM, SelectionError
+from ci.fleet.model import SET_UP, FleetPlan, report
 
 _HEAD = """\
 #!/bin/bash
 # The run {run} of pyxis-matrix on a cluster of your own. SCRIPT is this file:
 #   bash SCRIPT submit [sbatch's options]    submits {all} and the report of all shards
 #   sbatch [sbatch's options] SCRIPT         submits the shards only, as one array job
-# Each node needs this checkout under the same path, Python 3.11, and Docker or Podman that the user may use.
+# Each node needs {program}, Python 3.11, and Docker or Podman that the user may use.
 #SBATCH --job-name=pyxis-matrix
 #SBATCH --array=1-{shards}
 #SBATCH --nodes=1
@@ -23,6 +23,7 @@ set -euo pipefail
 export PYXIS_MATRIX_RUN={run}
 what=${{1:-shards}}
 """
+_PROGRAM = f"{PROGRAM} on its PATH, this folder" if INSTALLED else "this checkout under the same path"
 # What sbatch prints is ID or ID;CLUSTER. A failed job does not hold the next ones up: results say what was missing.
 _SUBMIT = """
 if [ "$what" = submit ]; then
@@ -64,15 +65,15 @@ def script(plan: FleetPlan) -> str:
     parts = f"the images ({len(plan.images)}), the shards ({len(plan.shards)})" if plan.images else "the shards"
     return "".join(
         (
-            _HEAD.format(run=plan.run, shards=len(plan.shards), all=parts),
+            _HEAD.format(run=plan.run, shards=len(plan.shards), all=parts, program=_PROGRAM),
             _SUBMIT.format(
                 images=_IMAGES.format(images=len(plan.images)) if plan.images else "",
                 after_images=_AFTER_IMAGES if plan.images else "",
             ),
-            f"\ncd {shlex.quote(str(paths.REPOSITORY))}\n",
+            f"\ncd {shlex.quote(str(paths.place_of_work()))}\n",
             _RESULTS.format(run=plan.run),
             'case "$what ${SLURM_ARRAY_TASK_ID:-}" in\n',
-            *(f'"{task}") exec ci/bootstrap {command} ;;\n' for task, command in _tasks(plan)),
+            *(f'"{task}") exec {SET_UP}{command} ;;\n' for task, command in _tasks(plan)),
             '*) echo "there is no task ${SLURM_ARRAY_TASK_ID:-} of $what" >&2; exit 2 ;;\nesac\n',
         )
     )
@@ -83,4 +84,4 @@ def _tasks(plan: FleetPlan) -> Iterator[tuple[str, str]]:
         yield f"images {number}", batch.command
     for shard in plan.shards:
         yield f"shards {shard.number}", shard.command
-    yield "report 1", f"nox -s report -- fleet-{plan.run}"
+    yield "report 1", report(f"fleet-{plan.run}")

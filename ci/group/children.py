@@ -11,7 +11,6 @@ import math
 from pathlib import Path
 import signal
 import subprocess
-import sys
 import time
 
 from ci import paths
@@ -56,7 +55,7 @@ def start(command: ChildCommand) -> "subprocess.Popen[bytes]":
     paths.make_directory(command.output.parent)
     with command.output.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "ci", *command.words],
+            [*paths.program(), *command.words],
             cwd=paths.REPOSITORY,
             env=child_environment(),
             stdin=subprocess.DEVNULL,

@@ -92,7 +92,7 @@ def shared_stamp() -> Ingredients:
     """Return the part of a stamp that is the same for all cells and suites."""
     suite_files.cache_clear()
     return {
-        "known failures": _stamp_of([paths.MATRIX_FILE]),
+        "known failures": _stamp_of(filter(None, [paths.MATRIX_FILE, paths.own_matrix_file()])),
         "pins": _stamp_of([paths.PINS_FILE]),
         PROGRAM: _stamp_of(expanded(program_files())),
         # Another environment made of uv's cache has the same files, as hard links, and a link changes a file's ctime.

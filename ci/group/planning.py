@@ -12,7 +12,7 @@ import msgspec
 from ci.artefacts.candidates import Candidates, for_cells
 from ci.engine import emulation
 from ci.environment.plan import EnvironmentPlan, plan_environment
-from ci.errors import SelectionError, typed
+from ci.errors import SelectionError, session, typed
 from ci.matrix import pytest_words
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
@@ -162,7 +162,7 @@ def resumed(
         raise SelectionError(
             f"the run {earlier.run} was begun with other options",
             why="all results of a run have to be of the same kind",
-            next_step=f"nox -s matrix -- {shlex.join(['--resume', earlier.run, *earlier.options, *behind])}",
+            next_step=session("matrix", shlex.join(["--resume", earlier.run, *earlier.options, *behind])),
         )
     same = GroupRequest(
         cells=[cell.stands_for or cell.id for cell in earlier.cells],

@@ -19,7 +19,7 @@ from typing import Any
 from ci import paths
 from ci.engine.connection import Engine
 from ci.engine.labels import LABEL, LABEL_CONTENT, LABEL_ORIGIN
-from ci.errors import ArtefactError, BuildError
+from ci.errors import ArtefactError, BuildError, set_up
 from ci.images.content import Content
 from ci.terminal import console
 
@@ -49,7 +49,7 @@ def root_of(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, st
             f"the base image of {codename} was not found",
             where=f"{content.plan.pulled_as or 'no image is pulled while a mirror is named'}, then mmdebstrap",
             why="no registry answers, and mmdebstrap is not installed",
-            next_step="apt-get install mmdebstrap (ci/bootstrap does it), or docker pull the image by hand",
+            next_step=f"apt-get install mmdebstrap ({set_up()} does it), or docker pull the image by hand",
         )
     options = [
         line

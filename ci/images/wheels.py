@@ -85,7 +85,7 @@ def _resolve(wanted: Path, where: str, target: Target) -> tuple[list[str], froze
     """Return what to install, as ``name==version``, and the names of those that have no wheel."""
     program = uv.program()
     if program is None:
-        raise SubjectError("uv was not found.", next_step="run it through nox, or ci/bootstrap, or pip install uv")
+        raise SubjectError("uv was not found.", next_step="pip install uv, or run it through nox")
     command = [program, "pip", "compile", str(wanted), "--python", sys.executable]
     command += ["--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
     command += ["--python-version", target.python, "--python-platform", target.platform]

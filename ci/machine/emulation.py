@@ -5,7 +5,7 @@ have some. So it is registered once more, with that flag; a file below /etc has 
 """
 
 from ci.engine.emulation import BINFMT
-from ci.errors import BootstrapError
+from ci.errors import BootstrapError, set_up
 from ci.machine.steps import Facts, SetupStep, StepKind, install
 from ci.matrix.arch import Arch
 
@@ -21,7 +21,7 @@ def plan(facts: Facts, arch: Arch) -> list[SetupStep]:
         raise BootstrapError(
             f"an emulator for {arch} is not set up here",
             why="that takes root, on Debian or Ubuntu",
-            next_step=f"docker run --privileged --rm tonistiigi/binfmt --install {arch}, or ci/bootstrap as root",
+            next_step=f"docker run --privileged --rm tonistiigi/binfmt --install {arch}, or {set_up()} as root",
         )
     name = f"qemu-{arch.uname}"
     known, kept, entry = f"/usr/lib/binfmt.d/{name}.conf", f"/etc/binfmt.d/{name}.conf", BINFMT / name

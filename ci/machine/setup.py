@@ -3,7 +3,7 @@
 No packages are needed: ``--dry-run`` says the steps on a machine that has none yet.
 """
 
-from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import REMAINDER, SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from dataclasses import dataclass
 import os
@@ -18,7 +18,7 @@ from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.distribution import Distro
 from ci.engine.emulation import check, obstacle
 from ci.engine.finding import DEFAULT_SOCKET, FoundEngine, find_engine, read_text
-from ci.errors import BOOTSTRAP_VARIABLE, EngineError
+from ci.errors import BOOTSTRAP_VARIABLE, INSTALLED, EngineError, set_up, suite_session
 from ci.machine import emulation, taking, venv
 from ci.machine.steps import Facts, SetupStep, StepKind, needs_browser, needs_engine, plan, plan_browser
 from ci.machine.taking import one_at_a_time, reported, say, take_all
@@ -60,7 +60,8 @@ def run(arguments: list[str]) -> int:
     command, env, dry_run = options.command, venv.environment(os.environ), options.dry_run
     engine: FoundEngine | None = None
     with reported(), one_at_a_time(waiting=not dry_run):
-        venv.prepare(env, dry_run=dry_run)
+        if not options.without_venv:
+            venv.prepare(env, dry_run=dry_run)
         if needs_engine(command):
             engine = prepare(env, dry_run=dry_run).engine
         if needs_browser(command):
@@ -74,7 +75,8 @@ def run(arguments: list[str]) -> int:
         return 0
     folder = venv.place(env)
     if not command:
-        say(f"set up; next: ci/bootstrap nox -s pyxis_basic, or for plain nox: export PATH={folder / 'bin'}:$PATH")
+        plain = "" if options.without_venv else f", or for plain nox: export PATH={folder / 'bin'}:$PATH"
+        say(f"set up; next: {'' if INSTALLED else 'ci/bootstrap '}{suite_session('pyxis_basic')}{plain}")
         return 0
     return _hand_over(command, command_environment(env, folder, engine))
 
@@ -82,7 +84,7 @@ def run(arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> Namespace:
     """Return the options of ``ci/bootstrap``: ``dry_run``, ``emulate``, and ``command`` as a list."""
     parser = ArgumentParser(
-        prog="ci/bootstrap",
+        prog=set_up(),
         description="Set this machine up (virtual environment with nox, container engine), then run COMMAND in it.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
@@ -91,8 +93,11 @@ def parse(arguments: list[str]) -> Namespace:
     parser.add_argument(
         "--emulate", action="store_true", help="also set up an emulator (qemu) for images of the other architecture"
     )
+    parser.add_argument("--without-venv", action="store_true", help=SUPPRESS)  # an installed program has one
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    parser.add_argument("command", nargs=REMAINDER, metavar="COMMAND ...", help="for example: nox -s pyxis_basic")
+    parser.add_argument(
+        "command", nargs=REMAINDER, metavar="COMMAND ...", help=f"for example: {suite_session('pyxis_basic')}"
+    )
     options = parser.parse_args(arguments)
     if options.command[:1] == ["--"]:
         options.command = options.command[1:]

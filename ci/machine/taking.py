@@ -6,7 +6,7 @@ import fcntl
 from pathlib import Path
 import sys
 
-from ci.errors import BootstrapError, PyxisMatrixError
+from ci.errors import BootstrapError, PyxisMatrixError, set_up
 from ci.machine.steps import SetupStep, StepKind
 from ci.terminal import signals
 from ci.terminal.processes import Command, run_logged
@@ -45,7 +45,7 @@ def one_at_a_time(*, waiting: bool) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say("waiting for another ci/bootstrap in this checkout")
+                say(f"waiting for another {set_up()} of the same files")
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -75,6 +75,6 @@ def run(step: SetupStep, env: Mapping[str, str]) -> None:
         BootstrapError,
         f"failed to {step.title}",
         where=str(command),
-        next_step="correct what the lines above say, and run ci/bootstrap again; it goes on where it stopped",
+        next_step=f"correct what the lines above say, and run {set_up()} again; it goes on where it stopped",
     )
     say(f"  done in {done.seconds:.1f} s")

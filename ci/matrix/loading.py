@@ -12,6 +12,7 @@ from ci import paths
 from ci.matrix.arch import Arch
 from ci.matrix.cells import SlurmSource, SlurmVersion
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
+from ci.matrix.own import extended
 from ci.matrix.selections import (
     Axes,
     check_effect,
@@ -37,27 +38,38 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def load(path: Path | None = None) -> Matrix:
-    """Read and check a matrix file: by default the repository's own.
+    """Read and check a matrix file: by default the repository's own, extended by that of the person if there is one.
 
     :raises MatrixError: with all faults: file, line if known, key path, and what to write instead.
     """
-    path = path or paths.MATRIX_FILE
+    if path:
+        return _loaded((_state(path),))
+    own = paths.own_matrix_file()
+    return _loaded((_state(paths.MATRIX_FILE), *([_state(own)] if own else [])))
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    """Return a file, and what is different after an edit."""
     try:
         state = path.stat()
     except OSError:
-        return _loaded(path, 0, 0)  # reading it says what is wrong
-    return _loaded(path, state.st_mtime_ns, state.st_size)
+        return path, 0, 0  # reading it says what is wrong
+    return path, state.st_mtime_ns, state.st_size
 
 
 @lru_cache(maxsize=8)
-def _loaded(path: Path, _changed: int, _size: int) -> Matrix:
-    """Read a file once for as long as it stays the same; a matrix is frozen, so all can share it."""
-    root = read_table(path)
-    if not root.values:
-        root.faults.add(
-            "schema", f"the file is empty; it needs schema = {SCHEMA} and the axes slurm, enroot, pyxis, arch"
-        )
-        root.faults.raise_if_any()
+def _loaded(files: tuple[tuple[Path, int, int], ...]) -> Matrix:
+    """Read files once for as long as they stay the same; a matrix is frozen, so all can share it."""
+    tables = []
+    for path, _, _ in files:
+        root = read_table(path)
+        if not root.values:
+            root.faults.add(
+                "schema", f"the file is empty; it needs schema = {SCHEMA} and the axes slurm, enroot, pyxis, arch"
+            )
+            root.faults.raise_if_any()
+        tables.append(root)
+    root = extended(tables[1], tables[0]) if len(tables) > 1 else tables[0]
     matrix = _read(root)
     root.faults.raise_if_any()
     return matrix

@@ -12,7 +12,7 @@ from typing import Literal
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from ci.errors import SelectionError, typed
+from ci.errors import SelectionError, session, typed
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime, SlurmSource, SlurmVersion
 from ci.matrix.pairs import cover
@@ -170,7 +170,7 @@ class Group:
             raise SelectionError(
                 f"the group {self.name!r} needs {' and '.join(missing)}",
                 why=f"it tests what is not released yet of {', '.join(self.candidates)}, and that has to be named",
-                next_step=f"nox -s matrix -- --group {self.name} {' '.join(options)}",
+                next_step=session("matrix", f"--group {self.name} {' '.join(options)}"),
             )
 
     def selects(self, cell: Cell, host: Arch | None) -> bool:

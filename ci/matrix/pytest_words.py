@@ -13,8 +13,8 @@ import shlex
 from typing import NoReturn
 
 from ci import paths
-from ci.errors import SelectionError
-from ci.matrix.suites import Suite
+from ci.errors import SelectionError, as_here, suite_session
+from ci.matrix.suites import OWN, Suite
 
 ADDOPTS = "PYTEST_ADDOPTS"
 _CHANGING = (ADDOPTS, "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTHONOPTIMIZE")
@@ -145,7 +145,7 @@ def _check_path(suite: Suite, word: str) -> None:
             f"{word} is not a part of {suite.name}",
             why=why,
             next_step=f"name a file, folder or test of the suite, or select by -k; "
-            f"a suite of your own: nox -s 'suite(CELL)' -- {word}",
+            f"a suite of your own: {as_here(suite_session(OWN, 'CELL', word))}",
         )
 
 

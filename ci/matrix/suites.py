@@ -11,7 +11,7 @@ from pathlib import Path
 import re
 
 from ci import paths
-from ci.errors import SelectionError
+from ci.errors import INSTALLED, SelectionError, as_here, suite_session
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Subject
 from ci.matrix.tables import TomlTable, did_you_mean, read_table
@@ -69,7 +69,9 @@ class Suite:
         :param whole: with its tests; otherwise who calls names some of them.
         """
         tests = (f"{FOLDER}/{path.name}" for path in self.paths()) if whole else ()
-        return (*_SETTINGS, *self.plugins, *tests)
+        # Of an installed suite pytest would keep what failed last (--lf) in the installation.
+        kept = ("-o", f"cache_dir={paths.cache_dir() / 'pytest'}") if INSTALLED else ()
+        return (*_SETTINGS, *kept, *self.plugins, *tests)
 
     def paths(self) -> tuple[Path, ...]:
         """Return its files and folders."""
@@ -173,7 +175,7 @@ def suite(name: str) -> Suite:
         return SUITES[name]
     raise SelectionError(
         f"there is no suite {name!r}{did_you_mean(name, SUITES)}",
-        next_step="a suite of your own runs on one cell: nox -s 'suite(CELL)' -- PATH",
+        next_step=f"a suite of your own runs on one cell: {as_here(suite_session(OWN, 'CELL', 'PATH'))}",
     )
 
 
@@ -186,7 +188,9 @@ def check_subject(subject: Subject, *names: str) -> None:
         if why := suite(name).refuses(subject):
             fitting = ", ".join(each.name for each in SUITES.values() if not each.subject)
             raise SelectionError(
-                f"{name}: {why}", next_step=f"what fits any subject: {fitting}; and your own: nox -s suite -- PATH"
+                f"{name}: {why}",
+                next_step=f"what fits any subject: {fitting}; "
+                f"and your own: {as_here(suite_session(OWN, 'CELL', 'PATH'))}",
             )
 
 

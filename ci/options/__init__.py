@@ -17,7 +17,7 @@ from typing import Any, Self
 from packaging.version import Version
 
 from ci import paths
-from ci.errors import SelectionError, typed
+from ci.errors import SelectionError, suite_session, typed
 from ci.matrix import profiles
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import VERSION_AXES
@@ -302,7 +302,7 @@ class Options:
             raise SelectionError(
                 "--on login has no suite to run",
                 why="what runs on the login node is copied there first",
-                next_step='nox -s "suite(CELL)" -- PATH --on login',
+                next_step=suite_session("suite", "CELL", "PATH --on login"),
             )
         wrong = [
             _flag(it)

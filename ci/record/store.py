@@ -13,7 +13,7 @@ from typing import Annotated, Self
 import msgspec
 
 from ci.artefacts.sources import DIFFERS
-from ci.errors import ResultsError
+from ci.errors import ResultsError, as_here, suite_session
 from ci.matrix.cells import Cell
 from ci.record import files
 from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
@@ -189,7 +189,9 @@ def latest_run(results: Path) -> Path:
     """
     written = [(path.stat().st_mtime, path) for path in results.glob(f"*/*/*/{RESULT_FILE}")]
     if not written:
-        raise ResultsError("no results found", where=str(results), next_step="run a suite: `nox -s pyxis_basic`")
+        raise ResultsError(
+            "no results found", where=str(results), next_step=f"run a suite: `{as_here(suite_session('pyxis_basic'))}`"
+        )
     return max(written)[1].parents[2]
 
 

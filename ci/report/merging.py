@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import asdict, astuple, fields, replace
 
-from ci.errors import ResultsError
+from ci.errors import ResultsError, as_here, suite_session
 from ci.matrix.behaviours import catalogue
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
@@ -117,7 +117,7 @@ class Merging:
                 "no results found",
                 where=", ".join(map(str, self._request.roots)),
                 why="; ".join(f"{problem.where}: {problem.what}" for problem in self._problems[:5]),
-                next_step="run a suite: `nox -s pyxis_basic`, or name the folder of a run",
+                next_step=f"run a suite: `{as_here(suite_session('pyxis_basic'))}`, or name the folder of a run",
             )
         previous, rows = self._request.previous, self._request.rows
         before = {(cell.id, suite.suite): suite.history for cell, suite in previous.results()} if previous else {}

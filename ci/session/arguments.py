@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 
 from ci import options
-from ci.errors import SelectionError
+from ci.errors import SelectionError, suite_session, typed
 from ci.options import Options, Scope, inputs
 from ci.options.inputs import OwnSuite
 
@@ -54,8 +54,8 @@ def help_text() -> str:
 def _parser() -> argparse.ArgumentParser:
     # Without abbreviations, so that no option of pytest is taken for one of ours.
     parser = argparse.ArgumentParser(
-        prog="nox -s SESSION --",
-        usage="nox -s SESSION -- [options] [pytest's options]",
+        prog=suite_session("SUITE", "CELL", "").strip(),
+        usage=suite_session("SUITE", "CELL", "[options] [pytest's options]"),
         allow_abbrev=False,
         add_help=False,
     )
@@ -70,6 +70,6 @@ def _refuse_slips(words: Sequence[str], flags: Collection[str]) -> None:
         if near:
             raise SelectionError(
                 f"unknown option {name}; did you mean {near[0]}?",
-                where=f"behind -- on nox' command line: {' '.join(words)}",
-                next_step="nox -s pyxis_basic -- --help lists the options",
+                where=f"behind -- on the command line: {' '.join(words)}",
+                next_step=f"{typed('suite --help')} lists the options",
             )

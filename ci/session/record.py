@@ -5,15 +5,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 import math
 import os
-from pathlib import PurePath
+from pathlib import Path, PurePath
 import shlex
 import time
 from typing import Self
 
+from ci import paths
 from ci.engine.connection import Engine
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import PROGRAM, ResultsError
+from ci.errors import ResultsError, program, suite_session
 from ci.images.building import Builder, BuiltCell, ImageOrigin
 from ci.matrix import pytest_words
 from ci.matrix.pytest_words import Given
@@ -90,6 +91,13 @@ class Record:
         )
 
     @property
+    def folder(self) -> Path | None:
+        """Where its command runs; None for where the person is. The project's tests are named as in the repository."""
+        if self.suite:
+            return self.suite.project
+        return None if self.given is None else paths.REPOSITORY
+
+    @property
     def log(self) -> ReportLog | None:
         """What pytest said of its tests so far; None if it is another command, or was not started."""
         options = self.plan.options
@@ -118,15 +126,15 @@ class Record:
             where = words.index("--suite")
             words = [str(options.suite), *words[:where], *words[where + 2 :]]
             words += self.command[2:] if options.pytest else []  # behind `pytest TESTS`
-            return f'nox -s "suite({cell})" -- {shlex.join(words)}'
+            return suite_session("suite", cell, shlex.join(words))
         if self.given is not None:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]
-            return f'nox -s "{options.name}({cell})"' + (f" -- {shlex.join(words)}" if words else "")
+            return suite_session(options.name, cell, shlex.join(words))
         if not self.command:
             words = replace(options, keep=False).words(Scope.IMAGES, Scope.CLUSTER)
-            return f"{PROGRAM} up {shlex.join([cell, *words])}"
+            return f"{program()} up {shlex.join([cell, *words])}"
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)
-        return f"{PROGRAM} run {shlex.join([cell, *words])} -- {shlex.join(self.command)}"
+        return f"{program()} run {shlex.join([cell, *words])} -- {shlex.join(self.command)}"
 
     def _images(self) -> tuple[store.ImageRecord, ...]:
         return tuple(

@@ -159,7 +159,7 @@ def _ended(record: Record, launched: Environment) -> int:
     with record.timings.measure("tests"):
         return console.attach(
             [*record.command, *(_reports(folder) if options.pytest else ())],
-            cwd=record.suite.project if record.suite else None,
+            cwd=record.folder,
             env={**os.environ, **additions(launched, os.environ), **variables},
             grace=_GRACE_SECONDS,
         ).exit_code

@@ -57,6 +57,7 @@ OF_OTHERS = {
     *("--file", "--force-shell-executor", "--shell-isolation", "--variable"),  # gitlab-ci-local's
     *("--from", "--input", "--local-repository", "--platform"),  # uvx' and act's
     "--partition",  # sbatch's
+    "--wheel",  # uv's
     "--node",  # the slip that run-a-cell.md shows
 }
 # Between nox and its children, and nothing for a person to set.
@@ -184,7 +185,7 @@ def test_sessions_that_are_shown_exist(page: Path, sessions: set[str]) -> None:
 def test_commands_that_are_shown_exist_and_have_their_options(page: Path) -> None:
     wrong = []
     for snippet in snippets(page):
-        found = re.search(r"(?:nox -s ci --|python -m ci) (.*)", snippet)
+        found = re.search(r"(?:nox -s ci --|python -m ci|pyxis-matrix) (.*)", snippet)
         words = words_of(found[1]) if found else []
         if not words or words[0].isupper() or words[0].startswith("-"):
             continue

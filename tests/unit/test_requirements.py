@@ -9,7 +9,7 @@ PROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml")
 
 
 def asked_for(name: str) -> Requirement:
-    groups = PROJECT["dependency-groups"]
+    groups = {"run": PROJECT["project"]["dependencies"], **PROJECT["dependency-groups"]}
     (found,) = [Requirement(line) for group in groups.values() for line in group if Requirement(line).name == name]
     return found
 

@@ -196,7 +196,7 @@ def test_a_requirement_that_is_none_is_refused_before_uv_starts(make: Make) -> N
 def test_without_uv_the_remedy_is_named(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uv, "program", lambda: None)
 
-    with pytest.raises(SubjectError, match="ci/bootstrap"):
+    with pytest.raises(SubjectError, match="pip install uv"):
         make("top")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
+from ci.errors import suite_session
 from ci.matrix.arch import Arch
 from tests.integration.advanced import tasks
 from tests.integration.advanced.image import SdkImage
@@ -100,9 +101,8 @@ def test_multi_node_job(
     """Every node imports the image and runs in it, within one step and for a job of the SDK on the last node."""
     nodes = environment.nodes
     if len(nodes) < 3:
-        pytest.skip(
-            f'it needs 3 nodes and there is {len(nodes)}: nox -s "pyxis_advanced({environment.cell})" -- --nodes 3'
-        )
+        command = suite_session("pyxis_advanced", environment.cell, "--nodes 3")
+        pytest.skip(f"it needs 3 nodes and there is {len(nodes)}: {command}")
     done = cluster_shell.srun(
         f"--nodes={len(nodes)}",
         f"--ntasks={len(nodes)}",
@@ -119,10 +119,8 @@ def test_multi_node_job(
 def test_gpu_is_seen_in_the_image(cluster_shell: Shell, tiny_image: TinyImage, environment: EnvironmentFile) -> None:
     """Slurm gives a GPU out, and the job can open its device in the image."""
     if not environment.gpus:
-        pytest.skip(
-            "it needs a GPU in the nodes, which the engine has to have: "
-            f'nox -s "pyxis_advanced({environment.cell})" -- --gpus 1'
-        )
+        command = suite_session("pyxis_advanced", environment.cell, "--gpus 1")
+        pytest.skip(f"it needs a GPU in the nodes, which the engine has to have: {command}")
     done = cluster_shell.srun(*open_gpu(), image=tiny_image.reference)
     device, opened = behind(done, tiny_image.marker)
     assert opened == "opened"

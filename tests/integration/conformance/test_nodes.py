@@ -7,6 +7,7 @@ import pytest
 
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import EnvironmentFile
+from ci.errors import suite_session
 from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import PATIENCE, Steps
@@ -28,7 +29,8 @@ _WAIT_S = 15
 def two_nodes(environment: EnvironmentFile, steps: Steps) -> Steps:
     """Return what starts steps, where there are two nodes for them."""
     if len(environment.nodes) == 1:
-        pytest.skip(f'it needs 2 nodes and there is one: nox -s "pyxis_conformance({environment.cell})" -- --nodes 2')
+        command = suite_session("pyxis_conformance", environment.cell, "--nodes 2")
+        pytest.skip(f"it needs 2 nodes and there is one: {command}")
     return steps
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from ci.environment.wait import NotYet, wait_for
 from ci.environment_file import EnvironmentFile
+from ci.errors import suite_session
 from tests.support.behaviours import Ask
 from tests.support.cluster import JOB_LIMIT, Shell
 
@@ -38,7 +39,7 @@ def _ended(shell: Shell, job: str) -> dict[str, str]:
 def wait_for_record(cluster_shell: Shell, environment: EnvironmentFile) -> WaitForRecord:
     """Return what waits until sacct says this of a job and its steps: name, state, exit codes."""
     if not environment.accounting:
-        pytest.skip(f'it asks sacct: nox -s "slurm_facts({environment.cell})" -- --accounting')
+        pytest.skip(f"it asks sacct: {suite_session('slurm_facts', environment.cell, '--accounting')}")
 
     def wait(job: str, *lines: str) -> None:
         query = f"sacct --noheader --parsable2 --duplicates --format=JobID,State,ExitCode,DerivedExitCode --jobs={job}"
@@ -65,7 +66,7 @@ def test_parsable_of_an_array_is_its_id(cluster_shell: Shell) -> None:
 
 def test_parsable_has_the_cluster_where_one_is_named(cluster_shell: Shell, environment: EnvironmentFile) -> None:
     if not environment.accounting:
-        pytest.skip(f'clusters are in the database: nox -s "slurm_facts({environment.cell})" -- --accounting')
+        pytest.skip(f"clusters are in the database: {suite_session('slurm_facts', environment.cell, '--accounting')}")
     (cluster,) = cluster_shell.run("scontrol show config | awk '/^ClusterName/ { print $3 }'").stdout.split()
     words = f"sbatch --parsable --clusters={cluster} --output=/dev/null --wrap true"
     job, _, named = cluster_shell.run(words).stdout.strip().partition(";")

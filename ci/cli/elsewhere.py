@@ -1,0 +1,156 @@
+"""What is needed where there is no checkout and no nox: a matrix file, an engine, the environment of tests."""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import nullcontext
+import os
+from pathlib import Path
+import sys
+
+from ci import paths
+from ci.errors import INSTALLED, CheckoutNeededError, SelectionError, as_here, session, typed
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell, Runtime
+from ci.matrix.model import Matrix
+from ci.matrix.profiles import Profile
+from ci.options import packages, values
+from ci.terminal import console
+
+RUN_SUITES = ("suite", "matrix", "bisect", "compare")
+"""The commands that run tests, `compare` only with ``--run``: they need pytest and the subject."""
+
+_MATRIX = """\
+# What is tested here with pyxis-matrix: `{matrix}` runs it.
+#
+# What this file does not name is that of pyxis-matrix itself: rows of Slurm, enroot and Pyxis, groups, defaults. Its
+# own file explains every key: {path}
+# `{cells}` lists all cells, and says what is wrong in here.
+
+schema = 1
+
+# The package under test, as pip takes it; it is installed on the cluster, in job images and beside the tests. Its
+# checkout takes its place with --subject PATH.
+{subject}
+
+# The cells that commands take if none is named. In place of a version: "oldest", "newest", "newest-2", or ">=24.05".
+[groups.mine]
+description = "the cells of this project"
+cells = [
+{cells_of_group}
+]
+
+[defaults]
+group = "mine"
+
+# More versions than pyxis-matrix knows, or a row of it with other limits:
+#
+#   [[pyxis]]
+#   version = "0.25.0"
+"""
+
+
+def add_init(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `init` to its parser."""
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="the cells of the group (default: those of smoke)")
+    parser.add_argument("--subject", type=values.requirement, metavar="PACKAGE", help="the package to test")
+    parser.add_argument(
+        "--profile", type=values.profile, metavar="NAME|DIR", help="a site's settings; the file says how to use them"
+    )
+
+
+def init(parsed: argparse.Namespace) -> int:
+    """Write a matrix file of one's own into the current folder.
+
+    :raises SelectionError: if there is one, or for cells that there are not.
+    """
+    file = Path.cwd() / paths.MATRIX_FILE.name
+    rows, host = loading.load(paths.MATRIX_FILE), Arch.host()
+    names = parsed.cells or [cell.id for cell in rows.cells(None, host)]
+    cells = [rows.cell(name, host) for name in names]
+    if parsed.profile:
+        Profile.of(parsed.profile)
+    text = _text(rows, cells, parsed.subject or "", parsed.profile or "")
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise SelectionError(
+            "there is a matrix.toml already, and it is left as it is",
+            where=str(file),
+            next_step=f"edit it ({typed('cells --group full')} says what is wrong in it), or move it away",
+        ) from error
+    console.say(f"written: {file}")
+    console.say(f"next: edit it; {typed('doctor')}; {as_here(_run(parsed.profile or ''))}")
+    return 0
+
+
+def _run(profile: str) -> str:
+    return session("matrix", f"--profile {profile}" if profile else "")
+
+
+def _text(rows: Matrix, cells: Sequence[Cell], subject: str, profile: str) -> str:
+    """Return the file with these cells; the subject is that of pyxis-matrix where none is named."""
+    own = ["[subject]", f'requirement = "{subject or rows.subject.requirement}"']
+    return _MATRIX.format(
+        matrix=_run(profile),
+        cells=typed("cells --group full"),
+        path=paths.MATRIX_FILE,
+        subject="\n".join(own if subject else [f"# {line}" for line in own]),
+        cells_of_group="\n".join(f"  {{ {_selection(cell)} }}," for cell in cells),
+    )
+
+
+def _selection(cell: Cell) -> str:
+    """Return what selects one cell in a group."""
+    axes = {name: value for name, value in cell.axes.items() if value}
+    if cell.runtime is not Runtime.NVIDIA:
+        axes["runtime"] = cell.runtime.value
+    if cell.arch is Arch.host():
+        axes["arch"] = "host"
+    return ", ".join(f'{name} = "{value}"' for name, value in axes.items())
+
+
+def setup(parsed: argparse.Namespace) -> int:
+    """Set the machine up as ``ci/bootstrap`` does, but for the virtual environment: whoever runs this has one."""
+    words = [flag for flag, asked in (("--dry-run", parsed.dry_run), ("--emulate", parsed.emulate)) if asked]
+    program = [sys.executable, str(paths.REPOSITORY / "ci" / "machine"), "--without-venv", *words]
+    return console.attach(program).exit_code
+
+
+def check_checkout(what: str) -> None:
+    """Refuse, in an installed program, what is done to this project's own files.
+
+    :raises CheckoutNeededError: names what it is.
+    """
+    if INSTALLED:
+        raise CheckoutNeededError(
+            f"{what} needs a checkout of pyxis-matrix",
+            where=str(paths.REPOSITORY),
+            why="this is an installed program: nothing is written into its files, and they have no history",
+            next_step="run it in a clone; versions of your own are rows of your matrix.toml",
+        )
+
+
+def enter(words: Sequence[str]) -> None:
+    """Go on in the environment of tests, which is that of nox' sessions; it is made if it is missing.
+
+    :param words: this program's arguments, which say which packages are named.
+    :raises PyxisMatrixError: where the environment can't be made.
+    """
+    named = list(words) if words[0] == "suite" else [*words, "--"][: [*words, "--"].index("--")]
+    folder = paths.cache_dir() / "venvs"
+    there = Path(sys.prefix).is_relative_to(folder)  # this process is what was gone on with
+    with nullcontext() if there else console.step("environment of the tests"):
+        venv = packages.environment(
+            folder,
+            packages.SUITES_NEED,
+            loading.load().subject,
+            named=[word for word in named if word != "--"],
+        )
+    if Path(sys.prefix).resolve() == venv.resolve():
+        return
+    python = str(venv / "bin" / "python")
+    path = f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    own = {**os.environ, "VIRTUAL_ENV": str(venv), "PATH": path}
+    os.execve(python, [python, *paths.program()[1:], *words], own)  # noqa: S606 - it is to replace us
