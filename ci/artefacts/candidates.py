@@ -75,8 +75,15 @@ class Candidates:
         """Return why they can't be put into a cell: an embedded one has neither enroot nor Pyxis. Empty if they can."""
         if self.found and (cell.runtime is Runtime.LEGACY or any(cell.version(it.axis) is None for it in self.found)):
             return "it has no place for the candidates"
-        why = self.profile.unfit(cell) if self.profile else ""
-        return why and f"the profile {self.profile and self.profile.name} is not for it: {why}"
+        profile, why = self.profile_of(cell)
+        return why and f"the profile {profile and profile.name} is not for it: {why}"
+
+    def profile_of(self, cell: Cell) -> tuple[Profile | None, str]:
+        """Return the profile of the options or of a cell itself, and why it can't be laid over the cell."""
+        profile = self.profile or (Profile.of(cell.profile) if cell.profile else None)
+        if profile and cell.profile not in ("", profile.name):
+            return profile, f"it has the profile {cell.profile} already"
+        return profile, profile.unfit(cell) if profile else ""
 
     def into(self, cell: Cell) -> Cell:
         """Return the cell with the candidates in it; a cell of a runtime that has no such axis stays as it is.
@@ -90,15 +97,16 @@ class Candidates:
             if candidate.axis == "enroot":
                 _check_architecture(candidate, cell, str(self.options.enroot))
             cell = cell.with_candidate(candidate)
-        if self.profile and cell.runtime is not Runtime.LEGACY:
-            if why := self.profile.unfit(cell):
+        profile, why = self.profile_of(cell)
+        if profile and cell.runtime is not Runtime.LEGACY:
+            if why:
                 raise ProfileError(
-                    f"the profile {self.profile.name} cannot be laid over {cell.id}",
-                    where=str(self.profile.folder),
+                    f"the profile {profile.name} cannot be laid over {cell.id}",
+                    where=str(profile.folder),
                     why=why,
                     next_step="take another cell, or leave that out of the profile",
                 )
-            cell = cell.with_profile(self.profile.name, self.profile.settings)
+            cell = cell.with_profile(profile.name, profile.settings)
         return replace(cell, answers=self.options.answers_of)
 
 

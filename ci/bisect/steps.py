@@ -91,9 +91,9 @@ def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> lis
 
 def _of_release(row: Row, axis: str, cell: Cell, matrix: Matrix, options: Options) -> Step:
     wanted = {**cell.axes, axis: row.name}
-    if found := next(
-        (it for it in matrix.all_cells(cell.arch) if it.axes == wanted and it.runtime is cell.runtime), None
-    ):
+    plain = (it for it in matrix.all_cells(cell.arch) if not it.profile)
+    if found := next((it for it in plain if it.axes == wanted and it.runtime is cell.runtime), None):
+        options = replace(options, profile=options.profile or cell.profile)
         return Step(name=row.name, cell=found, options=options)
     out = next((it for it in matrix.excluded() if it.cell.axes == wanted and it.cell.runtime is cell.runtime), None)
     why = f"matrix.toml leaves it out: {out.reason}" if out else "matrix.toml has no such cell"

@@ -63,6 +63,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
     :raises SelectionError: for an option that cannot be used with the cell.
     """
     options.check(cell)
+    profile = Profile.of(options.profile or cell.profile) if options.profile or cell.profile else None
     settled = replace(
         options,
         nodes=options.nodes or matrix.defaults.nodes,
@@ -95,7 +96,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         names=names(settled, cell),
         subject=str(settled.subject) if settled.subject else matrix.subject.requirement,
         suite_environment=replace(matrix.suite_environment, extra=(*matrix.suite_environment.extra, *settled.env)),
-        profile=Profile.of(options.profile) if options.profile else None,
+        profile=profile,
     )
 
 

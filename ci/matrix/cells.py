@@ -205,8 +205,10 @@ class Cell:
     def tags(self) -> tuple[str, ...]:
         """What selects the cell with ``nox -t``: its groups, then one tag per axis, for example ``pyxis0.19.0``.
 
-        One with an untried release is selected by the name of that release only.
+        One with an untried release is selected by the name of that release only, and one with a profile by its groups.
         """
+        if self.profile:
+            return self.groups
         versions = {axis: f"{axis}{value}" for axis, value in self.axes.items() if value and axis not in {"os", "arch"}}
         every = [*versions.values(), self.runtime.value, self.os.name, self.arch.value]
         axes = [versions[axis] for axis in self.untried] or every

@@ -13,6 +13,7 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import SlurmSource, SlurmVersion
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
 from ci.matrix.own import extended
+from ci.matrix.profiles import shipped
 from ci.matrix.selections import (
     Axes,
     check_effect,
@@ -89,6 +90,7 @@ def _read(root: TomlTable) -> Matrix:
         rows={"slurm": slurm, "enroot": enroot, "pyxis": pyxis},
         systems=tuple(system.name for system in systems),
         supported=_supported(slurm),
+        profiles=tuple(shipped()),
         sound=len(faults.lines) == before,
     )
     embedded = _embedded(root, axes)

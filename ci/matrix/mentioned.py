@@ -15,7 +15,7 @@ GROUP_VARIABLE = "PYXIS_MATRIX_GROUP"
 
 # Also one without the operating system, as ids once were: whoever has it is told what it is called now.
 _ID = re.compile(
-    rf"(?<![\w.-])slurm[0-9.]+-(?:embedded|legacy|enroot[\w.+]+-pyxis[\w.+]+)(?:-{OS_NAME})?-[a-z0-9]+(?![\w.-])"
+    rf"(?<![\w.-])slurm[0-9.]+-(?:embedded|legacy|enroot[\w.+]+-pyxis[\w.+]+)(?:-{OS_NAME})?-[a-z0-9]+(?:\+[a-z0-9-]+)?(?![\w.-])"
 )
 
 

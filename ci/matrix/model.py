@@ -68,6 +68,8 @@ class Selector:
     """Names of operating systems."""
     arch: Arch | Literal["host"] | None = None
     runtime: Runtime | None = None
+    profile: str | None = None
+    """The profile that is laid over its cells; empty for none, None for any or none."""
     by_date: bool = False
     """Whether what it matches depends on the day, and may be nothing."""
     untried: frozenset[str] = frozenset(VERSION_AXES)
@@ -86,6 +88,7 @@ class Selector:
             and (self.os is None or cell.os.name in self.os)
             and arch in (None, cell.arch)
             and self.runtime in (None, cell.runtime)
+            and self.profile in (None, cell.profile)
             and self.untried.issuperset(cell.untried)
         )
 
@@ -176,6 +179,14 @@ class Group:
     def selects(self, cell: Cell, host: Arch | None) -> bool:
         """Whether a selector matches the cell when run from this host."""
         return any(selector.matches(cell, host) for selector in self.selectors)
+
+    def with_profiles(self, cells: Sequence[Cell], host: Arch | None) -> Iterator[Cell]:
+        """Yield the cells with a profile that it selects, made of plain ones."""
+        for selector in self.selectors:
+            if selector.profile:
+                chosen = replace(selector, profile="")
+                found = (cell.with_profile(selector.profile, {}) for cell in cells if chosen.matches(cell, host))
+                yield from (replace(cell, stands_for="") for cell in found)
 
     def members(self, cells: Sequence[Cell], host: Arch | None) -> dict[Cell, str]:
         """Return the cells of the group, each with the reason why it is in."""
@@ -278,7 +289,7 @@ class Matrix:
                 raise SelectionError(f"the cell {name} is excluded", where=str(self.path), why=why)
         what, why, next_step = f"there is no cell {name!r}", "", typed("cells --group full")
         if "+" in name:
-            why = "what is behind the + is a candidate or a profile, which an option puts into a cell"
+            why = "what is behind the + is a candidate or a profile, and no group has a cell with it"
             next_step = "name the cell without it, and add --pyxis, --enroot or --slurm, or --profile"
         elif any(group.name == name for group in self.groups):
             why = "it is a group"
@@ -330,6 +341,8 @@ class Matrix:
 
     def _with_groups(self, host: Arch | None) -> tuple[Cell, ...]:
         cells = self.without_groups()
+        own = dict.fromkeys(cell for group in self.groups for cell in group.with_profiles(cells, host))
+        cells = (*cells, *own)
         members = {group.name: group.members(cells, host) for group in self.groups}
         return tuple(
             replace(cell, groups=tuple(name for name, those in members.items() if cell in those)) for cell in cells

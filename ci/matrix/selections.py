@@ -29,6 +29,8 @@ class Axes:
     """Names of the operating systems."""
     supported: frozenset[Version]
     """The Slurm releases that SchedMD supports today."""
+    profiles: tuple[str, ...]
+    """Names of the profiles that come with this project."""
     sound: bool
     """Whether all rows are valid; if not, a choice without a row is not reported as well."""
 
@@ -181,9 +183,13 @@ def _member(table: TomlTable, key: str, item: object, axes: Axes) -> Selector:
         return Selector()
     inner = TomlTable(item, table.at(key), table.faults)
     selector = _selector(inner, axes, host=True)
+    profile = inner.text("profile", "")
+    if profile and profile not in axes.profiles:
+        inner.fault("profile", f"there is no profile {profile!r}{did_you_mean(profile, axes.profiles)}")
+        profile = ""
     inner.finish()
     named = {axis for axis in VERSION_AXES if read_version(str(inner.values.get(axis, "")))}
-    return replace(selector, untried=frozenset(named))
+    return replace(selector, profile=profile, untried=frozenset(named))
 
 
 def _selector(table: TomlTable, axes: Axes, *, host: bool) -> Selector:
@@ -231,7 +237,8 @@ def check_effect(matrix: Matrix, faults: Faults) -> None:
             faults.add(failure.where, f"the known failure matches no cell: {_why_not(failure.selector, excluded)}")
     for group in matrix.groups:
         for index, selector in enumerate(group.selectors):
-            if not selector.by_date and not any(selector.matches(cell) for cell in cells):
+            plain = replace(selector, profile="")  # its cells with a profile are made of these
+            if not selector.by_date and not any(plain.matches(cell) for cell in cells):
                 faults.add(f"{group.where}.cells[{index}]", f"selects no cell: {_why_not(selector, excluded)}")
 
 

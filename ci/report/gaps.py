@@ -87,4 +87,4 @@ def _planned(plans: Iterable[RunPlan]) -> Mapping[str, str]:
 
 
 def _at(record: CellRecord) -> At:
-    return kind(record.runtime, Location.of(record)), Location.of(record)
+    return kind(record.runtime, Location.of(record), record.profile), Location.of(record)
