@@ -87,7 +87,7 @@ class EnvironmentFile:
     profile: str = ""
     """The name of the profile that is laid over the nodes; empty for none."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What the profile says in slurm.conf and cgroup.conf; its keys in small letters."""
+    """What the profile says; its keys in small letters."""
     artefacts: Mapping[str, str] = field(default_factory=dict)
     """The upstream releases that the nodes were made from: path below the upstream's address, and the file here."""
     results: str

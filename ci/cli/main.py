@@ -20,6 +20,7 @@ try:
         elsewhere,
         fleet,
         groups,
+        profiles,
         reports,
         reproducing,
         sessions,
@@ -36,7 +37,7 @@ except ModuleNotFoundError as missing:
     sys.exit(PyxisMatrixError.exit_code)  # 1 is an answer, of `compare` and of tests
 
 # Commands that only print; for them a closed stdout (`| head`) is no error.
-_LISTS = ("cells", "plan", "report", "logs", "reproduce")
+_LISTS = ("cells", "plan", "report", "logs", "reproduce", "profile")
 _DESCRIPTION = f"""\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
 
@@ -132,6 +133,9 @@ def _add_knowledge(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     setup = _verb(verbs, "setup", elsewhere.setup, "install and start what this machine lacks: a container engine")
     setup.add_argument("--dry-run", action="store_true", help="only say what would be done")
     setup.add_argument("--emulate", action="store_true", help="also an emulator for images of the other architecture")
+    profiles.add_options(
+        _verb(verbs, "profile", profiles.check, "say what of a profile is refused or ignored, and where it can be used")
+    )
     _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
     bump = _verb(verbs, "bump", bumping.bump, "look for new releases of Slurm, enroot and Pyxis, and add their rows")
     bump.add_argument("--check", action="store_true", help="change nothing; the exit code is 50 if there is news")

@@ -147,6 +147,7 @@ def planned_node(
         mounts=tuple(mounts),
         ports={SSH_PORT: plan.options.ssh_port} if first else {},
         tmpfs=("/run",),
+        scratch=plan.profile.tmpfs if plan.profile else (),
         rights=with_cgroups(with_gpus(_rights(plan.cell), plan.options.gpus), plan),
     )
 

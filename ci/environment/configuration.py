@@ -59,8 +59,9 @@ def of_profile(plan: EnvironmentPlan) -> dict[str, InsideFile]:
         said = files[CGROUP_CONF].content if CGROUP_CONF in files else b""
         more = b"" if "ignoresystemd" in plan.profile.settings else b"\nIgnoreSystemd=yes\n"
         files[CGROUP_CONF] = InsideFile(content=said + more)
-        hook = (paths.PROFILES / "cgroups.sh").read_bytes()
-        files["/usr/local/lib/node-entrypoint.d/cgroups.sh"] = InsideFile(content=hook)
+    for name in plan.profile.node_scripts:
+        script = (paths.PROFILES / name).read_bytes()
+        files[f"/usr/local/lib/node-entrypoint.d/{name}"] = InsideFile(content=script)
     return files
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from ci.errors import SelectionError
 from ci.images import plan
 from ci.images.plan import CellImages
 from ci.matrix.cells import Cell, engine_name
@@ -9,6 +10,7 @@ from ci.matrix.model import Matrix, SuiteEnvironment
 from ci.matrix.profiles import Profile
 from ci.options import Options
 from ci.options.values import NODE, RunsOn
+from ci.terminal.quantities import count
 
 _PYTEST = ("pytest>=8", "pytest-reportlog>=0.4", "pytest-rerunfailures>=15", "pytest-xdist>=3.6")
 """What runs a suite on the login node: the same as on the host (the group `test` in pyproject.toml)."""
@@ -64,10 +66,18 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
     """
     options.check(cell)
     profile = Profile.of(options.profile or cell.profile) if options.profile or cell.profile else None
+    needed = profile.nodes if profile else 1
+    if profile and 0 < options.nodes < needed:
+        raise SelectionError(
+            f"--nodes {options.nodes} cannot be used with the profile {profile.name}",
+            where=str(profile.folder),
+            why=f"it needs {count(needed, 'node')}",
+            next_step=f"--nodes {needed}, or leave it out",
+        )
     settled = replace(
         options,
-        nodes=options.nodes or matrix.defaults.nodes,
-        accounting=options.accounting or cell.slurm.accounting,
+        nodes=options.nodes or max(matrix.defaults.nodes, needed),
+        accounting=options.accounting or cell.slurm.accounting or (profile is not None and profile.accounting),
     )
     images = plan.images_of(
         cell.without_profile,

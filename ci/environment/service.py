@@ -130,6 +130,8 @@ class Service:
     addresses: tuple[str, ...] = (LOOPBACK,)
     """Of the host's loopback, where they are published; with several, a port outside is not 0."""
     tmpfs: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
+    """Folders in memory as well, that everybody may write to."""
     rights: Rights = Rights()
 
 
@@ -164,7 +166,7 @@ def _create(place: Place, service: Service) -> Container:
     api, rights = place.engine.api.api, service.rights
     host_config: dict[str, Any] = api.create_host_config(
         mounts=list(service.mounts),
-        tmpfs=dict.fromkeys(service.tmpfs, "exec,mode=755"),
+        tmpfs=dict.fromkeys(service.tmpfs, "exec,mode=755") | dict.fromkeys(service.scratch, "exec,mode=1777"),
         port_bindings={
             f"{inside}/tcp": [(address, outside) for address in service.addresses]
             for inside, outside in service.ports.items()

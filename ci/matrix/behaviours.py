@@ -16,6 +16,7 @@ Each table is a question, named by its id. ``answer`` has its answers; exactly o
 ``slurm``      the versions for which it is right: a specifier, or a list of which any may hold; likewise ``enroot``
                and ``pyxis``. A runtime without versions answers as the newest release does
 ``os``         the operating systems (a list); likewise ``arch`` and ``runtime``
+``settings``   what the cell's profile says, a list of which any may hold: ``KEY=VALUE``, or a key
 ``otherwise``  true: it is right where no other one is
 =============  =======================================================================================================
 """
@@ -45,9 +46,10 @@ FILE = "behaviours.toml"
 _NEWEST = Version("9999")
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _WORDS = ("os", "arch", "runtime")
+_SETTINGS = "settings"
 
 Limits = Mapping[str, tuple[str, ...]]
-"""By axis or ``runtime``: values of which any may hold; of versions they are specifiers."""
+"""By axis, ``runtime`` or ``settings``: values of which any may hold; of versions they are specifiers."""
 
 
 class AnswerKind(StrEnum):
@@ -184,7 +186,7 @@ def _answer(table: TomlTable) -> Answer:
     if kind and kind not in set(AnswerKind):
         table.fault("kind", f"unknown kind {kind!r}{did_you_mean(kind, AnswerKind)}")
         kind = ""
-    only = read_limits(table)
+    only = read_limits(table, _SETTINGS)
     otherwise = table.boolean("otherwise", default=False)
     if otherwise and only:
         table.fault("otherwise", "an answer for all other cells has no limits of its own")
@@ -202,9 +204,9 @@ def _answer(table: TomlTable) -> Answer:
     return found
 
 
-def read_limits(table: TomlTable) -> Limits:
-    """Return the limits in a table: on axes and runtimes."""
-    only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS) if table.has(key)}
+def read_limits(table: TomlTable, *more: str) -> Limits:
+    """Return the limits in a table: on axes and runtimes, and on what ``more`` names."""
+    only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS, *more) if table.has(key)}
     for axis in VERSION_AXES:
         for text in only.get(axis, ()):
             specifier(table, axis, text)
@@ -218,7 +220,7 @@ def fits(cell: Cell, only: Limits) -> bool:
 
 def in_words(only: Limits) -> str:
     """Return limits in words: "Slurm <23.11, os debian12"; nothing where there are none."""
-    names = {"slurm": "Slurm", "pyxis": "Pyxis"}
+    names = {"slurm": "Slurm", "pyxis": "Pyxis", _SETTINGS: "a profile with"}
     return ", ".join(f"{names.get(key, key)} {' or '.join(any_of)}" for key, any_of in only.items())
 
 
@@ -229,6 +231,8 @@ def _several(table: TomlTable, key: str) -> tuple[str, ...]:
 def _holds(cell: Cell, key: str, any_of: tuple[str, ...]) -> bool:
     if key in VERSION_AXES:
         return _matches(any_of, version_of(cell, key))
+    if key == _SETTINGS:
+        return any(map(cell.says, any_of))
     return {"os": cell.os.name, "arch": cell.arch.value, "runtime": cell.runtime.value}[key] in any_of
 
 

@@ -34,6 +34,10 @@ class SlurmSource(StrEnum):
     """Compiled from the source archive of a release of SchedMD's."""
 
 
+_YES = frozenset({"1", "true", "y", "yes"})
+"""What Slurm, enroot and Pyxis take for yes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """Something unreleased, of this machine, that stands in a cell in place of a release."""
@@ -117,7 +121,7 @@ class Cell:
     profile: str = ""
     """The name of the profile, a site's settings, that is laid over its nodes; empty for none."""
     settings: tuple[tuple[str, str], ...] = field(default=(), compare=False)
-    """What the profile says in slurm.conf and cgroup.conf; its keys in small letters."""
+    """What the profile says (`ci.matrix.profiles.Profile.settings`); its keys in small letters."""
 
     def __post_init__(self) -> None:
         """Refuse a real cell without versions, and any other cell with them (a programmer's mistake)."""
@@ -185,6 +189,10 @@ class Cell:
         """The cell as its images know it: a profile is laid over the nodes when they start."""
         return replace(self, profile="", settings=())
 
+    def says(self, setting: str) -> bool:
+        """Tell whether its profile has a setting: a key, or ``KEY=VALUE``."""
+        return says(dict(self.settings), setting)
+
     @property
     def axes(self) -> dict[str, str | None]:
         """The value of each axis as text; None where the axis does not apply."""
@@ -229,6 +237,13 @@ class Cell:
     def __str__(self) -> str:
         """Return the id."""
         return self.id
+
+
+def says(settings: Mapping[str, str], setting: str) -> bool:
+    """Tell whether settings, whose keys are in small letters, have one: a key, or a key with one of its values."""
+    key, _, value = setting.lower().partition("=")
+    values = frozenset(settings.get(key, "").lower().split(","))
+    return key in settings and (not value or value in values or (value in _YES and not values.isdisjoint(_YES)))
 
 
 def engine_name(name: str) -> str:

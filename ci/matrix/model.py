@@ -68,8 +68,8 @@ class Selector:
     """Names of operating systems."""
     arch: Arch | Literal["host"] | None = None
     runtime: Runtime | None = None
-    profile: str | None = None
-    """The profile that is laid over its cells; empty for none, None for any or none."""
+    profiles: tuple[str, ...] | None = None
+    """The profiles that its cells may have; an empty name is none of them, and None is any or none."""
     by_date: bool = False
     """Whether what it matches depends on the day, and may be nothing."""
     untried: frozenset[str] = frozenset(VERSION_AXES)
@@ -88,7 +88,7 @@ class Selector:
             and (self.os is None or cell.os.name in self.os)
             and arch in (None, cell.arch)
             and self.runtime in (None, cell.runtime)
-            and self.profile in (None, cell.profile)
+            and (self.profiles is None or cell.profile in self.profiles)
             and self.untried.issuperset(cell.untried)
         )
 
@@ -183,10 +183,9 @@ class Group:
     def with_profiles(self, cells: Sequence[Cell], host: Arch | None) -> Iterator[Cell]:
         """Yield the cells with a profile that it selects, made of plain ones."""
         for selector in self.selectors:
-            if selector.profile:
-                chosen = replace(selector, profile="")
-                found = (cell.with_profile(selector.profile, {}) for cell in cells if chosen.matches(cell, host))
-                yield from (replace(cell, stands_for="") for cell in found)
+            chosen = [cell for cell in cells if replace(selector, profiles=("",)).matches(cell, host)]
+            for name in filter(None, selector.profiles or ()):
+                yield from (replace(cell.with_profile(name, {}), stands_for="") for cell in chosen)
 
     def members(self, cells: Sequence[Cell], host: Arch | None) -> dict[Cell, str]:
         """Return the cells of the group, each with the reason why it is in."""

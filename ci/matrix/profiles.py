@@ -18,7 +18,7 @@ from ci import paths
 from ci.errors import MatrixError, ProfileError
 from ci.matrix import slurm_conf
 from ci.matrix.behaviours import Limits, fits, in_words, read_limits, version_of
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell, Runtime, says
 from ci.matrix.tables import Faults, TomlTable, did_you_mean, read_table
 from ci.terminal.quantities import count
 
@@ -27,10 +27,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 """What a profile may be called: it stands in the names of containers and folders."""
 
 SLURM_CONF, CGROUP_CONF, ENROOT_CONF = "/etc/slurm/slurm.conf", "/etc/slurm/cgroup.conf", "/etc/enroot/enroot.conf"
+_JOB_CONTAINER_CONF = "/etc/slurm/job_container.conf"
 _FILES = {
     "slurm.conf": SLURM_CONF,
     "cgroup.conf": CGROUP_CONF,
-    "job_container.conf": "/etc/slurm/job_container.conf",
+    "job_container.conf": _JOB_CONTAINER_CONF,
     "enroot.conf": ENROOT_CONF,
     "prolog": "/etc/slurm/prolog",
     "epilog": "/etc/slurm/epilog",
@@ -69,10 +70,15 @@ _TAKEN = {
     "/var/lib/enroot-data": "the node mounts something over it",
 }
 """Paths on a node that are no profile's, nor is what is below them; and why."""
+_OF_ENROOT = re.compile(r"^[ \t]*(ENROOT_[A-Z_]+)[ \t]*[ \t=][ \t]*(.*\S)", re.MULTILINE)
+_READ_BY_ENROOT = re.compile(
+    r"\s*((ENROOT_[A-Z_]+|(MELLANOX|NVIDIA)_\S*|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy)([ \t=]|$)|#|$)"
+)
 _PATHS_OF_ENROOT = re.compile(r"\s*(ENROOT_(?:RUNTIME|CACHE|DATA|TEMP)_PATH|ENROOT_ALLOW_HTTP)\b")
 _PYXIS = b"/usr/lib/slurm/spank_pyxis.so"
 """Where the nodes have it, wherever a site does."""
 _PYXIS_LINE = re.compile(rb"^([ \t]*(?:required|optional)[ \t]+)\S*spank_pyxis\.so", re.MULTILINE)
+_OF_PYXIS = re.compile(r"^[ \t]*(?:required|optional)[ \t]+\S*spank_pyxis\.so[ \t]+(.*)", re.MULTILINE)
 _PYXIS_CONF = "/etc/slurm/plugstack.conf.d/pyxis.conf"
 
 
@@ -106,6 +112,12 @@ class Profile:
     """What it is, as one sentence."""
     only: Limits = field(default_factory=dict)
     """The cells that it is for."""
+    nodes: int = 1
+    """How many it needs."""
+    accounting: bool = False
+    """Whether jobs are recorded."""
+    tmpfs: tuple[str, ...] = ()
+    """Folders that lie in memory on each node, and that everybody may write to."""
     files: Mapping[str, ProfileFile] = field(default_factory=dict)
     """By their path on a node."""
 
@@ -123,6 +135,9 @@ class Profile:
             folder=folder,
             summary=table.text("summary", ""),
             only=read_limits(table),
+            nodes=table.integer("nodes", 1, least=1),
+            accounting=table.boolean("accounting", default=False),
+            tmpfs=_folders(table, "tmpfs"),
             files=read.files(),
         )
         table.finish()
@@ -145,22 +160,55 @@ class Profile:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """What it says in slurm.conf, with what this includes, and in cgroup.conf; by key in small letters."""
-        texts = [
-            self.slurm_conf,
-            *self._included(),
-            *(it.text for path, it in self.files.items() if path == CGROUP_CONF),
-        ]
-        return {key: value for text in texts for it in slurm_conf.lines_of(text) for key, value in it.settings}
+        """What it says in slurm.conf, with what this includes, and in its other files; by key in small letters.
+
+        These are cgroup.conf, job_container.conf, enroot.conf and the options of Pyxis' plugin. A hook of enroot is a
+        key as well: ``hooks.d/NAME``.
+        """
+        others = (it.text for path, it in self.files.items() if path in (CGROUP_CONF, _JOB_CONTAINER_CONF))
+        texts = [self.slurm_conf, *self._included(), *others]
+        found = {key: value for text in texts for it in slurm_conf.lines_of(text) for key, value in it.settings}
+        for path, file in sorted(self.files.items(), reverse=True):
+            if path == ENROOT_CONF or file.folder == "enroot.conf.d":  # the first that says it holds
+                found |= {key.lower(): value for key, value in reversed(_OF_ENROOT.findall(file.text))}
+            elif file.folder == "plugstack.conf.d":
+                words = (word for line in _OF_PYXIS.findall(file.text) for word in line.split())
+                found |= {key: value for key, _, value in (word.partition("=") for word in words)}
+            elif file.folder == "hooks.d":
+                found[file.source.lower()] = ""
+        return found
 
     @property
     def cgroups(self) -> bool:
         """Whether Slurm uses cgroups: then nodes need a tree of their own that they may write to."""
         return any("/cgroup" in value for value in self.settings.values())
 
+    @property
+    def node_scripts(self) -> tuple[str, ...]:
+        """What its nodes source before a daemon starts: files beside the profiles."""
+        settings = self.settings
+        wanted = {
+            "0-namespaces.sh": says(settings, "JobContainerType=job_container/tmpfs"),
+            "cgroups.sh": self.cgroups,
+            "log.sh": says(settings, "ENROOT_RESTRICT_DEV"),
+            "configless.sh": says(settings, "SlurmctldParameters=enable_configless"),
+        }
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
+
     def over(self, template: str) -> str:
         """Return the slurm.conf of a cell with this profile over it."""
         return slurm_conf.laid_over(template, self.slurm_conf, tuple(self._included()))
+
+    def ignored(self) -> Iterator[str]:
+        """Yield the files and lines that nothing reads, and why."""
+        yield from (
+            f"{name}: it is for people" for name in _BESIDE if name != DESCRIPTION and (self.folder / name).exists()
+        )
+        for file in self.files.values():
+            if file.source == "enroot.conf" or file.folder == "enroot.conf.d":
+                for number, line in enumerate(file.text.splitlines(), start=1):
+                    if not _READ_BY_ENROOT.match(line):
+                        yield f"{file.source}:{number}: enroot passes over it without a word: {line.strip()}"
 
     def unfit(self, cell: Cell) -> str:
         """Return why it can't be laid over a cell; empty if it can."""
@@ -208,6 +256,22 @@ class Profile:
 def shipped() -> list[str]:
     """Return the names of the profiles that come with this project."""
     return sorted(it.name for it in paths.PROFILES.iterdir() if it.is_dir())
+
+
+def _taken(path: str) -> str:
+    """Return which of the paths that are no profile's a path is, or lies below; empty for none."""
+    return next((it for it in _TAKEN if path == it or path.startswith(f"{it}/")), "")
+
+
+def _folders(table: TomlTable, key: str) -> tuple[str, ...]:
+    """Return folders of a node that a key lists."""
+    found = table.texts(key)
+    for index, folder in enumerate(found):
+        if not folder.startswith("/") or folder == "/":
+            table.fault(f"{key}[{index}]", f"write a folder of the node, such as /scratch, not {folder!r}")
+        elif taken := _taken(folder):
+            table.fault(f"{key}[{index}]", f"{folder} cannot lie in memory: {_TAKEN[taken]}")
+    return found
 
 
 def _description(folder: Path) -> TomlTable:
@@ -261,7 +325,7 @@ class _Reading:
         """Read a file that belongs at a place on the nodes."""
         source, path = str(file.relative_to(self.folder)), str(PurePosixPath("/", place.lstrip("/")))
         folder, _, name = source.partition("/")
-        taken = next((it for it in _TAKEN if path == it or path.startswith(f"{it}/")), "")
+        taken = _taken(path)
         if taken and source != "slurm.conf":
             self.faults.append(f"{source} cannot be put at {path}: {_TAKEN[taken]}")
         elif folder in _ENDS and ("/" in name or not name.endswith(_ENDS[folder])):
@@ -314,13 +378,8 @@ def _unknown(settings: Mapping[str, str], cell: Cell) -> Iterator[str]:
     """Yield which settings a cell's Slurm does not take."""
     now = version_of(cell, "slurm")
     for name, release in _releases()["since"].items():
-        if _has(settings, name) and now < Version(release):
+        if says(settings, name) and now < Version(release):
             yield f"Slurm {cell.slurm} does not know {name}, which came with {release}"
     for name, release in _releases()["until"].items():
-        if _has(settings, name) and now >= Version(release):
+        if says(settings, name) and now >= Version(release):
             yield f"Slurm {cell.slurm} does not know {name} any more, since {release}"
-
-
-def _has(settings: Mapping[str, str], name: str) -> bool:
-    key, _, value = name.lower().partition("=")
-    return key in settings and (not value or settings[key].lower() == value)

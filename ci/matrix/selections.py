@@ -183,13 +183,16 @@ def _member(table: TomlTable, key: str, item: object, axes: Axes) -> Selector:
         return Selector()
     inner = TomlTable(item, table.at(key), table.faults)
     selector = _selector(inner, axes, host=True)
-    profile = inner.text("profile", "")
-    if profile and profile not in axes.profiles:
-        inner.fault("profile", f"there is no profile {profile!r}{did_you_mean(profile, axes.profiles)}")
-        profile = ""
+    several = isinstance(inner.values.get("profile"), list)
+    profiles = inner.texts("profile") if several else (inner.text("profile", ""),)
+    for name in filter(None, profiles):
+        if name not in axes.profiles:
+            inner.fault("profile", f"there is no profile {name!r}{did_you_mean(name, axes.profiles)}")
+    if several and not profiles:
+        inner.fault("profile", 'names no profile; for example profile = ["strict"]')
     inner.finish()
     named = {axis for axis in VERSION_AXES if read_version(str(inner.values.get(axis, "")))}
-    return replace(selector, profile=profile, untried=frozenset(named))
+    return replace(selector, profiles=profiles, untried=frozenset(named))
 
 
 def _selector(table: TomlTable, axes: Axes, *, host: bool) -> Selector:
@@ -237,7 +240,7 @@ def check_effect(matrix: Matrix, faults: Faults) -> None:
             faults.add(failure.where, f"the known failure matches no cell: {_why_not(failure.selector, excluded)}")
     for group in matrix.groups:
         for index, selector in enumerate(group.selectors):
-            plain = replace(selector, profile="")  # its cells with a profile are made of these
+            plain = replace(selector, profiles=None)  # its cells with a profile are made of these
             if not selector.by_date and not any(plain.matches(cell) for cell in cells):
                 faults.add(f"{group.where}.cells[{index}]", f"selects no cell: {_why_not(selector, excluded)}")
 

@@ -19,7 +19,7 @@ class AnswerReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     limits: str = ""
     """The versions for which the catalogue has it as the right one; empty: all that no other answer is for."""
     axes: tuple[str, ...] = ()
-    """What limits it: ``slurm``, ``enroot``, ``pyxis``, ``os``, ``arch`` or ``runtime``."""
+    """What limits it: ``slurm``, ``enroot``, ``pyxis``, ``os``, ``arch``, ``runtime`` or ``settings``."""
 
     @property
     def is_hazard(self) -> bool:

@@ -155,7 +155,9 @@ def right_on(of: CellRecord, asked: Behaviour) -> str:
     """Return the name of the answer that is right on a cell; empty where a made-up cell has none."""
     versions = {axis: Version(it) for axis in ("slurm", "enroot", "pyxis") if (it := of.axes.get(axis))}
     words = {"os": SimpleNamespace(name=of.os), "arch": SimpleNamespace(value=of.arch)}
-    stand_in = SimpleNamespace(answers_of=versions.get, runtime=SimpleNamespace(value=of.runtime), **words)
+    stand_in = SimpleNamespace(
+        answers_of=versions.get, runtime=SimpleNamespace(value=of.runtime), says=lambda _setting: False, **words
+    )
     try:
         return asked.answer_on(cast("Cell", stand_in)).name
     except MatrixError:

@@ -9,7 +9,7 @@ import pytest
 
 from ci import paths
 from ci.errors import MatrixError, SelectionError
-from ci.matrix import behaviours, loading
+from ci.matrix import behaviours, loading, profiles
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import Behaviour, catalogue
 from ci.matrix.suites import FOLDER, SUITES
@@ -107,6 +107,31 @@ def test_an_unknown_behaviour_is_refused_with_the_nearest_one() -> None:
 
 def test_every_question_has_one_answer_on_every_cell() -> None:
     assert list(misfits(catalogue().values())) == []
+
+
+@pytest.mark.parametrize("name", profiles.shipped())
+def test_every_question_has_one_answer_with_a_profile(name: str) -> None:
+    profile = profiles.Profile.of(name)
+    cells = [it for it in loading.load().cells("edges", Arch.AMD64) if not profile.unfit(it)]
+    own = [it.with_profile(name, profile.settings) for it in cells]
+    assert own
+    for each in catalogue().values():
+        assert all(each.answer_on(it) for it in own if it.runtime in SUITES[each.suite].runtimes)
+
+
+def test_what_a_profile_says_decides(read: Read) -> None:
+    text = WELL.replace('slurm = "<23.11"', 'settings = ["One=yes", "two"]').replace(
+        'slurm = ">=23.11"', "otherwise = true"
+    )
+    (only,) = read(text).values()
+    plain = loading.load().cells("edges", Arch.AMD64)[0]
+    with_it = [{"one": "yes"}, {"one": "1"}, {"one": "no,Y"}, {"two": ""}, {"two": "x", "one": "no"}]
+    without = [{}, {"one": ""}, {"one": "no"}, {"three": "yes"}]
+    first, other = (only.answer_on(plain.with_profile("x", it)).name for it in ({"one": "yes"}, {}))
+    assert first != other
+    assert {only.answer_on(plain.with_profile("x", it)).name for it in with_it} == {first}
+    assert {only.answer_on(plain.with_profile("x", it)).name for it in without} == {other}
+    assert [it.limits for it in only.answers] == ["a profile with One=yes or two", ""]
 
 
 def test_every_question_is_asked_by_its_suite_and_tests_ask_no_other() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from ci import paths
 from ci.artefacts import candidates
+from ci.cli.main import main
 from ci.environment.configuration import of_profile
 from ci.environment.plan import plan_environment
 from ci.errors import ProfileError, SelectionError
@@ -108,6 +109,16 @@ def test_a_name_that_nothing_reads_or_that_is_taken_is_refused(make_profile: Mak
 OTHERS: dict[str, tuple[dict[str, str], str]] = {
     "a key of profile.toml": ({"profile.toml": 'summry = "x"\n'}, "unknown key 'summry'; did you mean 'summary'?"),
     "a value of profile.toml": ({"profile.toml": "summary = 1\n"}, "profile.toml:1: summary: expected text"),
+    "no nodes": ({"profile.toml": "nodes = 0\n"}, "profile.toml:1: nodes: must be at least 1, is 0"),
+    "nodes in words": ({"profile.toml": 'nodes = "two"\n'}, "nodes: expected a whole number"),
+    "no yes or no": ({"profile.toml": 'accounting = "yes"\n'}, "accounting: expected true or false"),
+    "no folder": ({"profile.toml": 'tmpfs = ["scratch"]\n'}, "tmpfs[0]: write a folder of the node"),
+    "the root": ({"profile.toml": 'tmpfs = ["/scratch", "/"]\n'}, "tmpfs[1]: write a folder of the node"),
+    "a folder that is taken": (
+        {"profile.toml": 'tmpfs = ["/run/x"]\n'},
+        "profile.toml:1: tmpfs[0]: /run/x cannot lie in memory: the node mounts something over it",
+    ),
+    "settings as a limit": ({"profile.toml": 'settings = ["x"]\n'}, "unknown key 'settings'"),
     "no TOML": ({"profile.toml": "summary: x\n"}, "profile.toml:1"),
     "a folder of enroot": ({"enroot.conf": "#\nENROOT_DATA_PATH /data\n"}, "enroot.conf:2: ENROOT_DATA_PATH cannot"),
     "https only": ({"enroot.conf.d/1.conf": "ENROOT_ALLOW_HTTP no\n"}, "enroot.conf.d/1.conf:1: ENROOT_ALLOW_HTTP"),
@@ -243,3 +254,35 @@ def test_who_names_a_cell_with_its_profile_is_told_the_option() -> None:
     with pytest.raises(SelectionError) as caught:
         loading.load().cell(f"{REAL}+strict")
     assert "--profile" in caught.value.next_step
+
+
+# -- a look at one, without a start -----------------------------------------------------------------------------------
+
+
+def test_a_check_says_what_is_ignored_and_on_which_slurm_it_can_be_used(
+    make_profile: MakeProfile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        "README.md": "for people\n",
+        "slurm.conf": "SelectType=select/cons_res\n",
+        "enroot.conf": "# so\n\nENROOT_MOUNT_HOME y\nENROOT_REMAP_ROOT=yes\nENROOT_RESTRICT_DEV: y\nHTTP_PROXY x\n",
+        "profile.toml": 'summary = "Mine."\npyxis = ">=0.21"\n',
+    }
+    assert main(["profile", "check", make_profile(files)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:4] == [
+        "the profile mine: Mine.",
+        "  ignored: README.md: it is for people",
+        "  ignored: enroot.conf:5: enroot passes over it without a word: ENROOT_RESTRICT_DEV: y",
+        "  ignored: enroot.conf:6: enroot passes over it without a word: HTTP_PROXY x",
+    ]
+    assert "  Slurm 22.05: some cells; it is for Pyxis >=0.21" in said
+    (new,) = (it for it in said if it.startswith("  Slurm 24.11.7:"))
+    assert new.startswith("  Slurm 24.11.7: refused; it is for Pyxis >=0.21; Slurm 24.11.7 does not know SelectType")
+    assert main(["profile", "check", "strict"]) == 0
+    assert "  Slurm 22.05: yes" in capsys.readouterr().out.splitlines()
+
+
+def test_a_check_of_one_with_a_fault_is_an_error(make_profile: MakeProfile, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", "check", make_profile({"slurm.conf": "ClusterName=x\n"})]) == ProfileError.exit_code
+    assert "slurm.conf:1: ClusterName cannot be set" in capsys.readouterr().err

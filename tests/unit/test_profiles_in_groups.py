@@ -23,7 +23,7 @@ REAL, NEW = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64", "slurm24.11-enr
 _SITE = (
     '[groups.smoke]\ncells = [{ slurm = "oldest", arch = "host" }]\n[groups.full]\ncells = "all"\n'
     '[groups.site]\ncells = [\n  { slurm = "22.05", enroot = "3.4.1", pyxis = "0.19.0", profile = "strict" },\n'
-    '  { slurm = "24.11", enroot = "4.1.2", pyxis = "0.24.0" },\n  { enroot = "4.1.2", profile = "load" },\n]'
+    '  { slurm = "24.11", enroot = "4.1.2", pyxis = "0.24.0" },\n  { enroot = "4.1.2", profile = ["load"] },\n]'
 )
 Loader = Callable[..., Matrix]
 
@@ -101,6 +101,8 @@ def test_the_places_of_a_report_are_not_those_of_plain_cells(rows: Matrix) -> No
 FAULTS = {
     'profile = "stict"': "profile: there is no profile 'stict'; did you mean 'strict'?",
     "profile = 1": "profile: expected text in quotes",
+    'profile = ["strict", "stict"]': "profile: there is no profile 'stict'; did you mean 'strict'?",
+    "profile = []": 'profile: names no profile; for example profile = ["strict"]',
     'profle = "strict"': "unknown key 'profle'; did you mean 'profile'?",
     'profile = "strict", slurm = "22.05", os = "debian13"': "selects no cell",
 }

@@ -9,6 +9,7 @@ from ci.environment import cluster
 from ci.environment.configuration import of_profile
 from ci.environment.plan import plan_environment
 from ci.environment_file import EnvironmentFile, Login
+from ci.errors import SelectionError
 from ci.fleet.parts import CONFIGURATION, belongs, files_of
 from ci.matrix import loading
 from ci.matrix.profiles import Profile
@@ -170,6 +171,61 @@ def test_a_node_has_cgroups_of_its_own_only_where_the_settings_use_them(make_pro
 def test_what_a_site_says_of_systemd_stays(make_profile: MakeProfile) -> None:
     files = {"slurm.conf": "TaskPlugin=task/cgroup\n", "cgroup.conf": "ignoresystemd=no\n"}
     assert of_profile(planned(make_profile(files)))["/etc/slurm/cgroup.conf"].content == b"ignoresystemd=no\n"
+
+
+def test_a_cell_has_the_nodes_and_the_accounting_that_it_needs(make_profile: MakeProfile) -> None:
+    folder = make_profile({"profile.toml": "nodes = 3\naccounting = true\n"})
+    plan = planned(folder)
+    assert (plan.names.hostnames, plan.options.accounting) == (("n1", "n2", "n3"), True)
+    assert plan.images.accounting is not None
+    assert "AccountingStorageType=accounting_storage/slurmdbd" in slurm_conf(plan)
+    assert planned(folder, nodes=4).options.nodes == 4
+    with pytest.raises(SelectionError, match="--nodes 2 cannot be used with the profile mine") as caught:
+        planned(folder, nodes=2)
+    assert (caught.value.why, caught.value.next_step) == ("it needs 3 nodes", "--nodes 3, or leave it out")
+    plain = planned(make_profile({"profile.toml": "nodes = 1\naccounting = false\n"}))
+    assert (plain.options.nodes, plain.options.accounting) == (1, False)
+
+
+def test_folders_lie_in_memory_on_every_node_for_everybody(make_profile: MakeProfile) -> None:
+    asked = started(planned(make_profile({"profile.toml": 'tmpfs = ["/scratch"]\n'})))
+    assert asked["host_config"]["tmpfs"] == {"/run": "exec,mode=755", "/scratch": "exec,mode=1777"}
+
+
+def test_settings_are_those_of_all_its_files(make_profile: MakeProfile) -> None:
+    files = {
+        "slurm.conf": "TaskPlugin=task/affinity,task/cgroup\n",
+        "job_container.conf": "BasePath=/x\n",
+        "enroot.conf": "# ENROOT_MOUNT_HOME no\nENROOT_RESTRICT_DEV y\nENROOT_RESTRICT_DEV no\n",
+        "enroot.conf.d/1.conf": "ENROOT_RESTRICT_DEV n\nENROOT_ROOTFS_WRITABLE  yes # so\n",
+        "plugstack.conf.d/site.conf": "# required spank_pyxis.so x=1\nrequired spank_pyxis.so container_scope=job\n",
+        "hooks.d/50-site.sh": "#!/bin/sh\n",
+    }
+    cell = planned(make_profile(files)).cell
+    wanted = ("TaskPlugin=task/cgroup", "taskplugin=task/affinity", "basepath=/x", "enroot_restrict_dev=y")
+    assert all(map(cell.says, (*wanted, "ENROOT_ROOTFS_WRITABLE", "container_scope=job", "hooks.d/50-site.sh")))
+    assert not any(map(cell.says, ("enroot_restrict_dev=n", "enroot_mount_home", "x", "hooks.d/51.sh", "BasePath=/")))
+
+
+@pytest.mark.parametrize(
+    ("line", "scripts"),
+    [
+        ("JobContainerType=job_container/tmpfs", ["0-namespaces.sh"]),
+        ("ProctrackType=proctrack/cgroup", ["cgroups.sh"]),
+        ("SlurmctldParameters=cloud_dns,enable_configless", ["configless.sh"]),
+        ("JobContainerType=job_container/none SlurmctldParameters=cloud_dns", []),
+        ("Include x.conf", ["log.sh"]),
+    ],
+)
+def test_what_a_setting_takes_that_a_container_does_not_have_is_done_before_the_daemons(
+    make_profile: MakeProfile, line: str, scripts: list[str]
+) -> None:
+    more = {"files/etc/slurm/x.conf": "KillWait=3\n", "enroot.conf": "ENROOT_RESTRICT_DEV y\n"}
+    plan = planned(make_profile({"slurm.conf": f"{line}\n", **(more if "Include" in line else {})}))
+    folder = "/usr/local/lib/node-entrypoint.d/"
+    found = {it.removeprefix(folder): file.content for it, file in of_profile(plan).items() if it.startswith(folder)}
+    assert sorted(found) == scripts
+    assert all(content == (paths.PROFILES / name).read_bytes() for name, content in found.items())
 
 
 def test_every_node_has_its_files(make_profile: MakeProfile) -> None:

@@ -17,11 +17,6 @@ sleep 1
 """
 
 
-def _says(cell: Cell, key: str, value: str) -> bool:
-    """Tell whether the cell's profile says this; without a profile there are no cgroups."""
-    return dict(cell.settings).get(key, "").lower() == value
-
-
 def _ended(shell: Shell, job: str) -> tuple[str, str]:
     """Return state and exit code of a job, once its nodes have done with it."""
 
@@ -36,7 +31,7 @@ def _ended(shell: Shell, job: str) -> tuple[str, str]:
 def test_a_job_that_takes_more_than_its_memory(cluster_shell: Shell, cell: Cell) -> None:
     words = f"sbatch --parsable {cluster_shell.here} --mem=100M --output=/dev/null"
     job = cluster_shell.run(words, stdin=_GREEDY).stdout.strip()
-    kept = _says(cell, "constrainramspace", "yes")
+    kept = cell.says("ConstrainRAMSpace=yes")
     assert _ended(cluster_shell, job) == (("OUT_OF_MEMORY", "0:125") if kept else ("COMPLETED", "0:0"))
 
 
@@ -44,7 +39,7 @@ def test_a_process_that_leaves_its_session(cluster_shell: Shell, cell: Cell) -> 
     process = cluster_shell.sbatch(_LEAVES_ONE_BEHIND).split()[-1]
     assert process.isdecimal(), process
     lives_on = cluster_shell.run_unchecked(f"kill {process}").status == 0
-    assert lives_on is not _says(cell, "proctracktype", "proctrack/cgroup")
+    assert lives_on is not cell.says("ProctrackType=proctrack/cgroup")
 
 
 def test_the_cpus_that_a_step_sees(cluster_shell: Shell, cell: Cell) -> None:
@@ -52,4 +47,4 @@ def test_the_cpus_that_a_step_sees(cluster_shell: Shell, cell: Cell) -> None:
     if there == 1:
         pytest.skip("the machine has one CPU, and all of it is what a step sees: run it on one with more")
     seen = int(cluster_shell.srun("--ntasks=1", "--cpus-per-task=1", "nproc", image="").stdout)
-    assert seen == (1 if _says(cell, "constraincores", "yes") else there)
+    assert seen == (1 if cell.says("ConstrainCores=yes") else there)
