@@ -66,11 +66,18 @@ def make_image(registry_client: RegistryClient, tiny_image: TinyImage) -> MakeIm
 
 
 @pytest.fixture
-def container_name(steps: Steps) -> Iterator[str]:
-    """Return a name for a container; what has been made under it, or a name that begins so, is removed afterwards."""
+def free_name(steps: Steps) -> Iterator[str]:
+    """Return a name for a container of whatever job; what was made under it, or a name that begins so, is removed."""
     name = f"conformance-{uuid.uuid4().hex[:12]}"
     yield name
     steps.remove_containers(name)
+
+
+@pytest.fixture
+def container_name(steps: Steps, free_name: str) -> Iterator[str]:
+    """Return a name as `free_name` does, whose steps all find the same container, wherever names hold."""
+    with steps.in_one_job(free_name):
+        yield free_name
 
 
 @pytest.fixture

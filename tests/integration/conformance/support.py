@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import shlex
 import uuid
 
@@ -43,6 +43,8 @@ class Steps:
 
     shell: Shell
     cell: Cell
+    jobs: dict[str, str] = field(default_factory=dict)
+    """By the name of a container: the job that its steps are of. Other steps are jobs of their own."""
 
     def inside(
         self, image: TinyImage, script: str, *options: str, variables: Mapping[str, str] | None = None
@@ -118,7 +120,7 @@ class Steps:
         self, image: str, command: list[str], options: tuple[str, ...], variables: Mapping[str, str] | None
     ) -> RemoteAnswer:
         container = [f"--container-image={image}"] if image else []
-        words = shlex.join(["srun", self.shell.here, *container, *options, *command])
+        words = shlex.join(["srun", self.shell.here, *self._job_of(options), *container, *options, *command])
         done = self.shell.run_unchecked(f"{assignments(variables)}{words}", limit=PATIENCE)
         # Else a step that has to be refused would seem to be. The plugin of the suites runs such a test again.
         assert LISTING_FAILED not in done.stderr, str(done)
@@ -135,15 +137,39 @@ class Steps:
         # Whoever has no such file does not get as far as being ready.
         proof = f"test -e {IMAGE_MARKER} && " if image else ""
         command = ["sh", "-c", f"{proof}{{ {script}\n}}"]
-        words = shlex.join(
-            ["srun", "--unbuffered", self.shell.here, f"--job-name={name}", *container, *options, *command]
-        )
+        where = [self.shell.here, *self._job_of(options)]
+        words = shlex.join(["srun", "--unbuffered", *where, f"--job-name={name}", *container, *options, *command])
         self.shell.run(f"{assignments(variables)}nohup {words} > {output} 2>&1 < /dev/null &")
         try:
             self.wait_for_text(output, ready)
             yield Background(name=name, output=output)
         finally:
-            self.shell.run(f"scancel --name={name}; rm -f {output}")
+            steps = f"squeue --steps --noheader --format='%i %j' | sed -n 's/ {name}$//p'"  # also those of another job
+            self.shell.run(f"scancel --name={name}; {steps} | xargs --no-run-if-empty scancel; rm -f {output}")
+
+    @contextmanager
+    def in_one_job(self, name: str) -> Iterator[None]:
+        """Have all steps that name this container in one job, where a profile has containers belong to their job."""
+        if not self.cell.says("container_scope=job"):
+            yield
+            return
+        said = self.shell.run(f"salloc --no-shell {self.shell.here} --job-name={name}").stderr
+        self.jobs[name] = said.partition("Granted job allocation ")[2].split()[0]
+        try:
+            yield
+        finally:
+            self.shell.run(f"scancel {self.jobs.pop(name)}")
+
+    def _job_of(self, options: Iterable[str]) -> list[str]:
+        """Return what makes a step one of the job that the container which its options name belongs to."""
+        for option in options:
+            if job := self.jobs.get(option.removeprefix("--container-name=").partition(":")[0]):
+                return [f"--jobid={job}", "--overlap"]
+        return []
+
+    def enroot_name(self, name: str) -> str:
+        """Return what enroot calls a container with this name."""
+        return "_".join(filter(None, ("pyxis", self.jobs.get(name), name)))
 
     def tracked_by_cgroups(self) -> bool:
         """Tell whether Slurm holds the processes of a step together by cgroups; the cluster is asked."""
@@ -154,7 +180,12 @@ class Steps:
         return self.shell.run("enroot list").stdout.splitlines()
 
     def remove_containers(self, part: str) -> None:
-        """Remove all containers on the node that have ``part`` in their names."""
+        """Remove all containers on the node that have ``part`` in their names.
+
+        Where containers go with their job, Pyxis removes them; whoever does so at the same time has the node drained.
+        """
+        if self.cell.says("container_scope=job"):
+            self.wait_for_removal(part)
         for name in self.containers():
             if part in name:
                 self.shell.run(f"enroot remove --force {shlex.quote(name)}")

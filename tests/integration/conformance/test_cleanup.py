@@ -52,6 +52,13 @@ def test_the_imported_file_is_removed(steps: Steps, tiny_image: TinyImage, cell:
     assert steps.shell.run(f"find /run/pyxis/$(id -u) -ignore_readdir_race -name '{job}.*'").stdout == ""
 
 
-def test_a_named_container_outlives_its_job(steps: Steps, plain: TinyImage, container_name: str) -> None:
-    steps.inside(plain, "true", f"--container-name={container_name}")
-    assert f"pyxis_{container_name}" in steps.containers()
+@pytest.mark.behaviour("named-container-after-its-job")
+def test_a_named_container_after_its_job(steps: Steps, plain: TinyImage, free_name: str, behaviour: Ask) -> None:
+    name = f"--container-name={free_name}"
+    steps.inside(plain, "touch /mine", name, "--container-writable")
+    found = steps.inside(plain, "test -e /mine && echo there || echo absent", name)
+    behaviour("named-container-after-its-job").saw_by(found[0], {"there": "kept", "absent": "removed"})
+    if found == ["absent"]:
+        steps.wait_for_removal(free_name)
+    else:
+        assert f"pyxis_{free_name}" in steps.containers()

@@ -219,6 +219,6 @@ def test_the_mode_of_tmp(steps: Steps, plain: TinyImage, cell: Cell) -> None:
 def test_where_a_containers_files_lie(steps: Steps, make_image: MakeImage, container_name: str, cell: Cell) -> None:
     steps.inside(make_image(), "true", f"--container-name={container_name}")
     user = steps.shell.run("id -u").stdout.strip()
-    path = f"/var/lib/enroot-data/data/user-{user}/pyxis_{container_name}/etc/os-release"
+    path = f"/var/lib/enroot-data/data/user-{user}/{steps.enroot_name(container_name)}/etc/os-release"
     plainly = steps.shell.run_unchecked(f"test -e {path}").status == 0
     assert plainly is not differs(cell, "files of a container on the node")

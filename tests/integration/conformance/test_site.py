@@ -1,0 +1,63 @@
+"""What a site's own settings change of containers: each test sees both sides, a plain cell's and a profile's."""
+
+import uuid
+
+import pytest
+
+from tests.integration.conformance.conftest import MakeImage, Unpack
+from tests.integration.conformance.support import Steps
+from tests.support.behaviours import Ask
+from tests.support.oci.layers import Directory
+from tests.support.oci.tiny import TinyImage
+
+pytestmark = pytest.mark.container_packaging
+
+
+@pytest.mark.behaviour("devices-of-the-node")
+def test_the_devices_of_the_node(steps: Steps, plain: TinyImage, behaviour: Ask) -> None:
+    found = steps.inside(plain, "ls /dev")
+    assert {"null", "zero", "urandom", "shm"} <= set(found)
+    behaviour("devices-of-the-node").saw("all" if "fuse" in found else "a few", found)
+
+
+@pytest.mark.behaviour("hook-for-pytorch")
+@pytest.mark.behaviour("hook-for-pmi")
+def test_hooks_that_enroot_brings_for_slurm(
+    steps: Steps, tiny_image: TinyImage, make_image: MakeImage, unpacked: Unpack, behaviour: Ask
+) -> None:
+    image = unpacked(make_image(env={**tiny_image.image.env, "PYTORCH_VERSION": "2.0", "SLURM_SITE": "of-the-image"}))
+    first, own = steps.inside(
+        image, "echo ${MASTER_ADDR-none}; echo $SLURM_SITE", variables={"SLURM_SITE": "of-the-job"}
+    )
+    node = steps.shell.environment.nodes[0]
+    behaviour("hook-for-pytorch").saw_by(first, {node: "the first node", "none": "none"})
+    behaviour("hook-for-pmi").saw_by(own, {"of-the-job": "the job's", "of-the-image": "the image's"})
+    # A job's own is kept where there is no hook, and where it is asked for.
+    mine = {"MASTER_ADDR": "mine"}
+    kept = steps.inside(image, "echo $MASTER_ADDR", variables=mine)
+    assert kept == ["mine" if first == "none" else node]
+    assert steps.inside(image, "echo $MASTER_ADDR", "--container-env=MASTER_ADDR", variables=mine) == ["mine"]
+
+
+@pytest.mark.behaviour("start-of-a-squashfs-file")
+def test_the_start_of_a_squashfs_file(steps: Steps, plain: TinyImage, behaviour: Ask) -> None:
+    with steps.running(plain.reference, "echo $SLURM_JOB_ID ready; sleep 600") as step:
+        job = steps.wait_for_text(step.output, "ready").split()[-2]
+        unpacked = any(it.endswith(f"_{job}.0") for it in steps.containers())
+        mounted = steps.shell.run_unchecked("pgrep --euid $USER squashfuse").status == 0
+    seen = {(True, False): "unpacked", (False, True): "mounted"}
+    behaviour("start-of-a-squashfs-file").saw_by((unpacked, mounted), seen, steps.containers())
+
+
+@pytest.mark.behaviour("save-into-tmp")
+def test_a_container_that_is_saved_into_tmp(
+    steps: Steps, make_image: MakeImage, unpacked: Unpack, behaviour: Ask
+) -> None:
+    image = unpacked(make_image({"/var/run": Directory(), "/var/lock": Directory()}))
+    saved = f"/tmp/conformance-{uuid.uuid4().hex[:12]}.sqsh"
+    script = f"""#!/bin/sh
+srun --container-image={image.reference} --container-save={saved} true || exit
+if test -e {saved}; then echo in-the-job; else echo not-in-the-job; fi"""
+    found = steps.shell.sbatch(script, "--chdir=/tmp").splitlines()[-1]
+    steps.shell.run(f"rm {saved}")  # it is on the node, whatever the job sees
+    behaviour("save-into-tmp").saw_by(found, {"in-the-job": "in the job", "not-in-the-job": "on the node only"})

@@ -1,0 +1,34 @@
+"""What a site's own settings change of plain Slurm: each test sees both sides, a plain cell's and a profile's."""
+
+import uuid
+
+import pytest
+
+from ci.environment_file import EnvironmentFile
+from tests.support.behaviours import Ask
+from tests.support.cluster import Shell
+
+pytestmark = [pytest.mark.integration_test, pytest.mark.starts_no_container]
+
+
+@pytest.mark.behaviour("tmp-of-another-job")
+def test_the_tmp_of_another_job(cluster_shell: Shell, behaviour: Ask) -> None:
+    file = f"/tmp/facts-{uuid.uuid4().hex[:12]}"
+    cluster_shell.srun("touch", file, image="")
+    script = f"if test -e {file}; then echo there; else echo absent; fi"
+    found = cluster_shell.srun("sh", "-c", script, image="").stdout.strip()
+    cluster_shell.run(f"rm -f {file}")
+    behaviour("tmp-of-another-job").saw_by(found, {"there": "its files", "absent": "nothing"})
+
+
+@pytest.mark.behaviour("configuration-of-a-compute-node")
+def test_where_a_compute_node_has_its_configuration(
+    environment: EnvironmentFile, cluster_shell: Shell, behaviour: Ask
+) -> None:
+    if len(environment.nodes) == 1:
+        pytest.skip(f'it needs 2 nodes and there is one: nox -s "slurm_facts({environment.cell})" -- --nodes 2')
+    files = ("/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf")
+    script = f"squeue --noheader > /dev/null && ls {' '.join(files)} 2> /dev/null || true"
+    done = cluster_shell.run(f"srun --nodelist={environment.nodes[1]} sh -c '{script}'")
+    seen = {files[0]: "a file of its own", files[1]: "the controller"}
+    behaviour("configuration-of-a-compute-node").saw_by(done.stdout.strip(), seen, done)
