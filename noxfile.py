@@ -67,6 +67,7 @@ COMMANDS = {
     "compare": "Say what changes between cells or versions (`-- CELL_A CELL_B`, `-- --from slurm=24.11.7 --to …`).",
     "ask": "Say whether a combination works (`-- --slurm 25.05.8 --enroot 3.4.1 --pyxis 0.21.0`).",
     "reproduce": "Write a script that shows a test's fault without this project (`-- RUN CELL TEST`).",
+    "site": "Run suites on a cluster that exists, over SSH, as an ordinary user (`-- USER@HOST`, `-- FILE`).",
     "bump": "Add new releases of Slurm, enroot and Pyxis to matrix.toml and the pins (`-- --check`: only say them).",
 }
 REPORT = ("--output", str(paths.results_dir() / paths.REPORT_FOLDER))
@@ -195,7 +196,7 @@ for title, (line, folder) in OWN_TESTS.items():
 for title, line in PROGRAMS.items():
     add_command(title, line, {"scale": BROWSER, "mutations": DEVELOPMENT}.get(title, SUITES_NEED), f"tests.{title}")
 for title, line in COMMANDS.items():
-    need = SUITES_NEED if title in {"matrix", "bisect", "compare"} else ("run",)
+    need = SUITES_NEED if title in {"matrix", "bisect", "compare", "site"} else ("run",)
     add_command(title, line, need, "ci", title, *(REPORT if title == "report" else ()))
 for title, (line, where) in CELLS_OF_SUITES.items():
     add_suite(title, line, where)

@@ -24,13 +24,20 @@ class Login:
     host: str
     port: int
     user: str
-    password: str
+    password: str = ""
     """Empty if there is no login by password."""
-    private_key: str
-    known_hosts: str
+    private_key: str = ""
+    known_hosts: str = ""
     """A file with the node's host key. The key is known in advance, so that none is accepted unseen."""
     home: str
     """A folder for use as HOME by tools that read only ``~/.ssh``; it exists as long as the environment."""
+    own: bool = False
+    """By this user's own configuration, keys, agent and known hosts.
+
+    Then ``host`` may be an alias of ``~/.ssh/config``, and neither port nor user need be known (0, empty).
+    """
+    prelude: str = ""
+    """Shell text in front of every command: what the jobs of a site have to have in their environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +99,25 @@ class EnvironmentFile:
     """The upstream releases that the nodes were made from: path below the upstream's address, and the file here."""
     results: str
     """Folder for what the suite wants to keep."""
+    site: str = ""
+    """The name of the cluster that exists which it describes: no container here, and no root. Empty for a cell."""
+    os: str = ""
+    """Of a site: what its nodes run on, as ids have it (``debian12``)."""
+    folder: str = ""
+    """Of a site: the one folder, seen by all nodes, that is written to there."""
+    enroot_data: str = ""
+    """Of a site: where enroot keeps this user's containers."""
+    jobs: Mapping[str, str] = field(default_factory=dict)
+    """Of a site: partition and account of its jobs, for who submits them by means of its own."""
+    beyond_the_sdk: str = ""
+    """Of a site: what else its jobs have to have, which slurm-sdk has no setting for."""
+    logs_in_elsewhere: bool = False
+    """Of a site: whether the login node is none of ``nodes``. What is asked of enroot is asked by a job then."""
+
+    @property
+    def work(self) -> str:
+        """The folder on the cluster that tests make theirs in."""
+        return self.folder or f"/home/{self.login.user}"
 
     @property
     def container_image(self) -> str | None:

@@ -213,6 +213,12 @@ class VersionMismatchError(LaunchError):
     exit_code = 34
 
 
+class SiteError(LaunchError):
+    """A cluster that exists cannot be asked: no login, no Slurm or Pyxis there, or a version that nothing tells."""
+
+    exit_code = 35
+
+
 class NewReleaseError(PyxisMatrixError):
     """Upstream has releases that are not in the matrix, and ``bump --check`` was asked to tell."""
 

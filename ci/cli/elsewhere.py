@@ -17,7 +17,7 @@ from ci.matrix.profiles import Profile
 from ci.options import packages, values
 from ci.terminal import console
 
-RUN_SUITES = ("suite", "matrix", "bisect", "compare")
+RUN_SUITES = ("suite", "matrix", "bisect", "compare", "site")
 """The commands that run tests, `compare` only with ``--run``: they need pytest and the subject."""
 
 _MATRIX = """\

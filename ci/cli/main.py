@@ -24,6 +24,7 @@ try:
         reports,
         reproducing,
         sessions,
+        site,
     )
     from ci.cli.selecting import add_cells, add_group, add_suites
     from ci.engine.refusals import asking
@@ -92,6 +93,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("cell")
     add_suites(one)
     add_to(one, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+
+    site.add_options(_verb(verbs, "site", site.site, "run suites on a cluster that exists, over SSH, as a user"))
 
     up = _verb(verbs, "up", clusters.up, "start a cell and leave it up")
     up.add_argument("cell", metavar="CELL")

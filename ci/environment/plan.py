@@ -52,6 +52,8 @@ class EnvironmentPlan:
     """What is laid over its nodes."""
     commit: str = ""
     """Of this project's checkout that does it; for results."""
+    again: str = ""
+    """The command that asks a site again; for a cell it is made of cell and options."""
 
     @property
     def mounts(self) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import asyncssh
 
 from ci.environment_file import Login
-from ci.errors import LaunchError, typed
+from ci.errors import LaunchError, SiteError, typed
 
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 10.0
+_KEEPALIVE_SECONDS = 30.0
 # What a command is left to end by itself once it was interrupted.
 _GRACE_SECONDS = 15.0
 _CHUNK = 65536
@@ -71,10 +72,13 @@ def write_home(home: Path, *, user_key: KeyPair, host_key: KeyPair, port: int) -
 class Connection:
     """An open SSH connection for synchronous code; several commands may run at the same time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: asyncssh.SSHClientConnection) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connection: asyncssh.SSHClientConnection, prelude: str = ""
+    ) -> None:
         """Wrap a connection that lives on ``loop``."""
         self._loop = loop
         self._connection = connection
+        self._prelude = prelude
 
     def run(self, command: str, *, limit: float = 120.0, stdin: str | None = None) -> RemoteAnswer:
         """Run a command line in the login shell of the remote user.
@@ -83,7 +87,7 @@ class Connection:
         """
         # Without input, stdin is at its end; asyncssh would leave it open, and the command might wait for it.
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
-        script = f"echo '{_BEGIN}'\n{command}"
+        script = f"echo '{_BEGIN}'\n{self._prelude}{command}"
         result = self._wait(self._connection.run(script, check=False, **feed), command, limit)
         status = result.returncode if result.returncode is not None else 255
         before, begun, stdout = str(result.stdout).partition(f"{_BEGIN}\n")
@@ -151,7 +155,10 @@ def _session_ended(command: str, why: str) -> LaunchError:
 
 @contextmanager
 def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
-    """Open a connection to the login node as ``user`` (default: the job user)."""
+    """Open a connection to the login node as ``user`` (default: the job user).
+
+    :raises LaunchError: if that fails; of a site, with what its user does about it.
+    """
     _name_this_user(login.user)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="ssh", daemon=True)
@@ -159,21 +166,16 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
     try:
         opening = asyncssh.connect(
             login.host,
-            port=login.port,
-            username=user or login.user,
-            client_keys=[login.private_key],
-            known_hosts=login.known_hosts,
-            config=None,  # the user's own ~/.ssh/config is ignored
-            agent_path=None,
+            port=login.port or (),
+            username=user or login.user or (),
             connect_timeout=_CONNECT_SECONDS,
+            **_means(login),
         )
         try:
             raw = asyncio.run_coroutine_threadsafe(_opened(opening), loop).result(_CONNECT_SECONDS + 5)
-        except (OSError, asyncssh.Error, TimeoutError) as error:
-            raise LaunchError(
-                "logging in to the login node failed", where=f"{login.host}:{login.port}", why=str(error)
-            ) from error
-        connection = Connection(loop, raw)
+        except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
+            raise _refused(login, error) from error
+        connection = Connection(loop, raw, login.prelude)
         try:
             yield connection
         finally:
@@ -182,6 +184,47 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
         loop.close()
+
+
+def _means(login: Login) -> dict[str, Any]:
+    """Return by which keys and known hosts to log in; those of the user's own are what asyncssh takes by itself."""
+    if login.own:
+        # A firewall between forgets a connection that says nothing while a job waits.
+        return {"keepalive_interval": _KEEPALIVE_SECONDS}
+    return {
+        "client_keys": [login.private_key],
+        "known_hosts": login.known_hosts,
+        "config": None,  # the user's own ~/.ssh/config is ignored
+        "agent_path": None,
+    }
+
+
+def _refused(login: Login, error: Exception) -> LaunchError:
+    """Return the error for a login that failed."""
+    where = f"{login.host}:{login.port}" if login.port else login.host
+    if not login.own:
+        return LaunchError("logging in to the login node failed", where=where, why=str(error))
+    by_hand = f"ssh {f'-p {login.port} ' if login.port else ''}{f'{login.user}@' if login.user else ''}{login.host}"
+    what, next_step = "the login node was not reached", by_hand
+    if isinstance(error, asyncssh.HostKeyNotVerifiable) and _is_known(login):
+        what = "the host key of the login node is not the known one: it has changed, or another machine answers"
+        next_step = f"ask its administrators before anything else; then ssh-keygen -R, and {by_hand}"
+    elif isinstance(error, asyncssh.HostKeyNotVerifiable):
+        what = "the host key of the login node is not known, and none is accepted unseen"
+        next_step = f"{by_hand} once, and compare the fingerprint that it shows with the one of your site"
+    elif isinstance(error, asyncssh.PermissionDenied):
+        what = "the login was refused: keys of ~/.ssh and of an agent were tried, and nobody can type a password here"
+        next_step = f"see that this works without a question: {by_hand} -o BatchMode=yes true"
+    return SiteError(what, where=where, why=str(error) or "no answer in time", next_step=next_step)
+
+
+def _is_known(login: Login) -> bool:
+    """Tell whether the user's known hosts have a key of the login node's, be it another one."""
+    file = Path.home() / ".ssh" / "known_hosts"
+    if not file.is_file():
+        return False
+    keys, *_ = asyncssh.match_known_hosts(str(file), login.host, "", login.port or None)
+    return bool(keys)
 
 
 def _name_this_user(otherwise: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from packaging.version import Version
 
 from ci.matrix.arch import Arch
-from ci.matrix.systems import OperatingSystem
+from ci.matrix.systems import Family, OperatingSystem
 
 
 class Runtime(StrEnum):
@@ -121,7 +121,9 @@ class Cell:
     profile: str = ""
     """The name of the profile, a site's settings, that is laid over its nodes; empty for none."""
     settings: tuple[tuple[str, str], ...] = field(default=(), compare=False)
-    """What the profile says (`ci.matrix.profiles.Profile.settings`); its keys in small letters."""
+    """What the profile says (`ci.matrix.profiles.Profile.settings`), or a site has; its keys in small letters."""
+    site: str = ""
+    """The name of the cluster that exists whose versions these are; empty for what the matrix is made of."""
 
     def __post_init__(self) -> None:
         """Refuse a real cell without versions, and any other cell with them (a programmer's mistake)."""
@@ -133,7 +135,8 @@ class Cell:
     def id(self) -> str:
         """The cell's only name: in nox sessions, image tags, container names, result folders and CI jobs."""
         middle = self.runtime.value if self.enroot is None else f"enroot{self.enroot}-pyxis{self.pyxis}"
-        return f"slurm{self.slurm}-{middle}-{self.os}-{self.arch.value}" + (f"+{self.profile}" if self.profile else "")
+        behind = (f"+{self.profile}" if self.profile else "") + (f"@{self.site}" if self.site else "")
+        return f"slurm{self.slurm}-{middle}-{self.os}-{self.arch.value}{behind}"
 
     @property
     def matrix_id(self) -> str:
@@ -184,6 +187,24 @@ class Cell:
             self, profile=name, settings=tuple(settings.items()), stands_for=self.matrix_id, groups=(), untried=()
         )
 
+    @classmethod
+    def of_site(cls, name: str, axes: Mapping[str, str | None], settings: Mapping[str, str]) -> Self:
+        """Return what stands for a cluster that exists: the versions that were seen there, whatever the matrix has.
+
+        :param axes: as `axes` has them; without an enroot it is the embedded runtime.
+        """
+        enroot, pyxis = axes["enroot"], axes["pyxis"]
+        return cls(
+            slurm=SlurmVersion(version=axes["slurm"] or ""),
+            os=OperatingSystem(name=axes["os"] or "", codename="", family=Family()),
+            runtime=Runtime.NVIDIA if enroot else Runtime.EMBEDDED,
+            enroot=Version(enroot) if enroot else None,
+            pyxis=Version(pyxis) if pyxis else None,
+            arch=Arch(axes["arch"] or ""),
+            settings=tuple(settings.items()),
+            site=name,
+        )
+
     @property
     def without_profile(self) -> Self:
         """The cell as its images know it: a profile is laid over the nodes when they start."""
@@ -232,6 +253,7 @@ class Cell:
             "arch": self.arch.value,
             "tags": list(self.tags),
             **({"profile": self.profile} if self.profile else {}),
+            **({"site": self.site} if self.site else {}),
         }
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ class Outcome(StrEnum):
     UNFINISHED = "not finished"
     """It has begun: it is running, or it was killed. Every result begins as this."""
     PARTLY = "partly run"
-    """Only some tests of a suite were asked for, and these passed. That is no answer of the suite."""
+    """Only some tests of a suite were asked for, or could be asked there, and these passed: no answer of the suite."""
     SKIPPED = "skipped"
     """Nothing was proved: the cell is not available here, or no test passed and none failed unexpectedly."""
     PASSED = "passed"
@@ -56,6 +56,8 @@ class TestState(StrEnum):
     EXPECTED = "expected failure"
     """It failed, and its own suite expects that (``xfail``); matrix.toml knows nothing of it."""
     SKIPPED = "skipped"
+    NOT_ASKED = "not asked"
+    """It needs what a site does not give: root on a node, a registry, a second user."""
     PASSED = "passed"
 
     @property

@@ -4,6 +4,7 @@ Each line is written when its test's phase has ended, in pytest's main process a
 is kept however pytest ends, and what is missing at the end of the log tells that it did not finish.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import json
@@ -57,6 +58,8 @@ KNOWN_PROPERTY = "known failure"
 """A test that fails as an entry of matrix.toml says has this name in the ``user_properties`` of its report."""
 BEHAVIOUR_PROPERTY = "behaviour"
 """A test that saw an answer of a behaviour has under this name its id and the answer's name, once for each."""
+NOT_ASKED = "not asked: "
+"""How the reason begins of a skip that is for what a site does not give; the rest says what is needed."""
 RERUNS_PROPERTY = "reruns"
 """A test that tries again by itself lists under this name, in its ``user_properties``, why each earlier try failed."""
 
@@ -96,12 +99,19 @@ class ReportLog:
             return f"pytest ended with exit code 0, and did not run {len(missing)} of its {number} tests"
         return ""
 
+    def _not_asked(self) -> str:
+        """Return how many tests a site did not give what they need, and what that is; empty if there is none."""
+        needs = Counter(test.message.partition("\n")[0] for test in self.tests if test.outcome is TestState.NOT_ASKED)
+        each = ", ".join(f"{number} {what.removeprefix('needs ')}" for what, number in needs.most_common())
+        return f"{needs.total()} of {len(self.tests)} tests were not asked, for they need: {each}" if needs else ""
+
     def outcome(self, exit_code: int) -> Outcome:
         """Return what pytest's exit code and its tests make of the suite.
 
         "Passed" needs all of: exit code 0, a session that finished, every selected test, and at least one that passed.
         No test at all is "failed", because a suite that selects nothing proves nothing and must not look green; tests
-        that were all skipped (or known failures) are "skipped". Exit code 2 means Ctrl-C as well as a module that
+        that were all skipped (or known failures) are "skipped"; where a site did not give what some need, the suite is
+        partly run. Exit code 2 means Ctrl-C as well as a module that
         failed to import; the tests tell them apart.
         """
         states = {test.outcome for test in self.tests}
@@ -115,7 +125,8 @@ class ReportLog:
             return Outcome.ERROR
         if exit_code != _OK or not states:
             return Outcome.FAILED
-        return Outcome.PASSED if TestState.PASSED in states else Outcome.SKIPPED
+        proved = Outcome.PARTLY if TestState.NOT_ASKED in states else Outcome.PASSED
+        return proved if TestState.PASSED in states else Outcome.SKIPPED
 
     def reason(self, exit_code: int) -> str:
         """Return what is to be said of the session beside its tests; empty if they say it all."""
@@ -124,7 +135,7 @@ class ReportLog:
         if exit_code == _INTERRUPTED and self.outcome(exit_code) is not Outcome.INTERRUPTED:
             return ""
         if exit_code == _OK:
-            return self._contradiction() or ("" if self.tests else _REASONS[_NO_TESTS])
+            return self._contradiction() or (self._not_asked() if self.tests else _REASONS[_NO_TESTS])
         return _REASONS.get(exit_code, "")
 
 
@@ -168,6 +179,9 @@ class PytestReport(msgspec.Struct, kw_only=True):
             known = any(name == KNOWN_PROPERTY for name, _ in self.user_properties)
             return TestState.XFAILED if known else TestState.EXPECTED
         if self.outcome == "skipped":
+            match self.longrepr:
+                case [_, _, str(text)] if text.removeprefix("Skipped: ").startswith(NOT_ASKED):
+                    return TestState.NOT_ASKED
             return TestState.SKIPPED
         return TestState.PASSED
 
@@ -191,7 +205,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
             return self.wasxfail.removeprefix("reason: ")
         match self.longrepr:
             case [_, _, str(text)]:
-                return text.removeprefix("Skipped: ")
+                return text.removeprefix("Skipped: ").removeprefix(NOT_ASKED)
             case {"reprcrash": {"message": str(text)}}:
                 pass
             case str(text):

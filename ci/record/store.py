@@ -41,6 +41,13 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tags: tuple[str, ...] = ()
     profile: str = ""
     """The profile that is laid over its nodes; empty for none."""
+    site: str = ""
+    """The name of the cluster that exists which this is, and no cell of the matrix; empty for a cell."""
+
+    @property
+    def apart(self) -> str:
+        """Why it is counted and shown apart from cells of the same versions; empty for a plain cell."""
+        return f"site {self.site}" if self.site else f"profile {self.profile}" if self.profile else ""
 
     @classmethod
     def of(cls, cell: Cell) -> Self:

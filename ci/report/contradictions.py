@@ -23,7 +23,7 @@ REMARK = "it contradicts itself"
 """How the reason begins of a result that is not believed."""
 _ID = re.compile(
     r"slurm(?P<slurm>.+?)-(?:enroot(?P<enroot>.+?)-pyxis(?P<pyxis>.+?)|(?P<runtime>embedded|legacy))"
-    r"-(?P<os>[^-]+)-(?P<arch>[^-+]+)(?:\+(?P<profile>.+))?"
+    r"-(?P<os>[^-]+)-(?P<arch>[^-+@]+)(?:\+(?P<profile>[^@]+))?(?:@(?P<site>.+))?"
 )
 _NEVER_ZERO = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED})
 
@@ -85,8 +85,9 @@ def _cell(cell: CellRecord) -> Iterator[str]:
     runtime = said["runtime"] or Runtime.NVIDIA.value
     if cell.runtime != runtime:
         yield f"its runtime is {cell.runtime}, and the id says {runtime}"
-    if cell.profile != (said["profile"] or ""):
-        yield f"its profile is {cell.profile or 'none'}, and the id says {said['profile'] or 'none'}"
+    for what, is_ in (("profile", cell.profile), ("site", cell.site)):
+        if is_ != (said[what] or ""):
+            yield f"its {what} is {is_ or 'none'}, and the id says {said[what] or 'none'}"
     values = {"os": cell.os, "arch": cell.arch, **cell.axes}
     for axis in AXES:
         value = values.get(axis)

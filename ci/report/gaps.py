@@ -37,13 +37,19 @@ def find(cells: Sequence[CellReport], plans: Sequence[RunPlan], rows: Matrix | N
         of, place = at
         name, remark, left_out, issue = known.get(at, ("", "", "", ""))
         unknown = "no such cell in matrix.toml" if rows else _NO_RESULT
-        runtime, profile = parts_of(of)
+        runtime, apart = parts_of(of)
+        profile = apart.removeprefix("profile ")
         not_put = _CANDIDATE if place.has_candidate else _PROFILE if profile else unknown
         reason = left_out or planned.get(name) or (_NO_RESULT if name else not_put)
         reason = "; ".join(filter(None, [remark if remark not in reason else "", reason]))
         return Gap(runtime=runtime, profile=profile, id=name, reason=reason, issue=issue, **place._asdict())
 
-    return tuple(gap(at) for table in grid.layout(taken | meant) for at in table.places() if at not in taken)
+    return tuple(
+        gap(at)
+        for table in grid.layout(taken | meant)
+        for at in table.places()
+        if at not in taken and not at[0].partition(", site ")[1]
+    )
 
 
 def _oldest_first(plans: Iterable[RunPlan]) -> list[RunPlan]:
@@ -73,7 +79,7 @@ def _with_profiles(plans: Iterable[RunPlan], rows: Matrix | None) -> Mapping[At,
         place, profile = records.get(cell.stands_for), cell.id.removeprefix(f"{cell.stands_for}+")
         if place and profile != cell.id:
             at = Location.of(place)
-            found[kind(place.runtime, at, profile), at] = (cell.id, "", "", "")
+            found[kind(place.runtime, at, f"profile {profile}"), at] = (cell.id, "", "", "")
     return found
 
 

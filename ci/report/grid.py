@@ -7,7 +7,7 @@ from itertools import groupby
 from packaging.version import InvalidVersion, Version
 
 from ci.matrix.cells import Runtime
-from ci.report.model import PROFILED, UNRELEASED, CellReport, Compat, Gap, Location, kind, parts_of
+from ci.report.model import UNRELEASED, CellReport, Compat, Gap, Location, kind, parts_of
 from ci.report.words import RUNTIMES, of_kind
 
 At = tuple[str, Location]
@@ -104,13 +104,13 @@ def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
 
 
 def in_order(kinds: Iterable[str]) -> list[str]:
-    """Return kinds of cells, each once: real ones first, then what is not released, and those with a profile last."""
+    """Return kinds of cells, each once: real ones first, then what is not released; then profiles, then sites."""
     known = [*RUNTIMES, "", *(f"{runtime}{UNRELEASED}" for runtime in RUNTIMES)]
 
     def place(of: str) -> tuple[str, int, str]:
-        _, profile = parts_of(of)
-        plain = of.removesuffix(f"{PROFILED}{profile}")
-        return profile, known.index(plain if plain in known else ""), of
+        _, apart = parts_of(of)
+        plain = of.removesuffix(f", {apart}")
+        return apart, known.index(plain if plain in known else ""), of
 
     return sorted(set(kinds), key=place)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 import os
 from pathlib import Path
+import re
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -162,7 +163,7 @@ class CellReport(CellRecord, frozen=True, kw_only=True, omit_defaults=True, forb
     @property
     def kind(self) -> str:
         """What cells it is counted and shown with."""
-        return kind(self.runtime, Location.of(self), self.profile)
+        return kind(self.runtime, Location.of(self), self.apart)
 
 
 class Location(NamedTuple):
@@ -192,19 +193,24 @@ class Location(NamedTuple):
         return any("+" in version for version in (self.slurm, self.enroot, self.pyxis))
 
 
-UNRELEASED, PROFILED = ", not released", ", profile "
-"""Behind the runtime of cells with candidates, or with a profile: they are counted and shown apart from the others."""
+UNRELEASED = ", not released"
+"""Behind the runtime of cells with candidates: they are counted and shown apart from the others."""
+_APART = re.compile(r", ((?:profile|site) .+)")
+"""Likewise of those with a profile, and of clusters that exist."""
 
 
-def kind(runtime: str, place: Location, profile: str = "") -> str:
-    """Return what the cell at a place is counted and shown with: those of its runtime and profile, released or not."""
-    return f"{runtime}{UNRELEASED if place.has_candidate else ''}{f'{PROFILED}{profile}' if profile else ''}"
+def kind(runtime: str, place: Location, apart: str = "") -> str:
+    """Return what the cell at a place is counted and shown with: its runtime, profile or site, released or not.
+
+    :param apart: as `CellRecord.apart` has it.
+    """
+    return f"{runtime}{UNRELEASED if place.has_candidate else ''}{f', {apart}' if apart else ''}"
 
 
 def parts_of(kind: str) -> tuple[str, str]:
-    """Return the runtime and the profile of a kind of cells."""
-    plain, _, profile = kind.partition(PROFILED)
-    return plain.removesuffix(UNRELEASED), profile
+    """Return the runtime of a kind of cells, and what they stand apart for, as `CellRecord.apart` has it."""
+    found = _APART.search(kind)
+    return kind[: found.start() if found else None].removesuffix(UNRELEASED), found[1] if found else ""
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -230,7 +236,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def kind(self) -> str:
         """What cells it stands among."""
-        return kind(self.runtime, self.place, self.profile)
+        return kind(self.runtime, self.place, f"profile {self.profile}" if self.profile else "")
 
 
 OWN = "own"
@@ -241,7 +247,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many cells of a runtime have which outcome; only real ones say something about compatibility."""
 
     runtime: str
-    """With ``, not released`` and ``, profile NAME`` behind it. ``own``: suites of one's own, and commands."""
+    """With ``, not released`` and ``, profile NAME`` or ``, site NAME`` behind it.
+
+    ``own``: suites of one's own, and commands.
+    """
     counts: Mapping[str, int]
     compatibility: bool = False
 

@@ -55,11 +55,14 @@ _SEVERAL = {State.KNOWN: "with known failures"}
 
 def of_kind(kind: str) -> tuple[str, str, str]:
     """Return how cells of a kind are called when they are counted, their title, and the remark beside it."""
-    runtime, profile = parts_of(kind)
+    runtime, stands_apart = parts_of(kind)
     label, title, remark = RUNTIMES.get(runtime, (runtime, runtime, "unknown runtime, not counted"))
     if runtime == kind:
         return label, title, remark
-    apart = "not counted with cells without it" if profile else "not counted with releases"
+    apart = "not counted with releases"
+    if stands_apart:
+        site = stands_apart.startswith("site ")
+        apart = "a cluster that exists, not counted with cells" if site else "not counted with cells without it"
     behind = kind.removeprefix(runtime)
     return f"{label}{behind}", f"{title}{behind}", "; ".join(filter(None, [apart, remark]))
 

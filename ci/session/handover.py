@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from ci import environment_file, paths
 from ci.environment.cluster import SSH_PORT
 from ci.environment.launching import Environment
+from ci.terminal import signals
 
 
 def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, str]:
@@ -16,15 +17,17 @@ def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, st
     the variables of ``[suite-environment]``.
     """
     file = launched.file
-    bin_folder = str(Path(file.engine_client).parent)
     mine = {
         environment_file.VARIABLE: str(launched.path),
         # A suite may set another HOME for the subject; the cache must stay where it is.
         paths.CACHE_VARIABLE: str(paths.cache_dir(environ)),
         **client_settings(file.engine_environment, environ),
-        "PATH": f"{bin_folder}{os.pathsep}{environ.get('PATH', os.defpath)}",
         **file.engine_environment,
     }
+    if file.site:  # nothing else would end the suite where this process is killed: no cluster goes with it
+        mine[signals.PARENT_VARIABLE] = str(os.getpid())
+    if file.engine_client:  # a site is asked without one
+        mine["PATH"] = f"{Path(file.engine_client).parent}{os.pathsep}{environ.get('PATH', os.defpath)}"
     if launched.plan.options.plain:
         mine |= launched.plan.suite_environment.render(facts(launched))
     return mine

@@ -79,7 +79,7 @@ class Record:
             seconds=time.monotonic() - self.begin,
             versions=file.observed if file else {},
             subject={"requirement": self.plan.subject},
-            nodes=file.nodes if file else (),
+            nodes=file.nodes if file and not file.site else (),  # the names of a site's are its own affair
             images=self._images(),
             artefacts=self._artefacts(),
             timings=self.timings.as_dict(),
@@ -121,6 +121,9 @@ class Record:
     def _again(self) -> str:
         """Return the command that does this again, on whatever machine."""
         options, cell = self.plan.asked, self.plan.cell.matrix_id
+        if self.plan.again:
+            behind = f" -- {shlex.join(self.given.words)}" if self.given and self.given.words else ""
+            return f"{self.plan.again} --suite {self.plan.options.name}{behind}"
         if self.suite and options.suite:
             words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
             where = words.index("--suite")

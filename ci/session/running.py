@@ -97,7 +97,7 @@ def _judged(record: Record, exit_code: int) -> tuple[int, Outcome, str]:
     outcome, reason = Outcome.SUCCEEDED if exit_code == 0 else Outcome.FAILED, ""
     if log := record.log:
         outcome, reason = log.outcome(exit_code), log.reason(exit_code)
-        if exit_code == 0 and outcome is not Outcome.PASSED:
+        if exit_code == 0 and not outcome.good:
             exit_code = 1
         selection = record.selection(log)
         if selection and selection.by:

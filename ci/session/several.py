@@ -1,7 +1,7 @@
 """Several suites on one cell, one after another in one environment. Each has the result that it has on its own."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import sys
@@ -40,23 +40,27 @@ class Order:
         return (sys.executable, "-m", "pytest", *self.given.command(self.suite, "-n", str(self.suite.workers)))
 
 
-def run_suites(plan: EnvironmentPlan, orders: Sequence[Order]) -> list[Result]:
+Up = Callable[[Record], AbstractContextManager[Environment]]
+
+
+def run_suites(plan: EnvironmentPlan, orders: Sequence[Order], environment_of: Up | None = None) -> list[Result]:
     """Start a planned environment, run suites in it, take it down; return their results, which are also written.
 
     A suite that fails does not keep the next from running; an environment that is no longer usable does. What breaks is
     in the results, and is not raised.
 
+    :param environment_of: what has it up for a block, if that is no cell's.
     :raises signals.Interrupted: at a signal; what was running or had still to run then has a result that says so.
     """
     shared = Record(plan=replace(plan, options=replace(plan.options, name=paths.ENVIRONMENT_FOLDER)))
     log = progress.Log(plan.options.results / plan.options.run / plan.cell.id / paths.PROGRESS_FILE)
     shared.timings = Timings(begun=log.add)
-    session = _Session(shared, log)
+    session, up = _Session(shared, log), environment_of or running.environment_of
     rest = list(orders)
     try:
         session.begin(orders)
         doing = "what this session asked of it"
-        with signals.handled(), errors_of_ours(doing), running.environment_of(shared) as launched:
+        with signals.handled(), errors_of_ours(doing), up(shared) as launched:
             while rest:
                 if session.results:
                     _check(launched, session.results[-1].suite)

@@ -20,6 +20,7 @@ import pytest
 
 from ci import environment_file, paths
 from ci.artefacts import sources
+from ci.environment.cluster import SSH_PORT
 from ci.environment.plan import plan_environment
 from ci.environment_file import EnvironmentFile
 from ci.errors import PyxisMatrixError, SelectionError
@@ -33,6 +34,7 @@ from ci.session.handover import additions
 from ci.session.record import Record
 from ci.terminal import signals
 from tests.support.cluster import JOB_LIMIT, Node, Shell
+from tests.support.not_asked import needs
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
 from tests.support.registry_client import RegistryClient
@@ -59,6 +61,7 @@ _STARTED = pytest.StashKey[ExitStack]()
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the subject's own untidiness (pipes that it leaves to the garbage collector) from failing its tests."""
     config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
+    signals.follow_parent()  # on a site a suite ends with who started it
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts its workers, which inherit what is set here
@@ -118,6 +121,8 @@ def _cell_to_start(rows: Matrix, name: str | None) -> Cell:
 @pytest.fixture(scope="session")
 def local_registry(environment: EnvironmentFile) -> str:
     """Return the registry's address, "localhost:PORT": the same on the host and on every node."""
+    if environment.site and not environment.registry:
+        needs("a registry")
     assert environment.registry, "a legacy environment has no registry"
     return environment.registry
 
@@ -127,12 +132,12 @@ def pyxis_container(environment: EnvironmentFile) -> dict[str, Any]:
     """Return the login node: its container's name, how to enter it over SSH, and the folder for jobs on it."""
     login = environment.login
     return {
-        "name": environment.containers[0],
+        "name": Node.of(environment).name,
         "hostname": login.host,
-        "port": login.port,
+        "port": login.port or SSH_PORT,
         "username": login.user,
         # Of this process alone: what the jobs of others do is not ours to clean up.
-        "job_base_dir": f"/home/{login.user}/sdk-{uuid.uuid4().hex[:12]}",
+        "job_base_dir": f"{environment.work}/sdk-{uuid.uuid4().hex[:12]}",
     }
 
 
@@ -142,6 +147,8 @@ def sdk_on_pyxis_cluster(environment: EnvironmentFile, cluster_shell: Shell) -> 
 
     The launcher installs it into the node's image; a checkout (``--subject PATH``) editable.
     """
+    if environment.site:
+        needs("the subject on the nodes")
     words = [environment.subject_python, "-c", "import os, slurm; print(os.path.dirname(slurm.__file__))"]
     package = PurePosixPath(cluster_shell.run(shlex.join(words)).stdout.strip())
     checkout = Path(environment.subject).expanduser().resolve()
@@ -168,28 +175,34 @@ def slurm_pyxis_cluster_config(
             "hostname": pyxis_container["hostname"],
             "port": pyxis_container["port"],
             "username": pyxis_container["username"],
-            "key_filename": environment.login.private_key,
-            "allow_agent": False,
-            "look_for_keys": False,
+            "key_filename": environment.login.private_key or None,
+            "allow_agent": environment.login.own,
+            "look_for_keys": environment.login.own,
             "host_key_policy": "reject",
             "job_base_dir": pyxis_container["job_base_dir"],
             "default_packaging": "container",
             "default_packaging_registry": f"{local_registry}/test/",
             "default_packaging_platform": Arch(environment.arch).platform,
             "default_packaging_tls_verify": False,
+            **{f"default_{name}": value for name, value in environment.jobs.items()},
         }
 
 
 @pytest.fixture
 def slurm_pyxis_cluster(
+    request: pytest.FixtureRequest,
     slurm_pyxis_cluster_config: dict[str, Any],
-    sdk_on_pyxis_cluster: PurePosixPath,  # noqa: ARG001 - the nodes have to have the SDK; where it is does not matter here
+    environment: EnvironmentFile,
     cluster_shell: Shell,
     every_node: list[Node],
 ) -> Iterator["Cluster"]:
     """Connect the SDK to the login node: ``with slurm_pyxis_cluster: job = task()``."""
     from slurm import Cluster  # noqa: PLC0415 - the subject may be another package, which has no such module
 
+    if environment.beyond_the_sdk:
+        needs(f"jobs of slurm-sdk with {environment.beyond_the_sdk}")
+    if not environment.site:  # the nodes have to have the SDK; where it is does not matter here
+        request.getfixturevalue("sdk_on_pyxis_cluster")
     cluster = Cluster(**slurm_pyxis_cluster_config)
     yield cluster
     cluster.backend.close()
@@ -201,6 +214,8 @@ def project(
     request: pytest.FixtureRequest, tmp_path: Path, environment: EnvironmentFile, monkeypatch: pytest.MonkeyPatch
 ) -> Project:
     """Return a folder for the Dockerfile of a test's tasks, as the working directory."""
+    if environment.site and not environment.job_image:
+        needs("a registry")
     assert environment.job_image
     monkeypatch.chdir(tmp_path)
     return Project(
@@ -249,11 +264,13 @@ def tiny_image(registry_client: RegistryClient, login_node: Node, environment: E
 @pytest.mark.starts_no_container
 @pytest.mark.container_packaging
 @pytest.mark.integration_test
-def test_local_registry(local_registry: str, registry_client: RegistryClient, every_node: list[Node]) -> None:
-    assert re.fullmatch(r"localhost:\d+", local_registry)
+def test_local_registry(
+    local_registry: str, registry_client: RegistryClient, every_node: list[Node], environment: EnvironmentFile
+) -> None:
+    assert environment.site or re.fullmatch(r"localhost:\d+", local_registry)
     assert registry_client.ping() == http.HTTPStatus.OK
     for node in every_node:
-        node.run(f"curl --silent --show-error --fail --noproxy '*' http://{local_registry}/v2/")
+        node.run(f"curl --silent --show-error --fail --noproxy '*' http://{local_registry}/v2/", user=node.user)
 
 
 @pytest.mark.starts_no_container

@@ -4,34 +4,46 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 import os
+import re
 import shlex
 import subprocess
 
+from ci import environment_file
 from ci.environment import ssh
 from ci.environment.ssh import Connection, RemoteAnswer
 from ci.environment_file import EnvironmentFile
 from tests.support.enroot import enroot_form
+from tests.support.not_asked import needs
 
 _LONGEST_INPUT = 4000
 # An import of the job image takes seconds; this leaves room for a loaded machine, not for a job that hangs.
 JOB_LIMIT = 300.0
+_SUBMITS = re.compile(r"\b(?:srun|sbatch)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A node's own container, entered through the engine as root. Checked calls fail the test, as those of `Shell`."""
+    """A node's own container, entered through the engine as root. Checked calls fail the test, as those of `Shell`.
+
+    Those of a site are entered over SSH, as its user; what needs another one is not asked there.
+    """
 
     name: str
     client: str
     variables: tuple[tuple[str, str], ...]
+    user: str
+    """The job user: for what does not need root."""
+    of_site: bool = False
 
     @classmethod
     def of(cls, environment: EnvironmentFile, index: int = 0) -> "Node":
         """Take it from the environment's file."""
         return cls(
-            name=environment.containers[index],
+            name=(environment.nodes if environment.site else environment.containers)[index],
             client=environment.engine_client,
             variables=tuple(environment.engine_environment.items()),
+            user=environment.login.user,
+            of_site=bool(environment.site),
         )
 
     def run(self, command: str, *, user: str = "root") -> RemoteAnswer:
@@ -41,7 +53,9 @@ class Node:
         return done
 
     def run_unchecked(self, command: str, *, user: str = "root") -> RemoteAnswer:
-        """Run a command line on the node, in no job, whatever comes of it."""
+        """Run a command line on the node, in no job, whatever comes of it; on a site's other nodes in a job."""
+        if self.of_site:
+            return self._over_ssh(command, user)
         done = subprocess.run(
             [self.client, "exec", "--user", user, self.name, "/bin/bash", "-c", command],
             env={**os.environ, **dict(self.variables)},
@@ -53,6 +67,15 @@ class Node:
         # Only that it was run: what root sees is none of the answers that a test is about.
         print(f"# {command}\n[exit status {done.returncode}]")  # noqa: T201 - as below
         return RemoteAnswer(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+    def _over_ssh(self, command: str, user: str) -> RemoteAnswer:
+        if user != self.user:
+            needs("root on a node" if user == "root" else "another user")
+        environment = environment_file.current()
+        here = self.name == environment.nodes[0] and not environment.logs_in_elsewhere
+        words = shlex.join(["srun", f"--nodelist={self.name}", "--ntasks=1", "bash", "-c", command])
+        with shell(environment) as opened:
+            return opened.run_unchecked(command if here else words)
 
     def below(self, folder: str, *, named: str) -> list[str]:
         """Name what lies at any depth below a folder under a name of this pattern.
@@ -87,7 +110,9 @@ class Shell:
     def run_unchecked(
         self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None, secret: bool = False
     ) -> RemoteAnswer:
-        """Run a command line, whatever comes of it."""
+        """Run a command line, whatever comes of it. Where a site's login node is no other, enroot is run by a job."""
+        if self.environment.logs_in_elsewhere and "enroot" in command and not _SUBMITS.search(command):
+            command = shlex.join(["srun", self.here, "--ntasks=1", "bash", "-c", command])
         done = self.connection.run(command, limit=limit, stdin=stdin)
         shown = with_input(command, stdin, secret=secret)
         print(replace(done, command=shown))  # noqa: T201 - pytest shows it with a test that fails
@@ -127,8 +152,10 @@ class Shell:
         """
         set_for_sbatch = [f"{name}={value}" for name, value in (variables or {}).items()]
         words = shlex.join(["env", *set_for_sbatch, "sbatch", "--wait", self.here, *options])
+        in_folder = f" {self.environment.folder}/out-XXXXXXXXXX" if self.environment.folder else ""
         done = self.run(
-            f"cd && out=$(mktemp) && {words} --output=$out <<'END_OF_SCRIPT'\n{script}\n"
+            f"cd && out=$(mktemp{in_folder}) && "
+            f"{words} --output=$out <<'END_OF_SCRIPT'\n{script}\n"
             'END_OF_SCRIPT\nstatus=$?; cat "$out"; rm -f "$out"; echo "status=$status"',
             limit=limit,
         )
@@ -143,6 +170,8 @@ class Shell:
     @property
     def image(self) -> str:
         """The run's job image as every version of enroot takes it: HOST:PORT#NAME:TAG."""
+        if self.environment.site and not self.environment.job_reference:
+            needs("a registry")
         assert self.environment.job_reference
         return enroot_form(self.environment.job_reference)
 
@@ -165,5 +194,7 @@ def waited(command: str) -> None:
 @contextmanager
 def shell(environment: EnvironmentFile, user: str | None = None) -> Iterator[Shell]:
     """Open a shell on the login node."""
+    if environment.site and user == "":
+        needs("a second user")
     with ssh.connect(environment.login, user) as connection:
         yield Shell(connection=connection, environment=environment)

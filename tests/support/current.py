@@ -10,7 +10,13 @@ from ci.matrix.model import Matrix
 
 
 def cell_of(environment: EnvironmentFile, matrix: Matrix) -> Cell:
-    """Return the cell of an environment: that of the matrix, with its candidates in their places, and its profile."""
+    """Return the cell of an environment: that of the matrix, with its candidates in their places, and its profile.
+
+    Of a site it is what was seen there.
+    """
+    if environment.site:
+        axes = {name: getattr(environment, name) for name in ("slurm", "enroot", "pyxis", "os", "arch")}
+        return Cell.of_site(environment.site, axes, environment.settings)
     cell = matrix.cell(environment.matrix_cell or environment.cell)
     for axis, data in environment.candidates.items():
         cell = cell.with_candidate(Candidate.of_json(axis, data))

@@ -39,9 +39,9 @@ def under(of: CellRecord, name: str = "strict") -> CellRecord:
 
 @pytest.mark.parametrize("of", [REAL, EMBEDDED, CANDIDATE])
 def test_a_kind_of_cells_is_told_apart_again(of: CellRecord) -> None:
-    plain, profiled = (kind(of.runtime, Location.of(of), profile) for profile in ("", "strict"))
+    plain, profiled = (kind(of.runtime, Location.of(of), apart) for apart in ("", "profile strict"))
     assert plain != profiled
-    assert [parts_of(it) for it in (plain, profiled)] == [(of.runtime, ""), (of.runtime, "strict")]
+    assert [parts_of(it) for it in (plain, profiled)] == [(of.runtime, ""), (of.runtime, "profile strict")]
 
 
 def test_each_profile_has_tables_of_its_own_and_no_place_in_the_verdict(merge: Merge) -> None:

@@ -77,6 +77,11 @@ def test_a_test_that_passed_is_named_as_pytest_does_and_has_the_time_of_its_phas
         ),
         ([report("setup", "skipped", longrepr=["t.py", 4, "Skipped: no GPU"])], "skipped", "no GPU"),
         ([report("call", "skipped", longrepr=["t.py", 4, "Skipped: no GPU"])], "skipped", "no GPU"),
+        (
+            [report("call", "skipped", longrepr=["t.py", 4, "Skipped: not asked: needs root"])],
+            "not asked",
+            "needs root",
+        ),
         ([report("call", "skipped", wasxfail="pyxis#175", **crash("assert 0"), **KNOWN)], "xfailed", "pyxis#175"),
         ([report("call", "skipped", wasxfail="reason: pyxis#175", **KNOWN)], "xfailed", "pyxis#175"),
         ([report("call", "skipped", wasxfail="reason: ours")], "expected failure", "ours"),

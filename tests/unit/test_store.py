@@ -75,7 +75,7 @@ def test_output_that_was_no_text_does_not_keep_a_result_from_being_written(tmp_p
 
 def test_a_cell_is_recorded_as_the_matrix_has_it() -> None:
     cell = loading.load().cell("slurm22.05-embedded-debian12-amd64")
-    assert msgspec.json.decode(msgspec.json.encode(CellRecord.of(cell))) == cell.as_json() | {"profile": ""}
+    assert msgspec.json.decode(msgspec.json.encode(CellRecord.of(cell))) == cell.as_json() | {"profile": "", "site": ""}
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, ResultsError)])

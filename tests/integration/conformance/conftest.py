@@ -7,13 +7,15 @@ import uuid
 
 import pytest
 
+from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps, rootfs
 from tests.support.cluster import Node, Shell, waited
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import push
 from tests.support.oci.layers import Entry, Layer
-from tests.support.oci.tiny import TinyImage, new_marker, recipe
+from tests.support.oci.squashed import squashed
+from tests.support.oci.tiny import TinyImage, busybox_image, new_marker, recipe
 from tests.support.registry_client import RegistryClient
 
 MakeImage = Callable[..., TinyImage]
@@ -32,7 +34,7 @@ def unpacked(cluster_shell: Shell) -> Iterator[Unpack]:
     paths: list[str] = []
 
     def unpack(image: TinyImage) -> TinyImage:
-        path = f"/home/{cluster_shell.environment.login.user}/{image.marker}.sqsh"
+        path = f"{cluster_shell.environment.work}/{image.marker}.sqsh"
         cluster_shell.run(f"enroot import --output {path} 'docker://{image.reference}'")
         paths.append(path)
         return replace(image, reference=path)
@@ -42,9 +44,14 @@ def unpacked(cluster_shell: Shell) -> Iterator[Unpack]:
 
 
 @pytest.fixture(scope="session")
-def plain(tiny_image: TinyImage, unpacked: Unpack) -> TinyImage:
-    """Return the tiny image as a squashfs file on the cluster."""
-    return unpacked(tiny_image)
+def plain(request: pytest.FixtureRequest, cluster_shell: Shell, login_node: Node) -> TinyImage:
+    """Return the tiny image as a squashfs file on the cluster; without a registry it is copied there."""
+    environment = cluster_shell.environment
+    if not environment.registry:
+        marker = new_marker()
+        return squashed(cluster_shell, busybox_image(login_node, marker, Arch(environment.arch)), marker)
+    unpack: Unpack = request.getfixturevalue("unpacked")
+    return unpack(request.getfixturevalue("tiny_image"))
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +75,7 @@ def make_image(registry_client: RegistryClient, tiny_image: TinyImage) -> MakeIm
 @pytest.fixture
 def free_name(steps: Steps) -> Iterator[str]:
     """Return a name for a container of whatever job; what was made under it, or a name that begins so, is removed."""
-    name = f"conformance-{uuid.uuid4().hex[:12]}"
+    name = steps.new_name()
     yield name
     steps.remove_containers(name)
 
@@ -91,7 +98,9 @@ def container(cluster_shell: Shell, plain: TinyImage, container_name: str) -> It
 @pytest.fixture
 def folder(cluster_shell: Shell) -> Iterator[str]:
     """Return an empty folder in the job user's home, which every node sees."""
-    path = cluster_shell.run("mktemp --directory ~/conformance-XXXXXXXXXX").stdout.strip()
+    path = cluster_shell.run(
+        f"mktemp --directory {cluster_shell.environment.folder or '~'}/conformance-XXXXXXXXXX"
+    ).stdout.strip()
     yield path
     cluster_shell.run_unchecked(f"chmod -R u+rwX {path}; rm -rf {path}")
 

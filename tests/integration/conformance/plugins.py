@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import struct
 
 from tests.support.cluster import Shell
+from tests.support.not_asked import needs
 
 _DYNSYM = 11
 
@@ -68,9 +69,16 @@ class ClientSide:
         """What srun and sbatch need in their environment."""
         return {"SLURM_CONF": f"{self.folder}/slurm.conf"}
 
+    def _find(self) -> None:
+        """End a test on a site whose configuration lies elsewhere: nobody may guess what is loaded there."""
+        usual = "ls /etc/slurm/plugstack.conf.d/*.conf && grep '^PlugStackConfig=' /etc/slurm/slurm.conf"
+        if self.shell.environment.site and self.shell.run_unchecked(usual).status:
+            needs("slurm.conf, with PlugStackConfig, and plugstack.conf.d in /etc/slurm")
+
     @property
     def installed_path(self) -> str:
         """Path of the plugin that the cluster uses."""
+        self._find()
         return self.shell.run("awk '{ print $2 }' /etc/slurm/plugstack.conf.d/*.conf").stdout.split()[0]
 
     def installed(self) -> bytes:
@@ -85,6 +93,7 @@ class ClientSide:
 
     def use(self, *plugstack: str) -> None:
         """Write the configuration, with these lines as its plugstack.conf."""
+        self._find()
         lines = "".join(f"{line}\\n" for line in plugstack)
         other = f"s|^PlugStackConfig=.*|PlugStackConfig={self.folder}/plugstack.conf|"
         self.shell.run(

@@ -126,13 +126,18 @@ class Steps:
         assert LISTING_FAILED not in done.stderr, str(done)
         return done
 
+    def new_name(self) -> str:
+        """Return a name that nothing else has; on a site, by it the run finds again what it has left."""
+        environment = self.shell.environment
+        return f"conformance-{f'{environment.run}-' if environment.site else ''}{uuid.uuid4().hex[:12]}"
+
     @contextmanager
     def running(
         self, image: str, script: str, *options: str, ready: str = "ready", variables: Mapping[str, str] | None = None
     ) -> Iterator[Background]:
         """Have a step running that has written ``ready``; it is cancelled at the end of the block."""
-        name = f"conformance-{uuid.uuid4().hex[:12]}"
-        output = f"/tmp/{name}.out"
+        name = self.new_name()
+        output = f"{self.shell.environment.folder or '/tmp'}/{name}.out"
         container = [f"--container-image={image}"] if image else []
         # Whoever has no such file does not get as far as being ready.
         proof = f"test -e {IMAGE_MARKER} && " if image else ""
@@ -240,4 +245,5 @@ def assignments(variables: Mapping[str, str] | None) -> str:
 
 def rootfs(shell: Shell, container: str) -> str:
     """Return where enroot keeps a container's files."""
-    return f"/var/lib/enroot-data/data/user-{shell.run('id -u').stdout.strip()}/{container}"
+    data = shell.environment.enroot_data or f"/var/lib/enroot-data/data/user-{shell.run('id -u').stdout.strip()}"
+    return f"{data}/{container}"

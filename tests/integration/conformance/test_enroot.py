@@ -8,6 +8,7 @@ from tests.integration.conformance.support import Steps, rootfs
 from tests.support.behaviours import Ask
 from tests.support.cluster import Node, Shell, shell
 from tests.support.markers import IMAGE_MARKER
+from tests.support.not_asked import needs
 from tests.support.oci.tiny import TinyImage
 from tests.support.proof import proven
 
@@ -148,6 +149,8 @@ def test_a_cache_of_two_users(
     cluster_shell: Shell, environment: EnvironmentFile, tiny_image: TinyImage, behaviour: Ask
 ) -> None:
     """What one user has fetched is closed to another one of another group, whose import fails; apart, both succeed."""
+    if environment.site:
+        needs("a second user")
     cache = cluster_shell.run("mktemp --directory /tmp/cache-XXXXXXXXXX").stdout.strip()
     cluster_shell.run(f"chmod 1777 {cache}")
 

@@ -144,10 +144,10 @@ def test_the_command_line_wins_over_the_variable(steps: Steps, plain: TinyImage,
     ("setting", "script", "answers"),
     [
         ("WORKDIR=/opt", "pwd", ("/opt", "/")),
-        ("REMAP_ROOT=1", "id -u", ("0", "1000")),
-        ("REMAP_ROOT=yes", "id -u", ("0", "1000")),
+        ("REMAP_ROOT=1", "id -u", ("0", "{uid}")),
+        ("REMAP_ROOT=yes", "id -u", ("0", "{uid}")),
         ("MOUNTS=/etc/slurm:/m", "test -e /m/slurm.conf && echo mounted || echo absent", ("mounted", "absent")),
-        ("MOUNT_HOME=true", "mount | grep -q ' /home/tester ' && echo home || echo none", ("home", "none")),
+        ("MOUNT_HOME=true", "mount | grep -q ' {home} ' && echo home || echo none", ("home", "none")),
         ("WRITABLE=1", "touch /new 2> /dev/null && echo writable || echo read-only", ("writable", "read-only")),
         ("READONLY=0", "touch /new 2> /dev/null && echo writable || echo read-only", ("writable", "read-only")),
         ("ENV=V", "echo $V", ("job", "image")),
@@ -158,9 +158,12 @@ def test_options_by_variable(
     *, steps: Steps, image_with_v: TinyImage, behaviour: Ask, setting: str, script: str, answers: tuple[str, str]
 ) -> None:
     """The second answer is that of a Pyxis that knows no such variables."""
+    uid, home = steps.shell.run("id -u; echo ~").stdout.split()
+    script = script.replace("{home}", home)
     variable, _, value = setting.partition("=")
     said = steps.inside(image_with_v, script, variables={f"PYXIS_CONTAINER_{variable}": value, "V": "job"})
-    behaviour("pyxis-variables").saw_by(tuple(said), {(answers[0],): "taken", (answers[1],): "ignored"})
+    taken, ignored = (it.replace("{uid}", uid) for it in answers)
+    behaviour("pyxis-variables").saw_by(tuple(said), {(taken,): "taken", (ignored,): "ignored"})
 
 
 @pytest.mark.behaviour("pyxis-variables")

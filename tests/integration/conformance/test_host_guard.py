@@ -30,7 +30,7 @@ def client(steps: Steps, folder: str) -> ClientSide:
 
 
 def test_no_node_has_the_marker(login_node: Node) -> None:
-    assert login_node.run_unchecked(f"test -e {IMAGE_MARKER}").status == 1
+    assert login_node.run_unchecked(f"test -e {IMAGE_MARKER}", user=login_node.user).status == 1
 
 
 @pytest.mark.parametrize("plugstack", ["# nothing", "optional /nowhere/spank_none.so"], ids=["none", "missing"])

@@ -72,7 +72,7 @@ def test_what_is_no_squashfs_file_is_refused(steps: Steps, path: str) -> None:
 
 
 def test_an_image_without_a_shell_can_not_be_started(steps: Steps, make_image: MakeImage, login_node: Node) -> None:
-    encoded = login_node.run("base64 --wrap=0 /bin/busybox").stdout
+    encoded = login_node.run("base64 --wrap=0 /bin/busybox", user=login_node.user).stdout
     program = File(content=base64.b64decode(encoded), mode=0o755)
     image = make_image(layers=(Layer.of({"/program": program}),), cmd=("/program",), env={})
     done = steps.shell.srun_unchecked("/program", "true", image=image.reference)
@@ -86,7 +86,7 @@ def test_a_user_in_the_image_is_ignored(steps: Steps, make_image: MakeImage, unp
     lines = steps.inside(image, "id -u; cut -d: -f1,3 /etc/passwd")
     submitter = steps.shell.run("id -u").stdout.strip()
     assert lines[0] == submitter
-    assert {"root:0", f"tester:{submitter}"} <= set(lines)
+    assert {"root:0", f"{steps.shell.environment.login.user}:{submitter}"} <= set(lines)
     assert any(line.startswith("nobody:") for line in lines)
     assert steps.inside(image, "id -u", "--container-remap-root") == ["0"]
 

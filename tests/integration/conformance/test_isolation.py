@@ -9,6 +9,7 @@ from ci.matrix.cells import Cell
 from tests.integration.conformance.support import Steps
 from tests.support.behaviours import Ask
 from tests.support.cluster import Node, Shell, shell
+from tests.support.not_asked import needs
 from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
@@ -73,6 +74,8 @@ def test_a_container_of_enroots_has_the_umask_of_the_image_or_of_its_user(cluste
 
 
 def test_a_node_has_no_right_that_nothing_on_it_needs(every_node: list[Node], cell: Cell) -> None:
+    if any(node.of_site for node in every_node):
+        needs("nodes of this project's own")
     needless = {"NET_RAW": 13} | ({"MKNOD": 27} if cell.enroot is None else {})
     for node in every_node:
         bounds = int(node.run("sed -n 's/CapBnd://p' /proc/1/status").stdout, 16)
@@ -99,6 +102,8 @@ def test_sys_can_not_be_written_to(login_node: Node, cluster_shell: Shell, conta
 
 
 def test_a_home_is_its_users_own(environment: EnvironmentFile, cluster_shell: Shell) -> None:
+    if environment.site:
+        needs("a second user")
     with shell(environment, environment.second_user) as second:
         homes = [who.run("stat --format='%U %a' ~").stdout.split() for who in (cluster_shell, second)]
         assert [home[0] for home in homes] == [environment.login.user, environment.second_user]

@@ -14,6 +14,7 @@ from tests.integration.conformance.support import PATIENCE, Steps
 from tests.support.behaviours import Ask
 from tests.support.expectations import not_promised
 from tests.support.markers import IMAGE_MARKER
+from tests.support.not_asked import needs
 from tests.support.oci.layers import File
 from tests.support.oci.tiny import TinyImage
 
@@ -28,6 +29,8 @@ _WAIT_S = 15
 @pytest.fixture
 def two_nodes(environment: EnvironmentFile, steps: Steps) -> Steps:
     """Return what starts steps, where there are two nodes for them."""
+    if len(environment.nodes) == 1 and environment.site:
+        needs("two nodes")
     if len(environment.nodes) == 1:
         command = suite_session("pyxis_conformance", environment.cell, "--nodes 2")
         pytest.skip(f"it needs 2 nodes and there is one: {command}")

@@ -7,6 +7,7 @@ from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE
 from tests.support.behaviours import Ask
 from tests.support.cluster import Node, Shell
+from tests.support.not_asked import needs
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.starts_no_container]
 
@@ -39,6 +40,8 @@ def test_clients_say_that_munge_is_missing(cluster_shell: Shell, folder: str) ->
 )
 def test_what_the_suites_count_on(cluster_shell: Shell, cell: Cell, key: str, value: str) -> None:
     # Each is another one by default, and nothing fails with that: tests wait longer, or meet a job that runs twice.
+    if cluster_shell.environment.site:
+        needs("nodes that this project has configured")
     number, *unit = value.split()
     wanted = " ".join([dict(cell.settings).get(key.lower(), number), *unit])  # a profile may say otherwise
     lines = cluster_shell.run("scontrol show config").stdout.splitlines()

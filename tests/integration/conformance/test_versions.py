@@ -14,7 +14,7 @@ _PYXIS = r"sed -n 's/.*pyxis: version v//p' /var/log/slurm/slurmd.log | tail -n 
 
 
 def _of_each(nodes: Sequence[Node], command: str) -> set[str]:
-    return {node.run(command).stdout.strip() for node in nodes}
+    return {node.run(command, user=node.user).stdout.strip() for node in nodes}
 
 
 def test_slurm_is_of_the_cells_series(cluster_shell: Shell, every_node: list[Node], cell: Cell) -> None:
@@ -27,11 +27,15 @@ def test_slurm_is_of_the_cells_series(cluster_shell: Shell, every_node: list[Nod
     assert controller == wanted or controller.startswith((f"{wanted}.", f"{wanted}-"))  # 26.11.0-0rc1 is a 26.11.0
     # Debian's says "slurm-wlm".
     for program in ("slurmd", "srun"):
-        assert {said.split()[-1] for said in _of_each(every_node, f"{program} -V")} == {controller}, program
+        assert {said.split()[-1] for said in _of_each(every_node, f"PATH=$PATH:/usr/sbin {program} -V")} == {
+            controller
+        }, program
 
 
 def test_enroot_and_pyxis_are_the_cells(every_node: list[Node], cell: Cell) -> None:
     if cell.enroot is None:
         pytest.skip("the embedded runtime has no version of enroot or Pyxis: run it on a real cell")
     assert _of_each(every_node, "enroot version") == {cell.release("enroot")}, "another enroot than the cell's id says"
-    assert _of_each(every_node, _PYXIS) == {cell.release("pyxis")}, "another Pyxis than the cell's id says"
+    assert {node.run(_PYXIS).stdout.strip() for node in every_node} == {cell.release("pyxis")}, (
+        "another Pyxis than the cell's id says"
+    )

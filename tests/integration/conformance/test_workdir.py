@@ -9,8 +9,14 @@ from tests.support.oci.tiny import TinyImage
 pytestmark = pytest.mark.container_packaging
 
 
-def test_the_root_without_any_wish(steps: Steps, plain: TinyImage) -> None:
-    assert steps.inside(plain, "pwd") == ["/"]
+@pytest.fixture
+def imported(plain: TinyImage, local_registry: str) -> TinyImage:  # noqa: ARG001 - without one it was not imported
+    """Return an image with the working folder that an import writes into it, as a file on the cluster."""
+    return plain
+
+
+def test_the_root_without_any_wish(steps: Steps, imported: TinyImage) -> None:
+    assert steps.inside(imported, "pwd") == ["/"]
 
 
 def test_the_images_own_which_is_made_if_absent(steps: Steps, make_image: MakeImage, unpacked: Unpack) -> None:
@@ -53,5 +59,5 @@ def test_a_missing_one_is_not_made(steps: Steps, plain: TinyImage, folder: str) 
     assert steps.shell.run(f"ls {folder}").stdout == ""
 
 
-def test_the_hosts_working_directory_does_not_count(steps: Steps, plain: TinyImage, folder: str) -> None:
-    assert steps.inside(plain, "pwd", f"--chdir={folder}") == ["/"]
+def test_the_hosts_working_directory_does_not_count(steps: Steps, imported: TinyImage, folder: str) -> None:
+    assert steps.inside(imported, "pwd", f"--chdir={folder}") == ["/"]

@@ -34,8 +34,8 @@ def new_marker() -> str:
 @cache
 def busybox_layer(node: Node) -> Layer:
     """Return a layer with a static busybox, taken from the node, and a link for each of its applets."""
-    answer = node.run("base64 --wrap=0 /bin/busybox")
-    applets = node.run("/bin/busybox --list").stdout.split()
+    answer = node.run("base64 --wrap=0 /bin/busybox", user=node.user)
+    applets = node.run("/bin/busybox --list", user=node.user).stdout.split()
     assert "sh" in applets, "the node's busybox has no shell"
     links: dict[str, Entry] = {f"/bin/{applet}": Symlink("busybox") for applet in applets if applet != "busybox"}
     empty = ("/dev", "/home", "/mnt", "/opt", "/proc", "/run", "/srv", "/sys", "/var/tmp")

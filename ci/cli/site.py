@@ -1,0 +1,68 @@
+"""The command `site`: suites on a cluster that exists, over SSH."""
+
+import argparse
+from contextlib import suppress
+import os
+import sys
+
+from ci.cli.selecting import add_suites
+from ci.engine.connection import connect
+from ci.errors import SelectionError, typed
+from ci.group import ending
+from ci.matrix import loading
+from ci.matrix.pytest_words import check_environment, given
+from ci.matrix.suites import Suite, asked_for, check_subject
+from ci.options import Options, Scope, add_to
+from ci.report import merging
+from ci.report.forms import terminal
+from ci.session.several import Order, run_suites
+from ci.site import running
+from ci.site.target import SiteTarget
+from ci.terminal import console
+
+SUITES = ("pyxis_basic", "pyxis_conformance")
+"""Those that know what they may not touch there."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.usage = typed("site USER@HOST[:PORT]|FILE [options] [-- pytest's options]")
+    parser.add_argument("target", metavar="USER@HOST[:PORT]|FILE", help="a cluster, or a TOML file that describes it")
+    add_suites(parser)
+    parser.add_argument(
+        "--registry", default="", metavar="HOST:PORT", help="a registry that is the same from here and from the nodes"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done there, and do nothing")
+    add_to(parser, Scope.RESULT)
+
+
+def site(parsed: argparse.Namespace) -> int:
+    """Run suites on a cluster that exists, and show one summary; return the exit code of the worst."""
+    check_environment(os.environ)
+    target = SiteTarget.of(parsed.target).with_registry(parsed.registry)
+    suites = _suites(parsed.suites)
+    options, rows = Options.of(parsed), loading.load()
+    check_subject(rows.subject, *(it.name for it in suites))
+    orders = [Order(suite=it, given=given(it, parsed.command)) for it in suites]
+    if parsed.dry_run:
+        console.say(running.rehearsal(target, tuple(it.name for it in suites), options))
+        return 0
+    with running.reached(target, options.run) as there:
+        plan = running.plan_site(there, rows, options)
+        console.say(f"site {target.name}: {plan.cell.id}")
+        engine = connect if any(it.subject for it in suites) else None
+        results = run_suites(plan, orders, running.environment_of(there, engine))
+    with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
+        terminal.show(merging.of_results(results, options.results / options.run), sys.stderr)
+    return ending.exit_code(results)
+
+
+def _suites(names: list[str]) -> tuple[Suite, ...]:
+    found = asked_for(names or SUITES)
+    if wrong := [it.name for it in found if it.name not in SUITES]:
+        raise SelectionError(
+            f"{wrong[0]} cannot be used with a cluster that exists",
+            why="it needs a registry of its own, root on the nodes, or the engine",
+            next_step=f"take {' or '.join(SUITES)}",
+        )
+    return found

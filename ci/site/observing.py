@@ -1,0 +1,200 @@
+"""What a cluster that exists tells its user of itself: versions, nodes, settings. What it does not is asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import re
+import shlex
+
+from packaging.version import Version
+
+from ci.environment.ssh import Connection, RemoteAnswer
+from ci.errors import LaunchError, SiteError, VersionMismatchError
+from ci.matrix.arch import Arch
+from ci.matrix.cells import Cell
+from ci.matrix.observed import mismatches
+from ci.site.target import SiteTarget, job_name
+from ci.terminal import console
+
+EMBEDDED = "embedded-"
+"""How this project's stand-in for enroot begins its version."""
+_PATIENCE = 300.0
+"""Seconds for the first job to wait for its turn."""
+_UP = {"idle", "mixed", "allocated", "completing"}
+# `key=value` lines. Config files of enroot are shell words behind a name: their values have $HOME and $(id -u).
+_ON_THE_NODE = r"""
+echo arch=$(uname -m); echo kernel=$(uname -r); . /etc/os-release; echo os=$PRETTY_NAME; echo system=$ID$VERSION_ID
+echo enroot=$(enroot version 2>/dev/null); echo home=$(test -d "$WORK" && echo shared)
+cd /etc/enroot 2>/dev/null
+line=$(sed -n 's/^ENROOT_DATA_PATH[[:space:]]*//p' enroot.conf enroot.conf.d/*.conf 2>/dev/null | tail -n 1)
+eval "echo data=${line:-${XDG_DATA_HOME:-$HOME/.local/share}/enroot}"
+"""
+# The version stands in the plugin as text. Its path: plugstack.conf, and what that includes.
+_PLUGIN = r"""
+conf=$(scontrol show config | sed -n 's/^PlugStackConfig *= *//p'); test -r "$conf" || conf=/etc/slurm/plugstack.conf
+cd "$(dirname "$conf")" && cat $conf $(sed -n 's/^include[[:space:]]*//p' $conf) 2>/dev/null |
+    grep -o '/[^[:space:]]*spank_pyxis\.so' | head -n 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFacts:
+    """What was seen of a cluster."""
+
+    cell: Cell
+    """Its versions; the right answers are theirs."""
+    versions: Mapping[str, str]
+    """As results have them."""
+    user: str
+    work: str
+    """The folder of the run."""
+    nodes: tuple[str, ...]
+    """The first is the one that jobs run on."""
+    logs_in_elsewhere: bool
+    """Whether the login node is none of them."""
+    enroot_data: str
+
+
+def observe(connection: Connection, target: SiteTarget, run: str) -> SiteFacts:
+    """Ask the cluster, by commands on the login node and by one job.
+
+    :raises SiteError: for what is missing there, and for what neither it nor the target tells.
+    :raises VersionMismatchError: where the target says another version than the cluster.
+    """
+    user, home, host, *_ = _said(connection.run('id -un; echo "$HOME"; hostname -s')).splitlines()
+    settings = _settings(connection)
+    if "--container-image" not in connection.run("srun --help").stdout:
+        raise SiteError(
+            "srun has no option --container-image there: the cluster has no Pyxis, or its plugin is not for this user",
+            why="Pyxis adds it by plugstack.conf on the login node",
+            next_step="ask for a login node that has the plugin",
+        )
+    nodes = _nodes(connection, target, host)
+    work = f"{home}/{target.folder(run)}"
+    _said(connection.run(f"mkdir -p -m 0700 {shlex.quote(work)}"))
+    with console.step("asking a job for the versions of its node"):
+        told = _of_a_job(connection, nodes[0], work, run)
+    if told.get("home") != "shared":
+        raise SiteError(
+            f"the node of a job does not have the folder {target.folder(run)} of the login node's home",
+            why="what jobs and login node pass to each other has to lie where both see it",
+        )
+    # 26.05.0-0rc1 answers as 26.05.0 does.
+    seen = {"slurm": settings["slurm_version"].partition("-")[0], "enroot": told["enroot"], "pyxis": _pyxis(connection)}
+    axes = _axes(seen, target, told)
+    versions = {name: told[name] for name in ("arch", "kernel", "os")}
+    versions |= {name: seen[name] or axes[name] or "" for name in ("slurm", "enroot", "pyxis")}
+    return SiteFacts(
+        cell=Cell.of_site(target.name, axes, settings),
+        versions={name: text for name, text in versions.items() if text},
+        user=user,
+        work=work,
+        nodes=nodes,
+        logs_in_elsewhere=nodes[0] != host,
+        enroot_data=told["data"],
+    )
+
+
+def _said(answer: RemoteAnswer) -> str:
+    if answer.status:
+        raise SiteError("a command on the login node failed", where=answer.command, why=answer.stderr.strip())
+    return answer.stdout
+
+
+def _settings(connection: Connection) -> dict[str, str]:
+    """Return what Slurm says of its configuration, without units; keys in small letters."""
+    answer = connection.run("scontrol show config")
+    pairs = (line.partition("=") for line in answer.stdout.splitlines())
+    found = {key.strip().lower(): re.sub(r" (?:sec|min)$", "", value.strip()) for key, sign, value in pairs if sign}
+    if answer.status or not found.get("slurm_version"):
+        raise SiteError(
+            "Slurm did not answer on the login node",
+            where=answer.command,
+            why=(answer.stderr or answer.stdout).strip(),
+            next_step="its commands have to be on PATH where a login is no terminal: ssh HOST scontrol show config",
+        )
+    return found
+
+
+def _nodes(connection: Connection, target: SiteTarget, host: str) -> tuple[str, ...]:
+    """Return up to two nodes that are up, that of the login first; or the one that was named."""
+    if target.nodelist:
+        return (target.nodelist,)
+    where = f"--partition={shlex.quote(target.partition)}" if target.partition else ""
+    answer = connection.run(f"sinfo --noheader --Node --format='%N %T %P' {where}")
+    return choose(answer.stdout, host, anywhere=bool(target.partition))
+
+
+def choose(listed: str, host: str, *, anywhere: bool) -> tuple[str, ...]:
+    """Return up to two nodes of a list of sinfo's that are up, that of the login first.
+
+    :param anywhere: whether all partitions of the list count, and not only the default one.
+    """
+    rows = [line.split() for line in listed.splitlines()]
+    states = {name: state for name, state, partition in rows if anywhere or partition.endswith("*")}
+    up = [name for name, state in states.items() if state.rstrip("*~#!%$@^-+") in _UP and not state.endswith("*")]
+    if not up:
+        raise SiteError(
+            "no node is up there for jobs of this user",
+            why=", ".join(f"{name}: {state}" for name, state in states.items()) or "the default partition has none",
+            next_step="name another partition in the file of the cluster: partition = NAME",
+        )
+    return tuple(sorted(up, key=lambda name: name != host)[:2])
+
+
+def _of_a_job(connection: Connection, node: str, work: str, run: str) -> dict[str, str]:
+    """Return what a job on a node tells. Where it waits too long, say what Slurm says that it waits for."""
+    script = f"WORK={shlex.quote(work)}\n{_ON_THE_NODE}"
+    words = shlex.join(["srun", f"--nodelist={node}", "--ntasks=1", "bash", "-c", script])
+    try:
+        answer = connection.run(words, limit=_PATIENCE)
+    except LaunchError as error:
+        why = connection.run(f"squeue --noheader --name={job_name(run)} --format='%i is %T: %r'").stdout.strip()
+        connection.run(f"scancel --name={job_name(run)}")
+        raise SiteError(
+            f"the first job did not run within {_PATIENCE:g} s",
+            where=f"on {node}",
+            why=why or error.what,
+            next_step="name a partition, a reservation or a node that has room, in the file of the cluster",
+        ) from error
+    if answer.status:
+        raise SiteError("the first job failed", where=f"on {node}", why=answer.stderr.strip() or answer.stdout.strip())
+    pairs = (line.partition("=") for line in answer.stdout.splitlines())
+    return {key: value.strip() for key, sign, value in pairs if sign}
+
+
+def _pyxis(connection: Connection) -> str:
+    """Return the version that the plugin's file has, as every user may read it; empty where that tells none, or two."""
+    path = connection.run(_PLUGIN).stdout.strip()
+    found = connection.run(f"grep -aoE '0\\.[0-9]{{1,2}}\\.[0-9]{{1,2}}' {shlex.quote(path)} | sort -u").stdout.split()
+    return found[0] if path and len(found) == 1 else ""
+
+
+def _axes(seen: Mapping[str, str], target: SiteTarget, told: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the cluster's versions as a cell has them: what was seen, else what the target says.
+
+    :raises SiteError: for what nothing tells, or what is no version.
+    """
+    axes: dict[str, str | None] = dict.fromkeys(("slurm", "enroot", "pyxis"))
+    wanted = ["slurm"] if seen["enroot"].startswith(EMBEDDED) else [*axes]
+    axes |= {name: seen[name].replace("~", "") or getattr(target, name) for name in wanted}  # Debian's 4.2.0~rc1
+    if missing := [name for name in wanted if not axes[name]]:
+        raise SiteError(
+            f"the cluster does not tell its version of {' and '.join(missing)}",
+            why="the expected answers depend on it, and a guess would make results of another version",
+            next_step="ask its administrators, and write into the file of the cluster: "
+            + ", ".join(f'{name} = "…"' for name in missing),
+        )
+    said = {name: getattr(target, name) for name in wanted if getattr(target, name)}
+    if wrong := mismatches(said, {name: axes[name] or "" for name in wanted}):
+        raise VersionMismatchError(
+            f"the cluster is not what its file says: {', '.join(wrong)}",
+            where=str(target.path),
+            why="the cluster itself tells its version",
+            next_step="correct the file, or leave the version out there",
+        )
+    try:
+        [Version(axes[name] or "") for name in wanted]
+        arch = Arch.parse(told["arch"]).value
+    except ValueError as error:  # InvalidVersion is one
+        raise SiteError("the cluster is of a version or an architecture that is not known", why=str(error)) from error
+    return {**axes, "os": re.sub(r"[^a-z0-9.]", "", told["system"].lower()), "arch": arch}

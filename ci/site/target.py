@@ -1,0 +1,142 @@
+"""What names a cluster that exists: ``USER@HOST[:PORT]``, or a file that also says what can't be read there. Pure."""
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+import re
+import shlex
+from typing import Self
+
+from packaging.version import InvalidVersion, Version
+
+from ci.errors import SelectionError, session
+from ci.matrix.profiles import NAME
+from ci.matrix.tables import TomlTable, read_table
+
+FOLDER = "pyxis-matrix"
+"""In the user's home there: the folders of runs."""
+_ADDRESS = re.compile(
+    r"(?:(?P<user>[^@\s:]+)@)?(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[1-5]?\d{1,4}|6[0-5]\d{3}))?"
+)
+_REGISTRY = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}")
+_VERSIONS = ("slurm", "enroot", "pyxis")
+# By key: what sbatch and srun have it from, with their own prefix.
+_JOBS = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "reservation": "RESERVATION"}
+_LIMIT = "TIMELIMIT"
+_OWN_FORMS = ("SQUEUE_FORMAT", "SQUEUE_FORMAT2", "SQUEUE_SORT", "SINFO_FORMAT", "SACCT_FORMAT", "SLURM_TIME_FORMAT")
+"""How a user likes Slurm's lists; tests read the usual ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteTarget:
+    """A cluster that exists, and how it may be used. The fields are the keys of its file."""
+
+    host: str
+    """A name, an address, or an alias of ``~/.ssh/config``."""
+    user: str = ""
+    port: int = 0
+    """0: that of ``~/.ssh/config``, else 22."""
+    name: str = ""
+    """What results call it."""
+    slurm: str = ""
+    enroot: str = ""
+    pyxis: str = ""
+    """What the cluster itself does not tell."""
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    reservation: str = ""
+    nodelist: str = ""
+    """The node that jobs run on."""
+    time_limit: str = ""
+    registry: str = ""
+    """HOST:PORT, the same from here and from its nodes; it speaks plain http, and is written to."""
+    path: Path | None = None
+    """The file that says it."""
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Read an address or a file.
+
+        :raises SelectionError: for what is neither. :raises MatrixError: with all faults of a file.
+        """
+        path = Path(text).expanduser()
+        if path.is_file():
+            return cls._read(path)
+        found = _ADDRESS.fullmatch(text)
+        if not found or text.endswith(".toml"):
+            raise SelectionError(
+                f"{text!r} is neither an address nor a file",
+                why="a cluster is named as USER@HOST, USER@HOST:PORT, or by the path of a TOML file",
+                next_step="docs/your-cluster.md has the keys of the file",
+            )
+        user, host, port = found["user"] or "", found["host"].strip("[]"), int(found["port"] or 0)
+        return cls(user=user, host=host, port=port, name=_alias(text))
+
+    @classmethod
+    def _read(cls, path: Path) -> Self:
+        table = read_table(path)
+        keys = ("user", "name", *_VERSIONS, *_JOBS, "nodelist", "time_limit", "registry")
+        texts = {key: table.text(key, "") for key in keys}
+        host, port = table.text("host"), table.integer("port", 0, least=0)
+        table.finish()
+        _check(table, texts)
+        table.faults.raise_if_any()
+        texts["name"] = texts["name"] or _alias(f"{texts['user']}@{host}:{port}")
+        return cls(host=host, port=port, path=path, **texts)
+
+    def with_registry(self, address: str) -> Self:
+        """Return it with the registry of the command line in place of the file's.
+
+        :raises SelectionError: for what is no HOST:PORT.
+        """
+        if address and not _REGISTRY.fullmatch(address):
+            raise SelectionError(f"{address!r} is no HOST:PORT", where="--registry")
+        return replace(self, registry=address or self.registry)
+
+    @property
+    def again(self) -> str:
+        """The command that asks it again; an address is written nowhere."""
+        return session("site", shlex.quote(str(self.path)) if self.path else "USER@HOST")
+
+    @property
+    def beyond_the_sdk(self) -> str:
+        """What jobs have to have that slurm-sdk has no setting for."""
+        return ", ".join(key for key in ("qos", "reservation", "nodelist") if getattr(self, key))
+
+    @staticmethod
+    def folder(run: str) -> str:
+        """Return the one folder of a run, below the user's home there."""
+        return f"{FOLDER}/{run}"
+
+    def prelude(self, run: str) -> str:
+        """Return the shell text in front of every command there: by it jobs have their name, and what they have to."""
+        values = {name: getattr(self, key) for key, name in _JOBS.items()} | {_LIMIT: self.time_limit}
+        values["JOB_NAME"] = job_name(run)
+        given = {name: shlex.quote(value) for name, value in values.items() if value}
+        words = [f"{prefix}_{name}={value}" for name, value in given.items() for prefix in ("SBATCH", "SLURM")]
+        return f"unset {' '.join(_OWN_FORMS)}\nexport {' '.join(words)}\n"
+
+
+def job_name(run: str) -> str:
+    """Return what the jobs of a run are called that tests give no name to; all others have the run's id in theirs."""
+    return f"pyxis-matrix-{run}"
+
+
+def _alias(address: str) -> str:
+    """Return a name for results: the same for the same address, which it does not tell."""
+    return f"site-{sha256(address.encode()).hexdigest()[:6]}"
+
+
+def _check(table: TomlTable, texts: dict[str, str]) -> None:
+    for key in _VERSIONS:
+        try:
+            Version(texts[key] or "0")
+        except InvalidVersion:
+            table.fault(key, f"{texts[key]!r} is no version")
+    if texts["name"] and not NAME.fullmatch(texts["name"]):
+        table.fault("name", f"{texts['name']!r} has more than small letters, digits and hyphens")
+    if texts["registry"] and not _REGISTRY.fullmatch(texts["registry"]):
+        table.fault("registry", f"{texts['registry']!r} is no HOST:PORT")
+    if any(sign in texts["nodelist"] for sign in ",["):
+        table.fault("nodelist", "name one node: tests look for what a job leaves on the node where it ran")
