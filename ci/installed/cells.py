@@ -47,6 +47,7 @@ class Tests:
         self.cells = cells
         self.selected: dict[str, list[str]] = {}
         self.deselected: dict[str, int] = {}
+        self._wrong = ""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test that uses a cluster on each cell; one that has a marker of ours uses it by other means."""
@@ -57,8 +58,8 @@ class Tests:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Have the reports of a test say which cell it is for."""
-        if FIXTURE in getattr(item, "fixturenames", ()):
-            params = item.callspec.params if hasattr(item, "callspec") else {}
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        if FIXTURE in {*params, *getattr(item, "fixturenames", ())}:
             item.user_properties.append((KEY, params.get(FIXTURE, self.cells[0].id)))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -76,7 +77,11 @@ class Tests:
                 except ValueError as error:
                     where = f"{item.location[0]}:{(item.location[1] or 0) + 1}"
                     said = f"@pytest.mark.{name}({', '.join(map(repr, arguments))})"
-                    raise pytest.UsageError(f"{where}: {said}: {error}") from error
+                    self._wrong = f"{where}: {said}: {error}"
+                    if hasattr(item.config, "workeroutput"):  # the main process says it, and no worker runs anything
+                        items.clear()
+                        return
+                    raise pytest.UsageError(self._wrong) from error
                 if reason:
                     item.add_marker(pytest.mark.skip(reason=f"{cell.id}: {reason}"))
 
@@ -98,7 +103,7 @@ class Tests:
         for item in session.items:
             self.selected.setdefault(cell_of(item), []).append(item.nodeid)
         if hasattr(session.config, "workeroutput"):
-            session.config.workeroutput[KEY] = [self.selected, self.deselected]
+            session.config.workeroutput[KEY] = [self.selected, self.deselected, self._wrong]
 
 
 def cell_of(item: Any) -> str:  # noqa: ANN401 - an item or a report

@@ -140,8 +140,13 @@ class Owner:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:  # noqa: ANN401
-        """Learn from a worker which tests were selected; it is the same for all of them."""
-        selected, deselected = getattr(node, "workeroutput", {}).get(KEY, ({}, {}))
+        """Learn from a worker which tests were selected; it is the same for all of them.
+
+        :raises pytest.UsageError: for a marker that means nothing.
+        """
+        selected, deselected, wrong = getattr(node, "workeroutput", {}).get(KEY, ({}, {}, ""))
+        if wrong:
+            raise pytest.UsageError(wrong)
         self._tests.selected.update(selected)
         self._tests.deselected.update(deselected)
 
@@ -180,7 +185,7 @@ class Owner:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """End the logs, have the results written and everything taken down; what goes wrong there is an error."""
         if self._children and (reporter := self._config.pluginmanager.get_plugin("terminalreporter")):
-            reporter.ensure_newline()
+            reporter.write_line("")
         for name, child in self._children.items():
             status = self._status(name, int(exitstatus))
             named = [] if len(self._paths) == 1 and "::" not in self._paths[0] else self._paths

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 import shlex
+import threading
 from typing import Any
 import uuid
 
@@ -99,10 +100,19 @@ class ClusterShell:
     def run_unchecked(self, command: str, *, limit: float = 300, stdin: str = "") -> ShellAnswer:
         """Run a command line, whatever comes of it; ``TimeoutError`` after ``limit`` seconds."""
         import asyncio  # noqa: PLC0415 - all of this takes half a second to import
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+        from concurrent.futures import Future  # noqa: PLC0415
 
-        with ThreadPoolExecutor(1) as thread:  # the test itself may run in an event loop
-            return thread.submit(asyncio.run, self._run(command, limit, stdin)).result()
+        future: Future[ShellAnswer] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(asyncio.run(self._run(command, limit, stdin)))
+            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+                future.set_exception(error)
+
+        # The test itself may run in an event loop; and no executor, which Ctrl-C would have wait for the command's end.
+        threading.Thread(target=work, daemon=True).start()
+        return future.result()
 
     async def _run(self, command: str, limit: float, stdin: str) -> ShellAnswer:
         import asyncio  # noqa: PLC0415

@@ -3,14 +3,16 @@
 import ast
 from pathlib import Path
 import sys
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from ci.installed import owner
+from ci.installed import cells, owner
 from ci.record import reportlog
 from ci.record.outcomes import Outcome
 from ci.terminal import signals
-from tests.support.held_cells import EMBEDDED, REAL, Programs, Repository
+from tests.support.held_cells import CLUSTER, EMBEDDED, REAL, Programs, Repository
 
 
 @pytest.fixture
@@ -241,6 +243,35 @@ def test_a_marker_that_means_nothing_is_wrong_usage_that_names_the_test(
     name = marker.partition("(")[0]
     result.stderr.fnmatch_lines([f"ERROR: *.py:3: @pytest.mark.{name}(*): {why}"])
     assert programs.started[REAL].stdin.said == "4\n"
+
+
+def test_a_worker_runs_nothing_behind_such_a_marker_and_has_the_main_process_say_it(
+    repository: Repository, programs: Programs
+) -> None:
+    conftest = f"""{CLUSTER}
+    def pytest_configure(config):
+        config.workeroutput = {{}}
+
+    def pytest_unconfigure(config):
+        print("to the main process:", config.workeroutput)
+    """
+    test = "import pytest\n@pytest.mark.pyxis('x')\ndef test_with(cluster): ..."
+    result = repository.run(test, "--cell", REAL, conftest=conftest)
+    result.assert_outcomes()
+    assert programs.started
+    result.stdout.fnmatch_lines(["to the main process:*@pytest.mark.pyxis('x'): Invalid specifier*"])
+
+    config = cast("Any", SimpleNamespace())
+    node = SimpleNamespace(workeroutput={cells.KEY: [{}, {}, "it is wrong"]})
+    with pytest.raises(pytest.UsageError, match="it is wrong"):
+        owner.Owner(config, cells.Tests([]), {}).pytest_testnodedown(node)
+
+
+def test_a_marker_alone_has_a_test_run_on_each_of_several_cells(repository: Repository, programs: Programs) -> None:
+    test = "import pytest\n@pytest.mark.pyxis('>=0.1')\ndef test_with(): ..."
+    repository.run(test, "--cell", EMBEDDED, "--cell", REAL).assert_outcomes(passed=1, skipped=1)
+    assert programs.outcome(EMBEDDED) == (Outcome.SKIPPED, [f"test_with[{EMBEDDED}]"])
+    assert programs.outcome(REAL) == (Outcome.PASSED, [f"test_with[{REAL}]"])
 
 
 @pytest.mark.parametrize("name", ["cluster_shell", "login_node", "registry", "job_image", "slurm_pyxis_cluster"])
