@@ -20,6 +20,7 @@ try:
         elsewhere,
         fleet,
         groups,
+        holding,
         profiles,
         reports,
         reproducing,
@@ -79,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
     suite.add_argument("suite_name", nargs="?", default=OWN, metavar="SUITE", help="default: your own, the PATH")
     suite.add_argument("cell", metavar="CELL")
     add_to(suite, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.SUITE)
+
+    holding.add_to(verbs.add_parser("hold"))  # what the pytest plugin starts
 
     matrix = _verb(verbs, "matrix", groups.matrix, "run suites on all cells of a group, several at a time")
     matrix.usage = typed("matrix [CELL ...] [options] [-- pytest's options]")

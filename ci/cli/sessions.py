@@ -33,7 +33,7 @@ def suite(parsed: argparse.Namespace) -> int:
         return _show_help(reason_file)
     record = _read(parsed)
     needed = record.plan.options.strict or not reason_file
-    if reason := _obstacle(record.plan, needed=needed):
+    if reason := obstacle(record.plan, needed=needed):
         if needed:
             raise NotRunError(reason)
         return _not_run(reason, reason_file)
@@ -105,7 +105,7 @@ def _read(parsed: argparse.Namespace) -> Record:
     return Record(plan=plan, command=(sys.executable, "-m", "pytest", *words.command(which)), given=words)
 
 
-def _obstacle(plan: EnvironmentPlan, *, needed: bool) -> str:
+def obstacle(plan: EnvironmentPlan, *, needed: bool) -> str:
     """Return which files or hardware of a cell are missing here; empty if it can run.
 
     :param needed: whether this very cell was asked for: emulated, it would give no answer.

@@ -79,6 +79,8 @@ class ReportLog:
     selected: tuple[str, ...] | None = None
     """The tests that were to run; None where pytest did not say it."""
     deselected: int = 0
+    part: tuple[str, ...] = ()
+    """The paths and tests that were named in place of the whole suite, where pytest said it."""
     exit_status: int = _OK
     """What pytest itself said at its end that its exit code would be."""
 
@@ -158,6 +160,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
     user_properties: tuple[tuple[str, Any], ...] = ()
     selected: tuple[str, ...] = ()
     deselected: int = 0
+    part: tuple[str, ...] = ()
     exitstatus: int = _OK
 
     @classmethod
@@ -278,6 +281,7 @@ def read(path: Path, interrupted: float = math.inf) -> ReportLog:
         problem=problem,
         selected=said.selected if said else None,
         deselected=said.deselected if said else 0,
+        part=said.part if said else (),
         exit_status=reports[end - 1].exitstatus if reports else _OK,
     )
 

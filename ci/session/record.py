@@ -1,6 +1,6 @@
 """What is known of a session so far, so that its result can be written no matter how it ends."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 import math
@@ -45,6 +45,8 @@ class Record:
     command_started: bool = False
     interrupted: float = math.inf
     """When the session was told to end (`time.time`)."""
+    elsewhere: Callable[[Environment], int] | None = None
+    """Waits until somebody else has run the command, and returns its exit code; None where it is started here."""
     given: Given | None = None
     """What was given to a suite of this project, which it then is; None for those of others and for commands."""
 
@@ -111,7 +113,7 @@ class Record:
             return None
         if self.given is None:
             # What their project's own settings leave out is no part of their suite.
-            by = pytest_words.narrowing(_behind_pytest(self.command), os.environ)
+            by = (*pytest_words.narrowing(_behind_pytest(self.command), os.environ), *log.part)
         else:
             by = self.given.narrowing
             if log.deselected and not by:
@@ -130,6 +132,8 @@ class Record:
             words = [str(options.suite), *words[:where], *words[where + 2 :]]
             words += self.command[2:] if options.pytest else []  # behind `pytest TESTS`
             return suite_session("suite", cell, shlex.join(words))
+        if self.elsewhere:
+            return shlex.join(self.command)
         if self.given is not None:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]
             return suite_session(options.name, cell, shlex.join(words))

@@ -155,6 +155,9 @@ def _ended(record: Record, launched: Environment) -> int:
     if options.on is RunsOn.LOGIN:
         return _on_login(record, launched, folder)
     record.command_started = True
+    if record.elsewhere:
+        with record.timings.measure("tests"):
+            return record.elsewhere(launched)
     variables = reportlog.variables(os.environ) if options.pytest else {}
     with record.timings.measure("tests"):
         return console.attach(

@@ -49,15 +49,15 @@ def containers_of(api: docker.DockerClient, run: str) -> list[str]:
 class Process:
     """A program in a session of its own, as behind a terminal; what it writes is kept line by line."""
 
-    def __init__(self, command: list[str], environ: Mapping[str, str] | None = None) -> None:
-        """Start it, with ``environ`` added to the environment."""
+    def __init__(self, command: list[str], environ: Mapping[str, str] | None = None, folder: Path = REPOSITORY) -> None:
+        """Start it in a folder, with ``environ`` added to the environment."""
         # A session around these tests is no business of a session below them.
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYXIS_MATRIX_ENV"))
         }
         self.process = subprocess.Popen(
             command,
-            cwd=REPOSITORY,
+            cwd=folder,
             env={**inherited, "PYTHONUNBUFFERED": "1", **(environ or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

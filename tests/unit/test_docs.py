@@ -58,6 +58,13 @@ OF_OTHERS = {
     *("--from", "--input", "--local-repository", "--platform"),  # uvx' and act's
     "--partition",  # sbatch's
     "--wheel",  # uv's
+    *(
+        "--cell-group",
+        "--cell-keep",
+        "--cell-options",
+        "--cell-profile",
+        "--tx",
+    ),  # of the pytest plugin, of pytest-xdist
     "--node",  # the slip that run-a-cell.md shows
 }
 # Between nox and its children, and nothing for a person to set.

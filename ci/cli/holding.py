@@ -1,0 +1,83 @@
+"""`hold`: start a cell for a pytest that somebody else runs, wait until it has ended, and judge it by its report log.
+
+What the pytest plugin (`ci/installed/plugin.py`) talks to: it reads one line of JSON from stdout as soon as the cell is
+usable, writes pytest's reports to the ``log`` that is named there, and at the end pytest's exit code to stdin.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+import json
+import os
+from pathlib import Path
+import signal
+import sys
+
+from ci.cli.clusters import plan_asked
+from ci.cli.sessions import obstacle, run_and_show
+from ci.environment.launching import Environment
+from ci.errors import NotRunError
+from ci.matrix import loading
+from ci.matrix.behaviours import AnswerKind, catalogue
+from ci.matrix.cells import Cell
+from ci.matrix.suites import SUITES
+from ci.options import Options, Scope
+from ci.options import add_to as add_options
+from ci.options.inputs import OwnSuite
+from ci.record import store
+from ci.session.handover import additions, facts
+from ci.session.record import Record
+from ci.terminal import signals
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add its arguments to a parser."""
+    parser.set_defaults(handler=hold)
+    parser.add_argument(
+        "tests", type=Path, help="what the results are named after; the working directory is the project"
+    )
+    parser.add_argument("cell")
+    add_options(parser, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
+
+
+def hold(parsed: argparse.Namespace) -> int:
+    """Hold a cell for a pytest, whose command line stands behind ``--``; return the exit code of its result."""
+    own = OwnSuite(path=parsed.tests, project=Path.cwd())
+    plan = plan_asked(parsed.cell, loading.load(), replace(Options.of(parsed), name=own.name, pytest=True))
+    if reason := obstacle(plan, needed=True):
+        raise NotRunError(reason)
+    return run_and_show(Record(plan=plan, command=parsed.command, elsewhere=_elsewhere(plan.cell)))
+
+
+def _elsewhere(cell: Cell) -> Callable[[Environment], int]:
+    def wait(launched: Environment) -> int:
+        """Say where the cell is, and wait for pytest's exit code.
+
+        :raises signals.Interrupted: where whoever runs it has gone.
+        """
+        told = {
+            "run": launched.file.run,
+            "log": str(launched.plan.options.folder(cell) / store.REPORT_LOG_FILE),
+            "results": launched.file.results,
+            "facts": facts(launched),
+            "variables": additions(launched, os.environ),
+            "behaviours": _behaviours(cell),
+        }
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
+        answer = sys.stdin.readline().strip()
+        if not answer:
+            raise signals.Interrupted(signal.SIGTERM)
+        return int(answer)
+
+    return wait
+
+
+def _behaviours(cell: Cell) -> dict[str, str]:
+    """Return by id what the catalogue says of the cell; nothing where it works, or is not asked of such cells."""
+    found = {}
+    for it in catalogue().values():
+        answer = it.answer_on(cell) if cell.runtime in SUITES[it.suite].runtimes else None
+        bad = answer is not None and answer.kind is not AnswerKind.WORKS
+        found[it.id] = " ".join(filter(None, (f"{answer.kind}: {answer.what}", answer.issue))) if answer and bad else ""
+    return found

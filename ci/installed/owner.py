@@ -1,0 +1,233 @@
+"""The owner of a pytest session's clusters, in pytest's main process: a child of the program and a report log per cell.
+
+A child (`ci/cli/holding.py`) says on stdout where its cell is, and reads on stdin how pytest ended. Its stderr is ours.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+import json
+import os
+from pathlib import Path
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from .cells import KEY, HeldCell, Tests, cell_of
+
+_HERE = Path(__file__).resolve()
+_INSTALLED = _HERE.parent.name == "pyxis_matrix"
+"""Whether this is an installed wheel; else it is a checkout."""
+_FAILED, _NO_TESTS, _JUDGED = 1, 5, (0, 1, 5)  # pytest.ExitCode: all is in its reports
+
+
+def program(*words: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command line and the environment of a child of the program, in whatever folder it is started."""
+    # It ends when this process does, even by kill -9: see ci/terminal/signals.py.
+    environ = {**os.environ, "PYXIS_MATRIX_PARENT": str(os.getpid())}
+    if not _INSTALLED:
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_HERE.parents[2]), os.environ.get("PYTHONPATH"))))
+    # -P: not with the packages of that folder.
+    return [sys.executable, "-P", "-m", "pyxis_matrix" if _INSTALLED else "ci", *words], environ
+
+
+class Owner:
+    """Starts the cells, writes the reports of their tests into their logs, and has everything taken down."""
+
+    def __init__(self, config: pytest.Config, tests: Tests, asked: Mapping[str, Any]) -> None:
+        """Start nothing yet.
+
+        :param tests: they are told of each cell that is up.
+        :param asked: the values of the plugin's options.
+        """
+        self._config = config
+        self._tests = tests
+        self._asked = asked
+        self._children: dict[str, subprocess.Popen[str]] = {}
+        self._logs: dict[str, Path] = {}
+        self._failed: set[str] = set()
+        self._heeds_sigterm = False
+        self._of: dict[str, str] = {}
+        """By test: its cell."""
+        self._early: dict[str, list[pytest.TestReport]] = {}
+        """By test: the reports of one that has used no cluster so far."""
+
+    @pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts its workers
+    def pytest_sessionstart(self) -> None:
+        """Start the cells, one after another; the first that does not start ends the session."""
+        names, groups = self._asked[""] or [], self._asked["_group"] or []
+        names = [*names, *(cell for group in groups for cell in self._cells_of(group))] or self._config.getini("cell")
+        if self._config.option.collectonly:
+            self._tests.cells += [HeldCell(name, {}) for name in dict.fromkeys(names)]
+            return
+        self._config.add_cleanup(self._stop)
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            with suppress(ValueError):  # signals come to the main thread, and this is another one
+                signal.signal(signal.SIGTERM, lambda number, _: pytest.exit("ended by SIGTERM", 128 + number))
+                self._heeds_sigterm = True
+        for name in dict.fromkeys(names):
+            self._start(name)
+
+    def _cells_of(self, group: str) -> list[str]:
+        """Return the cells of a group that can run here and run containers."""
+        command, environ = program("cells", "--group", group, "--json")
+        done = subprocess.run(
+            command, env=environ, cwd=self._config.rootpath, stdout=subprocess.PIPE, text=True, check=False
+        )
+        if done.returncode:
+            pytest.exit(f"the cells of {group} are not known; the error is above", done.returncode)
+        arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
+        return [it["id"] for it in json.loads(done.stdout) if it["arch"] == arch and it["runtime"] != "legacy"]
+
+    def _start(self, cell: str) -> None:
+        command, environ = program("hold", *self._words(cell))
+        # Ctrl-C on the terminal is for pytest, which then tells it; so it is in a session of its own.
+        child = self._children[cell] = subprocess.Popen(
+            command,
+            env=environ,
+            cwd=self._config.rootpath,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+        told = child.stdout.readline() if child.stdout else ""
+        if not told:
+            code = child.wait()
+            exit_code = code if code > max(_JUDGED) else pytest.ExitCode.USAGE_ERROR
+            pytest.exit(f"{cell} was not started, so no test was run; the error is above (exit code {code})", exit_code)
+        self._tests.cells.append(HeldCell(cell, json.loads(told)))
+        self._logs[cell] = Path(self._tests.cells[-1].told["log"])
+        self._write(cell, {"$report_type": "SessionStart", "pytest_version": pytest.__version__})
+
+    def _words(self, cell: str) -> list[str]:
+        """Return the arguments of a child: what its result is named after, the options, and how it is done again."""
+        root, paths, asked = self._config.rootpath, self._paths, self._asked
+        options = [*self._config.getini("cell_options"), *shlex.split(asked["_options"] or "")]
+        options += [f"--profile={asked['_profile']}"] if asked["_profile"] else []
+        options += ["--keep"] if asked["_keep"] else []
+        if self._tests.cells:  # the run of the first is that of all
+            options.append(f"--run={self._tests.cells[0].told['run']}")
+        if not os.environ.get("PYXIS_MATRIX_RESULTS"):
+            options.insert(0, f"--results={root / 'results'}")
+        whole = Path(paths[0].partition("::")[0]).resolve() if len(paths) == 1 else root
+        again = ["pytest", *_without_cells(self._config.invocation_params.args), "--cell", cell]
+        return [str(whole if whole.is_relative_to(root) else root), cell, *options, "--", *again]
+
+    @property
+    def _paths(self) -> list[str]:
+        """What was named on pytest's command line."""
+        source = self._config.args_source
+        return list(self._config.args) if source.name == "ARGS" else []
+
+    def pytest_report_header(self) -> list[str]:
+        """Name the cells, the versions seen in them, and where their results go."""
+        return [
+            f"cell: {it.id}: {', '.join(f'{axis} {seen}' for axis, seen in it.environment['observed'].items())}\n"
+            f"  results: {it.told['results']}"
+            for it in self._tests.cells
+            if it.environment
+        ]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - a class of pytest-xdist
+        """Tell a worker where the clusters are."""
+        node.workerinput[KEY] = {cell.id: cell.told for cell in self._tests.cells}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:  # noqa: ANN401
+        """Learn from a worker which tests were selected; it is the same for all of them.
+
+        :raises pytest.UsageError: for a marker that means nothing.
+        """
+        selected, deselected, wrong = getattr(node, "workeroutput", {}).get(KEY, ({}, {}, ""))
+        if wrong:
+            raise pytest.UsageError(wrong)
+        self._tests.selected.update(selected)
+        self._tests.deselected.update(deselected)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Have it in each log that tests could not be read: they might have been of that cell."""
+        for cell in self._logs if report.failed else ():
+            self._report(cell, report)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write the reports of tests that use a cluster, and of no other, into the log of their cell."""
+        cell, name = cell_of(report) or self._of.get(report.nodeid, ""), report.nodeid
+        if cell:
+            self._of[name] = cell
+            for each in (*self._early.pop(name, ()), report):
+                self._report(cell, each)
+        elif report.when not in {"setup", "call", "teardown"}:  # a worker died, nobody knows in what
+            for each_cell in self._logs:
+                self._report(each_cell, report)
+        elif report.when == "teardown":
+            self._early.pop(name, None)
+        else:
+            self._early.setdefault(name, []).append(report)
+
+    def _report(self, cell: str, report: pytest.TestReport | pytest.CollectReport) -> None:
+        line = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        line["$report_type"] = line.pop("_report_type", line.get("$report_type"))  # subtests have their own spelling
+        self._write(cell, line)
+        if report.failed:
+            self._failed.add(cell)
+
+    def _write(self, cell: str, line: dict[str, Any]) -> None:
+        with self._logs[cell].open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line, default=str) + "\n")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """End the logs, have the results written and everything taken down; what goes wrong there is an error."""
+        if self._children and (reporter := self._config.pluginmanager.get_plugin("terminalreporter")):
+            reporter.write_line("")
+        for name, child in self._children.items():
+            status = self._status(name, int(exitstatus))
+            named = [] if len(self._paths) == 1 and "::" not in self._paths[0] else self._paths
+            selected, deselected = self._selected(name), self._tests.deselected.get(name, 0)
+            if self._tests.selected:
+                about = {"selected": selected, "deselected": deselected, "part": named}
+                self._write(name, {"$report_type": "Selection", **about})
+            self._write(name, {"$report_type": "SessionFinish", "exitstatus": status})
+            with suppress(OSError):  # it has ended: its exit code says why
+                child.stdin.write(f"{status}\n")  # type: ignore[union-attr] # it is a pipe
+                child.stdin.close()  # type: ignore[union-attr]
+        self._stop(told=True)
+        for child in self._children.values():
+            if child.returncode not in _JUDGED and exitstatus in {0, _NO_TESTS}:
+                session.exitstatus = child.returncode
+
+    def _status(self, cell: str, status: int) -> int:
+        """Return the exit code that pytest would have with the tests of this cell only."""
+        if status not in _JUDGED:
+            return status
+        return _FAILED if cell in self._failed else 0 if self._selected(cell) else _NO_TESTS
+
+    def _selected(self, cell: str) -> list[str]:
+        """Return the tests of a cell: those that were selected, and those that turned out to use it as they ran."""
+        found = (name for name, of in self._of.items() if of == cell)
+        return [*dict.fromkeys([*self._tests.selected.get(cell, ()), *found])]
+
+    def _stop(self, *, told: bool = False) -> None:
+        """Wait until the children have taken everything down and ended; end those that were not told how pytest did."""
+        if self._heeds_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for child in self._children.values():
+            with child:
+                if not told and child.poll() is None:
+                    child.terminate()
+
+
+def _without_cells(arguments: Sequence[Any]) -> Iterator[str]:
+    """Yield pytest's arguments without those that name cells."""
+    words = iter(map(str, arguments))
+    for word in words:
+        if word in {"--cell", "--cell-group"}:
+            next(words, None)
+        elif not word.startswith(("--cell=", "--cell-group=")):
+            yield word

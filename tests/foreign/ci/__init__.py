@@ -1,0 +1,3 @@
+"""A package of the foreign repository that is called as one of pyxis-matrix."""
+
+NAME = "foreign"

@@ -1,0 +1,138 @@
+"""Doubles of the program that holds cells for the pytest plugin, and a repository whose tests run on them."""
+
+from collections.abc import Sequence
+import io
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from ci.record import reportlog
+from ci.record.outcomes import Outcome
+
+EMBEDDED, REAL = "slurm22.05-embedded-debian12-amd64", "slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64"
+VERSIONS: dict[str, dict[str, Any]] = {
+    EMBEDDED: {"slurm": "22.05", "enroot": None, "pyxis": None, "observed": {"slurm": "22.05.8"}},
+    REAL: {"slurm": "24.11", "enroot": "4.1.2", "pyxis": "0.24.0", "observed": {"slurm": "24.11.5", "pyxis": "0.24.0"}},
+}
+CLUSTER = """
+    import pytest
+
+    @pytest.fixture
+    def cluster(pyxis_matrix_cell):
+        return pyxis_matrix_cell.id
+"""
+
+
+class Program:
+    """What stands in for a child of the program."""
+
+    def __init__(self, cell: str, words: Sequence[str], stdout: str) -> None:
+        """Say this on stdout; say nothing and end, where there is nothing to say."""
+        self.cell, self.words = cell, list(words)
+        self.stdin, self.stdout = Told(), io.StringIO(stdout)
+        self.stopped = False
+        self.code: int | None = None if stdout else 11
+
+    def poll(self) -> int | None:
+        """Return the exit code, once it has ended."""
+        return self.code
+
+    def terminate(self) -> None:
+        """End."""
+        self.stopped, self.code = True, 143
+
+    def wait(self) -> int:
+        """Return the exit code."""
+        self.returncode = self.code or 0
+        return self.returncode
+
+    def __enter__(self) -> Self:
+        """Do nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait."""
+        self.wait()
+
+
+class Told(io.StringIO):
+    """A pipe that can be read after its end."""
+
+    said = ""
+
+    def close(self) -> None:
+        """Keep what was said."""
+        self.said = self.getvalue()
+        super().close()
+
+
+class Programs:
+    """All children, by their cells."""
+
+    def __init__(self, folder: Path) -> None:
+        """Have logs and environments in a folder."""
+        self.folder = folder
+        self.started: dict[str, Program] = {}
+        self.dead: set[str] = set()
+        """Cells that do not start."""
+        self.codes: dict[str, int] = {}
+        """The exit code with which a child ends, where it is another one than 0."""
+
+    def start(self, command: Sequence[str], **_options: object) -> Program:
+        """Start one."""
+        at = command.index("hold") + 1
+        cell = command[at + 1]
+        program = Program(cell, command[at:], "" if cell in self.dead else json.dumps(self.told(cell)) + "\n")
+        program.code = self.codes.get(cell, program.code)
+        self.started[cell] = program
+        return program
+
+    def told(self, cell: str) -> dict[str, Any]:
+        """Return what the program says of a cell."""
+        file = self.folder / f"{cell}.json"
+        login = {"host": "127.0.0.1", "port": 4711, "user": "tester", "private_key": "/k", "known_hosts": "/h"}
+        file.write_text(json.dumps({**VERSIONS[cell], "arch": "amd64", "login": login}), encoding="utf-8")
+        facts = {"environment-file": str(file), "registry": "localhost:5", "job-image": "localhost:5#job:1"}
+        known = {"exit-code": "", "mounts": "hazard: the file is lost"}
+        return {
+            "run": "r1",
+            "log": str(self.log(cell)),
+            "results": "/results",
+            "facts": facts,
+            "behaviours": known,
+            "variables": {},
+        }
+
+    def log(self, cell: str) -> Path:
+        """Return a cell's log."""
+        return self.folder / f"{cell}.jsonl"
+
+    def outcome(self, cell: str) -> tuple[Outcome, list[str]]:
+        """Return what the program makes of a cell's log, and its tests."""
+        read = reportlog.read(self.log(cell))
+        return read.outcome(int(self.started[cell].stdin.said)), [test.name.rpartition("::")[2] for test in read.tests]
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Return none in a new folder."""
+        folder.mkdir()
+        return cls(folder)
+
+
+class Repository:
+    """A repository of somebody's own."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        """Be in a folder of its own."""
+        self.pytester = pytester
+
+    def run(self, test: str, *words: str, conftest: str = CLUSTER, settings: str = "") -> pytest.RunResult:
+        """Run a module of tests."""
+        self.pytester.makeconftest(conftest)
+        self.pytester.makeini(f"[pytest]\naddopts = -ra --strict-markers\n{settings}")
+        self.pytester.makepyfile(test)
+        return self.pytester.runpytest_inprocess(
+            "-p", "no:cacheprovider", "-p", "ci.installed.plugin", *words, no_reraise_ctrlc=True
+        )

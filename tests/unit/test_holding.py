@@ -1,0 +1,138 @@
+"""`hold`: what the pytest plugin is told, and what comes of its answer."""
+
+from dataclasses import replace
+import io
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from ci.cli import holding
+from ci.cli.main import main
+from ci.environment.launching import Environment
+from ci.environment.plan import plan_environment
+from ci.environment_file import EnvironmentFile, Login
+from ci.errors import NotRunError, SelectionError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
+from ci.matrix.behaviours import AnswerKind, catalogue
+from ci.matrix.cells import Runtime
+from ci.matrix.suites import SUITES
+from ci.options import Options
+from ci.session.record import Record
+from ci.terminal import signals
+
+HERE = Arch.host()
+CELL = f"slurm22.05-embedded-debian12-{HERE}"
+FOREIGN = f"slurm22.05-embedded-debian12-{next(it for it in Arch if it is not HERE)}"
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Environment:
+    rows = loading.load()
+    plan = plan_environment(rows.cell(CELL), rows, Options(run="r1", name="mine", results=tmp_path, pytest=True))
+    login = Login(host="h", port=1, user="tester", password="", private_key="/k", known_hosts="/h", home="/home")
+    file = EnvironmentFile(
+        run="r1",
+        cell=CELL,
+        suite="mine",
+        runtime="embedded",
+        arch="amd64",
+        slurm="22.05",
+        enroot="3.4.1",
+        nodes=("n1",),
+        containers=("c1",),
+        login=login,
+        second_user="tester2",
+        registry="localhost:5",
+        job_reference="localhost:5/job:1",
+        engine_client="/state/bin/docker",
+        results=str(tmp_path / "r1" / CELL / "mine"),
+    )
+    return Environment(plan=plan, file=file, path=tmp_path / "environment.json", cluster=cast("Any", None))
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Record]:
+    """Start no cell: collect what would be held, with its project as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    records: list[Record] = []
+
+    def run(record: Record) -> int:
+        records.append(record)
+        return 0
+
+    monkeypatch.setattr(holding, "run_and_show", run)
+    return records
+
+
+def hold(*words: str) -> int:
+    return main(["hold", *words])
+
+
+def test_it_says_where_the_cell_is_and_returns_what_it_is_answered(
+    launched: Environment, held: list[Record], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hold(str(Path.cwd()), CELL, "--", "pytest", "-k", "a b") == 0
+    assert held[0].elsewhere
+    monkeypatch.setattr("sys.stdin", io.StringIO("5\n"))
+    assert held[0].elsewhere(launched) == 5
+    told = json.loads(capsys.readouterr().out)
+    assert told["run"] == "r1"
+    assert told["log"].endswith(f"/r1/{CELL}/mine/reportlog.jsonl")
+    assert told["facts"]["job-image"] == "localhost:5#job:1"
+    assert told["facts"]["environment-file"] == str(launched.path)
+    assert told["variables"]["PYXIS_MATRIX_ENVIRONMENT"] == str(launched.path)
+
+
+def test_where_nobody_answers_it_is_interrupted(
+    launched: Environment, held: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(str(Path.cwd()), CELL)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert held[0].elsewhere
+    with pytest.raises(signals.Interrupted):
+        held[0].elsewhere(launched)
+
+
+def test_results_are_those_of_a_suite_of_ones_own_and_say_how_to_do_it_again(held: list[Record]) -> None:
+    tests = Path.cwd() / "tests" / "gpu"
+    hold(str(tests), CELL, "--nodes", "2", "--", "pytest", "tests/gpu", "-k", "a b", "--cell", CELL)
+    options = held[0].plan.options
+    assert options.name.startswith(f"{Path.cwd().name}-tests-gpu-")
+    assert (options.nodes, options.pytest) == (2, True)
+    assert held[0].begun().again == f"pytest tests/gpu -k 'a b' --cell {CELL}"
+
+
+@pytest.mark.parametrize(("cell", "error"), [("slurm1-none", SelectionError), (FOREIGN, NotRunError)])
+def test_a_cell_that_can_not_run_here_is_refused(held: list[Record], cell: str, error: type[NotRunError]) -> None:
+    assert hold(str(Path.cwd()), cell) == error.exit_code
+    assert not held
+
+
+def test_of_each_behaviour_it_is_told_whether_it_works_on_the_cell_and_else_what_happens() -> None:
+    rows = loading.load()
+    for cell in rows.cells("full", HERE):
+        told = holding._behaviours(cell)  # noqa: SLF001 - what the plugin is told
+        assert told.keys() == catalogue().keys()
+        for name, words in told.items():
+            kinds = {it.kind for it in catalogue()[name].answers}
+            assert not words or words.partition(":")[0] in kinds - {AnswerKind.WORKS}
+    told = holding._behaviours(rows.cell(CELL))  # noqa: SLF001
+    assert any(told.values())
+    plain = holding._behaviours(rows.cell(f"slurm22.05-legacy-debian12-{HERE}"))  # noqa: SLF001
+    assert not any(plain[it.id] for it in catalogue().values() if Runtime.LEGACY not in SUITES[it.suite].runtimes)
+
+
+def test_what_pytest_says_was_named_makes_it_a_part(launched: Environment, tmp_path: Path) -> None:
+    plan = replace(launched.plan, options=replace(launched.plan.options, results=tmp_path))
+    record = Record(plan=plan, command=["pytest"], command_started=True)
+    folder = plan.options.folder(plan.cell)
+    folder.mkdir(parents=True)
+    line = {"$report_type": "Selection", "selected": ["t.py::a"], "deselected": 0, "part": ["t.py::a"]}
+    (folder / "reportlog.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    assert record.log
+    selection = record.selection(record.log)
+    assert selection
+    assert selection.by == ("t.py::a",)
