@@ -138,7 +138,7 @@ def plan_site(site: Site, rows: Matrix, options: Options) -> EnvironmentPlan:
         names=plan.names(settled, cell),
         subject=str(options.subject) if options.subject else rows.subject.requirement,
         suite_environment=rows.suite_environment,
-        commit=checkout.state_of(paths.REPOSITORY),
+        commit=checkout.of_this_program(),
         again=site.target.again,
     )
 
