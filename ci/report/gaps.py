@@ -93,4 +93,4 @@ def _planned(plans: Iterable[RunPlan]) -> Mapping[str, str]:
 
 
 def _at(record: CellRecord) -> At:
-    return kind(record.runtime, Location.of(record), record.profile), Location.of(record)
+    return kind(record.runtime, Location.of(record), record.apart), Location.of(record)

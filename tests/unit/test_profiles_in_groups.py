@@ -18,6 +18,7 @@ from ci.matrix.mentioned import mentioned
 from ci.options import Options
 from ci.record.store import CellRecord
 from ci.report import gaps
+from ci.report.model import parts_of
 
 REAL, NEW = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64", "slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64"
 _SITE = (
@@ -95,6 +96,7 @@ def test_releases_that_are_searched_have_the_profile_of_the_cell_that_was_named(
 
 def test_the_places_of_a_report_are_not_those_of_plain_cells(rows: Matrix) -> None:
     plain, own = (gaps._at(CellRecord.of(rows.cell(it))) for it in (REAL, f"{REAL}+strict"))  # noqa: SLF001
+    assert [parts_of(it) for it, _ in (plain, own)] == [("nvidia", ""), ("nvidia", "profile strict")]
     assert plain != own
 
 
