@@ -26,7 +26,11 @@ _IMAGE = re.compile(
 _PUSHED = re.compile(r"#conformance/(tiny-[0-9a-f]{16})")
 _MARKER = re.compile(r"tiny-[0-9a-f]{16}")
 _UNKNOWN = re.compile(r"^# (its .*)", re.MULTILINE)
-_CLEANING = re.compile(r"scancel --name=\S+; rm -f \S+|mktemp --directory @WORK@")
+# What ends a step, and what makes folder and image, which a script does by itself.
+_OWN = re.compile(
+    r"scancel --name=\S+; rm -f \S+|mktemp --directory @WORK@|enroot import --output @IMAGE@ .*"
+    r"|base64 --wrap=0 /bin/busybox|/bin/busybox --list"
+)
 _RUN = (
     (re.compile(r"/var/lib/enroot-data/data/user-\d+"), "@DATA@"),
     (re.compile(r"(?:/home/[\w.-]+|~)/conformance-\w{10}\b"), "@WORK@"),
@@ -127,8 +131,8 @@ class Case:
 
 
 def _compared(text: str) -> str:
-    """Return a text as it can be compared with that of another run: N for each number."""
-    return _NUMBER.sub("N", _OF_ANY_RUN.sub("", text)).rstrip("\n")
+    """Return a text as it can be compared with that of another run: N for each number, one space for several."""
+    return re.sub(" +", " ", _NUMBER.sub("N", _OF_ANY_RUN.sub("", text))).rstrip("\n")
 
 
 def _captured(report: reportlog.PytestReport) -> Iterator[str]:
@@ -144,10 +148,10 @@ def _captured(report: reportlog.PytestReport) -> Iterator[str]:
 
 
 def _steps(text: str) -> Iterator[RanCommand]:
-    """Yield the commands of a test, in order; what only cleans up after a step is left out."""
+    """Yield the commands of a test, in order."""
     for match in _ANSWER.finditer(_anywhere(text)):
         command = match["command"]
-        if _CLEANING.fullmatch(command) or command.startswith("enroot import --output @IMAGE@ "):
+        if _OWN.fullmatch(command):
             continue
         yield RanCommand(
             command=command,

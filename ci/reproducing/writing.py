@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-import shlex
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -48,18 +47,21 @@ class Reproducer:
             keep_trailing_newline=True,
             autoescape=False,  # noqa: S701 - shell and Markdown, no HTML
         )
-        environment.filters["quoted"] = shlex.quote
+        steps = self.case.steps[: at + 1]
+        fault = _expected(self.case, steps[at], told)
+        right = _expected(self.fixed, self.fixed.steps[at], told) if self.fixed else None
+        texts = (*(step.command for step in steps), fault.text, right.text if right else "")
         words: dict[str, object] = {
             "test": self.case.test.name.rpartition("/")[2],
             "question": _question(self.case),
             "versions": _versions(self.case),
             "day": f"{self.case.found.result.started:%Y-%m-%d}",
-            "steps": self.case.steps[: at + 1],
-            "commands": "\n".join(step.command for step in self.case.steps[: at + 1]),
+            "steps": steps,
             "image": self.case.image,
             "told": told,
-            "fault": _expected(self.case, self.case.steps[at], told),
-            "right": _expected(self.fixed, self.fixed.steps[at], told) if self.fixed else None,
+            "fault": fault,
+            "right": right,
+            "data": any("@DATA@" in text for text in texts),
             "issue": _issue(self.case),
         }
         if form == "docker":

@@ -113,6 +113,12 @@ def test_every_form(both: Shown, form: str) -> None:
     assert "@IMAGE@" in text or form == "docker"
 
 
+def test_the_title_of_a_bats_test_is_not_run(both: Shown) -> None:
+    """bats evaluates it: a word between backticks would be a command."""
+    title = next(line for line in both("--format", "bats", "sbatch-export-none")[1].splitlines() if "@test" in line)
+    assert title == '@test "Does a batch script run in its image under sbatch --export=NONE?" {'
+
+
 def test_a_behaviour_names_its_test(both: Shown) -> None:
     assert both("sbatch-export-none")[1] == both("test_a_script[NONE]")[1] == both(TEST)[1]
 
@@ -148,7 +154,8 @@ def test_cells_whose_commands_answered_alike_are_refused(reproduce: Shown) -> No
 
 def test_names_of_one_run_and_numbers_of_jobs(reproduce: Shown) -> None:
     text = (
-        answered("mktemp --directory ~/conformance-AbCdEfGhIj", "/home/tester/conformance-AbCdEfGhIj")
+        answered("base64 --wrap=0 /bin/busybox", prompt="#")
+        + answered("mktemp --directory ~/conformance-AbCdEfGhIj", "/home/tester/conformance-AbCdEfGhIj")
         + answered("srun --job-name=conformance-0123456789ab true")
         + answered("{ sbatch --parsable\n} <<'END_OF_INPUT'\n#!/bin/sh\nEND_OF_INPUT", "230")
         + answered("scontrol show job 230 > /home/tester/conformance-AbCdEfGhIj/x")
