@@ -114,7 +114,7 @@ def test_every_form(both: Shown, form: str) -> None:
 
 
 def test_the_title_of_a_bats_test_is_not_run(both: Shown) -> None:
-    """bats evaluates it: a word between backticks would be a command."""
+    """It is evaluated, and a word between backticks would be a command."""
     title = next(line for line in both("--format", "bats", "sbatch-export-none")[1].splitlines() if "@test" in line)
     assert title == '@test "Does a batch script run in its image under sbatch --export=NONE?" {'
 
