@@ -184,8 +184,8 @@ class Owner:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """End the logs, have the results written and everything taken down; what goes wrong there is an error."""
-        if self._children and (reporter := self._config.pluginmanager.get_plugin("terminalreporter")):
-            reporter.write_line("")
+        if self._children:
+            self._say("")
         for name, child in self._children.items():
             status = self._status(name, int(exitstatus))
             named = [] if len(self._paths) == 1 and "::" not in self._paths[0] else self._paths
@@ -198,9 +198,17 @@ class Owner:
                 child.stdin.write(f"{status}\n")  # type: ignore[union-attr] # it is a pipe
                 child.stdin.close()  # type: ignore[union-attr]
         self._stop(told=True)
-        for child in self._children.values():
-            if child.returncode not in _JUDGED and exitstatus in {0, _NO_TESTS}:
+        # A child ends with 0 only where its result is a success: also tests that were all skipped prove nothing.
+        by_name = self._asked[""] or self._asked["_group"]
+        ignored = {0} if by_name else {0, _NO_TESTS}  # whoever has cells in the settings also runs other tests alone
+        for name, child in self._children.items():
+            if child.returncode not in ignored and exitstatus in {0, _NO_TESTS}:
+                self._say(f"the result of {name} is no success (see above), so the exit code is {child.returncode}")
                 session.exitstatus = child.returncode
+
+    def _say(self, line: str) -> None:
+        if reporter := self._config.pluginmanager.get_plugin("terminalreporter"):
+            reporter.write_line(line)
 
     def _status(self, cell: str, status: int) -> int:
         """Return the exit code that pytest would have with the tests of this cell only."""

@@ -1,6 +1,6 @@
 """Doubles of the program that holds cells for the pytest plugin, and a repository whose tests run on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import io
 import json
 from pathlib import Path
@@ -28,9 +28,12 @@ CLUSTER = """
 class Program:
     """What stands in for a child of the program."""
 
-    def __init__(self, cell: str, words: Sequence[str], stdout: str) -> None:
-        """Say this on stdout; say nothing and end, where there is nothing to say."""
-        self.cell, self.words = cell, list(words)
+    def __init__(self, cell: str, words: Sequence[str], stdout: str, judge: Callable[[int], int]) -> None:
+        """Say this on stdout; say nothing and end, where there is nothing to say.
+
+        :param judge: what makes the exit code of pytest's, as the program does.
+        """
+        self.cell, self.words, self.judge = cell, list(words), judge
         self.stdin, self.stdout = Told(), io.StringIO(stdout)
         self.stopped = False
         self.code: int | None = None if stdout else 11
@@ -45,7 +48,8 @@ class Program:
 
     def wait(self) -> int:
         """Return the exit code."""
-        self.returncode = self.code or 0
+        said = self.stdin.said.strip()
+        self.returncode = (self.judge(int(said)) if said else 0) if self.code is None else self.code
         return self.returncode
 
     def __enter__(self) -> Self:
@@ -78,13 +82,14 @@ class Programs:
         self.dead: set[str] = set()
         """Cells that do not start."""
         self.codes: dict[str, int] = {}
-        """The exit code with which a child ends, where it is another one than 0."""
+        """The exit code with which a child ends, where the program says another one than the tests do."""
 
     def start(self, command: Sequence[str], **_options: object) -> Program:
         """Start one."""
         at = command.index("hold") + 1
         cell = command[at + 1]
-        program = Program(cell, command[at:], "" if cell in self.dead else json.dumps(self.told(cell)) + "\n")
+        told = "" if cell in self.dead else json.dumps(self.told(cell)) + "\n"
+        program = Program(cell, command[at:], told, lambda status: self.judged(cell, status))
         program.code = self.codes.get(cell, program.code)
         self.started[cell] = program
         return program
@@ -108,6 +113,11 @@ class Programs:
     def log(self, cell: str) -> Path:
         """Return a cell's log."""
         return self.folder / f"{cell}.jsonl"
+
+    def judged(self, cell: str, status: int) -> int:
+        """Return the exit code that the program makes of pytest's: what proves nothing does not end with 0."""
+        good = reportlog.read(self.log(cell)).outcome(status).good
+        return status or (0 if good else 1)
 
     def outcome(self, cell: str) -> tuple[Outcome, list[str]]:
         """Return what the program makes of a cell's log, and its tests."""

@@ -228,6 +228,30 @@ def test_a_marker_skips_what_is_not_for_the_cell(
 
 
 @pytest.mark.parametrize(
+    ("test", "words", "settings", "code"),
+    [
+        ("import pytest\n@pytest.mark.slurm('==22.05')\ndef test(cluster): ...", [EMBEDDED], "", 1),
+        ("import pytest\n@pytest.mark.slurm('==22.05')\ndef test(cluster): ...", [], f"cell = {EMBEDDED}", 1),
+        ("import pytest\n@pytest.mark.pyxis('>=0.1')\ndef test(cluster): ...", [EMBEDDED, REAL], "", 1),
+        ("def test(): ...", [EMBEDDED], "", 5),
+        ("def test(): ...", [], f"cell = {EMBEDDED}", 0),
+        ("def test(cluster): ...", [EMBEDDED], "", 0),
+    ],
+    ids=["skipped", "skipped, by settings", "skipped on one", "not used", "not used, by settings", "passed"],
+)
+def test_a_cell_on_which_nothing_was_proved_is_no_success(
+    repository: Repository, programs: Programs, test: str, words: list[str], settings: str, code: int
+) -> None:
+    """By itself pytest ends with 0: a specifier that no version ever meets would be green on every cell."""
+    named = [word for cell in words for word in ("--cell", cell)]
+    result = repository.run(test, *named, settings=settings)
+    assert programs.started
+    assert result.ret == code
+    told = [line for line in result.outlines if "is no success" in line]
+    assert told == ([f"the result of {EMBEDDED} is no success (see above), so the exit code is {code}"] if code else [])
+
+
+@pytest.mark.parametrize(
     ("marker", "why"),
     [
         ('pyxis("0.21 or so")', "Invalid specifier*"),

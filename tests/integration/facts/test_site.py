@@ -28,7 +28,9 @@ def test_where_a_compute_node_has_its_configuration(
     if len(environment.nodes) == 1:
         pytest.skip(f'it needs 2 nodes and there is one: nox -s "slurm_facts({environment.cell})" -- --nodes 2')
     files = ("/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf")
-    script = f"squeue --noheader > /dev/null && ls {' '.join(files)} 2> /dev/null || true"
+    # A node whose commands find no configuration at all fails here, with the words of squeue.
+    look = f"for file in {' '.join(files)}; do if test -e $file; then echo $file; fi; done"
+    script = f"squeue --noheader > /dev/null || exit; {look}"
     done = cluster_shell.run(f"srun --nodelist={environment.nodes[1]} sh -c '{script}'")
     seen = {files[0]: "a file of its own", files[1]: "the controller"}
     behaviour("configuration-of-a-compute-node").saw_by(done.stdout.strip(), seen, done)
