@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+import shlex
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -19,8 +20,8 @@ class Telling:
     """What the telling command answered on one of the two cells."""
 
     cell: str
-    status: int
-    text: str
+    answer: str
+    """Status and text, as the script has them: for the shell, one word."""
     what: str
     """In a sentence: the answer that the test saw, or its message."""
 
@@ -47,10 +48,11 @@ class Reproducer:
             keep_trailing_newline=True,
             autoescape=False,  # noqa: S701 - shell and Markdown, no HTML
         )
+        environment.filters["quoted"] = shlex.quote
         steps = self.case.steps[: at + 1]
-        fault = _expected(self.case, steps[at], told)
-        right = _expected(self.fixed, self.fixed.steps[at], told) if self.fixed else None
-        texts = (*(step.command for step in steps), fault.text, right.text if right else "")
+        fault = _telling(self.case, steps[at], told)
+        right = _telling(self.fixed, self.fixed.steps[at], told) if self.fixed else None
+        texts = (*(step.command for step in steps), fault.answer, right.answer if right else "")
         words: dict[str, object] = {
             "test": self.case.test.name.rpartition("/")[2],
             "question": _question(self.case),
@@ -83,11 +85,9 @@ def _node(case: Case) -> dict[str, object]:
     }
 
 
-def _expected(case: Case, step: RanCommand, told: str) -> Telling:
-    status, text = step.answer
-    return Telling(
-        cell=case.found.result.cell_id, status=status, text=text if told == "answer" else step.said, what=_what(case)
-    )
+def _telling(case: Case, step: RanCommand, told: str) -> Telling:
+    text = step.answer[1] if told == "answer" else step.said
+    return Telling(cell=case.found.result.cell_id, answer=f"{step.status} {text}", what=_what(case))
 
 
 def _asked(case: Case) -> tuple[str, str] | None:

@@ -93,8 +93,8 @@ def both(reproduce: Shown) -> Shown:
 def test_the_script_knows_both_answers(both: Shown) -> None:
     code, script, _ = both()
     assert code == 0
-    assert "Submitted batch job N\non the host\n" in script
-    assert "Submitted batch job N\ntiny\n" in script
+    assert "'0 Submitted batch job N\non the host') result=1" in script
+    assert "'0 Submitted batch job N\ntiny') result=0" in script
     assert f"as on {OLD.id}" in script
     assert f"as on {NEW.id}" in script
     assert "The script runs on the host instead of in the image" in script, "the words of the catalogue"
@@ -127,7 +127,8 @@ def test_a_failure_without_a_cell_that_has_it_fixed(reproduce: Shown) -> None:
     logs = {OLD.id: log(answered("true") + answered("enroot import x", status=1, stderr="[ERROR] 404"))}
     code, script, _ = reproduce(logs, [(OLD, outcome(state=TestState.FAILED))])
     assert code == 0
-    assert 'if [ "$status $seen" = "1 $fault" ]' in script
+    assert "step out 0 <<'END_OF_STEP'\ntrue\n" in script, "the commands before have to end as they did"
+    assert "'1 ') result=1" in script
     assert f"not as on {OLD.id}" in script
 
 
@@ -141,7 +142,7 @@ def test_the_other_cell_is_told_by_standard_error(reproduce: Shown) -> None:
     tests = [(OLD, outcome("on the host")), (NEW, outcome("in the image"))]
     _, script, _ = reproduce(logs, tests)
     assert "step err" in script
-    assert "right=$(cat <<'END_OF_ANSWER'\npyxis: ignored\n" in script
+    assert "'0 pyxis: ignored') result=0" in script
     assert "queued" not in script
 
 
