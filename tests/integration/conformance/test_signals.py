@@ -83,8 +83,10 @@ def test_ctrl_c_without_a_terminal_has_to_be_pressed_twice(steps: Steps, silent_
         steps.wait_for_text(step.output, "interrupt (one more within 1 sec to abort)")
         steps.shell.run(f"sleep 2; {programs} && squeue --noheader --name={step.name} | grep -q .")
         steps.shell.run(f'timeout 60 sh -c "while {press}; do sleep 0.2; done"')
-        # It has ended. Where cgroups hold the step together, it says nothing of the task: its processes ended with it.
         steps.wait_for_text(step.output, "forcing job termination")
+        # Where cgroups hold the step together, srun says nothing of the task, whose processes ended with it.
+        if not steps.tracked_by_cgroups():
+            steps.wait_for_text(step.output, "srun: error")
     steps.wait_until_fails(programs, "end of the import's own programs")
 
 
