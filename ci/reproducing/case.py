@@ -26,21 +26,19 @@ _IMAGE = re.compile(
 _PUSHED = re.compile(r"#conformance/(tiny-[0-9a-f]{16})")
 _MARKER = re.compile(r"tiny-[0-9a-f]{16}")
 _UNKNOWN = re.compile(r"^# (its .*)", re.MULTILINE)
-# What ends a step, and what makes folder and image, which a script does by itself.
-_OWN = re.compile(
-    r"scancel --name=\S+; rm -f \S+|mktemp --directory @WORK@|enroot import --output @IMAGE@ .*"
-    r"|base64 --wrap=0 /bin/busybox|/bin/busybox --list"
-)
+ASIDE = "  # aside"
+"""At the end of a command by which a test prepares or cleans up what a script makes by itself; the shell ignores it."""
 _RUN = (
     (re.compile(r"/var/lib/enroot-data/data/user-\d+"), "@DATA@"),
-    (re.compile(r"(?:/home/[\w.-]+|~)/conformance-\w{10}\b"), "@WORK@"),
+    (re.compile(r"[\w~./-]+/conformance-\w{10}\b"), "@WORK@"),
+    (re.compile(r"[\w~./-]+/(@NAME@-\d+\.out)\b"), r"@WORK@/\1"),
     (re.compile(r"/(?:home/[\w.-]+|[\w./-]*)/?(tiny-[0-9a-f]{16})\.sqsh"), "@IMAGE@"),
     (re.compile(r"/etc/pyxis-matrix-image"), "/etc/image-marker"),
     (re.compile(r"/home/[\w.-]+(?=/|\b)"), "@HOME@"),
     (re.compile(r"--nodelist=n1\b"), "--nodelist=@NODE@"),
     (_MARKER, "tiny"),
 )
-_NAME = re.compile(r"conformance-([0-9a-f]{12})")
+_NAME = re.compile(r"conformance-(?:[\w-]+-)?([0-9a-f]{12})\b")
 _OF_ANY_RUN = re.compile(r"^(?:srun: job \d+ .*|\[INFO\].*|pyxis: import(?:ing|ed) .*)\n?", re.MULTILINE)
 _NUMBER = re.compile(r"\d+")
 # What a script can't bring along, and how the command that needs it is known.
@@ -148,10 +146,10 @@ def _captured(report: reportlog.PytestReport) -> Iterator[str]:
 
 
 def _steps(text: str) -> Iterator[RanCommand]:
-    """Yield the commands of a test, in order."""
+    """Yield the commands of a test, in order; those that only prepare or clean up are left out."""
     for match in _ANSWER.finditer(_anywhere(text)):
         command = match["command"]
-        if _OWN.fullmatch(command):
+        if command.endswith(ASIDE):
             continue
         yield RanCommand(
             command=command,

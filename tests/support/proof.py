@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from ci.environment.ssh import RemoteAnswer
+from tests.support.cluster import Node
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
 
@@ -23,6 +24,12 @@ def behind(done: RemoteAnswer, line: str, where: str = "inside the image") -> li
     if lines[:at]:
         print(f"in front of {line!r}: {lines[:at]}")  # noqa: T201 - pytest shows it with a test that fails
     return lines[at + 1 :]
+
+
+def without_marker(node: Node) -> None:
+    """Fail if a node has the marker of images, or if it can't be looked for: it would prove nothing."""
+    looked = node.run(f"if test -e {IMAGE_MARKER}; then echo there; else echo absent; fi", user=node.user)
+    assert looked.stdout.splitlines()[-1:] == ["absent"], "the node itself has the marker; it proves nothing"
 
 
 def ran_or_refused(done: RemoteAnswer, image: TinyImage, refusals: Iterable[str]) -> tuple[list[str] | None, str]:

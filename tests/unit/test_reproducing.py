@@ -10,6 +10,7 @@ from ci.cli.main import main
 from ci.errors import ReproduceError, SelectionError
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import CellRecord
+from ci.reproducing.case import ASIDE
 from ci.reproducing.writing import FORMS
 from tests.support import results as made
 from tests.support.oci.layers import Directory, Entry, File, Symlink, Whiteout
@@ -155,16 +156,19 @@ def test_cells_whose_commands_answered_alike_are_refused(reproduce: Shown) -> No
 
 def test_names_of_one_run_and_numbers_of_jobs(reproduce: Shown) -> None:
     text = (
-        answered("base64 --wrap=0 /bin/busybox", prompt="#")
-        + answered("mktemp --directory ~/conformance-AbCdEfGhIj", "/home/tester/conformance-AbCdEfGhIj")
-        + answered("srun --job-name=conformance-0123456789ab true")
+        answered(f"base64 --wrap=0 /bin/busybox{ASIDE}", prompt="#")
+        + answered(f"mktemp --directory ~/conformance-AbCdEfGhIj{ASIDE}", "/home/tester/conformance-AbCdEfGhIj")
+        + answered(
+            "nohup srun --job-name=conformance-a-run-0123456789ab true > /tmp/conformance-a-run-0123456789ab.out"
+        )
         + answered("{ sbatch --parsable\n} <<'END_OF_INPUT'\n#!/bin/sh\nEND_OF_INPUT", "230")
         + answered("scontrol show job 230 > /home/tester/conformance-AbCdEfGhIj/x")
-        + answered("scancel --name=conformance-0123456789ab; rm -f /tmp/conformance-0123456789ab.out")
-        + answered("cat ~/conformance-AbCdEfGhIj/x", "JobId=230")
+        + answered(f"scancel --name=conformance-a-run-0123456789ab{ASIDE}")
+        + answered("cat ~/pyxis-matrix/a-run/conformance-AbCdEfGhIj/x", "JobId=230")
     )
     _, script, _ = reproduce({OLD.id: log(text)}, [(OLD, outcome(state=TestState.FAILED))])
-    assert "srun --job-name=@NAME@-0 true" in script
+    assert "nohup srun --job-name=@NAME@-0 true > @WORK@/@NAME@-0.out\n" in script
+    assert "\ncat @WORK@/x\n" in script
     assert "scontrol show job @ANSWER1@ > @WORK@/x" in script
     assert "} <<'END_OF_INPUT'\n#!/bin/sh\nEND_OF_INPUT\n" in script
     assert "JobId=N" in script

@@ -9,6 +9,7 @@ import pytest
 
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
+from ci.reproducing.case import ASIDE
 from tests.integration.conformance.support import Steps, rootfs
 from tests.support.cluster import Node, Shell, waited
 from tests.support.markers import IMAGE_MARKER
@@ -35,7 +36,7 @@ def unpacked(cluster_shell: Shell) -> Iterator[Unpack]:
 
     def unpack(image: TinyImage) -> TinyImage:
         path = f"{cluster_shell.environment.work}/{image.marker}.sqsh"
-        cluster_shell.run(f"enroot import --output {path} 'docker://{image.reference}'")
+        cluster_shell.run(f"enroot import --output {path} 'docker://{image.reference}'{ASIDE}")
         paths.append(path)
         return replace(image, reference=path)
 
@@ -99,7 +100,7 @@ def container(cluster_shell: Shell, plain: TinyImage, container_name: str) -> It
 def folder(cluster_shell: Shell) -> Iterator[str]:
     """Return an empty folder in the job user's home, which every node sees."""
     path = cluster_shell.run(
-        f"mktemp --directory {cluster_shell.environment.folder or '~'}/conformance-XXXXXXXXXX"
+        f"mktemp --directory {cluster_shell.environment.folder or '~'}/conformance-XXXXXXXXXX{ASIDE}"
     ).stdout.strip()
     yield path
     cluster_shell.run_unchecked(f"chmod -R u+rwX {path}; rm -rf {path}")

@@ -9,6 +9,7 @@ import uuid
 from ci.environment.ssh import RemoteAnswer
 from ci.environment.wait import NotYet, wait_for
 from ci.matrix.cells import Cell
+from ci.reproducing.case import ASIDE
 from tests.support.cluster import Shell, waited
 from tests.support.enroot import LISTING_FAILED
 from tests.support.markers import IMAGE_MARKER
@@ -150,7 +151,7 @@ class Steps:
             yield Background(name=name, output=output)
         finally:
             steps = f"squeue --steps --noheader --format='%i %j' | sed -n 's/ {name}$//p'"  # also those of another job
-            self.shell.run(f"scancel --name={name}; {steps} | xargs --no-run-if-empty scancel; rm -f {output}")
+            self.shell.run(f"scancel --name={name}; {steps} | xargs --no-run-if-empty scancel; rm -f {output}{ASIDE}")
 
     @contextmanager
     def in_one_job(self, name: str) -> Iterator[None]:

@@ -11,8 +11,8 @@ from tests.integration.conformance.plugins import ClientSide, changed
 from tests.integration.conformance.support import Steps
 from tests.support.behaviours import Ask
 from tests.support.cluster import Node
-from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
+from tests.support.proof import without_marker
 
 pytestmark = pytest.mark.container_packaging
 
@@ -30,7 +30,7 @@ def client(steps: Steps, folder: str) -> ClientSide:
 
 
 def test_no_node_has_the_marker(login_node: Node) -> None:
-    assert login_node.run_unchecked(f"test -e {IMAGE_MARKER}", user=login_node.user).status == 1
+    without_marker(login_node)
 
 
 @pytest.mark.parametrize("plugstack", ["# nothing", "optional /nowhere/spank_none.so"], ids=["none", "missing"])

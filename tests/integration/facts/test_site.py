@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from ci.environment_file import EnvironmentFile
+from ci.errors import suite_session
 from tests.support.behaviours import Ask
 from tests.support.cluster import Shell
 
@@ -26,7 +27,8 @@ def test_where_a_compute_node_has_its_configuration(
     environment: EnvironmentFile, cluster_shell: Shell, behaviour: Ask
 ) -> None:
     if len(environment.nodes) == 1:
-        pytest.skip(f'it needs 2 nodes and there is one: nox -s "slurm_facts({environment.cell})" -- --nodes 2')
+        command = suite_session("slurm_facts", environment.cell, "--nodes 2")
+        pytest.skip(f"it needs 2 nodes and there is one: {command}")
     files = ("/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf")
     # A node whose commands find no configuration at all fails here, with the words of squeue.
     look = f"for file in {' '.join(files)}; do if test -e $file; then echo $file; fi; done"

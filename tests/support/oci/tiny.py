@@ -8,6 +8,7 @@ import secrets
 import shlex
 
 from ci.matrix.arch import Arch
+from ci.reproducing.case import ASIDE
 from tests.support.cluster import Node
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.images import Image, Pushed
@@ -34,8 +35,8 @@ def new_marker() -> str:
 @cache
 def busybox_layer(node: Node) -> Layer:
     """Return a layer with a static busybox, taken from the node, and a link for each of its applets."""
-    answer = node.run("base64 --wrap=0 /bin/busybox", user=node.user)
-    applets = node.run("/bin/busybox --list", user=node.user).stdout.split()
+    answer = node.run(f"base64 --wrap=0 /bin/busybox{ASIDE}", user=node.user)
+    applets = node.run(f"/bin/busybox --list{ASIDE}", user=node.user).stdout.split()
     assert "sh" in applets, "the node's busybox has no shell"
     links: dict[str, Entry] = {f"/bin/{applet}": Symlink("busybox") for applet in applets if applet != "busybox"}
     empty = ("/dev", "/home", "/mnt", "/opt", "/proc", "/run", "/srv", "/sys", "/var/tmp")
