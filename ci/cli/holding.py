@@ -25,7 +25,7 @@ from ci.options import Options, Scope
 from ci.options import add_to as add_options
 from ci.options.inputs import OwnSuite
 from ci.record import store
-from ci.session.handover import additions, facts
+from ci.session.handover import additions, facts, sdk_settings
 from ci.session.record import Record
 from ci.terminal import signals
 
@@ -61,6 +61,7 @@ def _elsewhere(cell: Cell) -> Callable[[Environment], int]:
             "results": launched.file.results,
             "facts": facts(launched),
             "variables": additions(launched, os.environ),
+            "sdk": sdk_settings(launched.file),
             "behaviours": _behaviours(cell),
         }
         sys.stdout.write(json.dumps(told) + "\n")

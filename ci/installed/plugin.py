@@ -207,21 +207,8 @@ def slurm_pyxis_cluster_config(
         # slurm-sdk knows only the user's own known_hosts, and must not meet a host key that it does not know.
         for name, value in {**pyxis_matrix_cell.told["variables"], "HOME": facts["home"]}.items():
             patch.setenv(name, value)
-        yield {
-            "backend_type": "ssh",
-            "hostname": pyxis_container["hostname"],
-            "port": pyxis_container["port"],
-            "username": pyxis_container["username"],
-            "key_filename": facts["private-key"],
-            "allow_agent": False,
-            "look_for_keys": False,
-            "host_key_policy": "reject",
-            "job_base_dir": pyxis_container["job_base_dir"],
-            "default_packaging": "container",
-            "default_packaging_registry": f"{local_registry}/test/",
-            "default_packaging_platform": f"linux/{pyxis_matrix_cell.environment['arch']}",
-            "default_packaging_tls_verify": False,
-        }
+        own = {name: pyxis_container[name] for name in ("hostname", "port", "username", "job_base_dir")}
+        yield {**pyxis_matrix_cell.told["sdk"], **own, "default_packaging_registry": f"{local_registry}/test/"}
 
 
 @pytest.fixture

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 import os
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ci import environment_file, paths
 from ci.environment.cluster import SSH_PORT
 from ci.environment.launching import Environment
+from ci.environment_file import EnvironmentFile
+from ci.matrix.arch import Arch
 from ci.terminal import signals
 
 
@@ -65,6 +68,26 @@ def facts(launched: Environment) -> dict[str, str | None]:
         "results": file.results,
         "cell": file.cell,
         "environment-file": str(launched.path),
+    }
+
+
+def sdk_settings(file: EnvironmentFile) -> dict[str, Any]:
+    """Return what slurm-sdk's ``Cluster`` is made from but for ``job_base_dir``, which each process has its own of."""
+    login = file.login
+    return {
+        "backend_type": "ssh",
+        "hostname": login.host,
+        "port": login.port or SSH_PORT,
+        "username": login.user,
+        "key_filename": login.private_key or None,
+        "allow_agent": login.own,
+        "look_for_keys": login.own,
+        "host_key_policy": "reject",
+        "default_packaging": "container",
+        "default_packaging_registry": f"{file.registry}/test/",
+        "default_packaging_platform": Arch(file.arch).platform,
+        "default_packaging_tls_verify": False,
+        **{f"default_{name}": value for name, value in file.jobs.items()},
     }
 
 

@@ -30,7 +30,7 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.session import running
-from ci.session.handover import additions
+from ci.session.handover import additions, sdk_settings
 from ci.session.record import Record
 from ci.terminal import signals
 from tests.support.cluster import JOB_LIMIT, Node, Shell
@@ -160,7 +160,9 @@ def sdk_on_pyxis_cluster(environment: EnvironmentFile, cluster_shell: Shell) -> 
 
 @pytest.fixture(scope="session")
 def slurm_pyxis_cluster_config(
-    pyxis_container: dict[str, Any], local_registry: str, environment: EnvironmentFile
+    pyxis_container: dict[str, Any],
+    local_registry: str,  # noqa: ARG001 - images are pushed there
+    environment: EnvironmentFile,
 ) -> Iterator[dict[str, Any]]:
     """Return what slurm-sdk's ``Cluster`` is made from, and let it find host key and build client meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
@@ -170,22 +172,7 @@ def slurm_pyxis_cluster_config(
         patch.setenv("PATH", str(Path(environment.engine_client).parent), prepend=os.pathsep)
         for name, value in environment.engine_environment.items():
             patch.setenv(name, value)
-        yield {
-            "backend_type": "ssh",
-            "hostname": pyxis_container["hostname"],
-            "port": pyxis_container["port"],
-            "username": pyxis_container["username"],
-            "key_filename": environment.login.private_key or None,
-            "allow_agent": environment.login.own,
-            "look_for_keys": environment.login.own,
-            "host_key_policy": "reject",
-            "job_base_dir": pyxis_container["job_base_dir"],
-            "default_packaging": "container",
-            "default_packaging_registry": f"{local_registry}/test/",
-            "default_packaging_platform": Arch(environment.arch).platform,
-            "default_packaging_tls_verify": False,
-            **{f"default_{name}": value for name, value in environment.jobs.items()},
-        }
+        yield {**sdk_settings(environment), "job_base_dir": pyxis_container["job_base_dir"]}
 
 
 @pytest.fixture

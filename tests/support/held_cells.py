@@ -100,12 +100,14 @@ class Programs:
         login = {"host": "127.0.0.1", "port": 4711, "user": "tester", "private_key": "/k", "known_hosts": "/h"}
         file.write_text(json.dumps({**VERSIONS[cell], "arch": "amd64", "login": login}), encoding="utf-8")
         facts = {"environment-file": str(file), "registry": "localhost:5", "job-image": "localhost:5#job:1"}
+        facts |= {"host": "127.0.0.1", "port": "4711", "user": "tester", "container": "n1", "home": str(self.folder)}
         known = {"exit-code": "", "mounts": "hazard: the file is lost"}
         return {
             "run": "r1",
             "log": str(self.log(cell)),
             "results": "/results",
             "facts": facts,
+            "sdk": {"host_key_policy": "reject", "port": 4711},
             "behaviours": known,
             "variables": {},
         }

@@ -83,6 +83,8 @@ def test_it_says_where_the_cell_is_and_returns_what_it_is_answered(
     assert told["log"].endswith(f"/r1/{CELL}/mine/reportlog.jsonl")
     assert told["facts"]["job-image"] == "localhost:5#job:1"
     assert told["facts"]["environment-file"] == str(launched.path)
+    assert told["sdk"]["host_key_policy"] == "reject"
+    assert "job_base_dir" not in told["sdk"], "each process has a folder of its own"
     assert told["variables"]["PYXIS_MATRIX_ENVIRONMENT"] == str(launched.path)
 
 

@@ -298,6 +298,23 @@ def test_a_marker_alone_has_a_test_run_on_each_of_several_cells(repository: Repo
     assert programs.outcome(REAL) == (Outcome.PASSED, [f"test_with[{REAL}]"])
 
 
+def test_what_slurm_sdk_is_connected_with_is_what_the_program_says(repository: Repository, programs: Programs) -> None:
+    test = """
+        def test(slurm_pyxis_cluster_config):
+            told = slurm_pyxis_cluster_config
+            assert told.pop("job_base_dir").startswith("/home/tester/sdk-")
+            assert told == {
+                "host_key_policy": "reject",
+                "hostname": "127.0.0.1",
+                "port": 4711,
+                "username": "tester",
+                "default_packaging_registry": "localhost:5/test/",
+            }
+    """
+    repository.run(test, "--cell", REAL).assert_outcomes(passed=1)
+    assert programs.started
+
+
 @pytest.mark.parametrize("name", ["cluster_shell", "login_node", "registry", "job_image", "slurm_pyxis_cluster"])
 def test_the_repositorys_own_fixtures_win(repository: Repository, programs: Programs, name: str) -> None:
     conftest = f"import pytest\n@pytest.fixture\ndef {name}(): return 'ours'"
