@@ -44,8 +44,9 @@ class NotAnEngine(socketserver.StreamRequestHandler):
     """Answers something else than HTTP."""
 
     def handle(self) -> None:
-        """Greet like an SSH server."""
+        """Greet like an SSH server, which hangs up only once it has read what it cannot take."""
         self.wfile.write(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+        self.rfile.readline()
 
 
 @contextmanager
