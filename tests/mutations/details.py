@@ -102,7 +102,10 @@ DETAILS = (
     ),
     Mutation(
         name="enroot.conf.d is not read",
-        nodes=_edited(
+        # Real nodes have their own settings there, too: with them gone, nothing at all would run.
+        nodes='for file in /etc/enroot/enroot.conf.d/*.conf; do if [ -e "$file" ]; then cat "$file"; fi; done'
+        " >> /etc/enroot/enroot.conf\n"
+        + _edited(
             "conf.d\\|{file}.d",
             "s/conf\\.d/conf.no/;s/{file}\\.d/{file}.no/",
             f"{_RUNTIME}/settings.py",
