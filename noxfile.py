@@ -126,8 +126,9 @@ def ci(session: nox.Session) -> None:
 def run_tests(session: nox.Session, folder: str) -> None:
     """Run what is named behind ``--``, or all tests of a folder, two files at a time: many wait for clusters."""
     words = ("-o", f"testpaths=tests/{folder}", "-n", "2", "--dist", "loadfile")  # a file's fixtures are made once
+    slow = ("--durations=25", "--durations-min=10")  # in seconds: where the time of the gate goes
     venv = venv_with(session, *(BROWSER if folder == "browser" else DEVELOPMENT))
-    run(session, venv, "pytest", *words, *session.posargs)
+    run(session, venv, "pytest", *words, *slow, *session.posargs)
 
 
 def add_command(name: str, summary: str, groups: tuple[str, ...], *words: str) -> None:
