@@ -35,7 +35,7 @@ def bump(parsed: argparse.Namespace) -> int:
         console.say(f"added: {new.axis} {new.published.version}{again}")
     if taken.left:
         raise ArtefactError(
-            f"{len(taken.left)} new releases were not added",
+            f"not added: {count(len(taken.left), 'new release')}",
             why="; ".join(f"{new.axis} {new.published.version}: {why}" for new, why in taken.left.items()),
             next_step="run it again where upstream is reachable; or the release lacks a file, and has to wait for it",
         )

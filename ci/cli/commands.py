@@ -77,7 +77,7 @@ def images(parsed: argparse.Namespace) -> int:
         group = [cell for cell in chosen if cell.runtime is not Runtime.LEGACY]
         chosen = tuple(cell for cell in group if cell.arch is host)
         if left := len(group) - len(chosen):
-            console.say(f"{left} cells of another architecture are left out; they need a machine of their own")
+            console.say(f"left out: {count(left, 'cell')} of another architecture; that takes a machine of its own")
         chosen = tuple(cell for cell in chosen if not put.unfit(cell))
     options, chosen = put.options, candidates.for_cells(chosen, put)
     where = sources_of(options)

@@ -8,7 +8,9 @@ from ci import paths
 from ci.errors import ReproduceError, SelectionError
 from ci.matrix.tables import did_you_mean
 from ci.record.outcomes import TestOutcome, TestState
+from ci.record.store import utc_now
 from ci.report import finding
+from ci.report.choosing import newness
 from ci.report.finding import Found
 from ci.reproducing.case import Case
 from ci.reproducing.writing import FORMS, Reproducer
@@ -42,7 +44,8 @@ def reproduce(parsed: argparse.Namespace) -> int:
     results = paths.results_dir()
     roots = finding.places([parsed.results, *parsed.data], results)
     read = [each for each in finding.find(roots) if isinstance(each, Found)]
-    found = sorted(read, key=lambda each: each.result.started, reverse=True)
+    now = utc_now()
+    found = sorted(read, key=lambda each: newness(each.result.started, now), reverse=True)
     of_cell = [each for each in found if each.result.cell_id == parsed.cell]
     if not of_cell:
         cells = sorted({each.result.cell_id for each in found})

@@ -7,8 +7,9 @@ from pathlib import Path
 from ci.errors import ResultsError
 from ci.fleet.balancing import Seconds
 from ci.record.outcomes import Outcome
-from ci.record.store import Once
+from ci.record.store import Once, utc_now
 from ci.report import finding, model
+from ci.report.choosing import newness
 from ci.report.finding import Found
 
 _TELLING = frozenset({Outcome.PASSED, Outcome.FAILED})
@@ -20,8 +21,9 @@ def seconds_of(folders: Sequence[Path]) -> Seconds:
 
     What can't be read or believed, and what did not run to its end, is passed over: a plan can be made without it.
     """
+    now = utc_now()
     telling = (
-        (time.started, key, time.seconds)
+        (newness(time.started, now), key, time.seconds)
         for key, time in _times(folders)
         if time.outcome in _TELLING and not time.reused_from and time.seconds >= 0
     )

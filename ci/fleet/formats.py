@@ -63,7 +63,7 @@ def _shard(shard: Shard, plan: FleetPlan) -> dict[str, object]:
 
 def as_text(plan: FleetPlan) -> str:
     """Return a plan for people."""
-    of_group = f"of the group {plan.group}" if plan.group else "that were named"
+    of_group = f"of the group {plan.group}" if plan.group else "by name"
     lines = [f"run {plan.run}: {count(len(plan.jobs), 'cell')} {of_group}, suites {', '.join(plan.suites)}"]
     if plan.jobs:
         lines.append(_basis(plan))
@@ -87,7 +87,8 @@ def _basis(plan: FleetPlan) -> str:
     if plan.measured == len(plan.jobs):
         return "balanced by the seconds of earlier results"
     if plan.measured:
-        return f"balanced by earlier results of {plan.measured} cells; for the others the median is taken (marked ~)"
+        measured = count(plan.measured, "cell")
+        return f"balanced by earlier results of {measured}; for the others the median is taken (marked ~)"
     return "balanced by the number of suites: there are no earlier results of these cells"
 
 

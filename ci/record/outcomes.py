@@ -88,11 +88,6 @@ class TestOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     saw: tuple[tuple[str, str], ...] = ()
     """Behaviours that it asked, and the name of the answer that it saw of each."""
 
-    @property
-    def bad(self) -> bool:
-        """Whether it makes its suite red."""
-        return self.outcome in {TestState.FAILED, TestState.ERROR}
-
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which tests of a suite were run, as pytest said it."""

@@ -147,7 +147,8 @@ class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def is_part(self) -> bool:
         """Whether only a part of the suite was asked for and no test of it failed: it says nothing of the suite."""
-        return self.selection is not None and bool(self.selection.by) and not any(test.bad for test in self.tests)
+        is_red = any(test.outcome.red for test in self.tests)
+        return self.selection is not None and bool(self.selection.by) and not is_red
 
     def count(self, state: TestState) -> int:
         """Return how many tests have the outcome ``state``."""

@@ -65,7 +65,7 @@ def judge(mutation: Mutation, suite: str, log: Path, exit_code: int) -> Verdict:
     outcome = seen.outcome(exit_code)
     if outcome is Outcome.PASSED:
         return Verdict(suite=suite, colour=Colour.GREEN)
-    first = next((test for test in seen.tests if test.bad), None)
+    first = next((test for test in seen.tests if test.outcome.red), None)
     if first and not seen.problem:
         name, said = first.name, [first.message, *_sections(log, first.name)]
     else:

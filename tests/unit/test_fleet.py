@@ -199,7 +199,7 @@ def test_the_text_says_what_the_plan_rests_on(plan: Planner) -> None:
     made = plan("registry")
     assert "there are no earlier results" in FORMATS["text"](made)
     one = {(made.jobs[0].cell.id, "registry"): 125.0}
-    assert "earlier results of 1 cells" in FORMATS["text"](plan("registry", seconds=one))
+    assert "earlier results of 1 cell;" in FORMATS["text"](plan("registry", seconds=one))
     every = {(job.cell.id, "registry"): 125.0 for job in made.jobs}
     text = FORMATS["text"](plan("registry", seconds=every))
     assert "by the seconds of earlier results" in text
@@ -316,6 +316,7 @@ def test_the_newest_result_of_a_suite_that_ended_counts(keep: Callable[..., Cell
     keep("a-new", 20, Outcome.FAILED, age=1)
     cell = keep("newest", 3, Outcome.INTERRUPTED)
     keep("error", 4, Outcome.ERROR)
+    keep("ahead", 999, age=-36_500)  # by a clock that is wrong
     assert earlier.seconds_of([tmp_path]) == {(cell.id, "registry"): 20}
 
 

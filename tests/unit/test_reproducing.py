@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ci.cli.main import main
@@ -112,6 +113,16 @@ def test_every_form(both: Shown, form: str) -> None:
     assert code == 0
     assert "Slurm 22.05, enroot 3.4.1, Pyxis 0.19.0" in text
     assert "@IMAGE@" in text or form == "docker"
+
+
+def test_a_result_by_a_clock_that_is_wrong_is_not_the_newest(both: Shown, tmp_path: Path, capsys: Capture) -> None:
+    expected = both()[1]
+    of = result(OLD, "pyxis_conformance", Outcome.FAILED, tests=[outcome(state=TestState.FAILED)], run="s")
+    ahead = msgspec.structs.replace(of, started=of.started.replace(year=2999))
+    (folder,) = made.write(tmp_path / "results", ahead)
+    (folder / "reportlog.jsonl").write_text(log(answered("false", status=1)), encoding="utf-8")
+    assert main(["reproduce", str(tmp_path / "results"), OLD.id, TEST]) == 0
+    assert capsys.readouterr().out == expected
 
 
 def test_the_title_of_a_bats_test_is_not_run(both: Shown) -> None:

@@ -68,7 +68,7 @@ def pieces(merged: Merged) -> Iterator[str]:
     yield _section("Flaky: passed and failed, and nothing was changed", flaky)
     yield _section("Not run", _not_run(compat))
     unfinished = [
-        f"- {_code(suite.cell)} {_text(suite.suite)} of run {_code(suite.run)}, {suite.tests} tests"
+        f"- {_code(suite.cell)} {_text(suite.suite)} of run {_code(suite.run)}, {count(suite.tests, 'test')}"
         for suite in compat.unfinished
     ]
     yield _section("Not finished (running, or killed)", unfinished)
@@ -119,7 +119,7 @@ def _changes(compat: Compat) -> str:
         for change in compat.changes.items
     ]
     if items and all(change.kind is ChangeKind.NEW for change in compat.changes.items):
-        items = [f"- {len(items)} suites are new, nothing else changed"]
+        items = [f"- new: {count(len(items), 'suite')}; nothing else changed"]
     return _section(title, items or ["Nothing."])
 
 
@@ -133,7 +133,7 @@ def _red(cell: CellReport, suite: SuiteReport) -> str:
         again = f" (after {reruns(test.reruns)})" if test.reruns else ""
         lines.append(f"  - {_code(test.name)}{again}: {_text(first_line(test.message) or 'no message')}")
     if len(red) > _TESTS:
-        lines.append(f"  - and {len(red) - _TESTS} more tests")
+        lines.append(f"  - and {count(len(red) - _TESTS, 'more test')}")
     return "\n".join([*lines, f"  - again: {_code(suite.again)}"])
 
 
