@@ -115,7 +115,9 @@ class Record:
             # What their project's own settings leave out is no part of their suite.
             by = (*pytest_words.narrowing(_behind_pytest(self.command), os.environ), *log.part)
         else:
-            by = self.given.narrowing
+            # The answers of another version than that of a release say nothing of how this one does.
+            others = [it for it in self.plan.options.answers_of if self.plan.cell.candidate(it[0]) is None]
+            by = (*self.given.narrowing, *(f"--answers-of {axis}={version}" for axis, version in others))
             if log.deselected and not by:
                 by = ("what a plugin or a conftest.py deselects",)
         return Selection(collected=log.collected, deselected=log.deselected, by=by)

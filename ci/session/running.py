@@ -158,7 +158,9 @@ def _ended(record: Record, launched: Environment) -> int:
     if record.elsewhere:
         with record.timings.measure("tests"):
             return record.elsewhere(launched)
-    variables = reportlog.variables(os.environ) if options.pytest else {}
+    # A package that PYTHONPATH finds may be a plugin of pytest, which a suite of this project must not load unseen.
+    theirs = os.environ if record.given is None else {}
+    variables = reportlog.variables(theirs) if options.pytest else {}
     with record.timings.measure("tests"):
         return console.attach(
             [*record.command, *(_reports(folder) if options.pytest else ())],

@@ -1,6 +1,6 @@
 """A session: whatever happens in it, its result is written, and its exit code tells the truth."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 import errno
@@ -11,6 +11,7 @@ import signal
 from typing import Any, Protocol, cast
 
 from docker.errors import APIError
+from packaging.version import Version
 import pytest
 
 from ci import environment_file
@@ -104,6 +105,8 @@ class Run(Protocol):
 
     cwd: Path | None
     """Where the last command was started."""
+    env: Mapping[str, str]
+    """With which variables."""
 
     def __call__(
         self,
@@ -143,8 +146,8 @@ def run(planned: EnvironmentPlan, launched: Environment, monkeypatch: pytest.Mon
         own = own_suite(theirs, pytest=bool(options.get("pytest", True))) if theirs else None
         plan = changed(planned, **options)
 
-        def call(command: list[str], *, cwd: Path | None, **_more: object) -> Completed:
-            runner.called, runner.cwd = command, cwd
+        def call(command: list[str], *, cwd: Path | None, env: Mapping[str, str], **_more: object) -> Completed:
+            runner.called, runner.cwd, runner.env = command, cwd, env
             if tests is None:
                 return Completed(command=tuple(command), exit_code=act(), output="")
             with (folder_of(plan) / store.REPORT_LOG_FILE).open("w", encoding="utf-8") as log:
@@ -221,6 +224,23 @@ def test_what_was_asked_for_in_part_is_partly_run(
     assert (code, result.outcome) == (1, Outcome.FAILED)
     code, result = run(lambda: 0, SKIPPED, command=command, given=given)
     assert (code, result.outcome) == (1, Outcome.SKIPPED)
+
+
+def test_the_answers_of_another_version_are_no_verdict_on_a_release(run: Run) -> None:
+    answers = (("slurm", Version("24.11.7")),)
+    _, result = run(lambda: 0, PASSED, given=Given(), answers_of=answers)
+    assert (result.outcome, result.selection and result.selection.by) == (
+        Outcome.PARTLY,
+        ("--answers-of slurm=24.11.7",),
+    )
+
+
+def test_no_plugin_of_pytest_is_found_beside_a_suite_of_the_project(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/somebody/elses")
+    run(lambda: 0, PASSED, given=Given())
+    assert "/somebody/elses" not in run.env["PYTHONPATH"]
+    run(lambda: 0, PASSED)
+    assert run.env["PYTHONPATH"].endswith(":/somebody/elses")
 
 
 def test_what_the_environment_asks_in_part_is_partly_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
