@@ -3,7 +3,7 @@
 import pytest
 
 from ci.environment.wait import NotYet, wait_for
-from ci.matrix.cells import Cell
+from tests.support.behaviours import Ask
 from tests.support.cluster import JOB_LIMIT, Shell
 
 pytestmark = [pytest.mark.integration_test, pytest.mark.starts_no_container]
@@ -28,23 +28,29 @@ def _ended(shell: Shell, job: str) -> tuple[str, str]:
     return wait_for(f"the end of job {job}", probe, limit=JOB_LIMIT, poll=0.5)
 
 
-def test_a_job_that_takes_more_than_its_memory(cluster_shell: Shell, cell: Cell) -> None:
+@pytest.mark.behaviour("job-over-its-memory")
+def test_a_job_that_takes_more_than_its_memory(cluster_shell: Shell, behaviour: Ask) -> None:
     words = f"sbatch --parsable {cluster_shell.here} --mem=100M --output=/dev/null"
     job = cluster_shell.run(words, stdin=_GREEDY).stdout.strip()
-    kept = cell.says("ConstrainRAMSpace=yes")
-    assert _ended(cluster_shell, job) == (("OUT_OF_MEMORY", "0:125") if kept else ("COMPLETED", "0:0"))
+    ends = {("OUT_OF_MEMORY", "0:125"): "killed", ("COMPLETED", "0:0"): "completed"}
+    ended = _ended(cluster_shell, job)
+    assert ended in ends, ended
+    behaviour("job-over-its-memory").saw(ends[ended])
 
 
-def test_a_process_that_leaves_its_session(cluster_shell: Shell, cell: Cell) -> None:
+@pytest.mark.behaviour("process-that-leaves-its-session")
+def test_a_process_that_leaves_its_session(cluster_shell: Shell, behaviour: Ask) -> None:
     process = cluster_shell.sbatch(_LEAVES_ONE_BEHIND).split()[-1]
     assert process.isdecimal(), process
     lives_on = cluster_shell.run_unchecked(f"kill {process}").status == 0
-    assert lives_on is not cell.says("ProctrackType=proctrack/cgroup")
+    behaviour("process-that-leaves-its-session").saw("outlives its job" if lives_on else "ended")
 
 
-def test_the_cpus_that_a_step_sees(cluster_shell: Shell, cell: Cell) -> None:
+@pytest.mark.behaviour("cpus-of-a-step")
+def test_the_cpus_that_a_step_sees(cluster_shell: Shell, behaviour: Ask) -> None:
     there = int(cluster_shell.run("nproc").stdout)
     if there == 1:
         pytest.skip("the machine has one CPU, and all of it is what a step sees: run it on one with more")
     seen = int(cluster_shell.srun("--ntasks=1", "--cpus-per-task=1", "nproc", image="").stdout)
-    assert seen == (1 if cell.says("ConstrainCores=yes") else there)
+    assert seen in {1, there}, seen
+    behaviour("cpus-of-a-step").saw("its own" if seen == 1 else "all")
