@@ -242,7 +242,7 @@ def _version(release: str, label: str, where: str) -> Version:
         raise CandidateError(
             "the version of a candidate is invalid",
             where=where,
-            why=f"{release!r} is no version",
+            why=f"{release!r} is not a version",
             next_step="give it one like those of releases, such as 0.25.0 or 0.25.0rc1",
         ) from error
 

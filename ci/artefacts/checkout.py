@@ -108,7 +108,7 @@ class Checkout:
                 why=f"{self._short(bad)} comes before {self._short(good)}"
                 if turned
                 else f"{self._short(good)} is on another branch than {self._short(bad)}",
-                next_step="exchange the two; what is asked is where the answer changes, whatever the answers are"
+                next_step="swap the two: bisect looks for where the answer changes, whatever the answers are"
                 if turned
                 else f"name a common ancestor as --good: {base or 'there is none'}",
             )

@@ -225,7 +225,9 @@ def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
             raise _wrong_download(artefact, sources, str(problem), known) from problem
         if known is None and sources.first_seen:
             known = first_seen.remember(sources.first_seen, new_pin(artefact, identity)), "first seen"
-            sources.tell(f"{artefact.name}: nothing vouches for it; recorded as first seen in {sources.first_seen}")
+            sources.tell(
+                f"{artefact.name}: no pinned checksum; trusted on first download, and recorded in {sources.first_seen}"
+            )
         if known is None or known[0].identity != identity:
             raise _wrong_download(artefact, sources, f"it is {identity}", known)
         into_cache(arrived, artefact, sources)
@@ -265,7 +267,7 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
     authority = authority or (known[1] if known else None)
     if authority is None and sources.first_seen is None:
         raise ArtefactError(
-            f"nothing vouches for {artefact.name} in the mirror",
+            f"no checksum for {artefact.name} in the mirror",
             where=str(file),
             why=f"--strict takes only what {SUMS_FILE} of the mirror or pins.toml lists",
             next_step=f"run sha256sum in the mirror and keep its output there as {SUMS_FILE}, or leave --strict out",

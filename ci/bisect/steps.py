@@ -51,7 +51,7 @@ def releases(span: Span, cell: Cell, matrix: Matrix, options: Options) -> list[S
         raise SelectionError(
             "--bad is older than --good" if last < first else "--good and --bad are the same release",
             why=f"{span.axis} {span.bad} does not come after {span.good}",
-            next_step="name the older one as --good: asked is where the answer changes, whatever the two answers are",
+            next_step="name the older one as --good: bisect looks for where the answer changes, whatever it is",
         )
     between = sorted(version for version in known if first <= version <= last)
     asked = _expecting(options, span.axis, first)

@@ -1,4 +1,7 @@
-"""The engine's errors as errors of ours: the only place that handles those of docker-py, and of requests under it."""
+"""The engine's errors as errors of ours: what docker-py, and requests under it, raise is put into words here.
+
+`ci.engine.removing` handles them itself: it goes on with what is left, and says all refusals at its end.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -48,7 +48,7 @@ def test_an_empty_cache_gets_all_files_of_a_real_cell_and_the_next_run_needs_no_
     ]
     assert first[0].path.read_bytes() == DEB
     assert (first[2].commit, first[2].content) == (COMMIT, hashlib.sha256(TAR).hexdigest())
-    assert [ENROOT.name in text and "nothing vouches for it" in text for text in told] == [True, False]
+    assert [ENROOT.name in text and "no pinned checksum" in text for text in told] == [True, False]
     asked = len(upstream.asked)
     offline = replace(sources, upstream="https://127.0.0.1:9/")
 

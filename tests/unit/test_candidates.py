@@ -200,7 +200,7 @@ def test_enroots_packages_are_named_after_their_content(tmp_path: Path) -> None:
         ([], "no enroot_VERSION_ARCH.deb and no enroot+caps_VERSION_ARCH.deb"),
         (["enroot_4.1.2-1_amd64"], "it has no enroot+caps_VERSION_ARCH.deb"),
         (["enroot_4.1.2-1_amd64", "enroot+caps_4.1.3-1_amd64"], "several versions: 4.1.2-1, 4.1.3-1"),
-        (["enroot_main-1_amd64", "enroot+caps_main-1_amd64"], "'main' is no version"),
+        (["enroot_main-1_amd64", "enroot+caps_main-1_amd64"], "'main' is not a version"),
     ],
 )
 def test_a_folder_without_the_two_packages_of_one_version_is_refused(
