@@ -39,6 +39,7 @@ DEVELOPMENT = (*SUITES_NEED, "lint")
 CODE = ("ci", "tests", "noxfile.py")
 CI_FILES = (  # by the schema that comes with check-jsonschema
     ("vendor.github-workflows", *map(str, sorted(Path(".github/workflows").glob("*.yml")))),
+    ("vendor.github-actions", *map(str, sorted(Path(".github/actions").glob("*/action.yml")))),
     ("vendor.dependabot", ".github/dependabot.yml"),
     ("vendor.gitlab-ci", "ci/gitlab-ci.yml"),
 )

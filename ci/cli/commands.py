@@ -19,6 +19,7 @@ from ci.cli.sessions import run_and_show
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
 from ci.errors import ArtefactError, EngineError, NotRunError, SelectionError, as_here, session, suite_session, typed
+from ci.fleet.planning import of_arch
 from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -34,14 +35,24 @@ from ci.terminal.quantities import count
 
 
 def cells(parsed: argparse.Namespace) -> int:
-    """Print the ids of a group, one per line, or everything about its cells as JSON."""
+    """Print the ids of cells, one per line, or everything about them as JSON: of a group, or those that are named.
+
+    :raises SelectionError: for an unknown name or group, and where none has the architecture that is asked for.
+    """
     rows = loading.load()
     if parsed.excluded:
         for left_out in rows.excluded():
             _print(f"{left_out.cell.id}\t{left_out.reason}" + (f"\t{left_out.issue}" if left_out.issue else ""))
         return 0
-    name = parsed.group or default_group(rows, os.environ)
-    chosen = rows.cells(name, Arch.host())
+    if parsed.cells and parsed.explain:
+        raise SelectionError(
+            "--explain cannot be used with cells that are named",
+            why="it says why a group has them",
+            next_step=typed("cells --group GROUP --explain"),
+        )
+    name = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
+    asked = rows.cells(name, Arch.host()) if name else asked_cells(parsed.cells, parsed.group, rows, Arch.host(), {})
+    chosen = of_arch(asked, parsed.arch, name)
     if parsed.explain:
         _explain(rows, rows.group(name), chosen)
     elif parsed.json:
@@ -49,7 +60,7 @@ def cells(parsed: argparse.Namespace) -> int:
     else:
         for cell in chosen:
             _print("\t".join(filter(None, (cell.id, cell.remark))))
-    if axes := rows.group(name).candidates:
+    if name and (axes := rows.group(name).candidates):
         console.say(f"candidates take the place of {', '.join(axes)}: --{' and --'.join(axes)} have to name them")
     return 0
 

@@ -8,7 +8,7 @@ import sys
 from ci import paths
 from ci.artefacts.candidates import Candidates, for_cells
 from ci.cli.elsewhere import check_checkout
-from ci.cli.selecting import add_cells, add_suites
+from ci.cli.selecting import add_arch, add_cells, add_suites
 from ci.errors import ResultsError
 from ci.fleet import earlier, formats, planning, revision
 from ci.fleet.affected import affected
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `plan` to its parser."""
     add_cells(parser)
     add_suites(parser)
-    parser.add_argument("--arch", type=values.arch, metavar="ARCH", help="leave out other architectures")
+    add_arch(parser)
     parser.add_argument(
         "--shards",
         type=_SHARDS,

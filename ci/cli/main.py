@@ -27,7 +27,7 @@ try:
         sessions,
         site,
     )
-    from ci.cli.selecting import add_cells, add_group, add_suites
+    from ci.cli.selecting import add_arch, add_cells, add_suites
     from ci.engine.refusals import asking
     from ci.matrix.suites import OWN
     from ci.options import Scope, add_to
@@ -60,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(title="commands", metavar="COMMAND ...", prog=program())
 
     cells = _verb(verbs, "cells", commands.cells, "list the cells of a group")
-    add_group(cells)
+    add_cells(cells)
+    add_arch(cells)
     cells.add_argument("--json", action="store_true", help="for CI: everything about each cell, on stdout")
     cells.add_argument("--explain", action="store_true", help="say why each cell is in the group")
     cells.add_argument("--excluded", action="store_true", help="list what the matrix leaves out, with the reasons")

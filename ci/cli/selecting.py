@@ -3,17 +3,18 @@
 import argparse
 
 from ci.matrix.mentioned import GROUP_VARIABLE
-
-
-def add_group(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names a group."""
-    parser.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+from ci.options import values
 
 
 def add_cells(parser: argparse.ArgumentParser) -> None:
     """Add the cells that are meant: by name, or those of a group."""
     parser.add_argument("cells", nargs="*", metavar="CELL", help="cells by name (default: those of the group)")
-    add_group(parser)
+    parser.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+
+
+def add_arch(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves out cells of another architecture."""
+    parser.add_argument("--arch", type=values.arch, metavar="ARCH", help="leave out other architectures")
 
 
 def add_suites(parser: argparse.ArgumentParser) -> None:

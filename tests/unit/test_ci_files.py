@@ -14,6 +14,8 @@ from ci.matrix.suites import SUITES
 ROOT = Path(__file__).resolve().parents[2]
 GITHUB = ROOT / ".github/workflows/ci.yml"
 GITLAB = ROOT / "ci/gitlab-ci.yml"
+# What other repositories include: tests/unit/test_ci_of_others.py
+ACTION, OF_OTHERS = ROOT / ".github/actions/cells/action.yml", ROOT / "ci/gitlab-cells.yml"
 WORKFLOWS = sorted(GITHUB.parent.glob("*.yml"))
 each_file = pytest.mark.parametrize("file", [*WORKFLOWS, GITLAB], ids=lambda file: file.name)
 each_plan = pytest.mark.parametrize("file", [GITHUB, GITLAB], ids=lambda file: file.name)
@@ -52,7 +54,7 @@ def test_the_options_that_it_gives_to_the_plan_are_understood(file: Path) -> Non
         assert set(asked.suites) <= SUITES.keys()
 
 
-@each_file
+@pytest.mark.parametrize("file", [*WORKFLOWS, GITLAB, ACTION, OF_OTHERS], ids=lambda file: file.name)
 @pytest.mark.project_matrix
 def test_no_cell_is_named(file: Path) -> None:
     versions = {str(version) for cell in loading.load().all_cells(None) for version in (cell.enroot, cell.pyxis)}
@@ -60,7 +62,7 @@ def test_no_cell_is_named(file: Path) -> None:
     assert [version for version in versions - {"None"} if version in text_of(file)] == []
 
 
-@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [*WORKFLOWS, ACTION], ids=lambda file: file.name)
 def test_every_action_is_pinned_by_commit_with_its_version_beside_it(file: Path) -> None:
     used = re.findall(r"uses: (.*)$", text_of(file), re.MULTILINE)
     assert used

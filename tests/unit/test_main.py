@@ -31,6 +31,7 @@ from ci.session import running
 from ci.session.record import Record
 
 CELL = f"slurm22.05-legacy-debian12-{Arch.host()}"
+OTHER = next(arch for arch in Arch if arch is not Arch.host())
 REAL = f"slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-{Arch.host()}"
 
 
@@ -157,6 +158,9 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
         (["run", CELL], 11, "there is no command to run"),
         (["run", CELL, "--"], 11, "there is no command to run"),
         (["cells", "--group", "smok"], 11, "smoke"),
+        (["cells", "no-such-cell"], 11, "no-such-cell"),
+        (["cells", CELL, "--explain"], 11, "--explain cannot be used with cells that are named"),
+        (["cells", CELL, "--arch", OTHER], 11, f"--arch {OTHER} leaves out a cell that is named: {CELL}"),
         (["matrix", "--group", "smok"], 11, "smoke"),
         (["matrix", "no-such-cell"], 11, "no-such-cell"),
         (["matrix", "--suite", "registri"], 11, "did you mean 'registry'"),
@@ -165,7 +169,7 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
         (["matrix", "--resume", "never-was"], 40, "there is no run never-was"),
         (["images", "--group", "smok"], 11, "smoke"),
         (["images", "no-such-cell"], 11, "no-such-cell"),
-        *(([it, CELL, "--group", "smoke"], 11, "a group as well") for it in ("images", "matrix", "plan")),
+        *(([it, CELL, "--group", "smoke"], 11, "a group as well") for it in ("cells", "images", "matrix", "plan")),
         (["pins", "--group", "smok"], 11, "smoke"),
         (["report", "no-such-run"], 40, "no-such-run"),
         (["logs"], 11, "no environments are up"),
@@ -253,6 +257,10 @@ def test_cells_are_printed_one_a_line_and_as_json(capsys: pytest.CaptureFixture[
     as_json = json.loads(capsys.readouterr().out)
     assert plain == [cell["id"] for cell in as_json]
     assert len(set(plain)) == len(plain) > 100
+    assert main(["cells", "--group", "full", "--arch", "aarch64"]) == 0
+    assert capsys.readouterr().out.splitlines() == [name for name in plain if name.endswith("-arm64")] != []
+    assert main(["cells", plain[3], plain[1], "--json"]) == 0
+    assert [cell["id"] for cell in json.loads(capsys.readouterr().out)] == [plain[3], plain[1]]
 
 
 @pytest.fixture
