@@ -39,7 +39,10 @@ _SHOWING_OWN = (
     *("-W", "--strict-markers", "--strict-config", "--basetemp", "--rootdir", "--cache-clear", "--import-mode"),
     "--fulltrace",
 )
-_NARROWING_OWN = ("-c", "-o", "--noconftest", "--confcutdir", "--disable-plugin-autoload")
+_NARROWING_OWN = (
+    *("-c", "-o", "--noconftest", "--confcutdir", "--disable-plugin-autoload"),
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD",
+)
 _SHOWS, _NARROWS = (
     frozenset(name for names in those for name in names.split())
     for those in ((*_SHOWING, *_SHOWING_BY, *_SHOWING_OWN), (*_NARROWING, *_NARROWING_BY, *_NARROWING_OWN))

@@ -126,6 +126,19 @@ def test_what_asks_for_no_part_leaves_the_suite_whole(asked: Asked, words: Seque
     assert asked(*words, settings=settings).by == ()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"), ("PYTEST_PLUGINS", "leaves_out")]
+)
+def test_the_environments_plugins_are_named(
+    asked: Asked, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    leaves_out = "def pytest_collection_modifyitems(items): items.pop()\n"
+    pytester.path.joinpath("leaves_out.py").write_text(leaves_out, encoding="utf-8")
+    pytester.syspathinsert()
+    monkeypatch.setenv(variable, value)
+    assert variable in asked().by
+
+
 def test_a_part_is_seen_behind_a_command_that_is_not_pytest(asked: Asked) -> None:
     asked("-k", "test_a")
     assert asked.selection("sh", "-c", 'pytest -k test_a "$@"', "sh").by == ("-k test_a",)

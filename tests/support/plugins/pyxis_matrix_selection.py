@@ -14,18 +14,21 @@ import pytest
 _DESELECTED = "pyxis_matrix_deselected"
 # Options of pytest whose values are written. That of another one may be a password.
 _TOLD = {"-k", "-m", "-c", "-o", "-p", "--deselect", "--ignore", "--ignore-glob", "--lfnf", "--confcutdir"}
+_VARIABLES = ("PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 
 
 def asked(config: pytest.Config) -> list[tuple[str, str]]:
     """Return each option that pytest was given beside its project's settings, and its value if that may be told.
 
-    A test that was named has no option. The words of the environment and of the command line are read once more, by
-    pytest's own parser: it alone knows which word is a value, and what is in a file (``@FILE``, named, too).
+    A test that was named has no option, and variables that say which plugins there are count as options. The words of
+    PYTEST_ADDOPTS and of the command line are read once more, by pytest's own parser: it alone knows which word is a
+    value, and what is in a file (``@FILE``, named, too).
     """
     words = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.invocation_params.args)]
     parser = config._parser  # noqa: SLF001 - nothing public tells what was given from what the settings say
     given, default = vars(parser.parse_known_args(words)), vars(parser.parse_known_args([]))
     found = [(word, "") for word in words if word.startswith("@")]
+    found += [(name, "") for name in _VARIABLES if os.environ.get(name)]
     for option in (option for group in (*parser._groups, parser._anonymous) for option in group.options):  # noqa: SLF001
         name, value = option.names()[0], given.get(option.dest)
         if value != default.get(option.dest):
