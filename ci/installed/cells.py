@@ -1,5 +1,6 @@
 """Which tests of a session are for a cell, and whether they are for its versions."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 import json
 from pathlib import Path
@@ -47,6 +48,7 @@ class Tests:
         self.cells = cells
         self.selected: dict[str, list[str]] = {}
         self.deselected: dict[str, int] = {}
+        self._collected: Counter[str] = Counter()
         self._wrong = ""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -61,6 +63,7 @@ class Tests:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         if FIXTURE in {*params, *getattr(item, "fixturenames", ())}:
             item.user_properties.append((KEY, params.get(FIXTURE, self.cells[0].id)))
+        self._collected[cell_of(item)] += 1
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Skip what is not for its cell.
@@ -92,16 +95,13 @@ class Tests:
         if request and not cell_of(item) and FIXTURE in request.fixturenames:
             item.user_properties.append((KEY, self.cells[0].id))
 
-    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Count what -k, -m and others took away."""
-        for cell in map(cell_of, items):
-            self.deselected[cell] = self.deselected.get(cell, 0) + 1
-
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Learn what is left to run, and have a worker tell it the main process at its end."""
+        """Learn what is left to run and what -k, -m and others took away; a worker tells it the main process."""
         for item in session.items:
             self.selected.setdefault(cell_of(item), []).append(item.nodeid)
+        for cell, number in self._collected.items():
+            self.deselected[cell] = max(0, number - len(self.selected.get(cell, ())))
         if hasattr(session.config, "workeroutput"):
             session.config.workeroutput[KEY] = [self.selected, self.deselected, self._wrong]
 

@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 import platform
+import runpy
 import shlex
 import signal
 import subprocess
@@ -17,11 +18,14 @@ from typing import Any
 
 import pytest
 
+from . import tree
 from .cells import KEY, HeldCell, Tests, cell_of
 
 _HERE = Path(__file__).resolve()
 _INSTALLED = _HERE.parent.name == "pyxis_matrix"
 """Whether this is an installed wheel; else it is a checkout."""
+_SELECTION = "tests/support/plugins/pyxis_matrix_selection.py"
+"""What knows what pytest was asked; in sessions of suites it is a plugin of its own."""
 _FAILED, _NO_TESTS, _JUDGED = 1, 5, (0, 1, 5)  # pytest.ExitCode: all is in its reports
 
 
@@ -47,6 +51,8 @@ class Owner:
         self._config = config
         self._tests = tests
         self._asked = asked
+        self._given: list[tuple[str, str]] = []
+        """The options that pytest was given."""
         self._children: dict[str, subprocess.Popen[str]] = {}
         self._logs: dict[str, Path] = {}
         self._failed: set[str] = set()
@@ -64,6 +70,7 @@ class Owner:
         if self._config.option.collectonly:
             self._tests.cells += [HeldCell(name, {}) for name in dict.fromkeys(names)]
             return
+        self._given = runpy.run_path(str(tree() / _SELECTION))["asked"](self._config)
         self._config.add_cleanup(self._stop)
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             with suppress(ValueError):  # signals come to the main thread, and this is another one
@@ -106,7 +113,7 @@ class Owner:
 
     def _words(self, cell: str) -> list[str]:
         """Return the arguments of a child: what its result is named after, the options, and how it is done again."""
-        root, paths, asked = self._config.rootpath, self._paths, self._asked
+        root, asked = self._config.rootpath, self._asked
         options = [*self._config.getini("cell_options"), *shlex.split(asked["_options"] or "")]
         options += [f"--profile={asked['_profile']}"] if asked["_profile"] else []
         options += ["--keep"] if asked["_keep"] else []
@@ -114,15 +121,27 @@ class Owner:
             options.append(f"--run={self._tests.cells[0].told['run']}")
         if not os.environ.get("PYXIS_MATRIX_RESULTS"):
             options.insert(0, f"--results={root / 'results'}")
-        whole = Path(paths[0].partition("::")[0]).resolve() if len(paths) == 1 else root
         again = ["pytest", *_without_cells(self._config.invocation_params.args), "--cell", cell]
-        return [str(whole if whole.is_relative_to(root) else root), cell, *options, "--", *again]
+        return [str(self._whole or root.resolve()), cell, *options, "--", *again]
 
     @property
     def _paths(self) -> list[str]:
-        """What was named on pytest's command line."""
-        source = self._config.args_source
-        return list(self._config.args) if source.name == "ARGS" else []
+        """What was named on pytest's command line, or the folder below that of the project that it was started in."""
+        config, source = self._config, self._config.args_source.name
+        elsewhere = source == "INVOCATION_DIR" and config.invocation_params.dir != config.rootpath
+        return list(config.args) if source == "ARGS" or elsewhere else []
+
+    @property
+    def _whole(self) -> Path | None:
+        """What the result is named after, if that is not the project: the one path that was named, if it lies there."""
+        paths = self._paths
+        path = (self._config.invocation_params.dir / paths[0].partition("::")[0]).resolve() if len(paths) == 1 else None
+        return path if path and path.is_relative_to(self._config.rootpath.resolve()) else None
+
+    @property
+    def _part(self) -> list[str]:
+        """What makes it a part of what the result is named after."""
+        return [] if self._whole and "::" not in self._paths[0] else self._paths
 
     def pytest_report_header(self) -> list[str]:
         """Name the cells, the versions seen in them, and where their results go."""
@@ -188,10 +207,9 @@ class Owner:
             self._say("")
         for name, child in self._children.items():
             status = self._status(name, int(exitstatus))
-            named = [] if len(self._paths) == 1 and "::" not in self._paths[0] else self._paths
             selected, deselected = self._selected(name), self._tests.deselected.get(name, 0)
             if self._tests.selected:
-                about = {"selected": selected, "deselected": deselected, "part": named}
+                about = {"selected": selected, "deselected": deselected, "asked": self._given, "part": self._part}
                 self._write(name, {"$report_type": "Selection", **about})
             self._write(name, {"$report_type": "SessionFinish", "exitstatus": status})
             with suppress(OSError):  # it has ended: its exit code says why

@@ -5,8 +5,7 @@ option or from the environment, is refused there, and so is every option that is
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 import shlex
@@ -34,6 +33,28 @@ _SHOWING_BY = (
 # These ask for a part of the suite.
 _NARROWING = ("--lf --last-failed", "--sw --stepwise", "--sw-skip --stepwise-skip", "--sw-reset --stepwise-reset")
 _NARROWING_BY = ("-k", "-m", "--deselect", "--ignore", "--ignore-glob", "--lfnf --last-failed-no-failures")
+# Of suites of somebody's own these are known, too.
+_SHOWING_OWN = (
+    *("--report-log", "--junitxml", "--cell", "--cell-group", "--cell-profile", "--cell-options", "--cell-keep"),
+    *("-W", "--strict-markers", "--strict-config", "--basetemp", "--rootdir", "--cache-clear", "--import-mode"),
+    "--fulltrace",
+)
+_NARROWING_OWN = (
+    *("-c", "-o", "--noconftest", "--confcutdir", "--disable-plugin-autoload"),
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD",
+)
+_SHOWS, _NARROWS = (
+    frozenset(name for names in those for name in names.split())
+    for those in ((*_SHOWING, *_SHOWING_BY, *_SHOWING_OWN), (*_NARROWING, *_NARROWING_BY, *_NARROWING_OWN))
+)
+_HARMLESS = {
+    "-o": ("junit_", "log_", "console_output_style=", "cache_dir=", "cell=", "cell_options="),
+    "-p": (
+        *("no:cacheprovider", "no:logging", "no:randomly", "no:warnings", "no:xdist"),
+        *("pytest_reportlog", "pyxis_matrix"),
+    ),
+}
+"""Settings that change neither which tests there are nor what passing means, and plugins that need not be there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +110,32 @@ def given(suite: Suite, words: Sequence[str]) -> Given:
     return Given(words=tuple(words), paths=tuple(rest), narrowing=(*_narrowing(parsed), *rest))
 
 
-def narrowing(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what asks for a part of a suite of somebody's own: among pytest's arguments, or in the environment.
+def narrowing(asked: Iterable[tuple[str, str]], deselected: int) -> tuple[str, ...]:
+    """Return what asked for a part of a suite of somebody's own.
 
-    Options that are unknown here may be those of their plugins; a path is the suite itself.
+    :param asked: the options that its pytest was given, and their values, as pytest itself told them; also tests, with
+        no option.
+    :param deselected: how many tests were left out. If any, whatever is not known here is named: options of their
+        plugins may have done it.
     """
     found: list[str] = []
-    for each in (words, _split(environ.get(ADDOPTS, ""))):
-        with suppress(SelectionError):  # pytest itself says what is wrong
-            found += _narrowing(_Parser().parse_known_args(list(each))[0])
-    return tuple(found)
+    others: list[str] = []
+    for name, value in asked:
+        if name in _SHOWS or value.startswith(_HARMLESS.get(name, ())):
+            continue
+        words = f"{name} {value}".strip()
+        narrows = not name or name in _NARROWS or words.startswith(("@", "-p no:"))
+        (found if narrows else others).append(words)
+    return tuple(found or (others if deselected else ()))
 
 
 def unknown(words: Sequence[str]) -> tuple[str, ...]:
     """Return the options that are not known here: those of plugins, of a conftest.py, and slips."""
-    with suppress(SelectionError):  # pytest itself says what is wrong
-        return tuple(word for word in _Parser().parse_known_args(list(words))[1] if word.startswith("-"))
-    return ()
+    try:
+        rest = _Parser().parse_known_args(list(words))[1]
+    except SelectionError:  # as of several short options in one word, of which one is not known here
+        rest = list(words)
+    return tuple(word for word in rest if word.startswith("-"))
 
 
 def check_environment(environ: Mapping[str, str]) -> None:
@@ -147,10 +177,3 @@ def _check_path(suite: Suite, word: str) -> None:
             next_step=f"name a file, folder or test of the suite, or select by -k; "
             f"a suite of your own: {as_here(suite_session(OWN, 'CELL', word))}",
         )
-
-
-def _split(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError:  # pytest itself says what is wrong
-        return []

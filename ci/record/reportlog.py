@@ -79,6 +79,8 @@ class ReportLog:
     selected: tuple[str, ...] | None = None
     """The tests that were to run; None where pytest did not say it."""
     deselected: int = 0
+    asked: tuple[tuple[str, str], ...] = ()
+    """The options that pytest was given beside its project's settings, and their values where these may be told."""
     part: tuple[str, ...] = ()
     """The paths and tests that were named in place of the whole suite, where pytest said it."""
     exit_status: int = _OK
@@ -160,6 +162,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
     user_properties: tuple[tuple[str, Any], ...] = ()
     selected: tuple[str, ...] = ()
     deselected: int = 0
+    asked: tuple[tuple[str, str], ...] = ()
     part: tuple[str, ...] = ()
     exitstatus: int = _OK
 
@@ -281,6 +284,7 @@ def read(path: Path, interrupted: float = math.inf) -> ReportLog:
         problem=problem,
         selected=said.selected if said else None,
         deselected=said.deselected if said else 0,
+        asked=said.asked if said else (),
         part=said.part if said else (),
         exit_status=reports[end - 1].exitstatus if reports else _OK,
     )

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 import math
-import os
-from pathlib import Path, PurePath
+from pathlib import Path
 import shlex
 import time
 from typing import Self
@@ -113,7 +112,8 @@ class Record:
             return None
         if self.given is None:
             # What their project's own settings leave out is no part of their suite.
-            by = (*pytest_words.narrowing(_behind_pytest(self.command), os.environ), *log.part)
+            named = (*pytest_words.narrowing(log.asked, log.deselected), *log.part)
+            by = tuple(dict.fromkeys(named))
         else:
             # The answers of another version than that of a release say nothing of how this one does.
             others = [it for it in self.plan.options.answers_of if self.plan.cell.candidate(it[0]) is None]
@@ -170,9 +170,3 @@ class Record:
             )
             for it in (self.builder.fetched if self.builder else ())
         )
-
-
-def _behind_pytest(command: Sequence[str]) -> Sequence[str]:
-    """Return the arguments of pytest in a command line, be it ``pytest …`` or ``python -m pytest …``."""
-    at = next((at for at, word in enumerate(command) if PurePath(word).name in {"pytest", "py.test"}), -1)
-    return command[at + 1 :]

@@ -39,6 +39,11 @@ class Ground:
         """The folder of results."""
         return self.folder / "results"
 
+    @property
+    def log(self) -> Path:
+        """The report log of the last `pytest`."""
+        return self.folder / "log.jsonl"
+
     def program(
         self, *words: str, variables: Mapping[str, str] | None = None, repository: Path = paths.REPOSITORY
     ) -> Completed:
@@ -91,9 +96,10 @@ class Ground:
 
     def pytest(self, text: str, *options: str, after: str = "", variables: Mapping[str, str] | None = None) -> Outcome:
         """Run pytest on a suite of one file, and return what is made of its log, with ``after`` added to it."""
-        file, log = self.folder / "test_attack.py", self.folder / "log.jsonl"
+        file, log = self.folder / "test_attack.py", self.log
         file.write_text(text, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(self.folder), str(file)]
+        (self.folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", str(file)]
         path = {"PYTHONPATH": str(paths.REPOSITORY)}
         known = {**reportlog.variables(path), **(variables or {})}
         done = self._run([*command, *options, *reportlog.options(log)], self.folder, known)

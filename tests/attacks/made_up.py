@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 import shlex
 import subprocess
+from typing import Any, cast
 
 from msgspec.structs import replace
 
@@ -16,8 +17,10 @@ from ci import environment_file
 from ci.engine.build_client import find_build_client
 from ci.matrix import loading
 from ci.matrix.behaviours import catalogue
+from ci.record import reportlog
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import Result
+from ci.session.record import Record
 from tests.attacks.attack import Attacks, Seen
 from tests.attacks.ground import TWO_TESTS, Ground, believed, last_line
 from tests.support import results
@@ -58,6 +61,36 @@ def _stopped_in_between(ground: Ground) -> Seen:
     (ground.folder / "conftest.py").write_text(plugin, encoding="utf-8")
     outcome = ground.pytest(text)
     return Seen(held=outcome is not Outcome.PASSED, text=outcome)
+
+
+@attack(
+    "a part by other words",
+    "one of two tests, chosen by options in one word, a file of words, settings, or the environment",
+    "a part of the suite, and what asked for it",
+    says=r"^partly run: ",
+)
+def _by_other_words(ground: Ground) -> Seen:
+    (ground.folder / "words").write_text("-k\nnot test_b\n", encoding="utf-8")
+    (ground.folder / "other.ini").write_text("[pytest]\npython_functions = test_a\n", encoding="utf-8")
+    named: list[str] = []
+    for words, variable in (
+        ("-xsp no:doctest -k 'not test_b'", ""),
+        ("@words", ""),
+        ("-o python_functions=test_a", ""),
+        ("-c other.ini", ""),
+        ("", "-xW ignore --deselect test_attack.py::test_b"),
+    ):
+        behind = shlex.split(words)
+        outcome = ground.pytest(TWO_TESTS, *behind, variables={"PYTEST_ADDOPTS": variable})
+        # Nothing but the command is asked of the record.
+        record = Record(plan=cast("Any", None), command=("pytest", *behind))
+        selection = record.selection(reportlog.read(ground.log))
+        if outcome is not Outcome.PASSED:
+            return Seen(held=False, text=f"the attack itself failed: {words or variable}: {outcome}")
+        if not (selection and selection.by):
+            return Seen(held=False, text=f"{words or variable}: {outcome}, the whole suite")
+        named += selection.by
+    return Seen(held=True, text=f"partly run: {', '.join(dict.fromkeys(named))}")
 
 
 # -- results that were made up ----------------------------------------------------------------------------------------

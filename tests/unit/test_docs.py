@@ -27,12 +27,12 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 OF_PYTEST = {
     *(name for action in _Parser()._actions for name in action.option_strings),  # noqa: SLF001 - what is taken
-    *("--setup-plan", "--runxfail", "--collect-only"),  # what is refused
+    *("--setup-plan", "--runxfail", "--collect-only", "--noconftest", "--confcutdir"),  # what is refused
 }
 OF_OTHERS = {
     *("--all", "--filter", "--privileged", "--progress", "--provenance"),  # docker's
     *("--container-env", "--container-image", "--container-mounts", "--export"),  # srun's, some of them Pyxis'
-    *("--dist", "--run-integration"),  # pytest-xdist's, and of the suite of slurm-sdk
+    *("--dist", "--splits", "--run-integration"),  # pytest-xdist's, pytest-split's, and of the suite of slurm-sdk
     *("--headless", "--hide-scrollbars", "--no-sandbox", "--screenshot", "--window-size"),  # chromium's
     *("--format", "--prefix"),  # those of git archive
     *(

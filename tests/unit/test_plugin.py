@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 import sys
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -38,7 +39,7 @@ def test_it_imports_nothing_of_this_project_and_as_it_is_loaded_nothing_heavy(mo
     froms = {(node.module or "", node.level) for node in nodes if isinstance(node, ast.ImportFrom)}
     names |= {name for name, level in froms if not level}
     beside = {name for name, level in froms if level}
-    assert beside <= {"cells", "owner"}
+    assert beside <= {"", "cells", "owner"}
     others = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
     assert others <= {"pytest", "packaging", "asyncssh", "slurm"}
     top = [it for it in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(it, ast.Import | ast.ImportFrom)]
@@ -153,6 +154,39 @@ def test_what_is_only_a_part_of_the_suite_is_told(
     repository.run("", "--cell", EMBEDDED, *words)
     read = reportlog.read(programs.log(EMBEDDED))
     assert (read.part, read.deselected) == (part, deselected)
+
+
+@pytest.mark.parametrize(
+    ("words", "below", "part"),
+    [
+        (["linked/test_a.py"], "", ("linked/test_a.py",)),
+        (["linked"], "", ("linked",)),
+        ([".", "linked"], "", (".", "linked")),
+        ([], "sub", ("sub",)),
+        (["../linked"], "sub", ("../linked",)),
+    ],
+    ids=["through a link", "a link", "two paths", "below the project", "from below"],
+)
+def test_no_part_has_the_name_of_the_whole_project(
+    repository: Repository, programs: Programs, tmp_path: Path, words: list[str], below: str, part: tuple[str, ...]
+) -> None:
+    """The red result of all tests stays what the project's name stands for."""
+    root, elsewhere = repository.pytester.path, tmp_path / "elsewhere"
+    for folder in (elsewhere, root / "sub"):
+        folder.mkdir()
+        (folder / "test_a.py").write_text("def test_a(cluster): ...", encoding="utf-8")
+        (folder / "conftest.py").write_text(dedent(CLUSTER), encoding="utf-8")
+    (root / "linked").symlink_to(elsewhere)
+    repository.pytester.makeini("[pytest]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root / below)
+        repository.pytester.runpytest_inprocess(
+            "-p", "no:cacheprovider", "-p", "ci.installed.plugin", "--cell", EMBEDDED, *words
+        )
+    name = programs.started[EMBEDDED].words[0]
+    found = reportlog.read(programs.log(EMBEDDED))
+    assert found.selected
+    assert (name, found.part) == ((str(root), part) if part != ("sub",) else (str(root / "sub"), ()))
 
 
 def test_the_program_is_told_what_was_asked(repository: Repository, programs: Programs) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ci import paths
 from ci.errors import SelectionError
 from ci.matrix import pytest_words
-from ci.matrix.pytest_words import check_environment, given, narrowing
+from ci.matrix.pytest_words import check_environment, given, narrowing, unknown
 from ci.matrix.suites import SUITES
 
 SUITE = SUITES["registry"]
@@ -143,21 +143,33 @@ def test_every_option_that_is_taken_is_one_of_pytest_with_as_many_values(pytestc
             assert values == (not isinstance(action, argparse._StoreTrueAction)), name  # noqa: SLF001
 
 
-# -- suites of somebody's own ---------------------------------------------------------------------------------------
+# -- suites of somebody's own; what their pytest tells is in test_parts.py ------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("words", "addopts", "told"),
+    ("asked", "deselected", "told"),
     [
-        (["tests", "--run-integration", "-p", "theirs", "-q"], "", []),
-        (["tests", "--run-integration", "-k", "x"], "", ["-k x"]),
-        (["tests"], "-m 'not slow' --color=yes", ["-m not slow"]),
-        (["--lf"], "--deselect=a", ["--lf", "--deselect a"]),
-        (["-k"], "'", []),
+        ([("--run-integration", ""), ("-p", "theirs"), ("-q", "")], 0, []),
+        ([("--run-integration", ""), ("-p", "theirs"), ("-q", "")], 1, ["--run-integration", "-p theirs"]),
+        ([("-k", "x"), ("--lf", "")], 0, ["-k x", "--lf"]),
+        ([("-o", "junit_logging=all"), ("-p", "pytest_reportlog"), ("--cell", ""), ("--junitxml", "")], 1, []),
+        (
+            [("-o", "testpaths=x"), ("-p", "no:theirs"), ("-p", "no:cacheprovider")],
+            0,
+            ["-o testpaths=x", "-p no:theirs"],
+        ),
+        ([("@words", ""), ("", "a.py::b")], 0, ["@words", "a.py::b"]),
     ],
 )
-def test_of_somebodys_own_suite_only_a_part_is_noticed(words: Sequence[str], addopts: str, told: list[str]) -> None:
-    assert list(narrowing(words, {"PYTEST_ADDOPTS": addopts})) == told
+def test_of_somebodys_own_suite_only_a_part_is_noticed(
+    asked: Sequence[tuple[str, str]], deselected: int, told: list[str]
+) -> None:
+    assert list(narrowing(asked, deselected)) == told
+
+
+def test_words_that_can_not_be_read_here_are_left_to_pytest_itself() -> None:
+    assert unknown(["-sp", "no:x", "-k", "a", "--no-such"]) == ("-sp", "-k", "--no-such")
+    assert unknown(["-sk", "a"]) == ()
 
 
 # -- the environment ------------------------------------------------------------------------------------------------
