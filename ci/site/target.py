@@ -10,7 +10,7 @@ from typing import Self
 from packaging.version import InvalidVersion, Version
 
 from ci.errors import SelectionError, session
-from ci.matrix.profiles import NAME
+from ci.matrix.profile_files import NAME
 from ci.matrix.tables import TomlTable, read_table
 
 FOLDER = "pyxis-matrix"

@@ -13,9 +13,10 @@ from ci.environment.plan import plan_environment
 from ci.errors import ProfileError, SelectionError
 from ci.group import planning
 from ci.group.planning import GroupRequest
-from ci.matrix import loading, profiles
+from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
+from ci.matrix.profile_files import shipped
 from ci.matrix.profiles import Profile
 from ci.options import Options
 from ci.session import arguments
@@ -25,7 +26,7 @@ from tests.support.profiles import EMBEDDED, LEGACY, REAL, MakeProfile, planned
 # -- what comes with the project ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", profiles.shipped())
+@pytest.mark.parametrize("name", shipped())
 def test_each_that_ships_says_what_it_is_and_is_for_some_real_cell(name: str) -> None:
     profile = Profile.of(name)
     assert (profile.name, profile.summary[-1:]) == (name, ".")
