@@ -61,7 +61,7 @@ def observe(connection: Connection, target: SiteTarget, run: str) -> SiteFacts:
     :raises VersionMismatchError: where the target says another version than the cluster.
     """
     user, home, host, *_ = _said(connection.run('id -un; echo "$HOME"; hostname -s')).splitlines()
-    settings = _settings(connection)
+    settings = settings_of(connection)
     if "--container-image" not in connection.run("srun --help").stdout:
         raise SiteError(
             "srun has no option --container-image there: the cluster has no Pyxis, or its plugin is not for this user",
@@ -100,7 +100,7 @@ def _said(answer: RemoteAnswer) -> str:
     return answer.stdout
 
 
-def _settings(connection: Connection) -> dict[str, str]:
+def settings_of(connection: Connection) -> dict[str, str]:
     """Return what Slurm says of its configuration, without units; keys in small letters."""
     answer = connection.run("scontrol show config")
     pairs = (line.partition("=") for line in answer.stdout.splitlines())

@@ -54,8 +54,7 @@ def reached(target: SiteTarget, run: str) -> Iterator[Site]:
 
     :raises SiteError: if the cluster can't be asked. :raises TeardownError: if something is left there.
     """
-    login = Login(host=target.host, port=target.port, user=target.user, home=str(Path.home()), own=True)
-    login = replace(login, prelude=target.prelude(run))
+    login = replace(target.login, prelude=target.prelude(run))
     states = paths.cache_dir() / "sites" / target.name
     with ssh.connect(login) as connection:
         for left in _left(states):

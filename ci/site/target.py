@@ -9,6 +9,7 @@ from typing import Self
 
 from packaging.version import InvalidVersion, Version
 
+from ci.environment_file import Login
 from ci.errors import SelectionError, session
 from ci.matrix.profile_files import NAME
 from ci.matrix.tables import TomlTable, read_table
@@ -93,6 +94,11 @@ class SiteTarget:
         if address and not _REGISTRY.fullmatch(address):
             raise SelectionError(f"{address!r} is no HOST:PORT", where="--registry")
         return replace(self, registry=address or self.registry)
+
+    @property
+    def login(self) -> Login:
+        """How to log in: by the user's own means, and with nothing in front of a command."""
+        return Login(host=self.host, port=self.port, user=self.user, home=str(Path.home()), own=True)
 
     @property
     def again(self) -> str:
