@@ -74,7 +74,7 @@ def collect(connection: Connection) -> Collected:
     :raises SiteError: if Slurm does not answer there, or nothing can be read.
     """
     settings = settings_of(connection)
-    conf = PurePosixPath(settings.get("slurm_conf", "/etc/slurm/slurm.conf"))
+    conf = PurePosixPath("/etc/slurm", settings.get("slurm_conf", "slurm.conf"))
     # Without daemons on a configless login node, each command has a file of its own, which is gone when it ends.
     folders = dict.fromkeys((str(conf.parent), "/run/slurm/conf", "/etc/slurm"))
     plugstack = settings.get("plugstackconfig", "")

@@ -64,6 +64,12 @@ class LeftOut:
         """Return where it stood, and what it is."""
         return f"{self.where} {self.what}".rstrip()
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file, and the line as a number."""
+        path, _, line = self.where.rpartition(":")
+        return (path, int(line)) if line.isdigit() else (self.where, 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
@@ -91,9 +97,8 @@ class Imported:
         """Leave out what a fault is about; tell whether it is one of a file."""
         if line and source in self.lines and line <= len(self.lines[source]):
             gone = self.lines[source].pop(line - 1)
-            self.left_out.append(
-                LeftOut(where=gone.where, what=gone.what, why=re.sub(r"^\S+ cannot be set(?: so)?: ", "", why))
-            )
+            reason = re.sub(r"^\S+ cannot be set(?: so)?: ", "", why)
+            self.left_out.append(LeftOut(where=gone.where, what=gone.what, why=reason))
         elif not line and source in self.lines:
             self.left_out.append(LeftOut(where=source, why=why))
             del self.lines[source]
@@ -115,18 +120,16 @@ class Imported:
         folder.mkdir(parents=True, exist_ok=True)
         summary = f"The settings of a site with Slurm {self.slurm}, read on {datetime.now(UTC):%Y-%m-%d}."
         tmpfs = ", ".join(f'"{it}"' for it in sorted(self.tmpfs))
-        text = f'summary = "{summary}"\n' + (
-            f"# Empty folders, for what stood in mounts.d.\ntmpfs = [{tmpfs}]\n" if tmpfs else ""
-        )
+        text = f'summary = "{summary}"\n'
+        if tmpfs:
+            text += f"# Empty folders, for what stood in mounts.d.\ntmpfs = [{tmpfs}]\n"
         (folder / DESCRIPTION).write_text(text, encoding="utf-8")
         (folder / "README.md").write_text("\n".join([f"# {folder.name}", "", summary, "", *self.said(), ""]), "utf-8")
 
     def said(self) -> list[str]:
         """Return what was left out, by reason, as lines."""
         found: dict[str, list[str]] = {}
-        for it in sorted(
-            self.left_out, key=lambda it: [int(part) if part.isdigit() else part for part in it.where.split(":")]
-        ):
+        for it in sorted(self.left_out, key=lambda it: it.place):
             found.setdefault(it.why, []).append(str(it))
         if not found:
             return ["Nothing was left out."]
@@ -134,7 +137,7 @@ class Imported:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Reading:
+class _Taking:
     """The files of a site, on their way into a profile."""
 
     site: Collected
@@ -298,7 +301,7 @@ def profile_of(site: Collected, folder: Path) -> Imported:
     :raises ProfileError: if the folder can't be one, or what is left is still refused.
     """
     check_folder(folder)
-    made = _Reading(site=site).all()
+    made = _Taking(site=site).all()
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as temporary:
         there = Path(temporary) / folder.name
         while True:
