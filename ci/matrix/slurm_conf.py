@@ -26,7 +26,16 @@ _REFUSED = {
     ),
     "the daemons of a cell find each other by Slurm's own ports": ("slurmctldport", "slurmdport"),
     "each run makes a munge key, and the nodes know no other authentication": (
-        *("authtype", "authinfo", "authalttypes", "authaltparameters", "credtype", "tlstype", "tlsparameters"),
+        *(
+            "authtype",
+            "authinfo",
+            "authalttypes",
+            "authaltparameters",
+            "credtype",
+            "cryptotype",
+            "tlstype",
+            "tlsparameters",
+        ),
         *("jobcredentialprivatekey", "jobcredentialpubliccertificate"),
     ),
     "nothing powers the nodes of a cell up again": (

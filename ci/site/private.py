@@ -23,7 +23,7 @@ _SECRET_VALUE = (
     re.compile(r"\b(?:hf_|gh[opsru]_|github_pat_|glpat-|nvapi-|sk-|xox[a-z]-|AKIA|ASIA|eyJ)[\w-]{8,}"),
     re.compile(r"\b(?:bearer|basic)\s+[\w+/=.-]{8,}", re.IGNORECASE),
     # Random letters and digits; a path, an option or a name of words has other signs in between.
-    re.compile(r"(?<![\w/.$-])(?=[A-Za-z+=]*\d)(?=[\d+=]*[A-Za-z])[A-Za-z0-9+=]{24,}(?![\w/.])"),
+    re.compile(r"(?<![\w/.$-])(?=[A-Za-z+]*\d)(?=[\d+]*[A-Za-z])[A-Za-z0-9+]{24,}={0,2}(?![\w/.=])"),
 )
 _ADDRESSES = (
     re.compile(r"(?<![\w.])(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"),
