@@ -43,6 +43,8 @@ _OF_PYXIS = re.compile(r"^[ \t]*(?:required|optional)[ \t]+\S*spank_pyxis\.so[ \
 _READ_BY_ENROOT = re.compile(
     r"\s*((ENROOT_[A-Z_]+|(MELLANOX|NVIDIA)_\S*|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy)([ \t=]|$)|#|$)"
 )
+PASSED_OVER = "enroot passes over it without a word"
+"""Of a line that means nothing to it."""
 _PATHS_OF_ENROOT = re.compile(r"\s*(ENROOT_(?:RUNTIME|CACHE|DATA|TEMP)_PATH|ENROOT_ALLOW_HTTP)\b")
 
 
@@ -158,7 +160,7 @@ class Profile:
             if file.source == "enroot.conf" or file.folder == "enroot.conf.d":
                 for number, line in enumerate(file.text.splitlines(), start=1):
                     if not _READ_BY_ENROOT.match(line):
-                        why = f"enroot passes over it without a word: {line.strip()}"
+                        why = f"{PASSED_OVER}: {line.strip()}"
                         yield Fault(source=file.source, line=number, why=why)
 
     def unfit(self, cell: Cell) -> str:

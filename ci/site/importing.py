@@ -14,12 +14,13 @@ import tempfile
 from ci.errors import ProfileError, ResultsError
 from ci.matrix import slurm_conf
 from ci.matrix.profile_files import DESCRIPTION, ENDS, FILES, SCRIPTS, Reading, taken_of
-from ci.matrix.profiles import Profile
+from ci.matrix.profiles import PASSED_OVER, Profile
 from ci.matrix.slurm_conf import NODES_ARE_OTHERS, Statement
 from ci.site import private
 from ci.site.collecting import DEEP, PROGRAMS, Collected
 
 _PROGRAM_IS_MISSING = "it names a program that is missing there, not readable, or left out: Slurm would fail to run it"
+_NOT_INCLUDED = "the file is missing there, or not readable"
 _NODES = ("nodename", "nodeset", "downnodes")
 # Keys in small letters that a check lets through: somebody may have what they need in a profile by hand.
 _NOT_OF_A_CELL = {
@@ -182,7 +183,7 @@ class _Taking:
                 for each in found:
                     self._slurm_conf(each, depth + 1)
                 if not found:
-                    self._out(where, f"Include {it.value}", why="the file is missing there, or not readable")
+                    self._out(where, f"Include {it.value}", why=_NOT_INCLUDED)
             elif why := self._unusable(it):
                 self._out(where, it.key, why=why)
             elif it.words:
@@ -240,7 +241,7 @@ class _Taking:
     def _keys(self, path: str, source: str) -> None:
         for it in slurm_conf.statements_of(self._text(path)):
             line = _Line(text=it.text, where=f"{path}:{it.number}", what=it.key)
-            if why := self._unusable(it):
+            if why := self._unusable(it) or (_NOT_INCLUDED if it.include else ""):
                 self._out(line.where, line.what, why=why)
             else:
                 self._keep(source, line)
@@ -307,10 +308,11 @@ def profile_of(site: Collected, folder: Path) -> Imported:
         while True:
             made.write(there)
             profile, read = Profile.with_faults(there)
-            faults = [*read.faults, *(it for it in profile.ignored() if it.line)]
-            # From the end of a file, so that the numbers of lines before hold; one line may have two faults.
-            once = {(it.source, it.line): it for it in faults}
-            dropped = [made.drop(*where, it.why) for where, it in sorted(once.items(), reverse=True)]
+            faults = {(it.source, it.line): it.why for it in read.faults}
+            # A line may be private that nobody reads: it is not repeated.
+            faults |= {(it.source, it.line): PASSED_OVER for it in profile.ignored() if it.line}
+            # From the end of a file, so that the numbers of lines before hold.
+            dropped = [made.drop(*where, why) for where, why in sorted(faults.items(), reverse=True)]
             if not any(dropped):
                 break
         read.raise_if_any()

@@ -196,7 +196,7 @@ def test_settings_of_enroot_are_taken_but_for_its_folders_and_what_it_passes_ove
     folder, made = imported(tmp_path, files)
     assert lines(folder, "enroot.conf") == ["ENROOT_RESTRICT_DEV y"]
     assert lines(folder, "enroot.conf.d/60.conf") == ["ENROOT_REMAP_ROOT y"]
-    assert "passes over it" in why(made, "/etc/enroot/enroot.conf:4")
+    assert why(made, "/etc/enroot/enroot.conf:4") == "enroot passes over it without a word"
     assert why(made, "ENROOT_DATA_PATH").startswith("enroot's folders lie on a volume")
     assert "it has the folders of the nodes" in why(made, "enroot.conf.d/50-node.conf")
 
