@@ -104,6 +104,11 @@ class Profile:
         return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:8]
 
     @property
+    def label(self) -> str:
+        """Its name and its digest, as results have them beside the versions."""
+        return f"{self.name} {self.digest}"
+
+    @property
     def slurm_conf(self) -> str:
         """What it says in slurm.conf: its own file, and a key for each script that it has."""
         own = self.files[SLURM_CONF].text if SLURM_CONF in self.files else ""
