@@ -33,10 +33,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--registry", default="", metavar="HOST:PORT", help="a registry that is the same from here and from the nodes"
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--down", type=run_id, metavar="RUN", help="only remove what a run left there that was killed, on any machine"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done there, and do nothing")
+    instead.add_argument("--dry-run", action="store_true", help="say what would be done there, and do nothing")
     add_to(parser, Scope.RESULT)
 
 

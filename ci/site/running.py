@@ -190,7 +190,7 @@ def _left_there(run: str, left: str) -> TeardownError:
     return TeardownError(
         f"not all that the run {run} made on the cluster could be removed",
         where=left,
-        next_step="remove it by hand, or run anything there again from this machine",
+        next_step=f"remove it by hand, or try again: --down {run}",
     )
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from packaging.version import Version
 import pytest
 
+from ci.cli.main import main
 from ci.environment import ssh
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import Login
@@ -362,3 +363,10 @@ def test_a_dry_run_lists_what_a_run_does() -> None:
     for words in ("log in to login", f"pyxis-matrix/{RUN}", "mksquashfs", "cancel", "SBATCH_JOB_NAME"):
         assert words in said
     assert "push images to r:1" in running.rehearsal(SiteTarget(host="h", registry="r:1"), ("x",), Options(run=RUN))
+
+
+def test_a_dry_run_takes_nothing_down(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(running, "take_down", lambda *_: pytest.fail("it removes something"))
+    with pytest.raises(SystemExit):
+        main(["site", "ann@login", "--down", RUN, "--dry-run"])
+    assert "not allowed with" in capsys.readouterr().err
