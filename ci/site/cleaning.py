@@ -69,13 +69,13 @@ fi
 def claim(connection: Connection, target: SiteTarget, run: str, owner: str) -> None:
     """Make the folder of a run, which is this session's until it is removed.
 
-    :param owner: one line that no other session has, and that tells a person whose it is.
+    :param owner: a word that no other session has, and behind it, for people, whose it is.
     :raises SelectionError: if it is there: another session has it, on whatever machine, or left it.
     :raises SiteError: if it can't be made.
     """
     answer = connection.run(_CLAIM.format(**_words(run, owner), taken=_TAKEN))
     if _TAKEN in answer.stdout:
-        by = answer.stdout.partition(_TAKEN)[2].strip() or "nobody knows whom"
+        by = answer.stdout.partition(_TAKEN)[2].strip().partition(" ")[2] or "nobody knows whom"
         raise SelectionError(
             f"run {run} is already in progress on the cluster",
             where=f"~/{target.folder(run)} there, made by {by}",

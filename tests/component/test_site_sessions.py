@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from ci.cli.main import main
+from ci.engine import labels
 from ci.environment import ssh
 from ci.errors import SelectionError, SiteError, TeardownError
 from ci.options import Options
@@ -107,7 +108,7 @@ def test_a_run_that_is_in_progress_from_elsewhere_is_left_alone(
         for _ in range(2):
             error = refused()
             assert error.what == f"run {RUN} is already in progress on the cluster"
-            assert "@" in error.where
+            assert f"made by {labels.owner()}, 20" in error.where
             assert f"--down {RUN}" in error.next_step
         assert (folder(there) / "of the first").exists()
         assert not (there.home / "cancelled").exists()
