@@ -69,6 +69,7 @@ COMMANDS = {
     "ask": "Say whether a combination works (`-- --slurm 25.05.8 --enroot 3.4.1 --pyxis 0.21.0`).",
     "reproduce": "Write a script that shows a test's fault without this project (`-- RUN CELL TEST`).",
     "site": "Run suites on a cluster that exists, over SSH, as an ordinary user (`-- USER@HOST`, `-- FILE`).",
+    "profile": "Check a site's settings, or make a profile of them over SSH (`-- check DIR`, `-- import USER@HOST`).",
     "bump": "Add new releases of Slurm, enroot and Pyxis to matrix.toml and the pins (`-- --check`: only say them).",
 }
 REPORT = ("--output", str(paths.results_dir() / paths.REPORT_FOLDER))

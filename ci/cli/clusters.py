@@ -22,6 +22,7 @@ from ci.options import Options
 from ci.record.outcomes import Outcome
 from ci.record.store import LOGS_FOLDER
 from ci.session import running
+from ci.session.checks import check_profile
 from ci.session.record import Record
 from ci.terminal import console
 from ci.terminal.quantities import count
@@ -31,7 +32,9 @@ def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
     """Plan the environment of a cell of the matrix, with the candidates in it that the options name."""
     cell = matrix.cell(name, Arch.host())
     put = candidates.read(options, matrix)
-    return replace(plan_environment(put.into(cell), matrix, put.options), commit=checkout.of_this_program())
+    plan = replace(plan_environment(put.into(cell), matrix, put.options), commit=checkout.of_this_program())
+    check_profile(plan)
+    return plan
 
 
 def up(parsed: argparse.Namespace) -> int:

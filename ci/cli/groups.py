@@ -32,6 +32,7 @@ from ci.report import finding, writing
 from ci.report.finding import Found
 from ci.report.forms import terminal
 from ci.report.merging import ReportRequest
+from ci.session.checks import check_profile
 from ci.session.several import Order, run_suites
 from ci.terminal import console, signals
 from ci.terminal.quantities import count
@@ -42,6 +43,8 @@ def matrix(parsed: argparse.Namespace) -> int:
     check_environment(os.environ)
     rows = loading.load()
     plan = _plan(parsed, rows)
+    for it in plan.cells:
+        check_profile(it.environment)
     folder = paths.make_directory(plan.options.results / plan.options.run)
     how = RunSettings(jobs=parsed.jobs, fail_fast=parsed.fail_fast, reuse=parsed.reuse, quiet=parsed.quiet)
     lock = FileLock(folder / ".lock", timeout=0)

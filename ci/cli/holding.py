@@ -14,9 +14,8 @@ import signal
 import sys
 
 from ci.cli.clusters import plan_asked
-from ci.cli.sessions import obstacle, run_and_show
+from ci.cli.sessions import obstacle, refuse, run_and_show
 from ci.environment.launching import Environment
-from ci.errors import NotRunError
 from ci.matrix import loading
 from ci.matrix.behaviours import AnswerKind, catalogue
 from ci.matrix.cells import Cell
@@ -44,9 +43,10 @@ def hold(parsed: argparse.Namespace) -> int:
     """Hold a cell for a pytest, whose command line stands behind ``--``; return the exit code of its result."""
     own = OwnSuite(path=parsed.tests, project=Path.cwd())
     plan = plan_asked(parsed.cell, loading.load(), replace(Options.of(parsed), name=own.name, pytest=True))
+    record = Record(plan=plan, command=parsed.command, elsewhere=_elsewhere(plan.cell))
     if reason := obstacle(plan, needed=True):
-        raise NotRunError(reason)
-    return run_and_show(Record(plan=plan, command=parsed.command, elsewhere=_elsewhere(plan.cell)))
+        return refuse(record, reason)
+    return run_and_show(record)
 
 
 def _elsewhere(cell: Cell) -> Callable[[Environment], int]:

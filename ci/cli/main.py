@@ -141,7 +141,7 @@ def _add_knowledge(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     setup.add_argument("--dry-run", action="store_true", help="only say what would be done")
     setup.add_argument("--emulate", action="store_true", help="also an emulator for images of the other architecture")
     profiles.add_options(
-        _verb(verbs, "profile", profiles.check, "say what of a profile is refused or ignored, and where it can be used")
+        _verb(verbs, "profile", profiles.profile, "check a profile, or make one of a site's own files, over SSH")
     )
     _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
     bump = _verb(verbs, "bump", bumping.bump, "look for new releases of Slurm, enroot and Pyxis, and add their rows")

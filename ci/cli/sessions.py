@@ -6,6 +6,7 @@ from dataclasses import replace
 import os
 from pathlib import Path
 import sys
+from typing import NoReturn
 
 from ci import paths
 from ci.artefacts import sources
@@ -33,11 +34,14 @@ def suite(parsed: argparse.Namespace) -> int:
         return _show_help(reason_file)
     record = _read(parsed)
     needed = record.plan.options.strict or not reason_file
-    if reason := obstacle(record.plan, needed=needed):
+    if not (reason := obstacle(record.plan, needed=needed)):
+        return run_and_show(record)
+    try:
+        return refuse(record, reason)
+    except NotRunError:
         if needed:
-            raise NotRunError(reason)
-        return _not_run(reason, reason_file)
-    return run_and_show(record)
+            raise
+    return _not_run(reason, reason_file)
 
 
 def _show_help(reason_file: str) -> int:
@@ -62,6 +66,18 @@ def run_and_show(record: Record) -> int:
     if plan.options.keep:
         say_how_to_enter(plan)
     return code
+
+
+def refuse(record: Record, reason: str) -> int:
+    """Write that a cell can't run here, in the place of what an earlier attempt left.
+
+    :raises NotRunError: always.
+    """
+
+    def act() -> NoReturn:
+        raise NotRunError(reason)
+
+    return running.recorded(record, act)[0]
 
 
 def _read(parsed: argparse.Namespace) -> Record:

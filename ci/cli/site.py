@@ -13,6 +13,7 @@ from ci.matrix import loading
 from ci.matrix.pytest_words import check_environment, given
 from ci.matrix.suites import Suite, asked_for, check_subject
 from ci.options import Options, Scope, add_to
+from ci.options.values import run_id
 from ci.report import merging
 from ci.report.forms import terminal
 from ci.session.several import Order, run_suites
@@ -32,7 +33,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--registry", default="", metavar="HOST:PORT", help="a registry that is the same from here and from the nodes"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done there, and do nothing")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--down", type=run_id, metavar="RUN", help="only remove what a run left there that was killed, on any machine"
+    )
+    instead.add_argument("--dry-run", action="store_true", help="say what would be done there, and do nothing")
     add_to(parser, Scope.RESULT)
 
 
@@ -40,6 +45,10 @@ def site(parsed: argparse.Namespace) -> int:
     """Run suites on a cluster that exists, and show one summary; return the exit code of the worst."""
     check_environment(os.environ)
     target = SiteTarget.of(parsed.target).with_registry(parsed.registry)
+    if parsed.down:
+        running.take_down(target, parsed.down)
+        console.say(f"site {target.name}: nothing is left of the run {parsed.down}")
+        return 0
     suites = _suites(parsed.suites)
     options, rows = Options.of(parsed), loading.load()
     check_subject(rows.subject, *(it.name for it in suites))
@@ -47,7 +56,7 @@ def site(parsed: argparse.Namespace) -> int:
     if parsed.dry_run:
         console.say(running.rehearsal(target, tuple(it.name for it in suites), options))
         return 0
-    with running.reached(target, options.run) as there:
+    with running.reached(target, options, [it.name for it in suites]) as there:
         plan = running.plan_site(there, rows, options)
         console.say(f"site {target.name}: {plan.cell.id}")
         engine = connect if any(it.subject for it in suites) else None

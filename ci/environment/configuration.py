@@ -6,7 +6,7 @@ from ci import paths
 from ci.engine.connection import InsideFile
 from ci.environment.plan import EnvironmentPlan
 from ci.matrix.cells import Cell, Runtime
-from ci.matrix.profiles import CGROUP_CONF, ENROOT_CONF, SLURM_CONF
+from ci.matrix.profile_files import CGROUP_CONF, ENROOT_CONF, SLURM_CONF
 
 # More than most machines have: with config_overrides Slurm counts CPUs that do not exist, so that the jobs of several
 # tests can run at the same time.

@@ -41,7 +41,7 @@ def describe(
     engine, cell, options = place.engine, plan.cell, plan.options
     # What results have to say beside the versions of a cell whose code does not run by itself, or that has a profile.
     beside = {"emulated": f"on {engine.arch}"} if engine.emulates(cell.arch) else {}
-    beside |= {"profile": f"{plan.profile.name} {plan.profile.digest}"} if plan.profile else {}
+    beside |= {"profile": plan.profile.label} if plan.profile else {}
     return EnvironmentFile(
         run=options.run,
         cell=cell.id,

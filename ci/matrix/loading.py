@@ -13,7 +13,7 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import SlurmSource, SlurmVersion
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
 from ci.matrix.own import extended
-from ci.matrix.profiles import shipped
+from ci.matrix.profile_files import shipped
 from ci.matrix.selections import (
     Axes,
     check_effect,

@@ -14,6 +14,11 @@ _COMMENT = re.compile(r"(?<!\\)#.*")
 _NODES, _PARTITIONS = "nodename", "partitionname"
 # Of these there may be many lines, each about the thing that its first key names.
 _REPEATED = frozenset({_NODES, _PARTITIONS, "nodeset", "downnodes"})
+NODES_ARE_OTHERS = "the nodes of a cell are n1, n2, and so on"
+_NODE_LISTS = ("nodes", "allocnodes")
+_COUNTED, _AS_SAID = "slurmdparameters", "config_overrides"
+_DEBUG, _QUIET = "slurmddebug", ("quiet", "fatal", "error", "0", "1", "2")
+_LOGS = "the logs are read there, to see which versions run"
 _REFUSED = {
     "the first node of a cell, n1, is the controller, and the cluster has the name that its accounting knows": (
         *("clustername", "slurmctldhost", "slurmctldaddr", "controlmachine", "controladdr"),
@@ -21,18 +26,31 @@ _REFUSED = {
     ),
     "the daemons of a cell find each other by Slurm's own ports": ("slurmctldport", "slurmdport"),
     "each run makes a munge key, and the nodes know no other authentication": (
-        *("authtype", "authinfo", "authalttypes", "authaltparameters", "credtype", "tlstype", "tlsparameters"),
+        *(
+            "authtype",
+            "authinfo",
+            "authalttypes",
+            "authaltparameters",
+            "credtype",
+            "cryptotype",
+            "tlstype",
+            "tlsparameters",
+        ),
+        *("jobcredentialprivatekey", "jobcredentialpubliccertificate"),
+    ),
+    "nothing powers the nodes of a cell up again": (
+        *("suspendprogram", "resumeprogram", "resumefailprogram", "rebootprogram"),
     ),
     "it is a place or an account of the nodes' image": (
         *("slurmuser", "slurmduser", "statesavelocation", "slurmdspooldir", "slurmctldpidfile", "slurmdpidfile"),
         *("plugindir", "plugstackconfig"),
     ),
-    "the logs are read there, to see which versions run": ("slurmctldlogfile", "slurmdlogfile"),
+    _LOGS: ("slurmctldlogfile", "slurmdlogfile"),
     "whether jobs are recorded is said by --accounting": (
         *("accountingstoragetype", "accountingstoragehost", "accountingstoragebackuphost", "accountingstorageport"),
         *("accountingstorageuser", "accountingstoragepass", "accountingstorageloc"),
     ),
-    "the nodes of a cell are n1, n2, and so on": ("downnodes", "frontendname"),
+    NODES_ARE_OTHERS: ("downnodes", "frontendname"),
 }
 REFUSED: Mapping[str, str] = {key: why for why, keys in _REFUSED.items() for key in keys}
 """Keys in small letters that would take a cell apart, and why."""
@@ -81,11 +99,9 @@ def lines_of(text: str) -> Iterator[Line]:
 def _line(number: int, text: str) -> Line:
     if found := _INCLUDE.match(text):
         return Line(number=number, text=text, include=found[1])
-    pairs, at = [], 0
-    while pair := _PAIR.match(text, at):
-        pairs.append((pair[1].lower(), pair[2].strip('"')))
-        at = pair.end()
-    return Line(number=number, text=text, pairs=tuple(pairs), clear=not text[at:].strip())
+    matches = list(_pairs(text))
+    pairs = tuple((it[1].lower(), it[2].strip('"')) for it in matches)
+    return Line(number=number, text=text, pairs=pairs, clear=not text[matches[-1].end() if matches else 0 :].strip())
 
 
 def faults_of(text: str) -> Iterator[tuple[int, str]]:
@@ -97,11 +113,64 @@ def faults_of(text: str) -> Iterator[tuple[int, str]]:
         for key in line.pairs if line.key not in _REPEATED else line.pairs[:1]:
             if why := REFUSED.get(key[0]):
                 yield line.number, f"{_written(line, key[0])} cannot be set: {why}"
-        if line.key == _NODES and words[_NODES].upper() != "DEFAULT":
-            why = "the nodes of a cell are n1, n2, and so on"
-            yield line.number, f"{why}; write what all have as NodeName=DEFAULT, and leave out the rest"
-        elif line.key in _REPEATED and words.get("nodes", "ALL").upper() != "ALL":
-            yield line.number, "the nodes of a cell are n1, n2, and so on; write Nodes=ALL"
+        for why in _faults_of_values(line, words):
+            yield line.number, why
+
+
+def _faults_of_values(line: Line, words: Mapping[str, str]) -> Iterator[str]:
+    """Yield why what a line says of its keys can't hold, though others could."""
+    if line.key == _NODES and words[_NODES].upper() != "DEFAULT":
+        yield f"{NODES_ARE_OTHERS}; write what all have as NodeName=DEFAULT, and leave out the rest"
+    elif line.key in _REPEATED:
+        for name in _NODE_LISTS:
+            if words.get(name, "ALL").upper() != "ALL":
+                yield f"{NODES_ARE_OTHERS}; write {_written(line, name)}=ALL"
+    elif _AS_SAID not in words.get(_COUNTED, _AS_SAID).lower().split(","):
+        why = f"it needs {_AS_SAID} among its words: a node of a cell counts more CPUs than this machine may have"
+        yield f"{_written(line, _COUNTED)} cannot be set so: {why}"
+    elif words.get(_DEBUG, "").lower() in _QUIET:
+        yield f"{_written(line, _DEBUG)} cannot be set so: {_LOGS}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """One setting, or one thing of many with what is said of it, on a line of its own."""
+
+    number: int
+    """Of the line that has it."""
+    key: str
+    """As it is written; empty where the line was not understood."""
+    text: str
+    value: str = ""
+    include: bool = False
+    """Whether the value is a file that it includes."""
+    words: tuple[str, ...] = ()
+    """Of one thing of many: what is said of it."""
+
+
+def statements_of(text: str) -> Iterator[Statement]:
+    """Yield what a file says, one thing at a time, without comments.
+
+    Partitions are those of a cell: they have all nodes.
+    """
+    for line in lines_of(text):
+        if line.include:
+            yield Statement(number=line.number, key="Include", text=line.text, value=line.include, include=True)
+        elif not line.clear:
+            yield Statement(number=line.number, key="", text=line.text.strip())
+        elif line.key in _REPEATED:
+            words = tuple(f"{it[1]}=ALL" if it[1].lower() in _NODE_LISTS else it[0].strip() for it in _pairs(line.text))
+            yield Statement(number=line.number, key=_written(line, line.key), text=" ".join(words), words=words)
+        else:
+            for it in _pairs(line.text):
+                yield Statement(number=line.number, key=it[1], text=it[0].strip(), value=it[2].strip('"'))
+
+
+def _pairs(text: str) -> Iterator[re.Match[str]]:
+    at = 0
+    while pair := _PAIR.match(text, at):
+        yield pair
+        at = pair.end()
 
 
 def _written(line: Line, key: str) -> str:

@@ -18,7 +18,7 @@ from packaging.version import Version
 
 from ci import paths
 from ci.errors import SelectionError, suite_session, typed
-from ci.matrix import profiles
+from ci.matrix import profile_files
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import VERSION_AXES
 from ci.options import values
@@ -125,7 +125,7 @@ class Options:
     )
     profile: str = _option(
         Scope.CLUSTER,
-        f"a site's settings, laid over the nodes: {', '.join(profiles.shipped())}, or a folder",
+        f"a site's settings, laid over the nodes: {', '.join(profile_files.shipped())}, or a folder",
         "NAME|DIR",
         values.profile,
         default="",

@@ -12,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from ci.errors import SelectionError
-from ci.matrix import profiles
+from ci.matrix import profile_files
 from ci.matrix.arch import Arch
 from ci.matrix.tables import did_you_mean
 from ci.paths import BESIDE_RUNS, BESIDE_SUITES
@@ -54,12 +54,12 @@ def folder(text: str) -> Path:
 
 def profile(text: str) -> str:
     """Return the name of a profile that comes with this project, or the path of a folder that is one."""
-    if text in profiles.shipped():
+    if text in profile_files.shipped():
         return text
     if (path := folder(text)).is_dir():
         return str(path)
     raise argparse.ArgumentTypeError(
-        f"{text!r} is no profile{did_you_mean(text, profiles.shipped())}, and there is no such folder"
+        f"{text!r} is no profile{did_you_mean(text, profile_files.shipped())}, and there is no such folder"
     )
 
 

@@ -1,6 +1,7 @@
 """Checks of the machine before anything is built: what would make a later step fail, with the command that fixes it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 import re
 import shlex
 import sys
@@ -8,10 +9,11 @@ import sys
 from ci.engine import host
 from ci.engine.connection import Engine
 from ci.environment.plan import EnvironmentPlan
-from ci.errors import DiskFullError, SelectionError
+from ci.errors import DiskFullError, ResultsError, SelectionError
 from ci.matrix import pytest_words
 from ci.matrix.cells import Cell, Runtime
 from ci.options.inputs import OwnSuite, check_localhost, check_open_to_jobs, check_registry_name
+from ci.record import store
 from ci.terminal import console
 
 # With less, a build would fail halfway.
@@ -30,6 +32,26 @@ def check_names(plan: EnvironmentPlan) -> None:
         check_localhost()
     if options.registry_name:
         check_registry_name(options.registry_name)
+
+
+def check_profile(plan: EnvironmentPlan) -> None:
+    """Refuse a profile where its run has results of another one of its name: their cells have the same ids.
+
+    :raises SelectionError: before any of these is lost.
+    """
+    if not (profile := plan.profile):
+        return
+    options = plan.options
+    for path in (options.results / options.run).glob(f"*+{profile.name}/*/{store.RESULT_FILE}"):
+        with suppress(ResultsError):  # what can't be read tells nothing
+            earlier = store.load(path).versions.get("profile", profile.label)
+            if earlier != profile.label:
+                raise SelectionError(
+                    f"the run {options.run} has results of another profile {profile.name}",
+                    where=str(path),
+                    why=f"its files were not those of {profile.folder}, and cells of both have the same ids",
+                    next_step="leave PYXIS_MATRIX_RUN and --run out to begin a run of its own, or rename the folder",
+                )
 
 
 def check_options(suite: OwnSuite, command: Sequence[str]) -> None:

@@ -83,9 +83,14 @@ def begin(record: Record) -> Path:
     except PyxisMatrixError:
         result.unlink(missing_ok=True)
         raise
-    for name in (store.REPORT_LOG_FILE, store.JUNIT_FILE):
-        (folder / name).unlink(missing_ok=True)
+    withdraw(folder, but=store.RESULT_FILE)
     return folder
+
+
+def withdraw(folder: Path, *, but: str = "") -> None:
+    """Remove what an earlier attempt left in the folder of a result; one file of it may stay."""
+    for name in {store.RESULT_FILE, store.REPORT_LOG_FILE, store.JUNIT_FILE} - {but}:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _judged(record: Record, exit_code: int) -> tuple[int, Outcome, str]:

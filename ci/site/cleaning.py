@@ -1,16 +1,34 @@
-"""What a run leaves on a cluster that exists, and how it goes: jobs, containers, and the one folder."""
+"""The folder of a run on a cluster that exists: it is one session's; and how all goes that the run made there."""
 
 from collections.abc import Sequence
 import shlex
 
 from ci.environment.ssh import Connection
+from ci.errors import SelectionError, SiteError
 from ci.site.target import SiteTarget
 
+_OWNER = ".session"
+"""In the folder of a run: whose it is. Beside it, ``.nodes`` and ``.data`` say where containers may be."""
+_TAKEN = "taken: "
+# Of two sessions that make the same folder, mkdir tells one that it was there.
+_CLAIM = r"""
+cd "$HOME" && mkdir -p {top} || exit 1
+if mkdir -m 0700 {folder} 2>/dev/null; then
+    echo {owner} > {folder}/{file} || {{ rm -rf {folder}; exit 1; }}
+elif test -d {folder}; then
+    echo "{taken}$(cat {folder}/{file} 2>/dev/null)"
+else
+    mkdir {folder}
+fi
+"""
 # All that a run makes is called after it, or lies below its folder; slurm-sdk calls containers after folders there.
 # Whole names are compared: no other job of the user's is taken for one of these. --me is younger than some Slurms.
+# The folder goes last: as long as anything is left, it says whose that is, and by which names it is found.
 _CLEAN = r"""
-run={run} folder={folder} data={data} marker=tiny-
+run={run} folder={folder} owner={owner} marker=tiny-
 cd "$HOME"
+test -z "$owner" || test "$(cat "$folder"/{file} 2>/dev/null)" = "$owner" || exit 0
+data=$(cat "$folder/.data" 2>/dev/null)
 jobs() {{ squeue --noheader --user="$(id -un)" --format='%i|%j|%o|%Z/' |
     grep -F -e "|pyxis-matrix-$run|" -e "|conformance-$run-" -e "/$folder/" | cut -d'|' -f1; }}
 waited=0
@@ -18,13 +36,14 @@ while found=$(jobs); test -n "$found" && test $waited -lt 30; do
     test $waited -gt 0 || scancel $found
     sleep 1; waited=$((waited + 1))
 done
-test -z "$found" || echo "jobs:" $found
+left=
+test -z "$found" || left="jobs: "$found
 if test -d "$folder"; then
     echo "conformance-$run-" > "$folder/.names"
     find "$folder" -type d -printf '%f\n' | grep -E '^[0-9]{{8}}_[0-9]{{6}}_[0-9a-f]{{8}}$' >> "$folder/.names"
     export folder data marker
-    for node in {nodes}; do
-        timeout 120 srun --nodelist=$node --ntasks=1 bash -c '
+    for node in $(cat "$folder/.nodes" 2>/dev/null); do
+        on_it=$(timeout 120 srun --nodelist=$node --ntasks=1 bash -c '
             list() {{
                 enroot list | grep -F -f ~/"$folder/.names"
                 for it in $(enroot list | grep -E "^pyxis_[0-9]+\.[0-9]+$"); do
@@ -34,23 +53,68 @@ if test -d "$folder"; then
                 done
             }}
             list | xargs --no-run-if-empty --max-args=1 enroot remove --force >/dev/null 2>&1
-            list | sed "s/^/containers: /"' || echo "containers: $node was not asked"
+            list | sed "s/^/containers: /"') || on_it="containers: $node was not asked"
+        left=$left${{left:+${{on_it:+; }}}}$on_it
     done
-    chmod -R u+rwX "$folder"; rm -rf "$folder"; rmdir {top} 2>/dev/null
 fi
-test ! -e "$folder" || echo "folder: $folder"
+if test -n "$left"; then
+    echo "$left"
+elif test -d "$folder"; then
+    chmod -R u+rwX "$folder"; rm -rf "$folder"; rmdir {top} 2>/dev/null
+    test ! -e "$folder" || echo "folder: $folder"
+fi
 """
 
 
-def clean(connection: Connection, run: str, nodes: Sequence[str], enroot_data: str) -> str:
-    """Cancel the jobs of a run, remove its containers and its folder; return what could not be, empty for nothing.
+def claim(connection: Connection, target: SiteTarget, run: str, owner: str) -> None:
+    """Make the folder of a run, which is this session's until it is removed.
+
+    :param owner: a word that no other session has, and behind it, for people, whose it is.
+    :raises SelectionError: if it is there: another session has it, on whatever machine, or left it.
+    :raises SiteError: if it can't be made.
+    """
+    answer = connection.run(_CLAIM.format(**_words(run, owner), taken=_TAKEN))
+    if _TAKEN in answer.stdout:
+        by = answer.stdout.partition(_TAKEN)[2].strip().partition(" ")[2] or "nobody knows whom"
+        raise SelectionError(
+            f"run {run} is already in progress on the cluster",
+            where=f"~/{target.folder(run)} there, made by {by}",
+            why="two sessions of one run would remove each other's jobs; whether it was killed is not seen from here",
+            next_step=f"{target.again} --down {run}, if it was; else leave PYXIS_MATRIX_RUN and --run out",
+        )
+    if answer.status:
+        raise SiteError(
+            "the folder of the run can't be made in the home there",
+            where=target.folder(run),
+            why=answer.stderr.strip(),
+            next_step="it needs room, and a home that this user may write to",
+        )
+
+
+def note(connection: Connection, run: str, nodes: Sequence[str], enroot_data: str) -> None:
+    """Write down in the folder of a run where its containers may be left.
 
     :param enroot_data: where enroot keeps containers. Those without a name, which Pyxis leaves of killed steps,
         are told by what only a tiny image of this project has.
     """
-    folder = SiteTarget.folder(run)
-    words = {"run": shlex.quote(run), "folder": shlex.quote(folder), "top": folder.partition("/")[0]}
-    words["data"] = shlex.quote(enroot_data)
-    script = _CLEAN.format(nodes=shlex.join(nodes), **words)
-    answer = connection.run(script, limit=600.0)
+    folder = shlex.quote(SiteTarget.folder(run))
+    known = {".nodes": " ".join(nodes), ".data": enroot_data}
+    lines = (f"echo {shlex.quote(text)} > {folder}/{name}" for name, text in known.items())
+    answer = connection.run(f'cd "$HOME" && {" && ".join(lines)}')
+    if answer.status:
+        raise SiteError("nothing can be written into the folder of the run", why=answer.stderr.strip())
+
+
+def clean(connection: Connection, run: str, owner: str = "") -> str:
+    """Cancel the jobs of a run, remove its containers and its folder; return what could not be, empty for nothing.
+
+    :param owner: whose run it has to be, else nothing is done; empty for anybody's.
+    """
+    answer = connection.run(_CLEAN.format(run=shlex.quote(run), **_words(run, owner)), limit=600.0)
     return answer.stdout.strip() or (answer.stderr.strip() if answer.status else "")
+
+
+def _words(run: str, owner: str) -> dict[str, str]:
+    folder = SiteTarget.folder(run)
+    quoted = {"folder": shlex.quote(folder), "owner": shlex.quote(owner), "top": folder.partition("/")[0]}
+    return {**quoted, "file": _OWNER}

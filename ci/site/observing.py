@@ -1,6 +1,6 @@
 """What a cluster that exists tells its user of itself: versions, nodes, settings. What it does not is asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 import re
 import shlex
@@ -20,7 +20,22 @@ EMBEDDED = "embedded-"
 _PATIENCE = 300.0
 """Seconds for the first job to wait for its turn."""
 _UP = {"idle", "mixed", "allocated", "completing"}
-# `key=value` lines. Config files of enroot are shell words behind a name: their values have $HOME and $(id -u).
+# `key=value` lines. The version of Pyxis stands in its plugin as text; a part of a longer number is none. Where the
+# plugin is: plugstack.conf, and what that includes. A node that has its configuration from the controller keeps it in
+# /run/slurm.
+_VERSIONS = r"""
+PATH=$PATH:/usr/sbin:/sbin
+plugin() {
+    for conf in "$(scontrol show config 2>/dev/null | sed -n 's/^PlugStackConfig *= *//p')" \
+        /run/slurm/conf/plugstack.conf /etc/slurm/plugstack.conf; do test -r "$conf" && break; done
+    cd "$(dirname "$conf")" && cat $conf $(sed -n 's/^include[[:space:]]*//p' $conf) 2>/dev/null |
+        grep -o '/[^[:space:]]*spank_pyxis\.so' | head -n 1
+}
+plugin=$(plugin); test -r "$plugin" || plugin=/dev/null
+echo pyxis=$(LC_ALL=C tr -cs 0-9. '\n' < "$plugin" | grep -xE '0\.[0-9]{1,2}\.[0-9]{1,2}' | sort -u)
+echo slurm=$(srun --version 2>/dev/null || slurmd -V 2>/dev/null)
+"""
+# Config files of enroot are shell words behind a name: their values have $HOME and $(id -u).
 _ON_THE_NODE = r"""
 echo arch=$(uname -m); echo kernel=$(uname -r); . /etc/os-release; echo os=$PRETTY_NAME; echo system=$ID$VERSION_ID
 echo enroot=$(enroot version 2>/dev/null); echo home=$(test -d "$WORK" && echo shared)
@@ -28,12 +43,8 @@ cd /etc/enroot 2>/dev/null
 line=$(sed -n 's/^ENROOT_DATA_PATH[[:space:]]*//p' enroot.conf enroot.conf.d/*.conf 2>/dev/null | tail -n 1)
 eval "echo data=${line:-${XDG_DATA_HOME:-$HOME/.local/share}/enroot}"
 """
-# The version stands in the plugin as text. Its path: plugstack.conf, and what that includes.
-_PLUGIN = r"""
-conf=$(scontrol show config | sed -n 's/^PlugStackConfig *= *//p'); test -r "$conf" || conf=/etc/slurm/plugstack.conf
-cd "$(dirname "$conf")" && cat $conf $(sed -n 's/^include[[:space:]]*//p' $conf) 2>/dev/null |
-    grep -o '/[^[:space:]]*spank_pyxis\.so' | head -n 1
-"""
+_SAME = {"slurm": "Slurm", "enroot": "enroot", "pyxis": "Pyxis", "arch": "architecture", "system": "operating system"}
+"""What a result has one of, and how people call it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +54,7 @@ class SiteFacts:
     cell: Cell
     """Its versions; the right answers are theirs."""
     versions: Mapping[str, str]
-    """As results have them."""
+    """As results have them: only what was seen."""
     user: str
     work: str
     """The folder of the run."""
@@ -55,34 +66,35 @@ class SiteFacts:
 
 
 def observe(connection: Connection, target: SiteTarget, run: str) -> SiteFacts:
-    """Ask the cluster, by commands on the login node and by one job.
+    """Ask the cluster, by commands on the login node and by a job on each node that is used.
 
     :raises SiteError: for what is missing there, and for what neither it nor the target tells.
     :raises VersionMismatchError: where the target says another version than the cluster.
     """
     user, home, host, *_ = _said(connection.run('id -un; echo "$HOME"; hostname -s')).splitlines()
-    settings = _settings(connection)
+    settings = settings_of(connection)
     if "--container-image" not in connection.run("srun --help").stdout:
         raise SiteError(
             "srun has no option --container-image there: the cluster has no Pyxis, or its plugin is not for this user",
             why="Pyxis adds it by plugstack.conf on the login node",
             next_step="ask for a login node that has the plugin",
         )
-    nodes = _nodes(connection, target, host)
     work = f"{home}/{target.folder(run)}"
-    _said(connection.run(f"mkdir -p -m 0700 {shlex.quote(work)}"))
-    with console.step("asking a job for the versions of its node"):
-        told = _of_a_job(connection, nodes[0], work, run)
-    if told.get("home") != "shared":
-        raise SiteError(
-            f"the node of a job does not have the folder {target.folder(run)} of the login node's home",
-            why="what jobs and login node pass to each other has to lie where both see it",
-        )
-    # 26.05.0-0rc1 answers as 26.05.0 does.
-    seen = {"slurm": settings["slurm_version"].partition("-")[0], "enroot": told["enroot"], "pyxis": _pyxis(connection)}
-    axes = _axes(seen, target, told)
-    versions = {name: told[name] for name in ("arch", "kernel", "os")}
-    versions |= {name: seen[name] or axes[name] or "" for name in ("slurm", "enroot", "pyxis")}
+    with console.step("asking jobs for the versions of their nodes"):
+        told = _of_jobs(connection, _nodes(connection, target, host), work, run)
+    nodes, first = tuple(told), next(iter(told.values()))
+    for node, of in told.items():
+        if of.get("home") != "shared":
+            raise SiteError(
+                f"the node of a job does not have the folder {target.folder(run)} of the login node's home",
+                where=f"on {node}",
+                why="what jobs and login node pass to each other has to lie where both see it",
+            )
+    login = _pairs(connection.run(_VERSIONS).stdout)
+    seen = _agreed({"the controller": {"slurm": settings["slurm_version"]}, "the login node": login}, told)
+    axes = _axes(seen, target, first)
+    versions = {name: first[name] for name in ("arch", "kernel", "os")}
+    versions |= {name: seen[name] for name in ("slurm", "enroot", "pyxis")}
     return SiteFacts(
         cell=Cell.of_site(target.name, axes, settings),
         versions={name: text for name, text in versions.items() if text},
@@ -90,7 +102,7 @@ def observe(connection: Connection, target: SiteTarget, run: str) -> SiteFacts:
         work=work,
         nodes=nodes,
         logs_in_elsewhere=nodes[0] != host,
-        enroot_data=told["data"],
+        enroot_data=first["data"],
     )
 
 
@@ -100,7 +112,7 @@ def _said(answer: RemoteAnswer) -> str:
     return answer.stdout
 
 
-def _settings(connection: Connection) -> dict[str, str]:
+def settings_of(connection: Connection) -> dict[str, str]:
     """Return what Slurm says of its configuration, without units; keys in small letters."""
     answer = connection.run("scontrol show config")
     pairs = (line.partition("=") for line in answer.stdout.splitlines())
@@ -141,9 +153,22 @@ def choose(listed: str, host: str, *, anywhere: bool) -> tuple[str, ...]:
     return tuple(sorted(up, key=lambda name: name != host)[:2])
 
 
+def _of_jobs(connection: Connection, nodes: Sequence[str], work: str, run: str) -> dict[str, dict[str, str]]:
+    """Return what jobs on nodes tell, by node. A second node is left out where no job runs on it."""
+    told = {}
+    for node in nodes:
+        try:
+            told[node] = _of_a_job(connection, node, work, run)
+        except SiteError as error:
+            if not told:
+                raise
+            console.warn(f"{node} is not used: {error}")
+    return told
+
+
 def _of_a_job(connection: Connection, node: str, work: str, run: str) -> dict[str, str]:
     """Return what a job on a node tells. Where it waits too long, say what Slurm says that it waits for."""
-    script = f"WORK={shlex.quote(work)}\n{_ON_THE_NODE}"
+    script = f"WORK={shlex.quote(work)}\n{_VERSIONS}{_ON_THE_NODE}"
     words = shlex.join(["srun", f"--nodelist={node}", "--ntasks=1", "bash", "-c", script])
     try:
         answer = connection.run(words, limit=_PATIENCE)
@@ -158,15 +183,42 @@ def _of_a_job(connection: Connection, node: str, work: str, run: str) -> dict[st
         ) from error
     if answer.status:
         raise SiteError("the first job failed", where=f"on {node}", why=answer.stderr.strip() or answer.stdout.strip())
-    pairs = (line.partition("=") for line in answer.stdout.splitlines())
-    return {key: value.strip() for key, sign, value in pairs if sign}
+    return _pairs(answer.stdout)
 
 
-def _pyxis(connection: Connection) -> str:
-    """Return the version that the plugin's file has, as every user may read it; empty where that tells none, or two."""
-    path = connection.run(_PLUGIN).stdout.strip()
-    found = connection.run(f"grep -aoE '0\\.[0-9]{{1,2}}\\.[0-9]{{1,2}}' {shlex.quote(path)} | sort -u").stdout.split()
-    return found[0] if path and len(found) == 1 else ""
+def _pairs(said: str) -> dict[str, str]:
+    """Return `key=value` lines. A version that is told twice, by a plugin with two texts, is not told."""
+    pairs = (line.partition("=") for line in said.splitlines())
+    found = {key: value.strip() for key, sign, value in pairs if sign}
+    if " " in found.get("pyxis", ""):
+        found["pyxis"] = ""
+    return found
+
+
+def _agreed(others: Mapping[str, Mapping[str, str]], nodes: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return what all nodes say of what a result has one of; empty where one does not tell it.
+
+    :param others: who else tells some of it: jobs are made there, so it has to be the same.
+    :raises SiteError: if anybody says another version than the rest.
+    """
+    every = {**others, **{f"node {name}": it for name, it in nodes.items()}}
+    seen = {}
+    for key, name in _SAME.items():
+        said = {who: _release(key, it[key]) for who, it in every.items() if it.get(key)}
+        if len(set(said.values())) > 1:
+            raise SiteError(
+                f"the cluster has more than one {name}",
+                where="; ".join(f"{who}: {version}" for who, version in said.items()),
+                why="a result is that of one combination of versions",
+                next_step='name a node that is as the login node, in the file of the cluster: nodelist = "NODE"',
+            )
+        seen[key] = next(iter(said.values()), "") if all(it.get(key) for it in nodes.values()) else ""
+    return seen
+
+
+def _release(key: str, said: str) -> str:
+    """Return a version as the cluster's id has it: of "slurm-wlm 22.05.8" the number, and 26.05.0 of 26.05.0-0rc1."""
+    return said.rpartition(" ")[2].partition("-")[0] if key == "slurm" else said
 
 
 def _axes(seen: Mapping[str, str], target: SiteTarget, told: Mapping[str, str]) -> dict[str, str | None]:

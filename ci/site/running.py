@@ -1,17 +1,18 @@
 """Suites on a cluster that exists: its environment is a folder there, and what describes it here."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
-import json
 from pathlib import Path
+import secrets
 import shutil
 
 from filelock import FileLock, Timeout
 
 from ci import environment_file, paths
 from ci.artefacts import checkout
+from ci.engine import labels
 from ci.engine.connection import Engine
 from ci.environment import cluster, launching, plan, ssh
 from ci.environment.launching import Environment
@@ -26,15 +27,18 @@ from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.record import store
 from ci.session.record import Record
+from ci.session.running import withdraw
 from ci.session.several import Up
-from ci.site.cleaning import clean
+from ci.site.cleaning import claim, clean, note
 from ci.site.observing import SiteFacts, observe
 from ci.site.target import SiteTarget
 from ci.terminal import console, signals
 
 _REPOSITORY = "pyxis-matrix-site/job"
-_WHERE = "where.json"
-"""Where containers of a run may be left; in its folder here."""
+_OWNER = "owner"
+"""What a run's folder there says whose it is; in its folder here."""
+_ADDRESS = "address"
+"""Which cluster a name is for; beside the folders of runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,58 +50,119 @@ class Site:
     login: Login
     state: Path
     """The folder here with what is known of it; it is there as long as something may be left there."""
+    taking_down: ExitStack = field(default_factory=ExitStack)
+    """Its end removes all that the run made there."""
 
 
 @contextmanager
-def reached(target: SiteTarget, run: str) -> Iterator[Site]:
+def reached(target: SiteTarget, options: Options, suites: Sequence[str]) -> Iterator[Site]:
     """Log in, clean up what killed runs from here left, ask for versions; at the end, remove all that the run made.
 
+    What an earlier attempt of the run left of the suites is no result any more, before anything is asked.
+
+    :raises SelectionError: if the run is in progress there, from here or from another machine.
     :raises SiteError: if the cluster can't be asked. :raises TeardownError: if something is left there.
     """
-    login = Login(host=target.host, port=target.port, user=target.user, home=str(Path.home()), own=True)
-    login = replace(login, prelude=target.prelude(run))
+    run = options.run
+    login = replace(target.login, prelude=target.prelude(run))
+    states = _states(target)
+    with _alone(states, run), ExitStack() as taking_down:
+        for name in suites:
+            for folder in (options.results / run).glob(f"*@{target.name}/{name}"):
+                withdraw(folder)
+        with ssh.connect(login) as connection:
+            (states / _ADDRESS).write_text(target.address, encoding="utf-8")
+            _clean_up(connection, states, run)
+            state = paths.make_directory(states / run)
+            owner = f"{secrets.token_hex(8)} {labels.owner()}, {store.utc_now():%Y-%m-%d %H:%M:%S} UTC"
+            (state / _OWNER).write_text(owner, encoding="utf-8")
+            taking_down.push(partial(_taken_down, login, state))
+            try:
+                claim(connection, target, run, owner)
+            except SelectionError:  # it is another session's: nothing was made
+                taking_down.pop_all()
+                _forget(state)
+                raise
+            seen = observe(connection, target, run)
+            note(connection, run, seen.nodes[:1], seen.enroot_data)
+        login = replace(login, user=seen.user)
+        yield Site(target=target, seen=seen, login=login, state=state, taking_down=taking_down)
+
+
+def take_down(target: SiteTarget, run: str) -> None:
+    """Remove what a run left on the cluster, whoever began it.
+
+    :raises SelectionError: if it is in progress from here. :raises TeardownError: if something is left.
+    """
+    states = _states(target)
+    with _alone(states, run), ssh.connect(replace(target.login, prelude=target.prelude(run))) as connection:
+        if left := clean(connection, run):
+            raise _left_there(run, left)
+        _forget(states / run)
+
+
+def _states(target: SiteTarget) -> Path:
+    """Return the folder here with what is known of runs on a cluster; by its name, as the ids of results.
+
+    :raises SelectionError: if the name is that of another one.
+    """
     states = paths.cache_dir() / "sites" / target.name
-    with ssh.connect(login) as connection:
-        for left in _left(states):
-            console.say(f"removing what the run {left.name} left there")
-            _removed(connection, left)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(_lock(paths.make_directory(states), run), timeout=0))
-        except Timeout as error:
-            raise SelectionError(f"run {run} is already in progress on this cluster", where=str(states)) from error
-        state = paths.make_directory(states / run)
-        done = False
-        try:
-            with ssh.connect(login) as connection:
-                seen = observe(connection, target, run)
-            (state / _WHERE).write_text(json.dumps([seen.nodes[:1], seen.enroot_data]), encoding="utf-8")
-            yield Site(target=target, seen=seen, login=replace(login, user=seen.user), state=state)
-            done = True
-        finally:
-            with signals.shielded(), console.step("removing what was made on the cluster"):
-                problem = _taken_down(login, state)
-            if problem and done:
-                raise problem
-            if problem:
-                console.warn(str(problem))
+    address = states / _ADDRESS
+    if address.is_file() and address.read_text(encoding="utf-8") != target.address:
+        raise SelectionError(
+            f"{target.name} is the name of another cluster, or of another login",
+            where=str(target.path or states),
+            why="results of both would have one id; and what runs leave there is removed by this name",
+            next_step=f"give it another name; if it is the same cluster at a new address: rm -r {states}",
+        )
+    return paths.make_directory(states)
 
 
-def _left(states: Path) -> list[Path]:
-    """Return the folders of runs that are dead: nobody holds their lock."""
-    found = []
+@contextmanager
+def _alone(states: Path, run: str) -> Iterator[None]:
+    """Have a run to oneself on this machine."""
+    try:
+        with FileLock(_lock(states, run), timeout=0):
+            try:
+                yield
+            finally:
+                if not (states / run).exists():
+                    _lock(states, run).unlink(missing_ok=True)
+    except Timeout as error:
+        raise SelectionError(f"run {run} is already in progress on this cluster", where=str(states)) from error
+
+
+def _clean_up(connection: ssh.Connection, states: Path, run: str) -> None:
+    """Remove what runs left that were begun here and are dead: nobody holds their lock; and an earlier `run`'s own."""
     for state in sorted(it for it in states.glob("*") if it.is_dir()):
-        with suppress(Timeout), FileLock(_lock(states, state.name), timeout=0):
-            found.append(state)
-    return found
+        with suppress(Timeout), nullcontext() if state.name == run else FileLock(_lock(states, state.name), timeout=0):
+            console.say(f"removing what the run {state.name} left there")
+            try:
+                _removed(connection, state)
+            except TeardownError as problem:
+                if state.name == run:
+                    raise
+                console.warn(str(problem))
 
 
 def _lock(states: Path, run: str) -> Path:
     return states / f"{run}.lock"
 
 
-def _taken_down(login: Login, state: Path) -> TeardownError | None:
-    """Remove all that a run made, over a connection of its own: the first one may be broken."""
+def _taken_down(login: Login, state: Path, _kind: object, error: BaseException | None, _trace: object) -> None:
+    """Remove all that a run made, over a connection of its own: the first one may be broken.
+
+    :raises TeardownError: if something is left, and there is no error before.
+    """
+    with signals.shielded(), console.step("removing what was made on the cluster"):
+        problem = _problem(login, state)
+    if problem and not error:
+        raise problem
+    if problem:
+        console.warn(str(problem))
+
+
+def _problem(login: Login, state: Path) -> TeardownError | None:
     try:
         with ssh.connect(login) as connection:
             _removed(connection, state)
@@ -114,13 +179,22 @@ def _taken_down(login: Login, state: Path) -> TeardownError | None:
 
 
 def _removed(connection: ssh.Connection, state: Path) -> None:
-    where = (state / _WHERE).read_text(encoding="utf-8") if (state / _WHERE).is_file() else '[[], ""]'
-    if left := clean(connection, state.name, *json.loads(where)):
-        raise TeardownError(
-            f"not all that the run {state.name} made on the cluster could be removed",
-            where=left,
-            next_step="remove it by hand, or run anything there again from this machine",
-        )
+    """Remove what a run made that was begun here. Without an owner it had not come to make anything."""
+    owner = (state / _OWNER).read_text(encoding="utf-8") if (state / _OWNER).is_file() else ""
+    if left := clean(connection, state.name, owner) if owner else "":
+        raise _left_there(state.name, left)
+    _forget(state)
+
+
+def _left_there(run: str, left: str) -> TeardownError:
+    return TeardownError(
+        f"not all that the run {run} made on the cluster could be removed",
+        where=left,
+        next_step=f"remove it by hand, or try again: --down {run}",
+    )
+
+
+def _forget(state: Path) -> None:
     shutil.rmtree(state, ignore_errors=True)
     _lock(state.parent, state.name).unlink(missing_ok=True)
 
@@ -187,7 +261,8 @@ def _environment(site: Site, connect: Callable[[], Engine] | None, record: Recor
         jobs={name: value for name in ("partition", "account") if (value := getattr(target, name))},
         beyond_the_sdk=target.beyond_the_sdk,
     )
-    with ExitStack() as stack:
+    # Here, and not behind it: so what is left there is told of a suite.
+    with site.taking_down, ExitStack() as stack:
         if connect and target.registry:
             file = _with_job_image(file, record, connect(), stack, site.state)
         path = site.state / launching.ENVIRONMENT_FILE
@@ -235,8 +310,8 @@ def rehearsal(target: SiteTarget, suites: tuple[str, ...], options: Options) -> 
     )
     lines = (
         f"log in to {target.host} by your own ssh settings, again and again while tests run",
-        "ask there: sinfo, scontrol show config, srun --help; and, by one job, uname, /etc/os-release, enroot version",
         f"make the folder ~/{target.folder(options.run)}; outside of it only jobs write: enroot's own folders, /tmp",
+        "ask there: sinfo, scontrol show config, srun --help; and, by a job on each of one or two nodes, all versions",
         images,
         f"run {', '.join(suites)}, up to four tests at a time (fewer: -- -n 1), each with a few short jobs",
         f"put in front of every command there: {'; '.join(target.prelude(options.run).splitlines())}",

@@ -9,8 +9,9 @@ from typing import Self
 
 from packaging.version import InvalidVersion, Version
 
+from ci.environment_file import Login
 from ci.errors import SelectionError, session
-from ci.matrix.profiles import NAME
+from ci.matrix.profile_files import NAME
 from ci.matrix.tables import TomlTable, read_table
 
 FOLDER = "pyxis-matrix"
@@ -95,6 +96,16 @@ class SiteTarget:
         return replace(self, registry=address or self.registry)
 
     @property
+    def login(self) -> Login:
+        """How to log in: by the user's own means, and with nothing in front of a command."""
+        return Login(host=self.host, port=self.port, user=self.user, home=str(Path.home()), own=True)
+
+    @property
+    def address(self) -> str:
+        """Tells where one logs in from everywhere else, and not the address."""
+        return _digest(f"{self.user}@{self.host}:{self.port}")
+
+    @property
     def again(self) -> str:
         """The command that asks it again; an address is written nowhere."""
         return session("site", shlex.quote(str(self.path)) if self.path else "USER@HOST")
@@ -125,7 +136,11 @@ def job_name(run: str) -> str:
 
 def _alias(address: str) -> str:
     """Return a name for results: the same for the same address, which it does not tell."""
-    return f"site-{sha256(address.encode()).hexdigest()[:6]}"
+    return f"site-{_digest(address)[:6]}"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
 
 
 def _check(table: TomlTable, texts: dict[str, str]) -> None:

@@ -15,7 +15,9 @@ from msgspec.structs import replace
 
 from ci import environment_file
 from ci.engine.build_client import find_build_client
+from ci.environment import ssh
 from ci.matrix import loading
+from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
 from ci.record import reportlog
 from ci.record.outcomes import Outcome, TestOutcome, TestState
@@ -24,6 +26,8 @@ from ci.session.record import Record
 from tests.attacks.attack import Attacks, Seen
 from tests.attacks.ground import TWO_TESTS, Ground, believed, last_line
 from tests.support import results
+from tests.support.login_node import LoginNode
+from tests.support.ssh_server import serving
 from tests.support.tag_archives import tag_tar
 
 attack = Attacks(cell=False)
@@ -201,6 +205,44 @@ def _dead_engine(ground: Ground) -> Seen:
     said = (ended, ground.report())
     held = ended.exit_code != 0 and not any(_PASSES in it.output for it in said)
     return Seen(held=held, text=" and ".join(map(last_line, said)))
+
+
+@attack(
+    "refused early",
+    "the run's id again, of a cell that needs another machine",
+    "the earlier result no longer counts",
+    says=r"needs \w+ hardware, and this is",
+)
+def _refused_early(ground: Ground) -> Seen:
+    other = next(it for it in Arch if it is not Arch.host())
+    of = results.cell("22.05", "debian12", kind="embedded", arch=other.value)
+    ground.made(results.result(of, run=ground.run))
+    ended = ground.program("suite", "pyxis_basic", of.id, "--run", ground.run, "--results", str(ground.results))
+    said = ground.report()
+    held = ended.exit_code != 0 and _PASSES not in said.output
+    return Seen(held=held, text=f"{last_line(ended)}; {last_line(said)}")
+
+
+@attack(
+    "the same run on a site",
+    "a session on a cluster that exists, with the id of a run that another machine has there",
+    "refused, and what that run has there is left alone",
+    says=r"is already in progress on the cluster",
+)
+def _same_run_on_a_site(ground: Ground) -> Seen:
+    there, here = LoginNode(ground.folder / "there"), ground.folder / "here"
+    theirs = there.home / "pyxis-matrix" / ground.run / "theirs"
+    theirs.parent.mkdir(parents=True)
+    theirs.touch()
+    (there.home / "jobs").write_text(f"1|pyxis-matrix-{ground.run}|(null)|/\n", encoding="utf-8")
+    keys = {name: ssh.new_key(name) for name in ("host", "user")}
+    with serving(keys, there.answer) as port:
+        ssh.write_home(here, user_key=keys["user"], host_key=keys["host"], port=port)
+        words = ("--run", ground.run, "--results", str(ground.results), "--suite", "pyxis_conformance")
+        variables = {"HOME": str(here), "PYXIS_MATRIX_CACHE": str(here / "cache"), "SSH_AUTH_SOCK": ""}
+        ended = ground.program("site", f"ann@127.0.0.1:{port}", *words, variables=variables)
+    left = theirs.exists() and not (there.home / "cancelled").exists()
+    return Seen(held=ended.exit_code != 0 and left, text=f"{'left alone' if left else 'removed'}; {last_line(ended)}")
 
 
 @attack(

@@ -1,44 +1,18 @@
 """What is removed on a cluster that exists, by a real bash; Slurm and enroot are programs of this test's own."""
 
-import os
 from pathlib import Path
-import subprocess
 
 import pytest
 
-from ci.environment.ssh import RemoteAnswer
-from ci.site.cleaning import clean
+from ci.site.cleaning import claim, clean, note
+from ci.site.target import SiteTarget
+from tests.support.login_node import LoginNode
 
 RUN = "run-1"
-_PROGRAMS = {
-    # number, name, command, folder; a job that is cancelled is gone.
-    "squeue": 'case $2 in --jobs=*) grep "^${2#--jobs=}|" "$HOME/jobs";; *) cat "$HOME/jobs";; esac',
-    "scancel": 'for job in "$@"; do echo "$job" >> "$HOME/cancelled"; sed -i "/^$job|/d" "$HOME/jobs"; done',
-    "srun": 'while case $1 in --*) true;; *) false;; esac; do shift; done; exec "$@"',
-    "enroot": 'case $1 in list) cat "$HOME/containers";; remove) sed -i "/^$3\\$/d" "$HOME/containers";; esac',
-}
-
-
-class Bash:
-    """A connection whose login node is this machine, with a home and programs of its own."""
-
-    def __init__(self, home: Path) -> None:
-        """Make them."""
-        self.home = home
-        (home / "bin").mkdir()
-        for name, text in _PROGRAMS.items():
-            (home / "bin" / name).write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
-            (home / "bin" / name).chmod(0o755)
-
-    def run(self, command: str, **_: object) -> RemoteAnswer:
-        """Run it by bash."""
-        variables = {"HOME": str(self.home), "PATH": f"{self.home}/bin:{os.environ['PATH']}"}
-        done = subprocess.run(["bash", "-c", command], env=variables, capture_output=True, text=True, check=False)
-        return RemoteAnswer(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Bash:
+def there(tmp_path: Path) -> LoginNode:
     """Return a login node with a run's jobs, containers and folder, and others that only look like them."""
     sdk = f"/home/ann/pyxis-matrix/{RUN}/sdk-1"
     jobs = [
@@ -55,24 +29,38 @@ def there(tmp_path: Path) -> Bash:
     for name, marker in unnamed.items():
         (tmp_path / "data" / name / "etc").mkdir(parents=True)
         (tmp_path / "data" / name / "etc" / "pyxis-matrix-image").write_text(f"{marker}\n", encoding="utf-8")
+    node = LoginNode(tmp_path)
     (tmp_path / "jobs").write_text("".join(f"{job}/\n" for job in jobs), encoding="utf-8")
     (tmp_path / "containers").write_text("".join(f"{it}\n" for it in [*containers, *unnamed]), encoding="utf-8")
+    claim(node, SiteTarget(host="h"), RUN, "mine")  # type: ignore[arg-type]
+    note(node, RUN, ["n1"], str(tmp_path / "data"))  # type: ignore[arg-type]
     closed = tmp_path / "pyxis-matrix" / RUN / "sdk-1" / "hello" / "20261129_200000_0a1b2c3d"
     closed.mkdir(parents=True)
     (tmp_path / "pyxis-matrix" / "run-2").mkdir()
-    return Bash(tmp_path)
+    return node
 
 
-def test_what_a_run_made_goes_and_nothing_else(there: Bash) -> None:
-    assert clean(there, RUN, ["n1"], str(there.home / "data")) == ""  # type: ignore[arg-type]
+@pytest.mark.parametrize("owner", ["mine", ""], ids=["its own session", "whoever is asked to"])
+def test_what_a_run_made_goes_and_nothing_else(there: LoginNode, owner: str) -> None:
+    assert clean(there, RUN, owner) == ""  # type: ignore[arg-type]
     assert sorted((there.home / "cancelled").read_text().split()) == ["1", "2", "3", "4"]
     assert (there.home / "containers").read_text().split() == ["mine", f"x-{RUN}", "pyxis_7.0", "pyxis_9.0"]
     assert [it.name for it in (there.home / "pyxis-matrix").iterdir()] == ["run-2"]
     (there.home / "pyxis-matrix" / "run-2").rmdir()
-    assert clean(there, RUN, ["n1"], str(there.home / "data")) == "", "a second time there is nothing to do"  # type: ignore[arg-type]
+    assert clean(there, RUN, owner) == "", "a second time there is nothing to do"  # type: ignore[arg-type]
 
 
-def test_a_container_that_stays_is_named(there: Bash) -> None:
+def test_what_another_session_made_stays(there: LoginNode) -> None:
+    jobs, containers = ((there.home / name).read_text() for name in ("jobs", "containers"))
+    assert clean(there, RUN, "another") == ""  # type: ignore[arg-type]
+    assert ((there.home / "jobs").read_text(), (there.home / "containers").read_text()) == (jobs, containers)
+    assert (there.home / "pyxis-matrix" / RUN / "sdk-1").is_dir()
+
+
+def test_a_container_that_stays_is_named_and_goes_the_next_time(there: LoginNode) -> None:
     enroot = there.home / "bin" / "enroot"
     enroot.write_text(enroot.read_text().replace("remove)", "never)"), encoding="utf-8")
-    assert f"containers: pyxis_conformance-{RUN}-ab" in clean(there, RUN, ["n1"], str(there.home / "data"))  # type: ignore[arg-type]
+    assert f"containers: pyxis_conformance-{RUN}-ab" in clean(there, RUN, "mine")  # type: ignore[arg-type]
+    enroot.write_text(enroot.read_text().replace("never)", "remove)"), encoding="utf-8")
+    assert clean(there, RUN, "mine") == ""  # type: ignore[arg-type]
+    assert (there.home / "containers").read_text().split() == ["mine", f"x-{RUN}", "pyxis_7.0", "pyxis_9.0"]

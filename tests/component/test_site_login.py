@@ -1,9 +1,7 @@
 """Logging in to a cluster that exists, with a real SSH server on loopback: what is accepted, and what is not."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-import threading
 
 import asyncssh
 import pytest
@@ -12,6 +10,7 @@ from ci.environment import ssh
 from ci.environment_file import Login
 from ci.errors import SiteError
 from ci.site.target import SiteTarget
+from tests.support.ssh_server import serving
 
 
 @pytest.fixture
@@ -23,34 +22,13 @@ def keys() -> dict[str, ssh.KeyPair]:
 @pytest.fixture
 def port(keys: dict[str, ssh.KeyPair]) -> Iterator[int]:
     """Serve on a free port: it answers a command with its own words."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def serve() -> asyncssh.SSHAcceptor:
-        return await asyncssh.listen(
-            "127.0.0.1",
-            0,
-            server_host_keys=[asyncssh.import_private_key(keys["host"].private)],
-            authorized_client_keys=asyncssh.import_authorized_keys(keys["user"].public.decode()),
-            process_factory=echo,
-        )
 
     def echo(process: asyncssh.SSHServerProcess[str]) -> None:
         process.stdout.write(f"a line of the shell's\npyxis-matrix: the command begins\n{process.command}")
         process.exit(0)
 
-    async def end() -> None:
-        server.close()
-        await server.wait_closed()
-        await asyncio.sleep(0.2)  # the transports of refused logins close behind it
-
-    server = asyncio.run_coroutine_threadsafe(serve(), loop).result(10)
-    yield server.get_port()
-    asyncio.run_coroutine_threadsafe(end(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
-    loop.close()
+    with serving(keys, echo) as port:
+        yield port
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from ci import paths
 from ci.errors import MatrixError, SelectionError
-from ci.matrix import behaviours, loading, profiles
+from ci.matrix import behaviours, loading, profile_files, profiles
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import Behaviour, catalogue
 from ci.matrix.suites import FOLDER, SUITES
@@ -109,7 +109,7 @@ def test_every_question_has_one_answer_on_every_cell() -> None:
     assert list(misfits(catalogue().values())) == []
 
 
-@pytest.mark.parametrize("name", profiles.shipped())
+@pytest.mark.parametrize("name", profile_files.shipped())
 def test_every_question_has_one_answer_with_a_profile(name: str) -> None:
     profile = profiles.Profile.of(name)
     cells = [it for it in loading.load().cells("edges", Arch.AMD64) if not profile.unfit(it)]

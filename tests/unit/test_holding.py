@@ -20,8 +20,13 @@ from ci.matrix.behaviours import AnswerKind, catalogue
 from ci.matrix.cells import Runtime
 from ci.matrix.suites import SUITES
 from ci.options import Options
+from ci.options.inputs import OwnSuite
+from ci.record import store
+from ci.record.store import CellRecord
+from ci.report.model import State
 from ci.session.record import Record
 from ci.terminal import signals
+from tests.support import results as made
 
 HERE = Arch.host()
 CELL = f"slurm22.05-embedded-debian12-{HERE}"
@@ -107,10 +112,23 @@ def test_results_are_those_of_a_suite_of_ones_own_and_say_how_to_do_it_again(hel
     assert held[0].begun().again == f"pytest tests/gpu -k 'a b' --cell {CELL}"
 
 
-@pytest.mark.parametrize(("cell", "error"), [("slurm1-none", SelectionError), (FOREIGN, NotRunError)])
-def test_a_cell_that_can_not_run_here_is_refused(held: list[Record], cell: str, error: type[NotRunError]) -> None:
-    assert hold(str(Path.cwd()), cell) == error.exit_code
+def test_a_cell_that_is_none_is_refused(held: list[Record]) -> None:
+    assert hold(str(Path.cwd()), "slurm1-none") == SelectionError.exit_code
     assert not held
+
+
+def test_a_cell_that_can_not_run_here_is_refused_and_what_passed_before_does_not_stay(
+    held: list[Record], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path / "results"))
+    suite = OwnSuite(path=Path.cwd(), project=Path.cwd()).name
+    of = CellRecord.of(loading.load().cell(FOREIGN))
+    (folder,) = made.write(tmp_path / "results", made.result(of, suite, run="again"))
+    assert hold(str(Path.cwd()), FOREIGN, "--run", "again", "--", "pytest") == NotRunError.exit_code
+    assert not held
+    kept = store.load(folder / store.RESULT_FILE)
+    assert (kept.exit_code, State.of(kept)) == (NotRunError.exit_code, State.NOT_RUN)
+    assert "hardware" in kept.reason
 
 
 def test_of_each_behaviour_it_is_told_whether_it_works_on_the_cell_and_else_what_happens() -> None:

@@ -8,12 +8,14 @@ import pytest
 
 from ci.answers import selecting
 from ci.answers.asking import Status, ask
+from ci.cli.main import main
 from ci.environment.plan import EnvironmentPlan, plan_environment
+from ci.errors import SelectionError
 from ci.group import fingerprint
 from ci.matrix import loading
 from ci.matrix.suites import SUITES
 from ci.options import Options
-from ci.record import planned
+from ci.record import planned, store
 from ci.record.outcomes import Outcome
 from ci.record.planned import PlannedCell, RunPlan
 from ci.record.store import CellRecord
@@ -22,7 +24,10 @@ from ci.report.forms import forms
 from ci.report.merging import ReportRequest
 from ci.report.model import ChangeKind, Compat, Location, Merged, kind, parts_of
 from ci.report.words import sentence
+from ci.session.checks import check_profile
 from tests.support import results as made
+from tests.support.profiles import MakeProfile
+from tests.support.profiles import planned as planned_with
 from tests.support.results import BEGIN, cell, result
 
 REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
@@ -161,3 +166,44 @@ def test_an_edit_of_a_profile_runs_again_and_is_noticed_meanwhile(tmp_path: Path
     assert after[1] != before[1]
     plain = plan_environment(loading.load().cell(REAL.id), loading.load(), Options(run="r"))
     assert tasted(plain)[0] not in {before[0], after[0]}
+
+
+COMMANDS = {
+    "suite": ("suite", "pyxis_basic", EMBEDDED.id),
+    "run": ("run", EMBEDDED.id),
+    "up": ("up", EMBEDDED.id),
+    "hold": ("hold", str(Path.cwd()), EMBEDDED.id),
+    "matrix": ("matrix", EMBEDDED.id, "--suite", "registry"),
+    "cell": ("cell", EMBEDDED.id, "--suite", "pyxis_basic"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_two_profiles_of_one_name_have_no_results_in_one_run(
+    tmp_path: Path, make_profile: MakeProfile, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    folder = make_profile({"slurm.conf": "JobRequeue=0\n"})
+    name = Path(folder).name
+    first = result(under(EMBEDDED, name), run="r")
+    first = replace(first, versions={**first.versions, "profile": f"{name} 0a1b2c3d"})
+    (place,) = made.write(tmp_path / "results", first)
+    before = (place / store.RESULT_FILE).read_bytes()
+    words = [*COMMANDS[command], "--profile", folder, "--run", "r", "--results", str(tmp_path / "results")]
+    assert main([*words, *(["--", "true"] if command == "run" else [])]) == SelectionError.exit_code
+    said = capsys.readouterr().err
+    assert f"the run r has results of another profile {name}" in said
+    assert folder in said
+    assert (place / store.RESULT_FILE).read_bytes() == before
+    assert [it.name for it in (tmp_path / "results" / "r").iterdir()] == [first.cell_id], "nothing was begun"
+
+
+@pytest.mark.parametrize("versions", [{}, {"profile": "mine"}])
+def test_the_same_profile_is_asked_again_in_one_run(
+    tmp_path: Path, make_profile: MakeProfile, versions: Mapping[str, str]
+) -> None:
+    plan = planned_with(make_profile({"slurm.conf": "JobRequeue=0\n"}), EMBEDDED.id, results=tmp_path)
+    assert plan.profile
+    known = {"profile": plan.profile.label} if versions else {}
+    of = replace(result(CellRecord.of(plan.cell), run="run"), versions=known)
+    made.write(tmp_path, of)
+    check_profile(plan)

@@ -13,9 +13,10 @@ from ci.environment.plan import plan_environment
 from ci.errors import ProfileError, SelectionError
 from ci.group import planning
 from ci.group.planning import GroupRequest
-from ci.matrix import loading, profiles
+from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Runtime
+from ci.matrix.profile_files import shipped
 from ci.matrix.profiles import Profile
 from ci.options import Options
 from ci.session import arguments
@@ -25,7 +26,7 @@ from tests.support.profiles import EMBEDDED, LEGACY, REAL, MakeProfile, planned
 # -- what comes with the project ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", profiles.shipped())
+@pytest.mark.parametrize("name", shipped())
 def test_each_that_ships_says_what_it_is_and_is_for_some_real_cell(name: str) -> None:
     profile = Profile.of(name)
     assert (profile.name, profile.summary[-1:]) == (name, ".")
@@ -60,6 +61,11 @@ SLURM_CONF_FAULTS = {
     "NodeName=n1 CPUs=64": "write what all have as NodeName=DEFAULT",
     "PartitionName=gpu Nodes=gpu[01-12]": "write Nodes=ALL",
     "NodeSet=fast Nodes=gpu01": "write Nodes=ALL",
+    "PartitionName=gpu Nodes=ALL AllocNodes=login1": "write AllocNodes=ALL",
+    "SuspendProgram=/usr/sbin/off": "nothing powers the nodes of a cell up again",
+    "JobCredentialPrivateKey=/etc/slurm/key": "each run makes a munge key",
+    "SlurmdParameters=l3cache_as_socket": "SlurmdParameters cannot be set so: it needs config_overrides",
+    "SlurmdDebug=error": "SlurmdDebug cannot be set so: the logs are read there, to see which versions run",
     "DownNodes=gpu01": "DownNodes cannot be set",
     "KillWait 30": "expected KEY=VALUE, found: KillWait 30",
     "KillWait=30 seconds": "expected KEY=VALUE, found: KillWait=30 seconds",

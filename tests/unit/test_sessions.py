@@ -20,10 +20,14 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.suites import SUITES
 from ci.options import Scope, inputs
+from ci.record import store
+from ci.record.store import CellRecord
+from ci.report.model import State
 from ci.session import running
 from ci.session.record import Record
 from ci.terminal import console
 from ci.terminal.processes import Completed
+from tests.support import results as made
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE, THERE = Arch.host(), next(it for it in Arch if it is not Arch.host())
@@ -114,6 +118,45 @@ def test_a_cell_of_another_architecture_runs_where_it_is_not_needed_and_there_is
     assert suite("pyxis_basic", "--strict", cell=FOREIGN) == NotRunError.exit_code
     assert f"{FOREIGN} needs {THERE} hardware, and this is {HERE}" in capsys.readouterr().err
     assert (reason.read_text(encoding="utf-8"), started) == ("", [])
+
+
+def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "missing", lambda *_given: "pyxis.tar.gz not found")
+
+
+def no_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulation, "obstacle", lambda _arch: EngineError("none"))
+
+
+@pytest.mark.parametrize("asks", ["needs it", "is strict", "can leave it out"])
+@pytest.mark.parametrize(("cell", "lack"), [(CELL, no_files), (FOREIGN, no_emulator)], ids=["files", "hardware"])
+def test_what_passed_before_under_the_runs_id_does_not_stay_where_the_cell_can_not_run(
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    reason: Path,
+    asks: str,
+    cell: str,
+    lack: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    lack(monkeypatch)
+    of = CellRecord.of(loading.load().cell(cell))
+    (folder,) = made.write(tmp_path / "results", made.result(of, run="again"))
+    (folder / store.REPORT_LOG_FILE).write_text("of before", encoding="utf-8")
+    if asks == "needs it":
+        monkeypatch.delenv(paths.NOT_RUN_VARIABLE)
+    monkeypatch.setenv("PYXIS_MATRIX_RUN", "again")
+    code = suite("pyxis_basic", *(["--strict"] if asks == "is strict" else []), cell=cell)
+    kept = store.load(folder / store.RESULT_FILE)
+    assert (kept.exit_code, kept.tests, State.of(kept)) == (
+        NotRunError.exit_code,
+        (),
+        State.ERROR if asks == "is strict" else State.NOT_RUN,
+    )
+    assert not (folder / store.REPORT_LOG_FILE).exists()
+    skipped = asks == "can leave it out"
+    assert code == (0 if skipped else NotRunError.exit_code)
+    assert reason.read_text(encoding="utf-8") == (kept.reason if skipped else "")
 
 
 def test_nothing_that_a_session_starts_can_say_that_it_was_not_run(

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from packaging.version import Version
 import pytest
 
+from ci.cli.main import main
 from ci.environment import ssh
 from ci.environment.ssh import RemoteAnswer
 from ci.environment_file import Login
@@ -127,22 +128,25 @@ class Told:
     def __init__(self, **others: str) -> None:
         """Take what differs from a cluster with everything."""
         job = "arch=x86_64\nkernel=6.1\nos=Rocky Linux 9.3\nsystem=rocky9.3\nenroot=3.4.1\nhome=shared\ndata=/d\n"
+        versions = "pyxis=0.19.0\nslurm=slurm-wlm 22.05.8\n"
         self.answers: dict[str, str] = {
             "id -un": "ann\n/home/ann\nlogin1\n",
             "scontrol show config\n": "SLURM_VERSION = 22.05.8\nMinJobAge = 300 sec\nJobRequeue = 1\n",
             "srun --help": "--container-image\n",
             "sinfo": "n1 idle debug*\nn2 idle debug*\n",
-            "mkdir": "",
-            "srun --nodelist": job,
-            "grep -aoE": "0.19.0\n",
-            "spank_pyxis": "/usr/lib/spank_pyxis.so\n",
+            "srun --nodelist=n1": versions + job,
+            "srun --nodelist": versions + job,
+            "spank_pyxis": versions,
         }
         self.answers |= {name.replace("_", " "): text for name, text in others.items()}
         self.asked: list[str] = []
+        self.failing: list[str] = []
 
     def run(self, command: str, **_: object) -> RemoteAnswer:
         """Answer by the first words that the command has."""
         self.asked.append(command)
+        if any(words in command for words in self.failing):
+            return RemoteAnswer(command=command, status=1, stdout="", stderr="no room")
         text = next(text for words, text in self.answers.items() if words in f"{command}\n")
         return RemoteAnswer(command=command, status=0, stdout=text, stderr="")
 
@@ -162,14 +166,51 @@ def test_what_a_cluster_tells_is_its_cell() -> None:
     assert version_of(found.cell, "pyxis") == Version("0.19.0")
 
 
-@pytest.mark.parametrize("plugin", ["", "0.18.0\n0.19.0\n"])
-def test_a_version_that_nothing_tells_is_asked_for_and_never_guessed(plugin: str) -> None:
+@pytest.mark.parametrize("plugin", ["", "0.18.0 0.19.0"])
+@pytest.mark.parametrize("where", ["srun --nodelist=n1", "srun --nodelist"], ids=["first node", "second node"])
+def test_a_version_that_a_node_does_not_tell_is_asked_for_and_is_no_observed_one(where: str, plugin: str) -> None:
     told = Told()
-    told.answers["grep -aoE"] = plugin
+    told.answers[where] = told.answers[where].replace("pyxis=0.19.0", f"pyxis={plugin}")
     with pytest.raises(SiteError, match="does not tell its version of pyxis") as caught:
         seen(told)
     assert 'pyxis = "…"' in caught.value.next_step
-    assert seen(told, pyxis="0.20.0").cell.axes["pyxis"] == "0.20.0"
+    found = seen(told, pyxis="0.20.0")
+    assert found.cell.axes["pyxis"] == "0.20.0"
+    assert found.versions == {
+        "arch": "x86_64",
+        "kernel": "6.1",
+        "os": "Rocky Linux 9.3",
+        "slurm": "22.05.8",
+        "enroot": "3.4.1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "one", "other", "words"),
+    [
+        ("srun --nodelist", "22.05.8", "22.05.11", "Slurm.*node n2: 22.05.11"),
+        ("srun --nodelist=n1", "22.05.8", "22.05.11", "Slurm.*controller: 22.05.8.*node n1: 22.05.11"),
+        ("spank_pyxis", "22.05.8", "23.02.1", "Slurm.*login node: 23.02.1"),
+        ("srun --nodelist", "0.19.0", "0.20.0", "Pyxis.*node n2: 0.20.0"),
+        ("spank_pyxis", "0.19.0", "0.20.0", "Pyxis.*login node: 0.20.0"),
+        ("srun --nodelist", "3.4.1", "3.5.0", "enroot.*node n2: 3.5.0"),
+        ("srun --nodelist", "rocky9.3", "rocky9.4", "operating system.*node n2: rocky9.4"),
+        ("srun --nodelist", "x86_64", "aarch64", "architecture.*node n2: aarch64"),
+    ],
+)
+def test_a_cluster_of_two_versions_is_refused(command: str, one: str, other: str, words: str) -> None:
+    told = Told()
+    told.answers[command] = told.answers[command].replace(one, other)
+    with pytest.raises(SiteError, match=rf"(?s)more than one {words}") as caught:
+        seen(told)
+    assert "nodelist" in caught.value.next_step
+
+
+def test_a_second_node_that_runs_no_job_is_not_used() -> None:
+    told = Told()
+    del told.answers["srun --nodelist"]
+    told.failing.append("srun --nodelist=n2")
+    assert seen(told).nodes == ("n1",)
 
 
 def test_a_file_that_says_another_version_than_the_cluster_is_refused() -> None:
@@ -179,7 +220,8 @@ def test_a_file_that_says_another_version_than_the_cluster_is_refused() -> None:
 
 def test_the_embedded_runtime_has_no_versions_of_enroot_and_pyxis() -> None:
     told = Told()
-    told.answers["srun --nodelist"] = told.answers["srun --nodelist"].replace("enroot=3.4.1", "enroot=embedded-0.1")
+    for it in ("srun --nodelist=n1", "srun --nodelist"):
+        told.answers[it] = told.answers[it].replace("enroot=3.4.1", "enroot=embedded-0.1")
     found = seen(told).cell
     assert found.runtime is Runtime.EMBEDDED
     assert found.id == "slurm22.05.8-embedded-rocky9.3-amd64@blue"
@@ -191,7 +233,7 @@ def test_the_embedded_runtime_has_no_versions_of_enroot_and_pyxis() -> None:
         ("srun --help", "", "no option --container-image"),
         ("scontrol show config\n", "", "Slurm did not answer"),
         ("sinfo", "", "no node is up"),
-        ("srun --nodelist", "arch=x86_64\nhome=\n", "does not have the folder"),
+        ("srun --nodelist=n1", "arch=x86_64\nhome=\n", "does not have the folder"),
     ],
 )
 def test_what_is_missing_there(command: str, answer: str, words: str) -> None:
@@ -321,3 +363,10 @@ def test_a_dry_run_lists_what_a_run_does() -> None:
     for words in ("log in to login", f"pyxis-matrix/{RUN}", "mksquashfs", "cancel", "SBATCH_JOB_NAME"):
         assert words in said
     assert "push images to r:1" in running.rehearsal(SiteTarget(host="h", registry="r:1"), ("x",), Options(run=RUN))
+
+
+def test_a_dry_run_takes_nothing_down(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(running, "take_down", lambda *_: pytest.fail("it removes something"))
+    with pytest.raises(SystemExit):
+        main(["site", "ann@login", "--down", RUN, "--dry-run"])
+    assert "not allowed with" in capsys.readouterr().err

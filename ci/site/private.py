@@ -1,0 +1,61 @@
+"""What of a site's configuration is nobody else's business: passwords, tokens, keys, addresses, names. Pure.
+
+In doubt it is private: what is left out is said, and can be written by hand.
+"""
+
+from collections.abc import Iterable
+import re
+
+_SECRET_NAME = re.compile(r"pass|secret|token|cred|key|auth", re.IGNORECASE)
+_SETTING = re.compile(r"\s*(?:export\s+)?([\w.-]+)\s*(?:[=:\s]|$)")
+# Anywhere: a name of that kind, or an option, that is given a value, and not that of another variable.
+_KIND = (
+    r"(?:pass(?:w(?:or)?d|phrase|code)?|secret|token|credentials?|auth(?:orization)?|(?:api|access|private)[_-]?key)"
+)
+_A_VALUE = r"[\"']?[^\s$\"'=(){}<>|;&\[\]-]"
+_GIVEN = tuple(
+    re.compile(text + _A_VALUE, re.IGNORECASE)
+    for text in (rf"{_KIND}\w*[\"']?\s*[=:]\s*", rf"(?<![\w-])--?[\w-]*{_KIND}\s+", rf"login\s+\S+\s+{_KIND}\s+")
+)
+_SECRET_VALUE = (
+    re.compile(r"-----BEGIN "),
+    re.compile(r"://[^/\s:@]+:[^/\s@]+@"),
+    re.compile(r"\b(?:hf_|gh[opsru]_|github_pat_|glpat-|nvapi-|sk-|xox[a-z]-|AKIA|ASIA|eyJ)[\w-]{8,}"),
+    re.compile(r"\b(?:bearer|basic)\s+[\w+/=.-]{8,}", re.IGNORECASE),
+    # Random letters and digits; a path, an option or a name of words has other signs in between.
+    re.compile(r"(?<![\w/.$-])(?=[A-Za-z+]*\d)(?=[\d+]*[A-Za-z])[A-Za-z0-9+]{24,}={0,2}(?![\w/.=])"),
+)
+_ADDRESSES = (
+    re.compile(r"(?<![\w.])(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"),
+    re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:){4,7}:?[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE),
+    re.compile(r"(?<![\w:])[0-9a-f]{2,4}::(?:[0-9a-f]{1,4}:)*[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE),
+    re.compile(r"[\w.+-]+@[\w-]+\.\w"),
+)
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://(?!localhost\b|127\.|/)[\w\[]", re.IGNORECASE)
+SECRET = "it looks like a password, a token or a key"  # noqa: S105 - it is a reason
+ADDRESS = "it has an address, which a cell does not reach and which is nobody else's business"
+NAME = "it has a name of the site's: of a host, its domain, the user or the cluster"
+
+
+def of_line(text: str, names: Iterable[str]) -> str:
+    """Return why a line of settings is private; empty if it is not."""
+    name = _SETTING.match(text)
+    if name and _SECRET_NAME.search(name[1]):
+        return SECRET
+    return _of(text, names) or (ADDRESS if _URL.search(text) else "")
+
+
+def of_script(text: str, names: Iterable[str]) -> str:
+    """Return why a script is private; empty if it is not. Of its comments, an address on the web is not."""
+    code = "\n".join(it for it in text.splitlines() if not it.lstrip().startswith("#"))
+    return _of(text, names) or (ADDRESS if _URL.search(code) else "")
+
+
+def _of(text: str, names: Iterable[str]) -> str:
+    if any(it.search(text) for it in (*_GIVEN, *_SECRET_VALUE)):
+        return SECRET
+    if any(it.search(text) for it in _ADDRESSES):
+        return ADDRESS
+    if any(re.search(rf"(?<![\w.-]){re.escape(it)}(?![\w-])", text, re.IGNORECASE) for it in names):
+        return NAME
+    return ""
