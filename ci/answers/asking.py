@@ -9,7 +9,7 @@ from itertools import takewhile
 import msgspec
 from packaging.version import InvalidVersion, Version
 
-from ci.answers.selecting import check_values, has, is_told, same, tested
+from ci.answers.selecting import as_rows, check_values, has, is_told, same, tested
 from ci.errors import session
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
@@ -39,7 +39,11 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     state: str
     suites: Mapping[str, str]
+    not_run: tuple[str, ...]
+    """The suites that every group is run with and that it has no result of."""
     hazards: tuple[str, ...]
+    answers: tuple[AnswerReport, ...]
+    """To the one question that was asked."""
     differs: Mapping[str, str]
     """By axis its own value, where that is not the one that was asked for."""
 
@@ -86,7 +90,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     """
     check_values({axis: value for axis, value in asked.items() if axis not in VERSION_AXES}, compat, rows)
     real = sorted(
-        (it for it in tested(compat) if it.runtime == Runtime.NVIDIA and not it.profile),
+        (it for it in tested(compat) if it.kind == Runtime.NVIDIA),
         key=lambda it: _distance(it, asked, rows),
     )
     of = {it.id: _status(it, question) for it in real}
@@ -97,30 +101,35 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     near = [it for it in real if it not in there and of[it.id] in others - {Status.UNTESTED}]
     every = [_seen(it, found) for it in ([question] if question else compat.behaviours)]
     only = msgspec.structs.replace(compat, cells=tuple(found))
-    known = (f"{it.message} ({it.issue})".removesuffix(" ()") for it in overview.known_failures(only))
+    causes = [] if question else overview.known_failures(only)
+    known = (f"{it.message} ({it.issue})".removesuffix(" ()") for it in causes)
+    as_in_rows = as_rows(asked, real, rows)
     return Advice(
         status=status,
         asked=asked,
         question=question.id if question else "",
-        cells=tuple(_tested(it, asked) for it in there),
+        cells=tuple(_tested(it, asked, question) for it in there),
         behaviours=tuple(it for it in every if (question and it.answers) or any(map(_is_bad, it.answers))),
         failures=tuple(": ".join(filter(None, (it.suite, it.test, it.message))) for it in overview.causes(only)),
         known_failures=tuple(dict.fromkeys(known)),
         unasked=tuple(it.id for it in every if not it.answers),
-        nearest=tuple(_tested(it, asked) for it in near[:_NEAREST]),
-        expected=tuple(_expected(asked, rows, question)) if status is Status.UNTESTED else (),
-        next_step=how_to_test(asked, rows),
+        nearest=tuple(_tested(it, asked, question) for it in near[:_NEAREST]),
+        expected=tuple(_expected(as_in_rows, rows, question)) if status is Status.UNTESTED else (),
+        next_step=how_to_test(as_in_rows, rows),
     )
 
 
 def _status(cell: CellReport, question: BehaviourReport | None) -> Status:
     """Return what is known of a cell, or of one question there. What has no answer is never a yes."""
-    answers = _seen(question, [cell]).answers if question else ()
-    if not (answers if question else is_told(cell.state)):
-        return Status.UNTESTED
-    if any(map(_is_bad, answers)) or (cell.state is State.FAILED and not question):
+    if question:
+        answers = _seen(question, [cell]).answers
+        return Status.UNTESTED if not answers else Status.FAILS if any(map(_is_bad, answers)) else Status.WORKS
+    if cell.state is State.FAILED:
         return Status.FAILS
-    return Status.HAZARDS if cell.hazards and not question else Status.WORKS
+    ran = (it.suite for it in cell.suites if is_told(it.state) and not is_own(it.suite))
+    if not is_told(cell.state) or not any(SUITES[it].has_containers for it in ran):
+        return Status.UNTESTED
+    return Status.HAZARDS if cell.hazards else Status.WORKS
 
 
 def _is_bad(answer: AnswerReport) -> bool:
@@ -134,11 +143,19 @@ def _seen(question: BehaviourReport, cells: Iterable[CellReport]) -> Seen:
     return Seen(id=question.id, question=question.question, answers=tuple(map(question.answer, names)), cells=days)
 
 
-def _tested(cell: CellReport, asked: Mapping[str, str]) -> Tested:
+def _tested(cell: CellReport, asked: Mapping[str, str], question: BehaviourReport | None) -> Tested:
     suites = {it.suite: _ended(it) for it in cell.suites if not is_own(it.suite)}
     suites |= {suite: f"not run: {why}" for suite, why in cell.missing.items()}
-    differs = _differs(cell, asked)
-    return Tested(id=cell.id, state=cell.state.value, suites=suites, hazards=cell.hazards, differs=differs)
+    default = (it for it in SUITES.values() if it.default and cell.runtime in it.runtimes)
+    return Tested(
+        id=cell.id,
+        state=cell.state.value,
+        suites=suites,
+        not_run=tuple(it.name for it in default if it.name not in suites and question is None),
+        hazards=cell.hazards,
+        answers=_seen(question, [cell]).answers if question else (),
+        differs=_differs(cell, asked),
+    )
 
 
 def _ended(suite: SuiteReport) -> str:
@@ -154,8 +171,7 @@ def _differs(cell: CellReport, asked: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for axis, wanted in asked.items():
         own = cell.axes.get(axis) or ""
-        # A candidate calls itself by the release that it is not.
-        observed = cell.versions.get(axis) if axis in VERSION_AXES and "+" not in own else None
+        observed = cell.versions.get(axis) if axis in VERSION_AXES else None
         if not (same(axis, wanted, own) or same(axis, wanted, observed)):
             found[axis] = own
     return found

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
-from ci.answers.selecting import Pair, held, is_told
-from ci.errors import ResultsError
+from ci.answers.selecting import Pair, held, how_to_run, is_told
+from ci.errors import ResultsError, suite_session
 from ci.matrix.suites import SUITES, is_own
 from ci.report import behaviours, overview
 from ci.report.behaviours import AnswerReport, BehaviourReport
 from ci.report.model import CellReport, Compat, State
 
 _NOT_ASKED = "did not ask it"
+_FAILED = f"is '{State.FAILED}'"
 _Answers = tuple[AnswerReport, ...]
 
 
@@ -64,6 +66,8 @@ class Red(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     is_new: bool
     """Whether it fails after the change; otherwise it failed before."""
+    is_known: bool = False
+    """Whether it fails as a known failure should, and is no answer of a behaviour."""
     cells: tuple[str, ...] = ()
 
 
@@ -92,10 +96,7 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
     found = sorted((compared for compared in every if compared.turns or compared.untold), key=_worst_first)
     red = _red(compat, pairs)
     silent = {_why(cell, name) for pair in pairs for name in _suites(*pair) for cell in pair} - {""}
-    # What no test asked of a suite that ran whole does not apply there, and keeps no verdict back.
-    untold = [why for compared in found for reasons in compared.untold.values() for why in reasons]
-    unknown = [why for why in untold if not why.endswith(_NOT_ASKED)]
-    is_open = silent or unknown or all(compared.kind is Kind.UNTOLD for compared in found)
+    is_open = silent or _unknown(found) or all(compared.kind is Kind.UNTOLD for compared in found)
     differs = red or any(compared.kind.differs for compared in found)
     return Comparison(
         verdict="differs" if differs else Kind.UNTOLD.value if is_open else Kind.SAME.value,
@@ -105,6 +106,48 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
         red=red,
         silent=tuple(sorted(silent)),
     )
+
+
+def _unknown(found: Iterable[Compared]) -> list[str]:
+    """Return why answers are not known. What no test of either side asked does not apply there."""
+    pairs = (why for compared in found for why in compared.untold.values())
+    return [it for why in pairs if len(why) == 1 or not all(of.endswith(_NOT_ASKED) for of in why) for it in why]
+
+
+class _Lack(NamedTuple):
+    """What a reason says: of a cell and a suite what that did."""
+
+    cell: str
+    suite: str
+    what: str
+
+    @property
+    def options(self) -> str:
+        """With which a suite asks all of its questions."""
+        return "--nodes 2" if self.what == _NOT_ASKED else ""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether a group's run leaves it: it is there and has an answer, or no group runs it by itself."""
+        return self.what in {_NOT_ASKED, _FAILED} or not SUITES[self.suite].default
+
+
+def how_to_tell(found: Comparison, *, can_run: bool) -> str:
+    """Return the commands by which more is told; empty where there are none.
+
+    :param can_run: whether the results are such that ``--run`` can add to them.
+    """
+    reasons = sorted({*found.silent, *_unknown(found.behaviours)})
+    lacks = [_Lack(*why.replace(": ", " ", 1).split(" ", 2)) for why in reasons]
+    lacks = [it for it in lacks if it.suite in SUITES]
+    if lacks and not can_run:
+        cells = dict.fromkeys(cell for pair in found.pairs.values() for cell in pair)
+        return how_to_run([*cells, *filter(None, {it.options for it in lacks})], can_run=False)
+    # A site, and a cell with a profile or a candidate, need more than the name.
+    plain = [it for it in lacks if it.is_left and not {*"+@"} & {*it.cell}]
+    again = dict.fromkeys(suite_session(it.suite, it.cell, it.options) for it in plain)
+    run = "the same again with --run: it runs the suites that are missing"
+    return "; ".join([*again, *([run] if any(not it.is_left for it in lacks) else [])])
 
 
 def _worst_first(found: Turn | Compared) -> int:
@@ -166,14 +209,27 @@ def _red(compat: Compat, pairs: Iterable[Pair]) -> tuple[Red, ...]:
     found: dict[Red, dict[str, None]] = {}
     for pair in pairs:
         answered = {name for name in _suites(*pair) if not any(_why(cell, name) for cell in pair)}
-        causes = [overview.causes(msgspec.structs.replace(compat, cells=(cell,))) for cell in pair]
-        names = [{(cause.suite, cause.test) for cause in side} for side in causes]
-        for at, side in enumerate(causes):
-            only_here = [cause for cause in side if (cause.suite, cause.test) not in names[1 - at]]
-            for cause in (cause for cause in only_here if cause.suite in answered):
-                red = Red(suite=cause.suite, test=cause.test, message=cause.message, is_new=bool(at))
-                found.setdefault(red, {})[pair[at].id] = None
+        sides = [_failing(compat, cell) for cell in pair]
+        for at, side in enumerate(sides):
+            for (suite, test, is_known), message in side.items():
+                if suite in answered and (suite, test, is_known) not in sides[1 - at]:
+                    red = Red(suite=suite, test=test, message=message, is_new=bool(at), is_known=is_known)
+                    found.setdefault(red, {})[pair[at].id] = None
     return tuple(msgspec.structs.replace(red, cells=tuple(cells)) for red, cells in found.items())
+
+
+def _failing(compat: Compat, cell: CellReport) -> dict[tuple[str, str, bool], str]:
+    """Return what fails on a cell: by suite, test and whether it is a known failure what is said of it.
+
+    A known failure that is an answer of a behaviour is compared as such.
+    """
+    only = msgspec.structs.replace(compat, cells=(cell,))
+    told = {answer.what.removesuffix(".") for question in compat.behaviours for answer in question.answers}
+    known = (it for it in overview.known_failures(only) if it.message.removesuffix(".") not in told)
+    return {
+        (it.suite, it.test, it.state is State.KNOWN): f"{it.message} ({it.issue})".removesuffix(" ()")
+        for it in (*overview.causes(only), *known)
+    }
 
 
 def _subject(cells: Iterable[CellReport]) -> str:

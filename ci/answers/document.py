@@ -10,7 +10,6 @@ from ci.report import escaped
 from ci.report.behaviours import AnswerReport
 from ci.terminal.quantities import count
 
-_LONGEST = 400
 Item = tuple[str, Sequence[str]]
 """What is said, and the lines that say more of it."""
 Document = tuple[str, dict[str, list[Item]]]
@@ -32,14 +31,9 @@ def _form(escape: Callable[[str], str], *marks: str) -> Callable[[Document], Ite
     return pieces
 
 
-def _plain(text: str) -> str:
-    """Return text as a terminal may have it; the message of a test may be a page long."""
-    return printable(text[:_LONGEST] + (" […]" if len(text) > _LONGEST else ""))
-
-
 FORMS: dict[str, Callable[[Document], Iterable[str]]] = {
-    "text": _form(_plain, "", "", "", "  ", "      "),
-    "md": _form(escaped.text, "# ", "## ", "\n", "- ", "  - "),
+    "text": _form(printable, "", "", "", "  ", "      "),
+    "md": _form(escaped.whole, "# ", "## ", "\n", "- ", "  - "),
 }
 """By the name that ``--format`` has for it."""
 
@@ -58,18 +52,23 @@ def of_comparison(comparison: Comparison) -> Document:
     sections[Kind.UNTOLD] = [(", ".join(ids), _by_reason(why)) for why, ids in untold.items()]
     if others := _by_reason(why for why in comparison.silent if why not in named):
         sections[Kind.UNTOLD].append(("tests of other suites", others))
-    failing: dict[bool, list[Item]] = {True: [], False: []}
+    failing: dict[tuple[bool, bool], list[Item]] = {}
     for red in comparison.red:
-        failing[red.is_new].append((f"{red.suite} {red.test}".rstrip(), [red.message, *red.cells]))
+        item = (f"{red.suite} {red.test}".rstrip(), [escaped.cut(red.message), *red.cells])
+        failing.setdefault((red.is_known, red.is_new), []).append(item)
     numbers = Counter(of.kind for of in comparison.behaviours)
     counts = ", ".join(f"{numbers[kind]} {kind}" for kind in Kind if numbers[kind])
-    more = f"; tests that fail on one side only: {len(comparison.red)}" if comparison.red else ""
-    return f"{comparison.verdict}; behaviours: {counts or 'none seen'}{more}", {
+    known = Counter(red.is_known for red in comparison.red)
+    names = {False: "tests that fail", True: "known failures"}
+    more = (f"; {name} on one side only: {known[which]}" for which, name in names.items() if known[which])
+    return f"{comparison.verdict}; behaviours: {counts or 'none seen'}{''.join(more)}", {
         "Compared": [(f"{before} → {after}", []) for before, after in comparison.pairs.values()],
         "Newly dangerous (silently wrong, lost, leaked, hanging, or harming other jobs)": sections[Kind.DANGEROUS],
         **{kind.capitalize(): sections[kind] for kind in (Kind.REFUSED, Kind.FIXED, Kind.CHANGED)},
-        "Tests that fail now and did not before": failing[True],
-        "Tests that failed before and do not now": failing[False],
+        "Tests that fail now and did not before": failing.get((False, True), []),
+        "Tests that failed before and do not now": failing.get((False, False), []),
+        "Known failures now, and not before": failing.get((True, True), []),
+        "Known failures before, and not now": failing.get((True, False), []),
         "Could not be told": sections[Kind.UNTOLD],
         "Hazards on both sides": sections[Kind.SAME],
     }
@@ -107,18 +106,22 @@ def _told(answer: AnswerReport, label: str = "", more: Sequence[str] = ("do", "i
 def of_reply(advice: Advice) -> Document:
     """Return what people read of an answer."""
     where = ", ".join(f"{axis.title() if axis != 'enroot' else axis} {value}" for axis, value in advice.asked.items())
-    near = f"The nearest cells that {'were tested' if advice.status is Status.UNTESTED else 'work'}"
+    well = "answer well" if advice.question else "work"
+    near = f"The nearest cells that {'were tested' if advice.status is Status.UNTESTED else well}"
     unasked: list[Item] = (
         [(count(len(advice.unasked), "behaviour"), [", ".join(advice.unasked)])]
         if advice.unasked and advice.cells
         else []
     )
-    kinds = {answer.kind for of in advice.behaviours for answer in of.answers} if advice.question else set()
-    return f"{where}: {', '.join(sorted(kinds)) or advice.status}", {
+    kinds = Counter(kind for of in advice.behaviours for kind in {answer.kind for answer in of.answers})
+    numbers = {"hazard": count(kinds["hazard"], "hazard"), "refused": f"{kinds['refused']} refused"}
+    seen = ", ".join(text for kind, text in numbers.items() if kinds[kind])
+    said = ", ".join(sorted(kinds)) if advice.question else f"{advice.status} ({seen})".removesuffix(" ()")
+    return f"{where}: {said or advice.status}", {
         "Cells of this combination": list(map(_tested, advice.cells)),
-        "What fails": [(text, []) for text in advice.failures],
+        "What fails": [(escaped.cut(text), []) for text in advice.failures],
         "Seen there": list(map(_seen, advice.behaviours)),
-        "Known failures": [(text, []) for text in advice.known_failures],
+        "Known failures": [(escaped.cut(text), []) for text in advice.known_failures],
         "Not asked there, so not known": unasked,
         near: list(map(_tested, advice.nearest)),
         "Expected, not tested": list(map(_seen, advice.expected)),
@@ -130,7 +133,9 @@ def _tested(tested: Tested) -> Item:
     hazards = f", {count(len(tested.hazards), 'hazard')}" if tested.hazards else ""
     return f"{tested.id}: {tested.state}{hazards}", [
         *differs,
-        *(f"{suite}: {text}" for suite, text in tested.suites.items()),
+        *(line for answer in tested.answers for line in _told(answer, "answered: ", more=())),
+        *(f"{suite}: {escaped.cut(text)}" for suite, text in tested.suites.items()),
+        *([f"not run: {', '.join(tested.not_run)}"] if tested.not_run else []),
     ]
 
 

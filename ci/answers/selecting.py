@@ -9,6 +9,7 @@ from packaging.version import InvalidVersion, Version
 from ci.errors import ResultsError, SelectionError, session
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import AXES, VERSION_AXES, Matrix
+from ci.matrix.observed import slurm_matches
 from ci.matrix.suites import SUITES, is_own
 from ci.matrix.tables import did_you_mean
 from ci.report import finding, model, writing
@@ -98,18 +99,31 @@ def check_values(values: Axes, compat: Compat, rows: Matrix) -> None:
             raise SelectionError(f"there is no {axis} {value!r}{did_you_mean(str(value), known)}")
 
 
-def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[Pair]:
+def as_rows(values: Mapping[str, str], cells: Sequence[CellReport], rows: Matrix) -> dict[str, str]:
+    """Return values with the row that a release of Slurm was observed in, if it has none: 22.05 for 22.05.8."""
+    release = values.get("slurm", "")
+    known = [*(row.name for row in rows.slurm), *(cell.axes.get("slurm") for cell in cells)]
+    if not release or any(same("slurm", release, name) for name in known):
+        return dict(values)
+    observed = (cell.axes.get("slurm") or "" for cell in cells if cell.versions.get("slurm") == release)
+    return {**values, "slurm": next((it for it in observed if slurm_matches(release, it)), release)}
+
+
+def pairs(
+    names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows: Matrix, *, can_run: bool = True
+) -> list[Pair]:
     """Return the cells of two names, or all that have results and differ in these axes only.
 
+    :param can_run: whether the results are such that ``--run`` can add to them.
     :raises SelectionError: for an unknown name.
     :raises ResultsError: if there are no results of them.
     """
     there = tested(compat)
     if names:
         by_id = {cell.id: cell for cell in there}
-        wanted = [rows.cell(name).id for name in names if name not in by_id]
-        found = [] if wanted else [(by_id[names[0]], by_id[names[1]])]
-        what = " and ".join(wanted)
+        missing = [rows.cell(name).id for name in names if name not in by_id]
+        found = [] if missing else [(by_id[names[0]], by_id[names[1]])]
+        what, wanted = " and ".join(missing), missing if can_run else list(names)
     else:
         found = [(cell, other) for cell in there if has(cell, before) for other in there if _is(other, cell, after)]
         wanted = [] if found else partners(before, after, compat, rows)[:2]
@@ -118,9 +132,15 @@ def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows:
         raise ResultsError(
             f"there are no results of {what}",
             why="; ".join(f"{problem.where}: {problem.what}" for problem in compat.problems[:5]),
-            next_step=f"{session('matrix', ' '.join(wanted) or 'CELL_A CELL_B')}, or the same again with --run",
+            next_step=how_to_run(wanted, can_run=can_run),
         )
     return found
+
+
+def how_to_run(cells: Iterable[str], *, can_run: bool) -> str:
+    """Return the command after which there are results of cells; those of a report can't be added to."""
+    command = session("matrix", " ".join(cells) or "CELL_A CELL_B")
+    return f"{command}, {'or the same again with --run' if can_run else 'then compare without --data'}"
 
 
 def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[str]:
@@ -145,7 +165,8 @@ def held(pair: Pair) -> str:
     alike = {axis: text for axis in AXES if (text := before.get(axis)) and text == after.get(axis)}
     runtime = [] if pair[0].runtime == Runtime.NVIDIA else [pair[0].runtime]
     words = [*(f"{axis if axis in VERSION_AXES else ''}{it}" for axis, it in alike.items()), *runtime]
-    return "-".join(words) + (f"+{pair[0].profile}" if pair[0].profile == pair[1].profile != "" else "")
+    behind = (("+", pair[0].profile, pair[1].profile), ("@", pair[0].site, pair[1].site))
+    return "-".join(words) + "".join(f"{sign}{name}" for sign, name, other in behind if name == other != "")
 
 
 def same(axis: str, first: str | None, second: str | None) -> bool:
@@ -164,4 +185,5 @@ def has(cell: CellReport | Cell, values: Axes) -> bool:
 
 def _is(cell: CellReport | Cell, other: CellReport, but: Axes) -> bool:
     """Tell whether a cell is what another one would be with these values."""
-    return (cell.runtime, cell.profile) == (other.runtime, other.profile) and has(cell, {**other.axes, **but})
+    alike = [(it.runtime, it.profile, it.site) for it in (cell, other)]
+    return alike[0] == alike[1] and has(cell, {**other.axes, **but})

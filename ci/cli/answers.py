@@ -70,16 +70,20 @@ def compare(parsed: argparse.Namespace) -> int:
     before, after = (selecting.axes(words, name) for words, name in ((parsed.before, "--from"), (parsed.after, "--to")))
     selecting.check(parsed.cells, before, after)
     rows, names = loading.load(), parsed.data or [str(paths.results_dir())] * paths.results_dir().is_dir()
-    if parsed.run and any(map(selecting.is_report, names)):
+    can_run = not any(map(selecting.is_report, names))
+    if parsed.run and not can_run:
         raise SelectionError("--run cannot be used with compat.json", why="what is run is merged with folders only")
     compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
+    before, after = (selecting.as_rows(side, compat.cells, rows) for side in (before, after))
+    selecting.check(parsed.cells, before, after)  # two releases may be of one row
     for side in (before, after):
         selecting.check_values(side, compat, rows)
     if parsed.run:
         wanted = parsed.cells or selecting.partners(before, after, compat, rows)
         names += _run(*selecting.to_run(wanted, compat, rows))
         compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
-    found = comparing.compare(compat, selecting.pairs(parsed.cells, before, after, compat, rows))
+    pairs = selecting.pairs(parsed.cells, before, after, compat, rows, can_run=can_run)
+    found = comparing.compare(compat, pairs)
     _print(found, document.of_comparison(found), parsed.format)
     reports.warn(compat)
     reports.refuse_half(compat, names)
@@ -87,7 +91,7 @@ def compare(parsed: argparse.Namespace) -> int:
         raise UntestedError(
             "nothing differs, but not all was seen on both sides",
             why="what could not be told is named above, with the reason",
-            next_step="the same again with --run: it runs the suites that are missing",
+            next_step=comparing.how_to_tell(found, can_run=can_run),
         )
     return DIFFERS if found.verdict == "differs" else 0
 

@@ -57,11 +57,16 @@ class Suite:
     """A cell runs the suites of smaller numbers first."""
 
     @property
+    def has_containers(self) -> bool:
+        """Whether its tests run containers: one that is for legacy cells, too, can't."""
+        return Runtime.LEGACY not in self.runtimes
+
+    @property
     def plugins(self) -> tuple[str, ...]:
         """The arguments that load the fixtures of container suites; a legacy suite has its own in a conftest.py."""
         if self.plugin:
             return ("-p", self.plugin)
-        return () if Runtime.LEGACY in self.runtimes else _PLUGIN
+        return _PLUGIN if self.has_containers else ()
 
     def words(self, *, whole: bool = True) -> tuple[str, ...]:
         """Return pytest's arguments, for a process in the repository.

@@ -7,9 +7,18 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>&|~!#])")
 
 
 def text(text: str) -> str:
-    """Return text as text, whatever it would mean in Markdown or HTML."""
-    flat = _flat(text)
-    return _SPECIAL.sub(r"\\\1", flat[:_LONGEST] + (" […]" if len(flat) > _LONGEST else "")).replace("\\<", "&lt;")
+    """Return the beginning of a text as text, whatever it would mean in Markdown or HTML."""
+    return whole(cut(_flat(text)))
+
+
+def whole(text: str) -> str:
+    """Return all of a text as text."""
+    return _SPECIAL.sub(r"\\\1", _flat(text)).replace("\\<", "&lt;")
+
+
+def cut(text: str) -> str:
+    """Return the beginning of what may be a page long, such as the message of a test."""
+    return text[:_LONGEST] + (" […]" if len(text) > _LONGEST else "")
 
 
 def code(text: str) -> str:

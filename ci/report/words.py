@@ -1,6 +1,6 @@
 """The words and signs that every form of the report shares."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ci.matrix.behaviours import AnswerKind
 from ci.matrix.cells import Runtime
@@ -93,8 +93,13 @@ def hazards(number: int) -> str:
 
 
 def advice(answer: AnswerReport) -> str:
-    """Return what happens, and what a user does about it."""
-    return " ".join(filter(None, (answer.what, answer.do)))
+    """Return what happens, for which versions, and what a user does about it."""
+    return " ".join(filter(None, (answer.what, f"({answer.limits})" if answer.limits else "", answer.do)))
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def tried_again(name: str, number: int, message: str) -> str:

@@ -16,9 +16,11 @@ from msgspec.structs import replace
 from ci import environment_file
 from ci.engine.build_client import find_build_client
 from ci.environment import ssh
+from ci.errors import UntestedError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
+from ci.matrix.model import VERSION_AXES
 from ci.record import reportlog
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import Result
@@ -186,6 +188,34 @@ def _tries(ground: Ground) -> Seen:
     third = TestOutcome(name=_BAD.name, outcome=TestState.PASSED, reruns=2, message="assert 1 == 2")
     done = ground.report(ground.made(replace(_PASSED, tests=(third,))))
     return Seen(held="2 reruns" in done.output, text=last_line(done))
+
+
+@attack(
+    "a site's answer for a cell",
+    "a result of a cluster that exists, asked for as the combination of its versions",
+    "not tested",
+    says=r": not tested$",
+)
+def _answer_of_a_site(ground: Ground) -> Seen:
+    site = replace(_CELL, id=f"{_CELL.id}@mysite", site="mysite")
+    return _asked(ground, replace(_PASSED, cell=site, suite="pyxis_conformance"))
+
+
+@attack(
+    "a cell without container jobs",
+    "a suite that starts no container, passed alone, asked for as a combination that works",
+    "not tested",
+    says=r": not tested$",
+)
+def _no_container_jobs(ground: Ground) -> Seen:
+    return _asked(ground, replace(_PASSED, suite="slurm_facts"))
+
+
+def _asked(ground: Ground, *made: Result) -> Seen:
+    """Ask for the versions of `_CELL`; a yes is no honest answer."""
+    versions = [word for axis in VERSION_AXES for word in (f"--{axis}", _CELL.axes[axis] or "")]
+    done = ground.program("ask", *versions, "--data", str(ground.made(*made)))
+    return Seen(held=done.exit_code == UntestedError.exit_code, text=done.output.partition("\n")[0])
 
 
 # -- the program ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The command `ask`: what it says of a combination, and that one which was not tested is never a yes."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 from datetime import timedelta
 import json
 from pathlib import Path
@@ -13,6 +14,7 @@ from ci.answers import asking
 from ci.cli import answers as command
 from ci.cli.main import main
 from ci.matrix import behaviours
+from ci.matrix.suites import SUITES
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import CellRecord, Result
 from ci.report import merging
@@ -76,13 +78,26 @@ def test_a_combination_that_was_tested_works(ask: Ask) -> None:
     assert sections(out) == {
         "Cells of this combination": "  slurm25.05.8-enroot3.4.1-pyxis0.21.0-debian12-amd64: passed\n"
         f"      {SUITE}: passed on 2026-11-20\n"
+        "      not run: pyxis_basic, registry, pyxis_advanced, slurm_facts\n"
     }
+
+
+def test_suites_of_every_group_that_were_not_run_are_named(ask: Ask) -> None:
+    of = cell("25.05.8", "debian12", "3.4.1", "0.21.0")
+    default = [it.name for it in SUITES.values() if it.default and "nvidia" in it.runtimes]
+    for number, name in enumerate(default, 1):
+        code, out, _ = ask([result(of, name)], "25.05.8 3.4.1 0.21.0", "--json")
+        (told,) = json.loads(out)["cells"]
+        assert told["not_run"] == default[number:]
+        assert told["suites"].keys() == set(default[:number])
+    assert code == 0
+    assert "not run" not in ask([], "25.05.8 3.4.1 0.21.0")[1]
 
 
 def test_each_hazard_is_named_with_what_to_do(ask: Ask) -> None:
     code, out, _ = ask([on("22.05", "3.4.1", "0.21.0", HAZARD)], "22.05 3.4.1 0.21.0")
     assert code == 0
-    assert out.startswith("Slurm 22.05, enroot 3.4.1, Pyxis 0.21.0: works, with hazards\n")
+    assert out.startswith("Slurm 22.05, enroot 3.4.1, Pyxis 0.21.0: works, with hazards (1 hazard)\n")
     seen = sections(out)["Seen there"]
     assert "hazard, on the host: The script runs on the host" in seen
     assert "(Slurm <23.11)" in seen
@@ -93,8 +108,17 @@ def test_each_hazard_is_named_with_what_to_do(ask: Ask) -> None:
 
 def test_what_is_refused_there_is_named_too(ask: Ask) -> None:
     code, out, _ = ask([on("24.11.6", "4.1.2", "0.24.0", {"task-prolog": "fails"})], "24.11.6 4.1.2 0.24.0")
-    assert (code, out.partition("\n")[0].rpartition(": ")[2]) == (0, "works")
+    assert (code, out.partition("\n")[0].rpartition(": ")[2]) == (0, "works (1 refused)")
     assert "refused, fails: Every container step that has a task prolog" in sections(out)["Seen there"]
+
+
+def test_versions_with_as_many_hazards_differ_in_what_they_refuse(ask: Ask) -> None:
+    both = [
+        on("22.05", "3.4.1", "0.21.0", HAZARD | {"task-prolog": "fails"}),
+        on("22.05", "3.4.1", "0.24.0", HAZARD),
+    ]
+    heads = [ask(both, f"22.05 3.4.1 {pyxis}")[1].partition("\n")[0].partition(": ")[2] for pyxis in ("0.21", "0.24")]
+    assert heads == ["works, with hazards (1 hazard, 1 refused)", "works, with hazards (1 hazard)"]
 
 
 def test_hazards_that_no_test_looked_for_are_not_denied(ask: Ask) -> None:
@@ -104,12 +128,37 @@ def test_hazards_that_no_test_looked_for_are_not_denied(ask: Ask) -> None:
     assert unknown == "  2 behaviours\n      sbatch-export-none, task-prolog\n"
 
 
+def test_ids_are_whole_and_messages_are_cut(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"a-question-with-a-name-{number}" for number in range(60)]
+    (question,) = (it for it in behaviours.catalogue().values() if it.id == "task-prolog")
+    monkeypatch.setattr(merging, "catalogue", lambda: {name: dataclasses.replace(question, id=name) for name in names})
+    of = cell("25.05.8", "debian12", "3.4.1", "0.21.0")
+    tests = [TestOutcome(name="x::y", outcome=TestState.FAILED, message=f"it {'fails ' * 200}")]
+    code, out, _ = ask([result(of, outcome=Outcome.FAILED, tests=tests)], "25.05.8 3.4.1 0.21.0")
+    assert code == 1
+    assert sections(out)["Not asked there, so not known"].split("\n")[1].strip() == ", ".join(names)
+    assert sections(out)["What fails"].startswith("  pyxis_basic: x::y: it fails")
+    assert sections(out)["What fails"].endswith(" […]")
+
+
 def test_the_release_that_was_observed_is_the_cells_own(ask: Ask) -> None:
     of = on("22.05", "3.4.1", "0.21.0")
     of = replace(of, versions={**of.versions, "slurm": "22.05.8"})
     assert ask([of], "22.05.8 3.4.1 0.21.0")[0] == 0
     assert ask([], "22.05 3.4.1 0.21.0")[0] == 0
     assert ask([], "22.05.9 3.4.1 0.21.0")[0] == 55
+
+
+def test_a_release_that_was_observed_stands_for_its_row_where_nothing_was_tested(ask: Ask) -> None:
+    of = on("22.05", "3.4.1", "0.24.0")
+    of = replace(of, versions={**of.versions, "slurm": "22.05.8"})
+    code, out, err = ask([of], "22.05.8 3.4.1 0.21.0")
+    assert (code, out.partition("\n")[0]) == (55, "Slurm 22.05.8, enroot 3.4.1, Pyxis 0.21.0: not tested")
+    assert "hazard, on the host" in sections(out)["Expected, not tested"]
+    assert "next: nox -s matrix -- slurm22.05-enroot3.4.1-pyxis0.21.0-debian12-" in err
+    _, out, err = ask([], "22.05.9 3.4.1 0.21.0")
+    assert "Expected" not in out, "nobody has seen that Debian's 22.05 is 22.05.9"
+    assert "add its versions to matrix.toml" in err
 
 
 def test_one_that_fails_says_since_when_and_what_works(ask: Ask) -> None:
@@ -122,6 +171,7 @@ def test_one_that_fails_says_since_when_and_what_works(ask: Ask) -> None:
     assert "pyxis_basic: failed since 2026-11-20, last on 2026-11-22" in sections(out)["Cells of this combination"]
     assert "pyxis_basic: test_x.py::test_it: srun ended with status 1" in sections(out)["What fails"]
     near = sections(out)["The nearest cells that work"]
+    assert "answered" not in near
     assert "pyxis 0.24.0" in near
     assert "pyxis0.22.0" not in near
 
@@ -138,6 +188,9 @@ OWN = replace(on("25.05.8", "3.4.1", "0.21.0"), suite="suite")
 CANDIDATE = on("25.05.8", "3.4.1", "0.21.0+g1a2b3c4")
 CANDIDATE = replace(CANDIDATE, versions={**CANDIDATE.versions, "pyxis": "0.21.0"})
 EMBEDDED = result(cell("25.05.8", "debian12", kind="embedded"))
+SITE = on("25.05.8", "3.4.1", "0.21.0")
+SITE = replace(SITE, cell=replace(SITE.cell, id=f"{SITE.cell_id}@mysite", site="mysite"))
+FACTS = result(cell("25.05.8", "debian12", "3.4.1", "0.21.0"), "slurm_facts")
 
 
 @pytest.mark.parametrize(
@@ -155,8 +208,14 @@ EMBEDDED = result(cell("25.05.8", "debian12", kind="embedded"))
             result(cell("25.05.8", "debian12", "3.4.1", "0.21.0"), outcome=Outcome.SKIPPED, tests=[]),
         ],
         [CANDIDATE],
+        [SITE],
+        [FACTS],
+        [FACTS, replace(SITE, suite="pyxis_basic"), CANDIDATE],
     ],
-    ids=["pyxis", "patches", "enroot", "embedded", "own", "error", "skipped", "half", "candidate"],
+    ids=[
+        *("pyxis", "patches", "enroot", "embedded", "own", "error", "skipped", "half"),
+        *("candidate", "site", "facts only", "facts beside others"),
+    ],
 )
 def test_a_combination_that_was_not_tested_is_never_a_yes(ask: Ask, of: list[Result]) -> None:
     for words in ([], ["--os", "debian12"], ["--os", "debian12", "--arch", "amd64"]):
@@ -165,6 +224,10 @@ def test_a_combination_that_was_not_tested_is_never_a_yes(ask: Ask, of: list[Res
         assert "works" not in out.partition("\n")[0]
         assert ": not tested\n" in out
         assert "next: nox -s matrix -- slurm25.05.8-enroot3.4.1-pyxis0.21.0-debian12-" in err
+
+
+def test_a_suite_without_containers_can_still_fail(ask: Ask) -> None:
+    assert ask([bad(FACTS.cell, suite="slurm_facts")], "25.05.8 3.4.1 0.21.0")[0] == 1
 
 
 def test_what_the_catalogue_expects_is_no_answer(ask: Ask) -> None:
@@ -199,7 +262,8 @@ def test_the_nearest_cells_differ_in_the_fewest_axes_then_in_the_fewest_rows(ask
 
 
 def test_only_real_cells_are_near(ask: Ask) -> None:
-    code, out, _ = ask([EMBEDDED, OWN, on("22.05", "4.1.2", "0.24.0")], "25.05.8 3.4.1 0.21.0", "--json")
+    others = [EMBEDDED, OWN, CANDIDATE, SITE]
+    code, out, _ = ask([*others, on("22.05", "4.1.2", "0.24.0")], "25.05.8 3.4.1 0.21.0", "--json")
     assert code == 55
     assert [it["id"] for it in json.loads(out)["nearest"]] == ["slurm22.05-enroot4.1.2-pyxis0.24.0-debian12-amd64"]
 
@@ -231,7 +295,9 @@ def test_a_hazard_is_no_yes_to_its_question(ask: Ask) -> None:
     code, out, _ = ask(of, "22.05 3.4.1 0.21.0", "--behaviour", "sbatch-export-none")
     assert code == 1
     assert out.startswith("Slurm 22.05, enroot 3.4.1, Pyxis 0.21.0: hazard\n")
-    assert "slurm 25.11.7" in sections(out)["The nearest cells that work"]
+    near = sections(out)["The nearest cells that answer well"]
+    assert "slurm 25.11.7" in near
+    assert "answered: works, in the image: " in near
 
 
 def test_a_question_that_was_not_asked_there_is_not_tested(ask: Ask) -> None:
@@ -239,6 +305,15 @@ def test_a_question_that_was_not_asked_there_is_not_tested(ask: Ask) -> None:
     code, out, _ = ask(of, "25.11.7 4.1.2 0.24.0", "--behaviour", "task-prolog")
     assert code == 55
     assert "slurm 25.05.8" in sections(out)["The nearest cells that were tested"]
+
+
+def test_what_the_nearest_cells_answered_is_said_where_no_row_tells_more(ask: Ask) -> None:
+    of = [on("24.11.6", "4.1.2", "0.24.0", {"task-prolog": "fails"}), on("25.11.7", "4.1.2", "0.24.0")]
+    code, out, _ = ask(of, "25.05.1 4.1.2 0.24.0", "--behaviour", "task-prolog")
+    assert code == 55
+    near = sections(out)["The nearest cells that were tested"]
+    assert [near.count(f"answered: {it}: ") for it in ("refused, fails", "works, starts")] == [1, 1]
+    assert "(Slurm >=24.11,<24.11.7 or >=25.05,<25.05.2)" in near
 
 
 def test_json_has_all_that_the_text_has(ask: Ask) -> None:
@@ -259,6 +334,9 @@ def test_known_failures_of_a_green_cell_are_told(ask: Ask) -> None:
     code, out, _ = ask([result(of, tests=[passed("test_y.py::test_it"), known])], "25.05.8 3.4.1 0.21.0")
     assert code == 0
     assert sections(out)["Known failures"] == "  it answers 404 (NVIDIA/enroot#1)"
+    code, out, _ = ask([on("25.05.8", "3.4.1", "0.21.0")], "25.05.8 3.4.1 0.21.0", "--behaviour", "task-prolog")
+    assert code == 0
+    assert "404" not in out, "another question was asked"
 
 
 def test_the_data_that_ships_is_the_default(

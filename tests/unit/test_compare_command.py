@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 import json
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,17 @@ def test_a_behaviour_that_neither_side_saw_could_not_be_told(compare: Compare) -
     assert f"{SUITE} did not ask it: {OLD.id}, {NEW.id}" in out
 
 
+@pytest.mark.parametrize("asks", [OLD, NEW], ids=["before", "after"])
+def test_a_behaviour_that_only_one_side_asked_is_not_the_same(compare: Compare, asks: CellRecord) -> None:
+    silent = NEW if asks is OLD else OLD
+    half = result(silent, SUITE, tests=saw({name: answer for name, answer in ALL.items() if name != "made-up"}))
+    code, out, err = compare([on(asks), half], OLD.id, NEW.id)
+    assert (code, out.partition("\n")[0]) == (55, "could not be told; behaviours: 1 could not be told, 2 the same")
+    assert f"{SUITE} did not ask it: {silent.id}\n" in out
+    assert f'next: nox -s "{SUITE}({silent.id})" -- --nodes 2\n' in err
+    assert "--run" not in err, "it runs no suite that is there"
+
+
 def test_a_suite_that_neither_side_ran_keeps_the_rest_from_being_the_same(
     compare: Compare, known: dict[str, Behaviour]
 ) -> None:
@@ -223,6 +235,31 @@ def test_a_test_that_fails_on_both_sides_is_no_difference(compare: Compare) -> N
     assert compare([failed(OLD), failed(NEW)], OLD.id, NEW.id)[0] == 0
 
 
+def known_failure(of: CellRecord, message: str = "the squashfs is broken (NVIDIA/enroot#1)") -> Result:
+    """Return a result with a known failure beside the tests that saw all answers."""
+    bad = TestOutcome(name="test_x.py::test_it", outcome=TestState.XFAILED, message=message)
+    return result(of, SUITE, tests=[*saw(ALL), bad])
+
+
+def test_a_known_failure_on_one_side_only_is_a_difference(compare: Compare) -> None:
+    code, out, _ = compare([on(OLD), known_failure(NEW)], OLD.id, NEW.id)
+    assert code == 1
+    assert out.startswith("differs; behaviours: 3 the same; known failures on one side only: 1\n")
+    said = [f"  {SUITE} test_x.py::test_it", "      the squashfs is broken (NVIDIA/enroot#1)", f"      {NEW.id}"]
+    assert sections(out)["Known failures now, and not before"].splitlines() == said
+    code, out, _ = compare([], NEW.id, OLD.id)
+    assert (code, "test_x.py::test_it" in sections(out)["Known failures before, and not now"]) == (1, True)
+    later = {"run": "20261121-023000-bbbb", "started": made.BEGIN + timedelta(days=1)}
+    code, out, _ = compare([replace(failed(OLD), **later)], OLD.id, NEW.id)
+    assert {"Tests that failed before and do not now", "Known failures now, and not before"} <= sections(out).keys()
+
+
+def test_a_known_failure_on_both_sides_or_of_a_behaviour_is_no_other_difference(compare: Compare) -> None:
+    assert compare([known_failure(OLD), known_failure(NEW)], OLD.id, NEW.id)[0] == 0
+    both = [on(FIRST), known_failure(SECOND, "It is bad")]
+    assert compare(both, FIRST.id, SECOND.id)[0] == 0, "the answers of behaviours are compared, and each once"
+
+
 PAIRS = [cell(slurm, "debian12", "4.1.2", pyxis) for slurm in ("22.05", "25.11.7") for pyxis in ("0.21.0", "0.24.0")]
 
 
@@ -262,6 +299,55 @@ def test_markdown_has_the_same_and_steers_nothing(compare: Compare) -> None:
     assert out.startswith("# differs; behaviours: 1 changed, 2 the same\n")
     assert "\n## Changed\n\n- made-up: What of made-up?\n" in out
     assert "&lt;b\\>\\*" in out
+
+
+@pytest.mark.parametrize("form", ["text", "md"])
+def test_ids_are_whole_and_messages_are_cut(compare: Compare, known: dict[str, Behaviour], form: str) -> None:
+    names = [f"a-question-with-a-name-{number}" for number in range(60)]
+    known.update((name, question(name)) for name in names)
+    long = replace(failed(NEW).tests[-1], message=f"it {'fails ' * 200}")
+    both = [on(OLD), result(NEW, SUITE, Outcome.FAILED, tests=[*saw(ALL), long])]
+    _, out, _ = compare(both, OLD.id, NEW.id, "--format", form)
+    assert ", ".join(names) in out
+    assert " […]\n" in out.replace("\\", "")
+
+
+def test_a_release_that_was_observed_is_compared_as_its_row(compare: Compare) -> None:
+    both = [replace(on(OLD), versions={**on(OLD).versions, "slurm": "22.05.8"}), on(NEW, {"made-up": "worst"})]
+    code, out, _ = compare(both, "--from", "slurm=22.05.8", "--to", "slurm=25.11.7", "--format", "json")
+    assert (code, list(json.loads(out)["pairs"].values())) == (1, [[OLD.id, NEW.id]])
+    code, _, err = compare([], "--from", "slurm=22.05", "--to", "slurm=22.05.8")
+    assert (code, "slurm has the same value in --from and --to" in err) == (11, True)
+    code, _, err = compare([], "--from", "slurm=22.05.9", "--to", "slurm=25.11.7")
+    assert (code, "there is no slurm '22.05.9'" in err) == (11, True)
+
+
+def next_of(err: str) -> str:
+    """Return the next command of an error."""
+    return err.rpartition("next: ")[2].strip()
+
+
+def test_the_next_step_is_one_that_is_taken(compare: Compare, tmp_path: Path, capsys: Capture) -> None:
+    again = "the same again with --run: it runs the suites that are missing"
+    code, _, err = compare([on(OLD), result(OLD), on(NEW)], OLD.id, NEW.id)
+    assert (code, next_of(err)) == (55, again)
+    code, _, err = compare([result(NEW), result(OLD, "pyxis_upstream")], OLD.id, NEW.id)
+    assert (code, next_of(err)) == (55, f'nox -s "pyxis_upstream({NEW.id})"'), "no group runs it"
+    less = result(NEW, SUITE, tests=saw({"made-up": "good"}), started=made.BEGIN + timedelta(days=1))
+    _, _, err = compare([replace(less, run="later"), result(OLD, "registry")], OLD.id, NEW.id)
+    both = [f'nox -s "{SUITE}({NEW.id})" -- --nodes 2', f'nox -s "pyxis_upstream({NEW.id})"', again]
+    assert next_of(err).split("; ") == both
+    # What is run can't be added to a report: both cells are to be run.
+    assert main(["report", str(tmp_path / "results"), "--output", str(tmp_path / "report")]) == 0
+    capsys.readouterr()
+    data = ("--data", str(tmp_path / "report"))
+    code, _, err = compare([], OLD.id, NEW.id, *data)
+    then = ", then compare without --data"
+    assert (code, next_of(err)) == (55, f"nox -s matrix -- {OLD.id} {NEW.id} --nodes 2{then}")
+    code, _, err = compare([], OLD.id, FIRST.id, *data)
+    assert (code, next_of(err)) == (40, f"nox -s matrix -- {OLD.id} {FIRST.id}{then}")
+    code, _, err = compare([], "--from", "slurm=22.05", "--to", "slurm=24.11.7", *data)
+    assert (code, next_of(err)) == (40, f"nox -s matrix -- {OLD.id} {SECOND.id}{then}")
 
 
 def test_a_report_is_data_too(compare: Compare, tmp_path: Path, capsys: Capture) -> None:

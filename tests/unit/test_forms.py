@@ -31,6 +31,8 @@ REAL = cell("22.05", "debian12", "3.4.1", "0.19.0")
 NEWER = cell("24.11", "debian13", "4.1.2", "0.24.0")
 EMBEDDED = cell("22.05", "debian12", kind="embedded")
 LEGACY = cell("22.05", "debian12", kind="legacy")
+MANY = [cell("22.05", "debian12", "3.4.1", f"0.{minor}.0") for minor in range(19, 26)]
+SUITE = "pyxis_conformance"
 LATER = BEGIN + timedelta(days=1)
 
 
@@ -280,8 +282,22 @@ def test_a_hazard_is_said_and_is_no_failure(tmp_path: Path) -> None:
     assert alone.statuses == {0}
     assert alone.verdicts()["text"] == "real cells: 1 passed"
     for form in ("text", "md", "html", "json"):
-        for told in ("The script runs on the host.", "Name the image in an srun.", "NVIDIA/pyxis"):
-            assert told in alone.forms[form]
+        for told in ("The script runs on the host.", "Name the image in an srun.", "NVIDIA/pyxis", "Slurm <23.11"):
+            assert told in html.unescape(alone.forms[form])
+
+
+def test_a_hazard_names_its_versions_and_where_it_was_seen(tmp_path: Path) -> None:
+    with questions():
+        asked = Asked(tmp_path, *CASES["hazards"])
+        alone = Asked(tmp_path / "many", *(result(it, SUITE, tests=seeing(everywhere="hangs")) for it in MANY))
+    for form in ("text", "md", "html"):
+        text = html.unescape(asked.forms[form]).replace("\\", "").replace("`", "")
+        (line,) = (it for it in text.splitlines() if "The script runs on the host. (Slurm <23.11) Name the image" in it)
+        if form != "html":
+            assert line.endswith(f"; seen on {REAL.id}")
+    for form in ("text", "md"):
+        text = alone.forms[form].replace("`", "")
+        assert f"; seen on {', '.join(it.id for it in MANY[:5])} and {len(MANY) - 5} more\n" in text
 
 
 def test_a_report_names_the_commits_whose_tests_ran(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_box_says_how_many_hazards_in_words_and_the_list_says_what_to_do(week:
     for words in (
         "pyxis_conformance by-slurm",
         "NVIDIA/pyxis#1",
-        "The script runs on the host. Name the image in an srun.",
+        "The script runs on the host. (Slurm <23.11) Name the image in an srun.",
     ):
         assert words in listed
     (told,) = [text for text in parsed.all("p", class_="since") if HAZARD in text]

@@ -37,6 +37,11 @@ CANDIDATE = cell("22.05", "debian12", "3.4.1", "0.24.0+g1a2b3c4")
 Merge = Callable[..., Compat]
 
 
+def at_site(of: CellRecord, name: str = "mine") -> CellRecord:
+    """Return a cluster that exists of the cell's versions."""
+    return replace(of, id=f"{of.id}@{name}", site=name)
+
+
 def under(of: CellRecord, name: str = "strict") -> CellRecord:
     """Return the cell with a profile over it."""
     return replace(of, id=f"{of.id}+{name}", profile=name)
@@ -125,22 +130,26 @@ def test_a_true_one_is_believed(of: CellRecord) -> None:
     assert contradictions.of(result(of), Path("results/r") / of.id / "pyxis_basic") == ()
 
 
-def test_it_answers_for_no_cell_without_it(merge: Merge) -> None:
-    report = merge(result(under(REAL)))
+@pytest.mark.parametrize("apart", [under, at_site])
+def test_it_answers_for_no_cell_without_it(merge: Merge, apart: Callable[[CellRecord], CellRecord]) -> None:
+    report = merge(result(apart(REAL)))
     asked = {"slurm": "22.05", "enroot": "3.4.1", "pyxis": "0.19.0"}
     assert ask(report, asked, loading.load()).status is Status.UNTESTED
     assert ask(merge(result(REAL)), asked, loading.load()).status is not Status.UNTESTED
 
 
-def test_it_is_compared_by_its_name_and_by_versions_with_its_like_only(merge: Merge) -> None:
+@pytest.mark.parametrize("apart", [under, at_site, lambda of: at_site(of, "theirs")])
+def test_it_is_compared_by_its_name_and_by_versions_with_its_like_only(
+    merge: Merge, apart: Callable[[CellRecord], CellRecord]
+) -> None:
     old, new = cell("24.11.6", "debian12", "4.1.2", "0.24.0"), cell("24.11.7", "debian12", "4.1.2", "0.24.0")
-    report = merge(*map(result, (old, new, under(old), under(new))))
+    report = merge(*map(result, (old, new, apart(old), apart(new), at_site(new, "alone"), under(new, "alone"))))
     sides = ({"slurm": "24.11.6"}, {"slurm": "24.11.7"})
     pairs = selecting.pairs([], *sides, report, loading.load())
-    assert {(before.id, after.id) for before, after in pairs} == {(old.id, new.id), (under(old).id, under(new).id)}
+    assert {(before.id, after.id) for before, after in pairs} == {(old.id, new.id), (apart(old).id, apart(new).id)}
     assert len({selecting.held(it) for it in pairs}) == 2
-    ((before, after),) = selecting.pairs([old.id, under(old).id], {}, {}, report, loading.load())
-    assert (before.id, after.id) == (old.id, under(old).id)
+    ((before, after),) = selecting.pairs([old.id, apart(old).id], {}, {}, report, loading.load())
+    assert (before.id, after.id) == (old.id, apart(old).id)
 
 
 def site(tmp_path: Path) -> EnvironmentPlan:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ci.report import grid, overview
 from ci.report.escaped import code as _code
 from ci.report.escaped import text as _text
+from ci.report.escaped import whole as _whole
 from ci.report.model import CellReport, ChangeKind, Compat, Merged, State, SuiteReport
 from ci.report.words import (
     CONTRADICTIONS,
@@ -13,6 +14,7 @@ from ci.report.words import (
     advice,
     counted_tests,
     described,
+    few,
     first_line,
     hazards,
     reruns,
@@ -27,7 +29,7 @@ FILE = "compat.md"
 # GitHub's summary of a job holds one MiB; a grid of five thousand cells takes a fifth of it.
 _MOST = 200
 """As many entries of a list are written; the rest is counted."""
-_FEW, _TESTS = 5, 10
+_TESTS = 10
 
 
 def pieces(merged: Merged) -> Iterator[str]:
@@ -54,7 +56,7 @@ def pieces(merged: Merged) -> Iterator[str]:
     yield _section("Known failures", known)
     dangerous = [
         f"- {HAZARD} {_code(hazard.behaviour.id)} on {count(len(hazard.cells), 'cell')}: "
-        f"{_text(advice(hazard.answer))}{_issue(hazard.answer.issue)}"
+        f"{_whole(advice(hazard.answer))}{_issue(hazard.answer.issue)}; seen on {few(list(map(_code, hazard.cells)))}"
         for hazard in overview.hazards(compat)
     ]
     yield _section("Hazards", dangerous)
@@ -78,9 +80,7 @@ def pieces(merged: Merged) -> Iterator[str]:
 
 def _runs(compat: Compat) -> str:
     shown = [run for run in compat.runs if run.shown]
-    names = ", ".join(_code(run.id) for run in shown[:_FEW]) + (
-        f" and {len(shown) - _FEW} more" if len(shown) > _FEW else ""
-    )
+    names = few([_code(run.id) for run in shown])
     return f"{'run' if len(shown) == 1 else 'the runs'} {names}" if shown else "no results"
 
 
@@ -140,9 +140,8 @@ def _red(cell: CellReport, suite: SuiteReport) -> str:
 def _not_run(compat: Compat) -> list[str]:
     found = []
     for reason, places in overview.not_run(compat).items():
-        names = [" ".join(filter(None, (_code(cell) if cell else "", _text(what)))) for cell, what in places[:_FEW]]
-        more = f" and {len(places) - _FEW} more" if len(places) > _FEW else ""
-        found.append(f"- {_text(reason)}: {', '.join(names)}{more}")
+        names = [" ".join(filter(None, (_code(cell) if cell else "", _text(what)))) for cell, what in places]
+        found.append(f"- {_text(reason)}: {few(names)}")
     return found
 
 

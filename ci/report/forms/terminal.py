@@ -25,6 +25,7 @@ from ci.report.words import (
     advice,
     counted,
     counted_tests,
+    few,
     first_line,
     hazards,
     in_order,
@@ -147,7 +148,7 @@ def _details(merged: Merged) -> Iterator[Text]:
     for hazard in overview.hazards(merged.compat):
         issue = f" ({hazard.answer.issue})" if hazard.answer.issue else ""
         line = f"{HAZARD} {hazard.behaviour.id} on {count(len(hazard.cells), 'cell')}: {advice(hazard.answer)}{issue}"
-        yield Text(printable(line))
+        yield Text(printable(f"{line}; seen on {few(hazard.cells)}"))
     for reason, number in overview.without_result(merged.compat).items():
         yield Text(printable(f"no result of {count(number, 'combination')}: {reason}"))
     yield Text(sentence(merged.compat.verdicts), "bold")
@@ -173,9 +174,8 @@ def _named_tests(tests: Sequence[TestReport]) -> str:
     """Return the names of the first few tests; the file once if it is the same for all."""
     files = {test.name.partition("::")[0] for test in tests}
     file = f"{files.pop()}::" if len(files) == 1 else ""
-    names = ", ".join(_tried(test).removeprefix(file) for test in tests[:_NAMED])
-    more = f" and {len(tests) - _NAMED} more" if len(tests) > _NAMED else ""
-    return (f"{file.removesuffix('::')}: " if file else "") + names + more
+    names = few([_tried(test).removeprefix(file) for test in tests], _NAMED)
+    return (f"{file.removesuffix('::')}: " if file else "") + names
 
 
 def _tried(test: TestReport) -> str:
