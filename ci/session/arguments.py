@@ -46,6 +46,13 @@ def own_suite(path: Path, asked: Options, rest: Sequence[str]) -> tuple[Options,
     return own, found, ("bash", "-o", "pipefail", "-c", asked.shell_command)
 
 
+def by_variable(words: Sequence[str]) -> str:
+    """Return how a session is told the first of these words that is an option of commands only; empty if none is."""
+    flags = [word.partition("=")[0] for word in words]
+    named = ((flag, options.variable(flag)) for flag in flags)
+    return next((f"set {name} in the environment in place of {flag}" for flag, name in named if name), "")
+
+
 def help_text() -> str:
     """Return the help on our options of a session."""
     return _parser().format_help()
