@@ -2,12 +2,20 @@
 
 import argparse
 
+from ci.errors import program
 from ci.matrix.mentioned import GROUP_VARIABLE
 
 
 def add_group(parser: argparse.ArgumentParser) -> None:
     """Add the option that names a group."""
-    parser.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+    parser.add_argument(
+        "--group", metavar="GROUP", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)"
+    )
+
+
+def add_cell(parser: argparse.ArgumentParser) -> None:
+    """Add the one cell that is meant."""
+    parser.add_argument("cell", metavar="CELL", help=f"its id, as `{program()} cells` lists it")
 
 
 def add_cells(parser: argparse.ArgumentParser) -> None:

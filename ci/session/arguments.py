@@ -10,6 +10,7 @@ from ci import options
 from ci.errors import SelectionError, suite_session, typed
 from ci.options import Options, Scope, inputs
 from ci.options.inputs import OwnSuite
+from ci.terminal.help import Parser
 
 HELP = frozenset({"-h", "--help"})
 # Words less similar than this are not taken for a typing mistake; pytest's --strict-config is 0.7 like our --strict.
@@ -58,9 +59,9 @@ def help_text() -> str:
     return _parser().format_help()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     # Without abbreviations, so that no option of pytest is taken for one of ours.
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=suite_session("SUITE", "CELL", "").strip(),
         usage=suite_session("SUITE", "CELL", "[options] [pytest's options]"),
         allow_abbrev=False,
