@@ -16,6 +16,7 @@ try:
         bumping,
         clusters,
         commands,
+        completing,
         doctor,
         elsewhere,
         fleet,
@@ -165,6 +166,7 @@ def _add_knowledge(verbs: "argparse._SubParsersAction[Parser]") -> None:
     profiles.add_options(
         _verb(verbs, "profile", profiles.check, "say what of a profile is refused or ignored, and where it can be used")
     )
+    completing.add_to(_verb(verbs, "complete", completing.show, "print what completes commands in a shell with TAB"))
     _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
     bump = _verb(verbs, "bump", bumping.bump, "look for new releases of Slurm, enroot and Pyxis, and add their rows")
     bump.add_argument("--check", action="store_true", help="change nothing; the exit code is 50 if there is news")
@@ -190,6 +192,8 @@ def _add_group_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. A user's mistake is one message, never a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if completing.ASKED in os.environ:
+        completing.answer(parser())
     # After `--` comes another program's command line; argparse would look for our options in it.
     own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     parsed = parser().parse_args(own, argparse.Namespace(command=command))

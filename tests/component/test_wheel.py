@@ -168,6 +168,17 @@ def test_neither_ci_nor_tests_is_a_package_of_the_environment_and_those_of_other
         assert CELL in done.stdout.splitlines(), done.stderr
 
 
+def test_bash_completes_its_commands(installed: Installed, here: Path) -> None:
+    ask = (
+        'PATH="$1:$PATH"; eval "$(pyxis-matrix complete bash)"; COMP_LINE=$2; COMP_POINT=${#2}; COMP_TYPE=9\n'
+        'function=$(complete -p pyxis-matrix); function=${function##*-F }; "${function% *}" pyxis-matrix\n'
+        'echo "${COMPREPLY[@]}"'
+    )
+    command = ["bash", "-c", ask, "bash", str(installed.venv / "bin"), "pyxis-matrix up slurm22.05-embedded-debian12-"]
+    done = subprocess.run(command, cwd=here, env=installed.environ, capture_output=True, text=True, check=False)
+    assert CELL in done.stdout.split(), done.stderr
+
+
 @pytest.mark.parametrize("version", ["7", "8", "9"])
 def test_its_plugin_says_once_what_is_wrong_with_any_pytest_and_can_be_left_out(
     installed: Installed, here: Path, tmp_path: Path, version: str
