@@ -72,9 +72,9 @@ def runs() -> list[str]:
 
 
 def state_dirs(run: str, cell_id: str = "") -> list[Path]:
-    """Return such folders of a run: of one cell, or of all."""
+    """Return such folders of a run: of one cell, or of all. Where a cache is shared, others' may be closed."""
     folder = _states() / run
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = sorted(folder.iterdir()) if folder.is_dir() and os.access(folder, os.R_OK) else []
     return [it for it in found if cell_id in {"", it.name}]
 
 

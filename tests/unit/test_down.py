@@ -1,5 +1,6 @@
 """`down`: what it removes, and what it keeps until all is gone."""
 
+from collections.abc import Iterator
 import getpass
 import os
 from pathlib import Path
@@ -130,12 +131,22 @@ def test_down_of_a_run_takes_its_images_names_too_and_keeps_what_it_needs_until_
     assert not state.parent.exists()
 
 
+@pytest.mark.parametrize("level", ["cell", "run"])
 @pytest.mark.parametrize("command", ["logs", "logs theirs", "shell", "down", "down --all"])
 def test_what_others_have_up_is_theirs_where_a_cache_is_shared(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, level: str
 ) -> None:
     """Several users can have one cache, and the machines of a site one home with it; a folder of keys is its user's."""
     mine, theirs, closed = state_of("mine", owner()), state_of("theirs", "me@elsewhere"), state_of("closed")
+    closed = closed if level == "cell" else closed.parent  # as their umask was
+    whole = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self == closed:
+            raise PermissionError(13, "Permission denied", str(self))
+        return whole(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
     monkeypatch.setattr(os, "access", lambda path, _mode: not Path(path).is_relative_to(closed))
     engine = SimpleNamespace(
         reap=lambda *_: ["a"],
