@@ -55,6 +55,7 @@ PROGRAMS = {
     "attacks": "Try to make results say more than was seen (`-- --without-cell`, `-- --only NAME`).",
     "bench": "Measure two ways to the same end, side by side, and print their ratios (`-- NAME`).",
     "soak": "Start a cell, run one job and take it down, many times; look for what is left (`-- --times 100 CELL`).",
+    "picture": "Draw what a command prints on a terminal (`-- docs/terminal.svg -- report RUN`).",
     "machine": "Boot a whole Debian machine (systemd, cgroup v2) under qemu; the main job in it (`-- --os debian13`).",
 }
 # Likewise; each starts `python -m ci NAME`.

@@ -48,6 +48,8 @@ class EnvironmentFile:
     cell: str
     session: str = ""
     """In the labels of what was started with it; whatever else is started for it gets it, too, to go with it."""
+    owner: str = ""
+    """Who started it, on which machine; empty where it does not say so."""
     suite: str
     runtime: str
     arch: str

@@ -150,13 +150,18 @@ def say_how_to_enter(plan: EnvironmentPlan) -> None:
 
 
 def _all_up() -> list[tuple[Path, EnvironmentFile]]:
-    """Return the environments whose files are on this machine, by run and cell."""
+    """Return the environments whose files can be read here, by run and cell."""
     files = [folder / launching.ENVIRONMENT_FILE for run in launching.runs() for folder in launching.state_dirs(run)]
-    return [(path.parent, environment_file.load(path)) for path in files if path.is_file()]
+    return [(path.parent, environment_file.load(path)) for path in files if os.access(path, os.R_OK)]
 
 
 def _one_up(which: str | None) -> tuple[Path, EnvironmentFile]:
-    found = [(folder, file) for folder, file in _all_up() if which in (None, file.cell, file.matrix_cell, file.run)]
+    """Return the environment of a run or cell, whosever it is; where none is named, the one of one's own."""
+    found = [
+        (folder, file)
+        for folder, file in _all_up()
+        if (which in {file.cell, file.matrix_cell, file.run} if which else launching.is_own(folder))
+    ]
     if len(found) == 1:
         return found[0]
     known = ", ".join(f"{file.cell} (run {file.run})" for _, file in _all_up())

@@ -8,6 +8,7 @@ from pathlib import Path
 import sys
 
 from ci import paths
+from ci.cli import completing
 from ci.errors import INSTALLED, CheckoutNeededError, SelectionError, as_here, session, typed
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -115,7 +116,13 @@ def setup(parsed: argparse.Namespace) -> int:
     """Set the machine up as ``ci/bootstrap`` does, but for the virtual environment: whoever runs this has one."""
     words = [flag for flag, asked in (("--dry-run", parsed.dry_run), ("--emulate", parsed.emulate)) if asked]
     program = [sys.executable, str(paths.REPOSITORY / "ci" / "machine"), "--without-venv", *words]
-    return console.attach(program).exit_code
+    code = console.attach(program).exit_code
+    if INSTALLED and not (code or parsed.dry_run):
+        shell = Path(os.environ.get("SHELL", "")).name
+        console.say(
+            f"commands are completed with TAB by: {completing.how(shell if shell in completing.SHELLS else 'bash')}"
+        )
+    return code
 
 
 def check_checkout(what: str) -> None:

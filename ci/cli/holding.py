@@ -14,6 +14,7 @@ import signal
 import sys
 
 from ci.cli.clusters import plan_asked
+from ci.cli.selecting import add_cell
 from ci.cli.sessions import obstacle, refuse, run_and_show
 from ci.environment.launching import Environment
 from ci.matrix import loading
@@ -35,7 +36,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "tests", type=Path, help="what the results are named after; the working directory is the project"
     )
-    parser.add_argument("cell")
+    add_cell(parser)
     add_options(parser, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
 

@@ -16,6 +16,7 @@ try:
         bumping,
         clusters,
         commands,
+        completing,
         doctor,
         elsewhere,
         fleet,
@@ -27,12 +28,13 @@ try:
         sessions,
         site,
     )
-    from ci.cli.selecting import add_arch, add_cells, add_suites
+    from ci.cli.selecting import add_arch, add_cell, add_cells, add_suites
     from ci.engine.refusals import asking
     from ci.matrix.suites import OWN
     from ci.options import Scope, add_to
     from ci.options.values import run_id, whole
     from ci.terminal import console, signals
+    from ci.terminal.help import Parser
 except ModuleNotFoundError as missing:
     lacking = f"pip install {PROGRAM}" if INSTALLED else f"{typed('COMMAND')} (nox installs it), or pip install ."
     sys.stderr.write(f"the package {missing.name} is missing from {sys.executable}\n  next: {lacking}\n")
@@ -45,15 +47,14 @@ Runs container jobs through every combination of Slurm, Pyxis and enroot that yo
 
 A cell is one combination, named like slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64; `cells` lists them. `up` starts
 one and leaves it to you, `run` starts one for a command, `down` clears up. A suite on all cells of the default group:
+
 {as_here(suite_session("pyxis_basic"))}
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the command line's parser."""
-    top = argparse.ArgumentParser(
-        prog=program(), description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    top = Parser(prog=program(), description=_DESCRIPTION)
     top.set_defaults(handler=None)
     # argparse leaves as much room for the names of commands as this one word needs.
     top.usage = f"{program()} [-h] COMMAND ..."
@@ -66,26 +67,43 @@ def parser() -> argparse.ArgumentParser:
     cells.add_argument("--explain", action="store_true", help="say why each cell is in the group")
     cells.add_argument("--excluded", action="store_true", help="list what the matrix leaves out, with the reasons")
 
-    images = _verb(verbs, "images", commands.images, "build the images of cells")
+    images = _verb(verbs, "images", commands.images, "build the images of cells", "[CELL ...] [options]")
     add_cells(images)
     add_to(images, Scope.IMAGES, Scope.RESULT)
 
-    run = _verb(verbs, "run", commands.run, "start a cell, run the command behind `--` against it, take it down")
-    run.usage = typed("run CELL [options] -- COMMAND")
-    run.add_argument("cell", metavar="CELL")
+    run = _verb(
+        verbs,
+        "run",
+        commands.run,
+        "start a cell, run the command behind `--` against it, take it down",
+        "CELL [options] -- COMMAND",
+    )
+    add_cell(run)
     add_to(run, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.COMMAND)
 
     # What a session of nox starts.
-    suite = _verb(verbs, "suite", sessions.suite, "run a suite on a cell: one of this project, or your own (-- PATH)")
-    suite.usage = typed("suite [SUITE] CELL [options] [-- [PATH] [pytest's options]]")
-    suite.add_argument("suite_name", nargs="?", default=OWN, metavar="SUITE", help="default: your own, the PATH")
-    suite.add_argument("cell", metavar="CELL")
+    suite = _verb(
+        verbs,
+        "suite",
+        sessions.suite,
+        "run a suite on a cell: one of this project, or your own (-- PATH)",
+        "[SUITE] CELL [options] [-- [PATH] [pytest's options]]",
+    )
+    suite.add_argument(
+        "suite_name", nargs="?", default=OWN, metavar="SUITE", help="one of this project (default: your own, PATH)"
+    )
+    add_cell(suite)
     add_to(suite, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT, Scope.SUITE)
 
     holding.add_to(verbs.add_parser("hold"))  # what the pytest plugin starts
 
-    matrix = _verb(verbs, "matrix", groups.matrix, "run suites on all cells of a group, several at a time")
-    matrix.usage = typed("matrix [CELL ...] [options] [-- pytest's options]")
+    matrix = _verb(
+        verbs,
+        "matrix",
+        groups.matrix,
+        "run suites on all cells of a group, several at a time",
+        "[CELL ...] [options] [-- pytest's options]",
+    )
     add_cells(matrix)
     add_suites(matrix)
     _add_group_options(matrix)
@@ -94,29 +112,35 @@ def parser() -> argparse.ArgumentParser:
     # The process of one cell of a group; it has no line in the list of commands.
     one = verbs.add_parser("cell")
     one.set_defaults(handler=groups.cell)
-    one.add_argument("cell")
+    add_cell(one)
     add_suites(one)
     add_to(one, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
     site.add_options(_verb(verbs, "site", site.site, "run suites on a cluster that exists, over SSH, as a user"))
 
-    up = _verb(verbs, "up", clusters.up, "start a cell and leave it up")
-    up.add_argument("cell", metavar="CELL")
+    up = _verb(verbs, "up", clusters.up, "start a cell and leave it up", "CELL [options]")
+    add_cell(up)
     add_to(up, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
     bisecting.add_options(
         _verb(verbs, "bisect", bisecting.bisect, "find the release or commit at which a test's answer changes")
     )
-    fleet.add_options(_verb(verbs, "plan", fleet.plan, "plan the jobs of a fleet of machines for a group of cells"))
+    plan = _verb(
+        verbs, "plan", fleet.plan, "plan the jobs of a fleet of machines for a group of cells", "[CELL ...] [options]"
+    )
+    fleet.add_options(plan)
 
-    shell = _verb(verbs, "shell", clusters.shell, "enter the login node of a cell that is up, or run a command there")
-    shell.usage = typed("shell [CELL|RUN] [-- COMMAND]")
+    shell = _verb(
+        verbs,
+        "shell",
+        clusters.shell,
+        "enter the login node of a cell that is up, or run a command there",
+        "[CELL|RUN] [-- COMMAND]",
+    )
     logs = _verb(verbs, "logs", clusters.logs, "show what the daemons of a cell that is up wrote")
-    for verb in (shell, logs):
-        verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
-
     down = _verb(verbs, "down", clusters.down, "take a cell down, or all that is left of a run")
-    down.add_argument("which", nargs="?", metavar="CELL|RUN")
+    for verb in (shell, logs, down):
+        verb.add_argument("which", nargs="?", metavar="CELL|RUN", help="needed only when more than one is up")
     down.add_argument("--all", action="store_true", help="everything of yours on this engine; says what others have")
     down.add_argument("--everyone", action="store_true", help="everything of this project, of all users of the engine")
 
@@ -124,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_knowledge(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_knowledge(verbs: "argparse._SubParsersAction[Parser]") -> None:
     """Add the commands that start no cell: what is known of cells, this machine and upstream."""
     reports.add_to(_verb(verbs, "report", reports.show, "show the results of runs, or merge them into a report"))
     answers.add_compare(_verb(verbs, "compare", answers.compare, "say what changes between two cells, or versions"))
@@ -143,6 +167,7 @@ def _add_knowledge(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     profiles.add_options(
         _verb(verbs, "profile", profiles.profile, "check a profile, or make one of a site's own files, over SSH")
     )
+    completing.add_to(_verb(verbs, "complete", completing.show, "print what completes commands in a shell with TAB"))
     _verb(verbs, "doctor", doctor.examine, "check this machine, and print the fix for what is missing")
     bump = _verb(verbs, "bump", bumping.bump, "look for new releases of Slurm, enroot and Pyxis, and add their rows")
     bump.add_argument("--check", action="store_true", help="change nothing; the exit code is 50 if there is news")
@@ -168,6 +193,8 @@ def _add_group_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. A user's mistake is one message, never a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if completing.ASKED in os.environ:
+        completing.answer(parser())
     # After `--` comes another program's command line; argparse would look for our options in it.
     own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     parsed = parser().parse_args(own, argparse.Namespace(command=command))
@@ -208,11 +235,13 @@ def _failed(error: PyxisMatrixError) -> int:
 
 
 def _verb(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    verbs: "argparse._SubParsersAction[Parser]",
     name: str,
     handler: Callable[[argparse.Namespace], int],
     text: str,
-) -> argparse.ArgumentParser:
+    usage: str = "",
+) -> Parser:
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.usage = typed(f"{name} {usage}") if usage else None
     verb.set_defaults(handler=handler)
     return verb

@@ -2,14 +2,22 @@
 
 import argparse
 
+from ci.errors import program
 from ci.matrix.mentioned import GROUP_VARIABLE
 from ci.options import values
+
+
+def add_cell(parser: argparse.ArgumentParser) -> None:
+    """Add the one cell that is meant."""
+    parser.add_argument("cell", metavar="CELL", help=f"its id, as `{program()} cells` lists it")
 
 
 def add_cells(parser: argparse.ArgumentParser) -> None:
     """Add the cells that are meant: by name, or those of a group."""
     parser.add_argument("cells", nargs="*", metavar="CELL", help="cells by name (default: those of the group)")
-    parser.add_argument("--group", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)")
+    parser.add_argument(
+        "--group", metavar="GROUP", help=f"a group of matrix.toml (default: ${GROUP_VARIABLE}, then the matrix' own)"
+    )
 
 
 def add_arch(parser: argparse.ArgumentParser) -> None:

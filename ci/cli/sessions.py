@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 import os
 from pathlib import Path
+import shlex
 import sys
 from typing import NoReturn
 
@@ -115,6 +116,9 @@ def _read(parsed: argparse.Namespace) -> Record:
         )
     check_environment(os.environ)
     which = suites.suite(name)
+    if how := arguments.by_variable(rest):
+        where = f"behind --: {shlex.join(rest)}"
+        raise SelectionError(f"an option of commands cannot be used with {name}", where=where, next_step=how)
     suites.check_subject(rows.subject, name)
     words = given(which, rest)
     plan = plan_asked(cell, rows, replace(options, name=which.name, pytest=True))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ci.engine.labels import owner
 from ci.environment import cluster, registry, users
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place
@@ -46,6 +47,7 @@ def describe(
         run=options.run,
         cell=cell.id,
         session=place.session,
+        owner=owner(),
         suite=options.name,
         runtime=cell.runtime.value,
         arch=cell.arch.value,

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+import os
 from pathlib import Path
 import secrets
-import shutil
 import time
 
 from ci import environment_file, paths
 from ci.engine.connection import Engine
-from ci.engine.labels import LABEL_CELL, LABEL_RUN, LABEL_SESSION
+from ci.engine.labels import LABEL_CELL, LABEL_RUN, LABEL_SESSION, owner
 from ci.engine.refusals import asking
 from ci.environment import accounting, base_images, cluster, reaper, registry, ssh, usable, users
 from ci.environment.describing import Started, describe
@@ -72,10 +72,20 @@ def runs() -> list[str]:
 
 
 def state_dirs(run: str, cell_id: str = "") -> list[Path]:
-    """Return such folders of a run: of one cell, or of all."""
+    """Return such folders of a run: of one cell, or of all. Where a cache is shared, others' may be closed."""
     folder = _states() / run
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = sorted(folder.iterdir()) if folder.is_dir() and os.access(folder, os.R_OK) else []
     return [it for it in found if cell_id in {"", it.name}]
+
+
+def is_own(state: Path) -> bool:
+    """Tell whether such a folder is of this user and machine; several can share a cache, as they do a home."""
+    if not os.access(state, os.R_OK | os.X_OK):
+        return False
+    try:
+        return environment_file.load(state / ENVIRONMENT_FILE).owner in {"", owner()}
+    except LaunchError:  # its session was killed before it wrote the file
+        return True
 
 
 def _states() -> Path:
@@ -188,8 +198,10 @@ def forget(run: str, cell_id: str) -> None:
 
 
 def forget_all() -> None:
-    """Remove the keys of all environments."""
-    shutil.rmtree(_states(), ignore_errors=True)
+    """Remove the keys of all environments of one's own."""
+    for run in runs():
+        for state in filter(is_own, state_dirs(run)):
+            forget(run, state.name)
 
 
 def _launch(

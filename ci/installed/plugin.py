@@ -23,7 +23,7 @@ _OPTIONS: Sequence[tuple[str, str, dict[str, Any]]] = (
     ("", "run the tests that use a cluster on this cell (repeatable)", {"action": "append", "metavar": "CELL"}),
     ("_group", "run them on all cells of this group (repeatable)", {"action": "append", "metavar": "GROUP"}),
     ("_profile", "a site's settings, laid over the nodes", {"metavar": "NAME|DIR"}),
-    ("_options", "more options of `pyxis-matrix up`: --cell-options='--nodes 2'", {"metavar": "OPTIONS"}),
+    ("_options", "more options of `pyxis-matrix up`, as one word", {"metavar": "OPTIONS"}),
     ("_keep", "leave the clusters up, and say how to enter them", {"action": "store_true"}),
 )
 

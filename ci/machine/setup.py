@@ -35,13 +35,16 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 
 _EPILOG = """\
-The engine is looked for in DOCKER_HOST, the docker context and the usual sockets of Docker and Podman. Where there is
-none, and this is root on Debian or Ubuntu, the distribution's is installed and started; elsewhere the commands to run
-are printed, and the exit status is 20.
+The engine is looked for in DOCKER_HOST, the docker context and the usual
+sockets of Docker and Podman. Where there is none, and this is root on Debian
+or Ubuntu, the distribution's is installed and started; elsewhere the commands
+to run are printed, and the exit status is 20.
 
 environment:
-  PYXIS_MATRIX_VENV    the virtual environment's folder (default: .venv beside this project's noxfile)
-  DOCKER_HOST          the engine to use; then no other is looked for, and none is installed
+  PYXIS_MATRIX_VENV    the virtual environment's folder (default: .venv beside
+                       this project's noxfile)
+  DOCKER_HOST          the engine to use; then no other is looked for, and none
+                       is installed
 """
 
 
@@ -85,7 +88,7 @@ def parse(arguments: list[str]) -> Namespace:
     """Return the options of ``ci/bootstrap``: ``dry_run``, ``emulate``, and ``command`` as a list."""
     parser = ArgumentParser(
         prog=set_up(),
-        description="Set this machine up (virtual environment with nox, container engine), then run COMMAND in it.",
+        description="Set this machine up (virtual environment with nox, container\nengine), then run COMMAND in it.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,  # ci/bootstrap knows --dry-run by its whole name, too

@@ -58,6 +58,8 @@ class _Declaration:
     """The option's name on the command line, if it is not made from the field's name."""
     runtimes: frozenset[Runtime] = frozenset(Runtime)
     """The option is refused for cells of other runtimes."""
+    variable: str = ""
+    """The environment variable that says the same; sessions have it in the option's place."""
 
 
 def _option(
@@ -217,8 +219,16 @@ class Options:
         "ID",
         values.run_id,
         default=lambda: os.environ.get(paths.RUN_VARIABLE) or paths.new_run_id(),
+        variable=paths.RUN_VARIABLE,
     )
-    results: Path = _option(Scope.RESULT, "where results go", "DIR", values.folder, default=paths.results_dir)
+    results: Path = _option(
+        Scope.RESULT,
+        "where results go",
+        "DIR",
+        values.folder,
+        default=paths.results_dir,
+        variable=paths.RESULTS_VARIABLE,
+    )
     name: str = _option(
         Scope.COMMAND, "name of the result folder", "NAME", values.result_name, default="command", flag="--as"
     )
@@ -345,6 +355,11 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
 def flags(*scopes: Scope) -> list[str]:
     """Return the names of the options of some scopes, as they stand on the command line."""
     return [_flag(it) for it, _ in _declared(scopes)]
+
+
+def variable(flag: str) -> str:
+    """Return the environment variable that says the same as an option; empty if there is none."""
+    return next((declared.variable for it, declared in _declared(tuple(Scope)) if _flag(it) == flag), "")
 
 
 def _declared(scopes: Collection[Scope]) -> list[tuple[Field[Any], _Declaration]]:

@@ -10,6 +10,7 @@ from ci import options
 from ci.errors import SelectionError, suite_session, typed
 from ci.options import Options, Scope, inputs
 from ci.options.inputs import OwnSuite
+from ci.terminal.help import Parser
 
 HELP = frozenset({"-h", "--help"})
 # Words less similar than this are not taken for a typing mistake; pytest's --strict-config is 0.7 like our --strict.
@@ -46,14 +47,21 @@ def own_suite(path: Path, asked: Options, rest: Sequence[str]) -> tuple[Options,
     return own, found, ("bash", "-o", "pipefail", "-c", asked.shell_command)
 
 
+def by_variable(words: Sequence[str]) -> str:
+    """Return how a session is told the first of these words that is an option of commands only; empty if none is."""
+    flags = [word.partition("=")[0] for word in words]
+    named = ((flag, options.variable(flag)) for flag in flags)
+    return next((f"set {name} in the environment in place of {flag}" for flag, name in named if name), "")
+
+
 def help_text() -> str:
     """Return the help on our options of a session."""
     return _parser().format_help()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     # Without abbreviations, so that no option of pytest is taken for one of ours.
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=suite_session("SUITE", "CELL", "").strip(),
         usage=suite_session("SUITE", "CELL", "[options] [pytest's options]"),
         allow_abbrev=False,

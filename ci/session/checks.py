@@ -14,6 +14,7 @@ from ci.matrix import pytest_words
 from ci.matrix.cells import Cell, Runtime
 from ci.options.inputs import OwnSuite, check_localhost, check_open_to_jobs, check_registry_name
 from ci.record import store
+from ci.session.arguments import by_variable
 from ci.terminal import console
 
 # With less, a build would fail halfway.
@@ -67,7 +68,7 @@ def check_options(suite: OwnSuite, command: Sequence[str]) -> None:
             f"unknown option {found[1]}",
             where=shlex.join(command),
             why="it is neither an option of a session nor one of pytest with the suite's plugins",
-            next_step="correct it, or install the plugin that has it: --with PACKAGE",
+            next_step=by_variable(found[1].split()) or "correct it, or install the plugin that has it: --with PACKAGE",
         )
 
 

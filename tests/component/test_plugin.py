@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 import shutil
 import socket
+import subprocess
 import sys
 
 import docker
@@ -12,6 +13,7 @@ import pytest
 from ci.environment import launching
 from ci.errors import PortTakenError
 from ci.images.building import BuiltCell
+from ci.python import uv
 from ci.record import store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
@@ -38,7 +40,7 @@ def foreign(repository: Path, tmp_path: Path, images: BuiltCell) -> Foreign:
     (tmp_path / "site" / "pyxis_matrix").symlink_to(REPOSITORY / "ci" / "installed")
     words = [sys.executable, "-m", "pytest", "-p", "pyxis_matrix.plugin", "-p", "no:cacheprovider", "--cell", LEGACY]
     environ = {"PYTHONPATH": str(tmp_path / "site"), "PYXIS_MATRIX_RESULTS": str(tmp_path / "results")}
-    return lambda *more: Process([*words, *more], environ, repository)
+    return lambda *more, **variables: Process([*words, *more], {**environ, **variables}, repository)
 
 
 @pytest.fixture
@@ -77,6 +79,19 @@ def test_two_workers_share_the_cluster_and_the_result_has_the_tests_that_used_it
     assert ended == {"test_a_job": "passed", **dict.fromkeys(needs_more, "skipped")}
     assert found.again == f"pytest -p pyxis_matrix.plugin -p no:cacheprovider -n 2 --cell {LEGACY}"
     assert "Slurm is 22.05" in process.output
+
+
+def test_with_the_oldest_pytest_that_it_is_for_the_result_is_the_same(
+    foreign: Foreign, result: Callable[[], Result], tmp_path: Path
+) -> None:
+    program, site = uv.program(), str(tmp_path / "site")
+    assert program
+    install = [program, "pip", "install", "--python", sys.executable, "--target", site, "pytest==7.*"]
+    subprocess.run(install, env=uv.environment(), capture_output=True, check=True)
+    process = foreign("tests/test_job.py", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # this environment's are for its own
+    assert process.end() == 0, process.output
+    assert "pytest-7." in process.output
+    assert {test.name: test.outcome.value for test in result().tests} == {"tests/test_job.py::test_a_job": "passed"}
 
 
 @pytest.mark.parametrize(("words", "signal"), [((), "ctrl-c"), (("-n", "2"), "ctrl-c"), ((), "term")])

@@ -168,6 +168,52 @@ def test_neither_ci_nor_tests_is_a_package_of_the_environment_and_those_of_other
         assert CELL in done.stdout.splitlines(), done.stderr
 
 
+def test_bash_completes_its_commands(installed: Installed, here: Path) -> None:
+    ask = (
+        'PATH="$1:$PATH"; eval "$(pyxis-matrix complete bash)"; COMP_LINE=$2; COMP_POINT=${#2}; COMP_TYPE=9\n'
+        'function=$(complete -p pyxis-matrix); function=${function##*-F }; "${function% *}" pyxis-matrix\n'
+        'echo "${COMPREPLY[@]}"'
+    )
+    command = ["bash", "-c", ask, "bash", str(installed.venv / "bin"), "pyxis-matrix up slurm22.05-embedded-debian12-"]
+    done = subprocess.run(command, cwd=here, env=installed.environ, capture_output=True, text=True, check=False)
+    assert CELL in done.stdout.split(), done.stderr
+
+
+@pytest.mark.parametrize("version", ["7", "8", "9"])
+def test_its_plugin_says_once_what_is_wrong_with_any_pytest_and_can_be_left_out(
+    installed: Installed, here: Path, tmp_path: Path, version: str
+) -> None:
+    program = uv.program()
+    assert program
+    call(
+        program,
+        "pip",
+        "install",
+        "--python",
+        str(installed.venv / "bin/python"),
+        "--target",
+        str(tmp_path),
+        f"pytest=={version}.*",
+    )
+    (here / "test_theirs.py").write_text("def test_a(): ...\ndef test_b(cluster_shell): ...\n", encoding="utf-8")
+
+    def run(*words: str) -> Ran:
+        command = [str(installed.venv / "bin/python"), "-m", "pytest", *words]
+        environ = {**installed.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(command, cwd=here, env=environ, capture_output=True, text=True, check=False)
+
+    found = run("--version", "--version")
+    assert f"version {version}." in f"{found.stdout}{found.stderr}"
+    unasked = run()
+    assert (unasked.returncode, "1 passed, 1 skipped" in unasked.stdout) == (0, True), unasked.stdout
+    slip = run("--cell", CELL.replace("embedded", "embeded"))
+    assert slip.returncode == 11
+    assert f"did you mean {CELL}" in slip.stderr
+    assert (slip.stderr.count("error: "), "collected" in slip.stdout) == (1, False), "no test says it again"
+    left_out = run("-p", "no:pyxis_matrix", "--cell", CELL)
+    assert (left_out.returncode, "unrecognized arguments: --cell" in left_out.stderr) == (4, True)
+
+
 def test_a_result_would_name_its_version_and_not_the_commit_of_the_repository_around(
     installed: Installed, here: Path
 ) -> None:

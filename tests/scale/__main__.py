@@ -31,7 +31,7 @@ def main() -> None:
     """Measure the sizes that are asked for."""
     parser = ArgumentParser(prog="python -m tests.scale", description="How the report grows with the number of cells.")
     parser.add_argument("cells", nargs="*", type=int, default=SIZES, help="numbers of cells, up to 5000")
-    parser.add_argument("--without-browser", action="store_true")
+    parser.add_argument("--without-browser", action="store_true", help="without the page's first paint")
     asked = parser.parse_args()
     found = []
     for cells in asked.cells:

@@ -1,6 +1,5 @@
 """How the programs among the tests end: with an exit code and one message, as ``python -m ci`` does."""
 
-import argparse
 from collections.abc import Callable
 import socket
 
@@ -10,6 +9,7 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.terminal import console, signals
+from ci.terminal.help import Parser
 
 
 class CheckFailedError(PyxisMatrixError):
@@ -35,11 +35,9 @@ def guarded(act: Callable[[], int], doing: str) -> int:
         return stop.exit_code
 
 
-def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
+def parser_of(name: str, description: str | None) -> Parser:
     """Return the parser of such a program, which is started as ``nox -s NAME -- …``."""
-    return argparse.ArgumentParser(
-        prog=f"nox -s {name} --", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return Parser(prog=f"nox -s {name} --", description=description)
 
 
 def cell_of(cell: str | None, matrix: Matrix) -> Cell:

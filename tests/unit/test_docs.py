@@ -9,6 +9,7 @@ import io
 from pathlib import Path
 import re
 import shlex
+from string import Template
 import sys
 
 from nox import registry, tasks
@@ -17,12 +18,15 @@ import pytest
 from ci import errors
 from ci.cli.main import parser
 from ci.errors import PyxisMatrixError
+from ci.matrix import loading
+from ci.matrix.arch import Arch
 from ci.matrix.pytest_words import _Parser
 from ci.matrix.suites import OWN, SUITES
 from ci.options import Scope, add_to
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+QUICK_START = ROOT / "docs/quick-start.md"
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 OF_PYTEST = {
@@ -201,6 +205,38 @@ def test_commands_that_are_shown_exist_and_have_their_options(page: Path) -> Non
         wrong += [snippet for word in own[1:] if word.startswith("-") and word not in known]
         wrong += [] if known else [snippet]
     assert wrong == []
+
+
+def as_command(line: str) -> list[str]:
+    """Return what a line of a quick start has the program read; nothing where it is a line of another program."""
+    match words_of(line.removeprefix("ci/bootstrap ")):
+        case ["nox", "-s", "ci", "--", *words] | ["pyxis-matrix", *words]:
+            return words
+        case ["nox", "-s", name, "--", *words]:
+            suite, _, cell = name.partition("(")
+            return ["suite", suite, cell.removesuffix(")"), *words] if cell else [name, *words]
+        case ["pytest", "--cell", cell]:
+            return ["up", cell]
+    return []
+
+
+@pytest.mark.parametrize(
+    "block", text_of(QUICK_START).split("```")[1::2], ids=["author", "administrator", "maintainer"]
+)
+def test_a_quick_start_has_ten_lines_that_can_be_typed_as_they_stand(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, block: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "site").mkdir()
+    _, *lines = block.splitlines()
+    assert len(lines) <= 10
+    variables = dict(re.findall(r"^\$ (\w+)=(\S+)", block, re.MULTILINE))
+    read = [as_command(Template(line[2:]).safe_substitute(variables)) for line in lines]
+    assert sum(map(bool, read)) + len(variables) >= 4
+    for words in filter(None, read):
+        parsed = parser().parse_args(words[: [*words, "--"].index("--")])
+        named = [*getattr(parsed, "cells", []), *filter(None, [getattr(parsed, "cell", "")])]
+        assert [loading.load().cell(it, Arch.AMD64).id for it in named] == named, words
 
 
 @each_page

@@ -1,5 +1,6 @@
 """`down`: what it removes, and what it keeps until all is gone."""
 
+from collections.abc import Iterator
 import getpass
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ci import environment_file
+from ci import environment_file, paths
 from ci.cli import clusters
 from ci.cli.main import main
 from ci.engine.labels import LABEL_CELL, LABEL_OWNER, LABEL_RUN, labels, owner
@@ -35,8 +36,31 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def state_of(run: str, owner: str = "") -> Path:
+    """Make the folder of an environment that is up, and return it."""
+    login = Login(host="h", port=1, user="u", password="", private_key="k", known_hosts="h", home="/h")
+    file = EnvironmentFile(
+        run=run,
+        owner=owner,
+        cell=CELL,
+        suite="up",
+        runtime="embedded",
+        arch="amd64",
+        slurm="22.05",
+        nodes=("n1",),
+        containers=("c1",),
+        login=login,
+        second_user="u2",
+        registry="localhost:5000",
+        engine_client="/bin/docker",
+        results=str(paths.results_dir()),
+    )
+    environment_file.save(launching.state_dir(run, CELL) / launching.ENVIRONMENT_FILE, file)
+    return launching.state_dir(run, CELL)
+
+
 def test_down_all_clears_by_label_alone_and_forgets_every_key(
-    surroundings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filters: list[object] = []
 
@@ -72,7 +96,7 @@ def test_down_all_clears_by_label_alone_and_forgets_every_key(
     assert "also taking down 3 objects of unknown owner, 1 object of bob@there" in " ".join(
         capsys.readouterr().err.split()
     )
-    assert not (surroundings / "cache" / "environments").exists()
+    assert launching.runs() == []
 
 
 def test_down_of_a_run_takes_its_images_names_too_and_keeps_what_it_needs_until_all_is_gone(
@@ -91,23 +115,7 @@ def test_down_of_a_run_takes_its_images_names_too_and_keeps_what_it_needs_until_
     state = launching.state_dir("stuck", CELL)
     other = launching.state_dir("stuck", f"{CELL}-2")
     other.mkdir(parents=True)  # killed before it wrote its file
-    login = Login(host="h", port=1, user="u", password="", private_key="k", known_hosts="h", home="/h")
-    file = EnvironmentFile(
-        run="stuck",
-        cell=CELL,
-        suite="up",
-        runtime="embedded",
-        arch="amd64",
-        slurm="22.05",
-        nodes=("n1",),
-        containers=("c1",),
-        login=login,
-        second_user="u2",
-        registry="localhost:5000",
-        engine_client="/bin/docker",
-        results=str(surroundings / "results"),
-    )
-    environment_file.save(state / launching.ENVIRONMENT_FILE, file)
+    state_of("stuck")
     monkeypatch.setattr(cluster, "collect_logs", lambda *_: {"n1-slurmd.log": "it began"})
 
     assert main(["down", "stuck"]) == TeardownError.exit_code
@@ -121,6 +129,47 @@ def test_down_of_a_run_takes_its_images_names_too_and_keeps_what_it_needs_until_
     names.clear()
     assert main(["down", "stuck"]) == 0
     assert not state.parent.exists()
+
+
+@pytest.mark.parametrize("level", ["cell", "run"])
+@pytest.mark.parametrize("command", ["logs", "logs theirs", "shell", "down", "down --all"])
+def test_what_others_have_up_is_theirs_where_a_cache_is_shared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, level: str
+) -> None:
+    """Several users can have one cache, and the machines of a site one home with it; a folder of keys is its user's."""
+    mine, theirs, closed = state_of("mine", owner()), state_of("theirs", "me@elsewhere"), state_of("closed")
+    closed = closed if level == "cell" else closed.parent  # as their umask was
+    whole = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self == closed:
+            raise PermissionError(13, "Permission denied", str(self))
+        return whole(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "access", lambda path, _mode: not Path(path).is_relative_to(closed))
+    engine = SimpleNamespace(
+        reap=lambda *_: ["a"],
+        owners=dict,
+        left=lambda *_: [],
+        untag=lambda _: None,
+        names_below=lambda _: [],
+        build_client=SimpleNamespace(path="/bin/docker"),
+        found=SimpleNamespace(environment={}),
+    )
+    monkeypatch.setattr(clusters, "connect", lambda: engine)
+    entered: list[str] = []
+
+    def logs_of(_engine: object, file: EnvironmentFile) -> dict[str, str]:
+        entered.append(file.run)
+        return {}
+
+    monkeypatch.setattr(clusters, "_logs_of", logs_of)
+    monkeypatch.setattr(os, "execvpe", lambda *_: entered.append("mine"))
+    assert (main(command.split()) or 0) == 0, capsys.readouterr().err
+    assert (command == "down --all") or entered == ["theirs" if "theirs" in command else "mine"]
+    assert (theirs.exists(), closed.exists()) == (True, True)
+    assert mine.exists() is not command.startswith("down")
 
 
 def test_all_that_is_started_says_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,18 +279,25 @@ def test_a_checkout_leaves_the_environment_to_nox(monkeypatch: pytest.MonkeyPatc
 
 
 def test_setup_takes_the_steps_of_bootstrap_but_for_its_environment(
-    monkeypatch: pytest.MonkeyPatch, installed: Path
+    monkeypatch: pytest.MonkeyPatch, installed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert installed
     called: list[list[str]] = []
+    codes = [20, 0, 0]
 
     def attach(words: list[str]) -> Completed:
         called.append(words)
-        return Completed(command=tuple(words), exit_code=20, output="")
+        return Completed(command=tuple(words), exit_code=codes.pop(0), output="")
 
     monkeypatch.setattr("ci.terminal.console.attach", attach)
-    assert main.main(["setup", "--dry-run"]) == 20
-    assert called == [[sys.executable, str(paths.REPOSITORY / "ci/machine"), "--without-venv", "--dry-run"]]
+    assert main.main(["setup"]) == 20
+    assert main.main(["setup", "--dry-run"]) == 0
+    assert capsys.readouterr().err == "", "nothing was set up, so nothing more can be switched on"
+    monkeypatch.setenv("SHELL", "/usr/bin/fish")
+    assert main.main(["setup"]) == 0
+    assert "with TAB by: pyxis-matrix complete fish | source" in capsys.readouterr().err
+    begin = [sys.executable, str(paths.REPOSITORY / "ci/machine"), "--without-venv"]
+    assert called == [begin, [*begin, "--dry-run"], begin]
 
 
 def test_what_a_session_needs_is_listed_once() -> None:

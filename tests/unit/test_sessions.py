@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ci import paths
+from ci import options, paths
 from ci.artefacts import sources
 from ci.cli.main import main
 from ci.engine import emulation
@@ -220,6 +220,25 @@ def test_bad_input_is_refused_before_anything_is_made(
     assert code == SelectionError.exit_code
     assert problem in capsys.readouterr().err
     assert (list(tmp_path.iterdir()), started) == ([], [])
+
+
+@pytest.mark.parametrize("flag", options.flags(Scope.RESULT))
+@pytest.mark.parametrize("own", [False, True])
+def test_an_option_of_commands_only_is_refused_with_the_variable_that_sessions_have(
+    *,
+    started: Started,
+    theirs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flag: str,
+    own: bool,
+) -> None:
+    said = f"pytest: error: unrecognized arguments: {flag} x\n"
+    monkeypatch.setattr(console, "call", lambda words, **_: Completed(command=tuple(words), exit_code=4, output=said))
+    assert suite(*(("suite", str(theirs)) if own else ("registry",)), "-x", flag, "x") == SelectionError.exit_code
+    name = {"--run": "PYXIS_MATRIX_RUN", "--results": "PYXIS_MATRIX_RESULTS"}[flag]
+    assert f"next: set {name} in the environment in place of {flag}" in capsys.readouterr().err
+    assert started == []
 
 
 @pytest.mark.parametrize("name", [it.name for it in SUITES.values() if it.subject])

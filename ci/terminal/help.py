@@ -1,0 +1,29 @@
+"""How the help of commands is laid out: as wide as the terminal, whoever wrote the text."""
+
+import argparse
+import textwrap
+from typing import Any
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, also of the commands below it: paragraphs are filled, usages broken, and no option split at a dash."""
+
+    def __init__(self, **given: Any) -> None:  # noqa: ANN401 - those of argparse
+        """Take what argparse takes, but for the formatter."""
+        super().__init__(**{"formatter_class": _Formatter, **given})
+
+
+class _Formatter(argparse.HelpFormatter):
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join([fill(paragraph, width, indent) for paragraph in text.split("\n\n")])
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _format_usage(self, usage: str | None, *more: Any) -> str:  # noqa: ANN401 - those of argparse
+        text = super()._format_usage(usage, *more)
+        if not usage:
+            return text  # argparse breaks its own
+        indent = " " * len("usage: ")
+        return textwrap.fill(text, self._width, subsequent_indent=indent, break_on_hyphens=False) + "\n\n"

@@ -1,0 +1,42 @@
+"""The picture of a terminal: what a command printed, and nothing that a reader's browser would fetch."""
+
+import json
+from pathlib import Path
+import re
+from xml.etree import ElementTree as ET
+
+from tests.picture.__main__ import drawn
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SAID = "\x1b[33m≈ known failure\x1b[0m  CELL\n" + "a line that is too long for it\n" + "third\nfourth\n"
+
+
+def words(picture: str) -> str:
+    """Return its text, with plain blanks."""
+    return " ".join(" ".join(ET.fromstring(picture).itertext()).split())  # noqa: S314 - drawn here
+
+
+def test_it_shows_the_first_lines_and_says_how_many_are_left() -> None:
+    picture = drawn(SAID, "nox -s ci -- report", 24, 2)
+    shown = words(picture)
+    assert "nox -s ci -- report" in shown
+    assert "≈ known failure" in shown
+    assert "a line that is too long…" in shown
+    assert "third" not in shown
+    assert "… and 2 more lines" in shown
+    assert "more lines" not in words(drawn(SAID, "t", 24, 4))
+
+
+def test_nothing_is_fetched_for_it() -> None:
+    for picture in (drawn(SAID, "t", 24, 2), (DOCS / "terminal.svg").read_text(encoding="utf-8")):
+        assert not re.search(r"url\(|href|@import|@font-face", picture.replace("url(#terminal-", ""))
+
+
+def test_the_readmes_is_of_the_results_that_come_with_it() -> None:
+    shown = words((DOCS / "terminal.svg").read_text(encoding="utf-8"))
+    found = json.loads((DOCS / "compat/compat.json").read_text(encoding="utf-8"))
+    assert found["cells"]
+    # Else: nox -s picture -- docs/terminal.svg -- report, with the runs that docs/compat was made of.
+    for cell in found["cells"]:
+        assert (cell["id"] in shown) is bool(cell["suites"]), cell["id"]
+        assert all(f"{suite['counts']['passed']} passed" in shown for suite in cell["suites"])
