@@ -20,10 +20,11 @@ from ci.report.merging import ReportRequest
 from ci.report.model import Compat, Merged
 from tests.support import results as made
 from tests.support import rows as of_matrix
+from tests.support.compared import compare, known
 from tests.support.heeding import signals_are_heeded
 from tests.support.profiles import MakeProfile
 
-__all__ = ["signals_are_heeded"]
+__all__ = ["compare", "known", "signals_are_heeded"]
 SECTIONS = {
     "head": 'schema = 1\narch = ["amd64", "arm64"]',
     "os": '[[os]]\nname = "debian12"\ncodename = "bookworm"\n[[os]]\nname = "debian13"\ncodename = "trixie"',

@@ -1,11 +1,9 @@
 """The command `compare`: what it says of results that are there, and how it ends."""
 
 import argparse
-from collections.abc import Callable, Mapping
 from datetime import timedelta
 import json
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 import pytest
@@ -14,73 +12,25 @@ from ci.cli import groups
 from ci.cli.main import main
 from ci.errors import EngineError
 from ci.matrix import behaviours, loading
-from ci.matrix.behaviours import Answer, AnswerKind, Behaviour
+from ci.matrix.behaviours import Behaviour
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.store import CellRecord, Result
-from ci.report import merging
 from tests.support import results as made
+from tests.support.compared import (
+    ALL,
+    FIRST,
+    NEW,
+    OLD,
+    SECOND,
+    SUITE,
+    Capture,
+    Compare,
+    failed,
+    on,
+    question,
+    sections,
+)
 from tests.support.results import cell, passed, result, saw
-
-FIRST = cell("24.11.6", "debian12", "4.1.2", "0.24.0")
-SECOND = cell("24.11.7", "debian12", "4.1.2", "0.24.0")
-OLD = cell("22.05", "debian12", "4.1.2", "0.24.0")
-NEW = cell("25.11.7", "debian12", "4.1.2", "0.24.0")
-SUITE = "pyxis_conformance"
-REAL = ("sbatch-export-none", "task-prolog")
-KINDS = {"good": AnswerKind.WORKS, "other": AnswerKind.CHANGED, "bad": AnswerKind.REFUSED, "worst": AnswerKind.HAZARD}
-Capture = pytest.CaptureFixture[str]
-Compare = Callable[..., tuple[int, str, str]]
-
-
-def question(name: str, suite: str = SUITE) -> Behaviour:
-    """Return a made-up question with an answer of each kind."""
-    answers = [Answer(name=it, kind=kind, what=f"It is {it}.", otherwise=it == "good") for it, kind in KINDS.items()]
-    answers = [replace_versions(it) if not it.otherwise else it for it in answers]
-    return Behaviour(id=name, suite=suite, question=f"What of {name}?", answers=tuple(answers), where="x:1")
-
-
-def replace_versions(of: Answer) -> Answer:
-    """Return an answer that is for no version; what is right where is not asked here."""
-    return Answer(name=of.name, kind=of.kind, what=of.what, only={"slurm": ("<1",)})
-
-
-@pytest.fixture(autouse=True)
-def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Behaviour]:
-    """Have two questions of the catalogue and one that is made up; results go to a folder of the test's own."""
-    every = behaviours.catalogue()
-    found = {name: every[name] for name in REAL} | {"made-up": question("made-up")}
-    monkeypatch.setattr(merging, "catalogue", lambda: found)
-    monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path / "results"))
-    monkeypatch.delenv("PYXIS_MATRIX_RUN", raising=False)
-    return found
-
-
-@pytest.fixture
-def compare(tmp_path: Path, capsys: Capture) -> Compare:
-    """Return what writes results, compares, and returns exit code, output and errors."""
-
-    def run(of: list[Result], *words: str) -> tuple[int, str, str]:
-        made.write(tmp_path / "results", *of)
-        code = main(["compare", *words])
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return code, shown.out, shown.err
-
-    return run
-
-
-ALL = {"sbatch-export-none": "in the image", "task-prolog": "starts", "made-up": "good"}
-
-
-def on(of: CellRecord, answers: Mapping[str, str] = ALL, **more: Any) -> Result:  # noqa: ANN401 - of `result`
-    """Return the result of a suite that saw all answers, those given in place of the usual ones."""
-    return result(of, more.pop("suite", SUITE), tests=saw({**ALL, **answers}), **more)
-
-
-def sections(text: str) -> dict[str, str]:
-    """Return what stands under each title."""
-    _, *parts = text.split("\n\n")
-    return {title: body for title, _, body in (part.partition("\n") for part in parts)}
 
 
 def test_the_task_prolog_is_fixed_between_24_11_6_and_24_11_7(compare: Compare) -> None:
@@ -215,12 +165,6 @@ def test_a_change_is_told_although_something_else_is_not_known(compare: Compare)
     assert f"pyxis_basic was not run: {SECOND.id}" in sections(out)["Could not be told"]
 
 
-def failed(of: CellRecord) -> Result:
-    """Return a result with a test that failed beside those that saw all answers."""
-    bad = TestOutcome(name="test_x.py::test_it", outcome=TestState.FAILED, message="srun ended with status 1")
-    return result(of, SUITE, Outcome.FAILED, tests=[*saw(ALL), bad])
-
-
 def test_a_test_that_fails_on_one_side_only_is_a_difference(compare: Compare) -> None:
     code, out, _ = compare([on(OLD), failed(NEW)], OLD.id, NEW.id)
     assert code == 1
@@ -299,55 +243,6 @@ def test_markdown_has_the_same_and_steers_nothing(compare: Compare) -> None:
     assert out.startswith("# differs; behaviours: 1 changed, 2 the same\n")
     assert "\n## Changed\n\n- made-up: What of made-up?\n" in out
     assert "&lt;b\\>\\*" in out
-
-
-@pytest.mark.parametrize("form", ["text", "md"])
-def test_ids_are_whole_and_messages_are_cut(compare: Compare, known: dict[str, Behaviour], form: str) -> None:
-    names = [f"a-question-with-a-name-{number}" for number in range(60)]
-    known.update((name, question(name)) for name in names)
-    long = replace(failed(NEW).tests[-1], message=f"it {'fails ' * 200}")
-    both = [on(OLD), result(NEW, SUITE, Outcome.FAILED, tests=[*saw(ALL), long])]
-    _, out, _ = compare(both, OLD.id, NEW.id, "--format", form)
-    assert ", ".join(names) in out
-    assert " […]\n" in out.replace("\\", "")
-
-
-def test_a_release_that_was_observed_is_compared_as_its_row(compare: Compare) -> None:
-    both = [replace(on(OLD), versions={**on(OLD).versions, "slurm": "22.05.8"}), on(NEW, {"made-up": "worst"})]
-    code, out, _ = compare(both, "--from", "slurm=22.05.8", "--to", "slurm=25.11.7", "--format", "json")
-    assert (code, list(json.loads(out)["pairs"].values())) == (1, [[OLD.id, NEW.id]])
-    code, _, err = compare([], "--from", "slurm=22.05", "--to", "slurm=22.05.8")
-    assert (code, "slurm has the same value in --from and --to" in err) == (11, True)
-    code, _, err = compare([], "--from", "slurm=22.05.9", "--to", "slurm=25.11.7")
-    assert (code, "there is no slurm '22.05.9'" in err) == (11, True)
-
-
-def next_of(err: str) -> str:
-    """Return the next command of an error."""
-    return err.rpartition("next: ")[2].strip()
-
-
-def test_the_next_step_is_one_that_is_taken(compare: Compare, tmp_path: Path, capsys: Capture) -> None:
-    again = "the same again with --run: it runs the suites that are missing"
-    code, _, err = compare([on(OLD), result(OLD), on(NEW)], OLD.id, NEW.id)
-    assert (code, next_of(err)) == (55, again)
-    code, _, err = compare([result(NEW), result(OLD, "pyxis_upstream")], OLD.id, NEW.id)
-    assert (code, next_of(err)) == (55, f'nox -s "pyxis_upstream({NEW.id})"'), "no group runs it"
-    less = result(NEW, SUITE, tests=saw({"made-up": "good"}), started=made.BEGIN + timedelta(days=1))
-    _, _, err = compare([replace(less, run="later"), result(OLD, "registry")], OLD.id, NEW.id)
-    both = [f'nox -s "{SUITE}({NEW.id})" -- --nodes 2', f'nox -s "pyxis_upstream({NEW.id})"', again]
-    assert next_of(err).split("; ") == both
-    # What is run can't be added to a report: both cells are to be run.
-    assert main(["report", str(tmp_path / "results"), "--output", str(tmp_path / "report")]) == 0
-    capsys.readouterr()
-    data = ("--data", str(tmp_path / "report"))
-    code, _, err = compare([], OLD.id, NEW.id, *data)
-    then = ", then compare without --data"
-    assert (code, next_of(err)) == (55, f"nox -s matrix -- {OLD.id} {NEW.id} --nodes 2{then}")
-    code, _, err = compare([], OLD.id, FIRST.id, *data)
-    assert (code, next_of(err)) == (40, f"nox -s matrix -- {OLD.id} {FIRST.id}{then}")
-    code, _, err = compare([], "--from", "slurm=22.05", "--to", "slurm=24.11.7", *data)
-    assert (code, next_of(err)) == (40, f"nox -s matrix -- {OLD.id} {SECOND.id}{then}")
 
 
 def test_a_report_is_data_too(compare: Compare, tmp_path: Path, capsys: Capture) -> None:
@@ -458,6 +353,7 @@ def test_nothing_is_run_where_nothing_is_missing(compare: Compare) -> None:
     assert compare([*WELL, *every], FIRST.id, SECOND.id, "--run")[0] == 0
 
 
+@pytest.mark.usefixtures("known")
 def test_a_mistake_of_ours_does_not_end_as_an_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
 ) -> None:

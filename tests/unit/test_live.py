@@ -1,6 +1,7 @@
 """What is seen of a run: how far its cells have come, failures at once, and the same on every kind of output."""
 
 from collections.abc import Callable
+from datetime import timedelta
 import io
 import json
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_what_is_expected_comes_from_earlier_runs(tmp_path: Path) -> None:
             suite="registry",
             outcome=Outcome.PASSED,
             exit_code=0,
-            started=store.utc_now().replace(hour=1, minute=minute),
+            started=store.utc_now() - timedelta(minutes=60 - minute),
             seconds=seconds,
             tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
             fingerprint="f",

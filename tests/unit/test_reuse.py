@@ -1,5 +1,6 @@
 """`ci.group.reuse`: which earlier result is taken, and what it then says."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def kept(results: Path, run: str, cell: Cell, minute: int, **more: Any) -> Resul
         run=run,
         cell=store.CellRecord.of(cell),
         suite="registry",
-        started=store.utc_now().replace(hour=1, minute=minute),
+        started=store.utc_now() - timedelta(minutes=60 - minute),
         timings={"tests": 9.0},
         exit_code=int(not given["outcome"].good),
         tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
