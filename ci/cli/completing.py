@@ -85,5 +85,6 @@ _NAMES: Mapping[str, Callable[[str], Iterable[str]]] = {
     "CELL|RUN": lambda _: launching.runs(),
     "GROUP": lambda _: (group.name for group in loading.load().groups),
     "NAME|DIR": _profiles,
+    "NAME|DIR|USER@HOST[:PORT]|FILE": _profiles,
     "SUITE": lambda _: SUITES,
 }

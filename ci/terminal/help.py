@@ -25,5 +25,7 @@ class _Formatter(argparse.HelpFormatter):
         text = super()._format_usage(usage, *more)
         if not usage:
             return text  # argparse breaks its own
+        first, *others = (line.strip() for line in text.strip().splitlines())
         indent = " " * len("usage: ")
-        return textwrap.fill(text, self._width, subsequent_indent=indent, break_on_hyphens=False) + "\n\n"
+        wrapper = textwrap.TextWrapper(self._width, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
+        return "\n".join([wrapper.fill(line) for line in (first, *(f"{indent}{line}" for line in others))]) + "\n\n"

@@ -68,6 +68,12 @@ def test_of_a_command(monkeypatch: pytest.MonkeyPatch, shown: Shown, command: st
     assert f"usage: {called} " in text or called == "ci/bootstrap"
 
 
+def test_a_command_of_two_usages_has_a_line_for_each(shown: Shown) -> None:
+    first, second, *_ = shown(lambda: main.main(["profile", "--help"])).splitlines()
+    assert first == "usage: nox -s ci -- profile check NAME|DIR"
+    assert second.startswith("       nox -s ci -- profile import ")
+
+
 def test_of_a_session(shown: Shown) -> None:
     def session() -> None:
         sys.stdout.write(arguments.help_text())
