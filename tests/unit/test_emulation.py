@@ -34,9 +34,10 @@ from ci.record.outcomes import Outcome
 from ci.session import running
 from ci.session.record import Record
 from tests.support.emulation import MARKER, pytest_collection_modifyitems
+from tests.support.report_logs import BEGIN, END, selection
 from tests.unit.test_bootstrap import FEDORA, READY
 from tests.unit.test_environment_file import FILE
-from tests.unit.test_session import BEGIN, END, SKIPPED, selection
+from tests.unit.test_session import SKIPPED
 
 QEMU = """enabled
 interpreter /usr/libexec/qemu-binfmt/aarch64-binfmt-P

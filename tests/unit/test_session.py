@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 import errno
-import json
 from pathlib import Path
-import re
 import signal
 from typing import Any, Protocol, cast
 
@@ -32,26 +30,9 @@ from ci.session.handover import additions
 from ci.session.record import Record
 from ci.terminal import signals
 from ci.terminal.processes import Completed
+from tests.support.report_logs import BEGIN, END, report, selection
 
 LEGACY, REAL = "slurm22.05-legacy-debian12-amd64", "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
-BEGIN, END = '{"$report_type": "SessionStart"}\n', '{"$report_type": "SessionFinish"}\n'
-
-
-def report(name: str, outcome: str) -> str:
-    """Return what pytest reports of a test."""
-    lines = [(when, outcome if when == "call" else "passed") for when in ("setup", "call", "teardown")]
-    return "".join(
-        f'{{"$report_type": "TestReport", "nodeid": "{name}", "when": "{when}", "outcome": "{what}"}}\n'
-        for when, what in lines
-    )
-
-
-def selection(tests: str, *asked: tuple[str, str]) -> str:
-    """Return what the project's plugin says at the end of a session in which all of these tests were to run."""
-    names = list(dict.fromkeys(re.findall(r'"nodeid": "([^"]+)"', tests)))
-    return json.dumps({"$report_type": "Selection", "selected": names, "deselected": 0, "asked": asked}) + "\n"
-
-
 PASSED, SKIPPED, FAILED = report("a", "passed"), report("b", "skipped"), report("c", "failed")
 
 
