@@ -169,6 +169,27 @@ def _from_the_future(ground: Ground) -> Seen:
     return Seen(held=not believed(done), text=last_line(done))
 
 
+@attack(
+    "less hides red",
+    "a red result, then runs that skip what was red: with one node, without a registry, with no release",
+    "the red one counts, and says so",
+    says=r"this result stands: run .* is newer",
+)
+def _less_hides_red(ground: Ground) -> Seen:
+    later = {"run": "20261121-023000-bbbb", "started": _PASSED.started + timedelta(days=1)}
+    skipped = [
+        replace(_BAD, outcome=state, message=why)
+        for state, why in ((TestState.SKIPPED, "needs two nodes"), (TestState.NOT_ASKED, "needs a registry"))
+    ]
+    for number, tests in enumerate([(*_PASSED.tests, it) for it in skipped] + [()]):
+        outcome = Outcome.PARTLY if skipped[1] in tests else Outcome.PASSED if tests else Outcome.SKIPPED
+        less = replace(_PASSED, outcome=outcome, exit_code=0 if tests else 3, tests=tests, **later)
+        done = ground.report(ground.made(_FAILED, less, below=str(number)))
+        if "real cells: 1 failed" not in done.output:
+            return Seen(held=False, text=f"{number + 1} of 3: {last_line(done)}")
+    return Seen(held=True, text=last_line(done))
+
+
 @attack("the name of a part", "failed suites called `logs` and `bisect`", "they are in the report", says=r"1 failed")
 def _name_of_a_part(ground: Ground) -> Seen:
     for name in ("logs", "bisect"):
