@@ -50,7 +50,7 @@ class Answers:
             asked=asked,
             named=frozenset(test.name for test in result.tests),
             # pytest may have ended before the last test, as with -x.
-            is_whole=selection is not None and 0 < selection.collected - selection.deselected <= len(result.tests),
+            is_whole=selection is not None and 0 < selection.selected <= result.ran,
             has_ended=ended,
         )
 

@@ -22,7 +22,7 @@ from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
 from ci.matrix.model import VERSION_AXES
 from ci.record import reportlog
-from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.store import Result
 from ci.session.record import Record
 from tests.attacks.attack import Attacks, Seen
@@ -121,6 +121,25 @@ def _passed_and_failed(ground: Ground) -> Seen:
 def _another_cell(ground: Ground) -> Seen:
     other = replace(_PASSED, versions={**_PASSED.versions, "pyxis": "0.24.0"})
     return _each(ground, other, replace(_PASSED, cell=replace(_CELL, runtime="embedded")))
+
+
+@attack(
+    "versions nobody saw",
+    "results that passed without the versions of their cell, or without all of their tests",
+    "an error that names them",
+    says=r"pyxis is unknown, not 0\.19\.0",
+)
+def _nobody_saw(ground: Ground) -> Seen:
+    not_asked = replace(_BAD, outcome=TestState.NOT_ASKED, message="needs a registry")
+    return _each(
+        ground,
+        replace(_PASSED, versions={}),
+        replace(_PASSED, versions={"slurm": "22.05.8"}),
+        replace(_PASSED, selection=None),
+        replace(_PASSED, selection=Selection(collected=10)),
+        replace(_PASSED, selection=Selection(collected=10, deselected=9, by=("-k a",))),
+        replace(_PASSED, tests=(*_PASSED.tests, not_asked), selection=Selection(collected=2)),
+    )
 
 
 def _each(ground: Ground, *made: Result) -> Seen:

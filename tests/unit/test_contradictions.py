@@ -13,7 +13,7 @@ from ci.cli.main import main
 from ci.errors import ResultsError
 from ci.group import reuse
 from ci.record import store
-from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.store import Result
 from ci.report import finding, writing
 from ci.report.finding import Found
@@ -30,6 +30,7 @@ CANDIDATE = cell("22.05", "debian12", "3.4.1", "0.24.0+g1a2b3c4")
 EMBEDDED = cell("22.05", "debian12", kind="embedded")
 LEGACY = cell("22.05", "debian12", kind="legacy")
 ARM = cell("24.11", "debian13", "4.1.2", "0.24.0", arch="arm64")
+SITE = replace(REAL, id=f"{REAL.id}@blue", site="blue")
 GOOD = result(REAL)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 GREEN = {State.PASSED, State.REUSED, State.KNOWN}
@@ -48,6 +49,16 @@ def with_cell(of: Result, **values: object) -> Result:
     return replace(of, cell=replace(of.cell, **values))
 
 
+def without_versions(of: Result, *names: str) -> Result:
+    return replace(of, versions={name: it for name, it in of.versions.items() if name not in names})
+
+
+def with_selection(of: Result, collected: int, deselected: int = 0, *by: str) -> Result:
+    return replace(of, selection=Selection(collected=collected, deselected=deselected, by=by))
+
+
+PART = with_selection(result(REAL, outcome=Outcome.PARTLY), 10, 9, "-k a")
+KNOWN = result(REAL, outcome=Outcome.SKIPPED, tests=[a_test(TestState.XFAILED)])
 LIES = {
     "a failed test": (result(REAL, tests=[passed("t::a"), a_test(TestState.FAILED)]), "1 of its tests did not"),
     "a test that broke": (result(REAL, tests=[passed("t::a"), a_test(TestState.ERROR)]), "1 of its tests did not"),
@@ -91,6 +102,52 @@ LIES = {
         with_versions(GOOD, os="Debian GNU/Linux 13 (trixie)"),
         "os is Debian GNU/Linux 13 (t",
     ),
+    "nothing observed": (replace(GOOD, versions={}), "slurm is unknown, not 22.05"),
+    "only Slurm observed": (replace(GOOD, versions={"slurm": "22.05.8"}), "pyxis is unknown, not 0.19.0"),
+    "no machine observed": (without_versions(GOOD, "arch"), "arch is unknown, not amd64"),
+    "no system observed": (without_versions(GOOD, "os"), "os is unknown, not debian12"),
+    "a candidate that nobody saw": (
+        without_versions(result(CANDIDATE), "pyxis"),
+        "pyxis is unknown, not 0.24.0+g1a2b3c4",
+    ),
+    "embedded, nothing observed": (replace(result(EMBEDDED), versions={}), "slurm is unknown, not 22.05"),
+    "legacy, nothing observed": (replace(result(LEGACY), versions={}), "slurm is unknown, not 22.05"),
+    "a site, nothing observed": (replace(result(SITE, outcome=Outcome.PARTLY), versions={}), "enroot is unknown, not"),
+    "reused, nothing observed": (replace(GOOD, versions={}, reused_from="earlier"), "slurm is unknown, not 22.05"),
+    "a part, nothing observed": (replace(PART, versions={}), "slurm is unknown, not 22.05"),
+    "known failures, nothing observed": (replace(KNOWN, versions={}), "slurm is unknown, not 22.05"),
+    "no selection": (replace(GOOD, selection=None), "it says passed, and not which tests were selected"),
+    "a part without selection": (
+        replace(PART, selection=None),
+        "it says partly run, and not which tests were selected",
+    ),
+    "known failures without selection": (replace(KNOWN, selection=None), "it says skipped, and not which tests were"),
+    "tests that did not run": (
+        with_selection(GOOD, 10),
+        "it says passed, and has 1 of the 10 tests that were selected",
+    ),
+    "a module in the place of tests": (
+        with_selection(result(REAL, tests=[passed("t::a"), a_test(TestState.SKIPPED, "u")]), 2),
+        "it says passed, and has 1 of the 2 tests that were selected",
+    ),
+    "a part in which tests did not run": (with_selection(PART, 10, 1, "-k a"), "and has 1 of the 9 tests that were"),
+    "tests that were deselected": (
+        with_selection(GOOD, 10, 9),
+        "it says passed, and 9 of its 10 tests were deselected",
+    ),
+    "a part as the whole": (with_selection(GOOD, 10, 9, "-k a"), "only a part of the suite was asked for: -k a"),
+    "a test that was not asked": (
+        result(REAL, tests=[passed("t::a"), a_test(TestState.NOT_ASKED)]),
+        "it says passed, and 1 of its tests were not asked",
+    ),
+    "a failed test under skipped": (
+        result(REAL, outcome=Outcome.SKIPPED, tests=[a_test(TestState.XFAILED), a_test(TestState.FAILED, "t::y")]),
+        "it says skipped, and 1 of its tests did not: t::y failed",
+    ),
+    "a command in the place of a suite": (
+        result(REAL, outcome=Outcome.SUCCEEDED, tests=[]),
+        "it says succeeded, as a command does, and pyxis_basic is a suite with tests",
+    ),
     "a date to come": (result(REAL, started=datetime(2031, 1, 1, tzinfo=UTC)), "it is dated 2031-01-01 00:00"),
 }
 TRUE = {
@@ -104,7 +161,9 @@ TRUE = {
     ),
     "embedded": with_versions(result(EMBEDDED), enroot="9.9"),
     "legacy": result(LEGACY, "legacy_integration"),
-    "nothing observed": replace(GOOD, versions={}),
+    "a candidate that knows no commit": result(CANDIDATE),
+    "reused": replace(GOOD, reused_from="earlier"),
+    "all are known failures": KNOWN,
     "a known failure beside": result(REAL, tests=[passed("t::a"), a_test(TestState.XFAILED)]),
     "a command": result(EMBEDDED, "command", outcome=Outcome.SUCCEEDED, tests=[]),
     "a clock that is a little ahead": result(REAL, started=NOW + timedelta(minutes=5)),
@@ -190,6 +249,26 @@ def test_a_result_that_can_be_true_is_believed(truth: str, merged: Callable[...,
     report = merged([TRUE[truth]])
     assert report.compat.contradictions == ()
     assert set(states(report)) <= GREEN | {State.SUCCEEDED}
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        PART,
+        with_selection(result(REAL, "mine"), 10, 9),  # their settings leave the others out
+        replace(result(SITE, outcome=Outcome.PARTLY, tests=[passed("t::a"), a_test(TestState.NOT_ASKED)])),
+        replace(result(REAL, outcome=Outcome.SKIPPED, tests=[]), versions={}),
+        replace(result(REAL, outcome=Outcome.ERROR, tests=[]), versions={}),
+        replace(result(REAL, outcome=Outcome.INTERRUPTED, tests=[]), versions={"slurm": "22.05.8"}),
+    ],
+)
+def test_what_claims_no_more_than_it_saw_is_believed(merged: Callable[..., Merged], truth: Result) -> None:
+    assert merged([truth]).compat.contradictions == ()
+
+
+def test_a_part_of_a_suite_of_ones_own_is_no_whole_one(merged: Callable[..., Merged]) -> None:
+    report = merged([with_selection(result(REAL, "mine"), 10, 9, "-k a")])
+    assert (states(report), len(report.compat.contradictions)) == ([State.ERROR], 1)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED])

@@ -96,7 +96,10 @@ LESSER = {
     ),
     "a module that was skipped": (
         RED,
-        of_tests(Outcome.PASSED, passed("tests/y.py::a"), a_test(TestState.SKIPPED, "tests/x.py")),
+        replace(
+            of_tests(Outcome.PASSED, passed("tests/y.py::a"), a_test(TestState.SKIPPED, "tests/x.py")),
+            selection=Selection(collected=1),
+        ),
     ),
     "reused": (RED, replace(LESS, reused_from="run-0", reason="unchanged since run-0")),
     "no cluster, then no releases": (BROKEN, NOT_RUN),
