@@ -7,7 +7,7 @@ from typing import Self
 from ci.record.outcomes import Outcome, TestState
 from ci.record.store import Result
 from ci.report.model import SuiteReport
-from ci.report.words import first_line
+from ci.report.words import few, first_line
 
 WHOLE = ""
 """Stands among the names of tests for a suite that was red without a red test: its cluster did not start, say."""
@@ -79,5 +79,4 @@ def _what(names: Iterable[str], newest: SuiteReport) -> str:
     for name in sorted(names):
         why = said.get(name) or said.get(name.partition("::")[0]) or of_all
         each.append((name or "the suite as a whole") + (f" ({why.removesuffix(': ')})" if why else ""))
-    more = f" and {len(each) - _MOST_NAMED} more tests" if len(each) > _MOST_NAMED else ""
-    return f"what was red: {', '.join(each[:_MOST_NAMED])}{more}"
+    return f"what was red: {few(each, _MOST_NAMED)}"

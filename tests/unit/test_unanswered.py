@@ -146,7 +146,7 @@ def test_of_many_tests_some_are_named(merged: Merge) -> None:
     red = of_tests(Outcome.FAILED, *(a_test(TestState.FAILED, name) for name in names))
     less = of_tests(Outcome.PASSED, passed(A), *(a_test(TestState.SKIPPED, name, "") for name in names))
     ((_, suite),) = merged(run(1, red), run(2, less)).compat.results()
-    assert suite.reason.endswith(f"{names[1]} (skipped), {names[2]} (skipped) and 2 more tests")
+    assert suite.reason.endswith(f"{names[1]} (skipped), {names[2]} (skipped) and 2 more")
 
 
 # -- what answers it ------------------------------------------------------------------------------------------------
@@ -207,7 +207,8 @@ def test_a_newer_one_that_is_red_counts_and_names_the_one_that_is_not_answered(m
     ((_, suite),) = report.compat.results()
     assert (suite.run, suite.state) == ("run-2", State.FAILED)
     assert suite.reason == (
-        f"run run-1 was red, too, and no whole run since asked again what was red: {B} (skipped: needs two nodes: --nodes 2)"
+        f"run run-1 was red, too, and no whole run since asked again what was red: {B} "
+        "(skipped: needs two nodes: --nodes 2)"
     )
 
 
