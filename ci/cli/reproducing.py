@@ -10,7 +10,7 @@ from ci.matrix.tables import did_you_mean
 from ci.record.outcomes import TestOutcome, TestState
 from ci.record.store import utc_now
 from ci.report import finding
-from ci.report.choosing import newness
+from ci.report.choosing import is_ahead
 from ci.report.finding import Found
 from ci.reproducing.case import Case
 from ci.reproducing.writing import FORMS, Reproducer
@@ -44,10 +44,18 @@ def reproduce(parsed: argparse.Namespace) -> int:
     results = paths.results_dir()
     roots = finding.places([parsed.results, *parsed.data], results)
     read = [each for each in finding.find(roots) if isinstance(each, Found)]
-    now = utc_now()
-    found = sorted(read, key=lambda each: newness(each.result.started, now), reverse=True)
+    # What can't be true shows no fault, and shows no cell to be without it.
+    believed = [each for each in read if not each.contradictions and not is_ahead(each.result.started, utc_now())]
+    found = sorted(believed, key=lambda each: each.result.started, reverse=True)
     of_cell = [each for each in found if each.result.cell_id == parsed.cell]
     if not of_cell:
+        if refused := [each for each in read if each.result.cell_id == parsed.cell]:
+            raise SelectionError(
+                f"no result of {parsed.cell} can be true",
+                where=", ".join(str(each.folder) for each in refused[:_MOST_NAMED]),
+                why="; ".join(refused[0].contradictions) or "it is dated in the future",
+                next_step="take it away, or run the suite again",
+            )
         cells = sorted({each.result.cell_id for each in found})
         raise SelectionError(
             f"no result of {parsed.cell}", where=", ".join(map(str, roots)), why=did_you_mean(parsed.cell, cells)[2:]

@@ -26,10 +26,10 @@ def mismatches(axes: Mapping[str, str | None], observed: Mapping[str, str]) -> t
         wanted = axes.get(axis)
         if wanted and not _fits(axis, observed.get(axis, ""), wanted):
             found.append(f"{axis} is {observed.get(axis) or 'unknown'}, not {wanted}")
-    if (arch := axes.get("arch")) and (seen := observed.get("arch")) and not _same_arch(seen, arch):
-        found.append(f"arch is {seen}, not {arch}")
-    if (system := axes.get("os")) and (seen := observed.get("os")) and not _same_os(seen, system):
-        found.append(f"os is {seen}, not {system}")
+    for axis, same in (("arch", _same_arch), ("os", _same_os)):
+        wanted, seen = axes.get(axis), observed.get(axis)
+        if wanted and not (seen and same(seen, wanted)):
+            found.append(f"{axis} is {seen or 'unknown'}, not {wanted}")
     return tuple(found)
 
 

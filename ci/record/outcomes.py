@@ -97,3 +97,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     deselected: int = 0
     by: tuple[str, ...] = ()
     """The words that asked for a part of the suite: ``-k numpy``, a path."""
+
+    @property
+    def selected(self) -> int:
+        """How many were to run."""
+        return self.collected - self.deselected

@@ -150,6 +150,11 @@ class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
         is_red = any(test.outcome.red for test in self.tests)
         return self.selection is not None and bool(self.selection.by) and not is_red
 
+    @property
+    def ran(self) -> int:
+        """How many tests it has. A module that was left out, or that broke, is listed among them, and is none."""
+        return sum("::" in test.name for test in self.tests)
+
     def count(self, state: TestState) -> int:
         """Return how many tests have the outcome ``state``."""
         return sum(test.outcome is state for test in self.tests)

@@ -1,10 +1,12 @@
-"""Which result of a suite on a cell counts: the newest, unless they disagree. The order that they come in is nothing.
+"""Which result of a suite on a cell counts: the newest, unless results disagree or it leaves out what was red before.
+
+The order that they come in is nothing.
 
 What can't be true, and what disagrees with another result, is named, and never the reason for a green box.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 import hashlib
 import os
@@ -15,8 +17,10 @@ import msgspec
 from ci.record.outcomes import Outcome
 from ci.record.printable import printable_path
 from ci.record.store import ArtefactRecord, CellRecord, ImageRecord
+from ci.report import unanswered
 from ci.report.finding import Found
 from ci.report.model import Contradiction, Passed, SuiteReport, utc
+from ci.report.unanswered import Answers
 
 _AHEAD = timedelta(minutes=10)
 """As far may another machine's clock be ahead of this one's."""
@@ -41,6 +45,34 @@ class Kept:
     is_refuted: bool
     disagreement: str = ""
     """What other results say against it; empty if none does."""
+    not_answered: str = ""
+    """What was red and was not asked again, and why; empty if there is nothing of the kind."""
+
+    @property
+    def remarks(self) -> str:
+        """What is said of it beside its own reason."""
+        return "\n".join(filter(None, (self.disagreement, self.not_answered)))
+
+
+Age = tuple[bool, datetime]
+
+
+@dataclass(kw_only=True)
+class _Red:
+    """A result that was red, and what of it no newer result has answered."""
+
+    age: Age
+    rank: tuple[object, ...]
+    kept: Kept
+    left: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What was asked of a suite on a cell."""
+
+    answers: list[tuple[Age, Answers]] = field(default_factory=list)
+    red: list[_Red] = field(default_factory=list)
 
 
 def is_ahead(started: datetime, now: datetime) -> bool:
@@ -48,7 +80,7 @@ def is_ahead(started: datetime, now: datetime) -> bool:
     return started > now + _AHEAD
 
 
-def newness(started: datetime, now: datetime) -> tuple[bool, datetime]:
+def newness(started: datetime, now: datetime) -> Age:
     """Return the key by which results are sorted by age; what is dated ahead of now is older than all else."""
     return not is_ahead(started, now), started
 
@@ -66,6 +98,8 @@ class Choosing:
         self._ranked: dict[Key, dict[Path, tuple[tuple[object, ...], Kept]]] = {}
         self._outcomes: dict[Key, dict[datetime, dict[str, set[Outcome]]]] = {}
         self._refuted: set[Contradiction] = set()
+        self._asked: dict[Key, _Asked] = {}
+        self._same: dict[Answers, Answers] = {}
 
     def add(self, found: Found) -> Found | None:
         """Take in a result, and return it as it is to be believed; None for one that was given before."""
@@ -83,12 +117,21 @@ class Choosing:
         # What is dated in the future hides nothing, and a part of a suite hides no whole one. Of two that began in the
         # same second the worse one counts; one that had only begun gives way to what it came to.
         badness = (result.outcome is not Outcome.UNFINISHED, -_WORST_FIRST.index(result.outcome))
-        age = (on_time, not result.is_part, started)
-        rank = (*age, *badness, result.run, result.seconds, digest, os.fsencode(found.folder))
+        rank = (
+            on_time,
+            not result.is_part,
+            started,
+            *badness,
+            result.run,
+            result.seconds,
+            digest,
+            os.fsencode(found.folder),
+        )
         holder = found.folder.parent.parent.parent
         ranked = self._ranked.setdefault(key, {})
         if holder not in ranked or ranked[holder][0] < rank:
             ranked[holder] = rank, self._keep(found)
+        self._ask(key, found, (on_time, started), rank)
         if digest in self._seen:
             return None  # the same folder by two ways, or a copy of it
         self._seen.add(digest)
@@ -96,7 +139,9 @@ class Choosing:
 
     def chosen(self) -> Mapping[Key, Kept]:
         """Return the result that counts of each suite on each cell, in order."""
-        return {key: self._chosen(key, ranked.values()) for key, ranked in sorted(self._ranked.items())}
+        return {
+            key: self._standing(key, self._chosen(key, ranked.values())) for key, ranked in sorted(self._ranked.items())
+        }
 
     def contradictions(self, chosen: Mapping[Key, Kept]) -> tuple[Contradiction, ...]:
         """Return what can't be true, and what disagrees, in order."""
@@ -106,6 +151,40 @@ class Choosing:
             if kept.disagreement
         }
         return tuple(sorted(self._refuted | disagreeing, key=msgspec.structs.astuple))
+
+    def _ask(self, key: Key, found: Found, age: Age, rank: tuple[object, ...]) -> None:
+        """Note what a result answers of older ones, and what in it newer ones have to answer."""
+        asked = self._asked.setdefault(key, _Asked())
+        # What can't be true answers nothing.
+        if not found.contradictions:
+            answers = Answers.of(found.result)
+            answers = self._same.setdefault(answers, answers)
+            asked.answers.append((age, answers))
+            for it in asked.red:
+                if it.age < age:
+                    it.left = frozenset(name for name in it.left if not answers.answer(name))
+            asked.red[:] = [it for it in asked.red if it.left]
+        newer = [answers for when, answers in asked.answers if when > age]
+        names = unanswered.red(found.result)
+        if left := frozenset(name for name in names if not any(it.answer(name) for it in newer)):
+            asked.red.append(_Red(age=age, rank=rank, kept=self._keep(found), left=left))
+
+    def _standing(self, key: Key, newest: Kept) -> Kept:
+        """Return the result that counts, given the newest: what was red stands until it is asked again."""
+        once: dict[tuple[str, datetime], _Red] = {}
+        for it in sorted(self._asked[key].red, key=lambda it: it.rank, reverse=True):
+            once.setdefault((it.kept.report.run, it.kept.report.started), it)  # the others are copies
+        once.pop((newest.report.run, newest.report.started), None)
+        red = list(once.values())
+        if not red:
+            return newest
+        said, counts = [], newest
+        if not newest.report.state.red:
+            first = red.pop(0)
+            said = [unanswered.why_it_stands(first.left, newest.report)]
+            counts = replace(first.kept, disagreement=newest.disagreement)
+        said += [unanswered.also_red(it.kept.report.run, it.left, newest.report) for it in red]
+        return replace(counts, not_answered="\n".join(said))
 
     def _chosen(self, key: Key, ranked: Iterable[tuple[tuple[object, ...], Kept]]) -> Kept:
         newest, *others = (kept for _, kept in sorted(ranked, key=lambda pair: pair[0], reverse=True))

@@ -15,9 +15,11 @@ from ci.errors import ResultsError
 from ci.matrix.cells import Runtime
 from ci.matrix.model import AXES
 from ci.matrix.observed import mismatches
+from ci.matrix.suites import is_own
 from ci.record.outcomes import Outcome, TestState
 from ci.record.printable import printable, printable_path
 from ci.record.store import CellRecord, Result
+from ci.report.model import State
 
 REMARK = "it contradicts itself"
 """How the reason begins of a result that is not believed."""
@@ -33,8 +35,8 @@ def of(result: Result, folder: Path) -> tuple[str, ...]:
 
     A few letters each: they stand in every form of the report.
     """
-    every = (_tests(result), _exit_code(result), _cell(result.cell), _versions(result), _place(result, folder))
-    return tuple(map(printable, chain.from_iterable(every)))
+    whole = (_tests(result), _selection(result), _exit_code(result), _cell(result.cell), _versions(result))
+    return tuple(map(printable, chain.from_iterable((*whole, _place(result, folder)))))
 
 
 def believed(result: Result, folder: Path) -> Result:
@@ -59,13 +61,39 @@ def _tests(result: Result) -> Iterator[str]:
     if twice:
         more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
         yield f"it lists a test twice: {twice[0]}{more}"
-    if result.outcome not in {Outcome.PASSED, Outcome.PARTLY}:
+    if result.outcome in _NEVER_ZERO:
         return
-    bad = [test for test in result.tests if test.outcome.red]
-    if bad:
+    if bad := [test for test in result.tests if test.outcome.red]:
         yield f"it says {result.outcome}, and {len(bad)} of its tests did not: {bad[0].name} {bad[0].outcome}"
-    elif not result.count(TestState.PASSED):
+    elif result.outcome in {Outcome.PASSED, Outcome.PARTLY} and not result.count(TestState.PASSED):
         yield f"it says {result.outcome}, and no test passed"
+    elif result.outcome is Outcome.SUCCEEDED and not is_own(result.suite):
+        yield f"it says {result.outcome}, as a command does, and {result.suite} is a suite with tests"
+
+
+def _selection(result: Result) -> Iterator[str]:
+    """Yield why not all tests were run of a suite that says something good of its cell."""
+    if not _claims(result):
+        return
+    says, selection = f"it says {result.outcome}", result.selection
+    if selection is None:
+        yield f"{says}, and not which tests were selected"
+        return
+    if result.ran < selection.selected:
+        yield f"{says}, and has {result.ran} of the {selection.selected} tests that were selected"
+    if result.outcome is not Outcome.PASSED:
+        return
+    if selection.by:
+        yield f"{says}, and only a part of the suite was asked for: {', '.join(selection.by)}"
+    elif selection.deselected and not is_own(result.suite):
+        yield f"{says}, and {selection.deselected} of its {selection.collected} tests were deselected"
+    if number := result.count(TestState.NOT_ASKED):
+        yield f"{says}, and {number} of its tests were not asked"
+
+
+def _claims(result: Result) -> bool:
+    """Tell whether a result says something good of its cell; a command that ended well says nothing."""
+    return State.of(result) in {State.PASSED, State.REUSED, State.KNOWN, State.PARTLY}
 
 
 def _exit_code(result: Result) -> Iterator[str]:
@@ -96,10 +124,11 @@ def _cell(cell: CellRecord) -> Iterator[str]:
 
 
 def _versions(result: Result) -> Iterator[str]:
-    """Yield what was observed and is not what the id says."""
+    """Yield what was observed and is not what the id says. Who says something good of a cell has observed all of it."""
     if found := _ID.fullmatch(result.cell.id):
-        seen = {axis: said for axis, said in found.groupdict().items() if result.versions.get(axis)}
-        yield from (f"observed inside: {mismatch} as the id says" for mismatch in mismatches(seen, result.versions))
+        all_ = _claims(result)
+        axes = {axis: found[axis] for axis in AXES if all_ or result.versions.get(axis)}
+        yield from (f"observed inside: {mismatch} as the id says" for mismatch in mismatches(axes, result.versions))
 
 
 def _place(result: Result, folder: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Merges results of any number of runs, shards and machines into one report. The newest counts."""
+"""Merges results of any number of runs, shards and machines into one report. Which counts: `ci.report.choosing`."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -129,7 +129,7 @@ class Merging:
             times = history.joined(self._times[key], before.get(key, ()), self._request.length, self._now)
             suites[key] = replace(
                 kept.report,
-                reason="\n".join(filter(None, (kept.disagreement, kept.report.reason))),
+                reason="\n".join(filter(None, (kept.remarks, kept.report.reason))),
                 images=tuple(images.setdefault(image, len(images)) for image in kept.images),
                 artefacts=tuple(artefacts.setdefault(artefact, len(artefacts)) for artefact in kept.artefacts),
                 history=times,

@@ -119,7 +119,7 @@ class Past(Once, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_f
 
 
 class SuiteReport(Told, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
-    """The newest result of a suite on a cell, and those before it."""
+    """The result of a suite on a cell that counts, and all others."""
 
     state: State
     counts: Mapping[str, int] = msgspec.field(default_factory=dict)
@@ -140,7 +140,7 @@ class SuiteReport(Told, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     files: tuple[str, ...] = ()
     """What of its files is there to be looked at."""
     history: tuple[Past, ...] = ()
-    """Every time it was run that is known, the newest (this one) first."""
+    """Every time it was run that is known, the newest first: this one, unless a newer one leaves out what was red."""
     flaky: bool = False
     """It both passed and failed with the same fingerprint."""
     trend: float = 0.0
@@ -284,7 +284,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started: Moment
     results: int
     shown: int
-    """As many of its results are the newest of their cell and suite."""
+    """As many of its results are the ones that count of their cell and suite."""
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,6 +10,8 @@ from itertools import zip_longest
 import re
 from typing import Self
 
+from msgspec import structs
+
 from ci.errors import ReproduceError
 from ci.record import reportlog, store
 from ci.record.outcomes import TestOutcome
@@ -35,16 +37,17 @@ _RUN = (
     (re.compile(r"/(?:home/[\w.-]+|[\w./-]*)/?(tiny-[0-9a-f]{16})\.sqsh"), "@IMAGE@"),
     (re.compile(r"/etc/pyxis-matrix-image"), "/etc/image-marker"),
     (re.compile(r"/home/[\w.-]+(?=/|\b)"), "@HOME@"),
-    (re.compile(r"--nodelist=n1\b"), "--nodelist=@NODE@"),
     (_MARKER, "tiny"),
 )
+_NODELIST = re.compile(r"--nodelist=([\w.-]+)(?=[\s'\"]|$)")
+"""The node of a run: that of a site is its own affair, and has a name of any kind."""
 _NAME = re.compile(r"conformance-(?:[\w-]+-)?([0-9a-f]{12})\b")
 _OF_ANY_RUN = re.compile(r"^(?:srun: job \d+ .*|\[INFO\].*|pyxis: import(?:ing|ed) .*)\n?", re.MULTILINE)
 _NUMBER = re.compile(r"\d+")
 # What a script can't bring along, and how the command that needs it is known.
 _NEEDS = (
     (re.compile(r"localhost:\d+"), "a registry with its image"),
-    (re.compile(r"--nodelist=n\d|\bn[2-9]\b"), "more than one node"),
+    (re.compile(r"--nodelist=(?!@NODE@(?:[\s'\"]|$))|\bn[2-9]\b"), "more than one node"),
     (re.compile(r"\(\d+ characters of input\)"), "an input that is too long for the log"),
 )
 
@@ -108,7 +111,8 @@ class Case:
                 why=why,
                 next_step="what it ran and saw is in that file",
             )
-        return cls(found=found, test=test, steps=steps, image=image)
+        said = structs.replace(test, message=_without_node(test.message, own))
+        return cls(found=found, test=said, steps=steps, image=image)
 
     def differs_at(self, other: "Case") -> tuple[int, str]:
         """Return the first step that answered otherwise in another case, and in what: ``answer`` or ``said``.
@@ -163,10 +167,16 @@ def _steps(text: str) -> Iterator[RanCommand]:
 def _anywhere(text: str) -> str:
     """Return a text with placeholders for what belongs to one run."""
     names = list(dict.fromkeys(_NAME.findall(text)))
-    text = _NAME.sub(lambda match: f"@NAME@-{names.index(match[1])}", text)
+    text = _without_node(_NAME.sub(lambda match: f"@NAME@-{names.index(match[1])}", text), text)
     for pattern, placeholder in _RUN:
         text = pattern.sub(placeholder, text)
     return text
+
+
+def _without_node(text: str, ran: str) -> str:
+    """Return a text with a placeholder for the node that the commands of a test asked for."""
+    node = _NODELIST.search(ran)
+    return re.sub(rf"(?<![\w.\\-]){re.escape(node[1])}(?![\w-])", "@NODE@", text) if node else text
 
 
 def _with_answers(steps: Sequence[RanCommand]) -> tuple[RanCommand, ...]:

@@ -106,7 +106,7 @@ def _judged(record: Record, exit_code: int) -> tuple[int, Outcome, str]:
             exit_code = 1
         selection = record.selection(log)
         if selection and selection.by:
-            chosen = f"{selection.collected - selection.deselected} of {selection.collected} tests"
+            chosen = f"{selection.selected} of {selection.collected} tests"
             part = f"only a part of the suite was asked for: {', '.join(selection.by)}, {chosen}"
             reason = "; ".join(filter(None, (reason, part)))
             outcome = Outcome.PARTLY if outcome is Outcome.PASSED else outcome

@@ -14,12 +14,12 @@ from ci.errors import PyxisMatrixError, SelectionError
 from ci.matrix import loading
 from ci.matrix.suites import check_subject
 from ci.terminal import console
-from tests.attacks import made_up, on_a_cell
+from tests.attacks import by_command, made_up, on_a_cell
 from tests.attacks.attack import Attack, Seen
 from tests.attacks.ground import Ground
 from tests.support.program import cell_of, guarded, parser_of
 
-ATTACKS = (*made_up.attack, *on_a_cell.attack)
+ATTACKS = (*made_up.attack, *by_command.attack, *on_a_cell.attack)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,44 +1,27 @@
-"""Attacks that start no cell: logs and results that are made up, an engine that is not there, another release."""
+"""Attacks that start no cell: logs and results that are made up."""
 
-from contextlib import suppress
 from datetime import timedelta
-import gzip
-import hashlib
 import json
-import os
-from pathlib import Path
 import shlex
-import subprocess
 from typing import Any, cast
 
 from msgspec.structs import replace
 
-from ci import environment_file
-from ci.engine.build_client import find_build_client
-from ci.environment import ssh
 from ci.errors import UntestedError
-from ci.matrix import loading
-from ci.matrix.arch import Arch
-from ci.matrix.behaviours import catalogue
 from ci.matrix.model import VERSION_AXES
 from ci.record import reportlog
-from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.store import Result
 from ci.session.record import Record
 from tests.attacks.attack import Attacks, Seen
 from tests.attacks.ground import TWO_TESTS, Ground, believed, last_line
 from tests.support import results
-from tests.support.login_node import LoginNode
-from tests.support.ssh_server import serving
-from tests.support.tag_archives import tag_tar
 
 attack = Attacks(cell=False)
 _CELL = results.cell("22.05", "debian12", "3.4.1", "0.19.0")
 _PASSED = results.result(_CELL, seconds=10)
 _BAD = TestOutcome(name="tests/integration/test_it.py::test_it", outcome=TestState.FAILED, message="assert 1 == 2")
 _FAILED = results.result(_CELL, outcome=Outcome.FAILED, tests=[_BAD], seconds=10)
-_NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent/engine.sock"}
-_PASSES = "embedded: 1 passed"
 
 
 # -- what pytest says -------------------------------------------------------------------------------------------------
@@ -123,6 +106,25 @@ def _another_cell(ground: Ground) -> Seen:
     return _each(ground, other, replace(_PASSED, cell=replace(_CELL, runtime="embedded")))
 
 
+@attack(
+    "versions nobody saw",
+    "results that passed without the versions of their cell, or without all of their tests",
+    "an error that names them",
+    says=r"pyxis is unknown, not 0\.19\.0",
+)
+def _nobody_saw(ground: Ground) -> Seen:
+    not_asked = replace(_BAD, outcome=TestState.NOT_ASKED, message="needs a registry")
+    return _each(
+        ground,
+        replace(_PASSED, versions={}),
+        replace(_PASSED, versions={"slurm": "22.05.8"}),
+        replace(_PASSED, selection=None),
+        replace(_PASSED, selection=Selection(collected=10)),
+        replace(_PASSED, selection=Selection(collected=10, deselected=9, by=("-k a",))),
+        replace(_PASSED, tests=(*_PASSED.tests, not_asked), selection=Selection(collected=2)),
+    )
+
+
 def _each(ground: Ground, *made: Result) -> Seen:
     for number, result in enumerate(made):
         done = ground.report(ground.made(result, below=str(number)))
@@ -167,6 +169,27 @@ def _from_the_future(ground: Ground) -> Seen:
     future = replace(_PASSED, started=_PASSED.started + timedelta(days=5 * 365), run="20311120-023000-bbbb")
     done = ground.report(ground.made(future, _FAILED))
     return Seen(held=not believed(done), text=last_line(done))
+
+
+@attack(
+    "less hides red",
+    "a red result, then runs that skip what was red: with one node, without a registry, with no release",
+    "the red one counts, and says so",
+    says=r"this result stands: run .* is newer",
+)
+def _less_hides_red(ground: Ground) -> Seen:
+    later = {"run": "20261121-023000-bbbb", "started": _PASSED.started + timedelta(days=1)}
+    skipped = [
+        replace(_BAD, outcome=state, message=why)
+        for state, why in ((TestState.SKIPPED, "needs two nodes"), (TestState.NOT_ASKED, "needs a registry"))
+    ]
+    for number, tests in enumerate([(*_PASSED.tests, it) for it in skipped] + [()]):
+        outcome = Outcome.PARTLY if skipped[1] in tests else Outcome.PASSED if tests else Outcome.SKIPPED
+        less = replace(_PASSED, outcome=outcome, exit_code=0 if tests else 3, tests=tests, **later)
+        done = ground.report(ground.made(_FAILED, less, below=str(number)))
+        if "real cells: 1 failed" not in done.output:
+            return Seen(held=False, text=f"{number + 1} of 3: {last_line(done)}")
+    return Seen(held=True, text=last_line(done))
 
 
 @attack("the name of a part", "failed suites called `logs` and `bisect`", "they are in the report", says=r"1 failed")
@@ -216,184 +239,3 @@ def _asked(ground: Ground, *made: Result) -> Seen:
     versions = [word for axis in VERSION_AXES for word in (f"--{axis}", _CELL.axes[axis] or "")]
     done = ground.program("ask", *versions, "--data", str(ground.made(*made)))
     return Seen(held=done.exit_code == UntestedError.exit_code, text=done.output.partition("\n")[0])
-
-
-# -- the program ------------------------------------------------------------------------------------------------------
-
-
-@attack(
-    "a dead engine",
-    "the run's id again where no engine answers",
-    "the earlier result no longer counts",
-    says=r"next: start that engine",
-)
-def _dead_engine(ground: Ground) -> Seen:
-    of = replace(results.cell("22.05", "debian12", kind="embedded"), id=ground.cell)
-    ground.made(results.result(of, run=ground.run))
-    options = ("--run", ground.run, "--results", str(ground.results), "--suite", "pyxis_basic")
-    ended = ground.program("matrix", ground.cell, *options, variables=_NO_ENGINE)
-    said = (ended, ground.report())
-    held = ended.exit_code != 0 and not any(_PASSES in it.output for it in said)
-    return Seen(held=held, text=" and ".join(map(last_line, said)))
-
-
-@attack(
-    "refused early",
-    "the run's id again, of a cell that needs another machine",
-    "the earlier result no longer counts",
-    says=r"needs \w+ hardware, and this is",
-)
-def _refused_early(ground: Ground) -> Seen:
-    other = next(it for it in Arch if it is not Arch.host())
-    of = results.cell("22.05", "debian12", kind="embedded", arch=other.value)
-    ground.made(results.result(of, run=ground.run))
-    ended = ground.program("suite", "pyxis_basic", of.id, "--run", ground.run, "--results", str(ground.results))
-    said = ground.report()
-    held = ended.exit_code != 0 and _PASSES not in said.output
-    return Seen(held=held, text=f"{last_line(ended)}; {last_line(said)}")
-
-
-@attack(
-    "the same run on a site",
-    "a session on a cluster that exists, with the id of a run that another machine has there",
-    "refused, and what that run has there is left alone",
-    says=r"is already in progress on the cluster",
-)
-def _same_run_on_a_site(ground: Ground) -> Seen:
-    there, here = LoginNode(ground.folder / "there"), ground.folder / "here"
-    theirs = there.home / "pyxis-matrix" / ground.run / "theirs"
-    theirs.parent.mkdir(parents=True)
-    theirs.touch()
-    (there.home / "jobs").write_text(f"1|pyxis-matrix-{ground.run}|(null)|/\n", encoding="utf-8")
-    keys = {name: ssh.new_key(name) for name in ("host", "user")}
-    with serving(keys, there.answer) as port:
-        ssh.write_home(here, user_key=keys["user"], host_key=keys["host"], port=port)
-        words = ("--run", ground.run, "--results", str(ground.results), "--suite", "pyxis_conformance")
-        variables = {"HOME": str(here), "PYXIS_MATRIX_CACHE": str(here / "cache"), "SSH_AUTH_SOCK": ""}
-        ended = ground.program("site", f"ann@127.0.0.1:{port}", *words, variables=variables)
-    left = theirs.exists() and not (there.home / "cancelled").exists()
-    return Seen(held=ended.exit_code != 0 and left, text=f"{'left alone' if left else 'removed'}; {last_line(ended)}")
-
-
-@attack(
-    "a password on the command line",
-    "as the value of an option, then a look into all that was written",
-    "it is in no file",
-    says=r"visible to every user",
-)
-def _password(ground: Ground) -> Seen:
-    secret = "an-attackers-password"  # noqa: S105 - it is looked for
-    ended = ground.session("--as", "mine", "--password", secret, behind=("true",), variables=_NO_ENGINE)
-    written = [path.name for path in ground.results.rglob("*") if path.is_file() and secret in _text(path)]
-    text = f"written into {', '.join(written)}" if written else last_line(ended)
-    return Seen(held=not written, text=text)
-
-
-@attack(
-    "another release",
-    "a mirror with other files and SHA256SUMS of its own, with `--strict`",
-    "refused, and pins.toml named",
-    says=r"differs from pins\.toml, and --strict refuses it",
-)
-def _another_release(ground: Ground) -> Seen:
-    mirror, _ = _mirror(ground.folder, b"another release\n")
-    done = ground.program("images", _CELL.id, "--mirror", str(mirror), "--results", str(ground.results), "--strict")
-    return Seen(held=done.exit_code != 0, text=last_line(done))
-
-
-@attack(
-    "a release that is swapped",
-    "another file in the mirror as soon as the first was read, then a look at what the build is given",
-    "the build is given what was checked",
-    says=r"the build was given what was checked",
-)
-def _swapped(ground: Ground) -> Seen:
-    mirror, package = _mirror(ground.folder, b"a release\n" * 10_000_000)
-    checked = hashlib.sha256(package.read_bytes()).hexdigest()
-    given, client = ground.folder / "given", ground.folder / "bin" / "docker"
-    client.parent.mkdir()
-    # A client that builds nothing: it notes the checksums of what it would build from.
-    notes = f'find "$folder" -type f -exec sha256sum {{}} + >> {shlex.quote(str(given))}; exit 1'
-    client.write_text(
-        f'#!/bin/bash\nfor folder; do :; done\nif [ -d "$folder" ]; then {notes}; fi\n'
-        f'exec {find_build_client().path} "$@"\n',
-        encoding="utf-8",
-    )
-    client.chmod(0o755)
-    variables = {"PATH": f"{client.parent}{os.pathsep}{os.environ['PATH']}", "PYXIS_MATRIX_CACHE": str(ground.folder)}
-    words = ("images", _CELL.id, "--mirror", str(mirror), "--results", str(ground.results))
-    with ground.started(*words, variables=variables) as process:
-        read = ground.until(process, lambda: _opened(process, package))
-        read = read and ground.until(process, lambda: not _opened(process, package))
-        another = mirror / "another"
-        another.write_bytes(b"another\n")
-        another.replace(package)
-    sums = given.read_text(encoding="utf-8") if given.exists() else ""
-    if not read or package.name not in sums:
-        return Seen(held=False, text=f"the attack itself failed: nothing was built of {package.name}")
-    honest = checked in sums
-    return Seen(held=honest, text=f"the build was given {'what was checked' if honest else 'another file'}")
-
-
-def _mirror(folder: Path, package: bytes) -> tuple[Path, Path]:
-    """Make a mirror of made-up files of `_CELL`, which its SHA256SUMS vouches for; return it, and enroot's package."""
-    mirror = folder / "mirror"
-    names = [
-        *(f"NVIDIA/enroot/releases/download/v3.4.1/{it}_3.4.1-1_amd64.deb" for it in ("enroot", "enroot+caps")),
-        "NVIDIA/pyxis/archive/refs/tags/v0.19.0.tar.gz",
-    ]
-    for name, content in zip(names, (package, package, gzip.compress(tag_tar())), strict=True):
-        (mirror / name).parent.mkdir(parents=True, exist_ok=True)
-        (mirror / name).write_bytes(content)
-    sums = subprocess.run(["sha256sum", *names], cwd=mirror, stdout=subprocess.PIPE, text=True, check=True).stdout
-    (mirror / "SHA256SUMS").write_text(sums, encoding="utf-8")
-    return mirror, mirror / names[0]
-
-
-def _opened(process: "subprocess.Popen[str]", file: Path) -> bool:
-    """Whether a process has a file open."""
-    for descriptor in Path(f"/proc/{process.pid}/fd").glob("*"):
-        with suppress(OSError):
-            if descriptor.readlink() == file:
-                return True
-    return False
-
-
-@attack(
-    "a fault's words alone",
-    "tests that fail with the words of a known failure, but for another reason: nothing of the kind works",
-    "failed, and no known failure",
-    says=r"this is not the known failure of ",
-)
-def _words_alone(ground: Ground) -> Seen:
-    cell = loading.load().cell(_CELL.id)
-    name, words = next((it.id, words) for it in catalogue().values() if (words := it.answer_on(cell).fails))
-    login = environment_file.Login(
-        host="n1", port=22, user="alice", password="", private_key="/", known_hosts="/", home="/"
-    )
-    file = environment_file.EnvironmentFile(
-        run=ground.run,
-        cell=cell.id,
-        suite="registry",
-        runtime=cell.runtime,
-        arch=cell.arch,
-        slurm=cell.slurm.version,
-        nodes=("n1",),
-        containers=("n1",),
-        login=login,
-        second_user="tester2",
-        engine_client="docker",
-        results=str(ground.results),
-    )
-    environment = ground.folder / "environment.json"
-    environment_file.save(environment, file)
-    outcome = ground.pytest(
-        f"import pytest\n\n@pytest.mark.behaviour({name!r})\ndef test_it():\n    raise OSError({words!r})\n",
-        *("-p", "tests.support.known_failures"),
-        variables={environment_file.VARIABLE: str(environment)},
-    )
-    return Seen(held=outcome is Outcome.FAILED, text=outcome)
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")

@@ -21,8 +21,9 @@ from ci.matrix.model import Matrix
 from ci.matrix.suites import Suite
 from ci.options import Options
 from ci.record import store
-from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.outcomes import Outcome
 from ci.record.store import Result
+from tests.support import results
 
 ENGINE = cast("Any", None)
 
@@ -106,16 +107,9 @@ class Machine:
         if outcome is None:
             return -9
         run = command.words[command.words.index("--run") + 1]
-        result = Result(
-            run=run,
-            cell=store.CellRecord(id=command.cell, runtime="embedded"),
-            suite=name,
-            outcome=outcome,
-            exit_code=int(not outcome.good),
-            started=store.utc_now(),
-            seconds=1.0,
-            tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
-        )
+        slurm, kind, os, arch = command.cell.split("-")
+        of = results.cell(slurm.removeprefix("slurm"), os, arch=arch, kind=kind)
+        result = results.result(of, name, outcome, run=run, started=store.utc_now(), seconds=1.0)
         store.write(result, self.results / run / command.cell / name / store.RESULT_FILE)
         return result.exit_code
 

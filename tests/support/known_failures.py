@@ -4,8 +4,11 @@ They are rows of matrix.toml, and answers of behaviours that have ``fails``.
 """
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
+import io
 import os
+import sys
+from typing import TextIO
 
 from packaging.version import Version
 import pytest
@@ -98,6 +101,36 @@ def _known(behaviour: Behaviour, answer: Answer) -> KnownFailure:
         issue=answer.issue or None,
         where=f"{behaviour.id} ({behaviour.where})",
     )
+
+
+class _Heard(io.StringIO):
+    """What was written, which is passed on at once."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(text)
+        return super().write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep what a test writes where pytest does not (``-s``): its words decide, and cases are reproduced from them."""
+    if item.config.getoption("capture") != "no":
+        return (yield)
+    heard = {"stdout": _Heard(sys.stdout), "stderr": _Heard(sys.stderr)}
+    try:
+        with redirect_stdout(heard["stdout"]), redirect_stderr(heard["stderr"]):
+            return (yield)
+    finally:
+        for name, text in heard.items():
+            if text.getvalue():
+                item.add_report_section("call", name, text.getvalue())
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # the last to see what pytest makes of a known failure

@@ -15,7 +15,7 @@ from packaging.version import Version
 from ci.errors import MatrixError
 from ci.matrix.behaviours import Behaviour, catalogue
 from ci.record import store
-from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Result
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def result(  # noqa: PLR0913 - each has a default
     share = seconds / sum(PHASES.values())
     # A candidate calls itself by its release.
     axes = {name: value.partition("+")[0] for name, value in of.axes.items() if value and name != "os"}
+    found = tuple(tests if tests is not None else [passed(f"tests/integration/test_{suite}.py::test_it")])
     return Result(
         run=run,
         cell=of,
@@ -132,7 +133,8 @@ def result(  # noqa: PLR0913 - each has a default
         ),
         timings={phase: it * share for phase, it in PHASES.items()},
         ready={"munge": 0.2, "slurmctld answers": 0.6, "a job ends": 1.1},
-        tests=tuple(tests if tests is not None else [passed(f"tests/integration/test_{suite}.py::test_it")]),
+        tests=found,
+        selection=Selection(collected=len(found)) if found else None,
         again=f'nox -s "{suite}({of.id})"',
         fingerprint=fingerprint,
         reused_from=reused_from,

@@ -130,6 +130,22 @@ def merge(merge_all: Callable[..., Merged]) -> Merge:
 
 
 @pytest.fixture
+def merged(tmp_path: Path) -> Callable[..., Merged]:
+    """Return a function that merges results of several machines; each has a folder of its own."""
+
+    def merge(*machines: list[Result], order: list[int] | None = None, before: Compat | None = None) -> Merged:
+        roots = [tmp_path / f"machine-{number}" for number in range(len(machines))]
+        for root, of in zip(roots, machines, strict=True):
+            made.write(root, *of)
+        asked = ReportRequest(
+            roots=[roots[it] for it in order or range(len(roots))], base=tmp_path / "report", previous=before
+        )
+        return writing.merge(asked, now=lambda: datetime(2026, 12, 1, tzinfo=UTC))
+
+    return merge
+
+
+@pytest.fixture
 def make_profile(tmp_path: Path) -> MakeProfile:
     """Return what writes a profile called ``mine``, and returns its path."""
 

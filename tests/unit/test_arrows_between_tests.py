@@ -16,7 +16,10 @@ _ROOMS = {
     # The two files of the design's advanced and basic suites stand beside the suites' own folders.
     "tests.integration": ("tests.integration.advanced",),
     # The programs that break the product on purpose, and that measure it, have unit tests as all code has.
-    "tests.unit": ("tests.unit", "tests.attacks", "tests.bench", "tests.machine", "tests.mutations", "tests.soak"),
+    "tests.unit": (
+        *("tests.unit", "tests.attacks", "tests.bench", "tests.machine", "tests.mutations", "tests.picture"),
+        "tests.soak",
+    ),
     "tests.component": ("tests.component", "tests.bench", "tests.soak"),
 }
 

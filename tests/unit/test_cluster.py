@@ -251,6 +251,7 @@ def test_a_condition_that_never_holds_is_reported_with_state_logs_and_hint() -> 
 ASKED = {"slurm": "sinfo --version", "enroot": "enroot version", "pyxis": "pyxis: version v"}
 """By axis, a part of the command that asks a node for its version."""
 OTHERS = {"slurm": "24.11.5", "enroot": "4.1.2", "pyxis": "0.24.0"}
+SYSTEM = {"arch": "x86_64", "os": "Debian GNU/Linux 12 (bookworm)"}
 RIGHT = {"slurm": "22.05.8", "enroot": "3.4.1", "pyxis": "0.19.0"}
 
 
@@ -258,7 +259,8 @@ def seen_in(cell: Cell, versions: Mapping[str, str]) -> dict[str, str]:
     """Return what is observed in a cluster of a cell whose node answers with these versions."""
 
     def ask(_container: object, command: list[str]) -> ExecResult:
-        found = (versions[axis] for axis, words in ASKED.items() if words in command[-1])
+        asked = {**ASKED, "arch": "uname -m", "os": "os-release"}
+        found = ({**SYSTEM, **versions}[axis] for axis, words in asked.items() if words in command[-1])
         return ExecResult(status=0, output=f"{next(found, '')}\n")
 
     return cluster.observe(cast("Engine", SimpleNamespace(ask=ask)), nodes(1), cell)

@@ -89,7 +89,7 @@ def test_a_hazard_on_both_sides_is_named(compare: Compare) -> None:
 
 
 def test_an_answer_that_only_some_tests_see_otherwise_is_a_change(compare: Compare) -> None:
-    mixed = result(OLD, SUITE, tests=[*saw(ALL), replace(saw({"made-up": "worst"})[0], name="another")])
+    mixed = result(OLD, SUITE, tests=[*saw(ALL), replace(saw({"made-up": "worst"})[0], name="t::another")])
     code, out, _ = compare([mixed, on(NEW)], OLD.id, NEW.id)
     assert code == 1
     assert "made-up" in sections(out)["Fixed"]
@@ -364,5 +364,5 @@ def test_a_mistake_of_ours_does_not_end_as_an_answer(
 
 
 def test_own_suites_say_nothing(compare: Compare) -> None:
-    of = [*WELL, result(FIRST, "suite", Outcome.FAILED, tests=[replace(passed("x"), outcome=TestState.FAILED)])]
+    of = [*WELL, result(FIRST, "suite", Outcome.FAILED, tests=[replace(passed("t::x"), outcome=TestState.FAILED)])]
     assert compare(of, FIRST.id, SECOND.id)[0] == 0

@@ -2,25 +2,22 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from itertools import permutations
-import json
 from pathlib import Path
 
 from msgspec.structs import replace
 import pytest
 
-from ci.cli.main import main
 from ci.errors import ResultsError
 from ci.group import reuse
 from ci.record import store
-from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.store import Result
 from ci.report import finding, writing
 from ci.report.finding import Found
-from ci.report.forms import forms
 from ci.report.merging import ReportRequest
-from ci.report.model import Compat, Merged, State
+from ci.report.model import Merged, State
 from tests.support import results as made
+from tests.support.merged import printed, states, texts
 from tests.support.questions import questions
 from tests.support.results import BEGIN, cell, passed, result
 
@@ -30,6 +27,7 @@ CANDIDATE = cell("22.05", "debian12", "3.4.1", "0.24.0+g1a2b3c4")
 EMBEDDED = cell("22.05", "debian12", kind="embedded")
 LEGACY = cell("22.05", "debian12", kind="legacy")
 ARM = cell("24.11", "debian13", "4.1.2", "0.24.0", arch="arm64")
+SITE = replace(REAL, id=f"{REAL.id}@blue", site="blue")
 GOOD = result(REAL)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 GREEN = {State.PASSED, State.REUSED, State.KNOWN}
@@ -48,6 +46,16 @@ def with_cell(of: Result, **values: object) -> Result:
     return replace(of, cell=replace(of.cell, **values))
 
 
+def without_versions(of: Result, *names: str) -> Result:
+    return replace(of, versions={name: it for name, it in of.versions.items() if name not in names})
+
+
+def with_selection(of: Result, collected: int, deselected: int = 0, *by: str) -> Result:
+    return replace(of, selection=Selection(collected=collected, deselected=deselected, by=by))
+
+
+PART = with_selection(result(REAL, outcome=Outcome.PARTLY), 10, 9, "-k a")
+KNOWN = result(REAL, outcome=Outcome.SKIPPED, tests=[a_test(TestState.XFAILED)])
 LIES = {
     "a failed test": (result(REAL, tests=[passed("t::a"), a_test(TestState.FAILED)]), "1 of its tests did not"),
     "a test that broke": (result(REAL, tests=[passed("t::a"), a_test(TestState.ERROR)]), "1 of its tests did not"),
@@ -91,6 +99,52 @@ LIES = {
         with_versions(GOOD, os="Debian GNU/Linux 13 (trixie)"),
         "os is Debian GNU/Linux 13 (t",
     ),
+    "nothing observed": (replace(GOOD, versions={}), "slurm is unknown, not 22.05"),
+    "only Slurm observed": (replace(GOOD, versions={"slurm": "22.05.8"}), "pyxis is unknown, not 0.19.0"),
+    "no machine observed": (without_versions(GOOD, "arch"), "arch is unknown, not amd64"),
+    "no system observed": (without_versions(GOOD, "os"), "os is unknown, not debian12"),
+    "a candidate that nobody saw": (
+        without_versions(result(CANDIDATE), "pyxis"),
+        "pyxis is unknown, not 0.24.0+g1a2b3c4",
+    ),
+    "embedded, nothing observed": (replace(result(EMBEDDED), versions={}), "slurm is unknown, not 22.05"),
+    "legacy, nothing observed": (replace(result(LEGACY), versions={}), "slurm is unknown, not 22.05"),
+    "a site, nothing observed": (replace(result(SITE, outcome=Outcome.PARTLY), versions={}), "enroot is unknown, not"),
+    "reused, nothing observed": (replace(GOOD, versions={}, reused_from="earlier"), "slurm is unknown, not 22.05"),
+    "a part, nothing observed": (replace(PART, versions={}), "slurm is unknown, not 22.05"),
+    "known failures, nothing observed": (replace(KNOWN, versions={}), "slurm is unknown, not 22.05"),
+    "no selection": (replace(GOOD, selection=None), "it says passed, and not which tests were selected"),
+    "a part without selection": (
+        replace(PART, selection=None),
+        "it says partly run, and not which tests were selected",
+    ),
+    "known failures without selection": (replace(KNOWN, selection=None), "it says skipped, and not which tests were"),
+    "tests that did not run": (
+        with_selection(GOOD, 10),
+        "it says passed, and has 1 of the 10 tests that were selected",
+    ),
+    "a module in the place of tests": (
+        with_selection(result(REAL, tests=[passed("t::a"), a_test(TestState.SKIPPED, "u")]), 2),
+        "it says passed, and has 1 of the 2 tests that were selected",
+    ),
+    "a part in which tests did not run": (with_selection(PART, 10, 1, "-k a"), "and has 1 of the 9 tests that were"),
+    "tests that were deselected": (
+        with_selection(GOOD, 10, 9),
+        "it says passed, and 9 of its 10 tests were deselected",
+    ),
+    "a part as the whole": (with_selection(GOOD, 10, 9, "-k a"), "only a part of the suite was asked for: -k a"),
+    "a test that was not asked": (
+        result(REAL, tests=[passed("t::a"), a_test(TestState.NOT_ASKED)]),
+        "it says passed, and 1 of its tests were not asked",
+    ),
+    "a failed test under skipped": (
+        result(REAL, outcome=Outcome.SKIPPED, tests=[a_test(TestState.XFAILED), a_test(TestState.FAILED, "t::y")]),
+        "it says skipped, and 1 of its tests did not: t::y failed",
+    ),
+    "a command in the place of a suite": (
+        result(REAL, outcome=Outcome.SUCCEEDED, tests=[]),
+        "it says succeeded, as a command does, and pyxis_basic is a suite with tests",
+    ),
     "a date to come": (result(REAL, started=datetime(2031, 1, 1, tzinfo=UTC)), "it is dated 2031-01-01 00:00"),
 }
 TRUE = {
@@ -104,44 +158,13 @@ TRUE = {
     ),
     "embedded": with_versions(result(EMBEDDED), enroot="9.9"),
     "legacy": result(LEGACY, "legacy_integration"),
-    "nothing observed": replace(GOOD, versions={}),
+    "a candidate that knows no commit": result(CANDIDATE),
+    "reused": replace(GOOD, reused_from="earlier"),
+    "all are known failures": KNOWN,
     "a known failure beside": result(REAL, tests=[passed("t::a"), a_test(TestState.XFAILED)]),
     "a command": result(EMBEDDED, "command", outcome=Outcome.SUCCEEDED, tests=[]),
     "a clock that is a little ahead": result(REAL, started=NOW + timedelta(minutes=5)),
 }
-
-
-@pytest.fixture
-def merged(tmp_path: Path) -> Callable[..., Merged]:
-    """Return a function that merges results of several machines; each has a folder of its own."""
-
-    def merge(*machines: list[Result], order: list[int] | None = None, before: Compat | None = None) -> Merged:
-        roots = [tmp_path / f"machine-{number}" for number in range(len(machines))]
-        for root, of in zip(roots, machines, strict=True):
-            made.write(root, *of)
-        asked = ReportRequest(
-            roots=[roots[it] for it in order or range(len(roots))], base=tmp_path / "report", previous=before
-        )
-        return writing.merge(asked, now=lambda: NOW)
-
-    return merge
-
-
-def states(of: Merged) -> list[State]:
-    return [suite.state for _, suite in of.compat.results()]
-
-
-def texts(of: Merged) -> dict[str, str]:
-    """Return the report in all its forms."""
-    return {name: "".join(form.pieces(of)).replace("\\", "") for name, form in forms().items()}
-
-
-def printed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> tuple[int, str]:
-    """Return how `report` ends in a terminal, and what it prints."""
-    monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(folder))
-    code = main(["report", *(str(it) for it in sorted(folder.glob("machine-*")))])
-    said = capsys.readouterr()
-    return code, said.out + said.err
 
 
 def seeing(of: Result) -> Result:
@@ -192,6 +215,26 @@ def test_a_result_that_can_be_true_is_believed(truth: str, merged: Callable[...,
     assert set(states(report)) <= GREEN | {State.SUCCEEDED}
 
 
+@pytest.mark.parametrize(
+    "truth",
+    [
+        PART,
+        with_selection(result(REAL, "mine"), 10, 9),  # their settings leave the others out
+        replace(result(SITE, outcome=Outcome.PARTLY, tests=[passed("t::a"), a_test(TestState.NOT_ASKED)])),
+        replace(result(REAL, outcome=Outcome.SKIPPED, tests=[]), versions={}),
+        replace(result(REAL, outcome=Outcome.ERROR, tests=[]), versions={}),
+        replace(result(REAL, outcome=Outcome.INTERRUPTED, tests=[]), versions={"slurm": "22.05.8"}),
+    ],
+)
+def test_what_claims_no_more_than_it_saw_is_believed(merged: Callable[..., Merged], truth: Result) -> None:
+    assert merged([truth]).compat.contradictions == ()
+
+
+def test_a_part_of_a_suite_of_ones_own_is_no_whole_one(merged: Callable[..., Merged]) -> None:
+    report = merged([with_selection(result(REAL, "mine"), 10, 9, "-k a")])
+    assert (states(report), len(report.compat.contradictions)) == ([State.ERROR], 1)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED])
 def test_what_is_red_and_ended_well_is_named_and_stays_red(merged: Callable[..., Merged], outcome: Outcome) -> None:
     report = merged([replace(result(REAL, outcome=outcome), exit_code=0)])
@@ -240,101 +283,6 @@ def test_one_that_is_dated_in_the_future_hides_nothing_that_came_later(merged: C
     assert (suite.run, suite.state) == ("now", State.FAILED)
     assert [it.run for it in suite.history] == ["now", "future"]
     assert [(it.run, it.what[:22]) for it in report.compat.contradictions] == [("future", "it is dated 2031-01-01")]
-
-
-SECOND = [result(REAL, run="a"), result(REAL, outcome=Outcome.FAILED, run="b"), result(REAL, run="c")]
-
-
-@pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_of_results_of_one_second_the_worst_counts_in_any_order(
-    merged: Callable[..., Merged], order: tuple[int, ...]
-) -> None:
-    report = merged(*([it] for it in SECOND), order=list(order))
-    ((_, suite),) = report.compat.results()
-    assert (suite.state, len(suite.history)) == (State.FAILED, 3)
-    assert "passed in a; failed in b; passed in c" in report.compat.contradictions[0].what
-
-
-def test_two_results_of_one_run_and_one_second_are_both_there(merged: Callable[..., Merged]) -> None:
-    report = merged([GOOD], [result(REAL, outcome=Outcome.FAILED)])
-    ((_, suite),) = report.compat.results()
-    assert (suite.state, len(suite.history)) == (State.FAILED, 2)
-    assert len(report.compat.contradictions) == 1
-
-
-def disagreeing(one: str, other: str, print_: str = "f") -> tuple[list[Result], list[Result]]:
-    """Return a failure, and a later pass of another machine."""
-    failed = result(REAL, outcome=Outcome.FAILED, run=one, fingerprint=print_)
-    return [failed], [result(REAL, run=other, started=BEGIN + timedelta(hours=1), fingerprint="f")]
-
-
-@pytest.mark.parametrize(
-    "machines",
-    [disagreeing("a", "b"), disagreeing("a", "a"), disagreeing("a", "a", "another")],
-    ids=["one fingerprint", "one run and fingerprint", "one run"],
-)
-def test_machines_that_disagree_are_named_and_the_failure_counts(
-    merged: Callable[..., Merged],
-    machines: tuple[list[Result], list[Result]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Capture,
-) -> None:
-    report = merged(*machines)
-    assert states(report) == [State.FAILED]
-    (told,) = report.compat.contradictions
-    assert told.what.startswith("machines disagree: failed in a (")
-    for name, text in texts(report).items():
-        assert "machines disagree: failed in a" in text, name
-    code, text = printed(tmp_path, monkeypatch, capsys)
-    assert code == ResultsError.exit_code
-    assert "✗ failed" in text
-    assert "machines disagree: failed in a" in text
-
-
-@pytest.mark.parametrize(
-    "machines",
-    [
-        disagreeing("a", "b", "another"),
-        disagreeing("a", "b", ""),
-        ([*disagreeing("a", "b")[0], *disagreeing("a", "b")[1]],),
-        ([result(REAL, outcome=Outcome.ERROR, run="a", fingerprint="f")], disagreeing("a", "b")[1]),
-    ],
-    ids=["other fingerprints", "no fingerprint", "one machine, later", "nothing known"],
-)
-def test_a_newer_answer_is_no_contradiction(merged: Callable[..., Merged], machines: tuple[list[Result], ...]) -> None:
-    report = merged(*machines)
-    assert (states(report), report.compat.contradictions) == ([State.PASSED], ())
-
-
-def test_a_copy_is_no_contradiction_and_counts_once(merged: Callable[..., Merged]) -> None:
-    with_teardown = replace(GOOD, seconds=GOOD.seconds + 4)
-    report = merged([GOOD], [GOOD], [with_teardown])
-    ((_, suite),) = report.compat.results()
-    assert (len(suite.history), suite.seconds, report.compat.contradictions) == (1, with_teardown.seconds, ())
-
-
-def test_the_report_is_the_same_whatever_the_order_of_folders(merged: Callable[..., Merged]) -> None:
-    machines = [
-        [*SECOND, with_versions(result(ARM), pyxis="1")],
-        [GOOD, result(ARM, run="b", started=BEGIN + timedelta(days=1)), LIES["a date to come"][0]],
-        [result(REAL, outcome=Outcome.FAILED), result(CANDIDATE), result(EMBEDDED, outcome=Outcome.UNFINISHED)],
-    ]
-    reports = ["".join(forms()["json"].pieces(merged(*machines, order=list(it)))) for it in permutations(range(3))]
-    assert len(set(reports)) == 1
-    assert json.loads(reports[0])["contradictions"]
-
-
-def test_an_earlier_report_of_the_same_results_adds_no_time(merged: Callable[..., Merged]) -> None:
-    machines = [[GOOD], [result(REAL, outcome=Outcome.FAILED)]]
-    before = merged(*machines).compat
-    assert merged(*machines, before=before).compat.cells == before.cells
-
-
-def test_what_an_earlier_report_believed_is_told_once(merged: Callable[..., Merged]) -> None:
-    before = merged([GOOD]).compat
-    ((_, suite),) = merged([replace(GOOD, exit_code=1)], before=before).compat.results()
-    assert [it.state for it in suite.history] == [State.ERROR]
 
 
 # -- not finished ---------------------------------------------------------------------------------------------------

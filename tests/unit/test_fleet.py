@@ -23,9 +23,10 @@ from ci.matrix.model import Matrix
 from ci.matrix.suites import asked_for as suites_of
 from ci.options import Options
 from ci.record import store
-from ci.record.outcomes import Outcome, TestOutcome, TestState
-from ci.record.store import CellRecord, Result
+from ci.record.outcomes import Outcome
+from ci.record.store import CellRecord
 from ci.report.model import SCHEMA, CellReport, Compat, Past, State, SuiteReport
+from tests.support.results import result
 from tests.unit.conftest import MatrixLoader
 
 Planner = Callable[..., FleetPlan]
@@ -295,17 +296,9 @@ def keep(tmp_path: Path, rows: Matrix) -> Callable[..., Cell]:
     cell = rows.cells("full", Arch.AMD64)[0]
 
     def written(run: str, seconds: float, outcome: Outcome = Outcome.PASSED, age: int = 0) -> Cell:
-        result = Result(
-            run=run,
-            cell=CellRecord.of(cell),
-            suite="registry",
-            outcome=outcome,
-            exit_code=int(not outcome.good),
-            started=WHEN - timedelta(days=age),
-            seconds=seconds,
-            tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
-        )
-        store.write(result, tmp_path / run / cell.id / "registry" / store.RESULT_FILE)
+        started = WHEN - timedelta(days=age)
+        of = result(CellRecord.of(cell), "registry", outcome, run=run, started=started, seconds=seconds)
+        store.write(of, tmp_path / run / cell.id / "registry" / store.RESULT_FILE)
         return cell
 
     return written

@@ -25,7 +25,7 @@ def ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ends:
     monkeypatch.delenv("PYXIS_MATRIX_GROUP", raising=False)
 
     def run(outcome: Outcome, folder: str) -> int:
-        found = result(LEGACY, SUITE, outcome, tests=[passed("a")], run="r")
+        found = result(LEGACY, SUITE, outcome, tests=[passed("t::a")], run="r")
 
         def run_group(*_how: object) -> list[object]:
             store.write(found, tmp_path / "r" / LEGACY.id / folder / store.RESULT_FILE)

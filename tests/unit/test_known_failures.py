@@ -117,9 +117,13 @@ def test_no_entry_takes_progress_for_a_fault() -> None:
 
 
 @pytest.mark.usefixtures("marking")
-@pytest.mark.parametrize("option", [(), ("-o", "xfail_strict=false")], ids=["as usual", "pytest not strict"])
+@pytest.mark.parametrize(
+    "option",
+    [(), ("-o", "xfail_strict=false"), ("-s",), ("--capture=no",), ("--capture=sys",), ("--capture=tee-sys",)],
+    ids=["as usual", "pytest not strict", "-s", "capture nothing", "capture sys", "capture and show"],
+)
 def test_only_the_known_failure_is_excused(pytester: pytest.Pytester, option: tuple[str, ...]) -> None:
-    """It is strict by itself, whatever pytest's configuration says."""
+    """It is strict by itself, and hears what tests say, whatever pytest's configuration and options say."""
     pytester.makepyfile(SUITE)
     done = pytester.inline_run("-p", "no:cacheprovider", *option, plugins=[plugin])
     outcomes = {
@@ -173,6 +177,18 @@ def test_a_control_of_an_earlier_try_is_none_of_this_one(pytester: pytest.Pytest
     done = pytester.inline_run("-p", "no:cacheprovider", plugins=[plugin])
     last = [it for it in done.getreports("pytest_runtest_logreport") if it.when == "call"][-1]
     assert (last.outcome, hasattr(last, "wasxfail")) == ("failed", False)
+
+
+@pytest.mark.usefixtures("marking")
+def test_what_is_shown_at_once_is_also_kept(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+    pytester.makepyfile("import sys\ndef test_it():\n    print('shown')\n    print('too', file=sys.stderr)\n")
+    (report,) = (
+        it
+        for it in pytester.inline_run("-s", plugins=[plugin]).getreports("pytest_runtest_logreport")
+        if it.when == "call"
+    )
+    assert report.sections == [("Captured stdout call", "shown\n"), ("Captured stderr call", "too\n")]
+    assert "shown\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("marking")

@@ -1,7 +1,7 @@
 """What is seen of a run: how far its cells have come, failures at once, and the same on every kind of output."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime
 import io
 import json
 from pathlib import Path
@@ -14,11 +14,12 @@ from ci import paths
 from ci.group import live, watching
 from ci.group.watching import Expected, Watcher
 from ci.record import progress, reportlog, store
-from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.terminal import console
 from ci.terminal.mode import Mode
+from tests.support import results
 
-CELL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
+REAL = results.cell("22.05", "debian12", "3.4.1", "0.19.0")
+CELL = REAL.id
 SUITES = ("pyxis_basic", "registry")
 
 
@@ -137,18 +138,9 @@ def test_a_failure_says_what_its_result_will_say(cell: Cell, watcher: Watcher, k
 
 def test_what_is_expected_comes_from_earlier_runs(tmp_path: Path) -> None:
     for run, minute, seconds in (("old", 1, 10.0), ("new", 2, 20.0), ("now", 3, 99.0)):
-        result = store.Result(
-            run=run,
-            cell=store.CellRecord(id=CELL, runtime="nvidia"),
-            suite="registry",
-            outcome=Outcome.PASSED,
-            exit_code=0,
-            started=store.utc_now() - timedelta(minutes=60 - minute),
-            seconds=seconds,
-            tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
-            fingerprint="f",
-        )
-        store.write(result, tmp_path / run / CELL / "registry" / store.RESULT_FILE)
+        started = datetime(2026, 1, 1, 1, minute, tzinfo=UTC)  # gone by, at any hour of a day
+        of = results.result(REAL, "registry", run=run, started=started, seconds=seconds, fingerprint="f")
+        store.write(of, tmp_path / run / CELL / "registry" / store.RESULT_FILE)
     found = watching.expected(tmp_path, "now", CELL, SUITES)
     assert found == {(CELL, "registry"): Expected(seconds=20.0, tests=1)}
     watcher = Watcher(tmp_path, found)

@@ -98,7 +98,7 @@ def test_no_results_at_all_is_an_error_that_says_what_was_there(tmp_path: Path) 
         (result(REAL, outcome=Outcome.INTERRUPTED), State.INTERRUPTED),
         (result(REAL, outcome=Outcome.PARTLY), State.PARTLY),
         (result(REAL, tests=[passed("t::a"), a_test(TestState.EXPECTED, "theirs")]), State.PASSED),
-        (result(REAL, outcome=Outcome.SUCCEEDED, tests=[]), State.SUCCEEDED),
+        (result(REAL, "mine", outcome=Outcome.SUCCEEDED, tests=[]), State.SUCCEEDED),
     ],
 )
 def test_a_suite_says_what_it_came_to(merge: Merge, of: Result, state: State) -> None:

@@ -37,7 +37,7 @@ def test_another_version_is_named_beside_the_right_one(axis: str, observed: str,
     assert mismatches(REAL, SEEN | {axis: observed}) == (says,)
 
 
-@pytest.mark.parametrize("axis", ["slurm", "enroot", "pyxis"])
+@pytest.mark.parametrize("axis", list(REAL))
 def test_a_version_that_nobody_observed_does_not_fit(axis: str) -> None:
     seen = {name: value for name, value in SEEN.items() if name != axis}
     assert mismatches(REAL, seen) == (f"{axis} is unknown, not {REAL[axis]}",)
@@ -45,13 +45,13 @@ def test_a_version_that_nobody_observed_does_not_fit(axis: str) -> None:
 
 def test_all_are_named() -> None:
     assert mismatches(REAL, {}) == tuple(
-        f"{axis} is unknown, not {REAL[axis]}" for axis in ("slurm", "enroot", "pyxis")
+        f"{axis} is unknown, not {REAL[axis]}" for axis in ("slurm", "enroot", "pyxis", "arch", "os")
     )
 
 
 def test_axes_that_do_not_apply_are_not_asked() -> None:
     embedded = REAL | {"enroot": None, "pyxis": None}
-    assert mismatches(embedded, {"slurm": "22.05.8", "enroot": "9.9"}) == ()
+    assert mismatches(embedded, SEEN | {"enroot": "9.9", "pyxis": ""}) == ()
 
 
 def test_a_release_from_an_archive_is_exact() -> None:
@@ -83,7 +83,7 @@ def test_a_candidate_is_known_by_its_release(
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_a_cell_fits_what_its_own_programs_say(cell: Cell) -> None:
     said = {axis: cell.release(axis) or "" for axis in ("slurm", "enroot", "pyxis")}
-    assert mismatches(cell.axes, {**said, "arch": cell.arch.uname}) == ()
+    assert mismatches(cell.axes, {**said, "arch": cell.arch.uname, "os": cell.axes["os"] or ""}) == ()
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
 """Scripts that show a fault without this project: made from pytest's log, and refused where they could not tell."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 import json
 from pathlib import Path
+import re
 
-import msgspec
+from msgspec.structs import replace
 import pytest
 
 from ci.cli.main import main
 from ci.errors import ReproduceError, SelectionError
 from ci.record.outcomes import Outcome, TestOutcome, TestState
-from ci.record.store import CellRecord
+from ci.record.store import CellRecord, Result, utc_now
 from ci.reproducing.case import ASIDE
 from ci.reproducing.writing import FORMS
 from tests.support import results as made
@@ -65,12 +67,16 @@ def reproduce(tmp_path: Path, capsys: Capture) -> Shown:
     """Return what writes results with their logs, asks for a script, and returns exit code, output and errors."""
 
     def run(
-        logs: Mapping[str, str], tests: Sequence[tuple[CellRecord, TestOutcome]], *words: str, cell: str = OLD.id
+        logs: Mapping[str, str],
+        tests: Sequence[tuple[CellRecord, TestOutcome]],
+        *words: str,
+        cell: str = OLD.id,
+        change: Callable[[Result], Result] = lambda of: of,
     ) -> tuple[int, str, str]:
         for of, test in tests:
             good = test.outcome is TestState.PASSED
             one = result(of, "pyxis_conformance", Outcome.PASSED if good else Outcome.FAILED, tests=[test], run="r")
-            made.write(tmp_path / "results", one)
+            made.write(tmp_path / "results", change(one))
         for folder in (tmp_path / "results").rglob("pyxis_conformance"):
             (folder / "reportlog.jsonl").write_text(logs[folder.parent.name], encoding="utf-8")
         code = main(["reproduce", str(tmp_path / "results"), cell, *(words or ("test_a_script[NONE]",))])
@@ -118,7 +124,7 @@ def test_every_form(both: Shown, form: str) -> None:
 def test_a_result_by_a_clock_that_is_wrong_is_not_the_newest(both: Shown, tmp_path: Path, capsys: Capture) -> None:
     expected = both()[1]
     of = result(OLD, "pyxis_conformance", Outcome.FAILED, tests=[outcome(state=TestState.FAILED)], run="s")
-    ahead = msgspec.structs.replace(of, started=of.started.replace(year=2999))
+    ahead = replace(of, started=of.started.replace(year=2999))
     (folder,) = made.write(tmp_path / "results", ahead)
     (folder / "reportlog.jsonl").write_text(log(answered("false", status=1)), encoding="utf-8")
     assert main(["reproduce", str(tmp_path / "results"), OLD.id, TEST]) == 0
@@ -247,3 +253,57 @@ def test_a_cell_that_does_not_answer_otherwise(both: Shown) -> None:
     code, _, said = both("test_a_script[NONE]", "--fixed", OLD.id)
     assert code == ReproduceError.exit_code
     assert "does not answer otherwise" in said
+
+
+@pytest.mark.parametrize("node", ["n1", "gpu-17", "login.site", "c0n2"])
+def test_no_name_of_a_node_is_handed_on(reproduce: Shown, node: str) -> None:
+    text = "".join(
+        [
+            answered(f"srun --nodelist={node} hostname", node),
+            answered(f"srun '--nodelist={node}' scontrol show node {node}", f"NodeName={node} State=IDLE"),
+            answered(f"srun --nodelist={node} false", status=1, stderr=f"srun: error: {node}: task 0: Exited"),
+        ]
+    )
+    failed = replace(outcome(state=TestState.FAILED), message=f"srun: error: {node}: task 0: Exited with exit code 1")
+    for form in FORMS.keys() - {"docker"}:  # it makes a node of its own, and runs another script there
+        code, script, _ = reproduce({OLD.id: log(text)}, [(OLD, failed)], TEST, "--format", form)
+        assert code == 0
+        assert not re.search(rf"(?<![\w.-]){re.escape(node)}(?![\w-])", script), form
+        assert "scontrol show node @NODE@" in script
+
+
+@pytest.mark.parametrize("nodes", ["gpu-1,gpu-2", "gpu-[1-2]", "gpu-1 --nodelist=gpu-2"])
+def test_more_than_one_node_of_any_name_is_refused(reproduce: Shown, nodes: str) -> None:
+    text = log(answered(f"srun --nodelist={nodes} true"))
+    code, _, err = reproduce({OLD.id: text}, [(OLD, outcome(state=TestState.FAILED))])
+    assert code == ReproduceError.exit_code
+    assert "it needs more than one node" in err
+
+
+LIES: dict[str, Callable[[Result], Result]] = {
+    "other versions": lambda of: replace(of, versions={**of.versions, "pyxis": "0.1.0"}),
+    "another outcome": lambda of: replace(of, outcome=Outcome.PASSED, exit_code=1),
+    "a date to come": lambda of: replace(of, started=utc_now() + timedelta(days=1)),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_can_not_be_true_shows_no_fault(reproduce: Shown, lie: str) -> None:
+    text = log(answered(SCRIPT.format(MARKER)))
+    test = outcome(state=TestState.FAILED)
+    code, out, err = reproduce({OLD.id: text}, [(OLD, test)], change=LIES[lie])
+    assert (code, out) == (SelectionError.exit_code, "")
+    assert f"no result of {OLD.id} can be true" in err
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_can_not_be_true_shows_no_cell_without_the_fault(reproduce: Shown, lie: str) -> None:
+    logs = {OLD.id: log(answered(SCRIPT.format(MARKER), "one")), NEW.id: log(answered(SCRIPT.format(MARKER), "two"))}
+    tests = [(OLD, outcome("empty")), (NEW, outcome("kept"))]
+
+    def change(of: Result) -> Result:
+        return LIES[lie](of) if of.cell_id == NEW.id else of
+
+    code, out, err = reproduce(logs, tests, TEST, "--fixed", NEW.id, change=change)
+    assert (code, out) == (ReproduceError.exit_code, "")
+    assert f"{NEW.id} does not answer otherwise" in err

@@ -1,9 +1,10 @@
 """`ci.group.reuse`: which earlier result is taken, and what it then says."""
 
-from datetime import timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 import pytest
 
 from ci.group import reuse
@@ -11,8 +12,9 @@ from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.record import store
-from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.outcomes import Outcome
 from ci.record.store import Result
+from tests.support.results import result
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +25,11 @@ def cell() -> Cell:
 
 def kept(results: Path, run: str, cell: Cell, minute: int, **more: Any) -> Result:  # noqa: ANN401 - a result's fields
     given = {"outcome": Outcome.PASSED, "fingerprint": "f", "seconds": 9.0, **more}
-    result = Result(
-        run=run,
-        cell=store.CellRecord.of(cell),
-        suite="registry",
-        started=store.utc_now() - timedelta(minutes=60 - minute),
-        timings={"tests": 9.0},
-        exit_code=int(not given["outcome"].good),
-        tests=(TestOutcome(name="a", outcome=TestState.PASSED),),
-        **given,
-    )
-    store.write(result, results / run / cell.id / "registry" / store.RESULT_FILE)
-    return result
+    started = datetime(2026, 1, 1, 1, minute, tzinfo=UTC)  # gone by, at any hour of a day
+    made = result(store.CellRecord.of(cell), "registry", given.pop("outcome"), run=run, started=started)
+    made = replace(made, timings={"tests": 9.0}, **given)
+    store.write(made, results / run / cell.id / "registry" / store.RESULT_FILE)
+    return made
 
 
 def found(results: Path, cell: Cell, wanted: str = "f") -> str | None:

@@ -73,7 +73,9 @@ def test_its_cells_are_found_by_their_ids_and_on_a_command_line(rows: Matrix, ce
 def test_what_was_observed_is_compared_with_the_whole_release(rows: Matrix, cell: Cell, tmp_path: Path) -> None:
     assert rows
     passed = result(CellRecord.of(cell))
-    whole, other = (replace(passed, versions={"os": it}) for it in ("Ubuntu 24.04.1 LTS", "Ubuntu 24.10"))
+    whole, other = (
+        replace(passed, versions={**passed.versions, "os": it}) for it in ("Ubuntu 24.04.1 LTS", "Ubuntu 24.10")
+    )
     assert passed.cell.os == NAME
     folder = tmp_path / cell.id / whole.suite
     assert contradictions.of(whole, folder) == ()
