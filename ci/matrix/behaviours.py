@@ -18,11 +18,15 @@ Each table is a question, named by its id. ``answer`` has its answers; exactly o
 ``os``         the operating systems (a list); likewise ``arch`` and ``runtime``
 ``settings``   what the cell's profile says, a list of which any may hold: ``KEY=VALUE``, or a key
 ``otherwise``  true: it is right where no other one is
+``subjects``   of a question that is asked of several: those of which it is right; for the others there is ``otherwise``
 =============  =======================================================================================================
+
+A question with ``each``, the name of a folder beside the catalogue, is asked of each subject that has a file there: it
+is as many questions, ``ID-SUBJECT``. A new subject is a new file, and its answers are those that are right otherwise.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 import functools
 import os
@@ -78,10 +82,12 @@ class Answer:
     only: Limits = field(default_factory=dict)
     """What limits it."""
     otherwise: bool = False
+    subjects: tuple[str, ...] | None = None
+    """Those of which it is right; None where it is of no subject in particular."""
 
-    def is_for(self, cell: Cell) -> bool:
+    def is_for(self, cell: Cell, subject: str = "") -> bool:
         """Tell whether its limits hold on a cell; one that is for all others has none."""
-        return fits(cell, self.only)
+        return (self.subjects is None or subject in self.subjects) and fits(cell, self.only)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -91,7 +97,7 @@ class Answer:
     @property
     def limits(self) -> str:
         """For which cells it is right: "Slurm <23.11, os debian12"; empty where it is for all others."""
-        return in_words(self.only)
+        return ", ".join(filter(None, (" or ".join(self.subjects or ()), in_words(self.only))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +111,17 @@ class Behaviour:
     answers: tuple[Answer, ...]
     where: str
     """File and line."""
+    topic: str = ""
+    """Of a question that is asked of several subjects: its id without the subject."""
+    subject: str = ""
+    """Whom it is asked of."""
 
     def answer_on(self, cell: Cell) -> Answer:
         """Return the right answer on a cell.
 
         :raises MatrixError: where there is none, or more than one.
         """
-        found = [answer for answer in self.answers if not answer.otherwise and answer.is_for(cell)]
+        found = [answer for answer in self.answers if not answer.otherwise and answer.is_for(cell, self.subject)]
         found = found or [answer for answer in self.answers if answer.otherwise]
         if len(found) != 1:
             names = ", ".join(answer.name for answer in found)
@@ -144,10 +154,10 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
             inner = table.table(name)
             if inner is None:
                 continue
-            each = _behaviour(name, suite.name, inner)
-            if name in found:
-                table.fault(name, f"{found[name].where} has a question of this id already")
-            found[name] = each
+            for each in _behaviours(name, suite.name, inner):
+                if each.id in found:
+                    table.fault(name, f"{found[each.id].where} has a question of this id already")
+                found[each.id] = each
         table.faults.raise_if_any()
     return found
 
@@ -161,6 +171,21 @@ def behaviour(name: str, known: Mapping[str, Behaviour] | None = None) -> Behavi
     if name in known:
         return known[name]
     raise SelectionError(f"there is no behaviour {name!r}{did_you_mean(name, known)}")
+
+
+def _behaviours(name: str, suite: str, table: TomlTable) -> Iterator[Behaviour]:
+    """Yield a question; of one that is asked of several subjects, one for each."""
+    folder = table.text("each", "")
+    read = _behaviour(name, suite, table)
+    if not folder:
+        yield read
+        return
+    files = sorted(table.faults.path.parent.joinpath(folder).glob("*.py"))
+    subjects = [it.stem.replace("_", "-") for it in files]
+    for of in sorted({of for answer in read.answers for of in answer.subjects or ()} - {*subjects}):
+        table.fault("", f"there is no subject {of!r} in {folder}{did_you_mean(of, subjects)}")
+    for of in subjects:
+        yield replace(read, id=f"{name}-{of}", question=f"{of}: {read.question}", topic=name, subject=of)
 
 
 def _behaviour(name: str, suite: str, table: TomlTable) -> Behaviour:
@@ -199,6 +224,7 @@ def _answer(table: TomlTable) -> Answer:
         fails=table.text("fails", ""),
         only=only,
         otherwise=otherwise,
+        subjects=table.texts("subjects") if table.has("subjects") else None,
     )
     table.finish()
     return found

@@ -34,6 +34,10 @@ class BehaviourReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     suite: str
     question: str
     answers: tuple[AnswerReport, ...] = ()
+    topic: str = ""
+    """Of a question that is asked of several subjects: its id without the subject."""
+    subject: str = ""
+    """Whom it is asked of."""
 
     @property
     def axes(self) -> set[str]:
@@ -44,6 +48,9 @@ class BehaviourReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         """Return the answer of this name; for one that an older catalogue had, what is known of it."""
         known = (answer for answer in self.answers if answer.name == name)
         return next(known, AnswerReport(name=name, kind=AnswerKind.CHANGED.value, what=name))
+
+
+SubjectTable = dict[str, dict[str, tuple[AnswerReport, ...]]]
 
 
 def of_catalogue(catalogue: Mapping[str, Behaviour]) -> tuple[BehaviourReport, ...]:
@@ -58,6 +65,16 @@ def seen(suites: Iterable[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str
         for name, answers in saw.items():
             found.setdefault(name, set()).update(answers)
     return {name: tuple(sorted(answers)) for name, answers in sorted(found.items())}
+
+
+def of_subjects(saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourReport]) -> SubjectTable:
+    """Return what was seen of questions that are asked of several subjects: by subject and topic, the answers."""
+    found: SubjectTable = {}
+    for behaviour in known:
+        if behaviour.subject and behaviour.id in saw:
+            answers = tuple(behaviour.answer(name) for name in saw[behaviour.id])
+            found.setdefault(behaviour.subject, {})[behaviour.topic] = answers
+    return found
 
 
 def hazards(saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourReport]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from ci import paths
+from ci.matrix.behaviours import catalogue
 from ci.matrix.suites import FOLDER
 
 
@@ -22,10 +23,16 @@ def suite_tests() -> Mapping[str, ast.FunctionDef]:
 
 
 def asked_by(test: ast.FunctionDef) -> set[str]:
-    """Return the behaviours that the marks of a test name, those of its parameters among them."""
+    """Return the behaviours that the marks of a test name: also those of its parameters, and those of each subject."""
     calls = [it for mark in test.decorator_list for it in ast.walk(mark) if isinstance(it, ast.Call)]
     marks = [it for it in calls if isinstance(it.func, ast.Attribute) and it.func.attr == "behaviour"]
-    return {str(word.value) for mark in marks for word in mark.args if isinstance(word, ast.Constant)}
+    named = {str(word.value) for mark in marks for word in mark.args if isinstance(word, ast.Constant)}
+    of_subjects = {
+        it.topic: {each.id for each in catalogue().values() if each.topic == it.topic}
+        for it in catalogue().values()
+        if it.topic in named
+    }
+    return set().union(*(of_subjects.get(name, {name}) for name in named))
 
 
 def askers(name: str) -> list[ast.FunctionDef]:

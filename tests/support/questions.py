@@ -1,7 +1,8 @@
 """Questions for tests of the report: one of every kind of answer, and of every axis that may decide."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -52,12 +53,26 @@ QUESTIONS = {
         question("never-asked", works(), suite="slurm_facts"),
     )
 }
+OF_SUBJECTS = {
+    it.id: it
+    for topic in ("cancels", "fails")
+    for of in ("one-tool", "other-tool")
+    for it in (
+        replace(
+            question(f"{topic}-{of}", HAZARD, works("well", slurm=(">=23.11",))),
+            question=f"{of}: What of {topic}?",
+            topic=topic,
+            subject=of,
+        ),
+    )
+}
+"""Two questions that are asked of two subjects each."""
 ASKED = {name: it for name, it in QUESTIONS.items() if name != "never-asked"}
 
 
 @contextmanager
-def questions() -> Iterator[None]:
+def questions(more: Mapping[str, Behaviour] = {}) -> Iterator[None]:
     """Make reports know these questions, and no others."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "catalogue", lambda: QUESTIONS)
+        patch.setattr(merging, "catalogue", lambda: {**QUESTIONS, **more})
         yield

@@ -16,7 +16,7 @@ from ci.matrix.suites import FOLDER, SUITES
 
 PROJECT = paths.REPOSITORY
 IN_ANOTHER_WAY = {"since", "holds", "answers_of", "version_of", "SpecifierSet"}
-ASKED = re.compile(r"mark\.behaviour\(([^)]*)\)")
+ASKED = re.compile(r"(?:mark|each_launcher)\.behaviour\(([^)]*)\)")
 Read = Callable[[str], dict[str, behaviours.Behaviour]]
 SUITE = next(it for it in SUITES.values() if it.name == "pyxis_conformance")
 WELL = """
@@ -65,6 +65,55 @@ def test_faults_of_a_file_have_their_line(read: Read, text: str, says: str) -> N
     with pytest.raises(MatrixError) as caught:
         read(text)
     assert says in str(caught.value)
+
+
+EACH = """
+[both]
+question = "Does it work?"
+each = "those"
+[[both.answer]]
+name = "yes"
+kind = "works"
+what = "It does."
+otherwise = true
+[[both.answer]]
+name = "no"
+kind = "hazard"
+what = "It does not."
+subjects = ["second-one"]
+[[both.answer]]
+name = "never"
+kind = "hazard"
+what = "Nobody does so."
+subjects = []
+"""
+
+
+def with_subjects(root: Path, *names: str) -> None:
+    folder = root / FOLDER / SUITE.folder / "those"
+    folder.mkdir(parents=True)
+    for name in names:
+        folder.joinpath(name).touch()
+
+
+def test_a_question_for_each_of_several_subjects(tmp_path: Path) -> None:
+    with_subjects(tmp_path, "first.py", "second_one.py", "no_subject.txt")
+    tmp_path.joinpath(FOLDER, SUITE.folder, behaviours.FILE).write_text(EACH, encoding="utf-8")
+    found = catalogue.__wrapped__(tmp_path)
+    cell = loading.load().cells("edges", Arch.AMD64)[0]
+    assert [(it.id, it.topic, it.subject, it.answer_on(cell).name) for it in found.values()] == [
+        ("both-first", "both", "first", "yes"),
+        ("both-second-one", "both", "second-one", "no"),
+    ]
+    assert [it.question for it in found.values()] == ["first: Does it work?", "second-one: Does it work?"]
+    assert [it.limits for it in found["both-first"].answers] == ["", "second-one", ""]
+
+
+def test_an_answer_of_a_subject_that_there_is_not(tmp_path: Path) -> None:
+    with_subjects(tmp_path, "first.py", "second_on.py")
+    tmp_path.joinpath(FOLDER, SUITE.folder, behaviours.FILE).write_text(EACH, encoding="utf-8")
+    with pytest.raises(MatrixError, match="there is no subject 'second-one' in those; did you mean 'second-on'"):
+        catalogue.__wrapped__(tmp_path)
 
 
 def misfits(questions: Iterable[Behaviour]) -> Iterator[str]:
@@ -143,7 +192,7 @@ def test_every_question_is_asked_by_its_suite_and_tests_ask_no_other() -> None:
             for words in ASKED.findall(file.read_text(encoding="utf-8"))
             for name in re.findall(r'"([^"]+)"', words)
         }
-        assert names == {it.id for it in catalogue().values() if it.suite == suite.name}, suite.name
+        assert names == {it.topic or it.id for it in catalogue().values() if it.suite == suite.name}, suite.name
 
 
 @pytest.mark.parametrize("suite", sorted({it.suite for it in catalogue().values()}))

@@ -22,7 +22,7 @@ from ci.record.store import Result
 from ci.report import forms
 from ci.report.words import HAZARD
 from tests.support import results as made
-from tests.support.questions import QUESTIONS, questions
+from tests.support.questions import OF_SUBJECTS, QUESTIONS, questions
 from tests.support.results import BEGIN, cell, passed, result
 from tests.support.tag_archives import COMMIT
 
@@ -298,6 +298,21 @@ def test_a_hazard_names_its_versions_and_where_it_was_seen(tmp_path: Path) -> No
     for form in ("text", "md"):
         text = alone.forms[form].replace("`", "")
         assert f"; seen on {', '.join(it.id for it in MANY[:5])} and {len(MANY) - 5} more\n" in text
+
+
+def test_several_subjects_are_rows_of_a_table_for_each_cell(tmp_path: Path) -> None:
+    """In Markdown; in the page they are rows of what each version answers. What was not asked is said."""
+    answers = {"cancels-one-tool": "well", "fails-one-tool": "on the host", "cancels-other-tool": "well"}
+    both = result(REAL, tests=made.saw(answers)), result(NEWER, tests=made.saw({"fails-one-tool": "well"}))
+    with questions(OF_SUBJECTS):
+        forms_of = Asked(tmp_path, *both, result(EMBEDDED)).forms
+    tables = forms_of["md"].split("## Subjects on ")[1:]
+    first, second = (it.partition("\n\n## ")[0].split() for it in tables)
+    heads = f"`{REAL.id}` | | What of cancels? | What of fails? | |---|---|---|"
+    rows = f"| **one-tool** | well | {HAZARD} on the host | | **other-tool** | well | not observed |"
+    assert " ".join(first) == f"{heads} {rows}"
+    assert " ".join(second) == f"`{NEWER.id}` | | What of fails? | |---|---| | **one-tool** | well |"
+    assert "one-tool: What of fails?" in forms_of["html"]
 
 
 def test_a_report_names_the_commits_whose_tests_ran(tmp_path: Path) -> None:

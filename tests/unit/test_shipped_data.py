@@ -23,7 +23,9 @@ def shipped() -> Compat:
 
 def test_its_questions_are_those_of_the_catalogue(shipped: Compat) -> None:
     """Otherwise: write it anew; where an answer is another one, run these cells again first (docs/compat/README.md)."""
-    assert shipped.behaviours == of_catalogue(catalogue())
+    # Those of several subjects have results and a page of their own: docs/subjects.md, tests/unit/test_launchers.py.
+    found = tuple(it for it in shipped.behaviours if not it.topic)
+    assert found == tuple(it for it in of_catalogue(catalogue()) if not it.topic)
 
 
 def test_every_answer_in_it_is_one_of_the_catalogue(shipped: Compat) -> None:

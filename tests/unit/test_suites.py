@@ -44,8 +44,8 @@ def test_a_pattern_stands_for_all_files_of_that_name() -> None:
 @pytest.mark.parametrize(
     ("runtime", "applying"),
     [
-        (Runtime.NVIDIA, [*CONTAINERS, "pyxis_upstream", "slurm_facts"]),
-        (Runtime.EMBEDDED, [*CONTAINERS, "slurm_facts"]),
+        (Runtime.NVIDIA, [*CONTAINERS, "pyxis_upstream", "slurm_facts", "launchers"]),
+        (Runtime.EMBEDDED, [*CONTAINERS, "slurm_facts", "launchers"]),
         (Runtime.LEGACY, ["legacy_integration", "slurm_facts"]),
     ],
 )

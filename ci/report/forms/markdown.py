@@ -1,8 +1,9 @@
 """``compat.md``: a report as GitHub-flavoured Markdown, for a job's summary or a wiki."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ci.report import grid, overview
+from ci.report import behaviours, grid, overview
+from ci.report.behaviours import AnswerReport
 from ci.report.escaped import code as _code
 from ci.report.escaped import text as _text
 from ci.report.escaped import whole as _whole
@@ -11,6 +12,7 @@ from ci.report.words import (
     CONTRADICTIONS,
     HAZARD,
     LOOKS,
+    NOT_OBSERVED,
     advice,
     counted_tests,
     described,
@@ -60,6 +62,7 @@ def pieces(merged: Merged) -> Iterator[str]:
         for hazard in overview.hazards(compat)
     ]
     yield _section("Hazards", dangerous)
+    yield from _of_subjects(compat)
     again = [
         f"- {_code(cell.id)} {_text(suite.suite)}: {_text(tried_again(test.name, test.reruns, test.message))}"
         for cell, suite in results
@@ -94,6 +97,25 @@ def _grid(compat: Compat) -> Iterator[str]:
             said = ("<br>".join(map(_box, box.cells)) or (_sign(State.NOT_RUN) if box.gap else "") for box in boxes)
             yield _row(f"**{_text(slurm)}** {_text(os)}", *said)
         yield "\n"
+
+
+def _of_subjects(compat: Compat) -> Iterator[str]:
+    """Yield a table for each cell that was asked about several subjects: a row for each of them."""
+    asked = {behaviour.topic: behaviour.question.partition(": ")[2] for behaviour in compat.behaviours}
+    for cell in compat.cells:
+        found = behaviours.of_subjects(behaviours.seen(suite.saw for suite in cell.suites), compat.behaviours)
+        topics = [topic for topic in asked if any(topic in answers for answers in found.values())]
+        if not topics:
+            continue
+        yield f"## Subjects on {_code(cell.id)}\n\n"
+        yield _row("", *(_text(asked[topic]) for topic in topics)) + "|---" * (len(topics) + 1) + "|\n"
+        for subject, answers in found.items():
+            yield _row(f"**{_text(subject)}**", *(_answers(answers.get(topic, ())) for topic in topics))
+        yield "\n"
+
+
+def _answers(of: Sequence[AnswerReport]) -> str:
+    return "<br>".join(f"{HAZARD} {_text(it.name)}" if it.is_hazard else _text(it.name) for it in of) or NOT_OBSERVED
 
 
 def _row(*boxes: str) -> str:
