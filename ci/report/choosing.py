@@ -20,7 +20,7 @@ from ci.record.store import ArtefactRecord, CellRecord, ImageRecord
 from ci.report import unanswered
 from ci.report.finding import Found
 from ci.report.model import Contradiction, Passed, SuiteReport, utc
-from ci.report.unanswered import Answers
+from ci.report.unanswered import Answered
 
 _AHEAD = timedelta(minutes=10)
 """As far may another machine's clock be ahead of this one's."""
@@ -71,7 +71,7 @@ class _Red:
 class _Asked:
     """What was asked of a suite on a cell."""
 
-    answers: list[tuple[Age, Answers]] = field(default_factory=list)
+    answers: list[tuple[Age, Answered]] = field(default_factory=list)
     red: list[_Red] = field(default_factory=list)
 
 
@@ -99,7 +99,7 @@ class Choosing:
         self._outcomes: dict[Key, dict[datetime, dict[str, set[Outcome]]]] = {}
         self._refuted: set[Contradiction] = set()
         self._asked: dict[Key, _Asked] = {}
-        self._same: dict[Answers, Answers] = {}
+        self._same: dict[Answered, Answered] = {}
 
     def add(self, found: Found) -> Found | None:
         """Take in a result, and return it as it is to be believed; None for one that was given before."""
@@ -157,7 +157,7 @@ class Choosing:
         asked = self._asked.setdefault(key, _Asked())
         # What can't be true answers nothing.
         if not found.contradictions:
-            answers = Answers.of(found.result)
+            answers = Answered.of(found.result)
             answers = self._same.setdefault(answers, answers)
             asked.answers.append((age, answers))
             for it in asked.red:

@@ -124,10 +124,14 @@ def _cell(cell: CellRecord) -> Iterator[str]:
 
 
 def _versions(result: Result) -> Iterator[str]:
-    """Yield what was observed and is not what the id says. Who says something good of a cell has observed all of it."""
+    """Yield what was observed and is not what the id says. Who says something good of a cell has observed all of it.
+
+    Of a site its owner may have said which enroot and Pyxis it has, where nothing there tells it.
+    """
     if found := _ID.fullmatch(result.cell.id):
-        all_ = _claims(result)
-        axes = {axis: found[axis] for axis in AXES if all_ or result.versions.get(axis)}
+        told = {"enroot", "pyxis"} if result.cell.site else set()
+        needed = set(AXES) - told if _claims(result) else set()
+        axes = {axis: found[axis] for axis in AXES if axis in needed or result.versions.get(axis)}
         yield from (f"observed inside: {mismatch} as the id says" for mismatch in mismatches(axes, result.versions))
 
 

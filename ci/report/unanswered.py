@@ -25,7 +25,7 @@ def red(result: Result) -> frozenset[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class Answered:
     """Which tests a result answers. One that was renamed or removed is answered, too: it would be red for ever."""
 
     asked: frozenset[str]

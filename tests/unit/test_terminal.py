@@ -10,7 +10,7 @@ from msgspec.structs import replace
 import pytest
 
 from ci import errors
-from ci.record.outcomes import Outcome, TestOutcome, TestState
+from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Result
 from ci.report.forms import terminal
 from ci.report.merging import of_results
@@ -20,6 +20,13 @@ REAL = "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
 OTHER = "slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64"
 EMBEDDED = "slurm22.05-embedded-debian12-amd64"
 LEGACY = "slurm22.05-legacy-debian12-amd64"
+_ON_12 = {"slurm": "22.05.8", "os": "debian12", "arch": "amd64"}
+SEEN = {
+    REAL: {**_ON_12, "enroot": "3.4.1", "pyxis": "0.19.0"},
+    OTHER: {"slurm": "24.11.5", "enroot": "4.1.2", "pyxis": "0.24.0", "os": "debian13", "arch": "amd64"},
+    EMBEDDED: _ON_12,
+    LEGACY: _ON_12,
+}
 
 
 def a_test(name: str, state: str = "passed", message: str = "", reruns: int = 0) -> TestOutcome:
@@ -38,9 +45,10 @@ def result(cell: str, outcome: str, *tests: TestOutcome, suite: str = "pyxis_bas
         started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         seconds=41.2,
         reason=reason,
-        versions={"kernel": "6.1.0"},
+        versions={**SEEN[cell], "kernel": "6.1.0"},
         timings={"images": 20.04, "tests": 17.0},
         tests=tests,
+        selection=Selection(collected=len(tests)) if tests else None,
         images=(ImageRecord(name="base", tag="ab", digest="sha256:1", built=True, seconds=3.0, size=173_000_000),),
         artefacts=(ArtefactRecord(path="a.deb", source="mirror", sha256="0" * 64, verified_against=""),),
     )
