@@ -294,10 +294,10 @@ def test_a_hazard_names_its_versions_and_where_it_was_seen(tmp_path: Path) -> No
         text = html.unescape(asked.forms[form]).replace("\\", "").replace("`", "")
         (line,) = (it for it in text.splitlines() if "The script runs on the host. (Slurm <23.11) Name the image" in it)
         if form != "html":
-            assert line.endswith(f"; seen on {REAL.id}")
+            assert line.endswith(f" Seen on {REAL.id}.")
     for form in ("text", "md"):
         text = alone.forms[form].replace("`", "")
-        assert f"; seen on {', '.join(it.id for it in MANY[:5])} and {len(MANY) - 5} more\n" in text
+        assert f" Seen on {', '.join(it.id for it in MANY[:5])} and {len(MANY) - 5} more.\n" in text
 
 
 def test_several_subjects_are_rows_of_a_table_for_each_cell(tmp_path: Path) -> None:

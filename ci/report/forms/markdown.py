@@ -58,7 +58,7 @@ def pieces(merged: Merged) -> Iterator[str]:
     yield _section("Known failures", known)
     dangerous = [
         f"- {HAZARD} {_code(hazard.behaviour.id)} on {count(len(hazard.cells), 'cell')}: "
-        f"{_whole(advice(hazard.answer))}{_issue(hazard.answer.issue)}; seen on {few(list(map(_code, hazard.cells)))}"
+        f"{_whole(advice(hazard.answer))}{_issue(hazard.answer.issue)} Seen on {few(list(map(_code, hazard.cells)))}."
         for hazard in overview.hazards(compat)
     ]
     yield _section("Hazards", dangerous)

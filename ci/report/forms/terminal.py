@@ -148,7 +148,7 @@ def _details(merged: Merged) -> Iterator[Text]:
     for hazard in overview.hazards(merged.compat):
         issue = f" ({hazard.answer.issue})" if hazard.answer.issue else ""
         line = f"{HAZARD} {hazard.behaviour.id} on {count(len(hazard.cells), 'cell')}: {advice(hazard.answer)}{issue}"
-        yield Text(printable(f"{line}; seen on {few(hazard.cells)}"))
+        yield Text(printable(f"{line} Seen on {few(hazard.cells)}."))
     for reason, number in overview.without_result(merged.compat).items():
         yield Text(printable(f"no result of {count(number, 'combination')}: {reason}"))
     yield Text(sentence(merged.compat.verdicts), "bold")
