@@ -9,7 +9,7 @@ from itertools import takewhile
 import msgspec
 from packaging.version import InvalidVersion, Version
 
-from ci.answers.selecting import as_rows, check_values, has, is_told, same, tested
+from ci.answers.selecting import as_rows, check_values, concerns, has, is_told, same, tested
 from ci.errors import session
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
@@ -100,6 +100,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     others = {Status.UNTESTED: set(Status), Status.FAILS: {*Status} - {Status.FAILS}}.get(status, set())
     near = [it for it in real if it not in there and of[it.id] in others - {Status.UNTESTED}]
     every = [_seen(it, found) for it in ([question] if question else compat.behaviours)]
+    expected = {it.id for it in compat.behaviours if question or concerns(it, found)}
     only = msgspec.structs.replace(compat, cells=tuple(found))
     causes = [] if question else overview.known_failures(only)
     known = (f"{it.message} ({it.issue})".removesuffix(" ()") for it in causes)
@@ -112,7 +113,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
         behaviours=tuple(it for it in every if (question and it.answers) or any(map(_is_bad, it.answers))),
         failures=tuple(": ".join(filter(None, (it.suite, it.test, it.message))) for it in overview.causes(only)),
         known_failures=tuple(dict.fromkeys(known)),
-        unasked=tuple(it.id for it in every if not it.answers),
+        unasked=tuple(it.id for it in every if not it.answers and it.id in expected),
         nearest=tuple(_tested(it, asked, question) for it in near[:_NEAREST]),
         expected=tuple(_expected(as_in_rows, rows, question)) if status is Status.UNTESTED else (),
         next_step=how_to_test(as_in_rows, rows),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ci.answers.selecting import Pair, held, how_to_run, is_told
+from ci.answers.selecting import Pair, concerns, held, how_to_run, is_told
 from ci.errors import ResultsError, suite_session
 from ci.matrix.suites import SUITES, is_own
 from ci.report import behaviours, overview
@@ -162,7 +162,9 @@ def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> Compared:
         before, after = (tuple(map(question.answer, names)) for names in seen_of)
         if before and after:
             alike.setdefault((before, after), []).append(held(pair))
-        elif any(question.suite not in SUITES or cell.runtime in SUITES[question.suite].runtimes for cell in pair):
+        elif concerns(question, pair) and any(
+            question.suite not in SUITES or cell.runtime in SUITES[question.suite].runtimes for cell in pair
+        ):
             silent = [cell for cell, seen in zip(pair, (before, after), strict=True) if not seen]
             whole = f"{question.suite} {_NOT_ASKED}"
             why = (_why(cell, question.suite, but=State.FAILED) or f"{cell.id}: {whole}" for cell in silent)

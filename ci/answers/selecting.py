@@ -13,6 +13,7 @@ from ci.matrix.observed import slurm_matches
 from ci.matrix.suites import SUITES, is_own
 from ci.matrix.tables import did_you_mean
 from ci.report import finding, model, writing
+from ci.report.behaviours import BehaviourReport
 from ci.report.merging import ReportRequest
 from ci.report.model import COMPAT_FILE, CellReport, Compat, State
 
@@ -45,6 +46,13 @@ def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False) -> 
 def tested(compat: Compat) -> list[CellReport]:
     """Return the cells that a suite of this project was run on; others say nothing of their versions."""
     return [cell for cell in compat.cells if any(not is_own(suite.suite) for suite in cell.suites)]
+
+
+def concerns(question: BehaviourReport, cells: Iterable[CellReport]) -> bool:
+    """Tell whether cells are expected to answer a question: no group runs some suites, and few cells have them."""
+    suite = SUITES.get(question.suite)
+    ran = any(it.suite == question.suite for cell in cells for it in cell.suites)
+    return ran or suite is None or suite.default
 
 
 def is_told(state: State) -> bool:

@@ -152,6 +152,17 @@ def test_a_suite_that_neither_side_ran_keeps_the_rest_from_being_the_same(
     assert untold == ["  of-another-suite", f"      registry was not run: {OLD.id}, {NEW.id}"]
 
 
+def test_a_suite_that_no_group_runs_is_missed_only_where_the_other_side_ran_it(
+    compare: Compare, known: dict[str, Behaviour]
+) -> None:
+    known["of-subjects"] = question("of-subjects", "launchers")
+    code, out, _ = compare([on(OLD), on(NEW)], OLD.id, NEW.id)
+    assert (code, "of-subjects" in out) == (0, False)
+    code, out, _ = compare([on(OLD), on(NEW), result(OLD, "launchers", run="more")], OLD.id, NEW.id)
+    assert code == 55
+    assert f"launchers was not run: {NEW.id}" in sections(out)["Could not be told"]
+
+
 def test_a_question_that_is_not_for_such_cells_is_left_out(compare: Compare, known: dict[str, Behaviour]) -> None:
     known["of-plain-slurm"] = question("of-plain-slurm", "legacy_integration")
     code, out, _ = compare([on(OLD), on(NEW)], OLD.id, NEW.id)
