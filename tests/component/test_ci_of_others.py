@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from ci.images.cache import READ_ONLY_VARIABLE, VARIABLE
-from tests.support.ci_of_others import ACTION, GITLAB, ROOT, main_script
+from tests.support.ci_of_others import ACTION, GITLAB, main_script
 
 MACHINE = os.uname().machine
 NOTE = '#!/bin/bash\necho "${0##*/} $*" >> "$NOTES"\n'
@@ -18,9 +18,9 @@ INSTALLED = {
     "pytest": 'exit "$PYTEST_ENDS"',
     "pyxis-matrix": """\
 case $1 in
-  setup)
-    echo "$PYXIS_MATRIX_IMAGE_CACHE|$PYXIS_MATRIX_IMAGE_CACHE_READ_ONLY|$PYXIS_MATRIX_RESULTS" > "$NOTES.variables" ;;
-  cells) [ -z "$NO_CELLS" ] || exit 11; printf 'one\\tuntried: x\\ntwo\\n' ;;
+  cells)
+    echo "$PYXIS_MATRIX_IMAGE_CACHE|$PYXIS_MATRIX_IMAGE_CACHE_READ_ONLY|$PYXIS_MATRIX_RESULTS" > "$NOTES.variables"
+    [ -z "$NO_CELLS" ] || exit 11; printf 'one\\tuntried: x\\ntwo\\n' ;;
   suite) [ "$2" != "$BAD_CELL" ] || exit 3 ;;
 esac""",
 }
@@ -31,7 +31,7 @@ INPUTS = {
     "INPUT_SUITE": "own --on login",
     "INPUT_PACKAGES": "-e .[test]",
 }
-ENDS = {"PYTEST_ENDS": "0", "BAD_CELL": "", "NO_CELLS": ""}
+ENDS = {"PYTEST_ENDS": "0", "BAD_CELL": "", "NO_CELLS": "", "REFUSED": ""}
 ON_MAIN = {"CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main", "CI_REGISTRY": "registry.example"}
 BEGINNING = ["pyxis-matrix setup", f"pyxis-matrix cells --group g --arch {MACHINE}"]
 ALL = [
@@ -64,7 +64,7 @@ class Job:
     def run(self, **environ: str) -> Ran:
         """Run it with these variables, beside those that every job has."""
         notes = self.folder / "notes"
-        own = {"GITHUB_ACTION_PATH": "/x/.github/actions/cells", "RUNNER_TEMP": str(self.folder), "NOTES": str(notes)}
+        own = {"GITHUB_ACTION_PATH": str(ACTION.parent), "RUNNER_TEMP": str(self.folder), "NOTES": str(notes)}
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", main_script(self.file)],
@@ -85,12 +85,12 @@ class Job:
 
 @pytest.fixture(params=[ACTION, GITLAB], ids=lambda file: file.name)
 def job(tmp_path: Path, request: pytest.FixtureRequest) -> Job:
-    """Make a repository, a Python whose environments have the programs above, and a docker that can't log in."""
+    """Make a repository, a Python whose environments have the programs above, and a docker."""
     for folder in ("bin", "env", "a repository"):
         (tmp_path / folder).mkdir()
     programs = {f"env/{name}": NOTE + text for name, text in INSTALLED.items()}
     programs["bin/python3"] = f'#!/bin/bash\nmkdir -p "$4" && cp -R {tmp_path}/env "$4/bin"\n'
-    programs["bin/docker"] = "#!/bin/bash\nexit 1\n"
+    programs["bin/docker"] = NOTE + '[ -z "$REFUSED" ]\n'
     for name, text in programs.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -101,7 +101,7 @@ def job(tmp_path: Path, request: pytest.FixtureRequest) -> Job:
 def test_all_is_run_with_the_words_of_the_inputs_and_patterns_stay(job: Job) -> None:
     ran = job.run()
     assert ran.status == 0, ran.said
-    tool = "/x/.github/actions/cells/../../.." if job.file == ACTION else "the tool"
+    tool = f"{ACTION.parent}/../../.." if job.file == ACTION else "the tool"
     assert ran.calls == [f"pip install --quiet {tool} pytest -e .[test]", *ALL]
     assert ran.variables[2] == str(job.folder / "a repository/results")
 
@@ -133,13 +133,21 @@ def test_nothing_to_run_is_an_error_before_anything_is_installed(job: Job) -> No
     assert ran.calls == []
 
 
-def test_a_login_that_fails_ends_no_job(job: Job) -> None:
-    ran = job.run(**{VARIABLE: "registry.example/Group/image-cache"})
-    assert ran.status == 0, ran.said
-    name = "registry.example/group/image-cache" if job.file == ACTION else "registry.example/Group/image-cache"
-    assert ran.variables[0] == name
-    environ = {"PATH": f"{job.folder / 'bin'}:{os.environ['PATH']}", "GITHUB_ACTOR": "x", "TOKEN": "x"}
-    subprocess.run([ROOT / ".github/machine"], env={**environ, VARIABLE: "ghcr.io/o/r/image-cache"}, check=True)
+@pytest.mark.parametrize("fault", ["", "it is refused"])
+def test_a_login_that_is_refused_ends_the_job_before_anything_is_started(job: Job, fault: str) -> None:
+    host = "ghcr.io" if job.file == ACTION else "registry.example"
+    user = {"GITHUB_ACTOR": "me", "TOKEN": "x"} if job.file == ACTION else {"CI_REGISTRY_USER": "me"}
+    ran = job.run(**user, **{VARIABLE: f"{host}/Group/image-cache"}, REFUSED=fault)
+    *_, setup, login = ran.calls[:3]
+    assert (setup, login) == ("pyxis-matrix setup", f"docker login {host} --username me --password-stdin")
+    assert (ran.status, ran.calls[3:]) == ((0, ALL[1:]) if not fault else (1, []))
+    if not fault:
+        assert ran.variables[0] == f"{host}/{'group' if job.file == ACTION else 'Group'}/image-cache"
+
+
+def test_no_login_where_there_is_no_cache(job: Job) -> None:
+    ran = job.run(**{VARIABLE: "", "GITHUB_ACTOR": "me", "TOKEN": "x"}, REFUSED="it would be refused")
+    assert (ran.status, ran.calls[1:]) == (0, ALL)
 
 
 @pytest.mark.parametrize("job", [GITLAB], indirect=True)

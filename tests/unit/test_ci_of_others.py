@@ -71,11 +71,23 @@ def test_both_take_the_same_inputs_and_run_the_tests_in_the_same_way() -> None:
         assert name == "image-cache" or each["default"] == gitlab[name]["default"] == ""
     assert all(each["default"].endswith("/image-cache") for each in (github["image-cache"], gitlab["image-cache"]))
     assert [name for name, each in gitlab.items() if "default" not in each] == ["tool"]
-    shared = lines_of_tests(ACTION)[
-        lines_of_tests(ACTION).index('pip install --quiet "$tool" pytest $INPUT_PACKAGES') :
-    ]
-    assert lines_of_tests(GITLAB)[-len(shared) :] == shared
-    assert lines_of_tests(GITLAB)[:2] == lines_of_tests(ACTION)[:2]
+    of_both, action = lines_of_tests(GITLAB), lines_of_tests(ACTION)
+    assert of_both[:2] == action[:2]
+    install = ['pip install --quiet "$tool" pytest $INPUT_PACKAGES', "pyxis-matrix setup"]
+    shared = action[action.index('cells=$(pyxis-matrix cells $INPUT_CELLS --arch "$(uname -m)" | cut -f 1)') :]
+    assert of_both[-len(shared) :] == shared
+    for lines, login in ((of_both, "docker login"), (action, "/machine")):
+        (at,) = (place for place, line in enumerate(lines) if login in line)
+        assert lines[(begin := lines.index(install[0])) : begin + 2] == install
+        assert begin + 1 < at < lines.index(shared[0]), "it takes an engine's client"
+
+
+@pytest.mark.parametrize("file", [ACTION, GITLAB, ROOT / ".github/machine"], ids=lambda file: file.name)
+def test_only_the_tests_and_the_report_may_fail_and_the_job_goes_on(file: Path) -> None:
+    """Each of them is the job's status in the end; whatever else fails ends it at once."""
+    text = main_script(file) if file.suffix == ".yml" else file.read_text(encoding="utf-8")
+    assert re.search(r"^set -e\w*o pipefail", text, re.MULTILINE)
+    assert re.findall(r"\|\| (?!status=\$\?|pytest |export )[^|\n]*", text) == []
 
 
 @each_file
