@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
 
 import msgspec
 
@@ -45,6 +44,24 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[str, ...]
 
 
+class Lack(msgspec.Struct, frozen=True, order=True):
+    """Why a cell tells nothing: what a suite did there, or did not."""
+
+    cell: str
+    suite: str
+    why: str
+
+    @property
+    def options(self) -> str:
+        """With which the suite asks all of its questions."""
+        return "--nodes 2" if self.why == _NOT_ASKED else ""
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is so after ``--run``: the suite is there and has an answer, or no group runs it by itself."""
+        return self.why in {_NOT_ASKED, _FAILED} or not SUITES[self.suite].default
+
+
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """A question, and its answers in all pairs."""
 
@@ -54,7 +71,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """The worst of all pairs."""
     turns: tuple[Turn, ...]
     """Worst first."""
-    untold: Mapping[str, tuple[str, ...]]
+    untold: Mapping[str, tuple[Lack, ...]]
     """By pair: why its answers could not be compared."""
 
 
@@ -83,8 +100,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     behaviours: tuple[Compared, ...]
     """Worst first, and each once."""
     red: tuple[Red, ...]
-    silent: tuple[str, ...]
-    """Suites that have no answer on one side, and why."""
+    silent: tuple[Lack, ...]
+    """Suites that have no answer on one side."""
 
 
 def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
@@ -95,7 +112,7 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
     every = (_compared(question, pairs) for question in compat.behaviours)
     found = sorted((compared for compared in every if compared.turns or compared.untold), key=_worst_first)
     red = _red(compat, pairs)
-    silent = {_why(cell, name) for pair in pairs for name in _suites(*pair) for cell in pair} - {""}
+    silent = {it for pair in pairs for name in _suites(*pair) for cell in pair if (it := _lack(cell, name))}
     is_open = silent or _unknown(found) or all(compared.kind is Kind.UNTOLD for compared in found)
     differs = red or any(compared.kind.differs for compared in found)
     return Comparison(
@@ -108,28 +125,10 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
     )
 
 
-def _unknown(found: Iterable[Compared]) -> list[str]:
+def _unknown(found: Iterable[Compared]) -> list[Lack]:
     """Return why answers are not known. What no test of either side asked does not apply there."""
-    pairs = (why for compared in found for why in compared.untold.values())
-    return [it for why in pairs if len(why) == 1 or not all(of.endswith(_NOT_ASKED) for of in why) for it in why]
-
-
-class _Lack(NamedTuple):
-    """What a reason says: of a cell and a suite what that did."""
-
-    cell: str
-    suite: str
-    what: str
-
-    @property
-    def options(self) -> str:
-        """With which a suite asks all of its questions."""
-        return "--nodes 2" if self.what == _NOT_ASKED else ""
-
-    @property
-    def is_left(self) -> bool:
-        """Whether a group's run leaves it: it is there and has an answer, or no group runs it by itself."""
-        return self.what in {_NOT_ASKED, _FAILED} or not SUITES[self.suite].default
+    pairs = (lacks for compared in found for lacks in compared.untold.values())
+    return [it for lacks in pairs if len(lacks) == 1 or {of.why for of in lacks} != {_NOT_ASKED} for it in lacks]
 
 
 def how_to_tell(found: Comparison, *, can_run: bool) -> str:
@@ -137,17 +136,15 @@ def how_to_tell(found: Comparison, *, can_run: bool) -> str:
 
     :param can_run: whether the results are such that ``--run`` can add to them.
     """
-    reasons = sorted({*found.silent, *_unknown(found.behaviours)})
-    lacks = [_Lack(*why.replace(": ", " ", 1).split(" ", 2)) for why in reasons]
-    lacks = [it for it in lacks if it.suite in SUITES]
+    lacks = sorted(it for it in {*found.silent, *_unknown(found.behaviours)} if it.suite in SUITES)
     if lacks and not can_run:
         cells = dict.fromkeys(cell for pair in found.pairs.values() for cell in pair)
         return how_to_run([*cells, *filter(None, {it.options for it in lacks})], can_run=False)
     # A site, and a cell with a profile or a candidate, need more than the name.
-    plain = [it for it in lacks if it.is_left and not {*"+@"} & {*it.cell}]
+    plain = [it for it in lacks if it.stays and not {*"+@"} & {*it.cell}]
     again = dict.fromkeys(suite_session(it.suite, it.cell, it.options) for it in plain)
     run = "the same again with --run: it runs the suites that are missing"
-    return "; ".join([*again, *([run] if any(not it.is_left for it in lacks) else [])])
+    return "; ".join([*again, *([run] if any(not it.stays for it in lacks) else [])])
 
 
 def _worst_first(found: Turn | Compared) -> int:
@@ -166,9 +163,10 @@ def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> Compared:
             question.suite not in SUITES or cell.runtime in SUITES[question.suite].runtimes for cell in pair
         ):
             silent = [cell for cell, seen in zip(pair, (before, after), strict=True) if not seen]
-            whole = f"{question.suite} {_NOT_ASKED}"
-            why = (_why(cell, question.suite, but=State.FAILED) or f"{cell.id}: {whole}" for cell in silent)
-            untold[held(pair)] = tuple(why)
+            untold[held(pair)] = tuple(
+                _lack(cell, question.suite, but=State.FAILED) or Lack(cell.id, question.suite, _NOT_ASKED)
+                for cell in silent
+            )
     found = (
         Turn(kind=_kind(before, after), before=before, after=after, pairs=tuple(names))
         for (before, after), names in alike.items()
@@ -190,15 +188,15 @@ def _kind(before: _Answers, after: _Answers) -> Kind:
     return next((kind for kind, is_it in kinds.items() if is_it), Kind.SAME)
 
 
-def _why(cell: CellReport, name: str, but: State | None = None) -> str:
-    """Return why a suite tells nothing of a cell; empty if it does.
+def _lack(cell: CellReport, name: str, but: State | None = None) -> Lack | None:
+    """Return why a suite tells nothing of a cell; None if it does.
 
     :param but: a state in which it does not tell all.
     """
     state = next((suite.state for suite in cell.suites if suite.suite == name), None)
     if state is None:
-        return f"{cell.id}: {name} was not run"
-    return f"{cell.id}: {name} is '{state}'" if state is but or not is_told(state) else ""
+        return Lack(cell.id, name, "was not run")
+    return Lack(cell.id, name, f"is '{state}'") if state is but or not is_told(state) else None
 
 
 def _suites(*cells: CellReport) -> dict[str, None]:
@@ -210,7 +208,7 @@ def _red(compat: Compat, pairs: Iterable[Pair]) -> tuple[Red, ...]:
     """Return what fails on one side only, each once, with the cells on which it does."""
     found: dict[Red, dict[str, None]] = {}
     for pair in pairs:
-        answered = {name for name in _suites(*pair) if not any(_why(cell, name) for cell in pair)}
+        answered = {name for name in _suites(*pair) if not any(_lack(cell, name) for cell in pair)}
         sides = [_failing(compat, cell) for cell in pair]
         for at, side in enumerate(sides):
             for (suite, test, is_known), message in side.items():

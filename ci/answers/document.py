@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ci.answers.asking import Advice, Seen, Status, Tested
-from ci.answers.comparing import Compared, Comparison, Kind
+from ci.answers.comparing import Compared, Comparison, Kind, Lack
 from ci.record.printable import printable
 from ci.report import escaped
 from ci.report.behaviours import AnswerReport
@@ -41,16 +41,16 @@ FORMS: dict[str, Callable[[Document], Iterable[str]]] = {
 def of_comparison(comparison: Comparison) -> Document:
     """Return what people read of a comparison."""
     sections: dict[str, list[Item]] = {kind: [] for kind in Kind}
-    untold: dict[tuple[str, ...], list[str]] = {}
+    untold: dict[tuple[Lack, ...], list[str]] = {}
     for of in comparison.behaviours:
         if of.kind is Kind.UNTOLD:
-            why = dict.fromkeys(reason for reasons in of.untold.values() for reason in reasons)
-            untold.setdefault(tuple(why), []).append(of.id)
+            lacks = dict.fromkeys(lack for lacks in of.untold.values() for lack in lacks)
+            untold.setdefault(tuple(lacks), []).append(of.id)
         elif of.kind.differs or any(answer.is_hazard for answer in of.turns[0].after):
             sections[of.kind].append((f"{of.id}: {of.question}", _compared(of, len(comparison.pairs))))
-    named = {reason for why in untold for reason in why}
-    sections[Kind.UNTOLD] = [(", ".join(ids), _by_reason(why)) for why, ids in untold.items()]
-    if others := _by_reason(why for why in comparison.silent if why not in named):
+    named = {lack for lacks in untold for lack in lacks}
+    sections[Kind.UNTOLD] = [(", ".join(ids), _by_reason(lacks)) for lacks, ids in untold.items()]
+    if others := _by_reason(lack for lack in comparison.silent if lack not in named):
         sections[Kind.UNTOLD].append(("tests of other suites", others))
     failing: dict[tuple[bool, bool], list[Item]] = {}
     for red in comparison.red:
@@ -74,11 +74,11 @@ def of_comparison(comparison: Comparison) -> Document:
     }
 
 
-def _by_reason(why: Iterable[str]) -> list[str]:
-    """Return reasons, each once with its cells; a reason begins with its cell."""
+def _by_reason(lacks: Iterable[Lack]) -> list[str]:
+    """Return reasons, each once with its cells."""
     cells: dict[str, list[str]] = {}
-    for cell, _, reason in (line.partition(": ") for line in why):
-        cells.setdefault(reason, []).append(cell)
+    for lack in lacks:
+        cells.setdefault(f"{lack.suite} {lack.why}", []).append(lack.cell)
     return [f"{reason}: {', '.join(of)}" for reason, of in cells.items()]
 
 
@@ -92,7 +92,7 @@ def _compared(compared: Compared, pairs: int) -> list[str]:
             lines += [line for answer in turn.before for line in _told(answer, "before: ", more=("issue",))]
         if turn.kind.differs or compared.kind is Kind.SAME:
             lines += [line for answer in turn.after for line in _told(answer, "now: ")]
-    return lines + [f"could not be told: {pair}: {'; '.join(why)}" for pair, why in compared.untold.items()]
+    return lines + [f"could not be told: {pair}: {'; '.join(_by_reason(it))}" for pair, it in compared.untold.items()]
 
 
 def _told(answer: AnswerReport, label: str = "", more: Sequence[str] = ("do", "issue")) -> list[str]:
