@@ -26,17 +26,20 @@ fi
 # The folder goes last: as long as anything is left, it says whose that is, and by which names it is found.
 _CLEAN = r"""
 run={run} folder={folder} owner={owner} marker=tiny-
-cd "$HOME"
+cd "$HOME" || exit 1
 test -z "$owner" || test "$(cat "$folder"/{file} 2>/dev/null)" = "$owner" || exit 0
 data=$(cat "$folder/.data" 2>/dev/null)
-jobs() {{ squeue --noheader --user="$(id -un)" --format='%i|%j|%o|%Z/' |
-    grep -F -e "|pyxis-matrix-$run|" -e "|conformance-$run-" -e "/$folder/" | cut -d'|' -f1; }}
+jobs() {{
+    listed=$(squeue --noheader --user="$(id -un)" --format='%i|%j|%o|%Z/') || return
+    grep -F -e "|pyxis-matrix-$run|" -e "|conformance-$run-" -e "/$folder/" <<< "$listed" | cut -d'|' -f1
+}}
 waited=0
 while found=$(jobs); test -n "$found" && test $waited -lt 30; do
     test $waited -gt 0 || scancel $found
     sleep 1; waited=$((waited + 1))
 done
 left=
+jobs >/dev/null || found="squeue does not list them"
 test -z "$found" || left="jobs: "$found
 if test -d "$folder"; then
     echo "conformance-$run-" > "$folder/.names"
@@ -44,6 +47,7 @@ if test -d "$folder"; then
     export folder data marker
     for node in $(cat "$folder/.nodes" 2>/dev/null); do
         on_it=$(timeout 120 srun --nodelist=$node --ntasks=1 bash -c '
+            enroot list >/dev/null || {{ echo "containers: enroot does not list them"; exit; }}
             list() {{
                 enroot list | grep -F -f ~/"$folder/.names"
                 for it in $(enroot list | grep -E "^pyxis_[0-9]+\.[0-9]+$"); do

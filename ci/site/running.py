@@ -84,7 +84,7 @@ def reached(target: SiteTarget, options: Options, suites: Sequence[str]) -> Iter
                 _forget(state)
                 raise
             seen = observe(connection, target, run)
-            note(connection, run, seen.nodes[:1], seen.enroot_data)
+            note(connection, run, seen.nodes, seen.enroot_data)
         login = replace(login, user=seen.user)
         yield Site(target=target, seen=seen, login=login, state=state, taking_down=taking_down)
 

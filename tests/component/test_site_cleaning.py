@@ -57,6 +57,26 @@ def test_what_another_session_made_stays(there: LoginNode) -> None:
     assert (there.home / "pyxis-matrix" / RUN / "sdk-1").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [("squeue", "jobs: squeue does not list them"), ("enroot", "containers: enroot does not list them")],
+)
+def test_what_can_not_be_looked_for_is_left_and_its_folder_with_it(there: LoginNode, program: str, says: str) -> None:
+    file = there.home / "bin" / program
+    works = file.read_text(encoding="utf-8")
+    file.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    assert says in clean(there, RUN, "mine")  # type: ignore[arg-type]
+    assert (there.home / "pyxis-matrix" / RUN).is_dir()
+    file.write_text(works, encoding="utf-8")
+    assert clean(there, RUN, "mine") == ""  # type: ignore[arg-type]
+    assert (there.home / "cancelled").read_text().split()[:4] == ["1", "2", "3", "4"]
+
+
+def test_a_home_that_is_not_there_is_no_empty_one(there: LoginNode) -> None:
+    there.home.rename(there.home.with_name("away"))
+    assert "No such file or directory" in clean(there, RUN, "mine")  # type: ignore[arg-type]
+
+
 def test_a_container_that_stays_is_named_and_goes_the_next_time(there: LoginNode) -> None:
     enroot = there.home / "bin" / "enroot"
     enroot.write_text(enroot.read_text().replace("remove)", "never)"), encoding="utf-8")

@@ -79,6 +79,13 @@ def test_what_is_seen_is_told_by_the_nodes_own_programs_and_files(there: LoginNo
     assert not folder(there).exists()
 
 
+def test_containers_are_looked_for_on_every_node_that_is_used(there: LoginNode) -> None:
+    (there.home / "bin/sinfo").write_text("#!/bin/sh\nprintf '%s idle all*\\n' n1 n2\n", encoding="utf-8")
+    with reached(BLUE, OPTIONS, ()) as site:
+        assert site.seen.nodes == ("n1", "n2")
+        assert (folder(there) / ".nodes").read_text(encoding="utf-8") == "n1 n2\n"
+
+
 @pytest.mark.parametrize(
     ("text", "version"),
     [
