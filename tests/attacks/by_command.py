@@ -20,6 +20,7 @@ from ci.record.outcomes import Outcome
 from tests.attacks.attack import Attacks, Seen
 from tests.attacks.ground import Ground, last_line
 from tests.support import results
+from tests.support.environments import environment
 from tests.support.login_node import LoginNode
 from tests.support.ssh_server import serving
 from tests.support.tag_archives import tag_tar
@@ -177,29 +178,13 @@ def _opened(process: "subprocess.Popen[str]", file: Path) -> bool:
 def _words_alone(ground: Ground) -> Seen:
     cell = loading.load().cell(_CELL.id)
     name, words = next((it.id, words) for it in catalogue().values() if (words := it.answer_on(cell).fails))
-    login = environment_file.Login(
-        host="n1", port=22, user="alice", password="", private_key="/", known_hosts="/", home="/"
-    )
-    file = environment_file.EnvironmentFile(
-        run=ground.run,
-        cell=cell.id,
-        suite="registry",
-        runtime=cell.runtime,
-        arch=cell.arch,
-        slurm=cell.slurm.version,
-        nodes=("n1",),
-        containers=("n1",),
-        login=login,
-        second_user="tester2",
-        engine_client="docker",
-        results=str(ground.results),
-    )
-    environment = ground.folder / "environment.json"
-    environment_file.save(environment, file)
+    file = environment(cell.id, run=ground.run, suite="registry", results=str(ground.results))
+    path = ground.folder / "environment.json"
+    environment_file.save(path, file)
     outcome = ground.pytest(
         f"import pytest\n\n@pytest.mark.behaviour({name!r})\ndef test_it():\n    raise OSError({words!r})\n",
         *("-p", "tests.support.known_failures"),
-        variables={environment_file.VARIABLE: str(environment)},
+        variables={environment_file.VARIABLE: str(path)},
     )
     return Seen(held=outcome is Outcome.FAILED, text=outcome)
 

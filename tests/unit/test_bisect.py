@@ -32,6 +32,7 @@ from ci.report.finding import find
 from ci.terminal import console, signals
 from ci.terminal.processes import Completed
 from tests.support import results as made
+from tests.support.environments import environment, login
 from tests.support.rows import SAMPLE
 
 ROWS = loading.load(SAMPLE)
@@ -350,23 +351,14 @@ def test_commits_can_not_be_asked_of_enroot() -> None:
 def test_a_command_is_run_on_the_login_node_of_the_environment_that_its_step_started(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    file = environment_file.EnvironmentFile(
+    file = environment(
+        NAME,
         run="r",
-        cell=NAME,
-        suite="command",
-        runtime="nvidia",
-        arch="amd64",
-        slurm="22.05",
-        nodes=("n1",),
         containers=("the-node",),
-        login=environment_file.Login(
-            host="h", port=1, user="alice", password="", private_key="/k", known_hosts="/h", home="/home"
-        ),
-        second_user="tester2",
+        login=login(user="alice"),
         registry="localhost:5000",
         job_reference="localhost:5000/pyxis-matrix/job:1",
         engine_client="/usr/bin/docker",
-        results="/r",
     )
     environment_file.save(tmp_path / "environment.json", file)
     monkeypatch.setenv(environment_file.VARIABLE, str(tmp_path / "environment.json"))

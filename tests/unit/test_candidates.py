@@ -15,7 +15,6 @@ from ci.artefacts.candidates import PYXIS, SLURM
 from ci.artefacts.releases import artefacts_for
 from ci.artefacts.sources import Sources
 from ci.environment.plan import plan_environment
-from ci.environment_file import EnvironmentFile, Login
 from ci.errors import CandidateError, SelectionError
 from ci.group import planning
 from ci.group.planning import GroupRequest
@@ -31,6 +30,7 @@ from ci.options.values import Origin
 from ci.record.outcomes import Outcome
 from ci.session.record import Record
 from tests.support.current import cell_of
+from tests.support.environments import environment
 from tests.support.rows import SAMPLE
 
 ROWS = loading.load(SAMPLE)
@@ -315,24 +315,6 @@ def test_tests_meet_the_cell_with_its_candidates() -> None:
     cell = replace(REAL.with_candidate(candidate()), answers=(("pyxis", Version("0.21.0")),))
     data = {"version": "0.24.0+g1a2b3c4", "release": "0.24.0", "row": "0.24.0", "commit": COMMIT}
     assert cell.candidates[0].as_json() == data
-    file = EnvironmentFile(
-        run="r",
-        cell=cell.id,
-        matrix_cell=NAME,
-        candidates={"pyxis": data},
-        answers={"pyxis": "0.21.0"},
-        suite="s",
-        runtime="nvidia",
-        arch="amd64",
-        slurm="22.05",
-        nodes=("n1",),
-        containers=("c1",),
-        login=Login(
-            host="h", port=1, user="tester", password="", private_key="/k", known_hosts="/h", home="/home/tester"
-        ),
-        second_user="tester2",
-        engine_client="/usr/bin/docker",
-        results="/r",
-    )
+    file = environment(cell.id, matrix_cell=NAME, candidates={"pyxis": data}, answers={"pyxis": "0.21.0"})
     found = cell_of(file, ROWS)
     assert (found, found.id, found.answers) == (cell, cell.id, cell.answers)

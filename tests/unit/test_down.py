@@ -14,13 +14,14 @@ from ci.cli import clusters
 from ci.cli.main import main
 from ci.engine.labels import LABEL_CELL, LABEL_OWNER, LABEL_RUN, labels, owner
 from ci.environment import cluster, launching
-from ci.environment_file import EnvironmentFile, Login
+from ci.environment_file import EnvironmentFile
 from ci.errors import (
     EngineError,
     TeardownError,
 )
 from ci.matrix.arch import Arch
 from ci.record.store import LOGS_FOLDER
+from tests.support.environments import environment
 
 CELL = f"slurm22.05-legacy-debian12-{Arch.host()}"
 REAL = f"slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-{Arch.host()}"
@@ -38,23 +39,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def state_of(run: str, owner: str = "") -> Path:
     """Make the folder of an environment that is up, and return it."""
-    login = Login(host="h", port=1, user="u", password="", private_key="k", known_hosts="h", home="/h")
-    file = EnvironmentFile(
-        run=run,
-        owner=owner,
-        cell=CELL,
-        suite="up",
-        runtime="embedded",
-        arch="amd64",
-        slurm="22.05",
-        nodes=("n1",),
-        containers=("c1",),
-        login=login,
-        second_user="u2",
-        registry="localhost:5000",
-        engine_client="/bin/docker",
-        results=str(paths.results_dir()),
-    )
+    file = environment(CELL, run=run, owner=owner, registry="localhost:5000", results=str(paths.results_dir()))
     environment_file.save(launching.state_dir(run, CELL) / launching.ENVIRONMENT_FILE, file)
     return launching.state_dir(run, CELL)
 

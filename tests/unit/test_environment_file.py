@@ -8,25 +8,18 @@ import stat
 import pytest
 
 from ci import environment_file
-from ci.environment_file import EnvironmentFile, Login, current, load, save
+from ci.environment_file import current, load, save
 from ci.errors import LaunchError
+from tests.support.environments import environment, login
 
-LOGIN = Login(host="127.0.0.1", port=4711, user="tester", password="", private_key="/k", known_hosts="/h", home="/home")
-FILE = EnvironmentFile(
-    run="run",
-    cell="slurm22.05-legacy-debian12-amd64",
-    suite="suite",
-    runtime="legacy",
-    arch="amd64",
-    slurm="22.05",
+LOGIN = login(host="127.0.0.1", port=4711)
+FILE = environment(
+    "slurm22.05-legacy-debian12-amd64",
     nodes=("n1", "n2"),
     containers=("c1", "c2"),
     login=LOGIN,
-    second_user="tester2",
-    engine_client="/usr/bin/docker",
     engine_environment={"DOCKER_BUILDKIT": "1"},
     observed={"slurm": "22.05.8"},
-    results="/results",
 )
 
 

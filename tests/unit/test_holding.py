@@ -12,7 +12,6 @@ from ci.cli import holding
 from ci.cli.main import main
 from ci.environment.launching import Environment
 from ci.environment.plan import plan_environment
-from ci.environment_file import EnvironmentFile, Login
 from ci.errors import NotRunError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
@@ -27,6 +26,7 @@ from ci.report.model import State
 from ci.session.record import Record
 from ci.terminal import signals
 from tests.support import results as made
+from tests.support.environments import environment
 
 HERE = Arch.host()
 CELL = f"slurm22.05-embedded-debian12-{HERE}"
@@ -37,19 +37,11 @@ FOREIGN = f"slurm22.05-embedded-debian12-{next(it for it in Arch if it is not HE
 def launched(tmp_path: Path) -> Environment:
     rows = loading.load()
     plan = plan_environment(rows.cell(CELL), rows, Options(run="r1", name="mine", results=tmp_path, pytest=True))
-    login = Login(host="h", port=1, user="tester", password="", private_key="/k", known_hosts="/h", home="/home")
-    file = EnvironmentFile(
+    file = environment(
+        CELL,
         run="r1",
-        cell=CELL,
         suite="mine",
-        runtime="embedded",
-        arch="amd64",
-        slurm="22.05",
         enroot="3.4.1",
-        nodes=("n1",),
-        containers=("c1",),
-        login=login,
-        second_user="tester2",
         registry="localhost:5",
         job_reference="localhost:5/job:1",
         engine_client="/state/bin/docker",

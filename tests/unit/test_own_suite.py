@@ -13,7 +13,6 @@ from ci.environment import users
 from ci.environment.cluster import Cluster
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
-from ci.environment_file import EnvironmentFile, Login
 from ci.images.plan import JOB_PYTHON
 from ci.images.subject import Wheelhouse
 from ci.matrix import loading
@@ -23,6 +22,7 @@ from ci.options.inputs import OwnSuite
 from ci.options.values import RunsOn
 from ci.session import on_login
 from ci.session.handover import facts, login_facts
+from tests.support.environments import environment, login
 
 CELL = "slurm22.05-embedded-debian12-amd64"
 PASSWORD = "s3cr3t"  # noqa: S105 - made up
@@ -235,23 +235,14 @@ def test_an_archive_can_not_write_elsewhere(tmp_path: Path) -> None:
 
 @pytest.fixture
 def launched(tmp_path: Path) -> Environment:
-    login = Login(
-        host="127.0.0.1", port=4711, user="alice", password=PASSWORD, private_key="/k", known_hosts="/h", home="/s/home"
-    )
-    file = EnvironmentFile(
+    file = environment(
+        CELL,
         run="r",
-        cell=CELL,
         suite="theirs",
-        runtime="embedded",
-        arch="amd64",
-        slurm="22.05",
-        nodes=("n1",),
         containers=("theirs",),
-        login=login,
-        second_user="tester2",
+        login=login(host="127.0.0.1", port=4711, user="alice", password=PASSWORD, home="/s/home"),
         registry="localhost:5000",
         registry_name="registry:5000",
-        engine_client="/bin/docker",
         results=str(tmp_path),
     )
     return Environment(plan=planned(), file=file, path=tmp_path / "environment.json", cluster=Cluster(nodes=()))

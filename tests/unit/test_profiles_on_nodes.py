@@ -8,13 +8,13 @@ from ci import paths
 from ci.environment import cluster
 from ci.environment.configuration import of_profile
 from ci.environment.plan import plan_environment
-from ci.environment_file import EnvironmentFile, Login
 from ci.errors import SelectionError
 from ci.fleet.parts import CONFIGURATION, belongs, files_of
 from ci.matrix import loading
 from ci.matrix.profiles import Profile
 from ci.options import Options
 from tests.support.current import cell_of
+from tests.support.environments import environment
 from tests.support.profiles import EMBEDDED, REAL, SLURM_CONF, MakeProfile, planned, slurm_conf
 from tests.unit.test_node_rights import started
 
@@ -34,23 +34,7 @@ def test_the_cell_has_the_name_behind_its_id_and_the_same_images(make_profile: M
 
 def test_what_tests_know_of_the_cell_is_what_was_started(make_profile: MakeProfile) -> None:
     cell = planned(make_profile({"slurm.conf": "TaskPlugin=task/cgroup\n"})).cell
-    file = EnvironmentFile(
-        run="r",
-        cell=cell.id,
-        suite="s",
-        runtime="nvidia",
-        arch="amd64",
-        slurm="22.05",
-        nodes=("n1",),
-        containers=("c",),
-        login=Login(host="h", port=1, user="u", password="", private_key="k", known_hosts="k", home="/h"),
-        second_user="v",
-        engine_client="docker",
-        matrix_cell=cell.stands_for,
-        profile=cell.profile,
-        settings=dict(cell.settings),
-        results="/r",
-    )
+    file = environment(cell.id, matrix_cell=cell.stands_for, profile=cell.profile, settings=dict(cell.settings))
     found = cell_of(file, loading.load())
     assert (found, found.settings) == (cell, (("taskplugin", "task/cgroup"),))
 

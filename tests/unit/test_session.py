@@ -15,7 +15,6 @@ import pytest
 from ci import environment_file
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
-from ci.environment_file import EnvironmentFile, Login
 from ci.errors import LaunchError, NotRunError, PyxisMatrixError
 from ci.matrix import loading
 from ci.matrix.model import Matrix
@@ -30,6 +29,7 @@ from ci.session.handover import additions
 from ci.session.record import Record
 from ci.terminal import signals
 from ci.terminal.processes import Completed
+from tests.support.environments import environment, login
 from tests.support.report_logs import BEGIN, END, report, selection
 
 LEGACY, REAL = "slurm22.05-legacy-debian12-amd64", "slurm22.05-enroot3.4.1-pyxis0.19.0-debian12-amd64"
@@ -55,20 +55,9 @@ def changed(planned: EnvironmentPlan, **options: object) -> EnvironmentPlan:
 
 @pytest.fixture
 def launched(tmp_path: Path, planned: EnvironmentPlan) -> Environment:
-    login = Login(
-        host="127.0.0.1", port=4711, user="tester", password="", private_key="/k", known_hosts="/h", home="/home"
-    )
-    file = EnvironmentFile(
-        run="run",
-        cell=LEGACY,
-        suite="suite",
-        runtime="legacy",
-        arch="amd64",
-        slurm="22.05",
-        nodes=("n1",),
-        containers=("c1",),
-        login=login,
-        second_user="tester2",
+    file = environment(
+        LEGACY,
+        login=login(host="127.0.0.1", port=4711),
         engine_client="/state/bin/docker",
         engine_environment={"DOCKER_BUILDKIT": "1"},
         observed={"slurm": "22.05.8"},

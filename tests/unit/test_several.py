@@ -12,7 +12,7 @@ import pytest
 from ci import paths
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
-from ci.environment_file import EnvironmentFile, Login, load
+from ci.environment_file import load
 from ci.errors import BuildError, DiskFullError, LaunchError, RegistryChangedError, TeardownError
 from ci.group import ending
 from ci.matrix import loading
@@ -29,6 +29,7 @@ from ci.session.record import Record
 from ci.session.several import Order, run_suites
 from ci.terminal import signals
 from ci.terminal.processes import Completed
+from tests.support.environments import environment
 
 BEGIN, END = (
     '{"$report_type": "SessionStart"}\n',
@@ -71,21 +72,7 @@ class House:
     @contextmanager
     def environment_of(self, record: Record) -> Iterator[Environment]:
         """Have an environment up for the block."""
-        login = Login(host="h", port=1, user="u", password="", private_key="k", known_hosts="h", home="/h")
-        file = EnvironmentFile(
-            run="run",
-            cell=self.plan.cell.id,
-            suite="environment",
-            runtime="embedded",
-            arch="amd64",
-            slurm="22.05",
-            nodes=("n1",),
-            containers=("c1",),
-            login=login,
-            second_user="u2",
-            engine_client="/bin/docker",
-            results="",
-        )
+        file = environment(self.plan.cell.id, results="")
         self.launch()
         record.timings.add("launch", 2.0)
         launched = Environment(
