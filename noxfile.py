@@ -24,7 +24,7 @@ from ci.matrix.cells import Cell
 from ci.matrix.mentioned import mentioned, selected
 from ci.matrix.suites import OWN, SUITES
 from ci.options import packages
-from ci.options.packages import SUITES_NEED
+from ci.options.packages import RUN_SUITES, SUITES_NEED
 from ci.terminal import signals
 
 nox.needs_version = ">=2025.5.1"
@@ -200,7 +200,7 @@ for title, (line, folder) in OWN_TESTS.items():
 for title, line in PROGRAMS.items():
     add_command(title, line, {"scale": BROWSER, "mutations": DEVELOPMENT}.get(title, SUITES_NEED), f"tests.{title}")
 for title, line in COMMANDS.items():
-    need = SUITES_NEED if title in {"matrix", "bisect", "compare", "site"} else ("run",)
+    need = SUITES_NEED if title in RUN_SUITES else ("run",)
     add_command(title, line, need, "ci", title, *(REPORT if title == "report" else ()))
 for title, (line, where) in CELLS_OF_SUITES.items():
     add_suite(title, line, where)

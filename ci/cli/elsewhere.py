@@ -18,9 +18,6 @@ from ci.matrix.profiles import Profile
 from ci.options import packages, values
 from ci.terminal import console
 
-RUN_SUITES = ("suite", "matrix", "bisect", "compare", "site")
-"""The commands that run tests, `compare` only with ``--run``: they need pytest and the subject."""
-
 _MATRIX = """\
 # What is tested here with pyxis-matrix: `{matrix}` runs it.
 #

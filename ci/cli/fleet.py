@@ -10,9 +10,9 @@ from ci.artefacts.candidates import Candidates, for_cells
 from ci.cli.elsewhere import check_checkout
 from ci.cli.selecting import add_arch, add_cells, add_suites
 from ci.errors import ResultsError
-from ci.fleet import earlier, formats, planning, revision
+from ci.fleet import earlier, planning, revision
 from ci.fleet.affected import affected
-from ci.fleet.formats import FORMATS
+from ci.fleet.formats import DEFAULT, formats
 from ci.group.planning import check_options
 from ci.images import cache
 from ci.matrix import loading
@@ -41,7 +41,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="REV",
         help="only cells that what has changed since a revision of git can affect, uncommitted changes included",
     )
-    parser.add_argument("--format", choices=list(FORMATS), default="text", help="for whom to write it (default: text)")
+    parser.add_argument(
+        "--format", choices=list(formats()), default=DEFAULT, help=f"for whom to write it (default: {DEFAULT})"
+    )
     parser.add_argument(
         "--earlier",
         action="append",
@@ -68,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def plan(parsed: argparse.Namespace) -> int:
     """Plan the jobs of a fleet and write the plan."""
-    rows, host, options = loading.load(), Arch.host(), Options.of(parsed)
+    rows, host, options, form = loading.load(), Arch.host(), Options.of(parsed), formats()[parsed.format]
     group = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
     asked = asked_cells(parsed.cells, parsed.group, rows, host, os.environ, options.unreleased)
     cells = planning.of_arch(asked, parsed.arch, group)
@@ -92,7 +94,7 @@ def plan(parsed: argparse.Namespace) -> int:
         image_cache=cache.address(os.environ),
         images_first=not cache.read_only(os.environ),
         since=parsed.changed_since or "",
-        runners=formats.runners(parsed.format) | dict(parsed.runner),
+        runners=dict(form.runners) | dict(parsed.runner),
         left_out=unfit,
     )
     reasons = None
@@ -101,12 +103,12 @@ def plan(parsed: argparse.Namespace) -> int:
         change = revision.changes_since(parsed.changed_since)
         reasons = affected(cells, wanted.suites, rows, options, change)
     made = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(parsed.earlier or [options.results]), reasons)
-    text = FORMATS[parsed.format](made)
+    text = form.write(made)
     if parsed.output is None:
         sys.stdout.write(text)
         return 0
-    _write(text, parsed.output, append=parsed.format == formats.GITHUB)
-    sys.stdout.write(FORMATS["text"](made))  # who reads the log of a job sees what was planned, and why
+    _write(text, parsed.output, append=form.appends)
+    sys.stdout.write(formats()[DEFAULT].write(made))  # who reads the log of a job sees what was planned, and why
     return 0
 
 

@@ -31,7 +31,7 @@ try:
     from ci.cli.selecting import add_arch, add_cell, add_cells, add_suites
     from ci.engine.refusals import asking
     from ci.matrix.suites import OWN
-    from ci.options import Scope, add_to
+    from ci.options import Scope, add_to, packages
     from ci.options.values import run_id, whole
     from ci.terminal import console, signals
     from ci.terminal.help import Parser
@@ -210,7 +210,7 @@ def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespac
         with signals.handled(), asking("what this command asked of it"):
             signals.follow_parent()
             # Nox does it for a checkout. `run` is the id of the run, and for `compare` whether it is to run anything.
-            if INSTALLED and words[0] in elsewhere.RUN_SUITES and parsed.run:
+            if INSTALLED and words[0] in packages.RUN_SUITES and parsed.run:
                 elsewhere.enter(words)
             return handler(parsed)
     except PyxisMatrixError as error:

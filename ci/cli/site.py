@@ -11,7 +11,7 @@ from ci.errors import SelectionError, typed
 from ci.group import ending
 from ci.matrix import loading
 from ci.matrix.pytest_words import check_environment, given
-from ci.matrix.suites import Suite, asked_for, check_subject
+from ci.matrix.suites import SUITES, Suite, asked_for, check_subject
 from ci.options import Options, Scope, add_to
 from ci.options.values import run_id
 from ci.report import merging
@@ -20,9 +20,6 @@ from ci.session.several import Order, run_suites
 from ci.site import running
 from ci.site.target import SiteTarget
 from ci.terminal import console
-
-SUITES = ("pyxis_basic", "pyxis_conformance")
-"""Those that know what they may not touch there."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +64,12 @@ def site(parsed: argparse.Namespace) -> int:
 
 
 def _suites(names: list[str]) -> tuple[Suite, ...]:
-    found = asked_for(names or SUITES)
-    if wrong := [it.name for it in found if it.name not in SUITES]:
+    fitting = [it.name for it in SUITES.values() if it.on_sites]
+    found = asked_for(names or fitting)
+    if wrong := [it.name for it in found if not it.on_sites]:
         raise SelectionError(
             f"{wrong[0]} cannot be used with a cluster that exists",
             why="it needs a registry of its own, root on the nodes, or the engine",
-            next_step=f"take {' or '.join(SUITES)}",
+            next_step=f"take {' or '.join(fitting)}",
         )
     return found

@@ -51,6 +51,8 @@ class Suite:
     """The one package that its tests run tasks with; empty if they fit any subject."""
     default: bool = True
     """Whether a group is run with it if no suite is named."""
+    on_sites: bool = False
+    """Whether it can be run on a cluster that exists: its tests know what they may not touch there."""
     workers: int = 4
     """How many of its tests a group's run has at work at a time, on one cell; 0 for one after another."""
     order: int = _LAST
@@ -143,6 +145,7 @@ def _read(table: TomlTable, folder: str) -> Suite:
         plugin=table.text("plugin", ""),
         subject=table.text("subject", ""),
         default=table.boolean("default", default=True),
+        on_sites=table.boolean("on-sites", default=False),
         workers=table.integer("workers", Suite.workers, least=0),
         order=table.integer("order", _LAST, least=0),
     )

@@ -17,6 +17,8 @@ from ci.python import venvs
 
 SUITES_NEED = ("run", "test")
 """The groups of what runs suites."""
+RUN_SUITES = ("suite", "matrix", "bisect", "compare", "site")
+"""The commands that run tests, `compare` only with ``--run``: they need pytest and the subject."""
 
 
 def requirements(*groups: str) -> tuple[str, ...]:

@@ -10,9 +10,8 @@ import sys
 import pytest
 
 from ci.errors import MatrixError, SelectionError
-from ci.fleet import formats
 from ci.fleet.affected import MATRIX, PINS
-from ci.fleet.formats import FORMATS
+from ci.fleet.formats import formats
 from ci.fleet.model import FleetPlan
 from ci.fleet.planning import FleetRequest, of_arch, plan_fleet
 from ci.fleet.revision import changes_since
@@ -167,7 +166,7 @@ def plan() -> Callable[..., FleetPlan]:
             options=Options(run="r"),
             image_cache="registry.example/cache",
             since='it\'s "odd"' if nothing else "",
-            runners=formats.runners("text"),
+            runners=formats()["text"].runners,
         )
         return plan_fleet(
             of_arch(asked_cells([], group, rows, Arch.AMD64, {}), arch, group), rows, asked, {}, {} if nothing else None
@@ -179,7 +178,7 @@ def plan() -> Callable[..., FleetPlan]:
 @pytest.mark.parametrize("nothing", [False, True])
 def test_gitlab_understands_its_pipeline(plan: Callable[..., FleetPlan], tmp_path: Path, *, nothing: bool) -> None:
     file = tmp_path / "child.yml"
-    file.write_text(FORMATS["gitlab"](plan("edges", 7, nothing=nothing)), encoding="utf-8")
+    file.write_text(formats()["gitlab"].write(plan("edges", 7, nothing=nothing)), encoding="utf-8")
     words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.gitlab-ci", str(file)]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -222,7 +221,7 @@ def test_each_task_of_the_array_job_does_its_part(
 ) -> None:
     monkeypatch.setattr("ci.paths.REPOSITORY", tmp_path)
     made = plan("embedded", 2, arch=Arch.AMD64)
-    site = Site(tmp_path, FORMATS["sbatch"](made))
+    site = Site(tmp_path, formats()["sbatch"].write(made))
     for number, shard in enumerate(made.shards, start=1):
         assert site.run(task=str(number)) == (0, f"r results/fleet-r/shards-{number} {shard.command}\n")
     assert site.run("images", task="1") == (0, f"r results/fleet-r/images-1 {made.images[0].command}\n")
@@ -235,7 +234,7 @@ def test_one_command_submits_all_in_order(
 ) -> None:
     monkeypatch.setattr("ci.paths.REPOSITORY", tmp_path)
     made = plan("embedded", 2, arch=Arch.AMD64)
-    site = Site(tmp_path, FORMATS["sbatch"](made))
+    site = Site(tmp_path, formats()["sbatch"].write(made))
     status, said = site.run("submit", "--partition=x")
     assert status == 0, said
     assert site.submitted == [
@@ -246,5 +245,5 @@ def test_one_command_submits_all_in_order(
 
 
 def test_a_script_without_a_shard_says_so(plan: Callable[..., FleetPlan], tmp_path: Path) -> None:
-    site = Site(tmp_path, FORMATS["sbatch"](plan("embedded", 2, nothing=True)))
+    site = Site(tmp_path, formats()["sbatch"].write(plan("embedded", 2, nothing=True)))
     assert site.run() == (0, 'nothing to run: no cell can be affected by what has changed since it\'s "odd"\n')

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from ci.errors import SelectionError
-from ci.fleet import balancing, earlier, formats, planning
+from ci.fleet import balancing, earlier, planning
 from ci.fleet.balancing import NOMINAL_SECONDS, Expectation, balance
-from ci.fleet.formats import FORMATS
+from ci.fleet.formats import formats
 from ci.fleet.model import FleetPlan, Job
 from ci.fleet.planning import FleetRequest, of_arch, plan_fleet
 from ci.images import cache
@@ -50,7 +50,7 @@ def plan(rows: Matrix) -> Planner:
         arch: Arch | None = Arch.AMD64,
         **more: object,
     ) -> FleetPlan:
-        options, runners = Options(run="r"), formats.runners("text")
+        options, runners = Options(run="r"), formats()["text"].runners
         asked = FleetRequest(suites=suites_of(suites), options=options, group="full", runners=runners)
         cells = of_arch(asked_cells([], "full", rows, Arch.AMD64, {}), arch, "full")
         return plan_fleet(cells, rows, replace(asked, **more), seconds or {}, reasons)  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_a_change_leaves_only_the_cells_that_it_can_affect(plan: Planner) -> Non
     assert "since main" in [*made.left_out.values()][-1]
     nothing = plan("pyxis_basic", reasons={}, since="main", shards=5)
     assert nothing.shards == ()
-    assert "nothing to run" in FORMATS["text"](nothing)
+    assert "nothing to run" in formats()["text"].write(nothing)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_suites_that_fit_no_cell_are_refused(rows: Matrix) -> None:
 
 def test_the_json_has_everything(plan: Planner) -> None:
     cell = plan("registry").jobs[0].cell
-    written = json.loads(FORMATS["json"](plan("registry", seconds={(cell.id, "registry"): 12.34})))
+    written = json.loads(formats()["json"].write(plan("registry", seconds={(cell.id, "registry"): 12.34})))
     assert (written["schema"], written["run"], written["group"], written["suites"]) == (1, "r", "full", ["registry"])
     (shard,) = written["shards"]
     assert shard["command"].startswith("nox -s matrix -- ")
@@ -198,23 +198,23 @@ def test_the_json_has_everything(plan: Planner) -> None:
 
 def test_the_text_says_what_the_plan_rests_on(plan: Planner) -> None:
     made = plan("registry")
-    assert "there are no earlier results" in FORMATS["text"](made)
+    assert "there are no earlier results" in formats()["text"].write(made)
     one = {(made.jobs[0].cell.id, "registry"): 125.0}
-    assert "earlier results of 1 cell;" in FORMATS["text"](plan("registry", seconds=one))
+    assert "earlier results of 1 cell;" in formats()["text"].write(plan("registry", seconds=one))
     every = {(job.cell.id, "registry"): 125.0 for job in made.jobs}
-    text = FORMATS["text"](plan("registry", seconds=every))
+    text = formats()["text"].write(plan("registry", seconds=every))
     assert "by the seconds of earlier results" in text
     assert f"  {made.jobs[0].cell.id}  2 min 05 s\n" in text
 
 
 def outputs(plan: FleetPlan) -> dict[str, str]:
     """Return the outputs as GitHub reads them from the file."""
-    lines = FORMATS["github"](plan).splitlines()
+    lines = formats()["github"].write(plan).splitlines()
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def test_github_gets_a_matrix_of_shards(plan: Planner) -> None:
-    runners = formats.runners("github")
+    runners = formats()["github"].runners
     made = plan("registry", arch=None, shards=3, runners=runners, image_cache="x")
     found = outputs(made)
     shards = json.loads(found["shards"])["include"]
@@ -236,14 +236,14 @@ def test_what_a_shell_would_change_is_not_handed_to_github(plan: Planner, tmp_pa
 
 
 def test_github_makes_no_more_than_256_jobs(plan: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ci.fleet.github._MOST_JOBS", 3)
+    monkeypatch.setattr("ci.fleet.formats.github._MOST_JOBS", 3)
     with pytest.raises(SelectionError, match="the plan has 4 shards"):
         outputs(plan("registry", shards=4))
 
 
 def test_gitlab_gets_a_child_pipeline(plan: Planner) -> None:
     made = plan("registry", arch=None, shards=3, image_cache="x", runners={Arch.AMD64: "big", Arch.ARM64: "small"})
-    pipeline = json.loads(FORMATS["gitlab"](made))
+    pipeline = json.loads(formats()["gitlab"].write(made))
     assert pipeline["variables"] == {"PYXIS_MATRIX_RUN": "r"}
     assert pipeline["shard 3/3"]["tags"] == ["small"]
     assert pipeline["shard 3/3"]["script"] == [f"ci/bootstrap {made.shards[2].command}"]
@@ -257,34 +257,34 @@ def test_gitlab_gets_a_child_pipeline(plan: Planner) -> None:
 def test_a_cache_that_may_be_read_only_is_filled_by_no_job(plan: Planner) -> None:
     made = plan("registry", image_cache="x", images_first=False)
     assert made.images == ()
-    pipeline = json.loads(FORMATS["gitlab"](made))
+    pipeline = json.loads(formats()["gitlab"].write(made))
     assert pipeline["variables"] == {"PYXIS_MATRIX_RUN": "r", cache.READ_ONLY_VARIABLE: "1"}
 
 
 def test_gitlab_has_a_job_even_if_there_is_nothing_to_do(plan: Planner) -> None:
-    pipeline = json.loads(FORMATS["gitlab"](plan("registry", reasons={}, since="main")))
+    pipeline = json.loads(formats()["gitlab"].write(plan("registry", reasons={}, since="main")))
     assert [name for name, job in pipeline.items() if "script" in job] == ["nothing to run"]
 
 
 def test_slurm_gets_an_array_job(plan: Planner) -> None:
     made = plan("registry", shards=2)
-    script = FORMATS["sbatch"](made)
+    script = formats()["sbatch"].write(made)
     assert "#SBATCH --array=1-2\n" in script
     for shard in made.shards:
         assert f'"shards {shard.number}") exec ci/bootstrap {shard.command} ;;\n' in script
     assert "images" not in script.partition("set -e")[2]
-    with_images = FORMATS["sbatch"](plan("registry", shards=2, image_cache="x"))
+    with_images = formats()["sbatch"].write(plan("registry", shards=2, image_cache="x"))
     assert '--array=1-2 "$@" "$0" images' in with_images
     assert "exec ci/bootstrap nox -s images -- " in with_images
 
 
 def test_an_array_job_has_one_architecture(plan: Planner) -> None:
     with pytest.raises(SelectionError, match=r"for amd64 and arm64[\s\S]*--arch amd64, and a second .* --run r"):
-        FORMATS["sbatch"](plan("registry", arch=None))
+        formats()["sbatch"].write(plan("registry", arch=None))
 
 
 def test_the_script_says_that_there_is_nothing_to_do(plan: Planner) -> None:
-    assert "nothing to run" in FORMATS["sbatch"](plan("registry", reasons={}, since="main"))
+    assert "nothing to run" in formats()["sbatch"].write(plan("registry", reasons={}, since="main"))
 
 
 # -- what earlier results say ---------------------------------------------------------------------------------------

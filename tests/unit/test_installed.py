@@ -15,7 +15,7 @@ from ci.environment.plan import plan_environment
 from ci.errors import CheckoutNeededError, PyxisMatrixError, ResultsError
 from ci.fleet import model as of_fleet
 from ci.fleet import revision
-from ci.fleet import slurm as for_slurm
+from ci.fleet.formats import sbatch as for_slurm
 from ci.group import children
 from ci.matrix import loading, suites
 from ci.matrix.arch import Arch
@@ -207,7 +207,7 @@ def replaced(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Replaced:
     return found
 
 
-@pytest.mark.parametrize("command", elsewhere.RUN_SUITES)
+@pytest.mark.parametrize("command", packages.RUN_SUITES)
 def test_what_runs_tests_goes_on_in_the_environment_that_nox_would_make(
     command: str, replaced: Replaced, installed: Path
 ) -> None:

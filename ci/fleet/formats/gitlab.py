@@ -3,6 +3,7 @@
 import json
 import shlex
 
+from ci.fleet.formats import Format
 from ci.fleet.model import SET_UP, Batch, FleetPlan, report
 from ci.images import cache
 
@@ -54,3 +55,6 @@ def _report(plan: FleetPlan) -> dict[str, object]:
             "expire_in": _KEPT,
         },
     }
+
+
+FORMAT = Format(name="gitlab", write=pipeline)

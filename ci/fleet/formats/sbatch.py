@@ -5,6 +5,7 @@ import shlex
 
 from ci import paths
 from ci.errors import INSTALLED, PROGRAM, SelectionError
+from ci.fleet.formats import Format
 from ci.fleet.model import SET_UP, FleetPlan, report
 
 _HEAD = """\
@@ -85,3 +86,6 @@ def _tasks(plan: FleetPlan) -> Iterator[tuple[str, str]]:
     for shard in plan.shards:
         yield f"shards {shard.number}", shard.command
     yield "report 1", report(f"fleet-{plan.run}")
+
+
+FORMAT = Format(name="sbatch", write=script)

@@ -5,10 +5,11 @@ import json
 import shlex
 
 from ci.errors import SelectionError
+from ci.fleet.formats import Format
 from ci.fleet.model import Batch, FleetPlan
 from ci.matrix.arch import Arch
 
-RUNNERS = {Arch.AMD64: "ubuntu-24.04", Arch.ARM64: "ubuntu-24.04-arm"}
+_RUNNERS = {Arch.AMD64: "ubuntu-24.04", Arch.ARM64: "ubuntu-24.04-arm"}
 """GitHub's own machines of each architecture."""
 _MOST_JOBS = 256
 """GitHub makes no more jobs from one matrix."""
@@ -57,3 +58,6 @@ def _words(arguments: Sequence[str]) -> str:
             next_step="leave the option out, or set what it says in the workflow itself",
         )
     return " ".join(arguments)
+
+
+FORMAT = Format(name="github", write=outputs, runners=_RUNNERS, appends=True)
