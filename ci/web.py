@@ -151,10 +151,10 @@ def opened(
         raise WebError("only https is taken")
     sent = {"User-Agent": "pyxis-matrix", "Accept-Encoding": "identity", **(headers or {})}
     with translated(), Session(tries=tries, tell=lambda text: tell(f"{url}: {text}")) as session:
-        asked = session.request(
+        response = session.request(
             method, url, headers=sent, timeout=timeout, stream=True, allow_redirects=True, verify=trusted()
         )
-        with asked as answer:
+        with response as answer:
             if not answer.ok:
                 raise StatusError(answer)
             yield answer
@@ -197,16 +197,16 @@ def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
 def cause(problem: BaseException) -> str:
     """Return in a few words what failed in the network: the libraries wrap it several times."""
     chain = list(_chain(problem, []))
-    for it in chain:
-        if isinstance(it, socket.gaierror):
-            return f"the name does not resolve ({it.strerror})"
-        if isinstance(it, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({it.verify_message}); SSL_CERT_FILE can name a CA bundle"
-        if isinstance(it, TimeoutError):
+    for error in chain:
+        if isinstance(error, socket.gaierror):
+            return f"the name does not resolve ({error.strerror})"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({error.verify_message}); SSL_CERT_FILE can name a CA bundle"
+        if isinstance(error, TimeoutError):
             return "no answer in time"
-        if isinstance(it, OSError) and it.strerror:
-            return it.strerror
-    if any(isinstance(it, urllib3.exceptions.TimeoutError) for it in chain):
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+    if any(isinstance(error, urllib3.exceptions.TimeoutError) for error in chain):
         return "no answer in time"
     return str(chain[-1]) or type(chain[-1]).__name__
 
@@ -216,5 +216,5 @@ def _chain(problem: BaseException, seen: list[BaseException]) -> Iterator[BaseEx
     seen.append(problem)
     yield problem
     for inner in (getattr(problem, "reason", None), *problem.args, problem.__cause__, problem.__context__):
-        if isinstance(inner, BaseException) and not any(inner is it for it in seen):
+        if isinstance(inner, BaseException) and not any(inner is error for error in seen):
             yield from _chain(inner, seen)

@@ -73,7 +73,9 @@ class Candidates:
 
     def unfit(self, cell: Cell) -> str:
         """Return why they can't be put into a cell: an embedded one has neither enroot nor Pyxis. Empty if they can."""
-        if self.found and (cell.runtime is Runtime.LEGACY or any(cell.version(it.axis) is None for it in self.found)):
+        if self.found and (
+            cell.runtime is Runtime.LEGACY or any(cell.version(candidate.axis) is None for candidate in self.found)
+        ):
             return "it has no place for the candidates"
         profile, why = self.profile_of(cell)
         return why and f"the profile {profile and profile.name} is not for it: {why}"

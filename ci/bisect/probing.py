@@ -50,7 +50,8 @@ _NOT_RUN = (126, 127)
 _ANSWERED = frozenset({Outcome.FAILED, Outcome.SKIPPED})
 # What is wrong with one step, and not with the question or the machine.
 _OF_THE_STEP = {
-    it.exit_code for it in (ArtefactError, ChecksumError, BuildError, CandidateError, LaunchError, VersionMismatchError)
+    error.exit_code
+    for error in (ArtefactError, ChecksumError, BuildError, CandidateError, LaunchError, VersionMismatchError)
 }
 
 
@@ -126,11 +127,11 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
         return Probe(answer=Judgement.NONE, why=step.obstacle)
     started = time.monotonic()
     try:
-        put = candidates.read(step.options, matrix)
-        cell = put.into(step.cell)
+        chosen = candidates.read(step.options, matrix)
+        cell = chosen.into(step.cell)
     except (CandidateError, ProfileError) as error:
         return Probe(answer=Judgement.NONE, why=first_line(f"{error.what}: {error.why}"))
-    options = replace(put.options, name=question.name)
+    options = replace(chosen.options, name=question.name)
     folder = paths.make_directory(options.folder(cell))
     given = [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *question.options]
     words = [*paths.program(), *question.verb, cell.matrix_id, *given, "--", *question.words]

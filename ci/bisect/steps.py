@@ -54,8 +54,8 @@ def releases(span: Span, cell: Cell, matrix: Matrix, options: Options) -> list[S
             next_step="name the older one as --good: bisect looks for where the answer changes, whatever it is",
         )
     between = sorted(version for version in known if first <= version <= last)
-    asked = _expecting(options, span.axis, first)
-    return [_of_release(known[version], span.axis, cell, matrix, asked) for version in between]
+    expecting = _expecting(options, span.axis, first)
+    return [_of_release(known[version], span.axis, cell, matrix, expecting) for version in between]
 
 
 def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> list[Step]:
@@ -77,13 +77,13 @@ def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> lis
         raise SelectionError(
             "--good and --bad are the same commit", where=str(checkout.path), next_step="name two commits"
         )
-    asked = _expecting(options, span.axis, Version(release_at(project, checkout, good)))
+    expecting = _expecting(options, span.axis, Version(release_at(project, checkout, good)))
     return [
         Step(
             name=checkout.label(commit).removeprefix("g"),
             title=checkout.subject(commit),
             cell=cell,
-            options=_at(asked, span.axis, Origin(path=checkout.path, revision=commit)),
+            options=_at(expecting, span.axis, Origin(path=checkout.path, revision=commit)),
         )
         for commit in (good, *checkout.between(good, bad))
     ]
@@ -91,11 +91,13 @@ def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> lis
 
 def _of_release(row: Row, axis: str, cell: Cell, matrix: Matrix, options: Options) -> Step:
     wanted = {**cell.axes, axis: row.name}
-    plain = (it for it in matrix.all_cells(cell.arch) if not it.profile)
-    if found := next((it for it in plain if it.axes == wanted and it.runtime is cell.runtime), None):
+    plain = (other for other in matrix.all_cells(cell.arch) if not other.profile)
+    if found := next((other for other in plain if other.axes == wanted and other.runtime is cell.runtime), None):
         options = replace(options, profile=options.profile or cell.profile)
         return Step(name=row.name, cell=found, options=options)
-    out = next((it for it in matrix.excluded() if it.cell.axes == wanted and it.cell.runtime is cell.runtime), None)
+    out = next(
+        (other for other in matrix.excluded() if other.cell.axes == wanted and other.cell.runtime is cell.runtime), None
+    )
     why = f"matrix.toml leaves it out: {out.reason}" if out else "matrix.toml has no such cell"
     return Step(name=row.name, cell=cell, options=options, obstacle=why)
 

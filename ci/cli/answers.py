@@ -115,19 +115,19 @@ def ask(parsed: argparse.Namespace) -> int:
     :raises SelectionError: for a question that there is not.
     """
     rows = loading.load()
-    asked = {axis: str(value) for axis in AXES if (value := getattr(parsed, axis))}
+    versions = {axis: str(value) for axis in AXES if (value := getattr(parsed, axis))}
     if not (parsed.data or SHIPPED.is_file()):
         raise ResultsError(
             "no results come with this version of the project, so nothing is known without --data",
             where=str(SHIPPED),
-            next_step=f"{asking.how_to_test(asked, rows)}, then the same again with --data {paths.results_dir()}",
+            next_step=f"{asking.how_to_test(versions, rows)}, then the same again with --data {paths.results_dir()}",
         )
     names = parsed.data or [str(SHIPPED)]
     compat = selecting.read(names, paths.results_dir())
-    known, name = {it.id: it for it in compat.behaviours}, parsed.behaviour
+    known, name = {behaviour.id: behaviour for behaviour in compat.behaviours}, parsed.behaviour
     # A question that only today's catalogue has was asked of no cell.
     question = known.get(name) or of_catalogue({name: behaviour(name)})[0] if name else None
-    found = asking.ask(compat, asked, rows, question)
+    found = asking.ask(compat, versions, rows, question)
     _print(found, document.of_reply(found), "json" if parsed.json else "text")
     reports.warn(compat)
     reports.refuse_half(compat, names)

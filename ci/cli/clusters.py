@@ -31,8 +31,8 @@ from ci.terminal.quantities import count
 def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
     """Plan the environment of a cell of the matrix, with the candidates in it that the options name."""
     cell = matrix.cell(name, Arch.host())
-    put = candidates.read(options, matrix)
-    plan = replace(plan_environment(put.into(cell), matrix, put.options), commit=checkout.of_this_program())
+    chosen = candidates.read(options, matrix)
+    plan = replace(plan_environment(chosen.into(cell), matrix, chosen.options), commit=checkout.of_this_program())
     check_profile(plan)
     return plan
 
@@ -207,7 +207,7 @@ def _keep_logs(engine: Engine, path: Path) -> None:
 
 def _untag(engine: Engine, file: EnvironmentFile) -> list[str]:
     """Remove the local names of what was pushed to an environment's registry; return those that are left."""
-    addresses = [it for it in (file.registry, file.registry_name) if it]
+    addresses = [address for address in (file.registry, file.registry_name) if address]
     for address in addresses:
         engine.untag(f"{address}/")
     return [name for address in addresses for name in engine.names_below(f"{address}/")]

@@ -51,8 +51,8 @@ def cells(parsed: argparse.Namespace) -> int:
             next_step=typed("cells --group GROUP --explain"),
         )
     name = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
-    asked = rows.cells(name, Arch.host()) if name else asked_cells(parsed.cells, parsed.group, rows, Arch.host(), {})
-    chosen = of_arch(asked, parsed.arch, name)
+    cells = rows.cells(name, Arch.host()) if name else asked_cells(parsed.cells, parsed.group, rows, Arch.host(), {})
+    chosen = of_arch(cells, parsed.arch, name)
     if parsed.explain:
         _explain(rows, rows.group(name), chosen)
     elif parsed.json:

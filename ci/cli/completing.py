@@ -48,8 +48,8 @@ def answer(top: argparse.ArgumentParser, **more: Any) -> None:  # noqa: ANN401 -
 
     if " -- " in os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]:
         sys.exit(1)  # the words of another program; the shell has its own way then: names of files
-    (verbs,) = (it for it in top._actions if isinstance(it, argparse._SubParsersAction))  # noqa: SLF001 - it has no name
-    shown = {it.dest for it in verbs._choices_actions}  # noqa: SLF001
+    (verbs,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001 - it has no name
+    shown = {action.dest for action in verbs._choices_actions}  # noqa: SLF001
     for parser in verbs.choices.values():
         for action in parser._actions:  # noqa: SLF001
             if names := _NAMES.get(str(action.metavar)):
@@ -71,7 +71,7 @@ def _cells(prefix: str) -> Iterable[str]:
     """Return the ids of cells: those of the default group, and of all where somebody has begun to write one."""
     rows = loading.load()
     host = Arch.host()
-    return (it.id for it in (rows.all_cells(host) if prefix else rows.cells(default_group(rows, os.environ), host)))
+    return (cell.id for cell in (rows.all_cells(host) if prefix else rows.cells(default_group(rows, os.environ), host)))
 
 
 def _profiles(prefix: str) -> Iterable[str]:

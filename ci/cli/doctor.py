@@ -41,7 +41,7 @@ def examine(_: argparse.Namespace) -> int:
     check("user namespaces", lambda: obstacle(host.user_namespaces()))
     check("FUSE device", lambda: obstacle(host.fuse()))
     check("cgroups", host.cgroups)
-    for arch in (it for it in Arch if it is not Arch.host()):
+    for arch in (other for other in Arch if other is not Arch.host()):
         if found := emulation.obstacle(arch):  # it is no fault where images of other architectures can't be built
             console.say(f"none    emulator for {arch} ({found.why}); only for images of {arch}: {found.next_step}")
         else:

@@ -111,7 +111,7 @@ def _selection(cell: Cell) -> str:
 
 def setup(parsed: argparse.Namespace) -> int:
     """Set the machine up as ``ci/bootstrap`` does, but for the virtual environment: whoever runs this has one."""
-    words = [flag for flag, asked in (("--dry-run", parsed.dry_run), ("--emulate", parsed.emulate)) if asked]
+    words = [flag for flag, wanted in (("--dry-run", parsed.dry_run), ("--emulate", parsed.emulate)) if wanted]
     program = [sys.executable, str(paths.REPOSITORY / "ci" / "machine"), "--without-venv", *words]
     code = console.attach(program).exit_code
     if INSTALLED and not (code or parsed.dry_run):

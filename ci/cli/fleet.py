@@ -72,18 +72,18 @@ def plan(parsed: argparse.Namespace) -> int:
     """Plan the jobs of a fleet and write the plan."""
     rows, host, options, form = loading.load(), Arch.host(), Options.of(parsed), formats()[parsed.format]
     group = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
-    asked = asked_cells(parsed.cells, parsed.group, rows, host, os.environ, options.unreleased)
-    cells = planning.of_arch(asked, parsed.arch, group)
-    if absent := [str(it) for it in parsed.earlier or () if not it.is_dir()]:
+    named = asked_cells(parsed.cells, parsed.group, rows, host, os.environ, options.unreleased)
+    cells = planning.of_arch(named, parsed.arch, group)
+    if absent := [str(folder) for folder in parsed.earlier or () if not folder.is_dir()]:
         raise ResultsError(
             f"there is no folder {' or '.join(absent)}",
             where="--earlier",
             next_step="leave it out: shards are then balanced by what results/ has",
         )
-    put = Candidates(options=options, profile=Profile.of(options.profile) if options.profile else None)
+    chosen = Candidates(options=options, profile=Profile.of(options.profile) if options.profile else None)
     if parsed.cells:
-        for_cells(cells, put)  # refuses one that the profile is not for
-    unfit = {cell.id: why for cell in cells if (why := put.unfit(cell))}
+        for_cells(cells, chosen)  # refuses one that the profile is not for
+    unfit = {cell.id: why for cell in cells if (why := chosen.unfit(cell))}
     cells = tuple(cell for cell in cells if cell.id not in unfit)
     check_options(options, len(cells))
     wanted = planning.FleetRequest(
@@ -102,13 +102,13 @@ def plan(parsed: argparse.Namespace) -> int:
         check_checkout("--changed-since")
         change = revision.changes_since(parsed.changed_since)
         reasons = affected(cells, wanted.suites, rows, options, change)
-    made = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(parsed.earlier or [options.results]), reasons)
-    text = form.write(made)
+    planned = planning.plan_fleet(cells, rows, wanted, earlier.seconds_of(parsed.earlier or [options.results]), reasons)
+    text = form.write(planned)
     if parsed.output is None:
         sys.stdout.write(text)
         return 0
     _write(text, parsed.output, append=form.appends)
-    sys.stdout.write(formats()[DEFAULT].write(made))  # who reads the log of a job sees what was planned, and why
+    sys.stdout.write(formats()[DEFAULT].write(planned))  # who reads the log of a job sees what was planned, and why
     return 0
 
 

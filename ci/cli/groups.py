@@ -43,8 +43,8 @@ def matrix(parsed: argparse.Namespace) -> int:
     check_environment(os.environ)
     rows = loading.load()
     plan = _plan(parsed, rows)
-    for it in plan.cells:
-        check_profile(it.environment)
+    for each in plan.cells:
+        check_profile(each.environment)
     folder = paths.make_directory(plan.options.results / plan.options.run)
     how = RunSettings(jobs=parsed.jobs, fail_fast=parsed.fail_fast, reuse=parsed.reuse, quiet=parsed.quiet)
     lock = FileLock(folder / ".lock", timeout=0)
@@ -72,16 +72,16 @@ def cell(parsed: argparse.Namespace) -> int:
     """Run suites on one cell, one after another in one environment."""
     check_environment(os.environ)
     plan = plan_asked(parsed.cell, loading.load(), Options.of(parsed))
-    orders = [Order(suite=it, given=given(it, parsed.command)) for it in map(suite, parsed.suites)]
+    orders = [Order(suite=each, given=given(each, parsed.command)) for each in map(suite, parsed.suites)]
     return ending.exit_code(run_suites(plan, orders))
 
 
 def _plan(parsed: argparse.Namespace, rows: Matrix) -> GroupPlan:
-    put = candidates.read(Options.of(parsed), rows)
-    options = put.options
+    chosen = candidates.read(Options.of(parsed), rows)
+    options = chosen.options
     missing = partial(sources.missing, sources=sources_of(options))
     wanted = planning.GroupRequest(
-        cells=parsed.cells, group=parsed.group, suites=parsed.suites, words=parsed.command, candidates=put
+        cells=parsed.cells, group=parsed.group, suites=parsed.suites, words=parsed.command, candidates=chosen
     )
     if parsed.resume:
         options = replace(options, run=parsed.resume)
@@ -95,7 +95,7 @@ def _plan(parsed: argparse.Namespace, rows: Matrix) -> GroupPlan:
 def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError]) -> int:
     """Show what the run came to so far; return its exit code."""
     folder = plan.options.results / plan.options.run
-    results = [it.result for it in finding.find([folder]) if isinstance(it, Found)]
+    results = [each.result for each in finding.find([folder]) if isinstance(each, Found)]
     merged = writing.merge(ReportRequest(roots=[folder], base=folder, rows=rows, may_be_empty=True))
     for problem in merged.compat.problems:
         console.warn(f"{problem.where}: {problem.what}")
@@ -106,10 +106,10 @@ def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")
     for why, cells in Counter(plan.record.left_out.values()).items():
         console.say(f"left out: {count(cells, 'cell')}: {why}")
-    there = {(it.cell_id, it.suite) for it in results if it.outcome is not Outcome.UNFINISHED}
-    wanted = {(it.cell.id, suite.name) for it in plan.cells for suite in it.suites}
+    there = {(result.cell_id, result.suite) for result in results if result.outcome is not Outcome.UNFINISHED}
+    wanted = {(each.cell.id, suite.name) for each in plan.cells for suite in each.suites}
     missing = wanted - there
-    begun = missing & {(it.cell_id, it.suite) for it in results}
+    begun = missing & {(result.cell_id, result.suite) for result in results}
     for what, suites in (("not begun", missing - begun), ("not finished", begun)):
         if suites:
             console.say(f"{what}: {count(len(suites), 'suite')}; go on with --resume {plan.options.run}")

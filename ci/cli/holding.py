@@ -56,7 +56,7 @@ def _elsewhere(cell: Cell) -> Callable[[Environment], int]:
 
         :raises signals.Interrupted: where whoever runs it has gone.
         """
-        told = {
+        session = {
             "run": launched.file.run,
             "log": str(launched.plan.options.folder(cell) / store.REPORT_LOG_FILE),
             "results": launched.file.results,
@@ -65,7 +65,7 @@ def _elsewhere(cell: Cell) -> Callable[[Environment], int]:
             "sdk": sdk_settings(launched.file),
             "behaviours": _behaviours(cell),
         }
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(session) + "\n")
         sys.stdout.flush()
         answer = sys.stdin.readline().strip()
         if not answer:
@@ -78,8 +78,9 @@ def _elsewhere(cell: Cell) -> Callable[[Environment], int]:
 def _behaviours(cell: Cell) -> dict[str, str]:
     """Return by id what the catalogue says of the cell; nothing where it works, or is not asked of such cells."""
     found = {}
-    for it in catalogue().values():
-        answer = it.answer_on(cell) if cell.runtime in SUITES[it.suite].runtimes else None
+    for behaviour in catalogue().values():
+        answer = behaviour.answer_on(cell) if cell.runtime in SUITES[behaviour.suite].runtimes else None
         bad = answer is not None and answer.kind is not AnswerKind.WORKS
-        found[it.id] = " ".join(filter(None, (f"{answer.kind}: {answer.what}", answer.issue))) if answer and bad else ""
+        words = (f"{answer.kind}: {answer.what}", answer.issue) if answer and bad else ()
+        found[behaviour.id] = " ".join(filter(None, words))
     return found

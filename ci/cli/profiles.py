@@ -49,10 +49,10 @@ def check(parsed: argparse.Namespace) -> int:
     except argparse.ArgumentTypeError as error:
         raise SelectionError(str(error)) from error
     lines = [f"the profile {profile.name}: {profile.summary or 'no summary'}"]
-    lines += [f"  ignored: {it}" for it in profile.ignored()]
-    cells = [it for it in loading.load().without_groups() if it.runtime is Runtime.NVIDIA]
-    for slurm in dict.fromkeys(it.slurm for it in cells):
-        found = dict.fromkeys(profile.unfit(it) for it in cells if it.slurm == slurm)
+    lines += [f"  ignored: {line}" for line in profile.ignored()]
+    cells = [cell for cell in loading.load().without_groups() if cell.runtime is Runtime.NVIDIA]
+    for slurm in dict.fromkeys(cell.slurm for cell in cells):
+        found = dict.fromkeys(profile.unfit(cell) for cell in cells if cell.slurm == slurm)
         said = "refused" if "" not in found else "yes" if len(found) == 1 else "some cells"
         lines.append(f"  Slurm {slurm.version}: {'; '.join([said, *filter(None, found)])}")
     sys.stdout.write("\n".join([*lines, ""]))
@@ -69,8 +69,8 @@ def import_(parsed: argparse.Namespace) -> int:
     importing.check_folder(folder)
     with console.step("reading the site's configuration"), ssh.connect(target.login) as connection:
         site = collect(connection)
-    made = importing.profile_of(site, folder)
-    sys.stdout.write("\n".join([*made.said(), ""]))
+    profile = importing.profile_of(site, folder)
+    sys.stdout.write("\n".join([*profile.said(), ""]))
     console.say(f"written: {folder} (README.md there has this list, too)")
     console.say(
         f"next: read it; {as_here(session('profile', f'check {folder}'))}; {typed(f'up CELL --profile {folder}')}"

@@ -175,7 +175,7 @@ def warn(compat: Compat) -> None:
     """Name what could not be read, what can't be true, and what has not ended."""
     for problem in compat.problems:
         console.warn(f"{problem.where}: {problem.what}")
-    for it in compat.contradictions:
-        console.warn(f"{it.cell} {it.suite} of run {it.run}: {it.what}")
+    for contradiction in compat.contradictions:
+        console.warn(f"{contradiction.cell} {contradiction.suite} of run {contradiction.run}: {contradiction.what}")
     for begun in compat.unfinished:
         console.warn(f"{begun.cell} {begun.suite} of run {begun.run} has not ended: it is running, or it was killed")

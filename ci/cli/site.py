@@ -48,15 +48,15 @@ def site(parsed: argparse.Namespace) -> int:
         return 0
     suites = _suites(parsed.suites)
     options, rows = Options.of(parsed), loading.load()
-    check_subject(rows.subject, *(it.name for it in suites))
-    orders = [Order(suite=it, given=given(it, parsed.command)) for it in suites]
+    check_subject(rows.subject, *(suite.name for suite in suites))
+    orders = [Order(suite=suite, given=given(suite, parsed.command)) for suite in suites]
     if parsed.dry_run:
-        console.say(running.rehearsal(target, tuple(it.name for it in suites), options))
+        console.say(running.rehearsal(target, tuple(suite.name for suite in suites), options))
         return 0
-    with running.reached(target, options, [it.name for it in suites]) as there:
+    with running.reached(target, options, [suite.name for suite in suites]) as there:
         plan = running.plan_site(there, rows, options)
         console.say(f"site {target.name}: {plan.cell.id}")
-        engine = connect if any(it.subject for it in suites) else None
+        engine = connect if any(suite.subject for suite in suites) else None
         results = run_suites(plan, orders, running.environment_of(there, engine))
     with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
         terminal.show(merging.of_results(results, options.results / options.run), sys.stderr)
@@ -64,9 +64,9 @@ def site(parsed: argparse.Namespace) -> int:
 
 
 def _suites(names: list[str]) -> tuple[Suite, ...]:
-    fitting = [it.name for it in SUITES.values() if it.on_sites]
+    fitting = [suite.name for suite in SUITES.values() if suite.on_sites]
     found = asked_for(names or fitting)
-    if wrong := [it.name for it in found if not it.on_sites]:
+    if wrong := [suite.name for suite in found if not suite.on_sites]:
         raise SelectionError(
             f"{wrong[0]} cannot be used with a cluster that exists",
             why="it needs a registry of its own, root on the nodes, or the engine",

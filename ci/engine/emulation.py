@@ -26,7 +26,7 @@ _FIX = f"{set_up()} --emulate (as root), or docker run --privileged --rm tonisti
 
 def obstacle(arch: Arch) -> EngineError | None:
     """Return what keeps this machine from running code of another architecture in containers; None if it does."""
-    there = sorted(it.name for it in BINFMT.iterdir()) if BINFMT.is_dir() else []
+    there = sorted(entry.name for entry in BINFMT.iterdir()) if BINFMT.is_dir() else []
     if "register" not in there:
         return EngineError(
             f"this kernel runs no code of {arch}",

@@ -45,7 +45,7 @@ def untag(api: docker.DockerClient, prefix: str) -> list[str]:
     # gone: Podman's go with them, and it takes one of an image that has other names for the whole image.
     for kind in ("RepoTags", "RepoDigests"):
         for name in names_below(api, prefix, (kind,)):
-            removed += gone(name, lambda it=name: api.images.remove(it, noprune=False))
+            removed += gone(name, lambda image=name: api.images.remove(image, noprune=False))
     return removed
 
 
@@ -53,7 +53,7 @@ def _find(api: docker.DockerClient, filters: Mapping[str, str] | None) -> list[t
     """Return the name of all that has this project's label and the given ones, each with what removes it."""
     # One label is asked for, and the others are looked at here: of several, one is enough for Podman's volumes, and too
     # much for its images.
-    found = [it for it in _all(api) if (filters or {}).items() <= it[1].items()]
+    found = [thing for thing in _all(api) if (filters or {}).items() <= thing[1].items()]
     return [(name, remove) for name, _, remove in found]
 
 
@@ -62,14 +62,23 @@ def _all(api: docker.DockerClient) -> list[tuple[str, Mapping[str, str], Callabl
     query: dict[str, Any] = {"label": f"{LABEL}=1"}
 
     images: list[dict[str, Any]] = api.api.images(filters=query)  # as in `names_below`
-    named = [(name, it.get("Labels") or {}) for it in images if (name := _own_name(it))]
+    named = [(name, image.get("Labels") or {}) for image in images if (name := _own_name(image))]
     containers = api.containers.list(all=True, filters=query, ignore_removed=True)
     networks, volumes = api.networks.list(filters=query), api.volumes.list(filters=query)
     return [
-        *((it.name or it.id or "", it.labels, partial(_remove_with_pushed, api, it)) for it in containers),
+        *(
+            (container.name or container.id or "", container.labels, partial(_remove_with_pushed, api, container))
+            for container in containers
+        ),
         *((name, labels, partial(gone, name, partial(api.images.remove, name))) for name, labels in named),
-        *((it.name or "", it.attrs.get("Labels") or {}, partial(gone, it.name or "", it.remove)) for it in networks),
-        *((it.name, it.attrs.get("Labels") or {}, partial(remove_volume, api, it.name)) for it in volumes),
+        *(
+            (network.name or "", network.attrs.get("Labels") or {}, partial(gone, network.name or "", network.remove))
+            for network in networks
+        ),
+        *(
+            (volume.name, volume.attrs.get("Labels") or {}, partial(remove_volume, api, volume.name))
+            for volume in volumes
+        ),
     ]
 
 

@@ -210,8 +210,8 @@ def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str)
         copy = Path(folder) / "wheels"
         house.copy_to(copy)
         wheels = {
-            f"{WHEELS}/{it.relative_to(copy).as_posix()}": InsideFile(content=it.read_bytes())
-            for it in sorted(copy.rglob("*.whl"))
+            f"{WHEELS}/{wheel.relative_to(copy).as_posix()}": InsideFile(content=wheel.read_bytes())
+            for wheel in sorted(copy.rglob("*.whl"))
         }
     engine.put(cluster.login.container, wheels)
     for pip in (path for path in wheels if path.rpartition("/")[2].startswith("pip-")):

@@ -49,7 +49,7 @@ def of_profile(plan: EnvironmentPlan) -> dict[str, InsideFile]:
     if plan.profile is None:
         return {}
     own = plan.profile.files.items()
-    files = {path: InsideFile(content=it.content, mode=it.mode) for path, it in own if path != SLURM_CONF}
+    files = {path: InsideFile(content=file.content, mode=file.mode) for path, file in own if path != SLURM_CONF}
     if ENROOT_CONF in files and plan.cell.runtime is Runtime.EMBEDDED:
         # There the folders of the node stand in this file, and real nodes have a file of their own for them.
         of_node = (paths.CONTAINERS / "embedded/enroot.conf").read_bytes()

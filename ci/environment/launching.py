@@ -68,14 +68,14 @@ def state_dir(run: str, cell_id: str) -> Path:
 
 def runs() -> list[str]:
     """Return the ids of the runs that have such a folder."""
-    return sorted(it.name for it in _states().iterdir()) if _states().is_dir() else []
+    return sorted(folder.name for folder in _states().iterdir()) if _states().is_dir() else []
 
 
 def state_dirs(run: str, cell_id: str = "") -> list[Path]:
     """Return such folders of a run: of one cell, or of all. Where a cache is shared, others' may be closed."""
     folder = _states() / run
     found = sorted(folder.iterdir()) if folder.is_dir() and os.access(folder, os.R_OK) else []
-    return [it for it in found if cell_id in {"", it.name}]
+    return [state for state in found if cell_id in {"", state.name}]
 
 
 def is_own(state: Path) -> bool:

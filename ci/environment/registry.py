@@ -162,7 +162,7 @@ def _warn_about_loopback(container: Container) -> None:
     """Warn if an engine was asked for both loopbacks and serves one; some ignore an address that they can't serve."""
     wanted: list[dict[str, str]] = container.attrs["HostConfig"]["PortBindings"].get(f"{PORT}/tcp") or []
     served: list[dict[str, str]] = container.ports.get(f"{PORT}/tcp") or []
-    if missing := {it["HostIp"] for it in wanted} - {it["HostIp"] for it in served}:
+    if missing := {port["HostIp"] for port in wanted} - {port["HostIp"] for port in served}:
         console.warn(
             f"the engine does not publish the registry on {', '.join(sorted(missing))}; where localhost leads there, "
             "another user of this machine can stand in for it"

@@ -59,19 +59,19 @@ class Place:
         """Create the network."""
         # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
         with asking(f"making the network {self.network}"), signals.shielded():
-            made = self.engine.api.networks.create(
+            network = self.engine.api.networks.create(
                 self.network, driver="bridge", labels=self.labels("network"), check_duplicate=True
             )
             # By its id: there may be another one of its name.
-            self.stack.callback(removing.gone, self.network, made.remove)
+            self.stack.callback(removing.gone, self.network, network.remove)
 
     def create_volume(self, name: str) -> None:
         """Create a volume."""
         with asking(f"making the volume {name}"), signals.shielded():  # as above
             self.engine.api.volumes.create(name, labels=self.labels("volume"))
             # An engine does not refuse a name that is taken; it hands out the volume that is there.
-            made = self.engine.api.volumes.get(name)
-            ours = (made.attrs.get("Labels") or {}).get(LABEL_SESSION) == self.session
+            volume = self.engine.api.volumes.get(name)
+            ours = (volume.attrs.get("Labels") or {}).get(LABEL_SESSION) == self.session
             if ours:
                 self.stack.callback(removing.remove_volume, self.engine.api, name)
         if not ours:

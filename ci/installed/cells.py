@@ -125,16 +125,16 @@ def _unfit(cell: HeldCell, name: str, arguments: Sequence[Any]) -> str:
     """
     from packaging.specifiers import SpecifierSet  # noqa: PLC0415 - pytest has it; InvalidSpecifier is a ValueError
 
-    if not all(isinstance(it, str) for it in arguments):
+    if not all(isinstance(name, str) for name in arguments):
         raise ValueError("its arguments have to be text")
     if name == "behaviour":
         known: Mapping[str, str] = cell.told["behaviours"]
-        if unknown := [it for it in arguments if it not in known]:
+        if unknown := [name for name in arguments if name not in known]:
             from difflib import get_close_matches  # noqa: PLC0415
 
-            near = "".join(f"; did you mean {it!r}?" for it in get_close_matches(unknown[0], known, n=1))
+            near = "".join(f"; did you mean {name!r}?" for name in get_close_matches(unknown[0], known, n=1))
             raise ValueError(f"there is no behaviour {unknown[0]!r}{near}")
-        return "; ".join(f"{it} is {known[it]}" for it in arguments if known[it])
+        return "; ".join(f"{name} is {known[name]}" for name in arguments if known[name])
     wanted, version = SpecifierSet(",".join(arguments)), cell.version(name)
     if version is None:
         return f"it has no {AXES[name]}, and the test is for {wanted}"

@@ -88,7 +88,7 @@ class Owner:
         if done.returncode:
             pytest.exit(f"the cells of {group} are not known; the error is above", done.returncode)
         arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
-        return [it["id"] for it in json.loads(done.stdout) if it["arch"] == arch and it["runtime"] != "legacy"]
+        return [cell["id"] for cell in json.loads(done.stdout) if cell["arch"] == arch and cell["runtime"] != "legacy"]
 
     def _start(self, cell: str) -> None:
         command, environ = program("hold", *self._words(cell))
@@ -102,12 +102,12 @@ class Owner:
             start_new_session=True,
             text=True,
         )
-        told = child.stdout.readline() if child.stdout else ""
-        if not told:
+        line = child.stdout.readline() if child.stdout else ""
+        if not line:
             code = child.wait()
             exit_code = code if code > max(_JUDGED) else pytest.ExitCode.USAGE_ERROR
             pytest.exit(f"{cell} was not started, so no test was run; the error is above (exit code {code})", exit_code)
-        self._tests.cells.append(HeldCell(cell, json.loads(told)))
+        self._tests.cells.append(HeldCell(cell, json.loads(line)))
         self._logs[cell] = Path(self._tests.cells[-1].told["log"])
         self._write(cell, {"$report_type": "SessionStart", "pytest_version": pytest.__version__})
 
@@ -146,10 +146,10 @@ class Owner:
     def pytest_report_header(self) -> list[str]:
         """Name the cells, the versions seen in them, and where their results go."""
         return [
-            f"cell: {it.id}: {', '.join(f'{axis} {seen}' for axis, seen in it.environment['observed'].items())}\n"
-            f"  results: {it.told['results']}"
-            for it in self._tests.cells
-            if it.environment
+            f"cell: {cell.id}: {', '.join(f'{axis} {seen}' for axis, seen in cell.environment['observed'].items())}\n"
+            f"  results: {cell.told['results']}"
+            for cell in self._tests.cells
+            if cell.environment
         ]
 
     @pytest.hookimpl(optionalhook=True)

@@ -181,7 +181,7 @@ def _behaviours(name: str, suite: str, table: TomlTable) -> Iterator[Behaviour]:
         yield read
         return
     files = sorted(table.faults.path.parent.joinpath(folder).glob("*.py"))
-    subjects = [it.stem.replace("_", "-") for it in files]
+    subjects = [file.stem.replace("_", "-") for file in files]
     for of in sorted({of for answer in read.answers for of in answer.subjects or ()} - {*subjects}):
         table.fault("", f"there is no subject {of!r} in {folder}{did_you_mean(of, subjects)}")
     for of in subjects:

@@ -340,7 +340,7 @@ class Matrix:
 
     def _with_groups(self, host: Arch | None) -> tuple[Cell, ...]:
         cells = self.without_groups()
-        cells += tuple(dict.fromkeys(it for group in self.groups for it in group.with_profiles(cells, host)))
+        cells += tuple(dict.fromkeys(cell for group in self.groups for cell in group.with_profiles(cells, host)))
         members = {group.name: group.members(cells, host) for group in self.groups}
         return tuple(
             replace(cell, groups=tuple(name for name, those in members.items() if cell in those)) for cell in cells

@@ -102,12 +102,12 @@ class Fault:
 
 def shipped() -> list[str]:
     """Return the names of the profiles that come with this project."""
-    return sorted(it.name for it in paths.PROFILES.iterdir() if it.is_dir())
+    return sorted(folder.name for folder in paths.PROFILES.iterdir() if folder.is_dir())
 
 
 def taken_of(path: str) -> str:
     """Return which of the paths that are no profile's a path is, or lies below; empty for none."""
-    return next((it for it in TAKEN if path == it or path.startswith(f"{it}/")), "")
+    return next((taken for taken in TAKEN if path == taken or path.startswith(f"{taken}/")), "")
 
 
 @dataclass(kw_only=True)
@@ -142,9 +142,9 @@ class Reading:
             elif is_folder is not entry.is_dir():
                 self._fault(entry.name, f"{entry.name} has to be a {'folder' if is_folder else 'file'}")
             elif is_folder:
-                for it in sorted(entry.rglob("*")):
-                    if it.is_symlink() or not it.is_dir():
-                        self._read(it, f"{FOLDERS[entry.name]}/{it.relative_to(entry)}")
+                for file in sorted(entry.rglob("*")):
+                    if file.is_symlink() or not file.is_dir():
+                        self._read(file, f"{FOLDERS[entry.name]}/{file.relative_to(entry)}")
             else:
                 self._read(entry, FILES[entry.name])
         if not self.found and not self.faults and not (self.folder / DESCRIPTION).exists():
@@ -183,7 +183,7 @@ class Reading:
         if self.faults:
             raise ProfileError(
                 f"the profile {self.folder.name} has {count(len(self.faults), 'fault')}:"
-                + "".join(f"\n  - {it}" for it in self.faults),
+                + "".join(f"\n  - {fault}" for fault in self.faults),
                 where=str(self.folder),
                 next_step="correct it; what can be in a profile: docs/profiles.md",
             )

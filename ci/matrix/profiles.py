@@ -93,14 +93,16 @@ class Profile:
             files=read.files(),
         )
         table.finish()
-        read.faults += [Fault(source=DESCRIPTION, why=it) for it in table.faults.lines]
+        read.faults += [Fault(source=DESCRIPTION, why=text) for text in table.faults.lines]
         read.faults += found._faults()
         return found, read
 
     @property
     def digest(self) -> str:
         """Tells it from others of its name, and from what it was before an edit."""
-        parts = [f"{path} {it.mode:o} {hashlib.sha256(it.content).hexdigest()}" for path, it in self.files.items()]
+        parts = [
+            f"{path} {file.mode:o} {hashlib.sha256(file.content).hexdigest()}" for path, file in self.files.items()
+        ]
         return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:8]
 
     @property
@@ -122,9 +124,11 @@ class Profile:
         These are cgroup.conf, job_container.conf, enroot.conf and the options of Pyxis' plugin. A hook of enroot is a
         key as well: ``hooks.d/NAME``.
         """
-        others = (it.text for path, it in self.files.items() if path in (CGROUP_CONF, JOB_CONTAINER_CONF))
+        others = (file.text for path, file in self.files.items() if path in (CGROUP_CONF, JOB_CONTAINER_CONF))
         texts = [self.slurm_conf, *self._included(), *others]
-        found = {key: value for text in texts for it in slurm_conf.lines_of(text) for key, value in it.settings}
+        found = {
+            key: value for text in texts for setting in slurm_conf.lines_of(text) for key, value in setting.settings
+        }
         for path, file in sorted(self.files.items(), reverse=True):
             if path == ENROOT_CONF or file.folder == "enroot.conf.d":  # the first that says it holds
                 found |= {key.lower(): value for key, value in reversed(_OF_ENROOT.findall(file.text))}
@@ -174,7 +178,7 @@ class Profile:
             return "a legacy cell has one configuration"
         if not fits(cell, self.only):
             return f"it is for {in_words(self.only)}"
-        real = [it.source for it in self.files.values() if it.folder in OF_REAL_ENROOT or loads_pyxis(it)]
+        real = [file.source for file in self.files.values() if file.folder in OF_REAL_ENROOT or loads_pyxis(file)]
         if real and cell.runtime is not Runtime.NVIDIA:
             return f"only real enroot and Pyxis read {real[0]}"
         return "; ".join(_unknown(self.settings, cell))

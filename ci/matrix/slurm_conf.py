@@ -100,7 +100,7 @@ def _line(number: int, text: str) -> Line:
     if found := _INCLUDE.match(text):
         return Line(number=number, text=text, include=found[1])
     matches = list(_pairs(text))
-    pairs = tuple((it[1].lower(), it[2].strip('"')) for it in matches)
+    pairs = tuple((match[1].lower(), match[2].strip('"')) for match in matches)
     return Line(number=number, text=text, pairs=pairs, clear=not text[matches[-1].end() if matches else 0 :].strip())
 
 
@@ -159,11 +159,13 @@ def statements_of(text: str) -> Iterator[Statement]:
         elif not line.clear:
             yield Statement(number=line.number, key="", text=line.text.strip())
         elif line.key in _REPEATED:
-            words = tuple(f"{it[1]}=ALL" if it[1].lower() in _NODE_LISTS else it[0].strip() for it in _pairs(line.text))
+            words = tuple(
+                f"{pair[1]}=ALL" if pair[1].lower() in _NODE_LISTS else pair[0].strip() for pair in _pairs(line.text)
+            )
             yield Statement(number=line.number, key=_written(line, line.key), text=" ".join(words), words=words)
         else:
-            for it in _pairs(line.text):
-                yield Statement(number=line.number, key=it[1], text=it[0].strip(), value=it[2].strip('"'))
+            for pair in _pairs(line.text):
+                yield Statement(number=line.number, key=pair[1], text=pair[0].strip(), value=pair[2].strip('"'))
 
 
 def _pairs(text: str) -> Iterator[re.Match[str]]:
@@ -190,10 +192,10 @@ def laid_over(template: str, text: str, included: Sequence[str] = ()) -> str:
     keys = {key for line in own for key, _ in line.settings}
     if any(line.key == _PARTITIONS and line.pairs[0][1].upper() != "DEFAULT" for line in own):
         keys.add(_PARTITIONS)
-    kept = [line for line in template.splitlines() if not any(it.key in keys for it in lines_of(line))]
+    kept = [line for line in template.splitlines() if not any(setting.key in keys for setting in lines_of(line))]
     at = next((number for number, line in enumerate(kept) if _is_node(line)), len(kept))
     return "\n".join([*kept[:at], "# Of the profile:", text.rstrip("\n"), *kept[at:], ""])
 
 
 def _is_node(line: str) -> bool:
-    return any(it.key == _NODES and it.pairs[0][1].upper() != "DEFAULT" for it in lines_of(line))
+    return any(setting.key == _NODES and setting.pairs[0][1].upper() != "DEFAULT" for setting in lines_of(line))

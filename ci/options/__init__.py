@@ -280,8 +280,10 @@ class Options:
     @classmethod
     def of(cls, parsed: argparse.Namespace) -> Self:
         """Return what a parser made by `add_to` has read; options that it does not have keep their defaults."""
-        given: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in vars(parsed).items()}
-        return cls(**{it.name: given[it.name] for it in fields(cls) if it.name in given})
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in vars(parsed).items()
+        }
+        return cls(**{option.name: given[option.name] for option in fields(cls) if option.name in given})
 
     @property
     def unreleased(self) -> tuple[str, ...]:
@@ -295,12 +297,12 @@ class Options:
     def words(self, *scopes: Scope) -> list[str]:
         """Return the options of these scopes that differ from their defaults, as command line arguments."""
         words: list[str] = []
-        for it, declared in _declared(scopes):
-            value = getattr(self, it.name)
-            if value == it.default:
+        for option, declared in _declared(scopes):
+            value = getattr(self, option.name)
+            if value == option.default:
                 continue
             for each in value if isinstance(value, tuple) else (value,):
-                words += _words(_flag(it), declared.write(each)) if declared.metavar else [_flag(it)]
+                words += _words(_flag(option), declared.write(each)) if declared.metavar else [_flag(option)]
         return words
 
     def check(self, cell: Cell) -> None:
@@ -315,9 +317,9 @@ class Options:
                 next_step=suite_session("suite", "CELL", "PATH --on login"),
             )
         wrong = [
-            _flag(it)
-            for it, declared in _declared(tuple(Scope))
-            if cell.runtime not in declared.runtimes and getattr(self, it.name) != it.default
+            _flag(option)
+            for option, declared in _declared(tuple(Scope))
+            if cell.runtime not in declared.runtimes and getattr(self, option.name) != option.default
         ]
         if wrong:
             raise SelectionError(
@@ -331,12 +333,12 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
     """Add the options of some scopes to a parser."""
     for scope in scopes:
         group = parser.add_argument_group(scope.value)
-        for it, declared in _declared((scope,)):
-            default: Any = it.default if it.default_factory is MISSING else it.default_factory()
+        for option, declared in _declared((scope,)):
+            default: Any = option.default if option.default_factory is MISSING else option.default_factory()
             if declared.metavar:
                 group.add_argument(
-                    _flag(it),
-                    dest=it.name,
+                    _flag(option),
+                    dest=option.name,
                     action="append" if isinstance(default, tuple) else "store",
                     # A default that is text is read like a value; one that is empty would be refused.
                     default=default or argparse.SUPPRESS if isinstance(default, str | tuple) else default,
@@ -345,7 +347,7 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
                     help=declared.help,
                 )
             else:
-                group.add_argument(_flag(it), dest=it.name, action="store_true", help=declared.help)
+                group.add_argument(_flag(option), dest=option.name, action="store_true", help=declared.help)
         if scope is Scope.CLUSTER:  # as it was once written; argparse would take it for the beginning of another one
             group.add_argument(
                 "--password", type=values.visible_password, default=argparse.SUPPRESS, help=argparse.SUPPRESS
@@ -354,22 +356,22 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
 
 def flags(*scopes: Scope) -> list[str]:
     """Return the names of the options of some scopes, as they stand on the command line."""
-    return [_flag(it) for it, _ in _declared(scopes)]
+    return [_flag(option) for option, _ in _declared(scopes)]
 
 
 def variable(flag: str) -> str:
     """Return the environment variable that says the same as an option; empty if there is none."""
-    return next((declared.variable for it, declared in _declared(tuple(Scope)) if _flag(it) == flag), "")
+    return next((declared.variable for option, declared in _declared(tuple(Scope)) if _flag(option) == flag), "")
 
 
 def _declared(scopes: Collection[Scope]) -> list[tuple[Field[Any], _Declaration]]:
-    pairs = [(it, it.metadata[_KEY]) for it in fields(Options)]
-    return [(it, declared) for it, declared in pairs if declared.scope in scopes]
+    pairs = [(option, option.metadata[_KEY]) for option in fields(Options)]
+    return [(option, declared) for option, declared in pairs if declared.scope in scopes]
 
 
-def _flag(it: Field[Any]) -> str:
-    declared: _Declaration = it.metadata[_KEY]
-    return declared.flag or f"--{it.name.replace('_', '-')}"
+def _flag(option: Field[Any]) -> str:
+    declared: _Declaration = option.metadata[_KEY]
+    return declared.flag or f"--{option.name.replace('_', '-')}"
 
 
 def _words(flag: str, value: str) -> list[str]:

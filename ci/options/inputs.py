@@ -93,7 +93,9 @@ def own_suite(path: Path, *, pytest: bool = True) -> OwnSuite:
         )
     resolved = path.resolve()
     own = resolved if resolved.is_dir() else resolved.parent
-    project = next((it for it in (own, *own.parents) if any((it / name).is_file() for name in _ROOT_FILES)), own)
+    project = next(
+        (folder for folder in (own, *own.parents) if any((folder / name).is_file() for name in _ROOT_FILES)), own
+    )
     return OwnSuite(path=resolved, project=project)
 
 
@@ -131,7 +133,7 @@ def check_localhost() -> None:
 def _elsewhere(name: str) -> str:
     """Return where a name leads if that is not 127.0.0.1, with ::1 or without; else nothing."""
     try:
-        found = {str(it[4][0]) for it in socket.getaddrinfo(name, None)}
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
     except OSError as error:
         return f"{error.strerror}"
     return "" if found - {_LOOPBACK6} == {_LOOPBACK} else f"it leads to {' and '.join(sorted(found))}"

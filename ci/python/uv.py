@@ -49,24 +49,24 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     :raises PyxisMatrixError: where a file of pip's can't be parsed.
     """
     pip = pip_settings(environ)
-    told: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for name, variable in _SAME_MEANING.items():
         if name in pip:
-            told[variable] = (",".join if name == "find-links" else " ".join)(pip[name].split())
+            settings[variable] = (",".join if name == "find-links" else " ".join)(pip[name].split())
     for name in _CA_BUNDLES:
         if environ.get(name):
-            told.setdefault("SSL_CERT_FILE", environ[name])
+            settings.setdefault("SSL_CERT_FILE", environ[name])
     if pip.get("no-index", "").lower() in _TRUE:
-        told["UV_DEFAULT_INDEX"] = _NO_INDEX
-        told.pop("UV_INDEX", None)
-    if "UV_INDEX" in told:
+        settings["UV_DEFAULT_INDEX"] = _NO_INDEX
+        settings.pop("UV_INDEX", None)
+    if "UV_INDEX" in settings:
         # pip takes the best release of all its indexes; uv by itself stops at the first that knows the package.
-        told["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+        settings["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     if any(name.startswith("UV_") and "INDEX" in name for name in environ):
-        told = {name: value for name, value in told.items() if "INDEX" not in name}
+        settings = {name: value for name, value in settings.items() if "INDEX" not in name}
     # The certificates of the system, as newer pips do: a proxy of the site is trusted there.
     defaults = {"UV_SYSTEM_CERTS": "true", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
-    return {**defaults, **told, **environ}
+    return {**defaults, **settings, **environ}
 
 
 def pip_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -96,7 +96,7 @@ def _files(environ: Mapping[str, str]) -> Iterator[Path]:
     if named == os.devnull:
         return
     home = Path(environ.get("HOME") or os.devnull)
-    system = [Path(it) for it in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)]
+    system = [Path(folder) for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)]
     yield from (folder / "pip/pip.conf" for folder in system)
     yield from _SYSTEM_FILES
     if not (named and Path(named).exists()):

@@ -228,7 +228,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
 
     def _said(self, why: str) -> str:
         """Return the last line of enroot, Pyxis or Slurm that says why something failed: in ``why``, or captured."""
-        captured = [str(it[-1]) for it in self.sections if isinstance(it, list)]
+        captured = [str(section[-1]) for section in self.sections if isinstance(section, list)]
         for text in (why, "\n".join(captured)):
             for said_by in _SAID_BY:
                 if found := [*re.finditer(said_by, text)]:

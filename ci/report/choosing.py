@@ -160,20 +160,20 @@ class Choosing:
             answers = Answered.of(found.result)
             answers = self._same.setdefault(answers, answers)
             asked.answers.append((age, answers))
-            for it in asked.red:
-                if it.age < age:
-                    it.left = frozenset(name for name in it.left if not answers.answer(name))
-            asked.red[:] = [it for it in asked.red if it.left]
+            for red in asked.red:
+                if red.age < age:
+                    red.left = frozenset(name for name in red.left if not answers.answer(name))
+            asked.red[:] = [red for red in asked.red if red.left]
         newer = [answers for when, answers in asked.answers if when > age]
         names = unanswered.red(found.result)
-        if left := frozenset(name for name in names if not any(it.answer(name) for it in newer)):
+        if left := frozenset(name for name in names if not any(result.answer(name) for result in newer)):
             asked.red.append(_Red(age=age, rank=rank, kept=self._keep(found), left=left))
 
     def _standing(self, key: Key, newest: Kept) -> Kept:
         """Return the result that counts, given the newest: what was red stands until it is asked again."""
         once: dict[tuple[str, datetime], _Red] = {}
-        for it in sorted(self._asked[key].red, key=lambda it: it.rank, reverse=True):
-            once.setdefault((it.kept.report.run, it.kept.report.started), it)  # the others are copies
+        for each in sorted(self._asked[key].red, key=lambda each: each.rank, reverse=True):
+            once.setdefault((each.kept.report.run, each.kept.report.started), each)  # the others are copies
         once.pop((newest.report.run, newest.report.started), None)
         red = list(once.values())
         if not red:
@@ -183,7 +183,7 @@ class Choosing:
             first = red.pop(0)
             said = [unanswered.why_it_stands(first.left, newest.report)]
             counts = replace(first.kept, disagreement=newest.disagreement)
-        said += [unanswered.also_red(it.kept.report.run, it.left, newest.report) for it in red]
+        said += [unanswered.also_red(each.kept.report.run, each.left, newest.report) for each in red]
         return replace(counts, not_answered="\n".join(said))
 
     def _chosen(self, key: Key, ranked: Iterable[tuple[tuple[object, ...], Kept]]) -> Kept:

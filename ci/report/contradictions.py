@@ -129,8 +129,8 @@ def _versions(result: Result) -> Iterator[str]:
     Of a site its owner may have said which enroot and Pyxis it has, where nothing there tells it.
     """
     if found := _ID.fullmatch(result.cell.id):
-        told = {"enroot", "pyxis"} if result.cell.site else set()
-        needed = set(AXES) - told if _claims(result) else set()
+        named = {"enroot", "pyxis"} if result.cell.site else set()
+        needed = set(AXES) - named if _claims(result) else set()
         axes = {axis: found[axis] for axis in AXES if axis in needed or result.versions.get(axis)}
         yield from (f"observed inside: {mismatch} as the id says" for mismatch in mismatches(axes, result.versions))
 

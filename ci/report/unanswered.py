@@ -44,10 +44,10 @@ class Answered:
         if selection is not None and selection.by:
             return cls(asked=frozenset(), named=frozenset(), is_whole=False, has_ended=False)
         nothing = _NOT_ASKED | ({TestState.PASSED} if result.outcome is Outcome.SKIPPED else frozenset())
-        asked = frozenset(test.name for test in result.tests if test.outcome not in nothing)
-        ended = bool(asked) or result.outcome in {Outcome.FAILED, Outcome.ERROR, Outcome.SUCCEEDED}
+        names = frozenset(test.name for test in result.tests if test.outcome not in nothing)
+        ended = bool(names) or result.outcome in {Outcome.FAILED, Outcome.ERROR, Outcome.SUCCEEDED}
         return cls(
-            asked=asked,
+            asked=names,
             named=frozenset(test.name for test in result.tests),
             # pytest may have ended before the last test, as with -x.
             is_whole=selection is not None and 0 < selection.selected <= result.ran,

@@ -79,9 +79,11 @@ def _node(case: Case) -> dict[str, object]:
     series = result.versions.get("slurm", "")
     return {
         "files": result.artefacts,
-        "compiled": any(it.path.startswith("SchedMD/") for it in result.artefacts),
+        "compiled": any(artefact.path.startswith("SchedMD/") for artefact in result.artefacts),
         "disabled": tuple(map(int, series.split(".")[:2])) >= (24, 5),
-        "codename": next((it.codename for it in loading.load().systems if it.name == result.cell.os), result.cell.os),
+        "codename": next(
+            (system.codename for system in loading.load().systems if system.name == result.cell.os), result.cell.os
+        ),
     }
 
 
@@ -96,19 +98,19 @@ def _asked(case: Case) -> tuple[str, str] | None:
 
 
 def _question(case: Case) -> str:
-    asked = _asked(case)
-    return catalogue()[asked[0]].question if asked else case.test.name
+    saw = _asked(case)
+    return catalogue()[saw[0]].question if saw else case.test.name
 
 
 def _what(case: Case) -> str:
-    if asked := _asked(case):
-        return next((it.what for it in catalogue()[asked[0]].answers if it.name == asked[1]), asked[1])
+    if saw := _asked(case):
+        return next((answer.what for answer in catalogue()[saw[0]].answers if answer.name == saw[1]), saw[1])
     return case.test.message.partition("\n")[0] or case.test.outcome.value
 
 
 def _issue(case: Case) -> str:
-    asked = _asked(case)
-    return next((it.issue for it in catalogue()[asked[0]].answers if it.name == asked[1]), "") if asked else ""
+    saw = _asked(case)
+    return next((answer.issue for answer in catalogue()[saw[0]].answers if answer.name == saw[1]), "") if saw else ""
 
 
 def _versions(case: Case) -> str:

@@ -71,9 +71,9 @@ class LoginRun:
         project, wanted = self._suite.project, shlex.join(_requirements(self._launched.plan, house))
         with ssh.connect(self._login) as shell:
             with console.step("copying the suite to the login node"):
-                uid, gid = (int(it) for it in shell.run("id -u; id -g").stdout.split())
+                uid, gid = (int(number) for number in shell.run("id -u; id -g").stdout.split())
                 self._owner = (uid, gid)
-                plugins = [it.name for it in reportlog.PLUGIN_FOLDER.glob("*.py")]
+                plugins = [file.name for file in reportlog.PLUGIN_FOLDER.glob("*.py")]
                 for source, names, target in (
                     (project, files_of(project), self._folder),
                     (reportlog.PLUGIN_FOLDER, plugins, self._plugins),
@@ -100,8 +100,8 @@ class LoginRun:
         """
         started = time.time()
         uid, gid = self._owner
-        told = InsideFile(content=self._exports().encode(), mode=0o600, uid=uid, gid=gid)
-        self._engine.put(self._container, {str(self._environment): told})
+        file = InsideFile(content=self._exports().encode(), mode=0o600, uid=uid, gid=gid)
+        self._engine.put(self._container, {str(self._environment): file})
         try:
             with ssh.connect(self._login) as shell:
                 console.say(f"{self._login.user}@{self._launched.file.nodes[0]}:{self._folder}$ {shlex.join(words)}")
@@ -113,12 +113,12 @@ class LoginRun:
     def _exports(self) -> str:
         """Return what sets the suite's variables: a password is among them, and each user sees command lines."""
         facts = login_facts(self._launched, self.results)
-        told = self._launched.plan.suite_environment.render(facts)
+        variables = self._launched.plan.suite_environment.render(facts)
         if self._launched.plan.options.pytest:
-            told |= reportlog.variables({}, self._plugins)
+            variables |= reportlog.variables({}, self._plugins)
         if sys.stdout.isatty():
-            told["PY_COLORS"] = "1"
-        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
+            variables["PY_COLORS"] = "1"
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
         return f"export VIRTUAL_ENV={self._venv} PATH={self._venv}/bin:$PATH\n{exports}"
 
     def _command(self, words: Sequence[str]) -> str:
@@ -156,7 +156,7 @@ def _archive(project: Path, files: Sequence[str], target: PurePosixPath, owner: 
 
     names = [name for name in files if (project / name).is_file()]
     # The home is there already; what is below it is made.
-    folders = {target.parent, target} | {target / it for name in names for it in PurePosixPath(name).parents}
+    folders = {target.parent, target} | {target / parent for name in names for parent in PurePosixPath(name).parents}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         for folder in sorted(folders):

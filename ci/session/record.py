@@ -116,7 +116,7 @@ class Record:
             by = tuple(dict.fromkeys(named))
         else:
             # The answers of another version than that of a release say nothing of how this one does.
-            others = [it for it in self.plan.options.answers_of if self.plan.cell.candidate(it[0]) is None]
+            others = [pair for pair in self.plan.options.answers_of if self.plan.cell.candidate(pair[0]) is None]
             by = (*self.given.narrowing, *(f"--answers-of {axis}={version}" for axis, version in others))
             if log.deselected and not by:
                 by = ("what a plugin or a conftest.py deselects",)
@@ -148,25 +148,25 @@ class Record:
     def _images(self) -> tuple[store.ImageRecord, ...]:
         return tuple(
             store.ImageRecord(
-                name=it.plan.name,
-                tag=it.tag,
-                digest=it.identity,
-                built=it.how is ImageOrigin.BUILT,
-                seconds=it.seconds,
-                size=it.size,
-                origin=it.origin,
+                name=image.plan.name,
+                tag=image.tag,
+                digest=image.identity,
+                built=image.how is ImageOrigin.BUILT,
+                seconds=image.seconds,
+                size=image.size,
+                origin=image.origin,
             )
-            for it in (self.builder.done if self.builder else ())
+            for image in (self.builder.done if self.builder else ())
         )
 
     def _artefacts(self) -> tuple[store.ArtefactRecord, ...]:
         return tuple(
             store.ArtefactRecord(
-                path=it.served,
-                source=it.source,
-                sha256=it.sha256,
-                verified_against=it.vouched_for,
-                commit=it.commit,
+                path=artefact.served,
+                source=artefact.source,
+                sha256=artefact.sha256,
+                verified_against=artefact.vouched_for,
+                commit=artefact.commit,
             )
-            for it in (self.builder.fetched if self.builder else ())
+            for artefact in (self.builder.fetched if self.builder else ())
         )

@@ -101,21 +101,22 @@ def _grid(compat: Compat) -> Iterator[str]:
 
 def _of_subjects(compat: Compat) -> Iterator[str]:
     """Yield a table for each cell that was asked about several subjects: a row for each of them."""
-    asked = {behaviour.topic: behaviour.question.partition(": ")[2] for behaviour in compat.behaviours}
+    questions = {behaviour.topic: behaviour.question.partition(": ")[2] for behaviour in compat.behaviours}
     for cell in compat.cells:
         found = behaviours.of_subjects(behaviours.seen(suite.saw for suite in cell.suites), compat.behaviours)
-        topics = [topic for topic in asked if any(topic in answers for answers in found.values())]
+        topics = [topic for topic in questions if any(topic in answers for answers in found.values())]
         if not topics:
             continue
         yield f"## Subjects on {_code(cell.id)}\n\n"
-        yield _row("", *(_text(asked[topic]) for topic in topics)) + "|---" * (len(topics) + 1) + "|\n"
+        yield _row("", *(_text(questions[topic]) for topic in topics)) + "|---" * (len(topics) + 1) + "|\n"
         for subject, answers in found.items():
             yield _row(f"**{_text(subject)}**", *(_answers(answers.get(topic, ())) for topic in topics))
         yield "\n"
 
 
 def _answers(of: Sequence[AnswerReport]) -> str:
-    return "<br>".join(f"{HAZARD} {_text(it.name)}" if it.is_hazard else _text(it.name) for it in of) or NOT_OBSERVED
+    names = (f"{HAZARD} {_text(answer.name)}" if answer.is_hazard else _text(answer.name) for answer in of)
+    return "<br>".join(names) or NOT_OBSERVED
 
 
 def _row(*boxes: str) -> str:
