@@ -84,11 +84,13 @@ def test_a_key_that_slurm_does_not_know_is_fatal(cluster_shell: Shell, folder: s
 
 @pytest.mark.behaviour("select-cons-res")
 def test_a_plugin_that_later_slurms_lack(login_node: Node, root_folder: str, behaviour: Ask) -> None:
-    # A controller of its own, which knows no node of the cluster.
+    # A controller of its own, which knows no node of the cluster. With accounting it would tell the database its own
+    # port as that of the cluster, and `--clusters` would find nobody there ever after.
     changes = [
         "s|^SelectType=.*|SelectType=select/cons_res|",
         "/^NodeName=/d",
         "/^PartitionName=/d",
+        "/^AccountingStorage/d",
         f"s|^StateSaveLocation=.*|StateSaveLocation={root_folder}/state|",
         f"s|^SlurmctldPidFile=.*|SlurmctldPidFile={root_folder}/pid|",
         f"s|^SlurmctldLogFile=.*|SlurmctldLogFile={root_folder}/log|",
