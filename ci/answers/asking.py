@@ -203,9 +203,10 @@ def _cells(asked: Mapping[str, str], rows: Matrix) -> list[Cell]:
 
 def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[Seen]:
     """Yield what the catalogue has for these cells: its answers to one question, else all that is not well."""
+    cells = _cells(asked, rows)
     for it in catalogue().values():
         if (question is None or question.id == it.id) and Runtime.NVIDIA in SUITES[it.suite].runtimes:
-            right = dict.fromkeys(it.answer_on(cell).name for cell in _cells(asked, rows))
+            right = dict.fromkeys(it.answer_on(cell).name for cell in cells)
             answers = map(of_catalogue({it.id: it})[0].answer, right)
             if wanted := tuple(answer for answer in answers if question or _is_bad(answer)):
                 yield Seen(id=it.id, question=it.question, answers=wanted)

@@ -131,7 +131,7 @@ class Cell:
         if len(versions) != (2 if self.runtime is Runtime.NVIDIA else 0):
             raise ValueError(f"enroot and pyxis versions belong to {Runtime.NVIDIA} cells, both or neither: {self!r}")
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The cell's only name: in nox sessions, image tags, container names, result folders and CI jobs."""
         middle = self.runtime.value if self.enroot is None else f"enroot{self.enroot}-pyxis{self.pyxis}"
@@ -214,8 +214,8 @@ class Cell:
         """Tell whether its profile has a setting: a key, or ``KEY=VALUE``."""
         return says(dict(self.settings), setting)
 
-    @property
-    def axes(self) -> dict[str, str | None]:
+    @cached_property
+    def axes(self) -> Mapping[str, str | None]:
         """The value of each axis as text; None where the axis does not apply."""
         return {
             "slurm": self.slurm.version,

@@ -75,7 +75,7 @@ def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str,
         if each.name in {group, *tags}:
             each.check(behind)
     sessions = [*arguments, env.get("NOXSESSION", "")]
-    ids = {matrix.cell(name).id for argument in sessions for name in _ID.findall(argument)}
+    ids = {matrix.cell(name, host).id for argument in sessions for name in _ID.findall(argument)}
     ids |= {cell.id for cell in default}
     return tuple(cell for cell in cells if cell.id in ids or tags.intersection(cell.tags))
 

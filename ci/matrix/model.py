@@ -183,9 +183,10 @@ class Group:
     def with_profiles(self, cells: Sequence[Cell], host: Arch | None) -> Iterator[Cell]:
         """Yield the cells with a profile that it selects, made of plain ones."""
         for selector in self.selectors:
-            chosen = [cell for cell in cells if replace(selector, profiles=("",)).matches(cell, host)]
-            for name in filter(None, selector.profiles or ()):
-                yield from (replace(cell.with_profile(name, {}), stands_for="") for cell in chosen)
+            if names := list(filter(None, selector.profiles or ())):
+                plain = replace(selector, profiles=("",))
+                chosen = [cell for cell in cells if plain.matches(cell, host)]
+                yield from (replace(cell.with_profile(name, {}), stands_for="") for name in names for cell in chosen)
 
     def members(self, cells: Sequence[Cell], host: Arch | None) -> dict[Cell, str]:
         """Return the cells of the group, each with the reason why it is in."""
@@ -193,10 +194,10 @@ class Group:
             covered = cover([cell for cell in cells if self.selects(cell, host)])
             return {cell: "first with " + ", ".join(" + ".join(pair) for pair in new) for cell, new in covered.items()}
         places = {f"{self.where}.cells[{at}]": selector for at, selector in enumerate(self.selectors)}
-        entries = {
-            cell: [place for place, selector in places.items() if selector.matches(cell, host)] for cell in cells
-        }
-        return {cell: "selected by " + ", ".join(found) for cell, found in entries.items() if found}
+        entries = (
+            (cell, [place for place, selector in places.items() if selector.matches(cell, host)]) for cell in cells
+        )
+        return {cell: "selected by " + ", ".join(found) for cell, found in entries if found}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,10 +342,11 @@ class Matrix:
     def _with_groups(self, host: Arch | None) -> tuple[Cell, ...]:
         cells = self.without_groups()
         cells += tuple(dict.fromkeys(cell for group in self.groups for cell in group.with_profiles(cells, host)))
-        members = {group.name: group.members(cells, host) for group in self.groups}
-        return tuple(
-            replace(cell, groups=tuple(name for name, those in members.items() if cell in those)) for cell in cells
-        )
+        names: dict[Cell, list[str]] = {cell: [] for cell in cells}
+        for group in self.groups:
+            for cell in group.members(cells, host):
+                names[cell].append(group.name)
+        return tuple(replace(cell, groups=tuple(those)) for cell, those in names.items())
 
     def without_groups(self) -> tuple[Cell, ...]:
         """Return every cell that is not excluded; to find out which groups they are in takes longer."""

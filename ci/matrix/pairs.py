@@ -25,11 +25,11 @@ def cover(candidates: Sequence[Cell]) -> dict[Cell, tuple[Pair, ...]]:
 
     The cells are in the order of the candidates.
     """
-    pairs = {cell: pairs_of(cell) for cell in candidates}
-    open_pairs = frozenset[Pair]().union(*pairs.values())
-    chosen: dict[Cell, tuple[Pair, ...]] = {}
+    pairs = [pairs_of(cell) for cell in candidates]
+    open_pairs = frozenset[Pair]().union(*pairs)
+    chosen: dict[int, tuple[Pair, ...]] = {}
     while open_pairs:
-        best = max(candidates, key=lambda cell: len(pairs[cell] & open_pairs))  # the first of several
+        best = max(range(len(pairs)), key=lambda at: len(pairs[at] & open_pairs))  # the first of several
         chosen[best] = tuple(sorted(pairs[best] & open_pairs))
         open_pairs -= pairs[best]
-    return {cell: chosen[cell] for cell in candidates if cell in chosen}
+    return {candidates[at]: chosen[at] for at in sorted(chosen)}

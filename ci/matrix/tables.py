@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 import datetime as dt
 import difflib
+import functools
 from pathlib import Path
 import re
 import tomllib
@@ -81,6 +82,7 @@ class Faults:
         return start + 1
 
 
+@functools.cache  # each key of a file is looked for from its first line
 def header(line: str) -> str:
     """Return a line without blanks and comment: a table's header, if it is one."""
     return re.sub(r"\s", "", line.partition("#")[0])

@@ -77,7 +77,8 @@ def _make(venv: Path, packages: Packages) -> None:
             arguments += ["--editable", str(packages.checkout)]
         if program := uv.program():
             make: tuple[str, ...] = (program, "venv", "--python", packages.python, str(venv))
-            fill: tuple[str, ...] = (program, "pip", *arguments, "--python", python)
+            # As pip does. Where PYTHONDONTWRITEBYTECODE is set, each process would compile what it imports, for 1 s.
+            fill: tuple[str, ...] = (program, "pip", *arguments, "--compile-bytecode", "--python", python)
         else:
             # virtualenv comes with nox; the standard library's venv is packaged apart on Debian.
             make = (sys.executable, "-m", "virtualenv", "--no-periodic-update", "--python", packages.python, str(venv))

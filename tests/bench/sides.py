@@ -15,7 +15,7 @@ from ci import environment_file, paths
 from ci.engine.connection import connect
 from ci.environment import ssh
 from ci.environment.plan import plan_environment
-from ci.errors import LaunchError, ResultsError
+from ci.errors import ResultsError
 from ci.images.building import Builder, sources_of
 from ci.images.plan import job_os, mirror
 from ci.matrix import loading
@@ -66,8 +66,7 @@ def jobs(_options: Options) -> None:
     file = environment_file.current()
     with ssh.connect(file.login) as connection:
         for _ in range(_JOBS):
-            if problem := first_job.problem(file, connection.run(first_job.command(file))):
-                raise LaunchError(problem)
+            first_job.run(file, connection)
 
 
 def fresh(options: Options) -> None:

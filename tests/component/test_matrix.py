@@ -24,7 +24,8 @@ from ci.record.store import Result
 from tests.component.weather import Process, left_behind, until
 
 SUITE = "legacy_integration"
-WORDS = ("--", "-k", "test_legacy_cancel")
+# Two tests that take seconds, in one worker: enough to be in the middle of.
+WORDS = ("--", "-n", "1", "-k", "test_running_job_is_cancelled or test_waiting_job_is_cancelled")
 
 
 @dataclass
@@ -58,14 +59,19 @@ class Runs:
         )
 
 
-@pytest.fixture
-def runs(rows: Matrix, run: str, tmp_path: Path, api: docker.DockerClient) -> Runs:
+@pytest.fixture(scope="module")
+def cells(rows: Matrix, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return two cells that have their images: otherwise the first may end while those of the second are built."""
     host = Arch.host()
-    cells = [it.id for it in rows.all_cells(host) if it.runtime is Runtime.LEGACY and it.arch is host]
-    # Both have theirs: otherwise the first cell may end while those of the second are built.
-    images = Process.ci("images", *cells[:2], "--results", str(tmp_path / "images"))
+    first_two = [it.id for it in rows.all_cells(host) if it.runtime is Runtime.LEGACY and it.arch is host][:2]
+    images = Process.ci("images", *first_two, "--results", str(tmp_path_factory.mktemp("images")))
     assert images.end() == 0, images.output
-    return Runs(id=run, results=tmp_path, cells=cells[:2], api=api)
+    return first_two
+
+
+@pytest.fixture
+def runs(cells: list[str], run: str, tmp_path: Path, api: docker.DockerClient) -> Runs:
+    return Runs(id=run, results=tmp_path, cells=cells, api=api)
 
 
 SIGNALS = pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import json
 import os
 from pathlib import Path
+import socket
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from ci.engine.connection import Engine
 from ci.environment import launching
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY, REPOSITORY
-from tests.soak.leaks import Lookout, settled
+from tests.soak.leaks import Lookout, listens, settled
 from tests.soak.rounds import ports_of
 
 
@@ -50,6 +51,13 @@ def test_a_process_that_goes_on_counts_and_so_do_its_files(engine: Engine, tmp_p
         finally:
             process.kill()
     assert left == {"processes": [f"{process.pid}: sleep 60"], "temporary files": ["file"]}
+
+
+def test_a_port_that_is_listened_on_counts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert listens(port)
+    assert not listens(port)
 
 
 def test_one_round_by_the_commands_leaves_nothing(run: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import os
 from pathlib import Path
 import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -54,6 +55,18 @@ def test_constraints_of_the_user_and_of_the_project_both_count(
 
     assert (version_in(first), version_in(second)) == (2, 1)
     assert "uv = " in (first / "pyvenv.cfg").read_text(encoding="utf-8") or not with_uv
+
+
+@pytest.mark.parametrize("with_uv", [True, False])
+def test_what_is_installed_is_compiled_once_and_not_by_every_process(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    with_uv: bool,  # noqa: FBT001
+) -> None:
+    if not with_uv:
+        monkeypatch.setattr(uv, "program", lambda: None)
+    venv = shared(tmp_path / "nox", "run", Packages(requirements=("tiny",)))
+    assert [file.name for file in venv.rglob("tiny.*.pyc")] == [f"tiny.{sys.implementation.cache_tag}.pyc"]
 
 
 def test_any_number_of_processes_make_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,8 @@ def test_every_listed_cell_can_be_pasted_into_a_session_of_nox() -> None:
     assert tool.end() == 0
     ids = [line.partition("\t")[0] for line in tool.output.splitlines()]  # a remark may follow
     assert len(ids) == len(set(ids)) > 100
-    assert cell_sessions("--sessions", *(f"pyxis_basic({cell})" for cell in ids)) == {"pyxis_basic": set(ids)}
+    for some in (ids[at : at + 500] for at in range(0, len(ids), 500)):  # nox compares each name with each session
+        assert cell_sessions("--sessions", *(f"pyxis_basic({cell})" for cell in some)) == {"pyxis_basic": set(some)}
 
 
 def test_a_group_is_a_tag_of_nox() -> None:

@@ -13,8 +13,6 @@ from pathlib import Path
 import sys
 import tempfile
 
-import msgspec
-
 from ci import paths
 from ci.engine.connection import connect
 from ci.environment.plan import plan_environment
@@ -23,7 +21,7 @@ from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.options import Options, Scope, add_to
 from ci.options.values import whole
-from ci.record import store
+from ci.record import files, store
 from ci.terminal import console
 from tests.soak.rounds import Round, Rounds, summary
 from tests.support.figures import busy, machine
@@ -79,8 +77,7 @@ def go(
     try:
         while len(rounds) < times and (keep_going or all(each.good for each in rounds)):
             rounds.append(done := once(len(rounds) + 1))
-            with paths.replaced(path, "the rounds") as file:
-                file.write(msgspec.json.format(msgspec.json.encode({"rounds": rounds}), indent=1) + b"\n")
+            files.dump(path, {"rounds": rounds}, what="the rounds")
             took = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in done.seconds.items())
             (console.say if done.good else console.warn)(f"round {done.number} of {times}: {took}")
     finally:

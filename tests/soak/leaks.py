@@ -4,17 +4,16 @@ A machine has other work. So a thing counts only where it can be ascribed: by th
 temporary folder that this round alone had. The engine's own mounts, cables and open files can't be.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+import socket
 import time
 
 from ci.engine.connection import Engine
 from ci.engine.labels import LABEL_RUN
 from ci.environment import launching
-
-_LISTENS = "0A"
 
 Left = dict[str, list[str]]
 """Names of what is left by kind; only kinds of which there is something."""
@@ -53,53 +52,32 @@ class Lookout:
             "volumes without a label": there & set(volumes) - set(labelled),
             "image names": [name for port in ports for name in self.engine.names_below(f"localhost:{port}/")],
             "processes": self._processes(),
-            "temporary files": [path.name for path in _children(self.temporary)],
+            "temporary files": [path.name for path in self.temporary.glob("*")],
             "folders of keys": [run for run in launching.runs() if run == self.run],
-            "listening ports": [str(port) for port in self._listening() & set(ports) - others],
+            "listening ports": [str(port) for port in set(ports) - others if listens(port)],
         }
         return {kind: sorted(names) for kind, names in found.items() if names}
 
     def _processes(self) -> list[str]:
         found = []
-        for folder in _children(self.proc):
+        for folder in self.proc.glob("*"):
             with suppress(OSError):  # it is no process, or has ended
                 if f"TMPDIR={self.temporary}".encode() in (folder / "environ").read_bytes().split(b"\0"):
                     words = (folder / "cmdline").read_text(errors="replace").split("\0")
                     found.append(f"{folder.name}: {' '.join(words).strip()}")
         return found
 
-    def _listening(self) -> set[int]:
-        found = set()
-        for name in ("net/tcp", "net/tcp6"):
-            with suppress(OSError):
-                found |= set(listening((self.proc / name).read_text(encoding="ascii")))
-        return found
 
-
-def settled(
-    look: Callable[[], Left],
-    *,
-    limit: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Left:
+def settled(look: Callable[[], Left], *, limit: float) -> Left:
     """Return what is left when the limit has passed; the engine removes some things a moment after it said so."""
-    until = clock() + limit
-    while (found := look()) and clock() < until:
-        sleep(0.2)
+    until = time.monotonic() + limit
+    while (found := look()) and time.monotonic() < until:
+        time.sleep(0.2)
     return found
 
 
-def _children(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
-
-
-def listening(table: str) -> Iterator[int]:
-    """Yield the ports that are listened on; see proc(5)."""
-    for line in table.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 3 and fields[3] == _LISTENS:
-            yield int(fields[1].rpartition(":")[2], 16)
+def listens(port: int) -> bool:
+    """Tell whether somebody answers on a port of this machine's loopback."""
+    with suppress(OSError), socket.create_connection(("localhost", port), timeout=5):
+        return True
+    return False

@@ -1,6 +1,6 @@
 """Rounds of up, one job, down, each by the commands that a person types; and what they come to."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import os
@@ -12,7 +12,7 @@ from ci import environment_file, paths
 from ci.engine.connection import Engine
 from ci.environment import launching, ssh
 from ci.environment_file import EnvironmentFile
-from ci.errors import LaunchError, PyxisMatrixError
+from ci.errors import PyxisMatrixError
 from ci.terminal import console, signals
 from tests.soak.leaks import Left, Lookout, settled
 from tests.support import first_job
@@ -80,7 +80,6 @@ class Rounds:
     """For the temporary folders of the rounds."""
     words: Sequence[str] = ()
     """More options for `up`."""
-    clock: Callable[[], float] = time.monotonic
 
     def once(self, number: int) -> Round:
         """Make one round. What fails is in it; an interruption is raised when all is down."""
@@ -101,10 +100,10 @@ class Rounds:
         @contextmanager
         def phase(name: str) -> Iterator[None]:
             """Note the seconds of a phase that succeeds, and the problem of one that fails."""
-            begin = self.clock()
+            begin = time.monotonic()
             try:
                 yield
-                seconds[name] = round(self.clock() - begin, 3)
+                seconds[name] = round(time.monotonic() - begin, 3)
             except PyxisMatrixError as error:
                 problems.append(str(error))
 
@@ -116,7 +115,8 @@ class Rounds:
                 with phase("job"):
                     environment = environment_file.load(file)
                     ports, volumes = ports_of(environment), lookout.volumes()
-                    _job(environment)
+                    with ssh.connect(environment.login) as connection:
+                        first_job.run(environment, connection)
         finally:
             if file.is_file():  # an `up` that fails has taken itself down
                 with signals.shielded(), phase("down"):
@@ -125,13 +125,6 @@ class Rounds:
             log.unlink(missing_ok=True)
         left = settled(lambda: lookout.left(volumes, ports), limit=_SETTLE_SECONDS)
         return Round(number=number, seconds=seconds, problem="\n".join(problems), left=left)
-
-
-def _job(environment: EnvironmentFile) -> None:
-    with ssh.connect(environment.login) as connection:
-        answer = connection.run(first_job.command(environment))
-    if problem := first_job.problem(environment, answer):
-        raise LaunchError(problem)
 
 
 def ports_of(environment: EnvironmentFile) -> list[int]:

@@ -2,8 +2,9 @@
 
 import shlex
 
-from ci.environment.ssh import RemoteAnswer
+from ci.environment.ssh import Connection, RemoteAnswer
 from ci.environment_file import EnvironmentFile
+from ci.errors import LaunchError
 from tests.support.enroot import enroot_form
 from tests.support.markers import IMAGE_MARKER, IMAGE_MARKER_TEXT
 
@@ -30,3 +31,9 @@ def problem(environment: EnvironmentFile, answer: RemoteAnswer) -> str:
     if answer.status == 0 and wanted in answer.stdout.splitlines():
         return ""
     return f"the job did not answer {wanted!r}: {answer}"
+
+
+def run(environment: EnvironmentFile, connection: Connection) -> None:
+    """Run it; ``LaunchError`` says what is wrong with its answer."""
+    if wrong := problem(environment, connection.run(command(environment))):
+        raise LaunchError(wrong)

@@ -172,6 +172,18 @@ def test_an_image_counts_by_what_it_is_made_from_and_by_what_came_of_it(kitchen:
     assert len(seen) == 1 + 2 * len(plan.images.all())
 
 
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a small site-packages that stands for that of the environment."""
+    folder = tmp_path / "site-packages"
+    for name in ("slurm/api.py", "slurm_sdk-0.4.6.dist-info/RECORD", "plugin.pth"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name, encoding="utf-8")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"purelib": str(folder)})
+    return folder
+
+
+@pytest.mark.usefixtures("site")
 def test_what_the_machine_has_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     def engine(version: str = "20.10", kind: str = "docker") -> "Engine":
         return cast("Engine", SimpleNamespace(found=SimpleNamespace(kind=kind, version=version)))
@@ -189,6 +201,7 @@ def test_what_the_machine_has_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shared_ingredients(engine())["packages"] != second
 
 
+@pytest.mark.usefixtures("site")
 def test_what_pytest_and_slurm_read_of_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = cast("Engine", SimpleNamespace(found=SimpleNamespace(kind="docker", version="1")))
     first = shared_ingredients(engine)
@@ -199,17 +212,6 @@ def test_what_pytest_and_slurm_read_of_the_environment_counts(monkeypatch: pytes
     for name in ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "TERM"):
         monkeypatch.setenv(name, "changed")
         assert shared_ingredients(engine) == first, name
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a small site-packages that stands for that of the environment."""
-    folder = tmp_path / "site-packages"
-    for name in ("slurm/api.py", "slurm_sdk-0.4.6.dist-info/RECORD", "plugin.pth"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name, encoding="utf-8")
-    monkeypatch.setattr("sysconfig.get_paths", lambda: {"purelib": str(folder)})
-    return folder
 
 
 @pytest.mark.parametrize("name", ["slurm/api.py", "slurm_sdk-0.4.6.dist-info/RECORD", "plugin.pth", "sitecustomize.py"])

@@ -7,18 +7,13 @@ from unittest import mock
 import pytest
 
 from ci.engine.labels import LABEL_RUN
-from tests.soak.leaks import Left, Lookout, listening, settled
+from tests.soak import leaks
+from tests.soak.leaks import Left, Lookout, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ci.engine.connection import Engine
-
-TCP = """\
-  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1
-   1: 0100007F:1F91 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 2 1
-"""
 
 
 class _Engine:
@@ -57,13 +52,13 @@ def engine() -> _Engine:
 def proc(tmp_path: Path) -> Path:
     folder = tmp_path / "proc"
     folder.mkdir()
-    (folder / "net").mkdir()
     return folder
 
 
 @pytest.fixture
 def lookout(engine: _Engine, proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lookout:
     monkeypatch.setenv("PYXIS_MATRIX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(leaks, "listens", lambda _port: False)
     (tmp_path / "temporary").mkdir()
     return Lookout(engine=cast("Engine", engine), run="mine-1", temporary=tmp_path / "temporary", proc=proc)
 
@@ -87,13 +82,12 @@ def test_nothing_is_left_where_nothing_is(lookout: Lookout) -> None:
 
 def test_what_goes_a_moment_later_is_not_left() -> None:
     answers: Iterator[Left] = iter([{"processes": ["x"]}, {}])
-    assert settled(lambda: next(answers), limit=1.0, clock=iter([0.0, 0.1]).__next__, sleep=lambda _: None) == {}
+    assert settled(lambda: next(answers), limit=60.0) == {}
 
 
 def test_what_stays_until_the_limit_is_left() -> None:
     stuck = {"processes": ["x"]}
-    found = settled(lambda: stuck, limit=1.0, clock=iter([0.0, 0.5, 1.5]).__next__, sleep=lambda _: None)
-    assert found == stuck
+    assert settled(lambda: stuck, limit=0.0) == stuck
 
 
 def test_objects_are_found_by_the_run_and_those_of_others_are_not(lookout: Lookout, engine: _Engine) -> None:
@@ -117,10 +111,9 @@ def test_image_names_of_the_rounds_registry(lookout: Lookout, engine: _Engine) -
 
 
 def test_a_port_counts_if_it_was_the_rounds_and_nobody_else_has_it_now(
-    lookout: Lookout, proc: Path, engine: _Engine
+    lookout: Lookout, engine: _Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (proc / "net/tcp").write_text(TCP, encoding="ascii")
-    assert list(listening(TCP)) == [8080]
+    monkeypatch.setattr(leaks, "listens", lambda port: port == 8080)
     assert lookout.left(ports=[8080, 8081]) == {"listening ports": ["8080"]}
     assert lookout.left() == {}
     engine.running = [container("other", port=8080)]

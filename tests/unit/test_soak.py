@@ -165,9 +165,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Machine:
 
 
 @pytest.fixture
-def make(machine: _Machine, tmp_path: Path) -> Callable[[int], list[Round]]:
+def make(machine: _Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Round]]:
     assert not machine.called
     ticks = iter(range(1000))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
     rounds = Rounds(
         cell="cell",
         run="run",
@@ -175,7 +176,6 @@ def make(machine: _Machine, tmp_path: Path) -> Callable[[int], list[Round]]:
         engine=cast("Engine", None),
         temporary=tmp_path,
         words=("--nodes", "2"),
-        clock=lambda: float(next(ticks)),
     )
     return lambda count: [rounds.once(number) for number in range(1, count + 1)]
 
