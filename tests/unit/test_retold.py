@@ -20,7 +20,7 @@ from ci.report import finding, writing
 from ci.report.merging import ReportRequest
 from ci.report.model import Compat, Merged, State, SuiteReport
 from tests.support import results as made
-from tests.support.compared import FIRST, NEW, OLD, Capture, Compare, on
+from tests.support.compared import FIRST, NEW, OLD, SECOND, Capture, Compare, on
 from tests.support.merged import texts
 from tests.support.results import BEGIN, Story, cell, passed, result, saw
 
@@ -132,11 +132,11 @@ def test_an_older_run_does_not(again: Again) -> None:
     assert (the_suite(report).run, the_suite(report).state, the_suite(report).reason) == ("told", State.PASSED, "")
 
 
-def test_a_part_of_a_suite_hides_no_whole_one(again: Again) -> None:
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_part_of_a_suite_hides_no_whole_one(again: Again, *, is_told: bool) -> None:
     part = replace(result(REAL, outcome=Outcome.PARTLY), selection=Selection(collected=2, deselected=1, by=("-k it",)))
     newer = replace(part, run="tomorrow", started=LATER)
-    assert the_suite(again([result(REAL)], newer)).state is State.PASSED
-    assert the_suite(again([newer], result(REAL))).state is State.PASSED
+    assert the_suite(again([newer], result(REAL)) if is_told else again([result(REAL)], newer)).state is State.PASSED
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,9 @@ def test_a_suite_that_was_red_as_a_whole_is_answered_by_one_that_a_report_tells(
 
 
 def test_its_own_result_counts_once_and_has_its_files(again: Again) -> None:
-    suite = the_suite(again([result(REAL)], kept=True))
-    assert (len(suite.history), suite.folder) == (1, f"new/{suite.run}/{REAL.id}/pyxis_basic/")
+    found = suites(again(list(Story([REAL, OTHER, FIRST, SECOND, NEW]).night(1)), kept=True))
+    assert {len(suite.history) for suite in found.values()} == {1}
+    assert {suite.folder.partition("/")[0] for suite in found.values()} == {"new"}
 
 
 def test_the_times_that_a_report_tells_are_limited_as_others_are(again: Again) -> None:
