@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from msgspec.structs import asdict, astuple, fields, replace
 
 from ci.errors import ResultsError, as_here, suite_session
-from ci.matrix.behaviours import catalogue
+from ci.matrix.behaviours import catalogue, renamed
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import is_own
@@ -91,7 +91,7 @@ class Merging:
         self._missing: dict[str, Mapping[str, str]] = {}
         # What many results have in common is kept once.
         self._same: dict[Hashable, Any] = {}
-        self._known = behaviours.of_catalogue(catalogue())
+        self._known, self._renamed = behaviours.of_catalogue(catalogue()), renamed(catalogue())
 
     def add(self, item: Found | RunPlan | Unfinished | Problem | CellReport) -> None:
         """Take in what was found."""
@@ -204,7 +204,7 @@ class Merging:
         result = found.result
         # What can't be true says nothing of this cell: its answers may be those of other versions.
         # A suite of somebody's own asks nothing of the catalogue.
-        pairs = [pair for test in result.tests for pair in test.saw]
+        pairs = [self._renamed.get(pair, pair) for test in result.tests for pair in test.saw]
         silent = found.contradictions or is_own(result.suite)
         saw = {} if silent else behaviours.seen({name: (answer,)} for name, answer in pairs)
         timings = {phase: _seconds(seconds) for phase, seconds in result.timings.items()}
