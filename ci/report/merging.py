@@ -217,10 +217,14 @@ class Merging:
             reruns=result.reruns,
             tests=tuple(_test(test) for test in result.tests if not _plain(test)),
             saw=saw,
-            hazards=behaviours.hazards(saw, self._known),
+            **self._marked(saw),
             folder=found.link(self._request.base) if linked else "",
             files=found.files if linked else (),
         )
+
+    def _marked(self, saw: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+        """Return which behaviours are counted beside a box."""
+        return {key: behaviours.of_kind(kind, saw, self._known) for key, kind in behaviours.MARKED.items()}
 
     def _cells(self, suites: Mapping[Key, SuiteReport], chosen: Mapping[Key, Kept]) -> tuple[CellReport, ...]:
         of_cell: dict[str, list[SuiteReport]] = {}
@@ -247,7 +251,7 @@ class Merging:
                     released=not model.Location.of(record).has_candidate,
                     suites=tuple(by_age),
                     missing=missing,
-                    hazards=behaviours.hazards(behaviours.seen(suite.saw for suite in members), self._known),
+                    **self._marked(behaviours.seen(suite.saw for suite in members)),
                 )
             )
         return tuple(found)

@@ -47,6 +47,7 @@ def _suite(cell: CellReport, suite: SuiteReport, passed: Passed) -> ET.Element:
         "tests": counted_tests(suite),
         "outcome": suite.outcome,
         "hazards": str(len(suite.hazards)),
+        "refused": str(len(suite.refused)),
         "again": suite.again,
         "reused_from": suite.reused_from,
         **{f"observed {name}": version for name, version in suite.versions.items()},
