@@ -152,7 +152,7 @@ def test_otherwise_is_the_answer_of_all_other_cells(read: Read) -> None:
 
 def test_an_unknown_behaviour_is_refused_with_the_nearest_one() -> None:
     first = next(iter(catalogue()))
-    with pytest.raises(SelectionError, match=f"did you mean '{first}'"):
+    with pytest.raises(SelectionError, match=f"did you mean '{first}'\\?$"):
         behaviours.behaviour(first[:-1])
 
 
