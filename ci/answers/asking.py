@@ -42,6 +42,7 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
     not_run: tuple[str, ...]
     """The suites that every group is run with and that it has no result of."""
     hazards: tuple[str, ...]
+    refused: tuple[str, ...] = ()
     answers: tuple[AnswerReport, ...]
     """To the one question that was asked."""
     differs: Mapping[str, str]
@@ -154,6 +155,7 @@ def _tested(cell: CellReport, asked: Mapping[str, str], question: BehaviourRepor
         suites=suites,
         not_run=tuple(it.name for it in default if it.name not in suites and question is None),
         hazards=cell.hazards,
+        refused=cell.refused,
         answers=_seen(question, [cell]).answers if question else (),
         differs=_differs(cell, asked),
     )

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from ci.answers.selecting import Pair, concerns, held, how_to_run, is_told
+from ci.answers.selecting import Pair, concerns, held, is_told
 from ci.errors import ResultsError, suite_session
 from ci.matrix.suites import SUITES, is_own
 from ci.report import behaviours, overview
@@ -131,15 +131,9 @@ def _unknown(found: Iterable[Compared]) -> list[Lack]:
     return [it for lacks in pairs if len(lacks) == 1 or {of.why for of in lacks} != {_NOT_ASKED} for it in lacks]
 
 
-def how_to_tell(found: Comparison, *, can_run: bool) -> str:
-    """Return the commands by which more is told; empty where there are none.
-
-    :param can_run: whether the results are such that ``--run`` can add to them.
-    """
+def how_to_tell(found: Comparison) -> str:
+    """Return the commands by which more is told; empty where there are none."""
     lacks = sorted(it for it in {*found.silent, *_unknown(found.behaviours)} if it.suite in SUITES)
-    if lacks and not can_run:
-        cells = dict.fromkeys(cell for pair in found.pairs.values() for cell in pair)
-        return how_to_run([*cells, *filter(None, {it.options for it in lacks})], can_run=False)
     # A site, and a cell with a profile or a candidate, need more than the name.
     plain = [it for it in lacks if it.stays and not {*"+@"} & {*it.cell}]
     again = dict.fromkeys(suite_session(it.suite, it.cell, it.options) for it in plain)

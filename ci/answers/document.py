@@ -130,8 +130,9 @@ def of_reply(advice: Advice) -> Document:
 
 def _tested(tested: Tested) -> Item:
     differs = [f"differs: {axis} {value or 'none'}" for axis, value in tested.differs.items()]
-    hazards = f", {count(len(tested.hazards), 'hazard')}" if tested.hazards else ""
-    return f"{tested.id}: {tested.state}{hazards}", [
+    hazards = count(len(tested.hazards), "hazard") if tested.hazards else ""
+    refused = f"{len(tested.refused)} refused" if tested.refused else ""
+    return f"{tested.id}: {', '.join(filter(None, (tested.state, hazards, refused)))}", [
         *differs,
         *(line for answer in tested.answers for line in _told(answer, "answered: ", more=())),
         *(f"{suite}: {escaped.cut(text)}" for suite, text in tested.suites.items()),

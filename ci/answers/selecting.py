@@ -1,7 +1,6 @@
 """What questions are answered from, and which cells are meant: by name, or by the values of their axes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-import os
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
@@ -15,31 +14,22 @@ from ci.matrix.tables import did_you_mean
 from ci.report import finding, model, writing
 from ci.report.behaviours import BehaviourReport
 from ci.report.merging import ReportRequest
-from ci.report.model import COMPAT_FILE, CellReport, Compat, State
+from ci.report.model import CellReport, Compat, State
 
 Axes = Mapping[str, str | None]
 Pair = tuple[CellReport, CellReport]
 """Before and after."""
 
 
-def is_report(name: str) -> bool:
-    """Tell whether a name is that of ``compat.json``, or of a folder with one; all others are folders of results."""
-    return (Path(name) / COMPAT_FILE).is_file() or (name.endswith(".json") and not Path(name).is_dir())
-
-
 def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False) -> Compat:
-    """Return what a ``compat.json`` says, or what the folders and runs that are named come to.
+    """Return what a report says by itself, or what the folders, runs and reports that are named come to.
 
     :raises ResultsError: if there is none, or it is invalid or of another schema.
     """
-    reports = [name for name in names if is_report(name)]
-    if reports and len(names) > 1:
-        why = "it is a report, and only the folders of runs are merged"
-        raise ResultsError(f"{reports[0]} cannot be merged with other data", why=why, next_step="name it alone")
-    if reports:
-        return model.load(Path(reports[0]))
     roots = finding.places(names, results)
-    base = Path(os.path.commonpath(roots)) if roots else results
+    if len(roots) == 1 and finding.is_report(roots[0]):
+        return model.load(roots[0])
+    base = finding.common(roots) if roots else results
     return writing.merge(ReportRequest(roots=roots, base=base, may_be_empty=may_be_empty)).compat
 
 
@@ -117,12 +107,9 @@ def as_rows(values: Mapping[str, str], cells: Sequence[CellReport], rows: Matrix
     return {**values, "slurm": next((it for it in observed if slurm_matches(release, it)), release)}
 
 
-def pairs(
-    names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows: Matrix, *, can_run: bool = True
-) -> list[Pair]:
+def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[Pair]:
     """Return the cells of two names, or all that have results and differ in these axes only.
 
-    :param can_run: whether the results are such that ``--run`` can add to them.
     :raises SelectionError: for an unknown name.
     :raises ResultsError: if there are no results of them.
     """
@@ -131,7 +118,7 @@ def pairs(
         by_id = {cell.id: cell for cell in there}
         missing = [rows.cell(name).id for name in names if name not in by_id]
         found = [] if missing else [(by_id[names[0]], by_id[names[1]])]
-        what, wanted = " and ".join(missing), missing if can_run else list(names)
+        what, wanted = " and ".join(missing), missing
     else:
         found = [(cell, other) for cell in there if has(cell, before) for other in there if _is(other, cell, after)]
         wanted = [] if found else partners(before, after, compat, rows)[:2]
@@ -140,15 +127,9 @@ def pairs(
         raise ResultsError(
             f"there are no results of {what}",
             why="; ".join(f"{problem.where}: {problem.what}" for problem in compat.problems[:5]),
-            next_step=how_to_run(wanted, can_run=can_run),
+            next_step=f"{session('matrix', ' '.join(wanted) or 'CELL_A CELL_B')}, or the same again with --run",
         )
     return found
-
-
-def how_to_run(cells: Iterable[str], *, can_run: bool) -> str:
-    """Return the command after which there are results of cells; those of a report can't be added to."""
-    command = session("matrix", " ".join(cells) or "CELL_A CELL_B")
-    return f"{command}, {'or the same again with --run' if can_run else 'then compare without --data'}"
 
 
 def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[str]:

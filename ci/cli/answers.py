@@ -12,7 +12,7 @@ from ci.answers.asking import Advice
 from ci.answers.comparing import Comparison, Kind
 from ci.answers.document import FORMS, Document
 from ci.cli import groups, reports
-from ci.errors import ResultsError, SelectionError, UntestedError, session
+from ci.errors import ResultsError, UntestedError, session
 from ci.matrix import loading
 from ci.matrix.behaviours import behaviour
 from ci.matrix.model import AXES
@@ -58,7 +58,7 @@ def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help=f"the results: folders, ids of runs (repeatable) or one compat.json (default: {default})",
+        help=f"the results: folders, ids of runs, reports (compat.json); repeatable (default: {default})",
     )
 
 
@@ -70,9 +70,6 @@ def compare(parsed: argparse.Namespace) -> int:
     before, after = (selecting.axes(words, name) for words, name in ((parsed.before, "--from"), (parsed.after, "--to")))
     selecting.check(parsed.cells, before, after)
     rows, names = loading.load(), parsed.data or [str(paths.results_dir())] * paths.results_dir().is_dir()
-    can_run = not any(map(selecting.is_report, names))
-    if parsed.run and not can_run:
-        raise SelectionError("--run cannot be used with compat.json", why="what is run is merged with folders only")
     compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
     before, after = (selecting.as_rows(side, compat.cells, rows) for side in (before, after))
     selecting.check(parsed.cells, before, after)  # two releases may be of one row
@@ -82,7 +79,7 @@ def compare(parsed: argparse.Namespace) -> int:
         wanted = parsed.cells or selecting.partners(before, after, compat, rows)
         names += _run(*selecting.to_run(wanted, compat, rows))
         compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
-    pairs = selecting.pairs(parsed.cells, before, after, compat, rows, can_run=can_run)
+    pairs = selecting.pairs(parsed.cells, before, after, compat, rows)
     found = comparing.compare(compat, pairs)
     _print(found, document.of_comparison(found), parsed.format)
     reports.warn(compat)
@@ -91,7 +88,7 @@ def compare(parsed: argparse.Namespace) -> int:
         raise UntestedError(
             "nothing differs, but not all was seen on both sides",
             why="what could not be told is named above, with the reason",
-            next_step=comparing.how_to_tell(found, can_run=can_run),
+            next_step=comparing.how_to_tell(found),
         )
     return DIFFERS if found.verdict == "differs" else 0
 

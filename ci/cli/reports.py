@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-import os
 from pathlib import Path
 import sys
 import time
@@ -34,7 +33,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "results",
         nargs="*",
         metavar="RESULTS",
-        help="run ids or folders (default: the latest run; for a report in files: all of the results folder)",
+        help="run ids, folders, or earlier reports (default: the latest run; for a report in files: all of the results "
+        "folder)",
     )
     parser.add_argument("--format", choices=list(forms()), default="text", help="what to print")
     files = parser.add_argument_group(f"a report in files (what {of_session} makes)")
@@ -76,7 +76,7 @@ def show(parsed: argparse.Namespace) -> int:
         roots = finding.places(parsed.results or [str(results)], results)
         return _serve(parsed, roots, folder) if parsed.serve else _write(parsed, roots, folder)
     roots = finding.places(parsed.results, results) if parsed.results else (store.latest_run(results),)
-    merged = writing.merge(_asked(parsed, roots, Path(os.path.commonpath(roots)), _given(parsed.previous)))
+    merged = writing.merge(_asked(parsed, roots, finding.common(roots), _given(parsed.previous)))
     if parsed.format == terminal.NAME:
         terminal.show(merged, sys.stdout)
     else:
@@ -114,7 +114,7 @@ def refuse_half(compat: Compat, where: Sequence[Path | str]) -> None:
 def _serve(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
     """Serve the report, and make it anew whenever results have changed, until Ctrl-C; that is no failure."""
     what = replace(_asked(parsed, roots, folder, _previous(parsed, folder)), may_be_empty=True)
-    served = serving.Served(folder=folder, top=Path(os.path.commonpath([*roots, folder])))
+    served = serving.Served(folder=folder, top=finding.common([*roots, folder]))
     _refresh(what, served)
     try:
         with serving.serving(served, parsed.port) as address:

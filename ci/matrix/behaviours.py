@@ -18,6 +18,7 @@ Each table is a question, named by its id. ``answer`` has its answers; exactly o
 ``os``         the operating systems (a list); likewise ``arch`` and ``runtime``
 ``settings``   what the cell's profile says, a list of which any may hold: ``KEY=VALUE``, or a key
 ``otherwise``  true: it is right where no other one is
+``was``        what earlier results call it, where it was renamed or its question joined another: a list of ``ID: NAME``
 ``subjects``   of a question that is asked of several: those of which it is right; for the others there is ``otherwise``
 =============  =======================================================================================================
 
@@ -84,6 +85,8 @@ class Answer:
     otherwise: bool = False
     subjects: tuple[str, ...] | None = None
     """Those of which it is right; None where it is of no subject in particular."""
+    was: tuple[str, ...] = ()
+    """What earlier results call it: ``ID: NAME``."""
 
     def is_for(self, cell: Cell, subject: str = "") -> bool:
         """Tell whether its limits hold on a cell; one that is for all others has none."""
@@ -159,7 +162,17 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
                     table.fault(name, f"{found[each.id].where} has a question of this id already")
                 found[each.id] = each
         table.faults.raise_if_any()
+    for (name, answer), now in renamed(found).items():
+        if not answer or answer in {it.name for it in (found[name].answers if name in found else ())}:
+            what = f"was: {name}: {answer} is an answer of today" if answer else f"was: expected ID: NAME, not {name!r}"
+            raise MatrixError(what, where=found[now[0]].where)
     return found
+
+
+def renamed(known: Mapping[str, Behaviour]) -> Mapping[tuple[str, str], tuple[str, str]]:
+    """Return, by id and name, what answers of earlier results are called now: their id and name."""
+    every = ((was.partition(": "), it.id, of.name) for it in known.values() for of in it.answers for was in of.was)
+    return {(was[0], was[2]): (now, name) for was, now, name in every}
 
 
 def behaviour(name: str, known: Mapping[str, Behaviour] | None = None) -> Behaviour:
@@ -225,6 +238,7 @@ def _answer(table: TomlTable) -> Answer:
         only=only,
         otherwise=otherwise,
         subjects=table.texts("subjects") if table.has("subjects") else None,
+        was=table.texts("was"),
     )
     table.finish()
     return found

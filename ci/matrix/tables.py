@@ -28,6 +28,10 @@ class Number(float):
     source: str
 
 
+_MANY = 50
+"""Of more words than these only the nearest one is named."""
+
+
 @dataclass(kw_only=True)
 class Faults:
     """What is wrong with one file, in the order it was found."""
@@ -239,10 +243,11 @@ def _malformed(path: Path, line: int, fault: str, hint: str) -> MatrixError:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the tail of an error message: the nearest known word, and all of them."""
+    """Return the tail of an error message: the nearest known word, and all of them, unless these are a page."""
     words = [str(word) for word in known]
     close = difflib.get_close_matches(word, words, n=1)
-    return (f"; did you mean {close[0]!r}?" if close else "") + (f" (known: {', '.join(words)})" if words else "")
+    every = f" (known: {', '.join(words)})" if words and not (close and len(words) > _MANY) else ""
+    return (f"; did you mean {close[0]!r}?" if close else "") + every
 
 
 def expected(wanted: str, value: object, key: str = "") -> str:

@@ -50,6 +50,8 @@ class BehaviourReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         return next(known, AnswerReport(name=name, kind=AnswerKind.CHANGED.value, what=name))
 
 
+MARKED = {"hazards": AnswerKind.HAZARD.value, "refused": AnswerKind.REFUSED.value}
+"""The kinds of answers that are counted beside a box, by the key of a suite and of a cell that has their ids."""
 SubjectTable = dict[str, dict[str, tuple[AnswerReport, ...]]]
 
 
@@ -77,10 +79,6 @@ def of_subjects(saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourRep
     return found
 
 
-def hazards(saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourReport]) -> tuple[str, ...]:
-    """Return the ids of the questions of which a hazard was seen, in the catalogue's order."""
-    return tuple(
-        behaviour.id
-        for behaviour in known
-        if any(behaviour.answer(name).is_hazard for name in saw.get(behaviour.id, ()))
-    )
+def of_kind(kind: str, saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourReport]) -> tuple[str, ...]:
+    """Return the ids of the questions of which an answer of a kind was seen, in the catalogue's order."""
+    return tuple(it.id for it in known if any(it.answer(name).kind == kind for name in saw.get(it.id, ())))

@@ -43,6 +43,7 @@ class Kept:
     passed: Passed
     folder: Path
     is_refuted: bool
+    is_retold: bool
     disagreement: str = ""
     """What other results say against it; empty if none does."""
     not_answered: str = ""
@@ -98,6 +99,7 @@ class Choosing:
         self._ranked: dict[Key, dict[Path, tuple[tuple[object, ...], Kept]]] = {}
         self._outcomes: dict[Key, dict[datetime, dict[str, set[Outcome]]]] = {}
         self._refuted: set[Contradiction] = set()
+        self._retold: set[Contradiction] = set()
         self._asked: dict[Key, _Asked] = {}
         self._same: dict[Answered, Answered] = {}
 
@@ -111,7 +113,8 @@ class Choosing:
         result, key = found.result, (found.result.cell_id, found.result.suite)
         if found.contradictions:
             what = "; ".join(found.contradictions)
-            self._refuted.add(Contradiction(cell=result.cell_id, suite=result.suite, run=result.run, what=what))
+            against = Contradiction(cell=result.cell_id, suite=result.suite, run=result.run, what=what)
+            (self._retold if found.is_retold else self._refuted).add(against)
         started = utc(result.started)
         self._outcomes.setdefault(key, {}).setdefault(started, {}).setdefault(result.run, set()).add(result.outcome)
         # What is dated in the future hides nothing, and a part of a suite hides no whole one. Of two that began in the
@@ -124,6 +127,7 @@ class Choosing:
             *badness,
             result.run,
             result.seconds,
+            not found.is_retold,
             digest,
             os.fsencode(found.folder),
         )
@@ -150,7 +154,10 @@ class Choosing:
             for (cell, suite), kept in chosen.items()
             if kept.disagreement
         }
-        return tuple(sorted(self._refuted | disagreeing, key=msgspec.structs.astuple))
+        # What only a report tells can't be taken away, but is replaced.
+        counts = {(*key, kept.report.run) for key, kept in chosen.items()}
+        retold = {it for it in self._retold if (it.cell, it.suite, it.run) in counts}
+        return tuple(sorted(self._refuted | retold | disagreeing, key=msgspec.structs.astuple))
 
     def _ask(self, key: Key, found: Found, age: Age, rank: tuple[object, ...]) -> None:
         """Note what a result answers of older ones, and what in it newer ones have to answer."""
@@ -188,7 +195,7 @@ class Choosing:
 
     def _chosen(self, key: Key, ranked: Iterable[tuple[tuple[object, ...], Kept]]) -> Kept:
         newest, *others = (kept for _, kept in sorted(ranked, key=lambda pair: pair[0], reverse=True))
-        if against := [other for other in others if _disagree(newest.report, other.report)]:
+        if against := [other for other in others if _disagree(newest, other)]:
             all_ = (newest, *against)
             outcomes = "; ".join(
                 sorted(f"{kept.report.outcome} in {kept.report.run} ({printable_path(kept.folder)})" for kept in all_)
@@ -207,7 +214,10 @@ class Choosing:
         return f"results that began in the same second disagree: {outcomes}"
 
 
-def _disagree(one: SuiteReport, other: SuiteReport) -> bool:
-    """Tell whether the results of two folders of runs, of two machines that is, can't both be true."""
-    same = one.run == other.run or one.fingerprint == other.fingerprint != ""
-    return same and {one.outcome, other.outcome} == _OPPOSITE
+def _disagree(one: Kept, other: Kept) -> bool:
+    """Tell whether the results of two folders of runs, of two machines that is, can't both be true.
+
+    A report may be of these very machines: of another run, what it tells is what was before.
+    """
+    alike = one.report.fingerprint == other.report.fingerprint != "" and not (one.is_retold or other.is_retold)
+    return (one.report.run == other.report.run or alike) and {one.report.outcome, other.report.outcome} == _OPPOSITE

@@ -23,7 +23,7 @@ from ci.record.planned import RunPlan
 from ci.record.printable import printable_lines, printable_path
 from ci.record.store import Result
 from ci.report import contradictions
-from ci.report.model import Problem, Unfinished
+from ci.report.model import COMPAT_FILE, Past, Problem, Unfinished
 
 ASKED_FILE = "asked.json"
 """The command line of a bisection's step, beside its result: so it is told from the result of a suite.
@@ -49,6 +49,13 @@ class Found:
     folder: Path
     contradictions: tuple[str, ...] = ()
     """Why the result can't be true; it says so itself, and is no longer what the file says."""
+    history: tuple[Past, ...] | None = None
+    """The times that a report tells of; None for a result that was read itself."""
+
+    @property
+    def is_retold(self) -> bool:
+        """Whether only a report tells of it: its tests that passed at once have no names, and it has no files."""
+        return self.history is not None
 
     @classmethod
     def of(cls, result: Result, folder: Path) -> Self:
@@ -71,14 +78,20 @@ class Found:
         return quote(os.fsencode(f"{Path(os.path.relpath(self.folder, base)).as_posix()}/"))
 
 
-def places(names: Sequence[str], results: Path) -> tuple[Path, ...]:
-    """Return the folders that are meant: paths, or ids of runs in the folder ``results``.
+def is_report(path: Path) -> bool:
+    """Tell whether a path is that of ``compat.json``, or of a folder with one."""
+    return (path / COMPAT_FILE).is_file() or (path.suffix == ".json" and path.is_file())
 
-    :raises ResultsError: if there is no such folder; all of them are named at once.
+
+def places(names: Sequence[str], results: Path) -> tuple[Path, ...]:
+    """Return what is meant: paths of folders and reports, or ids of runs in the folder ``results``.
+
+    :raises ResultsError: if there is no such folder or report; all of them are named at once.
     """
     found, missing = [], []
     for name in names:
-        path = next((path for path in (Path(name), results / name) if name and path.is_dir()), None)
+        paths = (Path(name), results / name) if name else ()
+        path = next((path for path in paths if path.is_dir() or is_report(path)), None)
         if path is None:
             missing.append(name)
         else:
@@ -86,15 +99,17 @@ def places(names: Sequence[str], results: Path) -> tuple[Path, ...]:
     if missing:
         raise ResultsError(
             f"run not found: {', '.join(map(repr, missing))}",
-            why="it is neither a folder nor the id of a run in " + str(results),
+            why="it is neither a folder nor a compat.json, nor the id of a run in " + str(results),
             next_step=f"`ls {results}` shows the runs that are there",
         )
-    # A folder inside another one that was named is read once.
-    return tuple(
-        dict.fromkeys(
-            folder for folder in found if not any(folder.is_relative_to(other) and folder != other for other in found)
-        )
-    )
+    # A folder inside another one that was named is read once; a report is only read where it is named.
+    inner = {path for path in found for other in found if path != other and path.is_relative_to(other)}
+    return tuple(dict.fromkeys(path for path in found if path not in inner or is_report(path)))
+
+
+def common(roots: Sequence[Path]) -> Path:
+    """Return the folder that all of these are in."""
+    return Path(os.path.commonpath([root if root.is_dir() else root.parent for root in roots]))
 
 
 def find(roots: Sequence[Path]) -> Iterator[Found | RunPlan | Unfinished | Problem]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from msgspec.structs import asdict, astuple, fields, replace
 
 from ci.errors import ResultsError, as_here, suite_session
-from ci.matrix.behaviours import catalogue
+from ci.matrix.behaviours import catalogue, renamed
 from ci.matrix.cells import Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import is_own
@@ -88,11 +88,12 @@ class Merging:
         self._problems: list[Problem] = []
         self._unfinished: list[Unfinished] = []
         self._plans: list[RunPlan] = []
+        self._missing: dict[str, Mapping[str, str]] = {}
         # What many results have in common is kept once.
         self._same: dict[Hashable, Any] = {}
-        self._known = behaviours.of_catalogue(catalogue())
+        self._known, self._renamed = behaviours.of_catalogue(catalogue()), renamed(catalogue())
 
-    def add(self, item: Found | RunPlan | Unfinished | Problem) -> None:
+    def add(self, item: Found | RunPlan | Unfinished | Problem | CellReport) -> None:
         """Take in what was found."""
         match item:
             case Problem():
@@ -101,11 +102,13 @@ class Merging:
                 self._unfinished.append(item)
             case RunPlan():
                 self._plans.append(item)
+            case CellReport():
+                self._missing[item.id] = item.missing
             case Found():
                 if found := self._choosing.add(item):
                     result = found.result
                     past = Past(**_alike(result, Once), state=State.of(result))
-                    self._times.setdefault((result.cell_id, result.suite), []).append(past)
+                    self._times.setdefault((result.cell_id, result.suite), []).extend([past, *(found.history or ())])
 
     def merged(self) -> Merged:
         """Return the report of all that was taken in.
@@ -177,7 +180,7 @@ class Merging:
         result = found.result
         # Who built an image, and in what time, is different for each result; all else is the same.
         images = (replace(image, built=False, seconds=0.0) for image in result.images)
-        plain = [test for test in result.tests if _plain(test)]
+        plain = [test for test in result.tests if _plain(test) and not found.is_retold]
         return Kept(
             cell=result.cell,
             report=self._report(found),
@@ -189,6 +192,7 @@ class Merging:
             ),
             folder=found.folder,
             is_refuted=bool(found.contradictions),
+            is_retold=found.is_retold,
         )
 
     def _once(self, item: _Item) -> _Item:
@@ -200,11 +204,12 @@ class Merging:
         result = found.result
         # What can't be true says nothing of this cell: its answers may be those of other versions.
         # A suite of somebody's own asks nothing of the catalogue.
-        pairs = [pair for test in result.tests for pair in test.saw]
+        pairs = [self._renamed.get(pair, pair) for test in result.tests for pair in test.saw]
         silent = found.contradictions or is_own(result.suite)
         saw = {} if silent else behaviours.seen({name: (answer,)} for name, answer in pairs)
         timings = {phase: _seconds(seconds) for phase, seconds in result.timings.items()}
         ready = {name: _seconds(seconds) for name, seconds in result.ready.items()}
+        linked = self._request.linked and not found.is_retold
         return SuiteReport(
             **_alike(result, Told) | {"reason": _cut(result.reason), "timings": timings, "ready": ready},
             state=State.of(result),
@@ -212,10 +217,14 @@ class Merging:
             reruns=result.reruns,
             tests=tuple(_test(test) for test in result.tests if not _plain(test)),
             saw=saw,
-            hazards=behaviours.hazards(saw, self._known),
-            folder=found.link(self._request.base) if self._request.linked else "",
-            files=found.files if self._request.linked else (),
+            **self._marked(saw),
+            folder=found.link(self._request.base) if linked else "",
+            files=found.files if linked else (),
         )
+
+    def _marked(self, saw: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+        """Return which behaviours are counted beside a box."""
+        return {key: behaviours.of_kind(kind, saw, self._known) for key, kind in behaviours.MARKED.items()}
 
     def _cells(self, suites: Mapping[Key, SuiteReport], chosen: Mapping[Key, Kept]) -> tuple[CellReport, ...]:
         of_cell: dict[str, list[SuiteReport]] = {}
@@ -228,7 +237,8 @@ class Merging:
             # What a result says that can't be true is the last to decide what kind of cell it is.
             by_trust = sorted(by_age, key=lambda suite: not chosen[cell, suite.suite].is_refuted)
             record = chosen[cell, by_trust[-1].suite].cell
-            missing = {suite: why for suite, why in planned.get(cell, {}).items() if (cell, suite) not in suites}
+            wanted = {**self._missing.get(cell, {}), **planned.get(cell, {})}
+            missing = {suite: why for suite, why in wanted.items() if (cell, suite) not in suites}
             ours = [suite.state for suite in members if not is_own(suite.suite)]
             versions: dict[str, str] = {}
             for suite in by_trust:
@@ -241,7 +251,7 @@ class Merging:
                     released=not model.Location.of(record).has_candidate,
                     suites=tuple(by_age),
                     missing=missing,
-                    hazards=behaviours.hazards(behaviours.seen(suite.saw for suite in members), self._known),
+                    **self._marked(behaviours.seen(suite.saw for suite in members)),
                 )
             )
         return tuple(found)

@@ -131,6 +131,8 @@ class SuiteReport(Told, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     """What its tests saw: by the id of a behaviour the names of its answers, usually one."""
     hazards: tuple[str, ...] = ()
     """Behaviours of which its tests saw an answer that harms in silence."""
+    refused: tuple[str, ...] = ()
+    """Those of which they saw that it fails, and says so."""
     images: tuple[int, ...] = ()
     """Places in the report's list of images."""
     artefacts: tuple[int, ...] = ()
@@ -157,6 +159,8 @@ class CellReport(CellRecord, frozen=True, kw_only=True, omit_defaults=True, forb
     """Suites that a run meant to run on it and that have no result, and why."""
     hazards: tuple[str, ...] = ()
     """Those of its suites."""
+    refused: tuple[str, ...] = ()
+    """Likewise."""
     released: bool = True
     """False where a candidate is in it."""
 

@@ -57,27 +57,28 @@ def known_failures(compat: Compat) -> list[Cause]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hazard:
-    """An answer that harms in silence, and on which cells it was seen."""
+class AnswerSeen:
+    """An answer, and on which cells it was seen."""
 
     behaviour: BehaviourReport
     answer: AnswerReport
     cells: list[str] = field(default_factory=list)
 
 
-def hazards(compat: Compat) -> list[Hazard]:
-    """Return the hazards that were seen, most widespread first."""
+def answers(compat: Compat, kind: str) -> list[AnswerSeen]:
+    """Return the answers of a kind that were seen, such as hazards, most widespread first."""
     known = {
-        (behaviour.id, of.name): Hazard(behaviour=behaviour, answer=of)
+        (behaviour.id, of.name): AnswerSeen(behaviour=behaviour, answer=of)
         for behaviour in compat.behaviours
         for of in behaviour.answers
+        if of.kind == kind
     }
     for cell in compat.cells:
-        for name, answers in behaviours.seen(suite.saw for suite in cell.suites).items():
-            for answer in answers:
-                if (found := known.get((name, answer))) and found.answer.is_hazard:
+        for name, seen in behaviours.seen(suite.saw for suite in cell.suites).items():
+            for answer in seen:
+                if found := known.get((name, answer)):
                     found.cells.append(cell.id)
-    return sorted((hazard for hazard in known.values() if hazard.cells), key=lambda hazard: -len(hazard.cells))
+    return sorted((it for it in known.values() if it.cells), key=lambda it: -len(it.cells))
 
 
 def red_tests(suite: SuiteReport) -> list[TestReport]:

@@ -9,8 +9,9 @@ from typing import Any
 from markupsafe import Markup
 import msgspec
 
+from ci.report.behaviours import MARKED
 from ci.report.model import CellReport, Change, Gap, Location, Merged, State, SuiteReport
-from ci.report.words import LOOKS, PHASES, counted_tests, described, first_line, hazards, of_kind
+from ci.report.words import LOOKS, PHASES, counted_tests, described, first_line, mark, of_kind
 from ci.terminal.quantities import count
 
 _LONGEST_SEARCH = 2_000
@@ -42,7 +43,10 @@ class PageData:
         return {
             "states": [[state.value, slug(state.value), LOOKS[state][0]] for state in State],
             "suites": self._suites,
-            "hazards": [hazards(number) for number in range(1 + max((len(cell.hazards) for cell in cells), default=0))],
+            "marks": [
+                [mark(kind, it) for it in range(1 + max((len(getattr(cell, key)) for cell in cells), default=0))]
+                for key, kind in MARKED.items()
+            ],
             "cells": [
                 [
                     cell.id,
@@ -53,8 +57,8 @@ class PageData:
                     int(any(suite.flaky for suite in cell.suites)),
                     _searched(cell),
                     cell.kind,
-                    len(cell.hazards),
-                    {suites[suite.suite]: len(suite.hazards) for suite in cell.suites if suite.hazards},
+                    _marks(cell),
+                    {suites[suite.suite]: _marks(suite) for suite in cell.suites if any(_marks(suite))},
                 ]
                 for cell in self._compat.cells
             ],
@@ -90,7 +94,7 @@ class PageData:
     def _suite(self, cell: str, suite: SuiteReport) -> dict[str, Any]:
         passed, change = self._merged.passed[cell, suite.suite], self._changes.get((cell, suite.suite))
         plain: dict[str, Any] = msgspec.to_builtins(suite)
-        for name in ("history", "versions", "counts", "outcome", "saw", "hazards"):  # said elsewhere, in fewer letters
+        for name in ("history", "versions", "counts", "outcome", "saw", *MARKED):  # said elsewhere, in fewer letters
             plain.pop(name, None)
         return plain | {
             "tests_counted": counted_tests(suite),
@@ -109,6 +113,11 @@ class PageData:
                 for past in suite.history
             ],
         }
+
+
+def _marks(of: CellReport | SuiteReport) -> list[int]:
+    """Return the numbers that stand beside a box."""
+    return [len(getattr(of, key)) for key in MARKED]
 
 
 def more(cell: CellReport) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from ci.matrix.behaviours import AnswerKind
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
-from ci.report.behaviours import AnswerReport
-from ci.report.model import OWN, Change, State, SuiteReport, Verdict, parts_of
+from ci.report.behaviours import MARKED, AnswerReport
+from ci.report.model import OWN, CellReport, Change, State, SuiteReport, Verdict, parts_of
 from ci.terminal.quantities import count
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
@@ -35,6 +35,15 @@ ANSWERS = {
     NOT_OBSERVED: "·",
 }
 """The sign of each kind of answer, of several that are not the same, and of none."""
+ANSWER_KINDS = {
+    AnswerKind.WORKS.value: "it does what it should",
+    AnswerKind.CHANGED.value: "it does something else than other versions, and harms nobody",
+    AnswerKind.REFUSED.value: "it fails, and says so",
+    AnswerKind.HAZARD.value: "silently wrong, lost, leaked, hanging, or breaking other people's jobs",
+    SEVERAL: "another axis decides, too",
+    NOT_OBSERVED: "nothing is known",
+}
+"""What each kind of answer means."""
 _NOUNS = {
     TestState.ERROR: "error",
     TestState.XFAILED: "known failure",
@@ -87,14 +96,20 @@ def reruns(number: int) -> str:
     return count(number, "rerun") if number else ""
 
 
-def hazards(number: int) -> str:
-    """Return "⚠ 1 hazard", "⚠ 2 hazards"; nothing for none."""
-    return f"{HAZARD} {count(number, 'hazard')}" if number else ""
+def mark(kind: str, number: int) -> str:
+    """Return "⚠ 1 hazard", "⚠ 2 hazards", "⊘ 2 refused"; nothing for none."""
+    counted = count(number, kind) if kind == AnswerKind.HAZARD else f"{number} {kind}"
+    return f"{ANSWERS[kind]} {counted}" if number else ""
 
 
-def advice(answer: AnswerReport) -> str:
-    """Return what happens, for which versions, and what a user does about it."""
-    return " ".join(filter(None, (answer.what, f"({answer.limits})" if answer.limits else "", answer.do)))
+def marks(of: SuiteReport | CellReport) -> list[str]:
+    """Return what a box says beside its state: how many hazards were seen, and how much is refused."""
+    return [*filter(None, (mark(kind, len(getattr(of, key))) for key, kind in MARKED.items()))]
+
+
+def advice(question: str, answer: AnswerReport) -> str:
+    """Return what was asked, what happens, for which versions, and what a user does about it."""
+    return " ".join(filter(None, (question, answer.what, f"({answer.limits})" if answer.limits else "", answer.do)))
 
 
 def few(names: Sequence[str], most: int = 5) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ci import paths
 from ci.errors import ResultsError
-from ci.report import finding, model
+from ci.report import model, retold
 from ci.report.forms import forms
 from ci.report.merging import Merging, ReportRequest
 from ci.report.model import COMPAT_FILE, Compat, Merged
@@ -21,7 +21,7 @@ def merge(request: ReportRequest, now: Callable[[], datetime] = lambda: datetime
     :raises ResultsError: if there are none.
     """
     merging = Merging(request, now())
-    for item in finding.find(request.roots):
+    for item in retold.find(request.roots):
         merging.add(item)
     return merging.merged()
 

@@ -192,6 +192,28 @@ def _less_hides_red(ground: Ground) -> Seen:
     return Seen(held=True, text=last_line(done))
 
 
+@attack(
+    "by way of a report",
+    "a failure that only a report tells: a newer run skips what was red, or the report is edited to say passed",
+    "the failure counts; an error that names what was edited",
+    says=r"it says passed",
+)
+def _by_way_of_a_report(ground: Ground) -> Seen:
+    told = ground.folder / "told"
+    ground.program("report", str(ground.made(_FAILED, below="old")), "--output", str(told))
+    skipped = replace(_BAD, outcome=TestState.SKIPPED, message="needs two nodes")
+    later = {"run": "20261121-023000-bbbb", "started": _PASSED.started + timedelta(days=1)}
+    less = replace(_PASSED, tests=(results.passed("test_it.py::test_other"), skipped), **later)
+    done = ground.report(told, ground.made(replace(less, selection=Selection(collected=2)), below="new"))
+    if "real cells: 1 failed" not in done.output:
+        return Seen(held=False, text=f"a newer run: {last_line(done)}")
+    data = json.loads((told / "compat.json").read_text(encoding="utf-8"))
+    data["cells"][0]["suites"][0] |= {"outcome": "passed", "state": "passed"}
+    (told / "compat.json").write_text(json.dumps(data), encoding="utf-8")
+    done = ground.report(told)
+    return Seen(held=not believed(done), text=last_line(done))
+
+
 @attack("the name of a part", "failed suites called `logs` and `bisect`", "they are in the report", says=r"1 failed")
 def _name_of_a_part(ground: Ground) -> Seen:
     for name in ("logs", "bisect"):

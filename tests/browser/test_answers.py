@@ -70,6 +70,27 @@ def test_with_a_suite_chosen_its_own_hazards_count(open_page: Open) -> None:
     assert boxes(page) == {}
 
 
+def test_what_is_refused_is_chosen_and_counted_likewise(open_page: Open, merged: Merged) -> None:
+    page = open_page("#only=refused")
+    refused = {it.id for it in merged.compat.cells if it.refused}
+    assert refused
+    assert boxes(page).keys() == refused
+    assert all("⊘ 1 refused" in text for text in boxes(page).values())
+    page.get_by_label("Suite", exact=True).select_option("registry")
+    assert boxes(page) == {}
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_label("Suite", exact=True).select_option("registry")
+    assert not [text for text in boxes(page).values() if "refused" in text]
+    page.get_by_label("Suite", exact=True).select_option("")
+    assert {name for name, text in boxes(page).items() if "⊘ 1 refused" in text} == refused
+    page.locator("#answer-filters").get_by_role("button", name="refused").click()
+    assert rows(page) == {"by-two-axes"}
+    page.goto(f"{page.url.partition('#')[0]}#cell={min(refused)}")
+    told = page.locator("#detail").get_by_role("group", name="Answers")
+    told.get_by_text("⊘ 1 refused").click()
+    expect(told.get_by_text("It says no.").first).to_be_visible()
+
+
 def test_a_cell_says_of_each_hazard_what_happens_and_what_to_do(open_page: Open) -> None:
     page = open_page(f"#cell={DANGEROUS}")
     told = page.locator("#detail").get_by_role("group", name="Answers")

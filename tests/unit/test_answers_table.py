@@ -1,6 +1,7 @@
 """`ci.report.answers_table`: what each version answered, and that what was not observed never looks like an answer."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ci.report.merging import ReportRequest
 from ci.report.model import Compat
 from ci.report.words import ANSWERS
 from tests.support import results as made
-from tests.support.questions import QUESTIONS, questions
+from tests.support.questions import HAZARD, QUESTIONS, question, questions
 from tests.support.results import cell, result
 
 OLD = cell("22.05", "debian12", "3.4.1", "0.19.0")
@@ -108,6 +109,12 @@ def test_what_only_an_older_catalogue_knew_is_not_lost(tmp_path: Path) -> None:
         ("pyxis_conformance, by Slurm", ["≠ nowhere, 1 cell"]),
         ("no longer asked, whatever the version", ["≠ it did, 1 cell"]),
     ]
+
+
+def test_what_was_renamed_since_counts_as_what_it_is_now(tmp_path: Path) -> None:
+    with questions({"now": question("now", replace(HAZARD, was=("before: it did", "now: hangs")))}):
+        compat = compat_of(tmp_path, seeing(OLD, ("before", "it did")), seeing(NEW, ("now", "hangs")))
+    assert [(suite.saw, suite.hazards) for _, suite in compat.results()] == [({"now": ("on the host",)}, ("now",))] * 2
 
 
 def test_the_script_reads_the_same_answers_once_for_all_cells_that_share_them(tmp_path: Path) -> None:

@@ -288,9 +288,7 @@ OTHER = replace(on(SECOND), subject={"requirement": "other==1"})
         (WELL, ["--from", "slurm=24.11.6", "--to", "slurm=24.11.77"], 11, "did you mean '24.11.7'"),
         (WELL, ["--from", "slurm=24.11.6", "--to", "slurm=25.11.7"], 40, f"nox -s matrix -- {FIRST.id} {NEW.id}"),
         (WELL, [FIRST.id, SECOND.id, "--data", "nope"], 40, "run not found: 'nope'"),
-        (WELL, [FIRST.id, SECOND.id, "--data", "nope.json"], 40, "failed to read a report"),
-        (WELL, [FIRST.id, SECOND.id, "--data", "x.json", "--data", "."], 40, "cannot be merged with other data"),
-        (WELL, [FIRST.id, SECOND.id, "--data", "x.json", "--run"], 11, "--run cannot be used with compat.json"),
+        (WELL, [FIRST.id, SECOND.id, "--data", "nope.json"], 40, "run not found: 'nope.json'"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
@@ -341,6 +339,19 @@ def test_what_is_missing_is_run_as_a_group_is(
     assert (code, out.partition(";")[0]) == (0, "the same"), "the exit code of the run is no answer"
     compare([], "--from", "slurm=24.11.6", "--to", "slurm=25.11.7", "--run")
     assert asked[1].cells == [FIRST.id, NEW.id]
+
+
+def test_what_is_run_is_added_to_a_report(compare: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made.write(tmp_path / "old", on(FIRST))
+    assert main(["report", str(tmp_path / "old"), "--output", str(tmp_path / "report")]) == 0
+
+    def matrix(parsed: argparse.Namespace) -> int:
+        made.write(tmp_path / "results", replace(on(SECOND), run=parsed.run))
+        return 0
+
+    monkeypatch.setattr(groups, "matrix", matrix)
+    code, out, _ = compare([], FIRST.id, SECOND.id, "--run", "--data", str(tmp_path / "report"))
+    assert (code, out.partition(";")[0]) == (0, "the same")
 
 
 def test_a_run_that_cannot_begin_is_an_error(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:

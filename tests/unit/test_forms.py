@@ -81,7 +81,7 @@ CASES = {
     "an older pass": (result(REAL, run="a"), result(REAL, outcome=Outcome.FAILED, run="b", started=LATER)),
     "hazards": (
         result(REAL, "pyxis_conformance", tests=seeing(by_slurm="on the host", everywhere="hangs", by_os="otherwise")),
-        result(REAL, "registry", tests=seeing(by_enroot="old"), started=LATER),
+        result(REAL, "registry", tests=seeing(by_enroot="old", by_two_axes="refused"), started=LATER),
         result(NEWER, "pyxis_conformance", Outcome.FAILED, tests=[*seeing(everywhere="hangs"), *RED]),
         result(NEWER, "theirs", tests=seeing(by_slurm="on the host")),
         result(EMBEDDED, "pyxis_conformance", tests=seeing(by_slurm="in the image", no_longer="asked")),
@@ -92,6 +92,7 @@ CASES = {
         result(NEWER, "registry", Outcome.ERROR, started=LATER),
     ),
 }
+Marks = tuple[int, ...]
 Suite = tuple[str, str, str]
 """A cell, a suite and the word for what it came to."""
 
@@ -203,25 +204,25 @@ class Asked:
         }
         return {form: {name: int(number) for name, number in pairs} for form, pairs in found.items()}
 
-    def hazards_of_suites(self) -> dict[str, list[int]]:
-        """Return how many hazards each suite saw, in the order of each form that lists all suites."""
+    def marks_of_suites(self) -> dict[str, list[Marks]]:
+        """Return how many hazards each suite saw, and how much refused; in the order of each form that lists suites."""
         lines = re.findall(r"^ {8,}(.*)$", self.forms["text"], re.MULTILINE)
         return {
-            "text": [_number(line) for line in lines],
-            "html": [of[9].get(suite, 0) for of in self.page["index"]["cells"] for suite in of[2]],
-            "json": [len(it.get("hazards", ())) for of in self.json["cells"] for it in of["suites"]],
-            "junit": [int(it["hazards"]) for it in self._properties()],
+            "text": [_numbers(line) for line in lines],
+            "html": [tuple(of[9].get(suite, (0, 0))) for of in self.page["index"]["cells"] for suite in of[2]],
+            "json": [_of_json(it) for of in self.json["cells"] for it in of["suites"]],
+            "junit": [(int(it["hazards"]), int(it["refused"])) for it in self._properties()],
         }
 
-    def hazards_of_cells(self) -> dict[str, list[int]]:
+    def marks_of_cells(self) -> dict[str, list[Marks]]:
         """Return what the boxes say, in no order; those of the page say it without a script, too."""
         boxes = re.findall(r'<a class="box s-.*?</a>', self.forms["html"])
         markdown = [it for it in re.findall(r"(?<=\| )[^|]+(?= \|)", self.forms["md"]) if re.match(r"\S [a-z]", it)]
         found = {
-            "md": [_number(it) for it in markdown if "not run" not in it],
-            "html": [_number(re.sub("<.*?>", "", it)) for it in boxes if "not-run" not in it],
-            "page's script": [it[8] for it in self.page["index"]["cells"] if it[1] != self._not_run()],
-            "json": [len(it.get("hazards", ())) for it in self.json["cells"] if it["state"] != "not run"],
+            "md": [_numbers(it) for it in markdown if "not run" not in it],
+            "html": [_numbers(re.sub("<.*?>", "", it)) for it in boxes if "not-run" not in it],
+            "page's script": [tuple(it[8]) for it in self.page["index"]["cells"] if it[1] != self._not_run()],
+            "json": [_of_json(it) for it in self.json["cells"] if it["state"] != "not run"],
         }
         return {form: sorted(numbers) for form, numbers in found.items()}
 
@@ -239,12 +240,17 @@ class Asked:
         ]
 
 
-def _number(text: str) -> int:
-    """Return the number of hazards that a line or a box says; none where it says nothing."""
+def _numbers(text: str) -> Marks:
+    """Return how many hazards a line or a box says, and how much that is refused; none where it says nothing."""
     found = re.findall(rf"{HAZARD} (\d+) hazard(s?)", text)
-    assert len(found) <= 1
+    refused = re.findall(r"⊘ (\d+) refused", text)
+    assert max(len(found), len(refused)) <= 1
     assert all((number == "1") == (not plural) for number, plural in found)
-    return int(found[0][0]) if found else 0
+    return (int(found[0][0]) if found else 0, int(refused[0]) if refused else 0)
+
+
+def _of_json(of: dict[str, Any]) -> Marks:
+    return len(of.get("hazards", ())), len(of.get("refused", ()))
 
 
 @pytest.fixture(scope="module", params=list(CASES.values()), ids=list(CASES))
@@ -264,7 +270,7 @@ def test_all_forms_answer_the_same(asked: Asked, question: Callable[[Asked], dic
 
 
 @pytest.mark.parametrize(
-    "question", [Asked.hazards, Asked.hazards_of_suites, Asked.hazards_of_cells], ids=lambda it: it.__name__
+    "question", [Asked.hazards, Asked.marks_of_suites, Asked.marks_of_cells], ids=lambda it: it.__name__
 )
 def test_all_forms_say_the_same_hazards(asked: Asked, question: Callable[[Asked], dict[str, Any]]) -> None:
     first, *others = (answers := question(asked)).values()
@@ -278,7 +284,12 @@ def test_a_hazard_is_said_and_is_no_failure(tmp_path: Path) -> None:
         alone = Asked(tmp_path / "alone", first)
     assert asked.hazards().popitem()[1] == {"everywhere": 2, "by-slurm": 1}
     assert asked.hazards().keys() == forms.forms().keys()
-    assert asked.hazards_of_suites()["text"] == [0, 2, 0, 1, 0]
+    assert asked.marks_of_suites()["text"] == [(0, 0), (2, 0), (0, 1), (1, 0), (0, 0)]
+    for form, told in (
+        ("text", "⊘ 1 refused, with an error: by-two-axes\n"),
+        ("md", "- ⊘ `by-two-axes` on 1 cell: What of by-two-axes? It says no."),
+    ):
+        assert told in asked.forms[form]
     assert alone.statuses == {0}
     assert alone.verdicts()["text"] == "real cells: 1 passed"
     for form in ("text", "md", "html", "json"):

@@ -153,12 +153,25 @@ def test_a_box_says_how_many_hazards_in_words_and_the_list_says_what_to_do(week:
     for words in (
         "pyxis_conformance by-slurm",
         "NVIDIA/pyxis#1",
-        "The script runs on the host. (Slurm <23.11) Name the image in an srun.",
+        "What of by-slurm? The script runs on the host. (Slurm <23.11) Name the image in an srun.",
     ):
         assert words in listed
     (told,) = [text for text in parsed.all("p", class_="since") if HAZARD in text]
     assert told.startswith("⚠ 2 hazards on ")
     assert parsed.all("button", data_flag="hazards") == ["⚠ hazards"]
+
+
+def test_what_is_refused_is_counted_and_listed_beside_hazards(tmp_path: Path) -> None:
+    seen = made.saw({"by-slurm": "on the host", "by-two-axes": "refused", "by-os": "well"})
+    with questions():
+        parsed = Page(page.as_html(merged_of(tmp_path, result(REAL, "pyxis_conformance", tests=seen))))
+    box, *_ = parsed.all("a", class_="box")
+    assert box.startswith("✓ passed3 tests⚠ 1 hazard⊘ 1 refused, ")
+    (listed,) = parsed.all("section", id="refused")
+    assert "Refused it fails, and says so" in listed
+    assert "What of by-two-axes? It says no. (Slurm <23, Pyxis <0.20) 1 cell" in listed
+    assert parsed.all("button", data_flag="refused") == ["⊘ refused"]
+    assert "⊘ refused: it fails, and says so" in " ".join(parsed.all("ul", class_="key"))
 
 
 def test_what_each_version_answers_is_a_table_without_a_script(week: Merged) -> None:

@@ -9,7 +9,7 @@ import re
 from xml.etree import ElementTree as ET
 
 from ci.record.outcomes import TestState
-from ci.report.model import CellReport, Compat, Merged, Passed, State, SuiteReport, TestReport
+from ci.report.model import CellReport, Merged, Passed, State, SuiteReport, TestReport
 from ci.report.words import counted, counted_tests, reruns, sentence
 
 NAME = "junit"
@@ -22,7 +22,7 @@ _IMPOSSIBLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 def pieces(merged: Merged) -> Iterator[str]:
     """Yield the file, suite by suite."""
     compat = merged.compat
-    root = _element("testsuites", name=f"pyxis-matrix: {sentence(compat.verdicts)}", **_totals(compat))
+    root = _element("testsuites", name=f"pyxis-matrix: {sentence(compat.verdicts)}", **_totals(merged))
     root.text = "\n"
     begin, end = ET.tostring(root, encoding="unicode").split("\n")
     yield f'<?xml version="1.0" encoding="utf-8"?>\n{begin}\n'
@@ -47,6 +47,7 @@ def _suite(cell: CellReport, suite: SuiteReport, passed: Passed) -> ET.Element:
         "tests": counted_tests(suite),
         "outcome": suite.outcome,
         "hazards": str(len(suite.hazards)),
+        "refused": str(len(suite.refused)),
         "again": suite.again,
         "reused_from": suite.reused_from,
         **{f"observed {name}": version for name, version in suite.versions.items()},
@@ -95,10 +96,9 @@ def _cases(suite: SuiteReport) -> list[TestReport]:
     return cases
 
 
-def _totals(compat: Compat) -> dict[str, str]:
-    suites = [suite for _, suite in compat.results()]
-    at_once = sum(sum(suite.counts.values()) - len(suite.tests) for suite in suites)
-    return _counts((case for suite in suites for case in _cases(suite)), at_once)
+def _totals(merged: Merged) -> dict[str, str]:
+    at_once = sum(len(passed.names) for passed in merged.passed.values())
+    return _counts((case for _, suite in merged.compat.results() for case in _cases(suite)), at_once)
 
 
 def _counts(cases: Iterable[TestReport], at_once: int) -> dict[str, str]:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from ci.report import behaviours, grid, overview
-from ci.report.behaviours import AnswerReport
+from ci.report.behaviours import MARKED, AnswerReport
 from ci.report.escaped import code as _code
 from ci.report.escaped import text as _text
 from ci.report.escaped import whole as _whole
 from ci.report.model import CellReport, ChangeKind, Compat, Merged, State, SuiteReport
 from ci.report.words import (
+    ANSWERS,
     CONTRADICTIONS,
     HAZARD,
     LOOKS,
@@ -18,7 +19,7 @@ from ci.report.words import (
     described,
     few,
     first_line,
-    hazards,
+    marks,
     reruns,
     sentence,
     tried_again,
@@ -56,12 +57,14 @@ def pieces(merged: Merged) -> Iterator[str]:
         for cause in overview.known_failures(compat)
     ]
     yield _section("Known failures", known)
-    dangerous = [
-        f"- {HAZARD} {_code(hazard.behaviour.id)} on {count(len(hazard.cells), 'cell')}: "
-        f"{_whole(advice(hazard.answer))}{_issue(hazard.answer.issue)} Seen on {few(list(map(_code, hazard.cells)))}."
-        for hazard in overview.hazards(compat)
-    ]
-    yield _section("Hazards", dangerous)
+    for title, kind in zip(("Hazards", "Refused: it fails, and says so"), MARKED.values(), strict=True):
+        seen = [
+            f"- {ANSWERS[kind]} {_code(it.behaviour.id)} on {count(len(it.cells), 'cell')}: "
+            f"{_whole(advice(it.behaviour.question, it.answer))}{_issue(it.answer.issue)} "
+            f"Seen on {few(list(map(_code, it.cells)))}."
+            for it in overview.answers(compat, kind)
+        ]
+        yield _section(title, seen)
     yield from _of_subjects(compat)
     again = [
         f"- {_code(cell.id)} {_text(suite.suite)}: {_text(tried_again(test.name, test.reruns, test.message))}"
@@ -130,7 +133,7 @@ def _sign(state: State) -> str:
 def _box(cell: CellReport) -> str:
     red = sum(suite.state.red for suite in cell.suites)
     more = f" ({red} of {len(cell.suites)} suites)" if red else ""
-    return _sign(cell.state) + more + (f"<br>{hazards(len(cell.hazards))}" if cell.hazards else "")
+    return "<br>".join([_sign(cell.state) + more, *marks(cell)])
 
 
 def _changes(compat: Compat) -> str:

@@ -17,9 +17,10 @@ from markupsafe import Markup, escape
 
 from ci.report import grid, overview
 from ci.report.answers_table import AXES, Answers
+from ci.report.behaviours import MARKED
 from ci.report.model import Compat, Location, Merged, State
 from ci.report.page_data import PageData, as_json, key, more, slug
-from ci.report.words import CONTRADICTIONS, HAZARD, LOOKS, advice, described, hazards, sentence
+from ci.report.words import ANSWER_KINDS, ANSWERS, CONTRADICTIONS, LOOKS, advice, described, mark, marks, sentence
 from ci.terminal.quantities import count
 
 NAME = "html"
@@ -68,15 +69,16 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             if compat.changes
             else (),
             changed_cells=sum(bool(change) for change in data.changed.values()),
-            hazard_cells=sum(bool(cell.hazards) for cell in compat.cells),
+            marked=[(key, kind, of) for key, kind in MARKED.items() if (of := overview.answers(compat, kind))],
             flaky_cells=sum(any(suite.flaky for suite in cell.suites) for cell in compat.cells),
             states=_states(compat),
             choices=_choices(compat),
             causes=overview.causes(compat),
             known=overview.known_failures(compat),
-            hazards=overview.hazards(compat),
-            hazards_counted=hazards,
-            hazard_sign=HAZARD,
+            mark=mark,
+            marks=marks,
+            answer_signs=ANSWERS,
+            answer_kinds=ANSWER_KINDS,
             advice=advice,
             count=count,
             answers=answers,

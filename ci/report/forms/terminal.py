@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ci.errors import as_here
+from ci.matrix.behaviours import AnswerKind
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
 from ci.record.printable import printable, printable_lines, printable_path
@@ -27,8 +28,9 @@ from ci.report.words import (
     counted_tests,
     few,
     first_line,
-    hazards,
     in_order,
+    mark,
+    marks,
     reruns,
     sentence,
     tried_again,
@@ -103,16 +105,16 @@ def _table(compat: Compat) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cell", "suite", "state", "tests"):
         table.add_column(name, no_wrap=True)
-    dangerous = any(suite.hazards for _, suite in compat.results())
-    if dangerous:
-        table.add_column("hazards", no_wrap=True)
+    marked = any(marks(suite) for _, suite in compat.results())
+    if marked:
+        table.add_column("answers", no_wrap=True)
     phases = in_order(phase for _, suite in compat.results() for phase in suite.timings)
     for phase in phases:
         table.add_column(f"{printable(phase)} s", justify="right", no_wrap=True)
     for cell, suite in compat.results():
         seconds = (f"{suite.timings[phase]:.1f}" if phase in suite.timings else "" for phase in phases)
-        dangers = [hazards(len(suite.hazards))] if dangerous else []
-        table.add_row(_named(cell), printable(suite.suite), _state(suite.state), _tests(suite), *dangers, *seconds)
+        beside = [", ".join(marks(suite))] if marked else []
+        table.add_row(_named(cell), printable(suite.suite), _state(suite.state), _tests(suite), *beside, *seconds)
     return table
 
 
@@ -122,7 +124,7 @@ def _lines(compat: Compat) -> Iterator[Text]:
         line.pad_right(_WIDTH + 4 - len(line))
         yield line.append(f"{_named(cell)}  {printable(suite.suite)}")
         seconds = [f"{phase} {suite.timings[phase]:.1f}" for phase in in_order(suite.timings)]
-        parts = [_tests(suite), *filter(None, [hazards(len(suite.hazards))]), *seconds]
+        parts = [_tests(suite), *marks(suite), *seconds]
         yield Text(printable(" " * (_WIDTH + 4) + " · ".join(parts) + (" s" if seconds else "")))
 
 
@@ -145,10 +147,12 @@ def _details(merged: Merged) -> Iterator[Text]:
             yield Text(f"  logs: {printable_path(merged.folder(suite) / LOGS_FOLDER)}")
         yield Text(printable(f"  again: {as_here(suite.again)}"))
     yield Text()
-    for hazard in overview.hazards(merged.compat):
+    for hazard in overview.answers(merged.compat, AnswerKind.HAZARD):
         issue = f" ({hazard.answer.issue})" if hazard.answer.issue else ""
-        line = f"{HAZARD} {hazard.behaviour.id} on {count(len(hazard.cells), 'cell')}: {advice(hazard.answer)}{issue}"
-        yield Text(printable(f"{line} Seen on {few(hazard.cells)}."))
+        told = f"{advice(hazard.behaviour.question, hazard.answer)}{issue} Seen on {few(hazard.cells)}."
+        yield Text(printable(f"{HAZARD} {hazard.behaviour.id} on {count(len(hazard.cells), 'cell')}: {told}"))
+    if refused := dict.fromkeys(it.behaviour.id for it in overview.answers(merged.compat, AnswerKind.REFUSED)):
+        yield Text(printable(f"{mark(AnswerKind.REFUSED, len(refused))}, with an error: {', '.join(refused)}"))
     for reason, number in overview.without_result(merged.compat).items():
         yield Text(printable(f"no result of {count(number, 'combination')}: {reason}"))
     yield Text(sentence(merged.compat.verdicts), "bold")

@@ -14,13 +14,9 @@ from tests.integration.advanced import tasks
 from tests.integration.advanced.fixtures import Packaging
 from tests.integration.advanced.image import SdkImage
 from tests.integration.advanced.jobs import SdkJobs, result_of
-from tests.support.behaviours import Ask
-from tests.support.cluster import Shell
 from tests.support.markers import IMAGE_MARKER, TEST_MARKER
-from tests.support.oci.images import Form, push
+from tests.support.oci.images import Form
 from tests.support.oci.layers import Layer
-from tests.support.oci.tiny import TinyImage, new_marker
-from tests.support.proof import behind
 from tests.support.registry_client import RegistryClient
 
 pytestmark = [pytest.mark.container_packaging, pytest.mark.slow_integration_test]
@@ -60,27 +56,6 @@ def test_digest_is_recorded_with_the_job(
     assert result_of(job)["marker"] == name
     _, digest = manifest_of(registry_client, f"sdk/{name}", "pinned")
     assert f"# Container digest: {registry_client.address}/sdk/{name}@{digest}" in job.get_script().splitlines()
-
-
-@pytest.mark.behaviour("digest-whose-tag-has-moved")
-def test_digest_pins_an_image_whose_tag_has_moved(
-    *, cluster_shell: Shell, registry_client: RegistryClient, tiny_image: TinyImage, behaviour: Ask
-) -> None:
-    repository = f"advanced/{new_marker()}"
-    old, new = new_marker(), new_marker()
-    pinned = push(registry_client, repository, "1", tiny_image.image.plus(_marked(old)))
-    moved = push(registry_client, repository, "1", tiny_image.image.plus(_marked(new)))
-    assert behind(cluster_shell.srun("cat", IMAGE_MARKER, image=moved.reference), new) == []
-    reference = pinned.written("#", f"@{pinned.digest}")
-    done = cluster_shell.srun_unchecked("cat", IMAGE_MARKER, image=reference)
-    if done.status == 0:
-        assert behind(done, old) == []
-        behaviour("digest-whose-tag-has-moved").saw("the named image", done)
-    else:
-        # It knows no digests: it has to say so, and not to run anything else instead.
-        assert done.stdout == "", str(done)
-        assert f"Invalid image reference: docker://{reference}" in done.stderr, str(done)
-        behaviour("digest-whose-tag-has-moved").saw("refused", done)
 
 
 def test_build_secrets_are_used_and_stay_out_of_the_image(

@@ -50,6 +50,7 @@ function filterAnswers(suite, rows, words) {
     const text = [about.id, about.question, ...line.flatMap((it) => it.said.map((at) => answer(it.b, at).name))].join(" ").toLowerCase();
     const on = (!suite || about.suite === suite) && words.every((word) => text.includes(word))
       && (!rows.has("hazards") || line.some((it) => it.kind === "hazard"))
+      && (!rows.has("refused") || line.some((it) => it.said.some((at) => answer(it.b, at).kind === "refused")))
       && (!rows.has("differs") || line.some((it) => it.said.length > 1) || [...runtimes.values()].some((it) => it.size > 1));
     row.querySelectorAll(".box").forEach((box) => box.classList.toggle("off", !on));
     for (const it of line) if (on) shown.add(it.b);
@@ -83,13 +84,14 @@ function described(b, at, ...more) {
     el("p", "quiet", it.limits || (only ? "every version" : "all others"), it.issue ? " · " : "", it.issue ? issue(it.issue) : ""), ...more);
 }
 
-/** All that a cell answered; what is dangerous of it is not folded. */
+/** All that a cell answered; only what is dangerous of it is not folded. */
 function answersOf(number) {
   const all = [...seen(data().cells[number].map((it) => it[0]))];
-  const dangerous = all.filter(([b, answers]) => [...answers].some((at) => answer(b, at).kind === "hazard"));
+  const [dangerous, refused] = ["hazard", "refused"].map((kind) => all.filter(([b, answers]) => [...answers].some((at) => answer(b, at).kind === kind)));
   const one = ([b, answers]) => el("div", "asked", el("p", "", ...coded(data().behaviours[b].question), " ", el("code", "quiet", data().behaviours[b].id)), [...answers].map((at) => described(b, at)));
   return all.length ? [el("div", "suite", { role: "group", "aria-label": "Answers" },
-    dangerous.length ? el("h3", "t-hazard", index.hazards[dangerous.length]) : "", dangerous.map(one),
+    dangerous.length ? el("h3", "t-hazard", index.marks[0][dangerous.length]) : "", dangerous.map(one),
+    refused.length ? lazy(index.marks[1][refused.length], () => refused.map(one)) : "",
     lazy(`${plural(all.length, "behaviour")} observed`, () => all.map(one)))] : [];
 }
 

@@ -146,7 +146,7 @@ function filter(suite, at, states, flags, words, axes) {
     const state = number < 0 ? null : index.states[number];
     const on = state !== null && (!suite || at >= 0)
       && (!states.size || states.has(state[0]))
-      && (!flags.has("hazards") || (it.cell && hazardsOf(it.cell, at)))
+      && ["hazards", "refused"].every((flag, kind) => !flags.has(flag) || (it.cell && marksOf(it.cell, at)[kind]))
       && (!flags.has("changed") || (it.cell && it.cell[4])) && (!flags.has("flaky") || (it.cell && it.cell[5]))
       && axes.every((value, axis) => !value || it.place[axis] === value)
       && words.every((word) => searched(it).includes(word));
@@ -158,8 +158,8 @@ function filter(suite, at, states, flags, words, axes) {
   count(shown);
 }
 
-/** How many hazards a cell has, or a suite on it. */
-const hazardsOf = (cell, at) => at < 0 ? cell[8] : cell[9][at] || 0;
+/** How many hazards a cell has, or a suite on it, and how much that is refused. */
+const marksOf = (cell, at) => at < 0 ? cell[8] : cell[9][at] || [0, 0];
 
 function count(shown) {
   const all = index.cells.length;
@@ -174,8 +174,11 @@ function draw(it, state, more, drawn) {
   it.box.querySelector(".sign").textContent = state[2];
   it.box.querySelector(".word").textContent = state[0];
   it.box.querySelector(".more").textContent = more ?? it.own;
-  const [head, noun] = index.hazards[hazardsOf(it.cell, Number(drawn.split("/")[0]))].split(/ (?=\S*$)/), line = it.box.querySelector(".hazards");
-  line?.replaceChildren(head, noun ? el("span", "noun", ` ${noun}`) : "");
+  for (const line of it.box.querySelectorAll(".marked")) line.remove();
+  it.box.querySelector(".vh").before(...marksOf(it.cell, Number(drawn.split("/")[0])).flatMap((number, kind) => {
+    const [head, noun] = index.marks[kind][number].split(/ (?=\S*$)/);
+    return noun ? [el("span", "marked", head, el("span", "noun", ` ${noun}`))] : [];
+  }));
 }
 
 /** Rows and columns in which nothing is shown are taken out, and a table in which nothing is. */

@@ -1,0 +1,90 @@
+"""The results that a report tells of: they are taken in again beside newer ones, though their own files may be gone.
+
+So a cell is added to a report, or run again, and none of the others is. A report does not name the tests that passed at
+once, nor say which test saw an answer: neither is made up. It leads to no files, since anybody may have written it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import fields, replace
+
+from ci.errors import ResultsError
+from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
+from ci.record.planned import RunPlan
+from ci.record.store import CellRecord, Result, Told
+from ci.report import finding, model
+from ci.report.finding import Found
+from ci.report.model import COMPAT_FILE, CellReport, Compat, Problem, SuiteReport, Unfinished
+
+_MOST_TESTS = 1_000_000
+"""Of a suite; more is no report of ours."""
+
+Item = Found | RunPlan | Unfinished | Problem | CellReport
+
+
+def find(roots: Iterable[Path]) -> Iterator[Item]:
+    """Yield what is found below folders; and what reports tell, which are files, or folders without any results.
+
+    :raises ResultsError: for a report that is invalid, or of another schema.
+    """
+    for root in roots:
+        is_empty = True
+        for item in finding.find([root] if root.is_dir() else []):
+            is_empty = False
+            yield item
+        if is_empty and finding.is_report(root):
+            yield from _told(model.load(root), root if root.is_dir() else root.parent)
+
+
+def _told(compat: Compat, folder: Path) -> Iterator[Item]:
+    yield from compat.problems
+    yield from compat.unfinished
+    yield from (cell for cell in compat.cells if cell.missing)
+    against: dict[tuple[str, str, str], list[str]] = {}
+    for it in compat.contradictions:
+        against.setdefault((it.cell, it.suite, it.run), []).append(it.what)
+    for cell, suite in compat.results():
+        try:
+            result = _result(compat, cell, suite)
+        except (IndexError, ValueError) as error:
+            what = f"{cell.id} {suite.suite}: {error}"
+            raise ResultsError("a report is invalid", where=str(folder / COMPAT_FILE), why=what) from error
+        place = folder / suite.run / cell.id / suite.suite
+        # What was not believed is as that report has it; all else is looked at once more.
+        why = tuple(against.get((cell.id, suite.suite, suite.run), ()))
+        found = Found(result=result, folder=place, contradictions=why) if why else Found.of(result, place)
+        yield dataclasses.replace(found, history=suite.history)
+
+
+def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
+    """Return what was told of a suite on a cell as the result that it was."""
+    tests = [TestOutcome(**_alike(test, TestOutcome)) for test in suite.tests]
+    number = suite.counts.get(TestState.PASSED, 0) - sum(test.outcome is TestState.PASSED for test in tests)
+    if not 0 <= number <= _MOST_TESTS:
+        raise ValueError(f"its number of tests that passed at once is {number}")
+    tests += [TestOutcome(name=f"::{place}", outcome=TestState.PASSED) for place in range(number)]
+    if tests:
+        saw = tuple((name, answer) for name, answers in suite.saw.items() for answer in answers)
+        tests[0] = replace(tests[0], saw=saw)
+    # A cluster that exists is partly run without anybody having asked for a part.
+    is_part = suite.outcome is Outcome.PARTLY and TestState.NOT_ASKED not in suite.counts
+    is_told = suite.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.SKIPPED} and tests
+    ran = sum("::" in test.name for test in tests)
+    return Result(
+        **_alike(suite, Told),
+        cell=CellRecord(**_alike(cell, CellRecord)),
+        exit_code=0 if suite.outcome.good or suite.outcome is Outcome.SKIPPED else 1,
+        images=tuple(compat.images[place] for place in suite.images),
+        artefacts=tuple(compat.artefacts[place] for place in suite.artefacts),
+        tests=tuple(tests),
+        selection=Selection(collected=ran, by=("a part of the suite",) * is_part) if is_told else None,
+    )
+
+
+def _alike(of: msgspec.Struct, kind: type[msgspec.Struct]) -> Mapping[str, Any]:
+    """Return what has the same name in a report as in a result."""
+    return {field.name: getattr(of, field.name) for field in fields(kind)}
