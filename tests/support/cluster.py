@@ -111,7 +111,8 @@ class Shell:
         self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None, secret: bool = False
     ) -> RemoteAnswer:
         """Run a command line, whatever comes of it. Where a site's login node is no other, enroot is run by a job."""
-        if "enroot" in command and not _SUBMITS.search(command):
+        of_enroot = ("enroot", self.environment.enroot_data or "enroot")
+        if any(it in command for it in of_enroot) and not _SUBMITS.search(command):
             command = self._of_the_node(command)
         done = self.connection.run(command, limit=limit, stdin=stdin)
         shown = with_input(command, stdin, secret=secret)
