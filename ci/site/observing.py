@@ -201,7 +201,12 @@ def _of_a_job(connection: Connection, node: str, work: str, run: str) -> dict[st
             next_step="name a partition, a reservation or a node that has room, in the file of the cluster",
         ) from error
     if answer.status:
-        raise SiteError("the first job failed", where=f"on {node}", why=answer.stderr.strip() or answer.stdout.strip())
+        raise SiteError(
+            "the first job failed",
+            where=f"on {node}",
+            why=answer.stderr.strip() or answer.stdout.strip(),
+            next_step="where it needs an account, a partition or a QOS, name it in the file of the cluster",
+        )
     return _pairs(answer.stdout)
 
 
@@ -213,7 +218,7 @@ def _check_plugin(connection: Connection, nodes: Sequence[str], run: str) -> Non
     script = _WITHOUT_PYXIS.format(nodes=shlex.join(nodes), job=job_name(run))
     if lacking := set(connection.run(script, limit=_PATIENCE).stdout.split()).intersection(nodes):
         raise SiteError(
-            "not all nodes have Pyxis: a step with --container-image ran on the host, without a word",
+            "not all nodes have Pyxis: a step with --container-image ran on the host",
             where=", ".join(it for it in nodes if it in lacking),
             why="plugstack.conf there does not load the plugin, or slurmd has not read it",
             next_step='have it loaded there; or name a node that has it, in the file of the cluster: nodelist = "NODE"',

@@ -122,19 +122,20 @@ def of_the_user(names: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), "of the user")
 
 
-def test_a_users_own_variables_change_no_job_and_no_list() -> None:
+def test_a_users_own_variables_change_no_job_and_no_list(tmp_path: Path) -> None:
     """Those of a login within a job, or of ~/.bashrc; which cluster it is and who pays there stays as it is."""
     kept = of_the_user(
         "SLURM_CONF SLURM_CLUSTERS SBATCH_ACCOUNT SLURM_QOS ENROOT_CACHE_PATH http_proxy MY_SLURM_JOB_ID"
     )
     gone = of_the_user(
         "SLURM_JOB_ID SLURM_JOBID SLURM_NTASKS SLURM_EXCLUSIVE SBATCH_MEM_PER_CPU SALLOC_NO_SHELL SRUN_CPUS_PER_TASK "
-        "SQUEUE_FORMAT SQUEUE_USERS SACCT_FORMAT SINFO_FORMAT SCANCEL_INTERACTIVE PYXIS_CONTAINER_IMAGE"
+        "SQUEUE_FORMAT SQUEUE_USERS SACCT_FORMAT SINFO_FORMAT SCANCEL_INTERACTIVE PYXIS_CONTAINER_IMAGE "
+        "SSH_CLIENT SSH2_CLIENT"  # by them a job's bash reads ~/.bashrc, which may print
     )
     target = SiteTarget(host="h", partition="short")
     done = subprocess.run(
         ["bash", "-c", f"{target.prelude('run-1')}env"],
-        env={"PATH": os.environ["PATH"], "TEXT": "a\nSLURM_OF_A_TEXT=1", **kept, **gone},
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TEXT": "a\nSLURM_OF_A_TEXT=1", **kept, **gone},
         capture_output=True,
         text=True,
         check=True,

@@ -130,13 +130,23 @@ def test_a_cluster_that_is_busy_says_why_meanwhile_and_at_the_end(capsys: pytest
     assert told.asked[-1] == f"scancel --name=pyxis-matrix-{RUN}"
 
 
+class Refusing(Told):
+    """One whose Slurm refuses the first job, in its own words (22.05.8)."""
+
+    says = "srun: error: Unable to allocate resources: User's group not permitted to use this partition"
+
+    def run(self, command: str, *, meanwhile: Callable[[], object] = str, **_: object) -> RemoteAnswer:  # noqa: ARG002
+        """Answer, but for a job on the first node."""
+        if command.startswith("srun --nodelist=n1"):
+            return RemoteAnswer(command=command, status=1, stdout="", stderr=f"{self.says}\n")
+        return super().run(command)
+
+
 def test_an_account_that_may_not_submit_is_told_in_slurms_words() -> None:
-    told = Told()
-    del told.answers["srun --nodelist=n1"], told.answers["srun --nodelist"]
-    told.failing.append("srun --nodelist=n1")
     with pytest.raises(SiteError, match="the first job failed") as caught:
-        seen(told)
-    assert (caught.value.where, caught.value.why) == ("on n1", "no room")
+        seen(Refusing())
+    assert (caught.value.where, caught.value.why) == ("on n1", Refusing.says)
+    assert "an account, a partition or a QOS" in caught.value.next_step
 
 
 def test_a_node_without_the_plugin_is_named_though_no_test_would_run_there() -> None:
