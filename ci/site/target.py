@@ -25,11 +25,12 @@ _VERSIONS = ("slurm", "enroot", "pyxis")
 _JOBS = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "reservation": "RESERVATION"}
 _LIMIT = "TIMELIMIT"
 _FORGET = (
-    r"unset SSH_CLIENT SSH2_CLIENT $(env | sed -n '/^\(SLURM\|SBATCH\|SALLOC\)_"
+    r"unset SSH_CLIENT SSH2_CLIENT LANG LANGUAGE $(env | sed -n '/^\(SLURM\|SBATCH\|SALLOC\)_"
     r"\(CONF\|CLUSTERS\|JWT\|SACK\|ACCOUNT\|PARTITION\|QOS\|RESERVATION\|WCKEY\|CONSTRAINT\)/d; "
-    r"s/^\(\(SLURM\|SBATCH\|SALLOC\|SRUN\|SQUEUE\|SINFO\|SACCT\|SCANCEL\|SCONTROL\|PYXIS\)_[A-Z0-9_]*\)=.*/\1/p')"
+    r"s/^\(\(SLURM\|SBATCH\|SALLOC\|SRUN\|SQUEUE\|SINFO\|SACCT\|SCANCEL\|SCONTROL\|PYXIS\|LC\)_[A-Z0-9_]*\)=.*/\1/p')"
 )
-"""A user's own forms of Slurm's lists, and what jobs of theirs get: tests read the usual ones, and say what theirs get.
+"""A user's own language, forms of Slurm's lists, and what jobs of theirs get: tests read the usual ones, and say what
+theirs get.
 
 Which cluster it is, who pays and where jobs may run stays the user's to say. By ``SSH_CLIENT`` a job's bash
 takes itself for that of a login, and runs ``~/.bashrc``, which may print.
