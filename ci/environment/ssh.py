@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent import futures
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 import getpass
 import os
 from pathlib import Path
 import threading
+import time
 from typing import Any, TypeVar
 
 import asyncssh
@@ -21,6 +24,7 @@ _CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 30.0
 # What a command is left to end by itself once it was interrupted.
 _GRACE_SECONDS = 15.0
+_MEANWHILE_SECONDS = 10.0
 _CHUNK = 65536
 _BEGIN = "pyxis-matrix: the command begins"
 
@@ -70,30 +74,53 @@ def write_home(home: Path, *, user_key: KeyPair, host_key: KeyPair, port: int) -
 
 
 class Connection:
-    """An open SSH connection for synchronous code; several commands may run at the same time."""
+    """An SSH connection for synchronous code; several commands may run at the same time.
+
+    One that broke is made anew for the next command, so that a suite goes on.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connection: asyncssh.SSHClientConnection, prelude: str = ""
+        self, loop: asyncio.AbstractEventLoop, opened: Callable[[], asyncssh.SSHClientConnection], prelude: str = ""
     ) -> None:
-        """Wrap a connection that lives on ``loop``."""
+        """Open a connection that lives on ``loop``."""
         self._loop = loop
-        self._connection = connection
+        self._opened = opened
+        self._connection = opened()
+        self._opening = threading.Lock()
         self._prelude = prelude
 
-    def run(self, command: str, *, limit: float = 120.0, stdin: str | None = None) -> RemoteAnswer:
+    def run(
+        self,
+        command: str,
+        *,
+        limit: float = 120.0,
+        stdin: str | None = None,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> RemoteAnswer:
         """Run a command line in the login shell of the remote user.
 
-        ``limit`` is in seconds. Raises ``LaunchError`` if it is exceeded: a job that hangs never blocks a suite.
+        ``limit`` is in seconds. Raises ``LaunchError`` if it is exceeded: a job that hangs never blocks a suite; and
+        where the connection breaks: what is known of the command then is no answer. ``meanwhile`` is called every ten
+        seconds of it, and may run other commands.
         """
+        with self._opening:
+            if self._connection.is_closed():
+                self._connection = self._opened()
         # Without input, stdin is at its end; asyncssh would leave it open, and the command might wait for it.
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
         script = f"echo '{_BEGIN}'\n{self._prelude}{command}"
-        result = self._wait(self._connection.run(script, check=False, **feed), command, limit)
-        status = result.returncode if result.returncode is not None else 255
+        try:
+            result = self._wait(self._connection.run(script, check=False, **feed), command, limit, meanwhile)
+        except (OSError, asyncssh.Error) as error:
+            raise _broke(command, str(error)) from error
+        if result.returncode is None:
+            raise _broke(command, "it ended without the status of the command")
         before, begun, stdout = str(result.stdout).partition(f"{_BEGIN}\n")
         if not begun:
             before, stdout = "", before
-        return RemoteAnswer(command=command, status=status, stdout=stdout, stderr=str(result.stderr), before=before)
+        return RemoteAnswer(
+            command=command, status=result.returncode, stdout=stdout, stderr=str(result.stderr), before=before
+        )
 
     def attach(self, command: str, write: Callable[[str], None]) -> int:
         """Run a command of any duration and hand on what it writes, as it comes; return its exit code.
@@ -135,13 +162,29 @@ class Connection:
         """Close the connection and wait until it is."""
         self._wait(_closed(self._connection), "closing", 5.0)
 
-    def _wait(self, work: Coroutine[Any, Any, T], doing: str, limit: float) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def _wait(
+        self, work: Coroutine[Any, Any, T], doing: str, limit: float, meanwhile: Callable[[], object] = lambda: None
+    ) -> T:
+        future, end = asyncio.run_coroutine_threadsafe(work, self._loop), time.monotonic() + limit
         try:
-            return future.result(limit)
-        except TimeoutError as error:
+            while (left := end - time.monotonic()) > 0:
+                if futures.wait([future], min(left, _MEANWHILE_SECONDS)).done:
+                    return future.result()
+                meanwhile()
+        except BaseException:
             future.cancel()
-            raise LaunchError(f"no answer within {limit:g} s", where=doing, next_step=typed("logs")) from error
+            raise
+        future.cancel()
+        raise LaunchError(f"no answer within {limit:g} s", where=doing, next_step=typed("logs"))
+
+
+def _broke(command: str, why: str) -> LaunchError:
+    return LaunchError(
+        "the connection to the login node broke",
+        where=command,
+        why=f"{why}; what it did there is not known",
+        next_step="the next command logs in anew; run again what failed by it",
+    )
 
 
 def _session_ended(command: str, why: str) -> LaunchError:
@@ -164,18 +207,7 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
     thread = threading.Thread(target=loop.run_forever, name="ssh", daemon=True)
     thread.start()
     try:
-        opening = asyncssh.connect(
-            login.host,
-            port=login.port or (),
-            username=user or login.user or (),
-            connect_timeout=_CONNECT_SECONDS,
-            **_means(login),
-        )
-        try:
-            raw = asyncio.run_coroutine_threadsafe(_opened(opening), loop).result(_CONNECT_SECONDS + 5)
-        except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
-            raise _refused(login, error) from error
-        connection = Connection(loop, raw, login.prelude)
+        connection = Connection(loop, partial(_open, loop, login, user), login.prelude)
         try:
             yield connection
         finally:
@@ -184,6 +216,20 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
         loop.close()
+
+
+def _open(loop: asyncio.AbstractEventLoop, login: Login, user: str | None) -> asyncssh.SSHClientConnection:
+    opening = asyncssh.connect(
+        login.host,
+        port=login.port or (),
+        username=user or login.user or (),
+        connect_timeout=_CONNECT_SECONDS,
+        **_means(login),
+    )
+    try:
+        return asyncio.run_coroutine_threadsafe(_opened(opening), loop).result(_CONNECT_SECONDS + 5)
+    except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
+        raise _refused(login, error) from error
 
 
 def _means(login: Login) -> dict[str, Any]:

@@ -58,6 +58,7 @@ if test -d "$folder"; then
             }}
             list | xargs --no-run-if-empty --max-args=1 enroot remove --force >/dev/null 2>&1
             list | sed "s/^/containers: /"') || on_it="containers: $node was not asked"
+        on_it=$(grep '^containers: ' <<< "$on_it")  # not what a prolog says
         left=$left${{left:+${{on_it:+; }}}}$on_it
     done
 fi

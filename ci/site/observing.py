@@ -19,6 +19,14 @@ EMBEDDED = "embedded-"
 """How this project's stand-in for enroot begins its version."""
 _PATIENCE = 300.0
 """Seconds for the first job to wait for its turn."""
+_MOST_NODES = 8
+"""How many are asked whether they have the plugin."""
+# No node has the image: with the plugin the command is never run. What another user's job has is not waited for.
+_WITHOUT_PYXIS = """
+for node in {nodes}; do
+    srun --nodelist=$node --ntasks=1 --immediate=10 --container-image=/{job}.sqsh echo "$node" </dev/null 2>/dev/null
+done
+"""
 _UP = {"idle", "mixed", "allocated", "completing"}
 # `key=value` lines. The version of Pyxis stands in its plugin as text; a part of a longer number is none. Where the
 # plugin is: plugstack.conf, and what that includes. A node that has its configuration from the controller keeps it in
@@ -80,8 +88,9 @@ def observe(connection: Connection, target: SiteTarget, run: str) -> SiteFacts:
             next_step="ask for a login node that has the plugin",
         )
     work = f"{home}/{target.folder(run)}"
+    up = _nodes(connection, target, host)
     with console.step("asking jobs for the versions of their nodes"):
-        told = _of_jobs(connection, _nodes(connection, target, host), work, run)
+        told = _of_jobs(connection, up[:2], work, run)
     nodes, first = tuple(told), next(iter(told.values()))
     for node, of in told.items():
         if of.get("home") != "shared":
@@ -90,6 +99,7 @@ def observe(connection: Connection, target: SiteTarget, run: str) -> SiteFacts:
                 where=f"on {node}",
                 why="what jobs and login node pass to each other has to lie where both see it",
             )
+    _check_plugin(connection, up, run)
     login = _pairs(connection.run(_VERSIONS).stdout)
     seen = _agreed({"the controller": {"slurm": settings["slurm_version"]}, "the login node": login}, told)
     axes = _axes(seen, target, first)
@@ -128,7 +138,7 @@ def settings_of(connection: Connection) -> dict[str, str]:
 
 
 def _nodes(connection: Connection, target: SiteTarget, host: str) -> tuple[str, ...]:
-    """Return up to two nodes that are up, that of the login first; or the one that was named."""
+    """Return some nodes that are up, that of the login first; or the one that was named."""
     if target.nodelist:
         return (target.nodelist,)
     where = f"--partition={shlex.quote(target.partition)}" if target.partition else ""
@@ -137,7 +147,7 @@ def _nodes(connection: Connection, target: SiteTarget, host: str) -> tuple[str, 
 
 
 def choose(listed: str, host: str, *, anywhere: bool) -> tuple[str, ...]:
-    """Return up to two nodes of a list of sinfo's that are up, that of the login first.
+    """Return up to eight nodes of a list of sinfo's that are up, that of the login first.
 
     :param anywhere: whether all partitions of the list count, and not only the default one.
     """
@@ -150,7 +160,7 @@ def choose(listed: str, host: str, *, anywhere: bool) -> tuple[str, ...]:
             why=", ".join(f"{name}: {state}" for name, state in states.items()) or "the default partition has none",
             next_step="name another partition in the file of the cluster: partition = NAME",
         )
-    return tuple(sorted(up, key=lambda name: name != host)[:2])
+    return tuple(sorted(up, key=lambda name: name != host)[:_MOST_NODES])
 
 
 def _of_jobs(connection: Connection, nodes: Sequence[str], work: str, run: str) -> dict[str, dict[str, str]]:
@@ -167,23 +177,52 @@ def _of_jobs(connection: Connection, nodes: Sequence[str], work: str, run: str) 
 
 
 def _of_a_job(connection: Connection, node: str, work: str, run: str) -> dict[str, str]:
-    """Return what a job on a node tells. Where it waits too long, say what Slurm says that it waits for."""
+    """Return what a job on a node tells. While it waits, say what Slurm says that it waits for."""
     script = f"WORK={shlex.quote(work)}\n{_VERSIONS}{_ON_THE_NODE}"
     words = shlex.join(["srun", f"--nodelist={node}", "--ntasks=1", "bash", "-c", script])
+    said = ""
+
+    def ask() -> None:
+        nonlocal said
+        before = said
+        said = connection.run(f"squeue --noheader --name={job_name(run)} --format='%i is %T: %r'").stdout.strip()
+        if said and said != before:
+            console.say(f"  waiting for {node}, job {said}")
+
     try:
-        answer = connection.run(words, limit=_PATIENCE)
+        answer = connection.run(words, limit=_PATIENCE, meanwhile=ask)
     except LaunchError as error:
-        why = connection.run(f"squeue --noheader --name={job_name(run)} --format='%i is %T: %r'").stdout.strip()
+        ask()
         connection.run(f"scancel --name={job_name(run)}")
         raise SiteError(
             f"the first job did not run within {_PATIENCE:g} s",
             where=f"on {node}",
-            why=why or error.what,
+            why=said or error.what,
             next_step="name a partition, a reservation or a node that has room, in the file of the cluster",
         ) from error
     if answer.status:
-        raise SiteError("the first job failed", where=f"on {node}", why=answer.stderr.strip() or answer.stdout.strip())
+        raise SiteError(
+            "the first job failed",
+            where=f"on {node}",
+            why=answer.stderr.strip() or answer.stdout.strip(),
+            next_step="where it needs an account, a partition or a QOS, name it in the file of the cluster",
+        )
     return _pairs(answer.stdout)
+
+
+def _check_plugin(connection: Connection, nodes: Sequence[str], run: str) -> None:
+    """See that nodes have the plugin: where one has not, jobs that ask for an image run on the host, with status 0.
+
+    :raises SiteError: naming those that have not.
+    """
+    script = _WITHOUT_PYXIS.format(nodes=shlex.join(nodes), job=job_name(run))
+    if lacking := set(connection.run(script, limit=_PATIENCE).stdout.split()).intersection(nodes):
+        raise SiteError(
+            "not all nodes have Pyxis: a step with --container-image ran on the host",
+            where=", ".join(it for it in nodes if it in lacking),
+            why="plugstack.conf there does not load the plugin, or slurmd has not read it",
+            next_step='have it loaded there; or name a node that has it, in the file of the cluster: nodelist = "NODE"',
+        )
 
 
 def _pairs(said: str) -> dict[str, str]:

@@ -24,8 +24,17 @@ _VERSIONS = ("slurm", "enroot", "pyxis")
 # By key: what sbatch and srun have it from, with their own prefix.
 _JOBS = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "reservation": "RESERVATION"}
 _LIMIT = "TIMELIMIT"
-_OWN_FORMS = ("SQUEUE_FORMAT", "SQUEUE_FORMAT2", "SQUEUE_SORT", "SINFO_FORMAT", "SACCT_FORMAT", "SLURM_TIME_FORMAT")
-"""How a user likes Slurm's lists; tests read the usual ones."""
+_FORGET = (
+    r"unset SSH_CLIENT SSH2_CLIENT LANG LANGUAGE $(env | sed -n '/^\(SLURM\|SBATCH\|SALLOC\)_"
+    r"\(CONF\|CLUSTERS\|JWT\|SACK\|ACCOUNT\|PARTITION\|QOS\|RESERVATION\|WCKEY\|CONSTRAINT\)/d; "
+    r"s/^\(\(SLURM\|SBATCH\|SALLOC\|SRUN\|SQUEUE\|SINFO\|SACCT\|SCANCEL\|SCONTROL\|PYXIS\|LC\)_[A-Z0-9_]*\)=.*/\1/p')"
+)
+"""A user's own language, forms of Slurm's lists, and what jobs of theirs get: tests read the usual ones, and say what
+theirs get.
+
+Which cluster it is, who pays and where jobs may run stays the user's to say. By ``SSH_CLIENT`` a job's bash
+takes itself for that of a login, and runs ``~/.bashrc``, which may print.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +135,7 @@ class SiteTarget:
         values["JOB_NAME"] = job_name(run)
         given = {name: shlex.quote(value) for name, value in values.items() if value}
         words = [f"{prefix}_{name}={value}" for name, value in given.items() for prefix in ("SBATCH", "SLURM")]
-        return f"unset {' '.join(_OWN_FORMS)}\nexport {' '.join(words)}\n"
+        return f"{_FORGET}\nexport {' '.join(words)}\n"
 
 
 def job_name(run: str) -> str:

@@ -72,6 +72,12 @@ def test_what_can_not_be_looked_for_is_left_and_its_folder_with_it(there: LoginN
     assert (there.home / "cancelled").read_text().split()[:4] == ["1", "2", "3", "4"]
 
 
+def test_what_a_node_says_by_itself_is_nothing_that_is_left(there: LoginNode) -> None:
+    srun = there.home / "bin" / "srun"
+    srun.write_text(srun.read_text(encoding="utf-8").replace("exec ", "echo of a prolog; exec "), encoding="utf-8")
+    assert clean(there, RUN, "mine") == ""  # type: ignore[arg-type]
+
+
 def test_a_home_that_is_not_there_is_no_empty_one(there: LoginNode) -> None:
     there.home.rename(there.home.with_name("away"))
     assert "No such file or directory" in clean(there, RUN, "mine")  # type: ignore[arg-type]

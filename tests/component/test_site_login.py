@@ -1,14 +1,17 @@
 """Logging in to a cluster that exists, with a real SSH server on loopback: what is accepted, and what is not."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+import os
 from pathlib import Path
+import subprocess
 
 import asyncssh
 import pytest
 
 from ci.environment import ssh
 from ci.environment_file import Login
-from ci.errors import SiteError
+from ci.errors import LaunchError, SiteError
 from ci.site.target import SiteTarget
 from tests.support.ssh_server import serving
 
@@ -85,3 +88,60 @@ def test_what_is_not_accepted(*, login: Login, keys: dict[str, ssh.KeyPair], hos
     home_with(login, keys, host=host, user=user)
     with pytest.raises(SiteError, match=words), ssh.connect(login):
         pass
+
+
+@pytest.fixture
+def breaking(keys: dict[str, ssh.KeyPair]) -> Iterator[int]:
+    """Serve on a free port: the command `break` breaks the connection, all others are answered."""
+
+    def answer(process: asyncssh.SSHServerProcess[str]) -> None:
+        if (process.command or "").endswith("\nbreak"):
+            process.channel.get_connection().abort()
+        else:
+            process.stdout.write("pyxis-matrix: the command begins\nan answer\n")
+            process.exit(0)
+
+    with serving(keys, answer) as port:
+        yield port
+
+
+def test_a_connection_that_breaks_is_made_anew_for_the_next_command(
+    keys: dict[str, ssh.KeyPair], login: Login, breaking: int
+) -> None:
+    login = replace(login, port=breaking)
+    home_with(login, keys, host="host", user="user")
+    with ssh.connect(login) as connection:
+        assert connection.run("before").stdout == "an answer\n"
+        with pytest.raises(LaunchError, match="the connection to the login node broke") as caught:
+            connection.run("break")
+        assert caught.value.where == "break"
+        assert connection.run("after").stdout == "an answer\n"
+
+
+def of_the_user(names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), "C")  # also a locale that is everywhere
+
+
+def test_a_users_own_variables_change_no_job_and_no_list(tmp_path: Path) -> None:
+    """Those of a login within a job, or of ~/.bashrc; which cluster it is and who pays there stays as it is."""
+    kept = of_the_user(
+        "SLURM_CONF SLURM_CLUSTERS SBATCH_ACCOUNT SLURM_QOS ENROOT_CACHE_PATH http_proxy MY_SLURM_JOB_ID"
+    )
+    gone = of_the_user(
+        "SLURM_JOB_ID SLURM_JOBID SLURM_NTASKS SLURM_EXCLUSIVE SBATCH_MEM_PER_CPU SALLOC_NO_SHELL SRUN_CPUS_PER_TASK "
+        "SQUEUE_FORMAT SQUEUE_USERS SACCT_FORMAT SINFO_FORMAT SCANCEL_INTERACTIVE PYXIS_CONTAINER_IMAGE "
+        "LANG LANGUAGE LC_TIME SSH_CLIENT SSH2_CLIENT"  # by the last a job's bash reads ~/.bashrc, which may print
+    )
+    target = SiteTarget(host="h", partition="short")
+    done = subprocess.run(
+        ["bash", "-c", f"{target.prelude('run-1')}env"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TEXT": "a\nSLURM_OF_A_TEXT=1", **kept, **gone},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not done.stderr
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert found.items() >= kept.items()
+    assert not gone.keys() & found.keys()
+    assert (found["SLURM_PARTITION"], found["SBATCH_JOB_NAME"]) == ("short", "pyxis-matrix-run-1")

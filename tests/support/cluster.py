@@ -111,12 +111,22 @@ class Shell:
         self, command: str, *, limit: float = JOB_LIMIT, stdin: str | None = None, secret: bool = False
     ) -> RemoteAnswer:
         """Run a command line, whatever comes of it. Where a site's login node is no other, enroot is run by a job."""
-        if self.environment.logs_in_elsewhere and "enroot" in command and not _SUBMITS.search(command):
-            command = shlex.join(["srun", self.here, "--ntasks=1", "bash", "-c", command])
+        of_enroot = ("enroot", self.environment.enroot_data or "enroot")
+        if any(it in command for it in of_enroot) and not _SUBMITS.search(command):
+            command = self._of_the_node(command)
         done = self.connection.run(command, limit=limit, stdin=stdin)
         shown = with_input(command, stdin, secret=secret)
         print(replace(done, command=shown))  # noqa: T201 - pytest shows it with a test that fails
         return done
+
+    def on_the_node(self, command: str) -> RemoteAnswer:
+        """Run a command line on the node where steps run, and expect it to succeed: for what only that node sees."""
+        return self.run(self._of_the_node(command))
+
+    def _of_the_node(self, command: str) -> str:
+        if not self.environment.logs_in_elsewhere:
+            return command
+        return shlex.join(["srun", self.here, "--ntasks=1", "bash", "-c", command])
 
     def facts_of(self, job: str) -> dict[str, str]:
         """Return what scontrol says of a job, by its own names: JobState and ExitCode, for example."""

@@ -14,6 +14,7 @@ _PROGRAMS = {
     "squeue": 'case $2 in --jobs=*) grep "^${2#--jobs=}|" "$HOME/jobs";; *) cat "$HOME/jobs";; esac',
     "scancel": 'for job in "$@"; do echo "$job" >> "$HOME/cancelled"; sed -i "/^$job|/d" "$HOME/jobs"; done',
     "srun": f"""case $1 in --help) echo --container-image; exit;; --version) echo slurm-wlm {SLURM}; exit;; esac
+case " $*" in *" --container-image="*) echo "no such image" >&2; exit 1;; esac
 while case $1 in --*) true;; *) false;; esac; do shift; done; exec "$@\"""",
     "enroot": f"""case $1 in version) echo {ENROOT};; list) cat "$HOME/containers";;
 remove) sed -i "/^$3\\$/d" "$HOME/containers";; esac""",

@@ -58,6 +58,10 @@ class PrintingShell:
         """Take the line."""
         self.said = said
 
+    def is_closed(self) -> bool:
+        """Tell that it is open."""
+        return False
+
     async def run(self, command: str, **_more: object) -> SimpleNamespace:
         """Echo what the first line of the command echoes, and answer with the others."""
         first, _, rest = command.partition("\n")
@@ -71,7 +75,7 @@ def test_what_a_login_shell_prints_is_not_taken_for_the_commands(said: str) -> N
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        answer = ssh.Connection(loop, PrintingShell(said)).run("id -u")  # type: ignore[arg-type]
+        answer = ssh.Connection(loop, lambda: PrintingShell(said)).run("id -u")  # type: ignore[arg-type, return-value]
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

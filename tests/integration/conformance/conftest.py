@@ -13,6 +13,7 @@ from ci.reproducing.case import ASIDE
 from tests.integration.conformance.support import Steps, rootfs
 from tests.support.cluster import Node, Shell, waited
 from tests.support.markers import IMAGE_MARKER
+from tests.support.not_asked import needs
 from tests.support.oci.images import push
 from tests.support.oci.layers import Entry, Layer
 from tests.support.oci.squashed import squashed
@@ -118,6 +119,8 @@ def root_folder(login_node: Node) -> Iterator[str]:
 @pytest.fixture
 def silent_registry(steps: Steps, folder: str) -> Iterator[str]:
     """Return the address of something that takes connections on the node and never answers."""
+    if steps.shell.environment.logs_in_elsewhere:
+        needs("a login on the node of the jobs")
     program = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
     program += "print(s.getsockname()[1], flush=True); time.sleep(600)"
     pid = steps.shell.run(f'nohup python3 -c "{program}" > {folder}/port 2>&1 < /dev/null & echo $!').stdout.strip()

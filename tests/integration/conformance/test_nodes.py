@@ -40,19 +40,24 @@ def two_nodes(environment: EnvironmentFile, steps: Steps) -> Steps:
 # -- two nodes ------------------------------------------------------------------------------------------------------
 
 
+def _both(steps: Steps) -> list[str]:
+    """Return the words of a step on the first two nodes, whatever others there are."""
+    return ["srun", f"--nodelist={','.join(steps.shell.environment.nodes[:2])}", "--nodes=2", "--ntasks=2"]
+
+
 @pytest.fixture
 def only_here(two_nodes: Steps) -> Iterator[str]:
-    """Return a folder that only one of two nodes has: a container with a mount of it starts there alone."""
-    path = two_nodes.shell.run("mktemp --directory /tmp/conformance-XXXXXXXXXX").stdout.strip()
+    """Return a folder that only the first of two nodes has: a container with a mount of it starts there alone."""
+    path = two_nodes.shell.on_the_node("mktemp --directory /tmp/conformance-XXXXXXXXXX").stdout.strip()
     yield path
-    two_nodes.shell.run(f"rmdir {path}")
+    two_nodes.shell.on_the_node(f"rmdir {path}")
 
 
 def _where_one_fails(steps: Steps, image: TinyImage, folder: str, script: str, *options: str) -> RemoteAnswer:
     """Run a script on two nodes, of which one can't start its container."""
     container = [f"--container-image={image.reference}", f"--container-mounts={folder}:/m"]
     command = ["sh", "-c", f"cat {IMAGE_MARKER} && {script}"]
-    words = shlex.join(["srun", "--nodes=2", "--ntasks=2", *options, *container, *command])
+    words = shlex.join([*_both(steps), *options, *container, *command])
     done = steps.shell.run_unchecked(words, limit=PATIENCE)
     assert done.status != 0, str(done)
     assert done.stdout.count(image.marker) <= 1, f"both have started: {done}"
@@ -89,7 +94,7 @@ def test_pmi2_over_two_nodes(two_nodes: Steps, plain: TinyImage) -> None:
         'eval "exec 3<&$PMI_FD 4>&$PMI_FD"; echo "cmd=init pmi_version=2 pmi_subversion=0" >&4; read -r said <&3; '
         f'echo "$(cat {IMAGE_MARKER}) $PMI_RANK/$PMI_SIZE $said"'
     )
-    step = ["srun", "--nodes=2", "--ntasks=2", "--mpi=pmi2", f"--container-image={plain.reference}", "sh", "-c", script]
+    step = [*_both(two_nodes), "--mpi=pmi2", f"--container-image={plain.reference}", "sh", "-c", script]
     done = two_nodes.shell.run(shlex.join(step), limit=PATIENCE)
     said = "cmd=response_to_init rc=0 pmi_version=2 pmi_subversion=0"
     assert sorted(done.stdout.splitlines()) == [f"{plain.marker} {rank}/2 {said}" for rank in (0, 1)], str(done)
@@ -101,7 +106,7 @@ def test_a_launcher_in_the_image_runs_in_each_task_and_reaches_no_other(
     """An mpirun starts the processes of other nodes by srun or ssh, and an image has neither (NVIDIA/pyxis#164)."""
     content = b"#!/bin/sh\ncat /etc/pyxis-matrix-image; command -v srun ssh || echo alone\n"
     image = unpacked(make_image({"/usr/bin/mpirun": File(content=content, mode=0o755)}))
-    step = ["srun", "--nodes=2", "--ntasks=2", f"--container-image={image.reference}", "mpirun"]
+    step = [*_both(two_nodes), f"--container-image={image.reference}", "mpirun"]
     done = two_nodes.shell.run(shlex.join(step), limit=PATIENCE)
     assert sorted(done.stdout.splitlines()) == sorted([image.marker, "alone"] * 2), str(done)
 
@@ -124,7 +129,8 @@ def test_an_image_of_one_part(
     not_promised(cell, "an image of one part of a heterogeneous step")
     options = [f"--container-image={plain.reference}", f"--container-mounts={folder}:/m"]
     parts = [options, []] if first else [[], options]
-    done = two_nodes.shell.run(_of_parts(*parts), limit=PATIENCE)
+    there = [f"--nodelist={node}" for node in two_nodes.shell.environment.nodes[:2]]
+    done = two_nodes.shell.run(_of_parts(*([it, *part] for it, part in zip(there, parts, strict=True))), limit=PATIENCE)
     behaviour("image-of-one-part").saw_by(tuple(done.stdout.splitlines()), {(plain.marker,) * 2: "that image"}, done)
 
 
@@ -147,6 +153,7 @@ def test_an_srun_for_each_part_has_an_image_of_its_own(
         ["--het-group=1"],
     ]
     script = "\n".join(_of_parts(it) for it in steps)
-    words = shlex.join(["salloc", two_nodes.shell.here, "--ntasks=1", ":", "--ntasks=1", "sh", "-ec", script])
+    second = f"--nodelist={two_nodes.shell.environment.nodes[1]}"
+    words = shlex.join(["salloc", two_nodes.shell.here, "--ntasks=1", ":", second, "--ntasks=1", "sh", "-ec", script])
     done = two_nodes.shell.run(words, limit=PATIENCE)
     assert done.stdout.splitlines() == [plain.marker, other.marker, _ON_THE_HOST], str(done)

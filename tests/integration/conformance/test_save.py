@@ -45,7 +45,8 @@ def test_the_file_is_complete_when_srun_returns(steps: Steps, savable: TinyImage
     saved = f"{folder}/saved.sqsh"
     for number in range(10):
         steps.inside(savable, f"echo {number} > /kept", "--container-writable", f"--container-save={saved}")
-        steps.shell.run(f"rm -rf {folder}/look && unsquashfs -quiet -no-progress -dest {folder}/look {saved} kept")
+        unpacked = f"unsquashfs -quiet -no-progress -dest {folder}/look {saved} kept"
+        steps.shell.on_the_node(f"rm -rf {folder}/look && {unpacked}")
         assert steps.shell.run(f"cat {folder}/look/kept").stdout == f"{number}\n"
 
 

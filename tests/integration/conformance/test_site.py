@@ -44,7 +44,7 @@ def test_the_start_of_a_squashfs_file(steps: Steps, plain: TinyImage, behaviour:
     with steps.running(plain.reference, "echo $SLURM_JOB_ID ready; sleep 600") as step:
         job = steps.wait_for_text(step.output, "ready").split()[-2]
         unpacked = any(it.endswith(f"_{job}.0") for it in steps.containers())
-        mounted = steps.shell.run_unchecked("pgrep --euid $USER squashfuse").status == 0
+        mounted = bool(steps.shell.on_the_node("pgrep --euid $USER squashfuse || true").stdout)
     seen = {(True, False): "unpacked", (False, True): "mounted"}
     behaviour("start-of-a-squashfs-file").saw_by((unpacked, mounted), seen, steps.containers())
 
@@ -59,5 +59,5 @@ def test_a_container_that_is_saved_into_tmp(
 srun --container-image={image.reference} --container-save={saved} true || exit
 if test -e {saved}; then echo in-the-job; else echo not-in-the-job; fi"""
     found = steps.shell.sbatch(script, "--chdir=/tmp").splitlines()[-1]
-    steps.shell.run(f"rm {saved}")  # it is on the node, whatever the job sees
+    steps.shell.on_the_node(f"rm {saved}")  # it is on the node, whatever the job sees
     behaviour("save-into-tmp").saw_by(found, {"in-the-job": "in the job", "not-in-the-job": "on the node only"})
