@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import os
 from pathlib import Path
 
+import msgspec
 from packaging.version import InvalidVersion, Version
 
 from ci.errors import ResultsError, SelectionError, session
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import AXES, VERSION_AXES, Matrix
 from ci.matrix.observed import slurm_matches
+from ci.matrix.profiles import Profile
 from ci.matrix.suites import SUITES, is_own
 from ci.matrix.tables import did_you_mean
 from ci.report import finding, model, writing
@@ -27,9 +29,10 @@ def is_report(name: str) -> bool:
     return (Path(name) / COMPAT_FILE).is_file() or (name.endswith(".json") and not Path(name).is_dir())
 
 
-def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False) -> Compat:
+def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False, profile: Profile | None = None) -> Compat:
     """Return what a ``compat.json`` says, or what the folders and runs that are named come to.
 
+    :param profile: without what was run when a profile of this name had other files.
     :raises ResultsError: if there is none, or it is invalid or of another schema.
     """
     reports = [name for name in names if is_report(name)]
@@ -37,10 +40,22 @@ def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False) -> 
         why = "it is a report, and only the folders of runs are merged"
         raise ResultsError(f"{reports[0]} cannot be merged with other data", why=why, next_step="name it alone")
     if reports:
-        return model.load(Path(reports[0]))
+        return _of_profile(model.load(Path(reports[0])), profile)
     roots = finding.places(names, results)
     base = Path(os.path.commonpath(roots)) if roots else results
-    return writing.merge(ReportRequest(roots=roots, base=base, may_be_empty=may_be_empty)).compat
+    return _of_profile(writing.merge(ReportRequest(roots=roots, base=base, may_be_empty=may_be_empty)).compat, profile)
+
+
+def _of_profile(compat: Compat, profile: Profile | None) -> Compat:
+    if profile is None:
+        return compat
+    suites = {
+        it.id: tuple(suite for suite in it.suites if suite.versions.get("profile") == profile.label)
+        for it in compat.cells
+        if it.profile == profile.name
+    }
+    cells = tuple(msgspec.structs.replace(it, suites=suites.get(it.id, it.suites)) for it in compat.cells)
+    return msgspec.structs.replace(compat, cells=cells)
 
 
 def tested(compat: Compat) -> list[CellReport]:
@@ -148,6 +163,8 @@ def pairs(
 def how_to_run(cells: Iterable[str], *, can_run: bool) -> str:
     """Return the command after which there are results of cells; those of a report can't be added to."""
     command = session("matrix", " ".join(cells) or "CELL_A CELL_B")
+    if can_run and any("+" in it for it in cells):  # a profile's name alone may not say where it is
+        return "the same again with --run"
     return f"{command}, {'or the same again with --run' if can_run else 'then compare without --data'}"
 
 

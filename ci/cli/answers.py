@@ -1,6 +1,7 @@
 """The commands that answer from results: `compare`, how two cells differ; `ask`, whether a combination works."""
 
 import argparse
+from dataclasses import replace
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ from ci.answers import asking, comparing, document, selecting
 from ci.answers.asking import Advice
 from ci.answers.comparing import Comparison, Kind
 from ci.answers.document import FORMS, Document
+from ci.artefacts import candidates
 from ci.cli import groups, reports
 from ci.errors import ResultsError, SelectionError, UntestedError, session
 from ci.matrix import loading
@@ -36,6 +38,8 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=[*FORMS, "json"], default="text", help="what to print")
     _add_data(parser, "all of the results folder")
     parser.add_argument("--run", action="store_true", help=f"first run what is missing, as {session('matrix')} does")
+    with_it = "compare the cells as they are with a site's settings"
+    parser.add_argument("--profile", type=values.profile, metavar="NAME|DIR", help=with_it)
     parser.epilog = "Exit codes: 0 the same, 1 differs, 55 could not be told; others are errors."
 
 
@@ -73,16 +77,22 @@ def compare(parsed: argparse.Namespace) -> int:
     can_run = not any(map(selecting.is_report, names))
     if parsed.run and not can_run:
         raise SelectionError("--run cannot be used with compat.json", why="what is run is merged with folders only")
-    compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
+    cells, put = parsed.cells, candidates.read(Options(profile=parsed.profile or ""), rows)
+    if put.profile:
+        if not cells:
+            raise SelectionError("--profile cannot be used with --from and --to", next_step="name the two cells")
+        rows = replace(rows, more=tuple(put.into(rows.cell(it)) for it in cells))
+        cells = [it.id for it in rows.more]
+    compat = selecting.read(names, paths.results_dir(), may_be_empty=True, profile=put.profile)
     before, after = (selecting.as_rows(side, compat.cells, rows) for side in (before, after))
     selecting.check(parsed.cells, before, after)  # two releases may be of one row
     for side in (before, after):
         selecting.check_values(side, compat, rows)
     if parsed.run:
-        wanted = parsed.cells or selecting.partners(before, after, compat, rows)
-        names += _run(*selecting.to_run(wanted, compat, rows))
-        compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
-    pairs = selecting.pairs(parsed.cells, before, after, compat, rows, can_run=can_run)
+        wanted, suites = selecting.to_run(cells or selecting.partners(before, after, compat, rows), compat, rows)
+        names += _run([rows.cell(it).matrix_id for it in wanted], suites, put.options.profile)
+        compat = selecting.read(names, paths.results_dir(), may_be_empty=True, profile=put.profile)
+    pairs = selecting.pairs(cells, before, after, compat, rows, can_run=can_run)
     found = comparing.compare(compat, pairs)
     _print(found, document.of_comparison(found), parsed.format)
     reports.warn(compat)
@@ -96,7 +106,7 @@ def compare(parsed: argparse.Namespace) -> int:
     return DIFFERS if found.verdict == "differs" else 0
 
 
-def _run(cells: list[str], suites: list[str]) -> list[str]:
+def _run(cells: list[str], suites: list[str], profile: str) -> list[str]:
     """Run suites on cells as `matrix` does; return the folder of the run, if there was anything to run.
 
     Which tests failed is in the results: the exit code would say no more, and is that of another question.
@@ -104,7 +114,8 @@ def _run(cells: list[str], suites: list[str]) -> list[str]:
     if not cells:
         return []
     run, how = Options().run, {"jobs": 0, "fail_fast": False, "reuse": True, "quiet": False, "resume": None}
-    groups.matrix(argparse.Namespace(cells=cells, group=None, suites=suites, command=[], run=run, **how))
+    asked = {"cells": cells, "group": None, "suites": suites, "command": [], "run": run, "profile": profile}
+    groups.matrix(argparse.Namespace(**asked, **how))
     return [str(paths.results_dir() / run)]
 
 
