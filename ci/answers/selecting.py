@@ -12,7 +12,7 @@ from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import AXES, VERSION_AXES, Matrix
 from ci.matrix.observed import slurm_matches
 from ci.matrix.profiles import Profile
-from ci.matrix.suites import SUITES, is_own
+from ci.matrix.suites import SUITES, is_own, suite
 from ci.matrix.tables import did_you_mean
 from ci.report import finding, model, writing
 from ci.report.behaviours import BehaviourReport
@@ -175,13 +175,14 @@ def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[st
     return list(dict.fromkeys(name for couple in couples for name in couple))
 
 
-def to_run(names: Sequence[str], compat: Compat, rows: Matrix) -> tuple[list[str], list[str]]:
-    """Return the cells that lack an answer of a suite that every group runs, and these suites."""
+def to_run(names: Sequence[str], suites: Sequence[str], compat: Compat, rows: Matrix) -> tuple[list[str], list[str]]:
+    """Return the cells that lack an answer of these suites, or of one that every group runs; and what they lack."""
+    chosen = [suite(it) for it in suites] or [it for it in SUITES.values() if it.default]
     there = {(cell.id, suite.suite) for cell, suite in compat.results() if is_told(suite.state)}
-    wanted = [(cell, suite) for cell in map(rows.cell, names) for suite in SUITES.values() if suite.default]
-    missing = [(cell.id, suite.name) for cell, suite in wanted if not suite.unfit(cell, rows.subject)]
-    cells, suites = ([*dict.fromkeys(couple[at] for couple in missing if couple not in there)] for at in (0, 1))
-    return cells, suites
+    wanted = [(cell, it) for cell in map(rows.cell, names) for it in chosen]
+    missing = [(cell.id, it.name) for cell, it in wanted if not it.unfit(cell, rows.subject)]
+    cells, lacking = ([*dict.fromkeys(couple[at] for couple in missing if couple not in there)] for at in (0, 1))
+    return cells, lacking
 
 
 def held(pair: Pair) -> str:

@@ -14,6 +14,7 @@ from ci.answers.comparing import Comparison, Kind
 from ci.answers.document import FORMS, Document
 from ci.artefacts import candidates
 from ci.cli import groups, reports
+from ci.cli.selecting import add_suites
 from ci.errors import ResultsError, SelectionError, UntestedError, session
 from ci.matrix import loading
 from ci.matrix.behaviours import behaviour
@@ -38,6 +39,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=[*FORMS, "json"], default="text", help="what to print")
     _add_data(parser, "all of the results folder")
     parser.add_argument("--run", action="store_true", help=f"first run what is missing, as {session('matrix')} does")
+    add_suites(parser)
     with_it = "compare the cells as they are with a site's settings"
     parser.add_argument("--profile", type=values.profile, metavar="NAME|DIR", help=with_it)
     parser.epilog = "Exit codes: 0 the same, 1 differs, 55 could not be told; others are errors."
@@ -77,6 +79,8 @@ def compare(parsed: argparse.Namespace) -> int:
     can_run = not any(map(selecting.is_report, names))
     if parsed.run and not can_run:
         raise SelectionError("--run cannot be used with compat.json", why="what is run is merged with folders only")
+    if parsed.suites and not parsed.run:
+        raise SelectionError("--suite says what --run runs", next_step="add --run, or leave it out")
     cells, put = parsed.cells, candidates.read(Options(profile=parsed.profile or ""), rows)
     if put.profile:
         if not cells:
@@ -89,7 +93,8 @@ def compare(parsed: argparse.Namespace) -> int:
     for side in (before, after):
         selecting.check_values(side, compat, rows)
     if parsed.run:
-        wanted, suites = selecting.to_run(cells or selecting.partners(before, after, compat, rows), compat, rows)
+        asked = cells or selecting.partners(before, after, compat, rows)
+        wanted, suites = selecting.to_run(asked, parsed.suites, compat, rows)
         names += _run([rows.cell(it).matrix_id for it in wanted], suites, put.options.profile)
         compat = selecting.read(names, paths.results_dir(), may_be_empty=True, profile=put.profile)
     pairs = selecting.pairs(cells, before, after, compat, rows, can_run=can_run)

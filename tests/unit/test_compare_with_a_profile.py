@@ -10,7 +10,7 @@ from ci.cli import groups
 from ci.matrix.profiles import Profile
 from ci.record.store import CellRecord, Result
 from tests.support import results as made
-from tests.support.compared import FIRST, SECOND, Compare, on
+from tests.support.compared import FIRST, SECOND, SUITE, Compare, on
 from tests.support.profiles import MakeProfile
 
 WELL = [on(FIRST), on(SECOND)]
@@ -51,3 +51,22 @@ def test_a_profile_needs_cells_that_are_named_and_that_it_is_for(compare: Compar
     folder = make_profile({"profile.toml": 'pyxis = "<0.20"\n'})
     code, _, err = compare(WELL, FIRST.id, SECOND.id, "--profile", folder)
     assert (code, "the profile mine cannot be laid over" in err) == (29, True), err
+
+
+def test_only_the_suites_that_are_named_are_run(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[argparse.Namespace] = []
+
+    def matrix(parsed: argparse.Namespace) -> int:
+        asked.append(parsed)
+        made.write(tmp_path / "results", *(replace(it, run=parsed.run) for it in WELL))
+        return 0
+
+    monkeypatch.setattr(groups, "matrix", matrix)
+    compare(WELL, FIRST.id, SECOND.id, "--run", "--suite", "slurm_facts", "--suite", SUITE)
+    assert [(it.cells, it.suites) for it in asked] == [([FIRST.id, SECOND.id], ["slurm_facts"])]
+    code, _, err = compare([], FIRST.id, SECOND.id, "--suite", "slurm_facts")
+    assert (code, "--suite says what --run runs" in err) == (11, True), err
+    code, _, err = compare([], FIRST.id, SECOND.id, "--run", "--suite", "slurm_fact")
+    assert (code, "did you mean" in err) == (11, True), err
