@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 from packaging.version import InvalidVersion, Version
 
 from ci.errors import ResultsError, SelectionError, session
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import AXES, VERSION_AXES, Matrix
 from ci.matrix.observed import slurm_matches
-from ci.matrix.suites import SUITES, is_own
+from ci.matrix.profiles import Profile
+from ci.matrix.suites import SUITES, is_own, suite
 from ci.matrix.tables import did_you_mean
 from ci.report import finding, model, writing
 from ci.report.behaviours import BehaviourReport
@@ -21,16 +23,31 @@ Pair = tuple[CellReport, CellReport]
 """Before and after."""
 
 
-def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False) -> Compat:
+def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False, profile: Profile | None = None) -> Compat:
     """Return what a report says by itself, or what the folders, runs and reports that are named come to.
 
+    :param profile: without what was run when a profile of this name had other files.
+
+    :param profile: without what was run when a profile of this name had other files.
     :raises ResultsError: if there is none, or it is invalid or of another schema.
     """
     roots = finding.places(names, results)
     if len(roots) == 1 and finding.is_report(roots[0]):
-        return model.load(roots[0])
+        return _of_profile(model.load(roots[0]), profile)
     base = finding.common(roots) if roots else results
-    return writing.merge(ReportRequest(roots=roots, base=base, may_be_empty=may_be_empty)).compat
+    return _of_profile(writing.merge(ReportRequest(roots=roots, base=base, may_be_empty=may_be_empty)).compat, profile)
+
+
+def _of_profile(compat: Compat, profile: Profile | None) -> Compat:
+    if profile is None:
+        return compat
+    suites = {
+        cell.id: tuple(suite for suite in cell.suites if suite.versions.get("profile") == profile.label)
+        for cell in compat.cells
+        if cell.profile == profile.name
+    }
+    cells = tuple(msgspec.structs.replace(cell, suites=suites.get(cell.id, cell.suites)) for cell in compat.cells)
+    return msgspec.structs.replace(compat, cells=cells)
 
 
 def tested(compat: Compat) -> list[CellReport]:
@@ -127,9 +144,16 @@ def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows:
         raise ResultsError(
             f"there are no results of {what}",
             why="; ".join(f"{problem.where}: {problem.what}" for problem in compat.problems[:5]),
-            next_step=f"{session('matrix', ' '.join(wanted) or 'CELL_A CELL_B')}, or the same again with --run",
+            next_step=how_to_run(wanted),
         )
     return found
+
+
+def how_to_run(cells: Sequence[str]) -> str:
+    """Return what is to be typed for results of cells to be there."""
+    if any("+" in name for name in cells):  # a profile's name alone may not say where it is
+        return "the same again with --run"
+    return f"{session('matrix', ' '.join(cells) or 'CELL_A CELL_B')}, or the same again with --run"
 
 
 def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[str]:
@@ -139,13 +163,14 @@ def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[st
     return list(dict.fromkeys(name for couple in couples for name in couple))
 
 
-def to_run(names: Sequence[str], compat: Compat, rows: Matrix) -> tuple[list[str], list[str]]:
-    """Return the cells that lack an answer of a suite that every group runs, and these suites."""
+def to_run(names: Sequence[str], suites: Sequence[str], compat: Compat, rows: Matrix) -> tuple[list[str], list[str]]:
+    """Return the cells that lack an answer of these suites, or of one that every group runs; and what they lack."""
+    chosen = [suite(it) for it in suites] or [it for it in SUITES.values() if it.default]
     there = {(cell.id, suite.suite) for cell, suite in compat.results() if is_told(suite.state)}
-    wanted = [(cell, suite) for cell in map(rows.cell, names) for suite in SUITES.values() if suite.default]
-    missing = [(cell.id, suite.name) for cell, suite in wanted if not suite.unfit(cell, rows.subject)]
-    cells, suites = ([*dict.fromkeys(couple[at] for couple in missing if couple not in there)] for at in (0, 1))
-    return cells, suites
+    wanted = [(cell, it) for cell in map(rows.cell, names) for it in chosen]
+    missing = [(cell.id, it.name) for cell, it in wanted if not it.unfit(cell, rows.subject)]
+    cells, lacking = ([*dict.fromkeys(couple[at] for couple in missing if couple not in there)] for at in (0, 1))
+    return cells, lacking
 
 
 def held(pair: Pair) -> str:

@@ -1,6 +1,7 @@
 """The commands that answer from results: `compare`, how two cells differ; `ask`, whether a combination works."""
 
 import argparse
+from dataclasses import replace
 import sys
 from typing import Any
 
@@ -11,8 +12,10 @@ from ci.answers import asking, comparing, document, selecting
 from ci.answers.asking import Advice
 from ci.answers.comparing import Comparison, Kind
 from ci.answers.document import FORMS, Document
+from ci.artefacts import candidates
 from ci.cli import groups, reports
-from ci.errors import ResultsError, UntestedError, session
+from ci.cli.selecting import add_suites
+from ci.errors import ResultsError, SelectionError, UntestedError, session
 from ci.matrix import loading
 from ci.matrix.behaviours import behaviour
 from ci.matrix.model import AXES
@@ -36,6 +39,9 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=[*FORMS, "json"], default="text", help="what to print")
     _add_data(parser, "all of the results folder")
     parser.add_argument("--run", action="store_true", help=f"first run what is missing, as {session('matrix')} does")
+    add_suites(parser)
+    with_it = "compare the cells as they are with a site's settings"
+    parser.add_argument("--profile", type=values.profile, metavar="NAME|DIR", help=with_it)
     parser.epilog = "Exit codes: 0 the same, 1 differs, 55 could not be told; others are errors."
 
 
@@ -70,16 +76,25 @@ def compare(parsed: argparse.Namespace) -> int:
     before, after = (selecting.axes(words, name) for words, name in ((parsed.before, "--from"), (parsed.after, "--to")))
     selecting.check(parsed.cells, before, after)
     rows, names = loading.load(), parsed.data or [str(paths.results_dir())] * paths.results_dir().is_dir()
-    compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
+    if parsed.suites and not parsed.run:
+        raise SelectionError("--suite says what --run runs", next_step="add --run, or leave it out")
+    cells, chosen = parsed.cells, candidates.read(Options(profile=parsed.profile or ""), rows)
+    if chosen.profile:
+        if not cells:
+            raise SelectionError("--profile cannot be used with --from and --to", next_step="name the two cells")
+        rows = replace(rows, more=tuple(chosen.into(rows.cell(name)) for name in cells))
+        cells = [cell.id for cell in rows.more]
+    compat = selecting.read(names, paths.results_dir(), may_be_empty=True, profile=chosen.profile)
     before, after = (selecting.as_rows(side, compat.cells, rows) for side in (before, after))
     selecting.check(parsed.cells, before, after)  # two releases may be of one row
     for side in (before, after):
         selecting.check_values(side, compat, rows)
     if parsed.run:
-        wanted = parsed.cells or selecting.partners(before, after, compat, rows)
-        names += _run(*selecting.to_run(wanted, compat, rows))
-        compat = selecting.read(names, paths.results_dir(), may_be_empty=True)
-    pairs = selecting.pairs(parsed.cells, before, after, compat, rows)
+        wanted = cells or selecting.partners(before, after, compat, rows)
+        lacking, suites = selecting.to_run(wanted, parsed.suites, compat, rows)
+        names += _run([rows.cell(name).matrix_id for name in lacking], suites, chosen.options.profile)
+        compat = selecting.read(names, paths.results_dir(), may_be_empty=True, profile=chosen.profile)
+    pairs = selecting.pairs(cells, before, after, compat, rows)
     found = comparing.compare(compat, pairs)
     _print(found, document.of_comparison(found), parsed.format)
     reports.warn(compat)
@@ -93,7 +108,7 @@ def compare(parsed: argparse.Namespace) -> int:
     return DIFFERS if found.verdict == "differs" else 0
 
 
-def _run(cells: list[str], suites: list[str]) -> list[str]:
+def _run(cells: list[str], suites: list[str], profile: str) -> list[str]:
     """Run suites on cells as `matrix` does; return the folder of the run, if there was anything to run.
 
     Which tests failed is in the results: the exit code would say no more, and is that of another question.
@@ -101,7 +116,8 @@ def _run(cells: list[str], suites: list[str]) -> list[str]:
     if not cells:
         return []
     run, how = Options().run, {"jobs": 0, "fail_fast": False, "reuse": True, "quiet": False, "resume": None}
-    groups.matrix(argparse.Namespace(cells=cells, group=None, suites=suites, command=[], run=run, **how))
+    asked = {"cells": cells, "group": None, "suites": suites, "command": [], "run": run, "profile": profile}
+    groups.matrix(argparse.Namespace(**asked, **how))
     return [str(paths.results_dir() / run)]
 
 

@@ -148,7 +148,7 @@ def planned_node(
         ports={SSH_PORT: plan.options.ssh_port} if first else {},
         tmpfs=("/run",),
         scratch=plan.profile.tmpfs if plan.profile else (),
-        rights=with_cgroups(with_gpus(_rights(plan.cell), plan.options.gpus), plan),
+        rights=of_settings(with_gpus(_rights(plan.cell), plan.options.gpus), plan),
     )
 
 
@@ -180,11 +180,17 @@ def with_gpus(rights: Rights, count: int) -> Rights:
     return replace(rights, gpus=count)
 
 
-def with_cgroups(rights: Rights, plan: EnvironmentPlan) -> Rights:
-    """Add what a node needs that has cgroups of its own: without SYS_PTRACE, Slurm reads no memory of a user's job."""
-    if plan.profile is None or not plan.profile.cgroups:
-        return rights
-    return replace(rights, capabilities=(*rights.capabilities, "SYS_PTRACE"), own_cgroups=True)
+def of_settings(rights: Rights, plan: EnvironmentPlan) -> Rights:
+    """Add what a node needs for a profile's settings.
+
+    Without SYS_PTRACE, Slurm reads no memory of a user's job. Without SYS_NICE, it can't bind a user's task to CPUs: no
+    task starts, and batch jobs drain the node ("task_g_set_affinity: Operation not permitted").
+    """
+    if plan.profile and plan.profile.cgroups:
+        rights = replace(rights, capabilities=(*rights.capabilities, "SYS_PTRACE"), own_cgroups=True)
+    if plan.profile and plan.profile.binds_tasks:
+        rights = replace(rights, capabilities=(*rights.capabilities, "SYS_NICE"))
+    return rights
 
 
 def _files(plan: EnvironmentPlan, keys: Secrets, *, first: bool) -> Mapping[str, InsideFile]:

@@ -259,6 +259,8 @@ class Matrix:
     suite_environment: SuiteEnvironment
     defaults: Defaults
     path: Path
+    more: tuple[Cell, ...] = ()
+    """Cells that no group has, with a profile that an option names; found by their ids."""
 
     def cells(self, group: str | None, host: Arch) -> tuple[Cell, ...]:
         """Return a group's container cells; None means the default group.
@@ -332,7 +334,7 @@ class Matrix:
 
     def _by_id(self, host: Arch | None) -> Mapping[str, Cell]:
         if host not in self._grouped:
-            self._grouped[host] = {cell.id: cell for cell in self._with_groups(host)}
+            self._grouped[host] = {cell.id: cell for cell in (*self._with_groups(host), *self.more)}
         return self._grouped[host]
 
     @cached_property

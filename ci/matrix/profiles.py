@@ -43,6 +43,7 @@ _OF_PYXIS = re.compile(r"^[ \t]*(?:required|optional)[ \t]+\S*spank_pyxis\.so[ \
 _READ_BY_ENROOT = re.compile(
     r"\s*((ENROOT_[A-Z_]+|(MELLANOX|NVIDIA)_\S*|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy)([ \t=]|$)|#|$)"
 )
+_CGROUP = re.compile(r"(^|[/,])cgroup(,|$)")  # task/cgroup, which may also be written as cgroup
 PASSED_OVER = "enroot passes over it without a word"
 """Of a line that means nothing to it."""
 _PATHS_OF_ENROOT = re.compile(r"\s*(ENROOT_(?:RUNTIME|CACHE|DATA|TEMP)_PATH|ENROOT_ALLOW_HTTP)\b")
@@ -142,7 +143,12 @@ class Profile:
     @property
     def cgroups(self) -> bool:
         """Whether Slurm uses cgroups: then nodes need a tree of their own that they may write to."""
-        return any("/cgroup" in value for value in self.settings.values())
+        return any(map(_CGROUP.search, self.settings.values()))
+
+    @property
+    def binds_tasks(self) -> bool:
+        """Whether Slurm binds tasks to CPUs by their affinity."""
+        return "affinity" in self.settings.get("taskplugin", "")
 
     @property
     def node_scripts(self) -> tuple[str, ...]:

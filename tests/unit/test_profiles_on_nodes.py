@@ -137,9 +137,7 @@ def test_an_embedded_node_keeps_its_folders_where_a_site_has_an_enroot_conf(make
     assert found["/etc/enroot/enroot.conf"].content == b"ENROOT_MOUNT_HOME yes\n"
 
 
-@pytest.mark.parametrize(
-    "text", ["ProctrackType=proctrack/cgroup", "TaskPlugin=task/affinity,task/cgroup", "Include x.conf"]
-)
+@pytest.mark.parametrize("text", ["ProctrackType=proctrack/cgroup", "TaskPlugin=task/cgroup", "Include x.conf"])
 def test_a_node_has_cgroups_of_its_own_only_where_the_settings_use_them(make_profile: MakeProfile, text: str) -> None:
     without = started(planned(make_profile({"cgroup.conf": "CgroupPlugin=cgroup/v1\n"})))["host_config"]
     x = {"files/etc/slurm/x.conf": "JobAcctGatherType=jobacct_gather/cgroup\n"}
@@ -150,6 +148,15 @@ def test_a_node_has_cgroups_of_its_own_only_where_the_settings_use_them(make_pro
     assert own["cap_add"] == [*without["cap_add"], "SYS_PTRACE"]
     assert of_profile(plan)["/etc/slurm/cgroup.conf"].content == b"CgroupPlugin=cgroup/v1\n\nIgnoreSystemd=yes\n"
     assert b"remount,rw" in of_profile(plan)["/usr/local/lib/node-entrypoint.d/cgroups.sh"].content
+
+
+@pytest.mark.parametrize("text", ["TaskPlugin=task/affinity", "TaskPlugin = affinity,cgroup"])
+def test_a_node_may_bind_the_tasks_of_users_where_the_settings_have_slurm_do_it(
+    make_profile: MakeProfile, text: str
+) -> None:
+    own = started(planned(make_profile({"slurm.conf": f"{text}\n"})))["host_config"]["cap_add"]
+    without = started(planned(make_profile({"slurm.conf": "TaskPlugin=task/none\n"})))["host_config"]["cap_add"]
+    assert [it for it in own if it not in without] == ["SYS_PTRACE"] * ("cgroup" in text) + ["SYS_NICE"]
 
 
 def test_what_a_site_says_of_systemd_stays(make_profile: MakeProfile) -> None:

@@ -79,7 +79,8 @@ class ClientSide:
     def installed_path(self) -> str:
         """Path of the plugin that the cluster uses."""
         self._find()
-        return self.shell.run("awk '{ print $2 }' /etc/slurm/plugstack.conf.d/*.conf").stdout.split()[0]
+        lines = "awk '$1 ~ /^(required|optional)$/ { print $2 }' /etc/slurm/plugstack.conf.d/*.conf"
+        return self.shell.run(lines).stdout.split()[0]
 
     def installed(self) -> bytes:
         """Return the plugin that the cluster uses."""

@@ -10,7 +10,10 @@ pytestmark = pytest.mark.container_packaging
 
 @pytest.mark.parametrize("options", [(), ("--no-container-mount-home",)])
 def test_not_by_default(steps: Steps, plain: TinyImage, folder: str, options: tuple[str, ...]) -> None:
-    assert steps.inside(plain, f"test -e {folder} || echo absent", *options) == ["absent"]
+    """Unless a profile has enroot mount it."""
+    mounted = steps.cell.says("ENROOT_MOUNT_HOME=yes") and not options
+    found = steps.inside(plain, f"if test -e {folder}; then echo there; else echo absent; fi", *options)
+    assert found == ["there" if mounted else "absent"]
 
 
 def test_on_request(steps: Steps, plain: TinyImage, folder: str) -> None:

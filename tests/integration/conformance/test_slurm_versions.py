@@ -84,6 +84,11 @@ def test_a_task_prolog(steps: Steps, make_image: MakeImage, unpacked: Unpack, be
     behaviour("task-prolog").saw("starts" if done.status == 0 else "fails", done)
 
 
+def test_a_task_prolog_that_the_image_lacks(steps: Steps, plain: TinyImage) -> None:
+    """A site whose slurm.conf names one has no container step that starts, unless it is mounted (NVIDIA/pyxis#135)."""
+    steps.refused(plain.reference, "prolog", "--task-prolog=/no/such/prolog")
+
+
 # -- MPI ------------------------------------------------------------------------------------------------------------
 
 

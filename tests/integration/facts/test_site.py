@@ -4,10 +4,12 @@ import uuid
 
 import pytest
 
+from ci.environment.wait import NotYet, wait_for
 from ci.environment_file import EnvironmentFile
 from ci.errors import suite_session
+from ci.matrix.cells import Cell
 from tests.support.behaviours import Ask
-from tests.support.cluster import Shell
+from tests.support.cluster import JOB_LIMIT, Shell
 
 pytestmark = [pytest.mark.integration_test, pytest.mark.starts_no_container]
 
@@ -20,6 +22,22 @@ def test_the_tmp_of_another_job(cluster_shell: Shell, behaviour: Ask) -> None:
     found = cluster_shell.srun("sh", "-c", script, image="").stdout.strip()
     cluster_shell.run(f"rm -f {file}")
     behaviour("tmp-of-another-job").saw_by(found, {"there": "its files", "absent": "nothing"})
+
+
+def test_prolog_and_epilog_of_a_job(cluster_shell: Shell, cell: Cell) -> None:
+    """Both run as root, and are given none of the variables that scripts count on."""
+    if cell.profile != "strict":
+        pytest.skip(f"it needs a prolog that tells: {suite_session('slurm_facts', cell.matrix_id, '--profile strict')}")
+    job, uid = cluster_shell.srun("sh", "-c", "echo $SLURM_JOB_ID; id -u", image="").stdout.split()[-2:]
+
+    def probe() -> list[str] | NotYet:
+        found = cluster_shell.run(f"grep ' of job {job} ' /var/log/slurm/prolog.log").stdout.splitlines()
+        return found if len(found) == len(("prolog", "epilog")) else NotYet(str(found))
+
+    assert wait_for("the lines of prolog and epilog", probe, limit=JOB_LIMIT, poll=0.5) == [
+        f"prolog of job {job} for uid {uid}, with 0 of HOME, PATH, USER",
+        f"epilog of job {job} for uid {uid}",
+    ]
 
 
 @pytest.mark.behaviour("configuration-of-a-compute-node")
