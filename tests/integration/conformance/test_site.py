@@ -17,6 +17,7 @@ pytestmark = pytest.mark.container_packaging
 def test_the_devices_of_the_node(steps: Steps, plain: TinyImage, behaviour: Ask) -> None:
     found = steps.inside(plain, "ls /dev")
     assert {"null", "zero", "urandom", "shm"} <= set(found)
+    assert "fuse" in steps.inside(plain, "ls /dev", "--container-mounts=/dev/fuse")
     behaviour("devices-of-the-node").saw("all" if "fuse" in found else "a few", found)
 
 
