@@ -7,6 +7,7 @@ import pytest
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import Steps
 from tests.support.behaviours import Ask
+from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.layers import Directory
 from tests.support.oci.tiny import TinyImage
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.container_packaging
 def test_the_devices_of_the_node(steps: Steps, plain: TinyImage, behaviour: Ask) -> None:
     found = steps.inside(plain, "ls /dev")
     assert {"null", "zero", "urandom", "shm"} <= set(found)
+    assert "fuse" in steps.inside(plain, "ls /dev", "--container-mounts=/dev/fuse")
     behaviour("devices-of-the-node").saw("all" if "fuse" in found else "a few", found)
 
 
@@ -47,6 +49,16 @@ def test_the_start_of_a_squashfs_file(steps: Steps, plain: TinyImage, behaviour:
         mounted = bool(steps.shell.on_the_node("pgrep --euid $USER squashfuse || true").stdout)
     seen = {(True, False): "unpacked", (False, True): "mounted"}
     behaviour("start-of-a-squashfs-file").saw_by((unpacked, mounted), seen, steps.containers())
+
+
+def test_a_mount_of_tmp_is_that_of_the_job(steps: Steps, plain: TinyImage) -> None:
+    """With a /tmp of the job's own as well: a container mounts what the job's other steps have there."""
+    file = f"/tmp/conformance-{uuid.uuid4().hex[:12]}"
+    script = f"""#!/bin/sh
+srun sh -c 'echo of-a-step > {file}'
+srun --container-image={plain.reference} --container-mounts=/tmp:/m sh -c 'cat {IMAGE_MARKER} /m/{file[5:]}'
+rm {file}"""
+    assert steps.shell.sbatch(script, "--chdir=/tmp").splitlines()[-2:] == [plain.marker, "of-a-step"]
 
 
 @pytest.mark.behaviour("save-into-tmp")
