@@ -26,7 +26,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fixed",
         metavar="CELL",
-        help="a cell without the fault (default: the one on which the test saw another answer)",
+        help="a cell without the fault (default: the newest real one on which the test saw another answer)",
     )
     parser.add_argument(
         "--data", action="append", default=[], metavar="PATH", help="where that one's results are, if not in RUN"
@@ -95,9 +95,15 @@ def _the_test(found: Sequence[Found], word: str) -> tuple[Found, TestOutcome]:
 def _fixed(
     found: Sequence[Found], at: Found, test: TestOutcome, wanted: str | None
 ) -> tuple[Found, TestOutcome] | None:
-    """Return the same test on a cell without the fault, the newest one; None where none is known."""
+    """Return the same test on a cell without the fault, the newest one; None where none is known.
+
+    Of its own accord it takes none of another runtime: the embedded one answers in words of its own.
+    """
+    mine = at.result
     for each in found:
-        if each.result.cell_id != (wanted or each.result.cell_id) or each.result.suite != at.result.suite:
+        its = each.result
+        meant = its.cell_id == wanted if wanted else its.cell.runtime == mine.cell.runtime
+        if not meant or its.suite != mine.suite:
             continue
         for other in each.result.tests:
             if other.name == test.name and _without(other, test):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+import re
 import shlex
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -49,6 +50,7 @@ class Reproducer:
             autoescape=False,  # noqa: S701 - shell and Markdown, no HTML
         )
         environment.filters["quoted"] = shlex.quote
+        environment.filters["worded"] = _worded
         steps = self.case.steps[: at + 1]
         fault = _telling(self.case, steps[at], told)
         right = _telling(self.fixed, self.fixed.steps[at], told) if self.fixed else None
@@ -69,8 +71,15 @@ class Reproducer:
         if form == "docker":
             words |= _node(self.case)
         if form == "issue":
+            told_by = steps[-1]
+            words["showed"] = _worded("\n".join(filter(None, (told_by.command, told_by.stdout, told_by.stderr))))
             words["script"] = environment.get_template(FORMS["cluster"]).render(words)
         return environment.get_template(FORMS[form]).render(words)
+
+
+def _worded(text: str) -> str:
+    """Return a text for a reader: with words in the place of placeholders, which only the script fills in."""
+    return re.sub(r"@([A-Z]+\d*)@", r"\1", text)
 
 
 def _node(case: Case) -> dict[str, object]:

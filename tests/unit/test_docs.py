@@ -35,7 +35,8 @@ OF_PYTEST = {
 }
 OF_OTHERS = {
     *("--all", "--filter", "--privileged", "--progress", "--provenance"),  # docker's
-    *("--container-env", "--container-image", "--container-mounts", "--export"),  # srun's, some of them Pyxis'
+    *("--container-env", "--container-image", "--container-mounts"),  # Pyxis'
+    *("--export", "--overlap"),  # srun's
     *("--dist", "--splits", "--run-integration"),  # pytest-xdist's, pytest-split's, and of the suite of slurm-sdk
     *("--headless", "--hide-scrollbars", "--no-sandbox", "--screenshot", "--window-size"),  # chromium's
     *("--format", "--prefix"),  # those of git archive

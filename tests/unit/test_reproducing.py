@@ -121,6 +121,15 @@ def test_every_form(both: Shown, form: str) -> None:
     assert "@IMAGE@" in text or form == "docker"
 
 
+def test_the_text_of_an_issue_has_words_in_the_place_of_placeholders(both: Shown) -> None:
+    """Who reads it knows what a node is, and not what fills in @NODE@; the script below it does."""
+    above, _, script = both("sbatch-export-none", "--format", "issue")[1].partition("```bash")
+    assert "sbatch --nodelist=NODE --container-image=IMAGE --export=NONE show\nSubmitted batch job 17\n" in above
+    assert "on the host\n```\n" in above, "without empty lines for what it did not write"
+    assert "@" not in above
+    assert "@NODE@" in script
+
+
 def test_a_result_by_a_clock_that_is_wrong_is_not_the_newest(both: Shown, tmp_path: Path, capsys: Capture) -> None:
     expected = both()[1]
     of = result(OLD, "pyxis_conformance", Outcome.FAILED, tests=[outcome(state=TestState.FAILED)], run="s")
@@ -253,6 +262,20 @@ def test_a_cell_that_does_not_answer_otherwise(both: Shown) -> None:
     code, _, said = both("test_a_script[NONE]", "--fixed", OLD.id)
     assert code == ReproduceError.exit_code
     assert "does not answer otherwise" in said
+
+
+def test_the_stand_in_of_pyxis_is_not_taken_for_a_cell_without_the_fault(reproduce: Shown) -> None:
+    """Its answers are its own words: no release of Pyxis would be recognised by them. Whoever names it gets it."""
+    embedded = cell("24.11", "debian13", kind="embedded")
+    logs = {
+        OLD.id: log(answered(SCRIPT.format(MARKER), "on the host")),
+        embedded.id: log(answered(SCRIPT.format(OTHER), "as the stand-in says it")),
+    }
+    tests = [(OLD, outcome("on the host")), (embedded, outcome("in the image"))]
+    code, script, _ = reproduce(logs, tests)
+    assert (code, embedded.id in script) == (0, False)
+    code, script, _ = reproduce(logs, tests, "sbatch-export-none", "--fixed", embedded.id)
+    assert (code, embedded.id in script) == (0, True)
 
 
 @pytest.mark.parametrize("node", ["n1", "gpu-17", "login.site", "c0n2"])
