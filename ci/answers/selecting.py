@@ -27,8 +27,6 @@ def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False, pro
     """Return what a report says by itself, or what the folders, runs and reports that are named come to.
 
     :param profile: without what was run when a profile of this name had other files.
-
-    :param profile: without what was run when a profile of this name had other files.
     :raises ResultsError: if there is none, or it is invalid or of another schema.
     """
     roots = finding.places(names, results)
