@@ -35,7 +35,7 @@ OF_PYTEST = {
 }
 OF_OTHERS = {
     *("--all", "--filter", "--privileged", "--progress", "--provenance"),  # docker's
-    *("--container-env", "--container-image", "--container-mounts"),  # Pyxis'
+    *("--container-env", "--container-image", "--container-mounts", "--container-save"),  # Pyxis'
     *("--export", "--overlap"),  # srun's
     *("--dist", "--splits", "--run-integration"),  # pytest-xdist's, pytest-split's, and of the suite of slurm-sdk
     *("--headless", "--hide-scrollbars", "--no-sandbox", "--screenshot", "--window-size"),  # chromium's
