@@ -7,6 +7,7 @@ import pytest
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import Steps
 from tests.support.behaviours import Ask
+from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.layers import Directory
 from tests.support.oci.tiny import TinyImage
 
@@ -48,6 +49,16 @@ def test_the_start_of_a_squashfs_file(steps: Steps, plain: TinyImage, behaviour:
         mounted = steps.shell.run_unchecked("pgrep --euid $USER squashfuse").status == 0
     seen = {(True, False): "unpacked", (False, True): "mounted"}
     behaviour("start-of-a-squashfs-file").saw_by((unpacked, mounted), seen, steps.containers())
+
+
+def test_a_mount_of_tmp_is_that_of_the_job(steps: Steps, plain: TinyImage) -> None:
+    """With a /tmp of the job's own as well: a container mounts what the job's other steps have there."""
+    file = f"/tmp/conformance-{uuid.uuid4().hex[:12]}"
+    script = f"""#!/bin/sh
+srun sh -c 'echo of-a-step > {file}'
+srun --container-image={plain.reference} --container-mounts=/tmp:/m sh -c 'cat {IMAGE_MARKER} /m/{file[5:]}'
+rm {file}"""
+    assert steps.shell.sbatch(script, "--chdir=/tmp").splitlines()[-2:] == [plain.marker, "of-a-step"]
 
 
 @pytest.mark.behaviour("save-into-tmp")

@@ -22,6 +22,16 @@ def test_the_tmp_of_another_job(cluster_shell: Shell, behaviour: Ask) -> None:
     behaviour("tmp-of-another-job").saw_by(found, {"there": "its files", "absent": "nothing"})
 
 
+def test_the_steps_of_a_job_share_its_tmp(cluster_shell: Shell) -> None:
+    file = f"facts-{uuid.uuid4().hex[:12]}"
+    script = f"""#!/bin/sh
+srun sh -c 'echo of-a-step > /tmp/{file}; echo of-a-step > /dev/shm/{file}'
+srun sh -c 'cat /tmp/{file} /dev/shm/{file}'
+cat /tmp/{file} /dev/shm/{file}
+rm /tmp/{file} /dev/shm/{file}"""
+    assert cluster_shell.sbatch(script, "--chdir=/").splitlines() == ["of-a-step"] * 4
+
+
 @pytest.mark.behaviour("configuration-of-a-compute-node")
 def test_where_a_compute_node_has_its_configuration(
     environment: EnvironmentFile, cluster_shell: Shell, behaviour: Ask
