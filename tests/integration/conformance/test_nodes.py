@@ -47,8 +47,11 @@ def _both(steps: Steps) -> list[str]:
 
 @pytest.fixture
 def only_here(two_nodes: Steps) -> Iterator[str]:
-    """Return a folder that only the first of two nodes has: a container with a mount of it starts there alone."""
-    path = two_nodes.shell.on_the_node("mktemp --directory /tmp/conformance-XXXXXXXXXX").stdout.strip()
+    """Return a folder that only the first of two nodes has: a container with a mount of it starts there alone.
+
+    It is not in /tmp, which a job may have of its own.
+    """
+    path = two_nodes.shell.on_the_node("mktemp --directory /var/tmp/conformance-XXXXXXXXXX").stdout.strip()
     yield path
     two_nodes.shell.on_the_node(f"rmdir {path}")
 

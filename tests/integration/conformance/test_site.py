@@ -1,12 +1,15 @@
 """What a site's own settings change of containers: each test sees both sides, a plain cell's and a profile's."""
 
+import shlex
 import uuid
 
 import pytest
 
+from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
-from tests.integration.conformance.support import Steps
+from tests.integration.conformance.support import PATIENCE, Steps
 from tests.support.behaviours import Ask
+from tests.support.cluster import Node
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.layers import Directory
 from tests.support.oci.tiny import TinyImage
@@ -73,3 +76,21 @@ if test -e {saved}; then echo in-the-job; else echo not-in-the-job; fi"""
     found = steps.shell.sbatch(script, "--chdir=/tmp").splitlines()[-1]
     steps.shell.on_the_node(f"rm {saved}")  # it is on the node, whatever the job sees
     behaviour("save-into-tmp").saw_by(found, {"in-the-job": "in the job", "not-in-the-job": "on the node only"})
+
+
+def test_a_node_without_a_daemon_and_without_files(steps: Steps, plain: TinyImage, cell: Cell) -> None:
+    """As a login node may be: srun asks the controller for all that it needs, the plugin's line among it."""
+    environment = steps.shell.environment
+    last = Node.of(environment, len(environment.nodes) - 1)
+    controller, user = environment.nodes[0], environment.login.user
+    words = f"srun --chdir=/tmp --container-image={plain.reference} cat {IMAGE_MARKER}"
+    # What Slurm's files and those that slurmd has fetched lie in is empty, in a mount namespace that ends with this.
+    hidden = " && ".join(f"mount -t tmpfs none {it}" for it in ("/etc/slurm", "/run/slurm", "/var/lib/slurm"))
+    as_user = f"SLURM_CONF_SERVER={controller} exec setpriv --reuid={user} --regid={user} --init-groups {words}"
+    inner = f"mkdir -p /run/slurm && {hidden} && cd /tmp && {as_user}"
+    done = last.run_unchecked(f"timeout {PATIENCE:.0f} unshare --mount sh -c {shlex.quote(inner)}")
+    if cell.says("slurmctldparameters=enable_configless"):
+        assert (done.status, done.stdout) == (0, f"{plain.marker}\n"), str(done)
+    else:
+        assert done.status != 0, str(done)
+        assert "configless mode is disabled" in done.stderr.lower(), str(done)
