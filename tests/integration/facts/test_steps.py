@@ -97,7 +97,7 @@ def test_variables_of_every_release(cluster_shell: Shell) -> None:
 
 
 def test_variables_by_options(cluster_shell: Shell) -> None:
-    found = _variables(cluster_shell, "--job-name=facts", "--ntasks=2", "--cpus-per-task=2", "--mem=100M")
+    found = _variables(cluster_shell, "--job-name=facts", "--nodes=1", "--ntasks=2", "--cpus-per-task=2", "--mem=100M")
     names = ("JOB_NAME", "NTASKS", "CPUS_PER_TASK", "CPUS_ON_NODE", "MEM_PER_NODE", "TASKS_PER_NODE")
     assert [found.get(f"SLURM_{name}") for name in names] == ["facts", "2", "2", "4", "100", "2"]
 
