@@ -13,7 +13,7 @@ from ci.matrix.observed import slurm_matches
 from ci.matrix.profiles import Profile
 from ci.matrix.suites import SUITES, is_own, suite
 from ci.matrix.tables import did_you_mean
-from ci.report import finding, model, writing
+from ci.report import finding, model, retold, writing
 from ci.report.behaviours import BehaviourReport
 from ci.report.merging import ReportRequest
 from ci.report.model import CellReport, Compat, State
@@ -30,7 +30,7 @@ def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False, pro
     :raises ResultsError: if there is none, or it is invalid or of another schema.
     """
     roots = finding.places(names, results)
-    if len(roots) == 1 and finding.is_report(roots[0]):
+    if len(roots) == 1 and retold.is_report(roots[0]):
         return _of_profile(model.load(roots[0]), profile)
     base = finding.common(roots) if roots else results
     return _of_profile(writing.merge(ReportRequest(roots=roots, base=base, may_be_empty=may_be_empty)).compat, profile)

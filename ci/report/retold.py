@@ -6,6 +6,7 @@ once, nor say which test saw an answer: neither is made up. It leads to no files
 
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,21 @@ _MOST_TESTS = 1_000_000
 Item = Found | RunPlan | Unfinished | Problem | CellReport
 
 
+def is_report(root: Path) -> bool:
+    """Tell whether what is named is a report: its file, or its folder if there is nothing else below that."""
+    return root.is_file() or (finding.is_report(root) and next(finding.find([root]), None) is None)
+
+
 def find(roots: Iterable[Path]) -> Iterator[Item]:
-    """Yield what is found below folders; and what reports tell, which are files, or folders without any results.
+    """Yield what is found below folders, and what reports tell.
 
     :raises ResultsError: for a report that is invalid, or of another schema.
     """
     for root in roots:
-        is_empty = True
-        for item in finding.find([root] if root.is_dir() else []):
-            is_empty = False
-            yield item
-        if is_empty and finding.is_report(root):
+        if is_report(root):
             yield from _told(model.load(root), root if root.is_dir() else root.parent)
+        else:
+            yield from finding.find([root])
 
 
 def _told(compat: Compat, folder: Path) -> Iterator[Item]:
@@ -66,7 +70,7 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
     number = suite.counts.get(TestState.PASSED, 0) - sum(test.outcome is TestState.PASSED for test in tests)
     if not 0 <= number <= _MOST_TESTS:
         raise ValueError(f"its number of tests that passed at once is {number}")
-    tests += [TestOutcome(name=f"::{place}", outcome=TestState.PASSED) for place in range(number)]
+    tests += _unnamed(number)
     if tests:
         saw = tuple((name, answer) for name, answers in suite.saw.items() for answer in answers)
         tests[0] = replace(tests[0], saw=saw)
@@ -83,6 +87,12 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
         tests=tuple(tests),
         selection=Selection(collected=ran, by=("a part of the suite",) * is_part) if is_told else None,
     )
+
+
+@functools.cache
+def _unnamed(number: int) -> tuple[TestOutcome, ...]:
+    """Return so many tests that passed at once; thousands of suites have the same number."""
+    return tuple(TestOutcome(name=f"::{place}", outcome=TestState.PASSED) for place in range(number))
 
 
 def _alike(of: msgspec.Struct, kind: type[msgspec.Struct]) -> Mapping[str, Any]:

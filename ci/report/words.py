@@ -107,8 +107,8 @@ def marks(of: SuiteReport | CellReport) -> list[str]:
     return [*filter(None, (mark(kind, len(getattr(of, key))) for key, kind in MARKED.items()))]
 
 
-def advice(question: str, answer: AnswerReport) -> str:
-    """Return what was asked, what happens, for which versions, and what a user does about it."""
+def advice(answer: AnswerReport, question: str = "") -> str:
+    """Return what happens, for which versions, and what a user does about it; before it what was asked, if given."""
     return " ".join(filter(None, (question, answer.what, f"({answer.limits})" if answer.limits else "", answer.do)))
 
 

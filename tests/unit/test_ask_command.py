@@ -117,8 +117,10 @@ def test_versions_with_as_many_hazards_differ_in_what_they_refuse(ask: Ask) -> N
         on("22.05", "3.4.1", "0.21.0", HAZARD | {"task-prolog": "fails"}),
         on("22.05", "3.4.1", "0.24.0", HAZARD),
     ]
-    heads = [ask(both, f"22.05 3.4.1 {pyxis}")[1].partition("\n")[0].partition(": ")[2] for pyxis in ("0.21", "0.24")]
+    said = [ask(both, f"22.05 3.4.1 {pyxis}")[1] for pyxis in ("0.21", "0.24")]
+    heads = [text.partition("\n")[0].partition(": ")[2] for text in said]
     assert heads == ["works, with hazards (1 hazard, 1 refused)", "works, with hazards (1 hazard)"]
+    assert [", 1 hazard, 1 refused\n" in sections(text)["Cells of this combination"] for text in said] == [True, False]
 
 
 def test_hazards_that_no_test_looked_for_are_not_denied(ask: Ask) -> None:

@@ -305,3 +305,7 @@ def test_a_report_and_results_are_compared(compare: Compare, tmp_path: Path) -> 
     both = ("--data", str(tmp_path / "told"), "--data", str(tmp_path / "results"))
     code, out, _ = compare([on(NEW, {"made-up": "worst"})], OLD.id, NEW.id, *both)
     assert (code, out.partition("\n")[0]) == (1, "differs; behaviours: 1 newly dangerous, 2 the same")
+    # Beside results it is what they came to before.
+    at(tmp_path / "results", [tmp_path / "results"])
+    code, out, _ = compare([on(OLD)], OLD.id, NEW.id, "--data", str(tmp_path / "results"))
+    assert (code, out.partition("\n")[0]) == (1, "differs; behaviours: 1 newly dangerous, 2 the same")

@@ -60,7 +60,7 @@ def pieces(merged: Merged) -> Iterator[str]:
     for title, kind in zip(("Hazards", "Refused: it fails, and says so"), MARKED.values(), strict=True):
         seen = [
             f"- {ANSWERS[kind]} {_code(it.behaviour.id)} on {count(len(it.cells), 'cell')}: "
-            f"{_whole(advice(it.behaviour.question, it.answer))}{_issue(it.answer.issue)} "
+            f"{_whole(advice(it.answer, it.behaviour.question))}{_issue(it.answer.issue)} "
             f"Seen on {few(list(map(_code, it.cells)))}."
             for it in overview.answers(compat, kind)
         ]

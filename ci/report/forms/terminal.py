@@ -149,7 +149,7 @@ def _details(merged: Merged) -> Iterator[Text]:
     yield Text()
     for hazard in overview.answers(merged.compat, AnswerKind.HAZARD):
         issue = f" ({hazard.answer.issue})" if hazard.answer.issue else ""
-        told = f"{advice(hazard.behaviour.question, hazard.answer)}{issue} Seen on {few(hazard.cells)}."
+        told = f"{advice(hazard.answer)}{issue} Seen on {few(hazard.cells)}."
         yield Text(printable(f"{HAZARD} {hazard.behaviour.id} on {count(len(hazard.cells), 'cell')}: {told}"))
     if refused := dict.fromkeys(it.behaviour.id for it in overview.answers(merged.compat, AnswerKind.REFUSED)):
         yield Text(printable(f"{mark(AnswerKind.REFUSED, len(refused))}, with an error: {', '.join(refused)}"))
