@@ -8,12 +8,13 @@ import getpass
 import os
 from pathlib import Path
 import threading
-from typing import Any, TypeVar
-
-import asyncssh
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ci.environment_file import Login
 from ci.errors import LaunchError, SiteError, typed
+
+if TYPE_CHECKING:  # it takes 0.2 s to load, and most commands log in nowhere
+    import asyncssh
 
 T = TypeVar("T")
 
@@ -52,6 +53,8 @@ class RemoteAnswer:
 
 def new_key(comment: str) -> KeyPair:
     """Make an ed25519 key."""
+    import asyncssh  # noqa: PLC0415 - see above
+
     key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
     return KeyPair(private=key.export_private_key("openssh"), public=key.export_public_key("openssh"))
 
@@ -73,7 +76,7 @@ class Connection:
     """An open SSH connection for synchronous code; several commands may run at the same time."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connection: asyncssh.SSHClientConnection, prelude: str = ""
+        self, loop: asyncio.AbstractEventLoop, connection: "asyncssh.SSHClientConnection", prelude: str = ""
     ) -> None:
         """Wrap a connection that lives on ``loop``."""
         self._loop = loop
@@ -85,6 +88,8 @@ class Connection:
 
         ``limit`` is in seconds. Raises ``LaunchError`` if it is exceeded: a job that hangs never blocks a suite.
         """
+        import asyncssh  # noqa: PLC0415 - see above
+
         # Without input, stdin is at its end; asyncssh would leave it open, and the command might wait for it.
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
         script = f"echo '{_BEGIN}'\n{self._prelude}{command}"
@@ -103,6 +108,8 @@ class Connection:
 
         :raises LaunchError: where the connection ends before the command does.
         """
+        import asyncssh  # noqa: PLC0415 - see above
+
         started: list[asyncssh.SSHClientProcess[str]] = []
         future = asyncio.run_coroutine_threadsafe(self._attached(command, write, started), self._loop)
         try:
@@ -122,6 +129,8 @@ class Connection:
     async def _attached(
         self, command: str, write: Callable[[str], None], started: "list[asyncssh.SSHClientProcess[str]]"
     ) -> int | None:
+        import asyncssh  # noqa: PLC0415 - see above
+
         process = await self._connection.create_process(
             command, stdin=asyncssh.DEVNULL, stderr=asyncssh.STDOUT, encoding="utf-8", errors="replace"
         )
@@ -159,6 +168,8 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
 
     :raises LaunchError: if that fails; of a site, with what its user does about it.
     """
+    import asyncssh  # noqa: PLC0415 - see above
+
     _name_this_user(login.user)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="ssh", daemon=True)
@@ -201,6 +212,8 @@ def _means(login: Login) -> dict[str, Any]:
 
 def _refused(login: Login, error: Exception) -> LaunchError:
     """Return the error for a login that failed."""
+    import asyncssh  # noqa: PLC0415 - see above
+
     where = f"{login.host}:{login.port}" if login.port else login.host
     if not login.own:
         return LaunchError("logging in to the login node failed", where=where, why=str(error))
@@ -223,6 +236,8 @@ def _is_known(login: Login) -> bool:
     file = Path.home() / ".ssh" / "known_hosts"
     if not file.is_file():
         return False
+    import asyncssh  # noqa: PLC0415 - see above
+
     keys, *_ = asyncssh.match_known_hosts(str(file), login.host, "", login.port or None)
     return bool(keys)
 
@@ -235,11 +250,11 @@ def _name_this_user(otherwise: str) -> None:
         os.environ["LOGNAME"] = otherwise
 
 
-async def _opened(opening: Any) -> asyncssh.SSHClientConnection:  # noqa: ANN401 - asyncssh's awaitable context manager
+async def _opened(opening: Any) -> "asyncssh.SSHClientConnection":  # noqa: ANN401 - asyncssh's awaitable context manager
     connection: asyncssh.SSHClientConnection = await opening
     return connection
 
 
-async def _closed(connection: asyncssh.SSHClientConnection) -> None:
+async def _closed(connection: "asyncssh.SSHClientConnection") -> None:
     connection.close()
     await connection.wait_closed()
