@@ -8,11 +8,7 @@ import os
 from pathlib import Path
 import tarfile
 import time
-from typing import Any
-
-import docker
-from docker.errors import ImageNotFound, NotFound
-from docker.models import containers, images
+from typing import TYPE_CHECKING, Any
 
 from ci.engine import removing
 from ci.engine.build_client import BuildClient, find_build_client
@@ -23,12 +19,13 @@ from ci.errors import EngineError, LaunchError, RefusedError
 from ci.matrix.arch import Arch
 from ci.terminal import console
 
-# What others call docker-py's classes: they import it from nowhere but here.
-Container = containers.Container
-Image = images.Image
-DeviceRequest = docker.types.DeviceRequest
-Ulimit = docker.types.Ulimit
-Mount = docker.types.Mount
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container as Container  # noqa: PLC0414 - others import it from here
+    from docker.models.images import Image as Image  # noqa: PLC0414
+else:
+    # In annotations only: docker-py takes 0.2 s to load, and most commands ask no engine.
+    Container = Image = object
 
 # Stopping many containers at once can take long; the default of requests is 60 s.
 _API_LIMIT_SECONDS = 120
@@ -56,7 +53,7 @@ class ExecResult:
 class Engine:
     """A connection to the engine that was found, and the client program that can build with it."""
 
-    api: docker.DockerClient
+    api: "docker.DockerClient"
     found: FoundEngine
     build_client: BuildClient
 
@@ -88,6 +85,8 @@ class Engine:
         try:
             self.image(name)
         except RefusedError as error:
+            from docker.errors import ImageNotFound
+
             if isinstance(error.__cause__, ImageNotFound):
                 return False
             raise
@@ -219,6 +218,8 @@ class Engine:
             with asking(f"looking at {container.name}"):
                 container.reload()
         except RefusedError as error:
+            from docker.errors import NotFound
+
             if not isinstance(error.__cause__, NotFound):
                 raise
             return "the container has been removed"
@@ -274,8 +275,10 @@ def packed(files: Mapping[str, InsideFile]) -> bytes:
     return buffer.getvalue()
 
 
-def client(environ: Mapping[str, str]) -> docker.DockerClient:
+def client(environ: Mapping[str, str]) -> "docker.DockerClient":
     """Return docker-py's client for the engine that the variables of the docker client name."""
+    import docker
+
     return docker.from_env(environment=dict(environ), timeout=_API_LIMIT_SECONDS)
 
 

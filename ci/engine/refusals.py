@@ -6,9 +6,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from docker.errors import DockerException
-from requests.exceptions import RequestException
-
 from ci import paths
 from ci.errors import DiskFullError, PyxisMatrixError, RefusedError, disk_is_full
 
@@ -19,8 +16,16 @@ def explain(error: Exception, doing: str) -> PyxisMatrixError:
     if disk_is_full(text):
         return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
     # docker-py's refusals are requests' errors, too.
-    what = "the engine refused" if isinstance(error, DockerException) else "the engine does not answer"
+    what = "the engine refused" if isinstance(error, raised()[0]) else "the engine does not answer"
     return RefusedError(f"{what}: {doing}", why=text, next_step="docker info")
+
+
+def raised() -> tuple[type[Exception], ...]:
+    """Return what docker-py raises, and requests; they are loaded when something was raised."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    return DockerException, RequestException
 
 
 @contextmanager
@@ -32,7 +37,7 @@ def asking(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except (DockerException, RequestException) as error:
+    except raised() as error:
         raise explain(error, doing) from error
 
 

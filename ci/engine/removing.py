@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 import time
-from typing import Any
-
-import docker
-from docker.errors import APIError, NotFound
-from docker.models.containers import Container
-from requests.exceptions import ReadTimeout, RequestException
+from typing import TYPE_CHECKING, Any
 
 from ci.engine.labels import LABEL, LABEL_NAME, LABEL_OWNER, LABEL_ROLE, LABEL_SCRATCH
 from ci.terminal import console
+
+if TYPE_CHECKING:  # loaded where an engine is asked: see ci/engine/connection.py
+    import docker
+    from docker.models.containers import Container
 
 # An engine answers when a volume's files are gone; those of many containers take a busy machine longer than that.
 _REQUESTS_FOR_A_VOLUME = 5
@@ -29,7 +28,7 @@ _EMPTY_SECONDS = 100
 
 
 def names_below(
-    api: docker.DockerClient, prefix: str, kinds: tuple[str, ...] = ("RepoTags", "RepoDigests")
+    api: "docker.DockerClient", prefix: str, kinds: tuple[str, ...] = ("RepoTags", "RepoDigests")
 ) -> list[str]:
     """Return the names of local images that start with ``prefix``, those with a tag before those with a digest."""
     # The plain list: docker-py's objects would look up each image again, and others may remove some meanwhile.
@@ -38,7 +37,7 @@ def names_below(
     return [name for name in names if name.startswith(prefix)]
 
 
-def untag(api: docker.DockerClient, prefix: str) -> list[str]:
+def untag(api: "docker.DockerClient", prefix: str) -> list[str]:
     """Remove the local images whose names start with ``prefix``; return the names."""
     removed = []
     # Digests too: an image whose tag was moved to a newer one has only its digest. They are asked for when the tags are
@@ -49,7 +48,7 @@ def untag(api: docker.DockerClient, prefix: str) -> list[str]:
     return removed
 
 
-def _find(api: docker.DockerClient, filters: Mapping[str, str] | None) -> list[tuple[str, Callable[[], list[str]]]]:
+def _find(api: "docker.DockerClient", filters: Mapping[str, str] | None) -> list[tuple[str, Callable[[], list[str]]]]:
     """Return the name of all that has this project's label and the given ones, each with what removes it."""
     # One label is asked for, and the others are looked at here: of several, one is enough for Podman's volumes, and too
     # much for its images.
@@ -57,7 +56,7 @@ def _find(api: docker.DockerClient, filters: Mapping[str, str] | None) -> list[t
     return [(name, remove) for name, _, remove in found]
 
 
-def _all(api: docker.DockerClient) -> list[tuple[str, Mapping[str, str], Callable[[], list[str]]]]:
+def _all(api: "docker.DockerClient") -> list[tuple[str, Mapping[str, str], Callable[[], list[str]]]]:
     """Return all that has this project's label: its name, its labels, and what removes it."""
     query: dict[str, Any] = {"label": f"{LABEL}=1"}
 
@@ -82,17 +81,17 @@ def _all(api: docker.DockerClient) -> list[tuple[str, Mapping[str, str], Callabl
     ]
 
 
-def owners(api: docker.DockerClient) -> Counter[str]:
+def owners(api: "docker.DockerClient") -> Counter[str]:
     """Return whose all is that ``reap`` would remove, with the number of objects; "" for what does not say it."""
     return Counter(labels.get(LABEL_OWNER, "") for _, labels, _ in _all(api))
 
 
-def left(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
+def left(api: "docker.DockerClient", filters: Mapping[str, str] | None = None) -> list[str]:
     """Return the names of all that ``reap`` would remove, but for what was pushed to a registry."""
     return [name for name, _ in _find(api, filters)]
 
 
-def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> list[str]:
+def reap(api: "docker.DockerClient", filters: Mapping[str, str] | None = None) -> list[str]:
     """Remove every container, network and volume with this project's label (and the given ones); return their names.
 
     With a registry, the local names of what was pushed to it are removed, too; so are the names that a run gave to
@@ -101,7 +100,7 @@ def reap(api: docker.DockerClient, filters: Mapping[str, str] | None = None) -> 
     return [name for _, remove in _find(api, filters) for name in remove()]
 
 
-def _remove_with_pushed(api: docker.DockerClient, container: Container) -> list[str]:
+def _remove_with_pushed(api: "docker.DockerClient", container: "Container") -> list[str]:
     """Remove a container, and before it the local names of what was pushed to it, if it is a registry."""
     removed: list[str] = []
     # Only a running registry has a port; images were pushed only to one that ran.
@@ -119,17 +118,20 @@ def _own_name(image: Mapping[str, Any]) -> str:
     return name if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()) else ""
 
 
-def remove_container(container: Container) -> list[str]:
+def remove_container(container: "Container") -> list[str]:
     """Kill and remove a container with its anonymous volumes; return its name if it is gone by that."""
     return gone(container.name or container.id or "", lambda: _kill_and_remove(container))
 
 
-def remove_volume(api: docker.DockerClient, name: str) -> list[str]:
+def remove_volume(api: "docker.DockerClient", name: str) -> list[str]:
     """Remove a volume; return its name if it is gone by that."""
     return gone(name, lambda: api.api.remove_volume(name, force=True), requests=_REQUESTS_FOR_A_VOLUME)
 
 
-def _kill_and_remove(container: Container) -> None:
+def _kill_and_remove(container: "Container") -> None:
+    from docker.errors import APIError
+    from requests.exceptions import RequestException
+
     if folder := container.labels.get(LABEL_SCRATCH):
         # What that leaves goes with the folder's volume.
         with suppress(APIError, RequestException):  # it does not run, or answers no more
@@ -147,6 +149,9 @@ def gone(name: str, remove: Any, *, requests: int = 1) -> list[str]:  # noqa: AN
 
     :param requests: how many may go without an answer before it has failed.
     """
+    from docker.errors import APIError, NotFound
+    from requests.exceptions import ReadTimeout, RequestException
+
     problem: Exception | None = None
     for _ in range(5):
         try:

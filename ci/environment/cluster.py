@@ -8,12 +8,12 @@ import tempfile
 
 from packaging.version import Version
 
-from ci.engine.connection import Container, Engine, InsideFile, Mount
+from ci.engine.connection import Container, Engine, InsideFile
 from ci.engine.labels import LABEL_SCRATCH
 from ci.environment import daemons, service, users
 from ci.environment.configuration import configuration, of_profile
 from ci.environment.plan import EnvironmentPlan
-from ci.environment.service import Place, Rights, Service
+from ci.environment.service import Place, Rights, Service, mount
 from ci.environment.ssh import KeyPair, new_key
 from ci.errors import VersionMismatchError
 from ci.images.subject import Wheelhouse
@@ -131,10 +131,10 @@ def planned_node(
     if registry_port is not None:
         environment |= {"REGISTRY_PORT": str(registry_port), "REGISTRY_HOST": plan.names.registry_hostname}
     containers = plan.cell.runtime is not Runtime.LEGACY
-    mounts = [Mount("/home", plan.names.home_volume)]
+    mounts = [mount("/home", plan.names.home_volume)]
     if containers:
-        mounts.append(Mount(_ENROOT_DATA, plan.names.data_volumes[index]))
-    mounts += [Mount(folder, folder, type="bind", read_only=True) for folder in plan.mounts]
+        mounts.append(mount(_ENROOT_DATA, plan.names.data_volumes[index]))
+    mounts += [mount(folder, folder, "bind", read_only=True) for folder in plan.mounts]
     return Service(
         role=role,
         image=image,

@@ -17,6 +17,7 @@ import sys
 from ci import paths
 from ci.engine.connection import client
 from ci.engine.labels import LABEL_SESSION
+from ci.engine.refusals import raised
 from ci.engine.removing import reap
 
 _DONE = b"done\n"
@@ -49,6 +50,7 @@ def main(session: str, state: str) -> None:
     """Wait until the run says "done" or is dead; remove what a dead run left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    raised()  # docker-py is loaded now: what kills the run may remove the packages next
     if sys.stdin.buffer.read() == _DONE:
         return
     api = client(os.environ)

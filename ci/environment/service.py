@@ -10,7 +10,7 @@ import secrets
 from typing import Any
 
 from ci.engine import removing
-from ci.engine.connection import Container, DeviceRequest, Engine, InsideFile, Mount, Ulimit
+from ci.engine.connection import Container, Engine, InsideFile
 from ci.engine.labels import LABEL_SESSION, labels
 from ci.engine.refusals import asking
 from ci.environment.registry_client import LOOPBACK
@@ -124,7 +124,8 @@ class Service:
     """Beside those that every object has."""
     files: Mapping[str, InsideFile] = field(default_factory=dict)
     """Copied into it before it starts, by path."""
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[Mapping[str, Any], ...] = ()
+    """As the engine's API takes them (`mount`)."""
     ports: Mapping[int, int] = field(default_factory=dict)
     """Ports to publish on the host's loopback: inside → outside; 0 means a free one."""
     addresses: tuple[str, ...] = (LOOPBACK,)
@@ -133,6 +134,11 @@ class Service:
     scratch: tuple[str, ...] = ()
     """Folders in memory as well, that everybody may write to."""
     rights: Rights = Rights()
+
+
+def mount(target: str, source: str, kind: str = "volume", *, read_only: bool = False) -> dict[str, Any]:
+    """Return the mount of a volume, or of a folder of the host (``bind``)."""
+    return {"Target": target, "Source": source, "Type": kind, "ReadOnly": read_only}
 
 
 def start(place: Place, service: Service) -> Container:
@@ -163,7 +169,8 @@ def start(place: Place, service: Service) -> Container:
 
 def _create(place: Place, service: Service) -> Container:
     """Create the container with the low-level API, because docker-py's models can't unmask /proc."""
-    api, rights = place.engine.api.api, service.rights
+    api: Any = place.engine.api.api  # its stubs want docker-py's own classes where a mapping does
+    rights = service.rights
     host_config: dict[str, Any] = api.create_host_config(
         mounts=list(service.mounts),
         tmpfs=dict.fromkeys(service.tmpfs, "exec,mode=755") | dict.fromkeys(service.scratch, "exec,mode=1777"),
@@ -176,9 +183,9 @@ def _create(place: Place, service: Service) -> Container:
         cap_drop=list(rights.dropped) or None,
         security_opt=list(rights.security_options) or None,
         devices=list(rights.devices) or None,
-        device_requests=[DeviceRequest(count=rights.gpus, capabilities=[["gpu"]])] if rights.gpus else None,
+        device_requests=[{"count": rights.gpus, "capabilities": [["gpu"]]}] if rights.gpus else None,
         extra_hosts=dict(service.hosts) or None,
-        ulimits=[Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES)],
+        ulimits=[{"name": "nofile", "soft": OPEN_FILES, "hard": OPEN_FILES}],
     )
     if rights.whole_proc:
         host_config = place.engine.with_whole_proc(host_config)

@@ -11,12 +11,13 @@ import os
 from pathlib import Path
 import threading
 import time
-from typing import Any, TypeVar
-
-import asyncssh
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ci.environment_file import Login
 from ci.errors import LaunchError, SiteError, typed
+
+if TYPE_CHECKING:  # it takes 0.2 s to load, and most commands log in nowhere
+    import asyncssh
 
 T = TypeVar("T")
 
@@ -56,6 +57,8 @@ class RemoteAnswer:
 
 def new_key(comment: str) -> KeyPair:
     """Make an ed25519 key."""
+    import asyncssh
+
     key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
     return KeyPair(private=key.export_private_key("openssh"), public=key.export_public_key("openssh"))
 
@@ -80,7 +83,7 @@ class Connection:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, opened: Callable[[], asyncssh.SSHClientConnection], prelude: str = ""
+        self, loop: asyncio.AbstractEventLoop, opened: Callable[[], "asyncssh.SSHClientConnection"], prelude: str = ""
     ) -> None:
         """Open a connection that lives on ``loop``."""
         self._loop = loop
@@ -103,6 +106,8 @@ class Connection:
         where the connection breaks: what is known of the command then is no answer. ``meanwhile`` is called every ten
         seconds of it, and may run other commands.
         """
+        import asyncssh
+
         with self._opening:
             if self._connection.is_closed():
                 self._connection = self._opened()
@@ -130,6 +135,8 @@ class Connection:
 
         :raises LaunchError: where the connection ends before the command does.
         """
+        import asyncssh
+
         started: list[asyncssh.SSHClientProcess[str]] = []
         future = asyncio.run_coroutine_threadsafe(self._attached(command, write, started), self._loop)
         try:
@@ -149,6 +156,8 @@ class Connection:
     async def _attached(
         self, command: str, write: Callable[[str], None], started: "list[asyncssh.SSHClientProcess[str]]"
     ) -> int | None:
+        import asyncssh
+
         process = await self._connection.create_process(
             command, stdin=asyncssh.DEVNULL, stderr=asyncssh.STDOUT, encoding="utf-8", errors="replace"
         )
@@ -218,7 +227,9 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
         loop.close()
 
 
-def _open(loop: asyncio.AbstractEventLoop, login: Login, user: str | None) -> asyncssh.SSHClientConnection:
+def _open(loop: asyncio.AbstractEventLoop, login: Login, user: str | None) -> "asyncssh.SSHClientConnection":
+    import asyncssh
+
     opening = asyncssh.connect(
         login.host,
         port=login.port or (),
@@ -247,6 +258,8 @@ def _means(login: Login) -> dict[str, Any]:
 
 def _refused(login: Login, error: Exception) -> LaunchError:
     """Return the error for a login that failed."""
+    import asyncssh
+
     where = f"{login.host}:{login.port}" if login.port else login.host
     if not login.own:
         return LaunchError("logging in to the login node failed", where=where, why=str(error))
@@ -269,6 +282,8 @@ def _is_known(login: Login) -> bool:
     file = Path.home() / ".ssh" / "known_hosts"
     if not file.is_file():
         return False
+    import asyncssh
+
     keys, *_ = asyncssh.match_known_hosts(str(file), login.host, "", login.port or None)
     return bool(keys)
 
@@ -281,11 +296,11 @@ def _name_this_user(otherwise: str) -> None:
         os.environ["LOGNAME"] = otherwise
 
 
-async def _opened(opening: Any) -> asyncssh.SSHClientConnection:  # noqa: ANN401 - asyncssh's awaitable context manager
+async def _opened(opening: Any) -> "asyncssh.SSHClientConnection":  # noqa: ANN401 - asyncssh's awaitable context manager
     connection: asyncssh.SSHClientConnection = await opening
     return connection
 
 
-async def _closed(connection: asyncssh.SSHClientConnection) -> None:
+async def _closed(connection: "asyncssh.SSHClientConnection") -> None:
     connection.close()
     await connection.wait_closed()

@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 from ci.errors import SelectionError
 from ci.matrix import profile_files
 from ci.matrix.arch import Arch
+from ci.matrix.model import VERSION_AXES
 from ci.matrix.tables import did_you_mean
 from ci.paths import BESIDE_RUNS, BESIDE_SUITES
 
@@ -23,7 +24,6 @@ JOB_OS = "debian12"
 """What the job image runs on, on all cells, if nothing else was asked for."""
 NODE = "node"
 """What the job image runs on: the same system as the nodes."""
-_AXES = ("slurm", "enroot", "pyxis")
 
 
 class RunsOn(StrEnum):
@@ -160,7 +160,7 @@ def answers(text: str) -> tuple[str, Version]:
     """Return an axis and the version whose answers are expected, from ``AXIS=VERSION``."""
     axis, _, version = text.partition("=")
     try:
-        if axis in _AXES:
+        if axis in VERSION_AXES:
             return axis, Version(version)
     except InvalidVersion:
         pass

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import NoReturn
 
+import asyncssh
 import pytest
 
 from ci import errors, paths
@@ -24,7 +25,8 @@ from tests.support.compared import compare, known
 from tests.support.heeding import signals_are_heeded
 from tests.support.profiles import MakeProfile
 
-__all__ = ["compare", "known", "signals_are_heeded"]
+# The first is only loaded: it starts ldconfig then, which no test may.
+__all__ = ["asyncssh", "compare", "known", "signals_are_heeded"]
 SECTIONS = {
     "head": 'schema = 1\narch = ["amd64", "arm64"]',
     "os": '[[os]]\nname = "debian12"\ncodename = "bookworm"\n[[os]]\nname = "debian13"\ncodename = "trixie"',

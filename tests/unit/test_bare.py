@@ -6,7 +6,7 @@ import tarfile
 from docker.types import Mount
 
 from ci.engine.connection import InsideFile, packed
-from ci.environment.service import Rights, Service
+from ci.environment.service import Rights, Service, mount
 from tests.bench.bare import created
 
 NODE = Service(
@@ -15,7 +15,7 @@ NODE = Service(
     name="run-n1",
     hostname="n1",
     environment={"NODE_ROLE": "controller"},
-    mounts=(Mount("/home", "run-home"), Mount("/src", "/src", type="bind", read_only=True)),
+    mounts=(mount("/home", "run-home"), mount("/src", "/src", "bind", read_only=True)),
     ports={22: 0},
     tmpfs=("/run",),
     rights=Rights(
@@ -50,6 +50,10 @@ def test_a_container_is_created_with_all_that_a_node_needs() -> None:
         ("--device", "/dev/fuse"),
         ("--label", "a=b"),
     }
+
+
+def test_a_mount_is_what_the_engines_library_makes_of_it() -> None:
+    assert NODE.mounts == (Mount("/home", "run-home"), Mount("/src", "/src", type="bind", read_only=True))
 
 
 def test_files_keep_mode_and_owner() -> None:

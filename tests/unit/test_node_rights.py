@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from docker.types import DeviceRequest
 import pytest
 
 from ci.engine.build_client import BuildClient
@@ -124,4 +125,4 @@ def test_gpus_are_asked_for_only_where_somebody_wants_them(rows: Matrix) -> None
     cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
     assert started(planned(rows, cell))["host_config"]["device_requests"] is None
     (asked,) = started(planned(rows, cell, gpus=2))["host_config"]["device_requests"]
-    assert (asked.count, asked.capabilities) == (2, [["gpu"]])
+    assert DeviceRequest(**asked) == DeviceRequest(count=2, capabilities=[["gpu"]])
