@@ -39,6 +39,7 @@ QUESTIONS = {
                 name="refused",
                 kind=AnswerKind.REFUSED,
                 what="It says no.",
+                issue=f"https://github.com/SchedMD/slurm/commit/{'42e23f9a2d' * 4}",  # wider than a phone
                 only={"slurm": ("<23",), "pyxis": ("<0.20",)},
             ),
             works(),
