@@ -46,19 +46,13 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of(NAME, __doc__)
-    parser.add_argument("names", nargs="*", type=_name, metavar="NAME", help="comparisons (default: all that fit)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="comparisons (default: all that fit)")
     parser.add_argument("--cell", metavar="CELL", help="where (default: the embedded cell of the group smoke)")
     turns = whole(1, None, "a number of turns")
     parser.add_argument("--times", type=turns, metavar="N", help="turns (default: each comparison's own)")
     parser.add_argument("--busy", action="store_true", help="measure on a busy machine, too")
     add_to(parser, Scope.IMAGES, Scope.RESULT)
     return parser
-
-
-def _name(text: str) -> str:
-    if text not in (known := [comparison.name for comparison in comparisons()]):
-        raise argparse.ArgumentTypeError(f"there is no comparison {text!r}; there are {', '.join(known)}")
-    return text
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -84,8 +78,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def select(names: Sequence[str]) -> tuple[Comparison, ...]:
     """Return the comparisons of these names, and what is measured with them; all where none is named."""
-    names = names or [comparison.name for comparison in comparisons()]
-    return tuple(comparison for comparison in comparisons() if {comparison.name, comparison.measured_with} & set(names))
+    known = [comparison.name for comparison in comparisons()]
+    if unknown := [name for name in names if name not in known]:
+        raise SelectionError(f"there is no comparison {unknown[0]!r}; there are {', '.join(known)}")
+    chosen = set(names or known)
+    return tuple(comparison for comparison in comparisons() if {comparison.name, comparison.measured_with} & chosen)
 
 
 def variables(cell: Cell, matrix: Matrix, options: Options) -> dict[str, str]:
@@ -138,8 +135,7 @@ def go(fitting: Sequence[Comparison], head: str, given: Mapping[str, str], *, ti
         figures = load(run)
         sys.stdout.write(text(head, figures))
         sys.stdout.flush()
-    goals = {comparison.name: comparison.goal for comparison in fitting}
-    return 0 if all(name in figures and figures[name].met(goal) for name, goal in goals.items()) else 1
+    return 0 if all(each.name in figures and figures[each.name].met(each.goal) for each in fitting) else 1
 
 
 def measure(comparison: Comparison, given: Mapping[str, str], *, times: int) -> None:

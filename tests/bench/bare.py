@@ -23,18 +23,15 @@ def script(engine: Engine, plan: EnvironmentPlan, images: BuiltCell, folder: Pat
     :param folder: gets the files that are copied into the containers.
     """
     if engine.found.kind != "docker" or images.registry is None or images.job is None:
-        raise EngineError(
-            "the bare commands are those of Docker for a cell with containers",
-            where=f"{plan.cell.id} on {engine.found.kind}",
-            next_step="take another cell or engine, or leave this comparison out",
-        )
+        what, where = "the bare commands are those of Docker for a cell with containers", plan.cell.id
+        next_step = "take another cell or engine, or leave this comparison out"
+        raise EngineError(what, where=f"{where} on {engine.found.kind}", next_step=next_step)
     names, port = plan.names, free_port()
     filled = registry.filled_name(images.registry.identity, images.job.identity)
     stored = filled if engine.image_exists(filled) else images.registry.tag
-    keys = Secrets.new(password=False)
     services = (
         registry.planned(stored, names.registry, hostname=names.registry_hostname, port=port),
-        cluster.planned_node(plan, 0, image=images.node.tag, keys=keys, registry_port=port),
+        cluster.planned_node(plan, 0, image=images.node.tag, keys=Secrets.new(password=False), registry_port=port),
     )
     node, reference = names.nodes[0], f"localhost:{port}/bench/job:1"
 
@@ -42,35 +39,30 @@ def script(engine: Engine, plan: EnvironmentPlan, images: BuiltCell, folder: Pat
         its = labels(plan.options.run, plan.cell.id, role)  # so that what a killed run leaves is found
         return [word for name, value in its.items() for word in ("--label", f"{name}={value}")]
 
-    up = [["network", "create", *labelled("network"), names.network]]
-    up += [["volume", "create", *labelled("volume"), volume] for volume in (names.home_volume, names.data_volumes[0])]
+    volumes = (names.home_volume, names.data_volumes[0])
+    up = [shlex.join(["network", "create", *labelled("network"), names.network])]
+    up += [shlex.join(["volume", "create", *labelled("volume"), volume]) for volume in volumes]
     for wanted in services:
         file = folder / f"{wanted.role}.tar"
         file.touch(mode=0o600)  # it has keys
         file.write_bytes(packed(wanted.files))
-        up += [created(wanted, names.network, labelled(wanted.role))]
-        up += [["cp", "-", f"{wanted.name}:/", "<", str(file)], ["start", wanted.name]]
-    image = reference.replace("/", "#", 1)
+        up += [shlex.join(created(wanted, names.network, labelled(wanted.role)))]
+        up += [f"cp - {wanted.name}:/ < {shlex.quote(str(file))}", f"start {wanted.name}"]
     client = {**engine.found.environment, **engine.build_client.environment}
-    inside = f"cd && srun --container-image={image} cat {IMAGE_MARKER}"
+    inside = f"cd && srun --container-image={reference.replace('/', '#', 1)} cat {IMAGE_MARKER}"
     idle = 'test "$(sinfo --noheader --Node --format %T | sort -u)" = idle'
     lines = [f"export {name}={shlex.quote(value)}" for name, value in client.items()]
     lines += [f'docker() {{ {shlex.quote(str(engine.build_client.path))} "$@"; }}']
-    lines += ["up() {", *(f"    docker {_typed(words)} || return" for words in up), "}"]
+    lines += ["up() {", *(f"    docker {command} || return" for command in up), "}"]
     lines += [f"wait_idle() {{ local end=$((SECONDS + {_LIMIT_SECONDS}))"]
     lines += [f"    until docker exec {node} bash -c {shlex.quote(idle)}"]
     lines += ["    do ((SECONDS < end)) || return 1; sleep $1; done; }"]
     lines += [f"push() {{ docker tag {images.job.tag} {reference} && docker push --quiet {reference}; }}"]
     answer = f"docker exec --user tester {node} bash -lc {shlex.quote(inside)}"
     lines += [f'job() {{ test "$({answer})" = "{IMAGE_MARKER_TEXT}"; }}']
-    volumes = f"{names.home_volume} {names.data_volumes[0]}"
     lines += [f"down() {{ docker rm --force --volumes {node} {names.registry}; docker network rm {names.network}"]
-    lines += [f"    docker volume rm --force {volumes}; docker image rm {reference}; }}"]
+    lines += [f"    docker volume rm --force {' '.join(volumes)}; docker image rm {reference}; }}"]
     return "\n".join(lines) + "\n"
-
-
-def _typed(words: list[str]) -> str:
-    return " ".join(word if word == "<" else shlex.quote(word) for word in words)
 
 
 def created(wanted: Service, network: str, labelled: list[str]) -> list[str]:

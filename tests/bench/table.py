@@ -24,7 +24,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forb
     setup: str = "true"
     prepare: str = "true"
     cleanup: str = "true"
-    times: int = 3
+    times: int = 1
     runtimes: tuple[str, ...] = ("nvidia", "embedded")
     measured_with: str = ""
     """The comparison whose commands measure this one on their way."""
@@ -108,12 +108,11 @@ def text(head: str, figures: Mapping[str, Figures], every: Sequence[Comparison] 
     """Return the figures in Markdown: what was not measured says so."""
     titles = ["comparison", "goal", "ratio", "turn by turn", "seconds of ours", "seconds of the other", "turns"]
     nothing = Figures(results=[])
-    goals = {comparison.name: comparison.goal for comparison in every}
-    lines = [[name, f"≤ {goal:g}", *figures.get(name, nothing).cells(goal)] for name, goal in goals.items()]
+    lines = [[it.name, f"≤ {it.goal:g}", *figures.get(it.name, nothing).cells(it.goal)] for it in every]
     notes = [
-        f"- {name}: " + (f"not run: {' '.join(of.failed.split())}" if of.failed else f"on {of.cell}")
-        for name in goals
-        if (of := figures.get(name))
+        f"- {it.name}: " + (f"not run: {' '.join(of.failed.split())}" if of.failed else f"on {of.cell}")
+        for it in every
+        if (of := figures.get(it.name))
     ]
     return "\n".join([head, "", table(titles, lines), *notes]).rstrip() + "\n"
 
@@ -129,11 +128,7 @@ def load(run: Path, every: Sequence[Comparison] = comparisons()) -> dict[str, Fi
             try:
                 figures[comparison.name] = msgspec.json.decode(file.read_bytes(), type=Figures)
             except (OSError, msgspec.MsgspecError) as error:
-                raise ResultsError(
-                    f"the figures of {comparison.name} are invalid",
-                    where=str(file),
-                    why=str(error),
-                    next_step="remove the file, or leave --run out to begin a run of its own",
-                ) from error
+                what, again = f"the figures of {comparison.name} are invalid", "remove the file, or leave --run out"
+                raise ResultsError(what, where=str(file), why=str(error), next_step=again) from error
             figures[comparison.name].cell = file.parts[-3]
     return figures

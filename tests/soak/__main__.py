@@ -84,12 +84,9 @@ def go(
         sys.stdout.write(said(rounds))
         sys.stdout.flush()
     if not all(each.good for each in rounds):
-        raise CheckFailedError(
-            "a round failed, or something is left",
-            where=str(path),
-            why="the summary above names the rounds; what failing ones wrote is beside that file",
-            next_step=f"{typed('down RUN')} removes what a run left",
-        )
+        why = "the summary above names the rounds; what failing ones wrote is beside that file"
+        remedy = f"{typed('down RUN')} removes what a run left"
+        raise CheckFailedError("a round failed, or something is left", where=str(path), why=why, next_step=remedy)
     return 0
 
 

@@ -25,7 +25,6 @@ class Lookout:
 
     engine: Engine
     run: str
-    """The round's."""
     temporary: Path
     """The temporary folder of the round's processes, and of nothing else."""
     proc: Path = Path("/proc")
@@ -43,8 +42,8 @@ class Lookout:
         :param ports: likewise; they are free now, or have another owner.
         """
         api = self.engine.api.api
-        published = (port.get("PublicPort") for container in api.containers() for port in container.get("Ports") or ())
-        others = {int(port) for port in published if port}
+        published = (port for container in api.containers() for port in container.get("Ports") or ())
+        others = {int(port["PublicPort"]) for port in published if port.get("PublicPort")}
         labelled = self.engine.left({LABEL_RUN: self.run})
         there = {str(volume["Name"]) for volume in (api.volumes() or {}).get("Volumes") or ()}
         found = {

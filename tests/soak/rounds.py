@@ -19,7 +19,6 @@ from tests.support import first_job
 from tests.support.figures import spread, table
 from tests.support.program import CheckFailedError
 
-PHASES = ("up", "job", "down")
 _SETTLE_SECONDS = 10.0
 # Taking an environment down takes seconds, and an interrupted `up` does it.
 _GRACE_SECONDS = 60.0
@@ -56,7 +55,7 @@ def summary(head: str, machine: str, rounds: Sequence[Round]) -> str:
         lines += [f"- after {clean} of {done} nothing was left"]
     lines += [f"- machine: {machine}", ""]
     figures = []
-    for phase in PHASES:
+    for phase in ("up", "job", "down"):
         if seconds := [each.seconds[phase] for each in rounds if phase in each.seconds]:
             of = spread(seconds)
             figures.append([phase, str(of.count), *(f"{it:.2f}" for it in (of.least, of.median, of.p95, of.most))])

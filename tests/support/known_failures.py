@@ -163,7 +163,7 @@ def pytest_runtest_makereport(
             report.longrepr = (
                 f"this is not the known failure of {failure_here.where} ({failure_here.reason}): "
                 f"it has to fail in the test itself, after its control, and say {failure_here.says!r}"
-                f"\n\n{call.excinfo.getrepr()}"
+                f"\n\n{report.longrepr}"
             )
     if CELL in item.stash:
         known = report.outcome == "skipped" and hasattr(report, "wasxfail")
