@@ -91,8 +91,9 @@ def test_a_mount_of_a_file_whose_source_is_missing(
     line = f"{source} /m none x-create=dir,bind"
     steps.shell.run(f"mkdir {folder}/mounts.d; cat > {folder}/mounts.d/own.fstab", stdin=f"{line}\n")
     steps.refused(plain.reference, NOT_STARTED, variables=own)
-    steps.shell.run(f"cat > {folder}/mounts.d/own.fstab", stdin=f"{line},nofail\n")
-    assert steps.inside(plain, "echo it-ran", variables=own) == ["it-ran"]
+    if source.startswith("/"):
+        steps.shell.run(f"cat > {folder}/mounts.d/own.fstab", stdin=f"{line},nofail\n")
+        assert steps.inside(plain, "echo it-ran", variables=own) == ["it-ran"]
 
 
 @pytest.mark.starts_no_container
