@@ -118,6 +118,28 @@ def test_a_connection_that_breaks_is_made_anew_for_the_next_command(
         assert connection.run("after").stdout == "an answer\n"
 
 
+def test_other_commands_can_be_run_while_one_waits(
+    keys: dict[str, ssh.KeyPair], login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[asyncssh.SSHServerProcess[str]] = []
+
+    def answer(process: asyncssh.SSHServerProcess[str]) -> None:
+        if (process.command or "").endswith("\nwait"):
+            waiting.append(process)
+        else:
+            for it in (*waiting, process):
+                it.stdout.write("pyxis-matrix: the command begins\ngo\n")
+                it.exit(0)
+            waiting.clear()
+
+    monkeypatch.setattr(ssh, "_MEANWHILE_SECONDS", 0.1)
+    with serving(keys, answer) as port:
+        login = replace(login, port=port)
+        home_with(login, keys, host="host", user="user")
+        with ssh.connect(login) as connection:
+            assert connection.run("wait", limit=20.0, meanwhile=lambda: connection.run("end it")).stdout == "go\n"
+
+
 def of_the_user(names: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), "C")  # also a locale that is everywhere
 
