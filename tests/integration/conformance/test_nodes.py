@@ -42,8 +42,11 @@ def two_nodes(environment: EnvironmentFile, steps: Steps) -> Steps:
 
 @pytest.fixture
 def only_here(two_nodes: Steps) -> Iterator[str]:
-    """Return a folder that only one of two nodes has: a container with a mount of it starts there alone."""
-    path = two_nodes.shell.run("mktemp --directory /tmp/conformance-XXXXXXXXXX").stdout.strip()
+    """Return a folder that only one of two nodes has: a container with a mount of it starts there alone.
+
+    It is not in /tmp, which a job may have of its own.
+    """
+    path = two_nodes.shell.run("mktemp --directory /var/tmp/conformance-XXXXXXXXXX").stdout.strip()
     yield path
     two_nodes.shell.run(f"rmdir {path}")
 

@@ -113,7 +113,7 @@ def _running(shell: Shell, *options: str) -> tuple[str, str]:
 
     A job that is RUNNING may have no script yet, and ends otherwise then.
     """
-    out = f"/tmp/facts-{uuid.uuid4().hex[:12]}"
+    out = f"{shell.environment.work}/facts-{uuid.uuid4().hex[:12]}"  # a job may have a /tmp of its own
     words = " ".join(["sbatch", "--parsable", shell.here, f"--output={out}", *options])
     job = shell.run(words, stdin=_FIRST_TRY_WAITS).stdout.strip()
 
