@@ -147,6 +147,7 @@ class Profile:
         wanted = {
             "0-namespaces.sh": says(settings, "JobContainerType=job_container/tmpfs"),
             "cgroups.sh": self.cgroups,
+            "fuse.sh": says(settings, "use_squashfuse=1"),
             "log.sh": says(settings, "ENROOT_RESTRICT_DEV"),
             "configless.sh": says(settings, "SlurmctldParameters=enable_configless"),
         }

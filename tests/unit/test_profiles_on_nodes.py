@@ -191,21 +191,25 @@ def test_settings_are_those_of_all_its_files(make_profile: MakeProfile) -> None:
     assert not any(map(cell.says, ("enroot_restrict_dev=n", "enroot_mount_home", "x", "hooks.d/51.sh", "BasePath=/")))
 
 
+_PLUGIN = "plugstack.conf.d/pyxis.conf"
+
+
 @pytest.mark.parametrize(
-    ("line", "scripts"),
+    ("file", "line", "scripts"),
     [
-        ("JobContainerType=job_container/tmpfs", ["0-namespaces.sh"]),
-        ("ProctrackType=proctrack/cgroup", ["cgroups.sh"]),
-        ("SlurmctldParameters=cloud_dns,enable_configless", ["configless.sh"]),
-        ("JobContainerType=job_container/none SlurmctldParameters=cloud_dns", []),
-        ("Include x.conf", ["log.sh"]),
+        ("slurm.conf", "JobContainerType=job_container/tmpfs", ["0-namespaces.sh"]),
+        ("slurm.conf", "ProctrackType=proctrack/cgroup", ["cgroups.sh"]),
+        ("slurm.conf", "SlurmctldParameters=cloud_dns,enable_configless", ["configless.sh"]),
+        ("slurm.conf", "JobContainerType=job_container/none SlurmctldParameters=cloud_dns", []),
+        ("enroot.conf", "ENROOT_RESTRICT_DEV y", ["log.sh"]),
+        (_PLUGIN, "required spank_pyxis.so use_squashfuse=yes", ["fuse.sh"]),
+        (_PLUGIN, "required spank_pyxis.so use_squashfuse=0", []),
     ],
 )
 def test_what_a_setting_takes_that_a_container_does_not_have_is_done_before_the_daemons(
-    make_profile: MakeProfile, line: str, scripts: list[str]
+    make_profile: MakeProfile, file: str, line: str, scripts: list[str]
 ) -> None:
-    more = {"files/etc/slurm/x.conf": "KillWait=3\n", "enroot.conf": "ENROOT_RESTRICT_DEV y\n"}
-    plan = planned(make_profile({"slurm.conf": f"{line}\n", **(more if "Include" in line else {})}))
+    plan = planned(make_profile({file: f"{line}\n"}))
     folder = "/usr/local/lib/node-entrypoint.d/"
     found = {it.removeprefix(folder): file.content for it, file in of_profile(plan).items() if it.startswith(folder)}
     assert sorted(found) == scripts
