@@ -194,9 +194,7 @@ class Group:
             covered = cover([cell for cell in cells if self.selects(cell, host)])
             return {cell: "first with " + ", ".join(" + ".join(pair) for pair in new) for cell, new in covered.items()}
         places = {f"{self.where}.cells[{at}]": selector for at, selector in enumerate(self.selectors)}
-        entries = (
-            (cell, [place for place, selector in places.items() if selector.matches(cell, host)]) for cell in cells
-        )
+        entries = ((cell, [at for at, entry in places.items() if entry.matches(cell, host)]) for cell in cells)
         return {cell: "selected by " + ", ".join(found) for cell, found in entries if found}
 
 
