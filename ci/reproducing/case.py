@@ -176,7 +176,8 @@ def _anywhere(text: str) -> str:
 def _without_node(text: str, ran: str) -> str:
     """Return a text with a placeholder for the node that the commands of a test asked for."""
     node = _NODELIST.search(ran)
-    return re.sub(rf"(?<![\w.\\-]){re.escape(node[1])}(?![\w-])", "@NODE@", text) if node else text
+    before = r"(?:(?<=\bslurmstepd-)|(?<![\w.\\-]))"  # the daemon of a step puts its node behind its own name
+    return re.sub(rf"{before}{re.escape(node[1])}(?![\w-])", "@NODE@", text) if node else text
 
 
 def _with_answers(steps: Sequence[RanCommand]) -> tuple[RanCommand, ...]:

@@ -285,14 +285,27 @@ def test_no_name_of_a_node_is_handed_on(reproduce: Shown, node: str) -> None:
             answered(f"srun --nodelist={node} hostname", node),
             answered(f"srun '--nodelist={node}' scontrol show node {node}", f"NodeName={node} State=IDLE"),
             answered(f"srun --nodelist={node} false", status=1, stderr=f"srun: error: {node}: task 0: Exited"),
+            answered(f"srun --nodelist={node} x", status=1, stderr=f"slurmstepd-{node}: error: pyxis: it is missing"),
         ]
     )
     failed = replace(outcome(state=TestState.FAILED), message=f"srun: error: {node}: task 0: Exited with exit code 1")
     for form in FORMS.keys() - {"docker"}:  # it makes a node of its own, and runs another script there
         code, script, _ = reproduce({OLD.id: log(text)}, [(OLD, failed)], TEST, "--format", form)
         assert code == 0
-        assert not re.search(rf"(?<![\w.-]){re.escape(node)}(?![\w-])", script), form
+        assert not re.search(rf"(?<![\w.-])(?:slurmstepd-)?{re.escape(node)}(?![\w-])", script), form
         assert "scontrol show node @NODE@" in script
+
+
+def test_an_answer_that_slurmstepd_gives_is_known_again(reproduce: Shown) -> None:
+    """The script has a placeholder in it for the node that it ran on: what it looks for has to have it, too."""
+
+    def seen(marker: str, said: str) -> str:
+        return log(answered(SCRIPT.format(marker), status=1, stderr=f"slurmstepd-n1: error: pyxis: {said}"))
+
+    logs = {OLD.id: seen(MARKER, "mount failed"), NEW.id: seen(OTHER, "no such source")}
+    script = reproduce(logs, [(OLD, outcome("on the host")), (NEW, outcome("in the image"))])[1]
+    assert "'1 slurmstepd-@NODE@: error: pyxis: mount failed') result=1" in script
+    assert "'1 slurmstepd-@NODE@: error: pyxis: no such source') result=0" in script
 
 
 @pytest.mark.parametrize("nodes", ["gpu-1,gpu-2", "gpu-[1-2]", "gpu-1 --nodelist=gpu-2"])
