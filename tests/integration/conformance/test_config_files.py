@@ -83,7 +83,7 @@ def test_variables_of_a_file(steps: Steps, plain: TinyImage, folder: str, own: d
     assert steps.inside(plain, "echo $BOTH", "--container-env=BOTH", variables=job) == ["of-the-job"]
 
 
-@pytest.mark.parametrize("source", ["/no/such/folder", "${NOT_SET}"])
+@pytest.mark.parametrize("source", ["/no/such/folder", "${NOT_SET}"], ids=["missing", "not set"])
 def test_a_mount_of_a_file_whose_source_is_missing(
     steps: Steps, plain: TinyImage, folder: str, own: dict[str, str], source: str
 ) -> None:
