@@ -1,6 +1,6 @@
 """What enroot and Slurm make of files that a site or a user puts beside theirs: values, variables, mounts, plugins."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,17 +13,29 @@ from tests.support.oci.tiny import TinyImage
 
 pytestmark = pytest.mark.container_packaging
 
+DropIn = Callable[[str], None]
 _ASKED = "PYXIS_MATRIX_ASKED"
 """Only a command with this variable gets another value than the default: the cell's other tests go on meanwhile."""
 
 
 @pytest.fixture
-def drop_in(login_node: Node, folder: str) -> Iterator[str]:
-    """Return a file that enroot reads beside the node's own; the test writes it."""
-    file = f"/etc/enroot/enroot.conf.d/{folder.rpartition('/')[2]}.conf"
-    login_node.run(f"mkdir -p {file.rpartition('/')[0]}")
-    yield file
-    login_node.run(f"rm -f {file}")
+def drop_in(login_node: Node, folder: str) -> Iterator[DropIn]:
+    """Return what writes a setting into a file that enroot reads beside the node's own, one after another.
+
+    Steps of other tests read them, too. So one is there at once and whole, and in the end it is empty: enroot passes
+    over that, and one that goes between a look at it and its reading would be an error.
+    """
+    folder_of_node = "/etc/enroot/enroot.conf.d"
+    files: list[str] = []
+
+    def write(setting: str) -> None:
+        files.append(f"{folder_of_node}/{folder.rpartition('/')[2]}.{len(files)}.conf")
+        new = f"{files[-1]}.new"
+        login_node.run(f"mkdir -p {folder_of_node}; echo '{setting}' > {new} && mv {new} {files[-1]}")
+
+    yield write
+    for file in files:
+        login_node.run(f": > {file}")
 
 
 @pytest.fixture
@@ -33,12 +45,10 @@ def own(cell: Cell, folder: str) -> dict[str, str]:
     return {"ENROOT_CONFIG_PATH": folder}
 
 
-def test_what_enroot_takes_for_no(
-    *, steps: Steps, cell: Cell, plain: TinyImage, login_node: Node, drop_in: str
-) -> None:
+def test_what_enroot_takes_for_no(steps: Steps, cell: Cell, plain: TinyImage, drop_in: DropIn) -> None:
     """Silent: ``off``, ``0`` and ``disabled`` switch a setting on, as anything does that is no form of ``no``."""
     not_promised(cell, "what it takes for no")
-    login_node.run(f"echo 'ENROOT_REMAP_ROOT ${{{_ASKED}:-no}}' > {drop_in}")
+    drop_in(f"ENROOT_REMAP_ROOT ${{{_ASKED}:-no}}")
     user = steps.shell.run("id -u").stdout.strip()
     for word, expected in {"no": user, "N": user, "False": user, "off": "0", "0": "0", "disabled": "0"}.items():
         found = steps.inside(plain, "id -u", variables={_ASKED: word})
@@ -46,27 +56,23 @@ def test_what_enroot_takes_for_no(
 
 
 def test_of_two_files_the_first_that_enroot_reads_holds(
-    *, steps: Steps, cell: Cell, plain: TinyImage, login_node: Node, drop_in: str
+    steps: Steps, cell: Cell, plain: TinyImage, drop_in: DropIn
 ) -> None:
     not_promised(cell, "two files with one setting")
-    first, second = drop_in, f"{drop_in.removesuffix('.conf')}.second.conf"
-    login_node.run(f"echo 'ENROOT_REMAP_ROOT ${{{_ASKED}:-no}}' > {first}")
-    login_node.run(f"echo 'ENROOT_REMAP_ROOT no' > {second}")
-    try:
-        assert steps.inside(plain, "id -u", variables={_ASKED: "yes"}) == ["0"]
-    finally:
-        login_node.run(f"rm -f {second}")
+    drop_in(f"ENROOT_REMAP_ROOT ${{{_ASKED}:-no}}")
+    drop_in("ENROOT_REMAP_ROOT no")
+    assert steps.inside(plain, "id -u", variables={_ASKED: "yes"}) == ["0"]
 
 
 def test_a_home_in_the_nodes_settings_and_a_step_without_one(
-    *, steps: Steps, cell: Cell, plain: TinyImage, login_node: Node, drop_in: str, folder: str
+    *, steps: Steps, cell: Cell, plain: TinyImage, drop_in: DropIn, folder: str
 ) -> None:
     """Silent: where ``${HOME}`` is not set, the whole setting is passed over, and enroot's default holds."""
     not_promised(cell, "hooks, mounts and variables of a user's own")
     if "enroot_config_path" in dict(cell.settings):
         pytest.skip("the profile says where the user's own files are: run it without the profile")
     below = folder.rpartition("/")[2]
-    login_node.run(f"echo 'ENROOT_CONFIG_PATH ${{{_ASKED}:+${{HOME}}/{below}}}' > {drop_in}")
+    drop_in(f"ENROOT_CONFIG_PATH ${{{_ASKED}:+${{HOME}}/{below}}}")
     steps.shell.run(f"mkdir {folder}/environ.d; echo FROM_FILE=yes > {folder}/environ.d/own.env")
     show = "echo ${FROM_FILE-no}"
     assert steps.inside(plain, show, variables={_ASKED: "1"}) == ["yes"]
