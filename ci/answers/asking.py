@@ -91,31 +91,33 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     """
     check_values({axis: value for axis, value in asked.items() if axis not in VERSION_AXES}, compat, rows)
     real = sorted(
-        (it for it in tested(compat) if it.kind == Runtime.NVIDIA),
-        key=lambda it: _distance(it, asked, rows),
+        (cell for cell in tested(compat) if cell.kind == Runtime.NVIDIA),
+        key=lambda cell: _distance(cell, asked, rows),
     )
-    of = {it.id: _status(it, question) for it in real}
-    there = [it for it in real if not _differs(it, asked)]
-    status = min((of[it.id] for it in there), key=list(Status).index, default=Status.UNTESTED)
-    found = [it for it in there if of[it.id] is not Status.UNTESTED]
+    of = {cell.id: _status(cell, question) for cell in real}
+    there = [cell for cell in real if not _differs(cell, asked)]
+    status = min((of[cell.id] for cell in there), key=list(Status).index, default=Status.UNTESTED)
+    found = [cell for cell in there if of[cell.id] is not Status.UNTESTED]
     others = {Status.UNTESTED: set(Status), Status.FAILS: {*Status} - {Status.FAILS}}.get(status, set())
-    near = [it for it in real if it not in there and of[it.id] in others - {Status.UNTESTED}]
-    every = [_seen(it, found) for it in ([question] if question else compat.behaviours)]
-    expected = {it.id for it in compat.behaviours if question or concerns(it, found)}
+    near = [cell for cell in real if cell not in there and of[cell.id] in others - {Status.UNTESTED}]
+    every = [_seen(behaviour, found) for behaviour in ([question] if question else compat.behaviours)]
+    expected = {behaviour.id for behaviour in compat.behaviours if question or concerns(behaviour, found)}
     only = msgspec.structs.replace(compat, cells=tuple(found))
     causes = [] if question else overview.known_failures(only)
-    known = (f"{it.message} ({it.issue})".removesuffix(" ()") for it in causes)
+    known = (f"{cause.message} ({cause.issue})".removesuffix(" ()") for cause in causes)
     as_in_rows = as_rows(asked, real, rows)
     return Advice(
         status=status,
         asked=asked,
         question=question.id if question else "",
-        cells=tuple(_tested(it, asked, question) for it in there),
-        behaviours=tuple(it for it in every if (question and it.answers) or any(map(_is_bad, it.answers))),
-        failures=tuple(": ".join(filter(None, (it.suite, it.test, it.message))) for it in overview.causes(only)),
+        cells=tuple(_tested(cell, asked, question) for cell in there),
+        behaviours=tuple(seen for seen in every if (question and seen.answers) or any(map(_is_bad, seen.answers))),
+        failures=tuple(
+            ": ".join(filter(None, (cause.suite, cause.test, cause.message))) for cause in overview.causes(only)
+        ),
         known_failures=tuple(dict.fromkeys(known)),
-        unasked=tuple(it.id for it in every if not it.answers and it.id in expected),
-        nearest=tuple(_tested(it, asked, question) for it in near[:_NEAREST]),
+        unasked=tuple(seen.id for seen in every if not seen.answers and seen.id in expected),
+        nearest=tuple(_tested(cell, asked, question) for cell in near[:_NEAREST]),
         expected=tuple(_expected(as_in_rows, rows, question)) if status is Status.UNTESTED else (),
         next_step=how_to_test(as_in_rows, rows),
     )
@@ -128,8 +130,8 @@ def _status(cell: CellReport, question: BehaviourReport | None) -> Status:
         return Status.UNTESTED if not answers else Status.FAILS if any(map(_is_bad, answers)) else Status.WORKS
     if cell.state is State.FAILED:
         return Status.FAILS
-    ran = (it.suite for it in cell.suites if is_told(it.state) and not is_own(it.suite))
-    if not is_told(cell.state) or not any(SUITES[it].has_containers for it in ran):
+    ran = (suite.suite for suite in cell.suites if is_told(suite.state) and not is_own(suite.suite))
+    if not is_told(cell.state) or not any(SUITES[name].has_containers for name in ran):
         return Status.UNTESTED
     return Status.HAZARDS if cell.hazards else Status.WORKS
 
@@ -146,14 +148,14 @@ def _seen(question: BehaviourReport, cells: Iterable[CellReport]) -> Seen:
 
 
 def _tested(cell: CellReport, asked: Mapping[str, str], question: BehaviourReport | None) -> Tested:
-    suites = {it.suite: _ended(it) for it in cell.suites if not is_own(it.suite)}
+    suites = {suite.suite: _ended(suite) for suite in cell.suites if not is_own(suite.suite)}
     suites |= {suite: f"not run: {why}" for suite, why in cell.missing.items()}
-    default = (it for it in SUITES.values() if it.default and cell.runtime in it.runtimes)
+    default = (suite for suite in SUITES.values() if suite.default and cell.runtime in suite.runtimes)
     return Tested(
         id=cell.id,
         state=cell.state.value,
         suites=suites,
-        not_run=tuple(it.name for it in default if it.name not in suites and question is None),
+        not_run=tuple(suite.name for suite in default if suite.name not in suites and question is None),
         hazards=cell.hazards,
         refused=cell.refused,
         answers=_seen(question, [cell]).answers if question else (),
@@ -163,7 +165,7 @@ def _tested(cell: CellReport, asked: Mapping[str, str], question: BehaviourRepor
 
 def _ended(suite: SuiteReport) -> str:
     """Return what a suite came to, on which day; of one that fails, since when it does."""
-    failing = list(takewhile(lambda it: it.state is State.FAILED, suite.history))
+    failing = list(takewhile(lambda run: run.state is State.FAILED, suite.history))
     since = f" since {failing[-1].started:%Y-%m-%d}, last" if len(failing) > 1 else ""
     reason = f": {first_line(suite.reason)}" if suite.reason and not suite.state.good else ""
     return f"{suite.state}{since} on {suite.started:%Y-%m-%d}{reason}"
@@ -189,7 +191,7 @@ def _distance(cell: CellReport, asked: Mapping[str, str], rows: Matrix) -> tuple
 def _place(axis: str, value: str, rows: Matrix) -> float:
     """Return where a value stands among the rows of its axis; a version without a row is between two."""
     if axis not in VERSION_AXES:
-        names = [*(it.name for it in rows.systems), *(it.value for it in rows.arches), value]
+        names = [*(system.name for system in rows.systems), *(arch.value for arch in rows.arches), value]
         return names.index(value)
     known = sorted(row.version for row in getattr(rows, axis))
     with suppress(InvalidVersion):  # of data that is not ours
@@ -199,19 +201,19 @@ def _place(axis: str, value: str, rows: Matrix) -> float:
 
 def _cells(asked: Mapping[str, str], rows: Matrix) -> list[Cell]:
     """Return the cells of the matrix that are as asked, those that can run on this machine first."""
-    found = [it for it in rows.without_groups() if it.runtime is Runtime.NVIDIA and has(it, asked)]
-    return sorted(found, key=lambda it: it.arch is not Arch.host())
+    found = [cell for cell in rows.without_groups() if cell.runtime is Runtime.NVIDIA and has(cell, asked)]
+    return sorted(found, key=lambda cell: cell.arch is not Arch.host())
 
 
 def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[Seen]:
     """Yield what the catalogue has for these cells: its answers to one question, else all that is not well."""
     cells = _cells(asked, rows)
-    for it in catalogue().values():
-        if (question is None or question.id == it.id) and Runtime.NVIDIA in SUITES[it.suite].runtimes:
-            right = dict.fromkeys(it.answer_on(cell).name for cell in cells)
-            answers = map(of_catalogue({it.id: it})[0].answer, right)
+    for behaviour in catalogue().values():
+        if (question is None or question.id == behaviour.id) and Runtime.NVIDIA in SUITES[behaviour.suite].runtimes:
+            right = dict.fromkeys(behaviour.answer_on(cell).name for cell in cells)
+            answers = map(of_catalogue({behaviour.id: behaviour})[0].answer, right)
             if wanted := tuple(answer for answer in answers if question or _is_bad(answer)):
-                yield Seen(id=it.id, question=it.question, answers=wanted)
+                yield Seen(id=behaviour.id, question=behaviour.question, answers=wanted)
 
 
 def how_to_test(asked: Mapping[str, str], rows: Matrix) -> str:

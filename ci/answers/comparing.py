@@ -112,7 +112,7 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
     every = (_compared(question, pairs) for question in compat.behaviours)
     found = sorted((compared for compared in every if compared.turns or compared.untold), key=_worst_first)
     red = _red(compat, pairs)
-    silent = {it for pair in pairs for name in _suites(*pair) for cell in pair if (it := _lack(cell, name))}
+    silent = {lack for pair in pairs for name in _suites(*pair) for cell in pair if (lack := _lack(cell, name))}
     is_open = silent or _unknown(found) or all(compared.kind is Kind.UNTOLD for compared in found)
     differs = red or any(compared.kind.differs for compared in found)
     return Comparison(
@@ -128,17 +128,17 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
 def _unknown(found: Iterable[Compared]) -> list[Lack]:
     """Return why answers are not known. What no test of either side asked does not apply there."""
     pairs = (lacks for compared in found for lacks in compared.untold.values())
-    return [it for lacks in pairs if len(lacks) == 1 or {of.why for of in lacks} != {_NOT_ASKED} for it in lacks]
+    return [lack for lacks in pairs if len(lacks) == 1 or {of.why for of in lacks} != {_NOT_ASKED} for lack in lacks]
 
 
 def how_to_tell(found: Comparison) -> str:
     """Return the commands by which more is told; empty where there are none."""
-    lacks = sorted(it for it in {*found.silent, *_unknown(found.behaviours)} if it.suite in SUITES)
+    lacks = sorted(lack for lack in {*found.silent, *_unknown(found.behaviours)} if lack.suite in SUITES)
     # A site, and a cell with a profile or a candidate, need more than the name.
-    plain = [it for it in lacks if it.stays and not {*"+@"} & {*it.cell}]
-    again = dict.fromkeys(suite_session(it.suite, it.cell, it.options) for it in plain)
+    plain = [lack for lack in lacks if lack.stays and not {*"+@"} & {*lack.cell}]
+    again = dict.fromkeys(suite_session(lack.suite, lack.cell, lack.options) for lack in plain)
     run = "the same again with --run: it runs the suites that are missing"
-    return "; ".join([*again, *([run] if any(not it.stays for it in lacks) else [])])
+    return "; ".join([*again, *([run] if any(not lack.stays for lack in lacks) else [])])
 
 
 def _worst_first(found: Turn | Compared) -> int:
@@ -219,10 +219,10 @@ def _failing(compat: Compat, cell: CellReport) -> dict[tuple[str, str, bool], st
     """
     only = msgspec.structs.replace(compat, cells=(cell,))
     told = {answer.what.removesuffix(".") for question in compat.behaviours for answer in question.answers}
-    known = (it for it in overview.known_failures(only) if it.message.removesuffix(".") not in told)
+    known = (failure for failure in overview.known_failures(only) if failure.message.removesuffix(".") not in told)
     return {
-        (it.suite, it.test, it.state is State.KNOWN): f"{it.message} ({it.issue})".removesuffix(" ()")
-        for it in (*overview.causes(only), *known)
+        (cause.suite, cause.test, cause.state is State.KNOWN): f"{cause.message} ({cause.issue})".removesuffix(" ()")
+        for cause in (*overview.causes(only), *known)
     }
 
 

@@ -92,7 +92,9 @@ def _compared(compared: Compared, pairs: int) -> list[str]:
             lines += [line for answer in turn.before for line in _told(answer, "before: ", more=("issue",))]
         if turn.kind.differs or compared.kind is Kind.SAME:
             lines += [line for answer in turn.after for line in _told(answer, "now: ")]
-    return lines + [f"could not be told: {pair}: {'; '.join(_by_reason(it))}" for pair, it in compared.untold.items()]
+    return lines + [
+        f"could not be told: {pair}: {'; '.join(_by_reason(lacks))}" for pair, lacks in compared.untold.items()
+    ]
 
 
 def _told(answer: AnswerReport, label: str = "", more: Sequence[str] = ("do", "issue")) -> list[str]:

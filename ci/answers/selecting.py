@@ -56,7 +56,7 @@ def tested(compat: Compat) -> list[CellReport]:
 def concerns(question: BehaviourReport, cells: Iterable[CellReport]) -> bool:
     """Tell whether cells are expected to answer a question: no group runs some suites, and few cells have them."""
     suite = SUITES.get(question.suite)
-    ran = any(it.suite == question.suite for cell in cells for it in cell.suites)
+    ran = any(result.suite == question.suite for cell in cells for result in cell.suites)
     return ran or suite is None or suite.default
 
 
@@ -119,7 +119,7 @@ def as_rows(values: Mapping[str, str], cells: Sequence[CellReport], rows: Matrix
     if not release or any(same("slurm", release, name) for name in known):
         return dict(values)
     observed = (cell.axes.get("slurm") or "" for cell in cells if cell.versions.get("slurm") == release)
-    return {**values, "slurm": next((it for it in observed if slurm_matches(release, it)), release)}
+    return {**values, "slurm": next((row for row in observed if slurm_matches(release, row)), release)}
 
 
 def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[Pair]:
@@ -163,10 +163,10 @@ def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[st
 
 def to_run(names: Sequence[str], suites: Sequence[str], compat: Compat, rows: Matrix) -> tuple[list[str], list[str]]:
     """Return the cells that lack an answer of these suites, or of one that every group runs; and what they lack."""
-    chosen = [suite(it) for it in suites] or [it for it in SUITES.values() if it.default]
+    chosen = [suite(name) for name in suites] or [each for each in SUITES.values() if each.default]
     there = {(cell.id, suite.suite) for cell, suite in compat.results() if is_told(suite.state)}
-    wanted = [(cell, it) for cell in map(rows.cell, names) for it in chosen]
-    missing = [(cell.id, it.name) for cell, it in wanted if not it.unfit(cell, rows.subject)]
+    wanted = [(cell, each) for cell in map(rows.cell, names) for each in chosen]
+    missing = [(cell.id, each.name) for cell, each in wanted if not each.unfit(cell, rows.subject)]
     cells, lacking = ([*dict.fromkeys(couple[at] for couple in missing if couple not in there)] for at in (0, 1))
     return cells, lacking
 
@@ -176,7 +176,7 @@ def held(pair: Pair) -> str:
     before, after = (cell.axes for cell in pair)
     alike = {axis: text for axis in AXES if (text := before.get(axis)) and text == after.get(axis)}
     runtime = [] if pair[0].runtime == Runtime.NVIDIA else [pair[0].runtime]
-    words = [*(f"{axis if axis in VERSION_AXES else ''}{it}" for axis, it in alike.items()), *runtime]
+    words = [*(f"{axis if axis in VERSION_AXES else ''}{value}" for axis, value in alike.items()), *runtime]
     behind = (("+", pair[0].profile, pair[1].profile), ("@", pair[0].site, pair[1].site))
     return "-".join(words) + "".join(f"{sign}{name}" for sign, name, other in behind if name == other != "")
 
@@ -197,5 +197,5 @@ def has(cell: CellReport | Cell, values: Axes) -> bool:
 
 def _is(cell: CellReport | Cell, other: CellReport, but: Axes) -> bool:
     """Tell whether a cell is what another one would be with these values."""
-    alike = [(it.runtime, it.profile, it.site) for it in (cell, other)]
+    alike = [(one.runtime, one.profile, one.site) for one in (cell, other)]
     return alike[0] == alike[1] and has(cell, {**other.axes, **but})

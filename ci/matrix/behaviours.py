@@ -163,7 +163,7 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
                 found[each.id] = each
         table.faults.raise_if_any()
     for (name, answer), now in renamed(found).items():
-        if not answer or answer in {it.name for it in (found[name].answers if name in found else ())}:
+        if not answer or answer in {of.name for of in (found[name].answers if name in found else ())}:
             what = f"was: {name}: {answer} is an answer of today" if answer else f"was: expected ID: NAME, not {name!r}"
             raise MatrixError(what, where=found[now[0]].where)
     return found
@@ -171,7 +171,12 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
 
 def renamed(known: Mapping[str, Behaviour]) -> Mapping[tuple[str, str], tuple[str, str]]:
     """Return, by id and name, what answers of earlier results are called now: their id and name."""
-    every = ((was.partition(": "), it.id, of.name) for it in known.values() for of in it.answers for was in of.was)
+    every = (
+        (was.partition(": "), behaviour.id, of.name)
+        for behaviour in known.values()
+        for of in behaviour.answers
+        for was in of.was
+    )
     return {(was[0], was[2]): (now, name) for was, now, name in every}
 
 

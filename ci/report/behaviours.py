@@ -81,4 +81,8 @@ def of_subjects(saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourRep
 
 def of_kind(kind: str, saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourReport]) -> tuple[str, ...]:
     """Return the ids of the questions of which an answer of a kind was seen, in the catalogue's order."""
-    return tuple(it.id for it in known if any(it.answer(name).kind == kind for name in saw.get(it.id, ())))
+    return tuple(
+        behaviour.id
+        for behaviour in known
+        if any(behaviour.answer(name).kind == kind for name in saw.get(behaviour.id, ()))
+    )

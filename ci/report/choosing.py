@@ -156,7 +156,7 @@ class Choosing:
         }
         # What only a report tells can't be taken away, but is replaced.
         counts = {(*key, kept.report.run) for key, kept in chosen.items()}
-        retold = {it for it in self._retold if (it.cell, it.suite, it.run) in counts}
+        retold = {each for each in self._retold if (each.cell, each.suite, each.run) in counts}
         return tuple(sorted(self._refuted | retold | disagreeing, key=msgspec.structs.astuple))
 
     def _ask(self, key: Key, found: Found, age: Age, rank: tuple[object, ...]) -> None:

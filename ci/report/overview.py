@@ -78,7 +78,7 @@ def answers(compat: Compat, kind: str) -> list[AnswerSeen]:
             for answer in seen:
                 if found := known.get((name, answer)):
                     found.cells.append(cell.id)
-    return sorted((it for it in known.values() if it.cells), key=lambda it: -len(it.cells))
+    return sorted((answer for answer in known.values() if answer.cells), key=lambda answer: -len(answer.cells))
 
 
 def red_tests(suite: SuiteReport) -> list[TestReport]:

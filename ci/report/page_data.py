@@ -44,7 +44,7 @@ class PageData:
             "states": [[state.value, slug(state.value), LOOKS[state][0]] for state in State],
             "suites": self._suites,
             "marks": [
-                [mark(kind, it) for it in range(1 + max((len(getattr(cell, key)) for cell in cells), default=0))]
+                [mark(kind, place) for place in range(1 + max((len(getattr(cell, key)) for cell in cells), default=0))]
                 for key, kind in MARKED.items()
             ],
             "cells": [

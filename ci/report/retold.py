@@ -49,8 +49,8 @@ def _told(compat: Compat, folder: Path) -> Iterator[Item]:
     yield from compat.unfinished
     yield from (cell for cell in compat.cells if cell.missing)
     against: dict[tuple[str, str, str], list[str]] = {}
-    for it in compat.contradictions:
-        against.setdefault((it.cell, it.suite, it.run), []).append(it.what)
+    for contradiction in compat.contradictions:
+        against.setdefault((contradiction.cell, contradiction.suite, contradiction.run), []).append(contradiction.what)
     for cell, suite in compat.results():
         try:
             result = _result(compat, cell, suite)

@@ -65,7 +65,7 @@ class Collected:
     def matching(self, pattern: str) -> list[str]:
         """Return the paths of collected files that a path stands for, which may have wildcards as a shell's."""
         whole = str(PurePosixPath(self.folder, pattern))
-        return sorted(it for it in self.files if it == whole or fnmatchcase(it, whole))
+        return sorted(path for path in self.files if path == whole or fnmatchcase(path, whole))
 
 
 def collect(connection: Connection) -> Collected:
@@ -107,11 +107,13 @@ def collect(connection: Connection) -> Collected:
         )
     for _ in range(DEEP):
         here = Collected(slurm="", folder=folder, files=found)
-        more = [it for it in _named(found, folder, plugstack) if not here.matching(it)]
+        more = [source for source in _named(found, folder, plugstack) if not here.matching(source)]
         if not more:
             break
         read(folder, more)
-    sources = {line.split()[0] for path, it in found.items() if path.endswith(".fstab") for line in _lines(it)}
+    sources = {
+        line.split()[0] for path, content in found.items() if path.endswith(".fstab") for line in _lines(content)
+    }
     return Collected(
         slurm=settings["slurm_version"],
         folder=folder,
@@ -126,12 +128,12 @@ def collect(connection: Connection) -> Collected:
 
 def _lines(content: bytes) -> list[str]:
     text = content.decode(errors="replace")
-    return [it.strip() for it in text.splitlines() if it.strip() and not it.lstrip().startswith("#")]
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _read(connection: Connection, folder: str, patterns: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
     """Yield what patterns stand for: each path, and its content, None where that is not to be had."""
-    words = " ".join(_quoted(it) for it in patterns)
+    words = " ".join(_quoted(part) for part in patterns)
     script = _READ.format(folder=shlex.quote(folder), patterns=words, largest=_LARGEST)
     for line in connection.run(script).stdout.splitlines():
         what, _, rest = line.partition(" ")
@@ -142,7 +144,7 @@ def _read(connection: Connection, folder: str, patterns: Iterable[str]) -> Itera
 
 def _quoted(pattern: str) -> str:
     """Return a pattern for a shell, in which wildcards alone mean something."""
-    return "".join(it if it in ("*", "?") else shlex.quote(it) for it in re.split(r"([*?])", pattern) if it)
+    return "".join(part if part in ("*", "?") else shlex.quote(part) for part in re.split(r"([*?])", pattern) if part)
 
 
 def _named(files: Mapping[str, bytes], folder: str, plugstack: str) -> list[str]:
@@ -151,15 +153,19 @@ def _named(files: Mapping[str, bytes], folder: str, plugstack: str) -> list[str]
     for path, content in files.items():
         if path == plugstack or path.startswith(f"{folder}/plugstack"):
             words = (line.split() for line in _lines(content))
-            found += [it[1] for it in words if it[0].lower() == "include" and len(it) > 1]
+            found += [pair[1] for pair in words if pair[0].lower() == "include" and len(pair) > 1]
         elif path.endswith(".conf") and path.startswith(folder):
             named = slurm_conf.statements_of(content.decode(errors="replace"))
-            found += [it.value for it in named if it.include or (it.key.lower() in PROGRAMS and it.value[:1] == "/")]
+            found += [
+                statement.value
+                for statement in named
+                if statement.include or (statement.key.lower() in PROGRAMS and statement.value[:1] == "/")
+            ]
     return list(dict.fromkeys(found))
 
 
 def _folders(connection: Connection, sources: Iterable[str]) -> list[str]:
-    words = " ".join(shlex.quote(it) for it in sorted(sources) if it.startswith("/"))
+    words = " ".join(shlex.quote(source) for source in sorted(sources) if source.startswith("/"))
     return connection.run(f'for it in {words}; do if test -d "$it"; then echo "$it"; fi; done').stdout.splitlines()
 
 

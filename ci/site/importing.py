@@ -112,15 +112,17 @@ class Imported:
     def write(self, folder: Path) -> None:
         """Write the files into a folder, in place of what is there."""
         shutil.rmtree(folder, ignore_errors=True)
-        texts = {name: "".join(f"{it.text}\n" for it in lines).encode() for name, lines in self.lines.items() if lines}
-        for name, content in {**texts, **{name: it[1] for name, it in self.whole.items()}}.items():
+        texts = {
+            name: "".join(f"{line.text}\n" for line in lines).encode() for name, lines in self.lines.items() if lines
+        }
+        for name, content in {**texts, **{name: file[1] for name, file in self.whole.items()}}.items():
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
             file.chmod(0o755 if name in self.whole else 0o644)
         folder.mkdir(parents=True, exist_ok=True)
         summary = f"The settings of a site with Slurm {self.slurm}, read on {datetime.now(UTC):%Y-%m-%d}."
-        tmpfs = ", ".join(f'"{it}"' for it in sorted(self.tmpfs))
+        tmpfs = ", ".join(f'"{folder}"' for folder in sorted(self.tmpfs))
         text = f'summary = "{summary}"\n'
         if tmpfs:
             text += f"# Empty folders, for what stood in mounts.d.\ntmpfs = [{tmpfs}]\n"
@@ -130,8 +132,8 @@ class Imported:
     def said(self) -> list[str]:
         """Return what was left out, by reason, as lines."""
         found: dict[str, list[str]] = {}
-        for it in sorted(self.left_out, key=lambda it: it.place):
-            found.setdefault(it.why, []).append(str(it))
+        for left in sorted(self.left_out, key=lambda left: left.place):
+            found.setdefault(left.why, []).append(str(left))
         if not found:
             return ["Nothing was left out."]
         return ["Left out:", "", *(f"- {', '.join(those)}: {why}" for why, those in found.items())]
@@ -176,48 +178,48 @@ class _Taking:
 
     def _slurm_conf(self, path: str, depth: int = 0) -> None:
         """Take the settings of a file, with those of what it includes."""
-        for it in slurm_conf.statements_of(self._text(path)):
-            where = f"{path}:{it.number}"
-            if it.include:
-                found = self.site.matching(it.value) if depth < DEEP else []
+        for statement in slurm_conf.statements_of(self._text(path)):
+            where = f"{path}:{statement.number}"
+            if statement.include:
+                found = self.site.matching(statement.value) if depth < DEEP else []
                 for each in found:
                     self._slurm_conf(each, depth + 1)
                 if not found:
-                    self._out(where, f"Include {it.value}", why=_NOT_INCLUDED)
-            elif why := self._unusable(it):
-                self._out(where, it.key, why=why)
-            elif it.words:
-                self._partition(it, where)
-            elif it.key.lower() in PROGRAMS:
-                self._program(it, where)
+                    self._out(where, f"Include {statement.value}", why=_NOT_INCLUDED)
+            elif why := self._unusable(statement):
+                self._out(where, statement.key, why=why)
+            elif statement.words:
+                self._partition(statement, where)
+            elif statement.key.lower() in PROGRAMS:
+                self._program(statement, where)
             else:
-                self._keep("slurm.conf", _Line(text=it.text, where=where, what=it.key))
+                self._keep("slurm.conf", _Line(text=statement.text, where=where, what=statement.key))
 
-    def _unusable(self, it: Statement) -> str:
-        if not it.key:
+    def _unusable(self, statement: Statement) -> str:
+        if not statement.key:
             return "it is not KEY=VALUE"
-        key = it.key.lower()
+        key = statement.key.lower()
         return NODES_ARE_OTHERS if key in _NODES else slurm_conf.REFUSED.get(key) or _WHY_NOT.get(key, "")
 
-    def _partition(self, it: Statement, where: str) -> None:
-        kept = [word for word in it.words if not _OF_A_PARTITION.fullmatch(word.partition("=")[0])]
-        for word in it.words:
+    def _partition(self, statement: Statement, where: str) -> None:
+        kept = [word for word in statement.words if not _OF_A_PARTITION.fullmatch(word.partition("=")[0])]
+        for word in statement.words:
             if word not in kept:
-                self._out(where, f"{it.key} {word.partition('=')[0]}", why=_WHO_MAY)
-        self._keep("slurm.conf", _Line(text=" ".join(kept), where=where, what=it.key))
+                self._out(where, f"{statement.key} {word.partition('=')[0]}", why=_WHO_MAY)
+        self._keep("slurm.conf", _Line(text=" ".join(kept), where=where, what=statement.key))
 
-    def _program(self, it: Statement, where: str) -> None:
+    def _program(self, statement: Statement, where: str) -> None:
         """Take a program that Slurm runs, at its own path: it may be seen in containers."""
-        paths = self.site.matching(it.value) if it.value.startswith("/") else []
-        taken = [path for path in paths if path != FILES.get(it.key.lower()) and taken_of(path)]
-        sources = {path: self._place(it.key, path) for path in paths}
+        paths = self.site.matching(statement.value) if statement.value.startswith("/") else []
+        taken = [path for path in paths if path != FILES.get(statement.key.lower()) and taken_of(path)]
+        sources = {path: self._place(statement.key, path) for path in paths}
         fit = [path for path, source in sources.items() if self._script(path, source, self.site.files[path])]
         if taken or not fit:
             for path in fit:
                 del self.made.whole[sources[path]]
-            self._out(where, it.key, why=_PROGRAM_IS_MISSING)
+            self._out(where, statement.key, why=_PROGRAM_IS_MISSING)
         elif sources[fit[0]].startswith("files/"):
-            self._keep("slurm.conf", _Line(text=it.text, where=where, what=it.key))
+            self._keep("slurm.conf", _Line(text=statement.text, where=where, what=statement.key))
 
     @staticmethod
     def _place(key: str, path: str) -> str:
@@ -239,9 +241,9 @@ class _Taking:
         return not why
 
     def _keys(self, path: str, source: str) -> None:
-        for it in slurm_conf.statements_of(self._text(path)):
-            line = _Line(text=it.text, where=f"{path}:{it.number}", what=it.key)
-            if why := self._unusable(it) or (_NOT_INCLUDED if it.include else ""):
+        for statement in slurm_conf.statements_of(self._text(path)):
+            line = _Line(text=statement.text, where=f"{path}:{statement.number}", what=statement.key)
+            if why := self._unusable(statement) or (_NOT_INCLUDED if statement.include else ""):
                 self._out(line.where, line.what, why=why)
             else:
                 self._keep(source, line)
@@ -272,7 +274,7 @@ class _Taking:
 
     def _no_source(self, path: str) -> str:
         """Return why a cell has no such source of a mount; empty where it has, or gets, one."""
-        below = path.startswith("/") and not any(path == it or path.startswith(f"{it}/") for it in _EVERYWHERE)
+        below = path.startswith("/") and not any(path == other or path.startswith(f"{other}/") for other in _EVERYWHERE)
         if not below or path == "/home" or f"files{path}" in self.made.whole or path in FILES.values():
             return ""
         if path in self.site.folders and path.split("/")[1] not in _OF_THE_SYSTEM:
@@ -302,17 +304,17 @@ def profile_of(site: Collected, folder: Path) -> Imported:
     :raises ProfileError: if the folder can't be one, or what is left is still refused.
     """
     check_folder(folder)
-    made = _Taking(site=site).all()
+    imported = _Taking(site=site).all()
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as temporary:
         there = Path(temporary) / folder.name
         while True:
-            made.write(there)
+            imported.write(there)
             profile, read = Profile.with_faults(there)
-            faults = {(it.source, it.line): it.why for it in read.faults}
+            faults = {(fault.source, fault.line): fault.why for fault in read.faults}
             # A line may be private that nobody reads: it is not repeated.
-            faults |= {(it.source, it.line): PASSED_OVER for it in profile.ignored() if it.line}
+            faults |= {(fault.source, fault.line): PASSED_OVER for fault in profile.ignored() if fault.line}
             # From the end of a file, so that the numbers of lines before hold.
-            dropped = [made.drop(*where, why) for where, why in sorted(faults.items(), reverse=True)]
+            dropped = [imported.drop(*where, why) for where, why in sorted(faults.items(), reverse=True)]
             if not any(dropped):
                 break
         read.raise_if_any()
@@ -321,7 +323,7 @@ def profile_of(site: Collected, folder: Path) -> Imported:
             shutil.copytree(there, folder)
         except OSError as error:
             raise ResultsError("the profile could not be written", where=str(folder), why=str(error)) from error
-    return made
+    return imported
 
 
 def check_folder(folder: Path) -> None:

@@ -219,7 +219,7 @@ def _check_plugin(connection: Connection, nodes: Sequence[str], run: str) -> Non
     if lacking := set(connection.run(script, limit=_PATIENCE).stdout.split()).intersection(nodes):
         raise SiteError(
             "not all nodes have Pyxis: a step with --container-image ran on the host",
-            where=", ".join(it for it in nodes if it in lacking),
+            where=", ".join(node for node in nodes if node in lacking),
             why="plugstack.conf there does not load the plugin, or slurmd has not read it",
             next_step='have it loaded there; or name a node that has it, in the file of the cluster: nodelist = "NODE"',
         )
@@ -240,10 +240,10 @@ def _agreed(others: Mapping[str, Mapping[str, str]], nodes: Mapping[str, Mapping
     :param others: who else tells some of it: jobs are made there, so it has to be the same.
     :raises SiteError: if anybody says another version than the rest.
     """
-    every = {**others, **{f"node {name}": it for name, it in nodes.items()}}
+    every = {**others, **{f"node {name}": versions for name, versions in nodes.items()}}
     seen = {}
     for key, name in _SAME.items():
-        said = {who: _release(key, it[key]) for who, it in every.items() if it.get(key)}
+        said = {who: _release(key, versions[key]) for who, versions in every.items() if versions.get(key)}
         if len(set(said.values())) > 1:
             raise SiteError(
                 f"the cluster has more than one {name}",
@@ -251,7 +251,7 @@ def _agreed(others: Mapping[str, Mapping[str, str]], nodes: Mapping[str, Mapping
                 why="a result is that of one combination of versions",
                 next_step='name a node that is as the login node, in the file of the cluster: nodelist = "NODE"',
             )
-        seen[key] = next(iter(said.values()), "") if all(it.get(key) for it in nodes.values()) else ""
+        seen[key] = next(iter(said.values()), "") if all(versions.get(key) for versions in nodes.values()) else ""
     return seen
 
 

@@ -47,15 +47,15 @@ def of_line(text: str, names: Iterable[str]) -> str:
 
 def of_script(text: str, names: Iterable[str]) -> str:
     """Return why a script is private; empty if it is not. Of its comments, an address on the web is not."""
-    code = "\n".join(it for it in text.splitlines() if not it.lstrip().startswith("#"))
+    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     return _of(text, names) or (ADDRESS if _URL.search(code) else "")
 
 
 def _of(text: str, names: Iterable[str]) -> str:
-    if any(it.search(text) for it in (*_GIVEN, *_SECRET_VALUE)):
+    if any(pattern.search(text) for pattern in (*_GIVEN, *_SECRET_VALUE)):
         return SECRET
-    if any(it.search(text) for it in _ADDRESSES):
+    if any(pattern.search(text) for pattern in _ADDRESSES):
         return ADDRESS
-    if any(re.search(rf"(?<![\w.-]){re.escape(it)}(?![\w-])", text, re.IGNORECASE) for it in names):
+    if any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE) for name in names):
         return NAME
     return ""

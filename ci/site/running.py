@@ -134,7 +134,7 @@ def _alone(states: Path, run: str) -> Iterator[None]:
 
 def _clean_up(connection: ssh.Connection, states: Path, run: str) -> None:
     """Remove what runs left that were begun here and are dead: nobody holds their lock; and an earlier `run`'s own."""
-    for state in sorted(it for it in states.glob("*") if it.is_dir()):
+    for state in sorted(folder for folder in states.glob("*") if folder.is_dir()):
         with suppress(Timeout), nullcontext() if state.name == run else FileLock(_lock(states, state.name), timeout=0):
             console.say(f"removing what the run {state.name} left there")
             try:

@@ -59,10 +59,10 @@ def pieces(merged: Merged) -> Iterator[str]:
     yield _section("Known failures", known)
     for title, kind in zip(("Hazards", "Refused: it fails, and says so"), MARKED.values(), strict=True):
         seen = [
-            f"- {ANSWERS[kind]} {_code(it.behaviour.id)} on {count(len(it.cells), 'cell')}: "
-            f"{_whole(advice(it.answer, it.behaviour.question))}{_issue(it.answer.issue)} "
-            f"Seen on {few(list(map(_code, it.cells)))}."
-            for it in overview.answers(compat, kind)
+            f"- {ANSWERS[kind]} {_code(answered.behaviour.id)} on {count(len(answered.cells), 'cell')}: "
+            f"{_whole(advice(answered.answer, answered.behaviour.question))}{_issue(answered.answer.issue)} "
+            f"Seen on {few(list(map(_code, answered.cells)))}."
+            for answered in overview.answers(compat, kind)
         ]
         yield _section(title, seen)
     yield from _of_subjects(compat)

@@ -151,7 +151,9 @@ def _details(merged: Merged) -> Iterator[Text]:
         issue = f" ({hazard.answer.issue})" if hazard.answer.issue else ""
         told = f"{advice(hazard.answer)}{issue} Seen on {few(hazard.cells)}."
         yield Text(printable(f"{HAZARD} {hazard.behaviour.id} on {count(len(hazard.cells), 'cell')}: {told}"))
-    if refused := dict.fromkeys(it.behaviour.id for it in overview.answers(merged.compat, AnswerKind.REFUSED)):
+    if refused := dict.fromkeys(
+        answered.behaviour.id for answered in overview.answers(merged.compat, AnswerKind.REFUSED)
+    ):
         yield Text(printable(f"{mark(AnswerKind.REFUSED, len(refused))}, with an error: {', '.join(refused)}"))
     for reason, number in overview.without_result(merged.compat).items():
         yield Text(printable(f"no result of {count(number, 'combination')}: {reason}"))
