@@ -38,14 +38,17 @@ def version_in(venv: Path) -> int:
     return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
-@pytest.mark.parametrize("with_uv", [True, False])
-def test_constraints_of_the_user_and_of_the_project_both_count(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    with_uv: bool,  # noqa: FBT001
-) -> None:
-    if not with_uv:
+@pytest.fixture(params=[True, False], ids=["uv", "pip"])
+def with_uv(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return whether uv installs the packages, and not pip."""
+    if not request.param:
         monkeypatch.setattr(uv, "program", lambda: None)
+    return bool(request.param)
+
+
+def test_constraints_of_the_user_and_of_the_project_both_count(
+    *, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_uv: bool
+) -> None:
     limits = tmp_path / "limits.txt"
     limits.write_text("tiny<3\n", encoding="utf-8")
     monkeypatch.setenv("PIP_CONSTRAINT", str(limits))
@@ -57,14 +60,8 @@ def test_constraints_of_the_user_and_of_the_project_both_count(
     assert "uv = " in (first / "pyvenv.cfg").read_text(encoding="utf-8") or not with_uv
 
 
-@pytest.mark.parametrize("with_uv", [True, False])
-def test_what_is_installed_is_compiled_once_and_not_by_every_process(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    with_uv: bool,  # noqa: FBT001
-) -> None:
-    if not with_uv:
-        monkeypatch.setattr(uv, "program", lambda: None)
+@pytest.mark.usefixtures("with_uv")
+def test_what_is_installed_is_compiled_once_and_not_by_every_process(tmp_path: Path) -> None:
     venv = shared(tmp_path / "nox", "run", Packages(requirements=("tiny",)))
     assert [file.name for file in venv.rglob("tiny.*.pyc")] == [f"tiny.{sys.implementation.cache_tag}.pyc"]
 
