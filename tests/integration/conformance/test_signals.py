@@ -100,11 +100,17 @@ def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: s
         job = steps.shell.run(f"squeue --noheader --name={step.name} --format=%i").stdout.strip()
         # To the task alone: scancel would reach the import's own programs as well, and they may be the first to end.
         steps.shell.run(f"pkill --signal TERM --euid $USER --full '^slurmstepd: .{job}[.]0'")
-        if behaviour("signal-during-an-import").expects("forwarded"):
-            steps.wait_for_text(step.output, "received SIGTERM, forwarding to child")
+        says = {
+            "forwarded": "received SIGTERM, forwarding to child",
+            "the import fails": "could not wait for child",
+            # Nobody catches it: it ends the task, and the step with it.
+            "not forwarded": "task 0: Terminated",
+        }
+        asked = behaviour("signal-during-an-import")
+        said = steps.wait_for_text(step.output, asked.of(says))
+        assert ("forwarding" in said) == asked.expects("forwarded"), said
+        if not asked.expects("not forwarded"):
             return
-        # Before, nobody catches it: it ends the task, and the step with it.
-        assert "forwarding" not in steps.wait_for_text(step.output, "task 0: Terminated")
         # What becomes of the import's own programs is Slurm's affair: cgroups hold all processes of a step together,
         # parentage loses those whose parent ended.
         if steps.tracked_by_cgroups():
