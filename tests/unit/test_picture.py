@@ -35,8 +35,12 @@ def test_nothing_is_fetched_for_it() -> None:
 def test_the_readmes_is_of_the_results_that_come_with_it() -> None:
     shown = words((DOCS / "terminal.svg").read_text(encoding="utf-8"))
     found = json.loads((DOCS / "compat/compat.json").read_text(encoding="utf-8"))
-    assert found["cells"]
-    # Else: nox -s picture -- docs/terminal.svg -- report, with the runs that docs/compat was made of.
-    for cell in found["cells"]:
-        assert (cell["id"] in shown) is bool(cell["suites"]), cell["id"]
-        assert all(f"{suite['counts']['passed']} passed" in shown for suite in cell["suites"])
+    cells = [cell for cell in found["cells"] if cell["suites"]]
+    # It has the first lines: of the last cell in it perhaps not all.
+    whole = [cell for cell in cells if cell["id"] in shown][: -1 if "more lines" in shown else None]
+    assert whole
+    assert whole == cells[: len(whole)]
+    # Else: nox -s picture -- docs/terminal.svg -- report docs/compat
+    assert [
+        suite for cell in whole for suite in cell["suites"] if f"{suite['counts']['passed']} passed" not in shown
+    ] == []
