@@ -1,6 +1,7 @@
 """The soak sees on a real machine what is there, ascribes it, and makes a round that leaves nothing."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 import json
 import os
 from pathlib import Path
@@ -9,11 +10,13 @@ import subprocess
 import sys
 
 import docker
+import pytest
 
 from ci.engine.connection import Engine
 from ci.environment import launching
 from tests.component.conftest import Launch
 from tests.component.weather import LEGACY, REPOSITORY
+from tests.soak import leaks
 from tests.soak.leaks import Lookout, listens, settled
 from tests.soak.rounds import ports_of
 
@@ -58,6 +61,17 @@ def test_a_port_that_is_listened_on_counts() -> None:
         port = server.getsockname()[1]
         assert listens(port)
     assert not listens(port)
+
+
+def test_a_port_is_listened_on_though_nobody_answers_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "_ANSWER_SECONDS", 0.3)
+    with ExitStack() as stack:
+        port = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0)).getsockname()[1]
+        for _ in range(3):  # more than wait in the queue
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        assert listens(port)
 
 
 def test_one_round_by_the_commands_leaves_nothing(run: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ temporary folder that this round alone had. The engine's own mounts, cables and 
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
+import errno
 from pathlib import Path
 import socket
 import time
@@ -14,6 +15,9 @@ import time
 from ci.engine.connection import Engine
 from ci.engine.labels import LABEL_RUN
 from ci.environment import launching
+
+_ANSWER_SECONDS = 5.0
+_NOBODY = {errno.ECONNREFUSED, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # the last two: a machine without IPv6
 
 Left = dict[str, list[str]]
 """Names of what is left by kind; only kinds of which there is something."""
@@ -76,7 +80,13 @@ def settled(look: Callable[[], Left], *, limit: float) -> Left:
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody answers on a port of this machine's loopback."""
-    with suppress(OSError), socket.create_connection(("localhost", port), timeout=5):
-        return True
+    """Tell whether somebody listens on a port of this machine's loopback; it counts where nobody answers there, too."""
+    return not all(_is_free(host, port) for host in ("127.0.0.1", "::1"))
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        return error.errno in _NOBODY
     return False
