@@ -5,6 +5,7 @@ Each attack goes against the real program. It ends with status 1 where an answer
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 import sys
 import tempfile
@@ -51,14 +52,23 @@ def _run(asked: argparse.Namespace) -> int:
     seen = []
     for attack in chosen:
         with console.step(f"attack: {attack.name}"), tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
-            ground = Ground(folder=Path(folder), cell=cell.id, run=paths.new_run_id())
-            try:
-                seen.append(attack.made(ground))
-            except PyxisMatrixError as problem:
-                seen.append(Seen(held=False, text=f"the attack itself failed: {problem.what}"))
+            seen.append(_made(attack, Ground(folder=Path(folder), cell=cell.id, run=paths.new_run_id())))
     sys.stdout.write(table(chosen, seen))
     sys.stdout.flush()
     return 0 if all(it.held for it in seen) else 1
+
+
+def _made(attack: Attack, ground: Ground) -> Seen:
+    """Make an attack. One that leaves something on the engine is not held, whatever the answer was."""
+    left: list[str] = []
+    with ExitStack() as stack:
+        if attack.cell:
+            left = stack.enter_context(on_a_cell.swept(ground.run))
+        try:
+            seen = attack.made(ground)
+        except PyxisMatrixError as problem:
+            seen = Seen(held=False, text=f"the attack itself failed: {problem.what}")
+    return Seen(held=False, text=f"{seen.text}; left, and removed now: {', '.join(left)}") if left else seen
 
 
 def table(attacks: Sequence[Attack], seen: Sequence[Seen] = ()) -> str:

@@ -1,5 +1,7 @@
 """Attacks on a cell that is started for them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import errno
 import socket
 import sys
@@ -13,6 +15,24 @@ from tests.attacks.ground import TWO_TESTS, Ground, believed, last_line
 from tests.support import copies, engine_proxy
 
 attack = Attacks(cell=True)
+_PARTS = "abc"
+"""What the runs of an attack that has several end in."""
+
+
+@contextmanager
+def swept(run: str) -> Iterator[list[str]]:
+    """Remove in the end what is left on the engine of a run, and of those named after it; it is added to the list.
+
+    An attack takes its cells down by the program, which is what may be wrong.
+    """
+    found: list[str] = []
+    try:
+        yield found
+    finally:
+        engine = connect()
+        for one in (run, *(f"{run}-{part}" for part in _PARTS)):
+            found += engine.left({LABEL_RUN: one})
+            engine.reap({LABEL_RUN: one})
 
 
 @attack(
@@ -128,10 +148,10 @@ def _edited(ground: Ground) -> Seen:
             words = ("--suite", "pyxis_basic", "--results", str(ground.results), "--run", f"{ground.run}-{run}")
             return ground.program("matrix", ground.cell, *words, *options, repository=copy)
 
-        first, same = again("a"), again("b", "--reuse")
+        first, same = again(_PARTS[0]), again(_PARTS[1], "--reuse")
         template = copy / "containers/slurm-pyxis-integration/slurm.conf"
         template.write_text(f"{template.read_text(encoding='utf-8')}# edited\n", encoding="utf-8")
-        edited = again("c", "--reuse")
+        edited = again(_PARTS[2], "--reuse")
     held = believed(first) and "unchanged since" in same.output and "unchanged since" not in edited.output
     return Seen(held=held, text=f"unedited: {last_line(same)}; edited: {last_line(edited)}")
 
@@ -178,5 +198,7 @@ def _not_removed(ground: Ground) -> Seen:
         ended = ground.session("--as", "mine", behind=("true",), variables={"DOCKER_HOST": proxy.url})
     left = _containers(ground)
     down = ground.program("down", ground.run)
-    held = ended.exit_code == TeardownError.exit_code and bool(left) and down.exit_code == 0 and not _containers(ground)
-    return Seen(held=held, text=f"{len(left)} containers were left, and are gone; {last_line(ended)}")
+    still = _containers(ground)
+    held = ended.exit_code == TeardownError.exit_code and bool(left) and down.exit_code == 0 and not still
+    text = f"{len(left)} containers were left, and {len(still)} after `down` ({last_line(down)}); {last_line(ended)}"
+    return Seen(held=held, text=text)
