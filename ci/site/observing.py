@@ -21,10 +21,15 @@ _PATIENCE = 300.0
 """Seconds for the first job to wait for its turn."""
 _MOST_NODES = 8
 """How many are asked whether they have the plugin."""
-# No node has the image: with the plugin the command is never run. What another user's job has is not waited for.
-_WITHOUT_PYXIS = """
+# No node has the image: with the plugin the task fails before its command. What another job has is not waited for.
+_HAS_PYXIS = """
 for node in {nodes}; do
-    srun --nodelist=$node --ntasks=1 --immediate=10 --container-image=/{job}.sqsh echo "$node" </dev/null 2>/dev/null
+    said=$(srun --nodelist=$node --ntasks=1 --immediate=10 --container-image=/{job}.sqsh echo {job} ran </dev/null 2>&1)
+    case $said in
+    *"{job} ran"*) echo "$node=lacks it" ;;
+    *"task 0:"*) echo "$node=has it" ;;
+    *) echo "$node=$(echo "$said" | tail -n 1)" ;;
+    esac
 done
 """
 _UP = {"idle", "mixed", "allocated", "completing"}
@@ -213,13 +218,18 @@ def _of_a_job(connection: Connection, node: str, work: str, run: str) -> dict[st
 def _check_plugin(connection: Connection, nodes: Sequence[str], run: str) -> None:
     """See that nodes have the plugin: where one has not, jobs that ask for an image run on the host, with status 0.
 
+    Of a node that does not tell, because it is busy for example, that is said.
+
     :raises SiteError: naming those that have not.
     """
-    script = _WITHOUT_PYXIS.format(nodes=shlex.join(nodes), job=job_name(run))
-    if lacking := set(connection.run(script, limit=_PATIENCE).stdout.split()).intersection(nodes):
+    told = _pairs(connection.run(_HAS_PYXIS.format(nodes=shlex.join(nodes), job=job_name(run)), limit=_PATIENCE).stdout)
+    for node in nodes:
+        if (said := told.get(node, "")) not in {"has it", "lacks it"}:
+            console.warn(f"whether {node} has Pyxis is not known: {said or 'it was not told'}")
+    if lacking := [node for node in nodes if told.get(node) == "lacks it"]:
         raise SiteError(
             "not all nodes have Pyxis: a step with --container-image ran on the host",
-            where=", ".join(node for node in nodes if node in lacking),
+            where=", ".join(lacking),
             why="plugstack.conf there does not load the plugin, or slurmd has not read it",
             next_step='have it loaded there; or name a node that has it, in the file of the cluster: nodelist = "NODE"',
         )

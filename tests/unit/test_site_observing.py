@@ -29,7 +29,7 @@ class Told:
             "scontrol show config\n": "SLURM_VERSION = 22.05.8\nMinJobAge = 300 sec\nJobRequeue = 1\n",
             "srun --help": "--container-image\n",
             "sinfo": "n1 idle debug*\nn2 idle debug*\nn3 mixed debug*\n",
-            "for node in": "",
+            "for node in": "n1=has it\nn2=has it\nn3=has it\n",
             "srun --nodelist=n1": versions + job,
             "srun --nodelist": versions + job,
             "spank_pyxis": versions,
@@ -151,11 +151,24 @@ def test_an_account_that_may_not_submit_is_told_in_slurms_words() -> None:
 
 def test_a_node_without_the_plugin_is_named_though_no_test_would_run_there() -> None:
     told = Told()
-    told.answers["for node in"] = "a line of a prolog\nn3\n"
+    told.answers["for node in"] = "a line of a prolog\nn1=has it\nn2=has it\nn3=lacks it\n"
     with pytest.raises(SiteError, match="not all nodes have Pyxis") as caught:
         seen(told)
     assert caught.value.where == "n3"
     assert "for node in n1 n2 n3; do" in "".join(told.asked)
+
+
+@pytest.mark.parametrize("line", ["", "n2=srun: error: Unable to allocate resources: Immediate execution impossible\n"])
+def test_a_node_that_does_not_tell_whether_it_has_the_plugin_is_said(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = Told()
+    told.answers["for node in"] = f"n1=has it\n{line}n3=has it\n"
+    seen(told)
+    said = capsys.readouterr().err
+    assert "whether n2 has Pyxis is not known" in said
+    assert "n1" not in said
+    assert ("Immediate execution impossible" in said) == bool(line)
 
 
 def test_a_file_that_says_another_version_than_the_cluster_is_refused() -> None:
