@@ -82,8 +82,8 @@ def compare(parsed: argparse.Namespace) -> int:
     if chosen.profile:
         if not cells:
             raise SelectionError("--profile cannot be used with --from and --to", next_step="name the two cells")
-        rows = replace(rows, more=tuple(chosen.into(rows.cell(name)) for name in cells))
-        cells = [cell.id for cell in rows.more]
+        rows = replace(rows, added=tuple(chosen.into(rows.cell(name)) for name in cells))
+        cells = [cell.id for cell in rows.added]
     compat = selecting.read(names, paths.results_dir(), may_be_empty=True, profile=chosen.profile)
     before, after = (selecting.as_rows(side, compat.cells, rows) for side in (before, after))
     selecting.check(parsed.cells, before, after)  # two releases may be of one row

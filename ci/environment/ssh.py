@@ -77,18 +77,25 @@ def write_home(home: Path, *, user_key: KeyPair, host_key: KeyPair, port: int) -
 
 
 class Connection:
-    """An SSH connection for synchronous code; several commands may run at the same time.
-
-    One that broke is made anew for the next command, so that a suite goes on.
-    """
+    """An SSH connection for synchronous code; several commands may run at the same time."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, opened: Callable[[], "asyncssh.SSHClientConnection"], prelude: str = ""
+        self,
+        loop: asyncio.AbstractEventLoop,
+        opened: Callable[[], "asyncssh.SSHClientConnection"],
+        prelude: str = "",
+        *,
+        again: bool = False,
     ) -> None:
-        """Open a connection that lives on ``loop``."""
+        """Open a connection that lives on ``loop``.
+
+        :param again: one that broke is opened anew for the next command: for networks of others, so that a suite goes
+            on. In a cell nothing breaks by chance.
+        """
         self._loop = loop
         self._opened = opened
         self._connection = opened()
+        self._again = again
         self._opening = threading.Lock()
         self._prelude = prelude
 
@@ -109,7 +116,7 @@ class Connection:
         import asyncssh
 
         with self._opening:
-            if self._connection.is_closed():
+            if self._again and self._connection.is_closed():
                 self._connection = self._opened()
         # Without input, stdin is at its end; asyncssh would leave it open, and the command might wait for it.
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
@@ -192,7 +199,7 @@ def _broke(command: str, why: str) -> LaunchError:
         "the connection to the login node broke",
         where=command,
         why=f"{why}; what it did there is not known",
-        next_step="the next command logs in anew; run again what failed by it",
+        next_step="run again what failed by it",
     )
 
 
@@ -216,7 +223,7 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
     thread = threading.Thread(target=loop.run_forever, name="ssh", daemon=True)
     thread.start()
     try:
-        connection = Connection(loop, partial(_open, loop, login, user), login.prelude)
+        connection = Connection(loop, partial(_open, loop, login, user), login.prelude, again=login.own)
         try:
             yield connection
         finally:

@@ -257,7 +257,7 @@ class Matrix:
     suite_environment: SuiteEnvironment
     defaults: Defaults
     path: Path
-    more: tuple[Cell, ...] = ()
+    added: tuple[Cell, ...] = ()
     """Cells that no group has, with a profile that an option names; found by their ids."""
 
     def cells(self, group: str | None, host: Arch) -> tuple[Cell, ...]:
@@ -332,7 +332,7 @@ class Matrix:
 
     def _by_id(self, host: Arch | None) -> Mapping[str, Cell]:
         if host not in self._grouped:
-            self._grouped[host] = {cell.id: cell for cell in (*self._with_groups(host), *self.more)}
+            self._grouped[host] = {cell.id: cell for cell in (*self._with_groups(host), *self.added)}
         return self._grouped[host]
 
     @cached_property

@@ -72,8 +72,8 @@ class GridTable:
     def places(self) -> Iterator[At]:
         """Yield all places; a combination of releases has none among cells with candidates."""
         every = (self._place(head, column) for head in self.heads for column in self.columns)
-        profile = parts_of(self.kind)[1]
-        return ((self.kind, place) for place in every if kind(self.runtime, place, profile) == self.kind)
+        apart = parts_of(self.kind)[1]
+        return ((self.kind, place) for place in every if kind(self.runtime, place, apart) == self.kind)
 
     def _place(self, head: tuple[str, str], column: tuple[str, str]) -> Location:
         return Location(self.arch, *head, *column) if self.arch else Location(column[0], *head, "", "")

@@ -28,6 +28,7 @@ def what_becomes_of(shell: Shell, reference: str, marker: str) -> tuple[str, Rem
     if imported(done):
         assert behind(done, marker) == []
         return "taken", done
+    assert done.stdout == "", str(done)
     if f"{DOCKER_HUB}library/sha256" in done.stderr:
         # It takes the registry for a user, and `sha256` for an image of Docker Hub's.
         return "looked for on Docker Hub", done
@@ -77,9 +78,10 @@ def test_digest_beats_the_tag(
     behaviour: Ask,
 ) -> None:
     wanted = push(registry_client, f"references/{marked.marker}", "1", marked.image)
-    newer = busybox_image(login_node, new_marker(), Arch(environment.arch))
-    moved = push(registry_client, wanted.repository, "1", newer)
+    newer = new_marker()
+    moved = push(registry_client, wanted.repository, "1", busybox_image(login_node, newer, Arch(environment.arch)))
     assert moved.digest != wanted.digest
+    runs(cluster_shell, moved.reference, newer)
     reference = wanted.written("#", f":1@{wanted.digest}")
     behaviour("reference-with-digest").saw(*what_becomes_of(cluster_shell, reference, marked.marker))
 
