@@ -1,6 +1,7 @@
 """Logging in to the nodes, as far as that needs no connection."""
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 import pwd
 import threading
@@ -69,16 +70,43 @@ class PrintingShell:
         return SimpleNamespace(returncode=0, stdout=f"{self.said}{begin}\nran: {rest}\n", stderr="")
 
 
-@pytest.mark.parametrize("said", ["", "Welcome!\n", "no end of a line: "])
-def test_what_a_login_shell_prints_is_not_taken_for_the_commands(said: str) -> None:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+class BrokenShell(PrintingShell):
+    """A connection that has broken."""
+
+    def is_closed(self) -> bool:
+        """Tell that it is not open."""
+        return True
+
+    async def run(self, command: str, **_more: object) -> SimpleNamespace:  # noqa: ARG002
+        """Say so."""
+        raise OSError("connection lost")
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Return a loop that runs beside the test."""
+    running = asyncio.new_event_loop()
+    thread = threading.Thread(target=running.run_forever)
     thread.start()
     try:
-        answer = ssh.Connection(loop, lambda: PrintingShell(said)).run("id -u")  # type: ignore[arg-type, return-value]
+        yield running
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        running.call_soon_threadsafe(running.stop)
         thread.join()
-        loop.close()
+        running.close()
+
+
+def test_a_connection_that_broke_is_opened_anew_on_sites_only(loop: asyncio.AbstractEventLoop) -> None:
+    shells = [BrokenShell(""), PrintingShell("")]
+    site = ssh.Connection(loop, lambda: shells.pop(0), again=True)  # type: ignore[arg-type, return-value]
+    assert site.run("id -u").stdout == "ran: id -u\n"
+    cell = ssh.Connection(loop, lambda: BrokenShell(""))  # type: ignore[arg-type, return-value]
+    with pytest.raises(LaunchError, match="the connection to the login node broke"):
+        cell.run("id -u")
+
+
+@pytest.mark.parametrize("said", ["", "Welcome!\n", "no end of a line: "])
+def test_what_a_login_shell_prints_is_not_taken_for_the_commands(loop: asyncio.AbstractEventLoop, said: str) -> None:
+    answer = ssh.Connection(loop, lambda: PrintingShell(said)).run("id -u")  # type: ignore[arg-type, return-value]
     assert (answer.stdout, answer.before, answer.command) == ("ran: id -u\n", said, "id -u")
     assert ("printed by the login shell" in str(answer)) is bool(said)
