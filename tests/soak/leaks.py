@@ -7,17 +7,14 @@ temporary folder that this round alone had. The engine's own mounts, cables and 
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-import errno
 from pathlib import Path
-import socket
 import time
+
+import psutil
 
 from ci.engine.connection import Engine
 from ci.engine.labels import LABEL_RUN
 from ci.environment import launching
-
-_ANSWER_SECONDS = 5.0
-_NOBODY = {errno.ECONNREFUSED, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # the last two: a machine without IPv6
 
 Left = dict[str, list[str]]
 """Names of what is left by kind; only kinds of which there is something."""
@@ -57,7 +54,7 @@ class Lookout:
             "processes": self._processes(),
             "temporary files": [path.name for path in self.temporary.glob("*")],
             "folders of keys": [run for run in launching.runs() if run == self.run],
-            "listening ports": [str(port) for port in set(ports) - others if listens(port)],
+            "listening ports": [str(port) for port in listening() & set(ports) - others],
         }
         return {kind: sorted(names) for kind, names in found.items() if names}
 
@@ -79,14 +76,7 @@ def settled(look: Callable[[], Left], *, limit: float) -> Left:
     return found
 
 
-def listens(port: int) -> bool:
-    """Tell whether somebody listens on a port of this machine's loopback; it counts where nobody answers there, too."""
-    return not all(_is_free(host, port) for host in ("127.0.0.1", "::1"))
-
-
-def _is_free(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
-    except OSError as error:
-        return error.errno in _NOBODY
-    return False
+def listening() -> set[int]:
+    """Return the ports that somebody on this machine listens on."""
+    every = (each for each in psutil.net_connections("inet") if each.status == psutil.CONN_LISTEN)
+    return {each.laddr.port for each in every if each.laddr}

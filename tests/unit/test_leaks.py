@@ -58,7 +58,7 @@ def proc(tmp_path: Path) -> Path:
 @pytest.fixture
 def lookout(engine: _Engine, proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lookout:
     monkeypatch.setenv("PYXIS_MATRIX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(leaks, "listens", lambda _port: False)
+    monkeypatch.setattr(leaks, "listening", set)
     (tmp_path / "temporary").mkdir()
     return Lookout(engine=cast("Engine", engine), run="mine-1", temporary=tmp_path / "temporary", proc=proc)
 
@@ -113,7 +113,7 @@ def test_image_names_of_the_rounds_registry(lookout: Lookout, engine: _Engine) -
 def test_a_port_counts_if_it_was_the_rounds_and_nobody_else_has_it_now(
     lookout: Lookout, engine: _Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leaks, "listens", lambda port: port == 8080)
+    monkeypatch.setattr(leaks, "listening", lambda: {22, 8080})
     assert lookout.left(ports=[8080, 8081]) == {"listening ports": ["8080"]}
     assert lookout.left() == {}
     engine.running = [container("other", port=8080)]
