@@ -54,7 +54,8 @@ def check(place: Place, image: str, options: Options) -> None:
     """
     if not _made(options) or options.user == SLURM_USER:
         return
-    if found := place.engine.run_in(image, f"getent passwd {options.user} || :", place.labels("question")).strip():
+    script = f"getent passwd {options.user} || test $? -eq 2"  # it ends with 2 where there is no such user
+    if found := place.engine.run_in(image, script, place.labels("question")).strip():
         raise SelectionError(
             f"the user name {options.user} exists already on the nodes",
             where="--user",
