@@ -36,19 +36,12 @@ def cells(matrix: Matrix) -> tuple[Cell, ...]:
     return tuple(cell for cell in matrix.all_cells(Arch.AMD64) if cell.arch is Arch.AMD64)
 
 
-def of_each_kind(matrix: Matrix) -> list[Cell]:
-    """Return of all cells that differ in enroot and Pyxis only the first and the last."""
-    every = cells(matrix)
-    ends = ({(cell.runtime, cell.os, cell.slurm): cell for cell in some} for some in (every, reversed(every)))
-    return list(dict.fromkeys(cell for kinds in ends for cell in kinds.values()))
-
-
 def runtimes(matrix: Matrix, *files: str, suites: tuple[str, ...] = (), options: Options | None = None) -> set[str]:
     """Return the runtimes of the cells that a change of files can affect; always all of their cells, or none."""
-    change, chosen = ChangeSet(since="main", files=files), of_each_kind(matrix)
+    change = ChangeSet(since="main", files=files)
     wanted = suites_of(suites or tuple(SUITES))
-    found = affected(chosen, wanted, matrix, options or Options(run="r"), change)
-    whole = {runtime: {cell.id for cell in chosen if cell.runtime is runtime} for runtime in Runtime}
+    found = affected(cells(matrix), wanted, matrix, options or Options(run="r"), change)
+    whole = {runtime: {cell.id for cell in cells(matrix) if cell.runtime is runtime} for runtime in Runtime}
     for runtime, ids in whole.items():
         assert not ids & found.keys() or ids <= found.keys(), runtime
     return {runtime.value for runtime, ids in whole.items() if ids & found.keys()}
