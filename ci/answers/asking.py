@@ -33,7 +33,7 @@ class Status(StrEnum):
     UNTESTED = "not tested"
 
 
-class Tested(msgspec.Struct, frozen=True, kw_only=True):
+class TestedCell(msgspec.Struct, frozen=True, kw_only=True):
     """A cell, and what its suites came to."""
 
     id: str
@@ -49,7 +49,7 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
     """By axis its own value, where that is not the one that was asked for."""
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class AnsweredQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """A question, and the answers to it."""
 
     id: str
@@ -67,17 +67,17 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     asked: Mapping[str, str]
     question: str
     """The id of the one question that was asked; empty where it was whether container jobs work."""
-    cells: tuple[Tested, ...]
+    cells: tuple[TestedCell, ...]
     """The cells of this combination, those without an answer as well."""
-    behaviours: tuple[Seen, ...]
+    behaviours: tuple[AnsweredQuestion, ...]
     """Hazards and what is refused, or the one question that was asked; observed."""
     failures: tuple[str, ...]
     known_failures: tuple[str, ...]
     unasked: tuple[str, ...]
     """Questions that no test has asked of these cells."""
-    nearest: tuple[Tested, ...]
+    nearest: tuple[TestedCell, ...]
     """Of a combination without an answer: other cells that have one. Of one that fails: those that do not."""
-    expected: tuple[Seen, ...]
+    expected: tuple[AnsweredQuestion, ...]
     """What the catalogue alone says of a combination that was not tested."""
     next_step: str
 
@@ -140,18 +140,20 @@ def _is_bad(answer: AnswerReport) -> bool:
     return answer.kind in {"hazard", "refused"}
 
 
-def _seen(question: BehaviourReport, cells: Iterable[CellReport]) -> Seen:
+def _seen(question: BehaviourReport, cells: Iterable[CellReport]) -> AnsweredQuestion:
     suites = [(cell.id, suite) for cell in cells for suite in cell.suites if question.id in suite.saw]
     names = dict.fromkeys(name for _, suite in suites for name in suite.saw[question.id])
     days = {cell: f"{suite.started:%Y-%m-%d}" for cell, suite in suites}
-    return Seen(id=question.id, question=question.question, answers=tuple(map(question.answer, names)), cells=days)
+    return AnsweredQuestion(
+        id=question.id, question=question.question, answers=tuple(map(question.answer, names)), cells=days
+    )
 
 
-def _tested(cell: CellReport, asked: Mapping[str, str], question: BehaviourReport | None) -> Tested:
+def _tested(cell: CellReport, asked: Mapping[str, str], question: BehaviourReport | None) -> TestedCell:
     suites = {suite.suite: _ended(suite) for suite in cell.suites if not is_own(suite.suite)}
     suites |= {suite: f"not run: {why}" for suite, why in cell.missing.items()}
     default = (suite for suite in SUITES.values() if suite.default and cell.runtime in suite.runtimes)
-    return Tested(
+    return TestedCell(
         id=cell.id,
         state=cell.state.value,
         suites=suites,
@@ -205,7 +207,7 @@ def _cells(asked: Mapping[str, str], rows: Matrix) -> list[Cell]:
     return sorted(found, key=lambda cell: cell.arch is not Arch.host())
 
 
-def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[Seen]:
+def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[AnsweredQuestion]:
     """Yield what the catalogue has for these cells: its answers to one question, else all that is not well."""
     cells = _cells(asked, rows)
     for behaviour in catalogue().values():
@@ -213,7 +215,7 @@ def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport 
             right = dict.fromkeys(behaviour.answer_on(cell).name for cell in cells)
             answers = map(of_catalogue({behaviour.id: behaviour})[0].answer, right)
             if wanted := tuple(answer for answer in answers if question or _is_bad(answer)):
-                yield Seen(id=behaviour.id, question=behaviour.question, answers=wanted)
+                yield AnsweredQuestion(id=behaviour.id, question=behaviour.question, answers=wanted)
 
 
 def how_to_test(asked: Mapping[str, str], rows: Matrix) -> str:

@@ -35,7 +35,7 @@ class Kind(StrEnum):
         return self not in {Kind.UNTOLD, Kind.SAME}
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
+class AnswerChange(msgspec.Struct, frozen=True, kw_only=True):
     """The answers before and after, and the pairs that have them."""
 
     kind: Kind
@@ -44,7 +44,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[str, ...]
 
 
-class Lack(msgspec.Struct, frozen=True, order=True):
+class MissingAnswer(msgspec.Struct, frozen=True, order=True):
     """Why a cell tells nothing: what a suite did there, or did not."""
 
     cell: str
@@ -62,20 +62,20 @@ class Lack(msgspec.Struct, frozen=True, order=True):
         return self.why in {_NOT_ASKED, _FAILED} or not SUITES[self.suite].default
 
 
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
+class ComparedQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """A question, and its answers in all pairs."""
 
     id: str
     question: str
     kind: Kind
     """The worst of all pairs."""
-    turns: tuple[Turn, ...]
+    turns: tuple[AnswerChange, ...]
     """Worst first."""
-    untold: Mapping[str, tuple[Lack, ...]]
+    untold: Mapping[str, tuple[MissingAnswer, ...]]
     """By pair: why its answers could not be compared."""
 
 
-class Red(msgspec.Struct, frozen=True, kw_only=True):
+class OneSidedFailure(msgspec.Struct, frozen=True, kw_only=True):
     """A test (or a suite without one to blame) that fails on one side, and does not on the other."""
 
     suite: str
@@ -97,10 +97,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     pairs: Mapping[str, tuple[str, str]]
     """Both cells, by what the pair is called: the axes that they share."""
     subject: str
-    behaviours: tuple[Compared, ...]
+    behaviours: tuple[ComparedQuestion, ...]
     """Worst first, and each once."""
-    red: tuple[Red, ...]
-    silent: tuple[Lack, ...]
+    red: tuple[OneSidedFailure, ...]
+    silent: tuple[MissingAnswer, ...]
     """Suites that have no answer on one side."""
 
 
@@ -125,7 +125,7 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
     )
 
 
-def _unknown(found: Iterable[Compared]) -> list[Lack]:
+def _unknown(found: Iterable[ComparedQuestion]) -> list[MissingAnswer]:
     """Return why answers are not known. What no test of either side asked does not apply there."""
     pairs = (lacks for compared in found for lacks in compared.untold.values())
     return [lack for lacks in pairs if len(lacks) == 1 or {of.why for of in lacks} != {_NOT_ASKED} for lack in lacks]
@@ -141,11 +141,11 @@ def how_to_tell(found: Comparison) -> str:
     return "; ".join([*again, *([run] if any(not lack.stays for lack in lacks) else [])])
 
 
-def _worst_first(found: Turn | Compared) -> int:
+def _worst_first(found: AnswerChange | ComparedQuestion) -> int:
     return list(Kind).index(found.kind)
 
 
-def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> Compared:
+def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> ComparedQuestion:
     alike: dict[tuple[_Answers, _Answers], list[str]] = {}
     untold = {}
     for pair in pairs:
@@ -158,17 +158,17 @@ def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> Compared:
         ):
             silent = [cell for cell, seen in zip(pair, (before, after), strict=True) if not seen]
             untold[held(pair)] = tuple(
-                _lack(cell, question.suite, but=State.FAILED) or Lack(cell.id, question.suite, _NOT_ASKED)
+                _lack(cell, question.suite, but=State.FAILED) or MissingAnswer(cell.id, question.suite, _NOT_ASKED)
                 for cell in silent
             )
     found = (
-        Turn(kind=_kind(before, after), before=before, after=after, pairs=tuple(names))
+        AnswerChange(kind=_kind(before, after), before=before, after=after, pairs=tuple(names))
         for (before, after), names in alike.items()
     )
     turns = tuple(sorted(found, key=_worst_first))
     kinds = {*(turn.kind for turn in turns), Kind.UNTOLD if untold else Kind.SAME}
     kind = next(kind for kind in Kind if kind in kinds)
-    return Compared(id=question.id, question=question.question, kind=kind, turns=turns, untold=untold)
+    return ComparedQuestion(id=question.id, question=question.question, kind=kind, turns=turns, untold=untold)
 
 
 def _kind(before: _Answers, after: _Answers) -> Kind:
@@ -182,15 +182,15 @@ def _kind(before: _Answers, after: _Answers) -> Kind:
     return next((kind for kind, is_it in kinds.items() if is_it), Kind.SAME)
 
 
-def _lack(cell: CellReport, name: str, but: State | None = None) -> Lack | None:
+def _lack(cell: CellReport, name: str, but: State | None = None) -> MissingAnswer | None:
     """Return why a suite tells nothing of a cell; None if it does.
 
     :param but: a state in which it does not tell all.
     """
     state = next((suite.state for suite in cell.suites if suite.suite == name), None)
     if state is None:
-        return Lack(cell.id, name, "was not run")
-    return Lack(cell.id, name, f"is '{state}'") if state is but or not is_told(state) else None
+        return MissingAnswer(cell.id, name, "was not run")
+    return MissingAnswer(cell.id, name, f"is '{state}'") if state is but or not is_told(state) else None
 
 
 def _suites(*cells: CellReport) -> dict[str, None]:
@@ -198,16 +198,16 @@ def _suites(*cells: CellReport) -> dict[str, None]:
     return dict.fromkeys(suite.suite for cell in cells for suite in cell.suites if not is_own(suite.suite))
 
 
-def _red(compat: Compat, pairs: Iterable[Pair]) -> tuple[Red, ...]:
+def _red(compat: Compat, pairs: Iterable[Pair]) -> tuple[OneSidedFailure, ...]:
     """Return what fails on one side only, each once, with the cells on which it does."""
-    found: dict[Red, dict[str, None]] = {}
+    found: dict[OneSidedFailure, dict[str, None]] = {}
     for pair in pairs:
         answered = {name for name in _suites(*pair) if not any(_lack(cell, name) for cell in pair)}
         sides = [_failing(compat, cell) for cell in pair]
         for at, side in enumerate(sides):
             for (suite, test, is_known), message in side.items():
                 if suite in answered and (suite, test, is_known) not in sides[1 - at]:
-                    red = Red(suite=suite, test=test, message=message, is_new=bool(at), is_known=is_known)
+                    red = OneSidedFailure(suite=suite, test=test, message=message, is_new=bool(at), is_known=is_known)
                     found.setdefault(red, {})[pair[at].id] = None
     return tuple(msgspec.structs.replace(red, cells=tuple(cells)) for red, cells in found.items())
 

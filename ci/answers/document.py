@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ci.answers.asking import Advice, Seen, Status, Tested
-from ci.answers.comparing import Compared, Comparison, Kind, Lack
+from ci.answers.asking import Advice, AnsweredQuestion, Status, TestedCell
+from ci.answers.comparing import ComparedQuestion, Comparison, Kind, MissingAnswer
 from ci.record.printable import printable
 from ci.report import escaped
 from ci.report.behaviours import AnswerReport
@@ -41,7 +41,7 @@ FORMS: dict[str, Callable[[Document], Iterable[str]]] = {
 def of_comparison(comparison: Comparison) -> Document:
     """Return what people read of a comparison."""
     sections: dict[str, list[Item]] = {kind: [] for kind in Kind}
-    untold: dict[tuple[Lack, ...], list[str]] = {}
+    untold: dict[tuple[MissingAnswer, ...], list[str]] = {}
     for of in comparison.behaviours:
         if of.kind is Kind.UNTOLD:
             lacks = dict.fromkeys(lack for lacks in of.untold.values() for lack in lacks)
@@ -74,7 +74,7 @@ def of_comparison(comparison: Comparison) -> Document:
     }
 
 
-def _by_reason(lacks: Iterable[Lack]) -> list[str]:
+def _by_reason(lacks: Iterable[MissingAnswer]) -> list[str]:
     """Return reasons, each once with its cells."""
     cells: dict[str, list[str]] = {}
     for lack in lacks:
@@ -82,7 +82,7 @@ def _by_reason(lacks: Iterable[Lack]) -> list[str]:
     return [f"{reason}: {', '.join(of)}" for reason, of in cells.items()]
 
 
-def _compared(compared: Compared, pairs: int) -> list[str]:
+def _compared(compared: ComparedQuestion, pairs: int) -> list[str]:
     """Return how the answer to a question changes, and in which of several pairs."""
     lines: list[str] = []
     for turn in compared.turns:
@@ -130,7 +130,7 @@ def of_reply(advice: Advice) -> Document:
     }
 
 
-def _tested(tested: Tested) -> Item:
+def _tested(tested: TestedCell) -> Item:
     differs = [f"differs: {axis} {value or 'none'}" for axis, value in tested.differs.items()]
     hazards = count(len(tested.hazards), "hazard") if tested.hazards else ""
     refused = f"{len(tested.refused)} refused" if tested.refused else ""
@@ -142,6 +142,6 @@ def _tested(tested: Tested) -> Item:
     ]
 
 
-def _seen(seen: Seen) -> Item:
+def _seen(seen: AnsweredQuestion) -> Item:
     cells = [f"seen on {day}: {cell}" for cell, day in seen.cells.items()]
     return f"{seen.id}: {seen.question}", [*(line for answer in seen.answers for line in _told(answer)), *cells]

@@ -29,7 +29,7 @@ from ci.options import Options
 from ci.record import planned
 from ci.record.outcomes import Outcome
 from ci.report import finding, writing
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.report.forms import terminal
 from ci.report.merging import ReportRequest
 from ci.session.checks import check_profile
@@ -95,7 +95,7 @@ def _plan(parsed: argparse.Namespace, rows: Matrix) -> GroupPlan:
 def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError]) -> int:
     """Show what the run came to so far; return its exit code."""
     folder = plan.options.results / plan.options.run
-    results = [each.result for each in finding.find([folder]) if isinstance(each, Found)]
+    results = [each.result for each in finding.find([folder]) if isinstance(each, FoundResult)]
     merged = writing.merge(ReportRequest(roots=[folder], base=folder, rows=rows, may_be_empty=True))
     for problem in merged.compat.problems:
         console.warn(f"{problem.where}: {problem.what}")

@@ -11,7 +11,7 @@ from ci.record.outcomes import TestOutcome, TestState
 from ci.record.store import utc_now
 from ci.report import finding
 from ci.report.choosing import is_ahead
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.reproducing.case import Case
 from ci.reproducing.writing import FORMS, Reproducer
 
@@ -43,7 +43,7 @@ def reproduce(parsed: argparse.Namespace) -> int:
     """
     results = paths.results_dir()
     roots = finding.places([parsed.results, *parsed.data], results)
-    read = [each for each in finding.find(roots) if isinstance(each, Found)]
+    read = [each for each in finding.find(roots) if isinstance(each, FoundResult)]
     # What can't be true shows no fault, and shows no cell to be without it.
     believed = [each for each in read if not each.contradictions and not is_ahead(each.result.started, utc_now())]
     found = sorted(believed, key=lambda each: each.result.started, reverse=True)
@@ -68,7 +68,7 @@ def reproduce(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _the_test(found: Sequence[Found], word: str) -> tuple[Found, TestOutcome]:
+def _the_test(found: Sequence[FoundResult], word: str) -> tuple[FoundResult, TestOutcome]:
     """Return the newest result with the test that a word names; of those that saw a behaviour, the first."""
     ran = [(each, test) for each in found for test in each.result.tests if test.outcome is not TestState.SKIPPED]
     if saw := [(each, test) for each, test in ran if word in {id_ for id_, _ in test.saw}]:
@@ -93,8 +93,8 @@ def _the_test(found: Sequence[Found], word: str) -> tuple[Found, TestOutcome]:
 
 
 def _fixed(
-    found: Sequence[Found], at: Found, test: TestOutcome, wanted: str | None
-) -> tuple[Found, TestOutcome] | None:
+    found: Sequence[FoundResult], at: FoundResult, test: TestOutcome, wanted: str | None
+) -> tuple[FoundResult, TestOutcome] | None:
     """Return the same test on a cell without the fault, the newest one; None where none is known.
 
     Of its own accord it takes none of another runtime: the embedded one answers in words of its own.

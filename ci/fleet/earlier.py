@@ -7,10 +7,10 @@ from pathlib import Path
 from ci.errors import ResultsError
 from ci.fleet.balancing import Seconds
 from ci.record.outcomes import Outcome
-from ci.record.store import Once, utc_now
+from ci.record.store import SuiteRun, utc_now
 from ci.report import finding, model
 from ci.report.choosing import newness
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 
 _TELLING = frozenset({Outcome.PASSED, Outcome.FAILED})
 """A suite that was interrupted, or that found no environment, does not tell how long it takes."""
@@ -30,9 +30,9 @@ def seconds_of(folders: Sequence[Path]) -> Seconds:
     return {key: seconds for _, key, seconds in sorted(telling)}
 
 
-def _times(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, str], Once]]:
+def _times(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, str], SuiteRun]]:
     for found in finding.find(folders):
-        if isinstance(found, Found):
+        if isinstance(found, FoundResult):
             yield (found.result.cell_id, found.result.suite), found.result
     for folder in folders:
         for file in sorted(folder.rglob(model.COMPAT_FILE)):

@@ -93,7 +93,7 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return next((part for part in self.verified_against.split(", ") if part.startswith(DIFFERS)), "")
 
 
-class Once(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SuiteRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One time that a suite was run on a cell."""
 
     run: str
@@ -106,7 +106,7 @@ class Once(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The id of the run whose result this is: nothing was changed since, so nothing was run; empty where it was run."""
 
 
-class Told(Once, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SuiteFacts(SuiteRun, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a result and a report say alike of a suite on a cell."""
 
     suite: str
@@ -127,7 +127,7 @@ class Told(Once, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of this project, whose tests these are; with ``-dirty`` where files were changed. Empty where nothing says it."""
 
 
-class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Result(SuiteFacts, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A suite that was run, or could not be run, on a cell."""
 
     cell: CellRecord

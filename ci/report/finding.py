@@ -42,7 +42,7 @@ _LINKED = (store.RESULT_FILE, store.JUNIT_FILE, store.REPORT_LOG_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundResult:
     """A result, and the folder that it was read from."""
 
     result: Result
@@ -112,7 +112,7 @@ def common(roots: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([root if root.is_dir() else root.parent for root in roots]))
 
 
-def find(roots: Sequence[Path]) -> Iterator[Found | RunPlan | Unfinished | Problem]:
+def find(roots: Sequence[Path]) -> Iterator[FoundResult | RunPlan | Unfinished | Problem]:
     """Yield what is found below folders, as it is found."""
     for root in roots:
         yield from _below(root)
@@ -132,7 +132,7 @@ def signature(roots: Sequence[Path]) -> str:
     return f"{hash(tuple(sorted(seen))):x}"
 
 
-def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
+def _below(root: Path) -> Iterator[FoundResult | RunPlan | Unfinished | Problem]:
     problems: list[Problem] = []
     for folder, names in _folders(root, problems):
         if _is_step(folder, names) and len(folder.relative_to(root).parts) > _STEP_BELOW_BISECTION:
@@ -150,7 +150,7 @@ def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
                 what = printable_lines(": ".join(filter(None, (error.what, error.why))))
                 yield Problem(where=printable_path(path), what=what)
                 continue
-            yield Found.of(result, folder)
+            yield FoundResult.of(result, folder)
             if result.outcome is Outcome.UNFINISHED:
                 yield _unfinished(folder, run=result.run)
         # A suite writes its log while it runs, and its result at the end: until then the folders' names say what it is.

@@ -9,7 +9,7 @@ from ci.matrix.model import Matrix
 from ci.record.planned import RunPlan
 from ci.record.store import CellRecord
 from ci.report import grid
-from ci.report.grid import At, Box
+from ci.report.grid import Box, GridPlace
 from ci.report.model import CellReport, Gap, Location, kind, parts_of
 
 _NO_RESULT = "no result of it in these folders"
@@ -28,12 +28,12 @@ def missing_suites(plans: Iterable[RunPlan]) -> dict[str, dict[str, str]]:
 
 def find(cells: Sequence[CellReport], plans: Sequence[RunPlan], rows: Matrix | None) -> tuple[Gap, ...]:
     """Return the places within the tables at which there is no result."""
-    taken: dict[At, Box] = {(cell.kind, Location.of(cell)): Box() for cell in cells}
+    taken: dict[GridPlace, Box] = {(cell.kind, Location.of(cell)): Box() for cell in cells}
     planned = _planned(plans)
     known = {**_known(rows), **_with_profiles(plans, rows)}
     meant = {at: Box() for at, (name, *_) in known.items() if name in planned}
 
-    def gap(at: At) -> Gap:
+    def gap(at: GridPlace) -> Gap:
         of, place = at
         name, remark, left_out, issue = known.get(at, ("", "", "", ""))
         unknown = "no such cell in matrix.toml" if rows else _NO_RESULT
@@ -60,7 +60,7 @@ def _not_yet(plan: RunPlan) -> str:
     return f"planned by the run {plan.run}, and there is no result yet"
 
 
-def _known(rows: Matrix | None) -> Mapping[At, tuple[str, str, str, str]]:
+def _known(rows: Matrix | None) -> Mapping[GridPlace, tuple[str, str, str, str]]:
     """Return each cell of matrix.toml with its id and remark, and why it is left out, and the issue, if it is."""
     if rows is None:
         return {}
@@ -71,7 +71,7 @@ def _known(rows: Matrix | None) -> Mapping[At, tuple[str, str, str, str]]:
     return found
 
 
-def _with_profiles(plans: Iterable[RunPlan], rows: Matrix | None) -> Mapping[At, tuple[str, str, str, str]]:
+def _with_profiles(plans: Iterable[RunPlan], rows: Matrix | None) -> Mapping[GridPlace, tuple[str, str, str, str]]:
     """Return the cells with a profile that runs meant to run, with their ids."""
     records = {cell.id: CellRecord.of(cell) for cell in (rows.all_cells(None) if rows else ())}
     found = {}
@@ -92,5 +92,5 @@ def _planned(plans: Iterable[RunPlan]) -> Mapping[str, str]:
     return found
 
 
-def _at(record: CellRecord) -> At:
+def _at(record: CellRecord) -> GridPlace:
     return kind(record.runtime, Location.of(record), record.apart), Location.of(record)

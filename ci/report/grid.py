@@ -10,7 +10,7 @@ from ci.matrix.cells import Runtime
 from ci.report.model import UNRELEASED, CellReport, Compat, Gap, Location, kind, parts_of
 from ci.report.words import RUNTIMES, of_kind
 
-At = tuple[str, Location]
+GridPlace = tuple[str, Location]
 """A kind of cells (`model.kind`), and a place in its tables."""
 
 
@@ -33,7 +33,7 @@ class GridTable:
     """Of its rows: Slurm and the OS."""
     columns: Sequence[tuple[str, str]]
     """enroot and Pyxis; or the architecture and nothing."""
-    boxes: Mapping[At, Box] = field(default_factory=dict)
+    boxes: Mapping[GridPlace, Box] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -69,7 +69,7 @@ class GridTable:
         """How many cells it has."""
         return sum(len(box.cells) for _, _, boxes in self.rows for box in boxes)
 
-    def places(self) -> Iterator[At]:
+    def places(self) -> Iterator[GridPlace]:
         """Yield all places; a combination of releases has none among cells with candidates."""
         every = (self._place(head, column) for head in self.heads for column in self.columns)
         apart = parts_of(self.kind)[1]
@@ -81,7 +81,7 @@ class GridTable:
 
 def tables(compat: Compat) -> list[GridTable]:
     """Return the grid's tables: those of real cells first."""
-    boxes: dict[At, Box] = {}
+    boxes: dict[GridPlace, Box] = {}
     for cell in compat.cells:
         boxes.setdefault((cell.kind, Location.of(cell)), Box()).cells.append(cell)
     for gap in compat.gaps:
@@ -89,7 +89,7 @@ def tables(compat: Compat) -> list[GridTable]:
     return layout(boxes)
 
 
-def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
+def layout(boxes: Mapping[GridPlace, Box]) -> list[GridTable]:
     """Return the tables that places need: one per architecture where there is enroot and Pyxis to show."""
     found = []
     for which in in_order(which for which, _ in boxes):

@@ -18,7 +18,7 @@ import msgspec
 
 from ci.record import files
 from ci.record.outcomes import Outcome, TestOutcome, TestState
-from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Moment, Once, Result, Told
+from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Moment, Result, SuiteFacts, SuiteRun
 from ci.report.behaviours import BehaviourReport
 
 SCHEMA = 2
@@ -112,13 +112,13 @@ class TestReport(TestOutcome, frozen=True, kw_only=True, omit_defaults=True, for
     """Of a known failure: where upstream tracks it, an address or ``OWNER/REPO#NUMBER``."""
 
 
-class Past(Once, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
+class Past(SuiteRun, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
     """One time that a suite was run on a cell, with the word for it."""
 
     state: State
 
 
-class SuiteReport(Told, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
+class SuiteReport(SuiteFacts, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
     """The result of a suite on a cell that counts, and all others."""
 
     state: State

@@ -16,15 +16,15 @@ from msgspec.structs import fields, replace
 from ci.errors import ResultsError
 from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.planned import RunPlan
-from ci.record.store import CellRecord, Result, Told
+from ci.record.store import CellRecord, Result, SuiteFacts
 from ci.report import finding, model
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.report.model import COMPAT_FILE, CellReport, Compat, Problem, SuiteReport, Unfinished
 
 _MOST_TESTS = 1_000_000
 """Of a suite; more is no report of ours."""
 
-Item = Found | RunPlan | Unfinished | Problem | CellReport
+Item = FoundResult | RunPlan | Unfinished | Problem | CellReport
 
 
 def is_report(root: Path) -> bool:
@@ -60,7 +60,7 @@ def _told(compat: Compat, folder: Path) -> Iterator[Item]:
         place = folder / suite.run / cell.id / suite.suite
         # What was not believed is as that report has it; all else is looked at once more.
         why = tuple(against.get((cell.id, suite.suite, suite.run), ()))
-        found = Found(result=result, folder=place, contradictions=why) if why else Found.of(result, place)
+        found = FoundResult(result=result, folder=place, contradictions=why) if why else FoundResult.of(result, place)
         yield dataclasses.replace(found, history=suite.history)
 
 
@@ -79,7 +79,7 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
     is_told = suite.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.SKIPPED} and tests
     ran = sum("::" in test.name for test in tests)
     return Result(
-        **_alike(suite, Told),
+        **_alike(suite, SuiteFacts),
         cell=CellRecord(**_alike(cell, CellRecord)),
         exit_code=0 if suite.outcome.good or suite.outcome is Outcome.SKIPPED else 1,
         images=tuple(compat.images[place] for place in suite.images),

@@ -15,7 +15,7 @@ from msgspec import structs
 from ci.errors import ReproduceError
 from ci.record import reportlog, store
 from ci.record.outcomes import TestOutcome
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 
 _ANSWER = re.compile(
     r"^(?P<prompt>[$#]) (?P<command>.*?)\n\[exit status (?P<status>-?\d+)\]\n"
@@ -78,14 +78,14 @@ class RanCommand:
 class Case:
     """A test on a cell."""
 
-    found: Found
+    found: FoundResult
     test: TestOutcome
     steps: tuple[RanCommand, ...]
     image: str = ""
     """Lines of shell that put into the image's root what this test's has beside a shell and the marker."""
 
     @classmethod
-    def of(cls, found: Found, test: TestOutcome) -> Self:
+    def of(cls, found: FoundResult, test: TestOutcome) -> Self:
         """Read what the test ran from the log beside its result.
 
         :raises ReproduceError: if it can't be run elsewhere, with the reason.

@@ -17,7 +17,7 @@ FORMS = {"cluster": "cluster.sh.j2", "docker": "docker.sh.j2", "bats": "case.bat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Telling:
+class TellingAnswer:
     """What the telling command answered on one of the two cells."""
 
     cell: str
@@ -96,9 +96,9 @@ def _node(case: Case) -> dict[str, object]:
     }
 
 
-def _telling(case: Case, step: RanCommand, told: str) -> Telling:
+def _telling(case: Case, step: RanCommand, told: str) -> TellingAnswer:
     text = step.answer[1] if told == "answer" else step.said
-    return Telling(cell=case.found.result.cell_id, answer=f"{step.status} {text}", what=_what(case))
+    return TellingAnswer(cell=case.found.result.cell_id, answer=f"{step.status} {text}", what=_what(case))
 
 
 def _asked(case: Case) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ from ci.record import store
 from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.store import Result
 from ci.report import finding, writing
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.report.merging import ReportRequest
 from ci.report.model import Merged, State
 from tests.support import results as made
@@ -317,5 +317,5 @@ def test_a_beginning_gives_way_to_what_it_came_to(merged: Callable[..., Merged],
 def test_what_was_found_tells_what_its_file_says(tmp_path: Path) -> None:
     made.write(tmp_path, LIES["no test"][0])
     (found,) = finding.find([tmp_path])
-    assert isinstance(found, Found)
+    assert isinstance(found, FoundResult)
     assert (found.result.outcome, found.result.exit_code) == (Outcome.ERROR, ResultsError.exit_code)

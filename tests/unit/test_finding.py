@@ -10,7 +10,7 @@ from ci.errors import ResultsError
 from ci.record import store
 from ci.record.outcomes import Outcome
 from ci.report import finding
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.report.model import Problem, Unfinished
 from tests.support import results as made
 from tests.support.results import cell, result
@@ -26,10 +26,10 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def found(*roots: Path) -> tuple[list[Found], list[str], list[Unfinished]]:
+def found(*roots: Path) -> tuple[list[FoundResult], list[str], list[Unfinished]]:
     items = list(finding.find(roots))
     return (
-        [it for it in items if isinstance(it, Found)],
+        [it for it in items if isinstance(it, FoundResult)],
         [f"{it.where}: {it.what}" for it in items if isinstance(it, Problem)],
         [it for it in items if isinstance(it, Unfinished)],
     )
