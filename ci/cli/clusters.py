@@ -28,7 +28,7 @@ from ci.terminal import console
 from ci.terminal.quantities import count
 
 
-def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
+def plan_cell(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
     """Plan the environment of a cell of the matrix, with the candidates in it that the options name."""
     cell = matrix.cell(name, Arch.host())
     chosen = candidates.read(options, matrix)
@@ -40,7 +40,7 @@ def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
 def up(parsed: argparse.Namespace) -> int:
     """Start a cell and leave it up."""
     options = replace(Options.of(parsed), keep=True, name=paths.UP_FOLDER, plain=True, pytest=False)
-    plan = plan_asked(parsed.cell, loading.load(), options)
+    plan = plan_cell(parsed.cell, loading.load(), options)
     _, result = running.run(Record(plan=plan))
     if result.outcome is Outcome.SUCCEEDED:
         say_how_to_enter(plan)

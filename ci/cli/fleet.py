@@ -17,9 +17,9 @@ from ci.group.planning import check_options
 from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.mentioned import asked_cells, default_group
+from ci.matrix.mentioned import default_group, requested_cells
 from ci.matrix.profiles import Profile
-from ci.matrix.suites import asked_for as suites_asked_for
+from ci.matrix.suites import requested_suites
 from ci.options import Options, Scope, add_to, values
 
 _SHARDS = values.whole(1, None, "a number of shards; at least one machine has to do the work")
@@ -72,7 +72,7 @@ def plan(parsed: argparse.Namespace) -> int:
     """Plan the jobs of a fleet and write the plan."""
     rows, host, options, form = loading.load(), Arch.host(), Options.of(parsed), formats()[parsed.format]
     group = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
-    named = asked_cells(parsed.cells, parsed.group, rows, host, os.environ, options.unreleased)
+    named = requested_cells(parsed.cells, parsed.group, rows, host, os.environ, options.unreleased)
     cells = planning.of_arch(named, parsed.arch, group)
     if absent := [str(folder) for folder in parsed.earlier or () if not folder.is_dir()]:
         raise ResultsError(
@@ -87,7 +87,7 @@ def plan(parsed: argparse.Namespace) -> int:
     cells = tuple(cell for cell in cells if cell.id not in unfit)
     check_options(options, len(cells))
     wanted = planning.FleetRequest(
-        suites=suites_asked_for(parsed.suites),
+        suites=requested_suites(parsed.suites),
         group=group,
         shards=parsed.shards,
         options=options,

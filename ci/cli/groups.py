@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from ci import paths
 from ci.artefacts import candidates, sources
-from ci.cli.clusters import plan_asked
+from ci.cli.clusters import plan_cell
 from ci.engine.connection import connect
 from ci.errors import PyxisMatrixError, SelectionError
 from ci.group import ending, planning
@@ -71,7 +71,7 @@ def matrix(parsed: argparse.Namespace) -> int:
 def cell(parsed: argparse.Namespace) -> int:
     """Run suites on one cell, one after another in one environment."""
     check_environment(os.environ)
-    plan = plan_asked(parsed.cell, loading.load(), Options.of(parsed))
+    plan = plan_cell(parsed.cell, loading.load(), Options.of(parsed))
     orders = [Order(suite=each, given=given(each, parsed.command)) for each in map(suite, parsed.suites)]
     return ending.exit_code(run_suites(plan, orders))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import signal
 import sys
 
-from ci.cli.clusters import plan_asked
+from ci.cli.clusters import plan_cell
 from ci.cli.selecting import add_cell
 from ci.cli.sessions import obstacle, refuse, run_and_show
 from ci.environment.launching import Environment
@@ -43,7 +43,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def hold(parsed: argparse.Namespace) -> int:
     """Hold a cell for a pytest, whose command line stands behind ``--``; return the exit code of its result."""
     own = OwnSuite(path=parsed.tests, project=Path.cwd())
-    plan = plan_asked(parsed.cell, loading.load(), replace(Options.of(parsed), name=own.name, pytest=True))
+    plan = plan_cell(parsed.cell, loading.load(), replace(Options.of(parsed), name=own.name, pytest=True))
     record = Record(plan=plan, command=parsed.command, elsewhere=_elsewhere(plan.cell))
     if reason := obstacle(plan, needed=True):
         return refuse(record, reason)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from ci import paths
 from ci.artefacts import sources
-from ci.cli.clusters import plan_asked, say_how_to_enter
+from ci.cli.clusters import plan_cell, say_how_to_enter
 from ci.engine import emulation
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import NotRunError, SelectionError, suite_session
@@ -104,7 +104,7 @@ def _read(parsed: argparse.Namespace) -> Record:
         options, rest = replace(options, suite=Path(rest[0]).expanduser().absolute()), rest[1:]
     if options.suite:
         options, own, command = arguments.own_suite(options.suite, options, rest)
-        record = Record(plan=plan_asked(cell, rows, options), command=command, suite=own)
+        record = Record(plan=plan_cell(cell, rows, options), command=command, suite=own)
         if options.pytest:
             checks.check_options(own, command)
         return record
@@ -121,7 +121,7 @@ def _read(parsed: argparse.Namespace) -> Record:
         raise SelectionError(f"an option of commands cannot be used with {name}", where=where, next_step=how)
     suites.check_subject(rows.subject, name)
     words = given(which, rest)
-    plan = plan_asked(cell, rows, replace(options, name=which.name, pytest=True))
+    plan = plan_cell(cell, rows, replace(options, name=which.name, pytest=True))
     return Record(plan=plan, command=(sys.executable, "-m", "pytest", *words.command(which)), given=words)
 
 

@@ -11,7 +11,7 @@ from ci.errors import SelectionError, typed
 from ci.group import ending
 from ci.matrix import loading
 from ci.matrix.pytest_words import check_environment, given
-from ci.matrix.suites import SUITES, Suite, asked_for, check_subject
+from ci.matrix.suites import SUITES, Suite, check_subject, requested_suites
 from ci.options import Options, Scope, add_to
 from ci.options.values import run_id
 from ci.report import merging
@@ -65,7 +65,7 @@ def site(parsed: argparse.Namespace) -> int:
 
 def _suites(names: list[str]) -> tuple[Suite, ...]:
     fitting = [suite.name for suite in SUITES.values() if suite.on_sites]
-    found = asked_for(names or fitting)
+    found = requested_suites(names or fitting)
     if wrong := [suite.name for suite in found if not suite.on_sites]:
         raise SelectionError(
             f"{wrong[0]} cannot be used with a cluster that exists",

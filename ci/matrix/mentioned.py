@@ -24,7 +24,7 @@ def default_group(matrix: Matrix, env: Mapping[str, str]) -> str:
     return env.get(GROUP_VARIABLE) or matrix.defaults.group
 
 
-def asked_cells(
+def requested_cells(
     names: Sequence[str],
     group: str | None,
     matrix: Matrix,

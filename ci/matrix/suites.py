@@ -202,7 +202,7 @@ def check_subject(subject: Subject, *names: str) -> None:
             )
 
 
-def asked_for(names: Sequence[str]) -> tuple[Suite, ...]:
+def requested_suites(names: Sequence[str]) -> tuple[Suite, ...]:
     """Return the suites of these names, in the order in which a cell runs them; for no name, those of every group.
 
     :raises SelectionError: for an unknown name.

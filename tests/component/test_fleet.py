@@ -17,9 +17,9 @@ from ci.fleet.planning import FleetRequest, of_arch, plan_fleet
 from ci.fleet.revision import changes_since
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.mentioned import asked_cells
+from ci.matrix.mentioned import requested_cells
 from ci.matrix.model import Matrix
-from ci.matrix.suites import asked_for as suites_of
+from ci.matrix.suites import requested_suites as suites_of
 from ci.options import Options
 from ci.paths import REPOSITORY
 
@@ -169,7 +169,11 @@ def plan() -> Callable[..., FleetPlan]:
             runners=formats()["text"].runners,
         )
         return plan_fleet(
-            of_arch(asked_cells([], group, rows, Arch.AMD64, {}), arch, group), rows, asked, {}, {} if nothing else None
+            of_arch(requested_cells([], group, rows, Arch.AMD64, {}), arch, group),
+            rows,
+            asked,
+            {},
+            {} if nothing else None,
         )
 
     return planned
