@@ -103,8 +103,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     every = [_seen(behaviour, found) for behaviour in ([question] if question else compat.behaviours)]
     expected = {behaviour.id for behaviour in compat.behaviours if question or concerns(behaviour, found)}
     only = msgspec.structs.replace(compat, cells=tuple(found))
-    causes = [] if question else overview.known_failures(only)
-    known = (f"{cause.message} ({cause.issue})".removesuffix(" ()") for cause in causes)
+    known = [] if question else overview.known_failures(only)
     as_in_rows = as_rows(asked, real, rows)
     return Advice(
         status=status,
@@ -115,7 +114,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
         failures=tuple(
             ": ".join(filter(None, (cause.suite, cause.test, cause.message))) for cause in overview.causes(only)
         ),
-        known_failures=tuple(dict.fromkeys(known)),
+        known_failures=tuple(dict.fromkeys(cause.text for cause in known)),
         unasked=tuple(seen.id for seen in every if not seen.answers and seen.id in expected),
         nearest=tuple(_tested(cell, asked, question) for cell in near[:_NEAREST]),
         expected=tuple(_expected(as_in_rows, rows, question)) if status is Status.UNTESTED else (),

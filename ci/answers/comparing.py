@@ -221,8 +221,7 @@ def _failing(compat: Compat, cell: CellReport) -> dict[tuple[str, str, bool], st
     told = {answer.what.removesuffix(".") for question in compat.behaviours for answer in question.answers}
     known = (failure for failure in overview.known_failures(only) if failure.message.removesuffix(".") not in told)
     return {
-        (cause.suite, cause.test, cause.state is State.KNOWN): f"{cause.message} ({cause.issue})".removesuffix(" ()")
-        for cause in (*overview.causes(only), *known)
+        (cause.suite, cause.test, cause.state is State.KNOWN): cause.text for cause in (*overview.causes(only), *known)
     }
 
 

@@ -3,11 +3,9 @@
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 import os
-import sys
 
 from filelock import FileLock, Timeout
 
@@ -29,7 +27,6 @@ from ci.options import Options
 from ci.record import planned
 from ci.record.outcomes import Outcome
 from ci.report import finding, writing
-from ci.report.finding import FoundResult
 from ci.report.forms import terminal
 from ci.report.merging import ReportRequest
 from ci.session.checks import check_profile
@@ -95,12 +92,11 @@ def _plan(parsed: argparse.Namespace, rows: Matrix) -> GroupPlan:
 def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError]) -> int:
     """Show what the run came to so far; return its exit code."""
     folder = plan.options.results / plan.options.run
-    results = [each.result for each in finding.find([folder]) if isinstance(each, FoundResult)]
+    results = [found.result for found in finding.results([folder])]
     merged = writing.merge(ReportRequest(roots=[folder], base=folder, rows=rows, may_be_empty=True))
     for problem in merged.compat.problems:
         console.warn(f"{problem.where}: {problem.what}")
-    with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
-        terminal.show(merged, sys.stderr)
+    terminal.summarise(merged)
     for each in plan.cells:
         for name, why in each.not_applicable.items():
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")

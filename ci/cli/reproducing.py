@@ -12,6 +12,7 @@ from ci.record.store import utc_now
 from ci.report import finding
 from ci.report.choosing import is_ahead
 from ci.report.finding import FoundResult
+from ci.report.words import few
 from ci.reproducing.case import Case
 from ci.reproducing.writing import FORMS, Reproducer
 
@@ -43,7 +44,7 @@ def reproduce(parsed: argparse.Namespace) -> int:
     """
     results = paths.results_dir()
     roots = finding.places([parsed.results, *parsed.data], results)
-    read = [each for each in finding.find(roots) if isinstance(each, FoundResult)]
+    read = list(finding.results(roots))
     # What can't be true shows no fault, and shows no cell to be without it.
     believed = [each for each in read if not each.contradictions and not is_ahead(each.result.started, utc_now())]
     found = sorted(believed, key=lambda each: each.result.started, reverse=True)
@@ -84,9 +85,7 @@ def _the_test(found: Sequence[FoundResult], word: str) -> tuple[FoundResult, Tes
         if len(names) == 1:
             return meant[0]
         if names:
-            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-            named = ", ".join(names[:_MOST_NAMED])
-            raise SelectionError(f"{word!r} is in the names of {len(names)} tests", why=f"{named}{more}")
+            raise SelectionError(f"{word!r} is in the names of {len(names)} tests", why=few(names, _MOST_NAMED))
     known = sorted({test.name.rpartition("::")[2] for _, test in ran})
     close = did_you_mean(word, known)[2:].partition(" (known")[0]
     raise SelectionError(f"no test of {found[0].result.cell_id} is called {word}", why=close)

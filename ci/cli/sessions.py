@@ -1,7 +1,6 @@
 """What nox starts for a session of a suite: what stands behind ``--`` is read here, once, and refused or skipped."""
 
 import argparse
-from contextlib import suppress
 from dataclasses import replace
 import os
 from pathlib import Path
@@ -62,8 +61,7 @@ def run_and_show(record: Record) -> int:
     """Run a record's command against its planned environment, and show the summary; return its exit code."""
     plan = record.plan
     code, result = running.run(record)
-    with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
-        terminal.show(merging.of_results([result], plan.options.results / plan.options.run), sys.stderr)
+    terminal.summarise(merging.of_results([result], plan.options.results / plan.options.run))
     if plan.options.keep:
         say_how_to_enter(plan)
     return code

@@ -1,9 +1,7 @@
 """The command `site`: suites on a cluster that exists, over SSH."""
 
 import argparse
-from contextlib import suppress
 import os
-import sys
 
 from ci.cli.selecting import add_suites
 from ci.engine.connection import connect
@@ -58,8 +56,7 @@ def site(parsed: argparse.Namespace) -> int:
         console.say(f"site {target.name}: {plan.cell.id}")
         engine = connect if any(suite.subject for suite in suites) else None
         results = run_suites(plan, orders, running.environment_of(there, engine))
-    with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
-        terminal.show(merging.of_results(results, options.results / options.run), sys.stderr)
+    terminal.summarise(merging.of_results(results, options.results / options.run))
     return ending.exit_code(results)
 
 

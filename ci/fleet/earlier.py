@@ -10,7 +10,6 @@ from ci.record.outcomes import Outcome
 from ci.record.store import SuiteRun, utc_now
 from ci.report import finding, model
 from ci.report.choosing import newness
-from ci.report.finding import FoundResult
 
 _TELLING = frozenset({Outcome.PASSED, Outcome.FAILED})
 """A suite that was interrupted, or that found no environment, does not tell how long it takes."""
@@ -31,9 +30,8 @@ def seconds_of(folders: Sequence[Path]) -> Seconds:
 
 
 def _times(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, str], SuiteRun]]:
-    for found in finding.find(folders):
-        if isinstance(found, FoundResult):
-            yield (found.result.cell_id, found.result.suite), found.result
+    for found in finding.results(folders):
+        yield (found.result.cell_id, found.result.suite), found.result
     for folder in folders:
         for file in sorted(folder.rglob(model.COMPAT_FILE)):
             with suppress(ResultsError):

@@ -8,7 +8,7 @@ never seen half.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
@@ -91,6 +91,11 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def differs(self) -> str:
         """What is said where it is not the file that a list has under its path; empty where it is."""
         return next((part for part in self.verified_against.split(", ") if part.startswith(DIFFERS)), "")
+
+
+def shared_fields(record: msgspec.Struct, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return what a record has of the fields of another kind of record, by name."""
+    return {field.name: getattr(record, field.name) for field in msgspec.structs.fields(kind)}
 
 
 class SuiteRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ from ci.record.outcomes import Outcome, TestState
 from ci.record.printable import printable, printable_path
 from ci.record.store import CellRecord, Result
 from ci.report.model import State
+from ci.report.words import few
 
 REMARK = "it contradicts itself"
 """How the reason begins of a result that is not believed."""
@@ -59,8 +60,7 @@ def refuted(result: Result, why: tuple[str, ...]) -> Result:
 def _tests(result: Result) -> Iterator[str]:
     twice = [name for name, times in Counter(test.name for test in result.tests).items() if times > 1]
     if twice:
-        more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
-        yield f"it lists a test twice: {twice[0]}{more}"
+        yield f"it lists a test twice: {few(twice, 1)}"
     if result.outcome in _NEVER_ZERO:
         return
     if bad := [test for test in result.tests if test.outcome.red]:

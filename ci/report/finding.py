@@ -118,6 +118,11 @@ def find(roots: Sequence[Path]) -> Iterator[FoundResult | RunPlan | Unfinished |
         yield from _below(root)
 
 
+def results(roots: Sequence[Path]) -> Iterator[FoundResult]:
+    """Yield the results below folders, and nothing else."""
+    return (found for found in find(roots) if isinstance(found, FoundResult))
+
+
 def signature(roots: Sequence[Path]) -> str:
     """Return a text that changes when a result, or the log of a suite that runs, does."""
     seen = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import re
 from typing import Any, TypeVar
 
-from msgspec.structs import asdict, astuple, fields, replace
+from msgspec.structs import asdict, astuple, replace
 
 from ci.errors import ResultsError, as_here, suite_session
 from ci.matrix.behaviours import catalogue, renamed
@@ -259,8 +259,10 @@ class Merging:
 
 def _alike(result: Result, kind: type[SuiteRun]) -> dict[str, Any]:
     """Return what a report says as the result does."""
-    found = {field.name: getattr(result, field.name) for field in fields(kind)}
-    return found | {"started": model.utc(result.started), "seconds": _seconds(result.seconds)}
+    return store.shared_fields(result, kind) | {
+        "started": model.utc(result.started),
+        "seconds": _seconds(result.seconds),
+    }
 
 
 def _cut(text: str) -> str:

@@ -26,6 +26,11 @@ class Cause:
     issue: str = ""
     cells: list[str] = field(default_factory=list)
 
+    @property
+    def text(self) -> str:
+        """Its message, with the issue behind it if it has one."""
+        return f"{self.message} ({self.issue})" if self.issue else self.message
+
 
 def causes(compat: Compat) -> list[Cause]:
     """Return what went wrong, most widespread first."""

@@ -4,19 +4,17 @@ So a cell is added to a report, or run again, and none of the others is. A repor
 once, nor say which test saw an answer: neither is made up. It leads to no files, since anybody may have written it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
 
-import msgspec
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 
 from ci.errors import ResultsError
 from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.planned import RunPlan
-from ci.record.store import CellRecord, Result, SuiteFacts
+from ci.record.store import CellRecord, Result, SuiteFacts, shared_fields
 from ci.report import finding, model
 from ci.report.finding import FoundResult
 from ci.report.model import COMPAT_FILE, CellReport, Compat, Problem, SuiteReport, Unfinished
@@ -66,7 +64,7 @@ def _told(compat: Compat, folder: Path) -> Iterator[Item]:
 
 def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
     """Return what was told of a suite on a cell as the result that it was."""
-    tests = [TestOutcome(**_alike(test, TestOutcome)) for test in suite.tests]
+    tests = [TestOutcome(**shared_fields(test, TestOutcome)) for test in suite.tests]
     number = suite.counts.get(TestState.PASSED, 0) - sum(test.outcome is TestState.PASSED for test in tests)
     if not 0 <= number <= _MOST_TESTS:
         raise ValueError(f"its number of tests that passed at once is {number}")
@@ -79,8 +77,8 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
     is_told = suite.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.SKIPPED} and tests
     ran = sum("::" in test.name for test in tests)
     return Result(
-        **_alike(suite, SuiteFacts),
-        cell=CellRecord(**_alike(cell, CellRecord)),
+        **shared_fields(suite, SuiteFacts),
+        cell=CellRecord(**shared_fields(cell, CellRecord)),
         exit_code=0 if suite.outcome.good or suite.outcome is Outcome.SKIPPED else 1,
         images=tuple(compat.images[place] for place in suite.images),
         artefacts=tuple(compat.artefacts[place] for place in suite.artefacts),
@@ -93,8 +91,3 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
 def _unnamed(number: int) -> tuple[TestOutcome, ...]:
     """Return so many tests that passed at once; thousands of suites have the same number."""
     return tuple(TestOutcome(name=f"::{place}", outcome=TestState.PASSED) for place in range(number))
-
-
-def _alike(of: msgspec.Struct, kind: type[msgspec.Struct]) -> Mapping[str, Any]:
-    """Return what has the same name in a report as in a result."""
-    return {field.name: getattr(of, field.name) for field in fields(kind)}

@@ -5,7 +5,9 @@ cells, which have no container runtime at all.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
+import sys
 from typing import TextIO
 
 from rich.console import Console
@@ -63,6 +65,12 @@ def show(merged: Merged, stream: TextIO) -> None:
     else:
         console.print(*_lines(merged.compat), sep="\n", soft_wrap=True)
     console.print(*_details(merged), sep="\n", soft_wrap=True)
+
+
+def summarise(merged: Merged) -> None:
+    """Print the summary at the end of a run on stderr; where that is closed, exit code and results have the outcome."""
+    with suppress(OSError):
+        show(merged, sys.stderr)
 
 
 def remarks(compat: Compat, suite: SuiteReport) -> list[str]:
