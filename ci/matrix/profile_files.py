@@ -66,6 +66,21 @@ _PYXIS_CONF = "/etc/slurm/plugstack.conf.d/pyxis.conf"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What can't be used of a profile, or is read by nothing, and why."""
+
+    source: str
+    """The file in the profile's folder; empty where it is the folder itself."""
+    line: int = 0
+    """0: all of the file."""
+    why: str
+
+    def __str__(self) -> str:
+        """Return it as one line; what is said of all of a file names the file itself."""
+        return f"{self.source}:{self.line}: {self.why}" if self.line else self.why
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProfileFile:
     """A file of a profile."""
 
@@ -84,20 +99,14 @@ class ProfileFile:
         """The folder at the top of the profile that it is in; empty if it is in none."""
         return self.source.rpartition("/")[0].partition("/")[0]
 
+    @property
+    def configures_enroot(self) -> bool:
+        """Whether it is enroot.conf, or one of the files that enroot reads beside it."""
+        return self.source == "enroot.conf" or self.folder == "enroot.conf.d"
 
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """What can't be used of a profile, or is read by nothing, and why."""
-
-    source: str
-    """The file in the profile's folder; empty where it is the folder itself."""
-    line: int = 0
-    """0: all of the file."""
-    why: str
-
-    def __str__(self) -> str:
-        """Return it as one line; what is said of all of a file names the file itself."""
-        return f"{self.source}:{self.line}: {self.why}" if self.line else self.why
+    def fault(self, line: int, why: str) -> Fault:
+        """Return what is wrong with a line of it."""
+        return Fault(source=self.source, line=line, why=why)
 
 
 def shipped() -> list[str]:
