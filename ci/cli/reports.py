@@ -76,7 +76,7 @@ def show(parsed: argparse.Namespace) -> int:
         roots = finding.places(parsed.results or [str(results)], results)
         return _serve(parsed, roots, folder) if parsed.serve else _write(parsed, roots, folder)
     roots = finding.places(parsed.results, results) if parsed.results else (store.latest_run(results),)
-    merged = writing.merge(_asked(parsed, roots, finding.common(roots), _given(parsed.previous)))
+    merged = writing.merge(_request(parsed, roots, finding.common(roots), _given(parsed)))
     if parsed.format == terminal.NAME:
         terminal.show(merged, sys.stdout)
     else:
@@ -87,7 +87,7 @@ def show(parsed: argparse.Namespace) -> int:
 
 
 def _write(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
-    merged = writing.merge(_asked(parsed, roots, folder, _previous(parsed, folder)))
+    merged = writing.merge(_request(parsed, roots, folder, _previous(parsed, folder)))
     writing.write(merged, folder)
     console.say(sentence(merged.compat.verdicts))
     console.say(f"report: {folder / page.FILE}")
@@ -113,7 +113,7 @@ def refuse_half(compat: Compat, where: Sequence[Path | str]) -> None:
 
 def _serve(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
     """Serve the report, and make it anew whenever results have changed, until Ctrl-C; that is no failure."""
-    what = replace(_asked(parsed, roots, folder, _previous(parsed, folder)), may_be_empty=True)
+    what = replace(_request(parsed, roots, folder, _previous(parsed, folder)), may_be_empty=True)
     served = serving.Served(folder=folder, top=finding.common([*roots, folder]))
     _refresh(what, served)
     try:
@@ -145,10 +145,10 @@ def _open(address: str) -> None:
 
 
 def _previous(parsed: argparse.Namespace, folder: Path) -> Compat | None:
-    return _given(parsed.previous) or writing.previous(folder)
+    return _given(parsed) or writing.previous(folder)
 
 
-def _asked(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> ReportRequest:
+def _request(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> ReportRequest:
     return ReportRequest(
         roots=roots,
         base=base,
@@ -159,8 +159,9 @@ def _asked(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previo
     )
 
 
-def _given(path: Path | None) -> Compat | None:
-    return model.load(path) if path else None
+def _given(parsed: argparse.Namespace) -> Compat | None:
+    """Return the report that ``--previous`` names."""
+    return model.load(parsed.previous) if parsed.previous else None
 
 
 def _rows() -> Matrix | None:

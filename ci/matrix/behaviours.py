@@ -180,15 +180,14 @@ def renamed(known: Mapping[str, Behaviour]) -> Mapping[tuple[str, str], tuple[st
     return {(was[0], was[2]): (now, name) for was, now, name in every}
 
 
-def behaviour(name: str, known: Mapping[str, Behaviour] | None = None) -> Behaviour:
+def behaviour(name: str) -> Behaviour:
     """Return the question of this id.
 
     :raises SelectionError: if there is none.
     """
-    known = catalogue() if known is None else known
-    if name in known:
-        return known[name]
-    raise SelectionError(f"there is no behaviour {name!r}{did_you_mean(name, known)}")
+    if name in catalogue():
+        return catalogue()[name]
+    raise SelectionError(f"there is no behaviour {name!r}{did_you_mean(name, catalogue())}")
 
 
 def _behaviours(name: str, suite: str, table: TomlTable) -> Iterator[Behaviour]:

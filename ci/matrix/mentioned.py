@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 import re
 
 from ci.errors import SelectionError
@@ -68,7 +69,7 @@ def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str,
         *matrix.cells(group, host),
         *(next(filter(None, per_group), None) or [cell for cell in legacy if cell.arch is host][:1]),
     ]
-    arguments = _own_arguments(argv)
+    arguments = list(takewhile(lambda word: word != "--", argv))
     tags = set(_tags(arguments))
     behind = {word.partition("=")[0].removeprefix("--") for word in argv[len(arguments) :]}
     for each in matrix.groups:
@@ -78,11 +79,6 @@ def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str,
     ids = {matrix.cell(name, host).id for argument in sessions for name in _ID.findall(argument)}
     ids |= {cell.id for cell in default}
     return tuple(cell for cell in cells if cell.id in ids or tags.intersection(cell.tags))
-
-
-def _own_arguments(argv: Sequence[str]) -> list[str]:
-    arguments = list(argv)
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def _tags(arguments: Sequence[str]) -> list[str]:
