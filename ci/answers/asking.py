@@ -2,18 +2,16 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from enum import StrEnum
 from itertools import takewhile
 
 import msgspec
-from packaging.version import InvalidVersion, Version
 
 from ci.answers.selecting import as_rows, check_values, concerns, has, is_told, same, tested
 from ci.errors import session
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell, Runtime, read_version
 from ci.matrix.model import VERSION_AXES, Matrix
 from ci.matrix.suites import SUITES, is_own
 from ci.report import overview
@@ -195,9 +193,10 @@ def _place(axis: str, value: str, rows: Matrix) -> float:
         names = [*(system.name for system in rows.systems), *(arch.value for arch in rows.arches), value]
         return names.index(value)
     known = sorted(row.version for row in getattr(rows, axis))
-    with suppress(InvalidVersion):  # of data that is not ours
-        return (bisect_left(known, Version(value)) + bisect_right(known, Version(value))) / 2
-    return len(known)
+    version = read_version(value)
+    if version is None:  # of data that is not ours
+        return len(known)
+    return (bisect_left(known, version) + bisect_right(known, version)) / 2
 
 
 def _cells(asked: Mapping[str, str], rows: Matrix) -> list[Cell]:

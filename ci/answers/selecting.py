@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from packaging.version import InvalidVersion, Version
 
 from ci.errors import ResultsError, SelectionError, session
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell, Runtime, read_version
 from ci.matrix.model import AXES, VERSION_AXES, Matrix
 from ci.matrix.observed import slurm_matches
 from ci.matrix.profiles import Profile
@@ -183,11 +182,10 @@ def held(pair: Pair) -> str:
 
 def same(axis: str, first: str | None, second: str | None) -> bool:
     """Tell whether two texts are the same value of an axis."""
-    try:
-        versions = {Version(text or "") for text in (first, second)} if axis in VERSION_AXES else ()
-    except InvalidVersion:
-        versions = ()
-    return first == second or len(versions) == 1
+    if first == second or axis not in VERSION_AXES:
+        return first == second
+    version = read_version(first or "")
+    return version is not None and version == read_version(second or "")
 
 
 def has(cell: CellReport | Cell, values: Axes) -> bool:

@@ -3,14 +3,14 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ci.artefacts.candidates import PROJECTS, Project, release_at
 from ci.artefacts.checkout import Checkout
 from ci.artefacts.releases import slurm_tag
 from ci.errors import CandidateError, SelectionError, typed
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell
+from ci.matrix.cells import Cell, read_version
 from ci.matrix.model import Matrix, Row
 from ci.options import Options
 from ci.options.values import Origin
@@ -103,10 +103,7 @@ def _of_release(row: Row, axis: str, cell: Cell, matrix: Matrix, options: Option
 
 
 def _row_version(name: str, axis: str, matrix: Matrix, known: dict[Version, Row]) -> Version:
-    try:
-        version = Version(name)
-    except InvalidVersion:
-        version = None
+    version = read_version(name)
     if version is None or version not in known:
         raise SelectionError(
             f"there is no {axis} {name}",

@@ -250,7 +250,7 @@ def _answer(table: TomlTable) -> Answer:
 
 def read_limits(table: TomlTable, *more: str) -> Limits:
     """Return the limits in a table: on axes and runtimes, and on what ``more`` names."""
-    only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS, *more) if table.has(key)}
+    only = {key: table.one_or_more(key) for key in (*VERSION_AXES, *_WORDS, *more) if table.has(key)}
     for axis in VERSION_AXES:
         for text in only.get(axis, ()):
             specifier(table, axis, text)
@@ -266,10 +266,6 @@ def in_words(only: Limits) -> str:
     """Return limits in words: "Slurm <23.11, os debian12"; nothing where there are none."""
     names = {"slurm": "Slurm", "pyxis": "Pyxis", _SETTINGS: "a profile with"}
     return ", ".join(f"{names.get(key, key)} {' or '.join(any_of)}" for key, any_of in only.items())
-
-
-def _several(table: TomlTable, key: str) -> tuple[str, ...]:
-    return table.texts(key) if isinstance(table.values[key], list) else (table.text(key),)
 
 
 def _holds(cell: Cell, key: str, any_of: tuple[str, ...]) -> bool:

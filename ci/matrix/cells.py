@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from ci.matrix.arch import Arch
 from ci.matrix.systems import Family, OperatingSystem
@@ -266,6 +266,14 @@ def says(settings: Mapping[str, str], setting: str) -> bool:
     key, _, value = setting.lower().partition("=")
     values = frozenset(settings.get(key, "").lower().split(","))
     return key in settings and (not value or value in values or (value in _YES and not values.isdisjoint(_YES)))
+
+
+def read_version(text: str) -> Version | None:
+    """Return the version; None if the text is not a version."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
 
 
 def engine_name(name: str) -> str:

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from ci import paths
 from ci.matrix.arch import Arch
-from ci.matrix.cells import SlurmSource, SlurmVersion
+from ci.matrix.cells import SlurmSource, SlurmVersion, read_version
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
 from ci.matrix.own import extended
 from ci.matrix.profile_files import shipped
@@ -24,7 +24,6 @@ from ci.matrix.selections import (
     read_known_failure,
     read_os,
     read_specifier,
-    read_version,
 )
 from ci.matrix.systems import OS_NAME, Family, OperatingSystem, families
 from ci.matrix.tables import TomlTable, did_you_mean, read_table
@@ -122,8 +121,7 @@ def _read(root: TomlTable) -> Matrix:
 def _systems(root: TomlTable) -> tuple[OperatingSystem, ...]:
     found: dict[str, OperatingSystem] = {}
     codenames: dict[str, str] = {}
-    if root.values.get("os", []) == []:
-        root.fault("os", "the axis is empty, so nothing can be run; add an [[os]] row with name and codename")
+    _check_filled(root, "os", "add an [[os]] row with name and codename")
     for table in root.rows("os"):
         name, codename = table.text("name"), table.text("codename")
         if name and not re.fullmatch(OS_NAME, name):
@@ -145,6 +143,11 @@ def _systems(root: TomlTable) -> tuple[OperatingSystem, ...]:
             family = families().get(codename, Family())
             found.setdefault(name, OperatingSystem(name=name, codename=codename, family=family))
     return tuple(found.values())
+
+
+def _check_filled(root: TomlTable, axis: str, remedy: str) -> None:
+    if root.values.get(axis, []) == []:
+        root.fault(axis, f"the axis is empty, so nothing can be run; {remedy}")
 
 
 def _slurm_rows(root: TomlTable, systems: tuple[OperatingSystem, ...]) -> tuple[SlurmRow, ...]:
@@ -194,8 +197,7 @@ def _rows(root: TomlTable, axis: str, systems: tuple[OperatingSystem, ...]) -> t
 def _distinct(root: TomlTable, axis: str) -> list[TomlTable]:
     """Return an axis' rows; note an empty axis and rows that repeat a version."""
     tables = root.rows(axis)
-    if root.values.get(axis, []) == []:
-        root.fault(axis, f"the axis is empty, so nothing can be run; add a [[{axis}]] row with a version")
+    _check_filled(root, axis, f"add a [[{axis}]] row with a version")
     seen: dict[Version, str] = {}
     for table in tables:
         text = table.values.get("version")
@@ -241,8 +243,7 @@ def _row(
 
 def _arches(root: TomlTable) -> tuple[Arch, ...]:
     found: list[Arch] = []
-    if root.values.get("arch", []) == []:
-        root.fault("arch", 'the axis is empty, so nothing can be run; for example arch = ["amd64"]')
+    _check_filled(root, "arch", 'for example arch = ["amd64"]')
     for index, text in enumerate(root.texts("arch")):
         arch = read_arch(root, f"arch[{index}]", text)
         if arch in found:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import re
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Runtime
+from ci.matrix.cells import Runtime, read_version
 from ci.matrix.model import VERSION_AXES, Excluded, Exclusion, Group, KnownFailure, Matrix, Row, Selector
 from ci.matrix.tables import Faults, TomlTable, did_you_mean, expected, kind
 
@@ -37,14 +37,6 @@ class Axes:
     def names(self, axis: str) -> str:
         """Return the versions of an axis for error messages."""
         return ", ".join(row.name for row in self.rows[axis])
-
-
-def read_version(text: str) -> Version | None:
-    """Return the version; None if the text is not a version."""
-    try:
-        return Version(text)
-    except InvalidVersion:
-        return None
 
 
 def read_specifier(table: TomlTable, key: str) -> SpecifierSet | None:
@@ -99,12 +91,11 @@ def read_os(table: TomlTable, key: str, systems: Sequence[str]) -> frozenset[str
     """Return the operating systems that a name or a list of them selects; None if the key is absent."""
     if not table.has(key):
         return None
-    several = isinstance(table.values[key], list)
-    names = table.texts(key) if several else (table.text(key),)
+    names = table.one_or_more(key)
     for name in names:
         if name and name not in systems and systems:
             table.fault(key, f"no [[os]] row is {name}{did_you_mean(name, systems)}")
-    if several and not names:
+    if not names:
         table.fault(key, f'names no operating system; for example {key} = ["debian12"]')
     return frozenset(name for name in names if name)
 
@@ -183,12 +174,11 @@ def _member(table: TomlTable, key: str, item: object, axes: Axes) -> Selector:
         return Selector()
     inner = TomlTable(item, table.at(key), table.faults)
     selector = _selector(inner, axes, host=True)
-    several = isinstance(inner.values.get("profile"), list)
-    profiles = inner.texts("profile") if several else (inner.text("profile", ""),)
+    profiles = inner.one_or_more("profile") if inner.has("profile") else ("",)
     for name in filter(None, profiles):
         if name not in axes.profiles:
             inner.fault("profile", f"there is no profile {name!r}{did_you_mean(name, axes.profiles)}")
-    if several and not profiles:
+    if not profiles:
         inner.fault("profile", 'names no profile; for example profile = ["strict"]')
     inner.finish()
     named = {axis for axis in VERSION_AXES if read_version(str(inner.values.get(axis, "")))}

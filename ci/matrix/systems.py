@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 import re
 
@@ -56,12 +56,17 @@ class OperatingSystem:
         return self.name
 
 
-@cache  # they are needed for each cell
-def families(folder: Path = paths.FAMILIES) -> Mapping[str, Family]:
+def families(folder: Path | None = None) -> Mapping[str, Family]:
     """Return the families by the code names of their systems.
 
     :raises MatrixError: with all faults of a family's file.
     """
+    return _families(folder or paths.FAMILIES)
+
+
+@lru_cache(maxsize=8)
+def _families(folder: Path) -> Mapping[str, Family]:
+    """Read the files once: they are asked for with each cell."""
     found = [_read(file) for file in sorted(folder.glob("*.toml"))]
     return {codename: family for family in found for codename, _ in family.glibc}
 

@@ -141,6 +141,10 @@ class TomlTable:
                 self.fault(f"{key}[{index}]", "must not be empty")
         return tuple(item for item in value if isinstance(item, str) and item.strip())
 
+    def one_or_more(self, key: str) -> tuple[str, ...]:
+        """Return a text, or a list of them; the key is required."""
+        return self.texts(key) if isinstance(self.values.get(key), list) else (self.text(key),)
+
     def integer(self, key: str, default: int, *, least: int) -> int:
         """Return a whole number that is no smaller than `least`."""
         value = self.values[key] if self.has(key) else default

@@ -9,11 +9,12 @@ import re
 import stat
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ci.errors import SelectionError
 from ci.matrix import profile_files
 from ci.matrix.arch import Arch
+from ci.matrix.cells import read_version
 from ci.matrix.model import VERSION_AXES
 from ci.matrix.tables import did_you_mean
 from ci.paths import BESIDE_RUNS, BESIDE_SUITES
@@ -159,11 +160,8 @@ def origin(text: str) -> Origin:
 def answers(text: str) -> tuple[str, Version]:
     """Return an axis and the version whose answers are expected, from ``AXIS=VERSION``."""
     axis, _, version = text.partition("=")
-    try:
-        if axis in VERSION_AXES:
-            return axis, Version(version)
-    except InvalidVersion:
-        pass
+    if axis in VERSION_AXES and (parsed := read_version(version)):
+        return axis, parsed
     raise argparse.ArgumentTypeError(f"{text!r} is not AXIS=VERSION, such as pyxis=0.21.0")
 
 
@@ -177,10 +175,8 @@ def variable(text: str) -> tuple[str, str]:
 
 def version(text: str) -> str:
     """Return the text of a version, as its project writes it."""
-    try:
-        Version(text)
-    except InvalidVersion as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a version, such as 25.05.8") from error
+    if read_version(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version, such as 25.05.8")
     return text
 
 

@@ -160,7 +160,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
     location: tuple[str, int | None, str] | None = None
     """The test's file, its line counted from 0, and its name."""
     user_properties: tuple[tuple[str, Any], ...] = ()
-    selected: tuple[str, ...] = ()
+    selected: tuple[str, ...] | None = None
     deselected: int = 0
     asked: tuple[tuple[str, str], ...] = ()
     part: tuple[str, ...] = ()
@@ -278,14 +278,15 @@ def read(path: Path, interrupted: float = math.inf) -> ReportLog:
         problem = problem or _unfinished(tests)
     elif kinds.count("SessionStart") > 1 or _TELLING & set(kinds[end:]):
         problem = problem or f"pytest's report log {path} has more than one session, or goes on after the session's end"
-    said = next((report for report in reports[:end] if report.kind == "Selection"), None)
+    nothing_said = PytestReport(kind="Selection")
+    selection = next((report for report in reports[:end] if report.kind == "Selection"), nothing_said)
     return ReportLog(
         tests=tests,
         problem=problem,
-        selected=said.selected if said else None,
-        deselected=said.deselected if said else 0,
-        asked=said.asked if said else (),
-        part=said.part if said else (),
+        selected=selection.selected,
+        deselected=selection.deselected,
+        asked=selection.asked,
+        part=selection.part,
         exit_status=reports[end - 1].exitstatus if reports else _OK,
     )
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-from ci.matrix.cells import Runtime
+from ci.matrix.cells import Runtime, read_version
 from ci.report.model import UNRELEASED, CellReport, Compat, Gap, Location, kind, parts_of
 from ci.report.words import RUNTIMES, of_kind
 
@@ -118,7 +118,5 @@ def in_order(kinds: Iterable[str]) -> list[str]:
 
 def natural(version: str) -> tuple[int, Version | str]:
     """Return the key that sorts versions as versions, and other text behind them."""
-    try:
-        return 0, Version(version)
-    except InvalidVersion:
-        return 1, version
+    parsed = read_version(version)
+    return (0, parsed) if parsed else (1, version)
