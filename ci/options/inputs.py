@@ -1,6 +1,6 @@
 """What a person names of this machine: a checkout, a suite, a host name. Refused here, before anything is installed."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 import os
@@ -13,6 +13,7 @@ from ci.errors import EngineError, SelectionError, SubjectError
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 _ROOT_FILES = (*_PROJECT_FILES, "pytest.ini", ".pytest.ini", "setup.cfg", "tox.ini")
+_TEST_FILE = re.compile(r"test_.*\.py|.*_test\.py")
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME = 60
 _LOOPBACK, _LOOPBACK6 = "127.0.0.1", "::1"
@@ -45,7 +46,7 @@ class OwnSuite:
 
 def check_project(checkout: Path) -> None:
     """Refuse a folder that is no Python project."""
-    if not any((checkout / name).is_file() for name in _PROJECT_FILES):
+    if not _has_any(checkout, _PROJECT_FILES):
         raise SubjectError(
             "The subject's checkout is no Python project.",
             where=str(checkout),
@@ -93,9 +94,7 @@ def own_suite(path: Path, *, pytest: bool = True) -> OwnSuite:
         )
     resolved = path.resolve()
     own = resolved if resolved.is_dir() else resolved.parent
-    project = next(
-        (folder for folder in (own, *own.parents) if any((folder / name).is_file() for name in _ROOT_FILES)), own
-    )
+    project = next((folder for folder in (own, *own.parents) if _has_any(folder, _ROOT_FILES)), own)
     return OwnSuite(path=resolved, project=project)
 
 
@@ -142,14 +141,12 @@ def _elsewhere(name: str) -> str:
 def _has_tests(path: Path) -> bool:
     if path.is_file():
         return path.suffix == ".py"
-    return any(_is_test(name) for name in _file_names(path)) or any((path / name).is_file() for name in _ROOT_FILES)
-
-
-def _is_test(name: str) -> bool:
-    return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))
-
-
-def _file_names(folder: Path) -> Iterator[str]:
-    for _, folders, files in os.walk(folder):
+    for _, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from files
+        if any(map(_TEST_FILE.fullmatch, names)):
+            return True
+    return _has_any(path, _ROOT_FILES)
+
+
+def _has_any(folder: Path, names: Sequence[str]) -> bool:
+    return any((folder / name).is_file() for name in names)
