@@ -92,12 +92,12 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
         (cell for cell in tested(compat) if cell.kind == Runtime.NVIDIA),
         key=lambda cell: _distance(cell, asked, rows),
     )
-    of = {cell.id: _status(cell, question) for cell in real}
+    statuses = {cell.id: _status(cell, question) for cell in real}
     there = [cell for cell in real if not _differs(cell, asked)]
-    status = min((of[cell.id] for cell in there), key=list(Status).index, default=Status.UNTESTED)
-    found = [cell for cell in there if of[cell.id] is not Status.UNTESTED]
+    status = min((statuses[cell.id] for cell in there), key=list(Status).index, default=Status.UNTESTED)
+    found = [cell for cell in there if statuses[cell.id] is not Status.UNTESTED]
     others = {Status.UNTESTED: set(Status), Status.FAILS: {*Status} - {Status.FAILS}}.get(status, set())
-    near = [cell for cell in real if cell not in there and of[cell.id] in others - {Status.UNTESTED}]
+    near = [cell for cell in real if cell not in there and statuses[cell.id] in others - {Status.UNTESTED}]
     every = [_seen(behaviour, found) for behaviour in ([question] if question else compat.behaviours)]
     expected = {behaviour.id for behaviour in compat.behaviours if question or concerns(behaviour, found)}
     only = msgspec.structs.replace(compat, cells=tuple(found))

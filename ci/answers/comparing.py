@@ -128,7 +128,9 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
 def _unknown(found: Iterable[ComparedQuestion]) -> list[MissingAnswer]:
     """Return why answers are not known. What no test of either side asked does not apply there."""
     pairs = (lacks for compared in found for lacks in compared.untold.values())
-    return [lack for lacks in pairs if len(lacks) == 1 or {of.why for of in lacks} != {_NOT_ASKED} for lack in lacks]
+    return [
+        lack for lacks in pairs if len(lacks) == 1 or {lack.why for lack in lacks} != {_NOT_ASKED} for lack in lacks
+    ]
 
 
 def how_to_tell(found: Comparison) -> str:

@@ -163,7 +163,7 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
                 found[each.id] = each
         table.faults.raise_if_any()
     for (name, answer), now in renamed(found).items():
-        if not answer or answer in {of.name for of in (found[name].answers if name in found else ())}:
+        if not answer or answer in {today.name for today in (found[name].answers if name in found else ())}:
             what = f"was: {name}: {answer} is an answer of today" if answer else f"was: expected ID: NAME, not {name!r}"
             raise MatrixError(what, where=found[now[0]].where)
     return found
@@ -172,10 +172,10 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
 def renamed(known: Mapping[str, Behaviour]) -> Mapping[tuple[str, str], tuple[str, str]]:
     """Return, by id and name, what answers of earlier results are called now: their id and name."""
     every = (
-        (was.partition(": "), behaviour.id, of.name)
+        (was.partition(": "), behaviour.id, answer.name)
         for behaviour in known.values()
-        for of in behaviour.answers
-        for was in of.was
+        for answer in behaviour.answers
+        for was in answer.was
     )
     return {(was[0], was[2]): (now, name) for was, now, name in every}
 
@@ -199,10 +199,10 @@ def _behaviours(name: str, suite: str, table: TomlTable) -> Iterator[Behaviour]:
         return
     files = sorted(table.faults.path.parent.joinpath(folder).glob("*.py"))
     subjects = [file.stem.replace("_", "-") for file in files]
-    for of in sorted({of for answer in read.answers for of in answer.subjects or ()} - {*subjects}):
-        table.fault("", f"there is no subject {of!r} in {folder}{did_you_mean(of, subjects)}")
-    for of in subjects:
-        yield replace(read, id=f"{name}-{of}", question=f"{of}: {read.question}", topic=name, subject=of)
+    for subject in sorted({subject for answer in read.answers for subject in answer.subjects or ()} - {*subjects}):
+        table.fault("", f"there is no subject {subject!r} in {folder}{did_you_mean(subject, subjects)}")
+    for subject in subjects:
+        yield replace(read, id=f"{name}-{subject}", question=f"{subject}: {read.question}", topic=name, subject=subject)
 
 
 def _behaviour(name: str, suite: str, table: TomlTable) -> Behaviour:

@@ -83,7 +83,7 @@ class AnswersTable:
     @property
     def groups(self) -> Sequence[tuple[str, int]]:
         """Each kind of cells, and how many columns it has; empty where all are real ones of releases."""
-        found = [(kind, len(list(of))) for kind, of in groupby(self.columns, key=lambda column: column[1])]
+        found = [(kind, len(list(columns))) for kind, columns in groupby(self.columns, key=lambda column: column[1])]
         named = [(", ".join(filter(None, of_kind(kind)[1:])), number) for kind, number in found]
         return [] if len(found) == 1 and found[0][0] == Runtime.NVIDIA else named
 
@@ -111,7 +111,7 @@ class Answers:
         every = list(self._saw)
         self._seen = {
             saws: behaviours.seen(dict(every[place]) for place in saws)
-            for saws in {saws for of in self._columns.values() for saws in of}
+            for saws in {saws for counted in self._columns.values() for saws in counted}
         }
         seen = behaviours.seen(self._seen.values())
         self.known = list(_with_older(compat, seen))
@@ -156,8 +156,8 @@ class Answers:
         ids = {behaviour.id for behaviour in questions}
         kinds = grid.in_order(
             column[1]
-            for column, of in self._columns.items()
-            if column[0] == axis and any(ids & self._seen[saws].keys() for saws in of)
+            for column, counted in self._columns.items()
+            if column[0] == axis and any(ids & self._seen[saws].keys() for saws in counted)
         )
         columns = sorted(
             (column for column in self._columns if column[0] == axis and column[1] in kinds),

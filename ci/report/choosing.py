@@ -206,11 +206,11 @@ class Choosing:
 
     def _at_once(self, key: Key, started: datetime) -> str:
         """Return how results disagree that began in the same second as the newest: which is the newer, nobody knows."""
-        runs = {run: of - {Outcome.UNFINISHED} for run, of in self._outcomes[key][started].items()}
-        every = {outcome for of in runs.values() for outcome in of}
-        if not every >= _OPPOSITE and all(len(of) <= 1 for of in runs.values()):
+        runs = {run: outcomes - {Outcome.UNFINISHED} for run, outcomes in self._outcomes[key][started].items()}
+        every = {outcome for outcomes in runs.values() for outcome in outcomes}
+        if not every >= _OPPOSITE and all(len(outcomes) <= 1 for outcomes in runs.values()):
             return ""
-        outcomes = "; ".join(f"{outcome} in {run}" for run, of in sorted(runs.items()) for outcome in sorted(of))
+        outcomes = "; ".join(f"{outcome} in {run}" for run, each in sorted(runs.items()) for outcome in sorted(each))
         return f"results that began in the same second disagree: {outcomes}"
 
 

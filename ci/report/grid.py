@@ -93,7 +93,7 @@ def layout(boxes: Mapping[GridPlace, Box]) -> list[GridTable]:
     """Return the tables that places need: one per architecture where there is enroot and Pyxis to show."""
     found = []
     for which in in_order(which for which, _ in boxes):
-        places = [place for of, place in boxes if of == which]
+        places = [place for kind_there, place in boxes if kind_there == which]
         arches = sorted({place.arch for place in places})
         for arch in arches if parts_of(which)[0] == Runtime.NVIDIA else [""]:
             own = [place for place in places if arch in {"", place.arch}]
@@ -108,10 +108,10 @@ def in_order(kinds: Iterable[str]) -> list[str]:
     """Return kinds of cells, each once: real ones first, then what is not released; then profiles, then sites."""
     known = [*RUNTIMES, "", *(f"{runtime}{UNRELEASED}" for runtime in RUNTIMES)]
 
-    def place(of: str) -> tuple[str, int, str]:
-        _, apart = parts_of(of)
-        plain = of.removesuffix(f", {apart}")
-        return apart, known.index(plain if plain in known else ""), of
+    def place(name: str) -> tuple[str, int, str]:
+        _, apart = parts_of(name)
+        plain = name.removesuffix(f", {apart}")
+        return apart, known.index(plain if plain in known else ""), name
 
     return sorted(set(kinds), key=place)
 

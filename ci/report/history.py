@@ -62,7 +62,7 @@ def changes(previous: Compat, after: Mapping[Key, SuiteReport]) -> Changes:
     nothing.
     """
     before = {(cell.id, suite.suite): suite for cell, suite in previous.results()}
-    now, then = ({(*key, suite.run, suite.started) for key, suite in of.items()} for of in (after, before))
+    now, then = ({(*key, suite.run, suite.started) for key, suite in results.items()} for results in (after, before))
     if previous.changes and now == then:
         return previous.changes
     items = [_change(key, before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]

@@ -279,8 +279,8 @@ def _plain(test: TestOutcome) -> bool:
 def _test(test: TestOutcome) -> TestReport:
     # The reason of a known failure ends with its issue, in brackets, where matrix.toml names one.
     issue = _ISSUE.search(test.message) if test.outcome is TestState.XFAILED else None
-    of = asdict(test) | {"seconds": _seconds(test.seconds), "message": _cut(test.message), "saw": ()}
-    return TestReport(**of, issue=issue[1] if issue else "")
+    values = asdict(test) | {"seconds": _seconds(test.seconds), "message": _cut(test.message), "saw": ()}
+    return TestReport(**values, issue=issue[1] if issue else "")
 
 
 def _seconds(value: float, digits: int = 3) -> float:

@@ -83,9 +83,9 @@ class State(StrEnum):
 def tally(found: Iterable[State | TestState]) -> dict[str, int]:
     """Count what suites, or tests, came to, in the order of reading: first what is good, then the rest, worst first."""
 
-    def place(of: State | TestState) -> tuple[bool, int]:
-        worst_first = list(type(of)).index(of)
-        return not of.good, -worst_first if of.good else worst_first
+    def place(state: State | TestState) -> tuple[bool, int]:
+        worst_first = list(type(state)).index(state)
+        return not state.good, -worst_first if state.good else worst_first
 
     counts = Counter(found)
     return {state.value: counts[state] for state in sorted(counts, key=place)}

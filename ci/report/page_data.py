@@ -115,9 +115,9 @@ class PageData:
         }
 
 
-def _marks(of: CellReport | SuiteReport) -> list[int]:
+def _marks(report: CellReport | SuiteReport) -> list[int]:
     """Return the numbers that stand beside a box."""
-    return [len(getattr(of, key)) for key in MARKED]
+    return [len(getattr(report, key)) for key in MARKED]
 
 
 def more(cell: CellReport) -> str:

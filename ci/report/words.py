@@ -102,9 +102,9 @@ def mark(kind: str, number: int) -> str:
     return f"{ANSWERS[kind]} {counted}" if number else ""
 
 
-def marks(of: SuiteReport | CellReport) -> list[str]:
+def marks(report: SuiteReport | CellReport) -> list[str]:
     """Return what a box says beside its state: how many hazards were seen, and how much is refused."""
-    return [*filter(None, (mark(kind, len(getattr(of, key))) for key, kind in MARKED.items()))]
+    return [*filter(None, (mark(kind, len(getattr(report, key))) for key, kind in MARKED.items()))]
 
 
 def advice(answer: AnswerReport, question: str = "") -> str:

@@ -117,8 +117,8 @@ def _of_subjects(compat: Compat) -> Iterator[str]:
         yield "\n"
 
 
-def _answers(of: Sequence[AnswerReport]) -> str:
-    names = (f"{HAZARD} {_text(answer.name)}" if answer.is_hazard else _text(answer.name) for answer in of)
+def _answers(answers: Sequence[AnswerReport]) -> str:
+    names = (f"{HAZARD} {_text(answer.name)}" if answer.is_hazard else _text(answer.name) for answer in answers)
     return "<br>".join(names) or NOT_OBSERVED
 
 

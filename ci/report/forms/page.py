@@ -69,7 +69,7 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             if compat.changes
             else (),
             changed_cells=sum(bool(change) for change in data.changed.values()),
-            marked=[(key, kind, of) for key, kind in MARKED.items() if (of := overview.answers(compat, kind))],
+            marked=[(key, kind, seen) for key, kind in MARKED.items() if (seen := overview.answers(compat, kind))],
             flaky_cells=sum(any(suite.flaky for suite in cell.suites) for cell in compat.cells),
             states=_states(compat),
             choices=_choices(compat),
