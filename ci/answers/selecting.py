@@ -88,10 +88,10 @@ def check(cells: Sequence[str], before: Axes, after: Axes) -> None:
     lone = ", ".join(sorted(before.keys() ^ after.keys()))
     alike = ", ".join(axis for axis in before if same(axis, before[axis], after.get(axis)))
     wrong = {
-        "cells are named, and --from or --to as well": cells and (before or after),
+        "cells cannot be named together with --from and --to": cells and (before or after),
         f"two cells are compared; named: {len(cells)}": not (before or after) and len(cells) != len(("old", "new")),
-        "a cell is named twice, and does not differ from itself": len(cells) > len(set(cells)),
-        f"{lone} stands in only one of --from and --to": lone,
+        "both names are of the same cell": len(cells) > len(set(cells)),
+        f"{lone} is in only one of --from and --to": lone,
         f"{alike} has the same value in --from and --to": alike,
     }
     usage = session("compare", "CELL_A CELL_B, or --from slurm=24.11.7 --to slurm=25.11.7")

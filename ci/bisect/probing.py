@@ -44,9 +44,9 @@ from ci.terminal.signals import child_environment
 
 PATIENCE = 50.0
 """Seconds that a step has to take its environment down; a little less than nox gives to this process."""
-_NO_TESTS = 5
-_SKIP = 125
-_NOT_RUN = (126, 127)
+_NO_TESTS = 5  # pytest: no test was selected
+_SKIP = 125  # as `git bisect run` has it: this one can't be judged
+_NOT_RUN = (126, 127)  # of a shell: found and not started; not found
 _ANSWERED = frozenset({Outcome.FAILED, Outcome.SKIPPED})
 # What is wrong with one step, and not with the question or the machine.
 _OF_THE_STEP = {
@@ -64,7 +64,7 @@ class Question:
     verb: tuple[str, ...]
     """The command of this program that puts it to a cell."""
     words: tuple[str, ...]
-    """What stands behind ``--`` there."""
+    """What comes after ``--`` there."""
     options: tuple[str, ...] = ()
     pytest: bool = True
     """Whether pytest is asked, so that tests are the answer; else it is an exit code."""
@@ -87,8 +87,8 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
     options, rest = arguments.split(words)
     if misplaced := options.words(Scope.IMAGES, Scope.CLUSTER):
         raise SelectionError(
-            f"{misplaced[0]} stands behind the last --",
-            why="what stands there is the question; options of images and of the cluster stand before it",
+            f"{misplaced[0]} comes after the last --",
+            why="what comes after it is the question; options of images and of the cluster come before it",
             next_step=session("bisect", "[options] -- SUITE -k TEST"),
         )
     which = rest[0] if rest and not rest[0].startswith("-") else ""
@@ -112,8 +112,8 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         return Question(name="command", verb=("run",), words=command, pytest=False)
     raise SelectionError(
         "there is nothing to ask",
-        where="behind the last --",
-        why="neither a suite nor a command stands there",
+        where="after the last --",
+        why="neither a suite nor a command is given there",
         next_step="-- pyxis_conformance -k TEST, or -- PATH, or -- --command 'srun …' (on the login node)",
     )
 
@@ -187,7 +187,7 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Judgement, str]:
     if result.outcome is Outcome.ERROR and result.exit_code in _OF_THE_STEP:
         return Judgement.NONE, first_line(result.reason)
     if pytest and result.exit_code == _NO_TESTS:
-        raise SelectionError("the question selects no test", where=where, next_step="correct the name behind -k")
+        raise SelectionError("the question selects no test", where=where, next_step="correct the name after -k")
     if not pytest and result.exit_code in _NOT_RUN:
         raise SelectionError(
             "the command was not found or not started",

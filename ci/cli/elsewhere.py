@@ -74,7 +74,7 @@ def init(parsed: argparse.Namespace) -> int:
             stream.write(text)
     except FileExistsError as error:
         raise SelectionError(
-            "there is a matrix.toml already, and it is left as it is",
+            "matrix.toml exists already, and was not changed",
             where=str(file),
             next_step=f"edit it ({typed('cells --group full')} says what is wrong in it), or move it away",
         ) from error

@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--changed-since",
         metavar="REV",
-        help="only cells that what has changed since a revision of git can affect, uncommitted changes included",
+        help="only cells that can be affected by what has changed since a git revision, uncommitted changes included",
     )
     parser.add_argument(
         "--format", choices=list(formats()), default=DEFAULT, help=f"for whom to write it (default: {DEFAULT})"
@@ -82,7 +82,7 @@ def plan(parsed: argparse.Namespace) -> int:
         )
     chosen = Candidates(options=options, profile=Profile.of(options.profile) if options.profile else None)
     if parsed.cells:
-        for_cells(cells, chosen)  # refuses one that the profile is not for
+        for_cells(cells, chosen)
     unfit = {cell.id: why for cell in cells if (why := chosen.unfit(cell))}
     cells = tuple(cell for cell in cells if cell.id not in unfit)
     check_options(options, len(cells))

@@ -41,7 +41,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def hold(parsed: argparse.Namespace) -> int:
-    """Hold a cell for a pytest, whose command line stands behind ``--``; return the exit code of its result."""
+    """Hold a cell for a pytest, whose command line comes after ``--``; return the exit code of its result."""
     own = OwnSuite(path=parsed.tests, project=Path.cwd())
     plan = plan_cell(parsed.cell, loading.load(), replace(Options.of(parsed), name=own.name, pytest=True))
     record = Record(plan=plan, command=parsed.command, elsewhere=_elsewhere(plan.cell))

@@ -75,7 +75,7 @@ def parser() -> Parser:
         verbs,
         "run",
         commands.run,
-        "start a cell, run the command behind `--` against it, take it down",
+        "start a cell, run the command after `--` against it, take it down",
         "CELL [options] -- COMMAND",
     )
     add_cell(run)

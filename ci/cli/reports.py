@@ -63,7 +63,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument("--open", action="store_true", help="show the page in the browser")
     files.add_argument("--serve", action="store_true", help="serve it on loopback, and follow runs as they go")
-    files.add_argument("--port", type=values.port, default=0, metavar="PORT", help="of --serve (default: a free one)")
+    files.add_argument(
+        "--port", type=values.port, default=0, metavar="PORT", help="the port of --serve (default: a free one)"
+    )
 
 
 def show(parsed: argparse.Namespace) -> int:
@@ -107,7 +109,7 @@ def refuse_half(compat: Compat, where: Sequence[Path | str]) -> None:
         raise ResultsError(
             "; ".join(filter(None, (read, true))),
             where=", ".join(map(str, where)),
-            next_step="they are named above; take them away, or run their cells again",
+            next_step="they are listed above; remove them, or run their cells again",
         )
 
 
@@ -119,7 +121,7 @@ def _serve(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> i
     try:
         with serving.serving(served, parsed.port) as address:
             console.say(f"serving {address}")
-            console.say("Ctrl-C ends it")
+            console.say("press Ctrl-C to end it")
             if parsed.open:
                 _open(address)
             while True:

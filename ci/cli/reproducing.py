@@ -109,7 +109,7 @@ def _fixed(
                 return each, other
     if wanted:
         raise ReproduceError(
-            f"{wanted} does not answer otherwise",
+            f"{wanted} gave no other answer",
             why="its results have no such test, or one that saw the same answer, or that failed as well",
             next_step="name another cell with --fixed, or leave it out",
         )

@@ -1,4 +1,4 @@
-"""What nox starts for a session of a suite: what stands behind ``--`` is read here, once, and refused or skipped."""
+"""What nox starts for a session of a suite: what comes after ``--`` is read here, once, and refused or skipped."""
 
 import argparse
 from dataclasses import replace
@@ -82,7 +82,7 @@ def refuse(record: Record, reason: str) -> int:
 def _read(parsed: argparse.Namespace) -> Record:
     """Return what a session is to do.
 
-    :raises SelectionError: for what stands behind ``--`` and can't be used.
+    :raises SelectionError: for what comes after ``--`` and can't be used.
     """
     name, cell = parsed.suite_name, parsed.cell
     options, rest = arguments.split(parsed.command, parsed)
@@ -90,13 +90,13 @@ def _read(parsed: argparse.Namespace) -> Record:
     if name == suites.OWN:
         if options.suite:
             raise SelectionError(
-                "the suite's PATH stands first behind --",
+                "the suite's PATH comes first after --",
                 next_step=suite_session(suites.OWN, cell, str(options.suite)),
             )
         if not rest or rest[0].startswith("-"):
             raise SelectionError(
                 "the suite is missing",
-                why="its PATH stands first behind --",
+                why="its PATH comes first after --",
                 next_step=suite_session(suites.OWN, cell, "PATH"),
             )
         options, rest = replace(options, suite=Path(rest[0]).expanduser().absolute()), rest[1:]
@@ -115,7 +115,7 @@ def _read(parsed: argparse.Namespace) -> Record:
     check_environment(os.environ)
     which = suites.suite(name)
     if how := arguments.by_variable(rest):
-        where = f"behind --: {shlex.join(rest)}"
+        where = f"after --: {shlex.join(rest)}"
         raise SelectionError(f"an option of commands cannot be used with {name}", where=where, next_step=how)
     suites.check_subject(rows.subject, name)
     words = given(which, rest)

@@ -79,7 +79,7 @@ def _read(root: TomlTable) -> Matrix:
     """Read the whole file. Values after a fault are placeholders; they are never used, because `load` raises."""
     faults = root.faults
     if root.integer("schema", SCHEMA, least=1) != SCHEMA or "schema" not in root.values:
-        root.fault("schema", f"must be {SCHEMA}, which is all that this version reads")
+        root.fault("schema", f"must be {SCHEMA}, the only schema that this version reads")
     before = len(faults.lines)
     systems = _systems(root)
     slurm = _slurm_rows(root, systems)
@@ -181,7 +181,7 @@ def _check_shipped(table: TomlTable, row: Row, shipped: dict[str, str]) -> None:
         table.fault("requires-os", 'missing: which system ships these packages? For example requires-os = "debian12"')
     for name in row.requires_os:
         if name in shipped:
-            table.fault("requires-os", f"{name} is that of {shipped[name]} already, and a system ships one Slurm")
+            table.fault("requires-os", f"{name} belongs to {shipped[name]} already, and a system ships one Slurm")
         shipped.setdefault(name, table.path)
 
 

@@ -40,7 +40,7 @@ def requested_cells(
     """
     if names and group:
         raise SelectionError(
-            "cells are named, and a group as well", why="one of the two says what to run", next_step="leave one out"
+            "cells and a group are both named", why="only one of them can say what to run", next_step="leave one out"
         )
     if names:
         return tuple(matrix.cell(name, host) for name in dict.fromkeys(names))

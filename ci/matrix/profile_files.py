@@ -132,7 +132,7 @@ class Reading:
         """Refuse what could not stand in the id of a cell, or stands there for another profile."""
         name = self.folder.name
         if not NAME.fullmatch(name):
-            self._fault("", f"{name!r} is no name of a profile: it has small letters, digits and hyphens")
+            self._fault("", f"{name!r} cannot be the name of a profile: use small letters, digits and hyphens")
         elif name in shipped() and self.folder.parent != paths.PROFILES:
             self._fault("", f"{name} is the name of a profile that comes with this project; rename the folder")
 
@@ -157,7 +157,7 @@ class Reading:
             else:
                 self._read(entry, FILES[entry.name])
         if not self.found and not self.faults and not (self.folder / DESCRIPTION).exists():
-            self._fault("", f"there is nothing in it; it can have {', '.join(_KNOWN)}")
+            self._fault("", f"the folder is empty; it can have {', '.join(_KNOWN)}")
         if any(map(loads_pyxis, self.found.values())):
             # Else the plugin would be loaded twice: the image has a line of its own in this file.
             self.found.setdefault(_PYXIS_CONF, ProfileFile(source="", content=b"# see beside\n", mode=0o644))
@@ -171,11 +171,11 @@ class Reading:
         if taken and source != "slurm.conf":
             self._fault(source, f"{source} cannot be put at {path}: {TAKEN[taken]}")
         elif folder in ENDS and ("/" in name or not name.endswith(ENDS[folder])):
-            self._fault(source, f"{source} is read by nothing: a name in {folder} ends in {ENDS[folder]}")
+            self._fault(source, f"nothing reads {source}: names in {folder} end in {ENDS[folder]}")
         elif path in self.found:
             self._fault(source, f"{source} and {self.found[path].source} are both put at {path}")
         elif not file.is_file():
-            self._fault(source, f"{source} is no file: a link that leads nowhere or to a folder, a pipe, or a device")
+            self._fault(source, f"{source} is not a regular file, nor a link to one")
         else:
             read = ProfileFile(source=source, content=file.read_bytes(), mode=0o644)
             if source in SCRIPTS or read.folder == "hooks.d" or file.stat().st_mode & 0o100:

@@ -130,7 +130,7 @@ class Profile:
             key: value for text in texts for setting in slurm_conf.lines_of(text) for key, value in setting.settings
         }
         for _, file in sorted(self.files.items(), reverse=True):
-            if file.configures_enroot:  # the first that says it holds
+            if file.configures_enroot:
                 found |= {key.lower(): value for key, value in reversed(_OF_ENROOT.findall(file.text))}
             elif file.folder == "plugstack.conf.d":
                 words = (word for line in _OF_PYXIS.findall(file.text) for word in line.split())
@@ -211,10 +211,10 @@ class Profile:
             if line.include and (included := self.files.get(_at(line.include))):
                 yield from _faults_of_slurm_conf(included)
             elif line.include:
-                yield file.fault(line.number, f"files{_at(line.include)} is missing, which it includes")
+                yield file.fault(line.number, f"it includes files{_at(line.include)}, which is missing")
             for name, key in SCRIPTS.items():
                 if key.lower() in dict(line.settings) and FILES[name] in self.files:
-                    yield file.fault(line.number, f"{key} is set, and there is a file {name} for it, too")
+                    yield file.fault(line.number, f"{key} is set, and the file {name} would set it as well")
 
 
 def _faults_of_slurm_conf(file: ProfileFile) -> Iterator[Fault]:

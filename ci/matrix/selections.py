@@ -154,7 +154,7 @@ def _group(name: str, table: TomlTable, axes: Axes) -> Group:
             table.fault(f"candidates[{at}]", f"there is no axis {axis!r}{did_you_mean(axis, VERSION_AXES)}")
     covers = table.text("cover", "")
     if covers not in {"", "pairs"}:
-        table.fault("cover", f'all that it can be is "pairs", not {covers!r}')
+        table.fault("cover", f'must be "pairs", not {covers!r}')
     description = table.text("description", "")
     table.finish()
     return Group(

@@ -13,7 +13,7 @@ _PAIR = re.compile(r'\s*([\w.]+)\s*[-*+/]?=\s*("[^"]*"|\S+)(?=\s|$)')
 _INCLUDE = re.compile(r"\s*include\s+(\S+)\s*$", re.IGNORECASE)
 _COMMENT = re.compile(r"(?<!\\)#.*")
 _NODES, _PARTITIONS = "nodename", "partitionname"
-# Of these there may be many lines, each about the thing that its first key names.
+# Of these there may be many lines, each about what its first key names.
 _REPEATED = frozenset({_NODES, _PARTITIONS, "nodeset", "downnodes"})
 NODES_ARE_OTHERS = "the nodes of a cell are n1, n2, and so on"
 _NODE_LISTS = ("nodes", "allocnodes")
@@ -142,9 +142,9 @@ def _faults_of_values(line: Line) -> Iterator[str]:
                 yield f"{NODES_ARE_OTHERS}; write {pair.written}=ALL"
     elif (pair := pairs.get(_COUNTED)) and _AS_SAID not in pair.value.lower().split(","):
         why = f"it needs {_AS_SAID} among its words: a node of a cell counts more CPUs than this machine may have"
-        yield f"{pair.written} cannot be set so: {why}"
+        yield f"{pair.written} cannot have this value: {why}"
     elif (pair := pairs.get(_DEBUG)) and pair.value.lower() in _QUIET:
-        yield f"{pair.written} cannot be set so: {_LOGS}"
+        yield f"{pair.written} cannot have this value: {_LOGS}"
 
 
 @dataclass(frozen=True, kw_only=True)

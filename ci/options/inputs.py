@@ -48,7 +48,7 @@ def check_project(checkout: Path) -> None:
     """Refuse a folder that is no Python project."""
     if not _has_any(checkout, _PROJECT_FILES):
         raise SubjectError(
-            "The subject's checkout is no Python project.",
+            "the subject's checkout is not a Python project",
             where=str(checkout),
             why="it has neither pyproject.toml nor setup.py" if checkout.is_dir() else "there is no such directory",
             next_step="name the project's own folder with --subject PATH",
@@ -62,13 +62,13 @@ def check_open_to_jobs(checkout: Path) -> None:
     if checkout.is_relative_to("/root"):
         why = "nodes see it under its own path, and /root is closed to others there"
     elif checkout.stat().st_mode & others != others:
-        why = "others than its owner may not read it"
+        why = "only its owner may read it"
     if why:
         raise SubjectError(
             "jobs on the nodes could not read the subject's checkout",
             where=str(checkout),
             why=f"jobs run as an ordinary user, and {why}",
-            next_step="chmod -R o+rX the checkout, and have it elsewhere than below /root",
+            next_step="chmod -R o+rX the checkout, and keep it outside /root",
         )
 
 
@@ -122,7 +122,7 @@ def check_localhost() -> None:
     """
     if why := _elsewhere("localhost"):
         raise EngineError(
-            f"localhost does not lead to {_LOOPBACK} on this machine",
+            f"localhost does not resolve to {_LOOPBACK} on this machine",
             where="/etc/hosts",
             why=f"{why}; the engine pushes to localhost:PORT, without TLS to {_LOOPBACK} only",
             next_step=f"have a line '{_LOOPBACK} localhost' in /etc/hosts",
@@ -135,7 +135,7 @@ def _elsewhere(name: str) -> str:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
     except OSError as error:
         return f"{error.strerror}"
-    return "" if found - {_LOOPBACK6} == {_LOOPBACK} else f"it leads to {' and '.join(sorted(found))}"
+    return "" if found - {_LOOPBACK6} == {_LOOPBACK} else f"it resolves to {' and '.join(sorted(found))}"
 
 
 def _has_tests(path: Path) -> bool:

@@ -60,7 +60,7 @@ def profile(text: str) -> str:
     if (path := folder(text)).is_dir():
         return str(path)
     raise argparse.ArgumentTypeError(
-        f"{text!r} is no profile{did_you_mean(text, profile_files.shipped())}, and there is no such folder"
+        f"{text!r} is not a profile{did_you_mean(text, profile_files.shipped())}, and there is no such folder"
     )
 
 
@@ -145,7 +145,7 @@ class Origin:
 
 
 def origin(text: str) -> Origin:
-    """Return a path and, behind ``@``, a revision; both may hold an ``@``: the first part that is there is the path."""
+    """Return a path and, after an ``@``, a revision; both may hold an ``@``: the path is the first part that exists."""
     whole = folder(text)
     parts = [at for at, letter in enumerate(text) if letter == "@" and at]
     cut = next((at for at in parts if folder(text[:at]).exists()), None)
@@ -153,7 +153,7 @@ def origin(text: str) -> Origin:
         return Origin(path=whole)
     at = parts[0] if cut is None else cut
     if not text[at + 1 :]:
-        raise argparse.ArgumentTypeError(f"{text!r} ends where a revision should stand")
+        raise argparse.ArgumentTypeError(f"{text!r} has no revision after the @")
     return Origin(path=folder(text[:at]), revision=text[at + 1 :])
 
 

@@ -61,9 +61,9 @@ def begin(plan: RunPlan, folder: Path) -> None:
             same = msgspec.structs.replace(load(folder), started=plan.started) == plan
         if not same:
             raise SelectionError(
-                f"there is a run {plan.run} already, of other cells, suites, options or another matrix.toml",
+                f"run {plan.run} exists already, with other cells, suites, options or another matrix.toml",
                 where=str(path),
-                why="its results would be lost among those of this one",
+                why="its results would be mixed with those of this one",
                 next_step=f"--resume {plan.run} to go on with it, or leave PYXIS_MATRIX_RUN and --run out for a run of "
                 "its own",
             )

@@ -107,7 +107,7 @@ class ReportLog:
         """Return how many tests a site did not give what they need, and what that is; empty if there is none."""
         needs = Counter(test.message.partition("\n")[0] for test in self.tests if test.outcome is TestState.NOT_ASKED)
         each = ", ".join(f"{number} {what.removeprefix('needs ')}" for what, number in needs.most_common())
-        return f"{needs.total()} of {len(self.tests)} tests were not asked, for they need: {each}" if needs else ""
+        return f"{needs.total()} of {len(self.tests)} tests were not asked because they need: {each}" if needs else ""
 
     def outcome(self, exit_code: int) -> Outcome:
         """Return what pytest's exit code and its tests make of the suite.
@@ -331,7 +331,7 @@ def _test(name: str, tries: list[list[PytestReport]], interrupted: float) -> Tes
         for report in each
     ]
     if not all(_called(each) for each in counting):
-        found.append((TestState.ERROR, "its setup ended well, and the test itself was not run"))
+        found.append((TestState.ERROR, "its setup succeeded, but the test itself was not run"))
     if not counting or not any(report.when == "teardown" or report.kind == "CollectReport" for report in counting[-1]):
         found.append((TestState.INTERRUPTED, "it had begun, and pytest ended before it did"))
     order = list(TestState)  # a test has a report for each phase; the worst counts

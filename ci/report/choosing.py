@@ -23,7 +23,7 @@ from ci.report.model import Contradiction, Passed, SuiteReport, utc
 from ci.report.unanswered import Answered
 
 _AHEAD = timedelta(minutes=10)
-"""As far may another machine's clock be ahead of this one's."""
+"""How far another machine's clock may be ahead of this one's."""
 _WORST_FIRST = list(Outcome)
 _OPPOSITE = {Outcome.PASSED, Outcome.FAILED}
 

@@ -107,7 +107,7 @@ def _cell(cell: CellRecord) -> Iterator[str]:
         return  # of a newer version; it is shown, and counted nowhere
     found = _ID.fullmatch(cell.id)
     if not found:
-        yield f"{cell.id} is no id of a cell"
+        yield f"{cell.id} is not the id of a cell"
         return
     said = found.groupdict()
     runtime = said["runtime"] or Runtime.NVIDIA.value

@@ -147,7 +147,7 @@ def _below(root: Path) -> Iterator[FoundResult | RunPlan | Unfinished | Problem]
         if store.RESULT_FILE in names:
             path = folder / store.RESULT_FILE
             if not files.is_regular(path):
-                yield Problem(where=printable_path(path), what="it is no regular file; links are not followed")
+                yield Problem(where=printable_path(path), what="not a regular file; links are not followed")
                 continue
             try:
                 result = store.load(path)
@@ -213,7 +213,7 @@ def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[s
         deep = len(folder.relative_to(root).parts) >= _DEEPEST
         if deep and folders:
             problems.append(
-                Problem(where=printable_path(name), what=f"folders more than {_DEEPEST} deep are not looked into")
+                Problem(where=printable_path(name), what=f"folders more than {_DEEPEST} deep are not searched")
             )
         # Only beside a result it is the logs: a suite and a run may have this name, too.
         logs = {store.LOGS_FOLDER} if {store.RESULT_FILE, store.REPORT_LOG_FILE} & set(plain) else set()

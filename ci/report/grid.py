@@ -117,6 +117,6 @@ def in_order(kinds: Iterable[str]) -> list[str]:
 
 
 def natural(version: str) -> tuple[int, Version | str]:
-    """Return the key that sorts versions as versions, and other text behind them."""
+    """Return the key that sorts versions as versions, and other text after them."""
     parsed = read_version(version)
     return (0, parsed) if parsed else (1, version)

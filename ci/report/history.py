@@ -9,7 +9,7 @@ from ci.report.choosing import Key, newness
 from ci.report.model import Change, ChangeKind, Changes, Compat, Past, State, SuiteReport
 
 DEFAULT_LENGTH = 20
-"""As many times are kept of each suite on each cell."""
+"""How many times are kept of each suite on each cell."""
 _EARLIER = 3
 """Of fewer earlier times no trend is told."""
 _BAD = frozenset({Outcome.FAILED, Outcome.ERROR})

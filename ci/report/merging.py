@@ -59,7 +59,7 @@ class ReportRequest:
     rows: Matrix | None = None
     """They say why a combination has no cell."""
     length: int = history.DEFAULT_LENGTH
-    """As many times of each suite are kept."""
+    """How many times of each suite are kept."""
     linked: bool = True
     """Whether it leads to the results' own files; without, it can be read where these are not."""
     may_be_empty: bool = False

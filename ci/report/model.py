@@ -251,7 +251,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many cells of a runtime have which outcome; only real ones say something about compatibility."""
 
     runtime: str
-    """With ``, not released`` and ``, profile NAME`` or ``, site NAME`` behind it.
+    """With ``, not released`` and ``, profile NAME`` or ``, site NAME`` appended.
 
     ``own``: suites of one's own, and commands.
     """
@@ -288,7 +288,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started: Moment
     results: int
     shown: int
-    """As many of its results are the ones that count of their cell and suite."""
+    """How many of its results are the ones that count for their cell and suite."""
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -298,7 +298,7 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     suite: str
     run: str
     tests: int
-    """As many tests have ended."""
+    """How many of its tests have ended."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -28,7 +28,7 @@ class Cause:
 
     @property
     def text(self) -> str:
-        """Its message, with the issue behind it if it has one."""
+        """Its message, followed by the issue if it has one."""
         return f"{self.message} ({self.issue})" if self.issue else self.message
 
 

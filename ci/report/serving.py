@@ -52,7 +52,7 @@ class Served:
         return quote(f"/{self.secret}/{self.folder.relative_to(self.top).as_posix()}/{page.FILE}".replace("/./", "/"))
 
     def file(self, path: PurePosixPath) -> Path | None:
-        """Return the file or folder at a path behind the secret, if it may be seen: no links, nothing outside."""
+        """Return the file or folder at a path below the secret, if it may be seen: no links, nothing outside."""
         found = self.top / path
         if not any(folder in self.allowed for folder in (found, *found.parents)):
             return None
@@ -73,7 +73,7 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
     except OSError as error:
         why = "it is in use" if error.errno == errno.EADDRINUSE else str(error)
         raise PortTakenError(
-            f"failed to serve on port {port}", why=why, next_step="leave --port out: a free one is taken"
+            f"failed to serve on port {port}", why=why, next_step="leave out --port to use a free one"
         ) from error
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
@@ -89,7 +89,7 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
 class _Handler(SimpleHTTPRequestHandler):
     """Answers for one `Served`."""
 
-    timeout = 30
+    timeout = 30  # seconds: browsers open connections ahead, and never use some of them
     policy = _NOTHING
     found = Path()
 

@@ -10,7 +10,7 @@ from ci.report.model import OWN, CellReport, Change, State, SuiteReport, Verdict
 from ci.terminal.quantities import count
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
-"""Phases in the order of a run; a phase that is not listed here is shown behind them."""
+"""Phases in the order of a run; a phase that is not listed here is shown after them."""
 LOOKS = {
     State.FAILED: ("✗", "bold red"),
     State.ERROR: ("!", "bold magenta"),
@@ -129,7 +129,7 @@ def counted_tests(suite: SuiteReport) -> str:
 
 
 def described(change: Change) -> str:
-    """Return what a change is, behind its cell and suite."""
+    """Return what a change is, as it follows the cell and the suite."""
     states = f": {change.before} → {change.after}" if change.before and change.after != change.before else ""
     if change.after is None:
         states = f": was {change.before}"

@@ -176,7 +176,7 @@ def _anywhere(text: str) -> str:
 def _without_node(text: str, ran: str) -> str:
     """Return a text with a placeholder for the node that the commands of a test asked for."""
     node = _NODELIST.search(ran)
-    before = r"(?:(?<=\bslurmstepd-)|(?<![\w.\\-]))"  # the daemon of a step puts its node behind its own name
+    before = r"(?:(?<=\bslurmstepd-)|(?<![\w.\\-]))"  # a step's daemon appends the node to its own name
     return re.sub(rf"{before}{re.escape(node[1])}(?![\w-])", "@NODE@", text) if node else text
 
 

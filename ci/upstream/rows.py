@@ -41,7 +41,7 @@ def with_row(text: str, new: NewRelease) -> str:
 
 
 def _end(lines: list[str], start: int) -> int:
-    """Return the line behind a row's last key; comments and blank lines from there on introduce what comes next."""
+    """Return the line after a row's last key; comments and blank lines from there on introduce what comes next."""
     following = (number for number, line in enumerate(lines) if number > start and line.startswith("["))
     end = next(following, len(lines))
     while not lines[end - 1].partition("#")[0].strip():

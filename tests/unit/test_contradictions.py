@@ -73,7 +73,7 @@ LIES = {
         "its runtime is nvidia, and the id says embedded",
     ),
     "real as legacy": (with_cell(GOOD, runtime="legacy"), "its runtime is legacy, and the id says nvidia"),
-    "no id": (with_cell(GOOD, id="a-cell"), "a-cell is no id of a cell"),
+    "no id": (with_cell(GOOD, id="a-cell"), "a-cell is not the id of a cell"),
     "another axis": (
         with_cell(GOOD, axes={**REAL.axes, "pyxis": "0.24.0"}),
         "its pyxis is 0.24.0, and the id says 0.19.0",

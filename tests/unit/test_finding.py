@@ -48,7 +48,7 @@ def test_what_a_run_left_is_found_with_its_files(results: Path) -> None:
         ("", "a result is invalid"),
         ('{"schema": 4, "run": "r', "a result is invalid"),
         ('{"some": "other tool"}', "missing required field `schema`"),
-        ('{"schema": 99}', "of another schema"),
+        ('{"schema": 99}', "has another schema"),
         ("[" * 100_000, "a result is invalid"),
         ("\x00" * 100, "a result is invalid"),
         ('{"schema": 4, "run": "\udcff"}', "a result is invalid"),  # no UTF-8
@@ -94,7 +94,7 @@ def test_what_would_block_a_reader_is_not_opened(results: Path) -> None:
     folder = results / "run/cell/suite"
     folder.mkdir(parents=True)
     os.mkfifo(folder / "result.json")
-    assert "no regular file" in found(results)[1][0]
+    assert "not a regular file" in found(results)[1][0]
 
 
 def test_a_huge_junit_file_beside_a_result_is_not_read(results: Path) -> None:
@@ -159,7 +159,7 @@ def test_folders_below_folders_end_somewhere(results: Path) -> None:
     (deep / "result.json").write_text("{}")
     (good, (problem,), _) = found(results)
     assert len(good) == 1
-    assert "not looked into" in problem
+    assert "not searched" in problem
 
 
 # -- names of folders -----------------------------------------------------------------------------------------------

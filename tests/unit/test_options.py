@@ -1,4 +1,4 @@
-"""What stands behind ``--`` on nox' command line: the session's own options, and the rest for pytest."""
+"""What comes after ``--`` on nox' command line: the session's own options, and the rest for pytest."""
 
 import argparse
 from dataclasses import fields, replace

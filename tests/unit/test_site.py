@@ -202,7 +202,7 @@ def test_tests_that_a_site_does_not_allow_are_counted_and_never_make_it_green() 
     )
     log = ReportLog(tests=tests, selected=("a", "b", "c"))
     assert log.outcome(0) == "partly run"
-    assert log.reason(0) == "2 of 3 tests were not asked, for they need: 2 root on a node"
+    assert log.reason(0) == "2 of 3 tests were not asked because they need: 2 root on a node"
     assert ReportLog(tests=tests[1:], selected=("b", "c")).outcome(0) == "skipped"
 
 

@@ -5,7 +5,7 @@ from ci.fleet.model import FleetPlan, Job
 from ci.terminal.quantities import count
 
 _NAMED = 3
-"""As many reasons are shown; the JSON has all."""
+"""How many reasons are shown; the JSON has all."""
 
 
 def as_text(plan: FleetPlan) -> str:

@@ -31,7 +31,7 @@ FILE = "compat.md"
 
 # GitHub's summary of a job holds one MiB; a grid of five thousand cells takes a fifth of it.
 _MOST = 200
-"""As many entries of a list are written; the rest is counted."""
+"""How many entries of a list are written; the rest is counted."""
 _TESTS = 10
 
 

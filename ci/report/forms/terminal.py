@@ -43,7 +43,7 @@ NAME = "text"
 FILE = ""
 
 _NAMED = 3
-"""As many tests are named that share a reason."""
+"""How many tests that share a reason are named."""
 _WIDTH = max(map(len, State))
 
 
