@@ -96,6 +96,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     there = [cell for cell in real if not _differs(cell, asked)]
     status = min((statuses[cell.id] for cell in there), key=list(Status).index, default=Status.UNTESTED)
     found = [cell for cell in there if statuses[cell.id] is not Status.UNTESTED]
+    # Others help with an untested combination, if they have an answer, and with one that fails, if they do not.
     others = {Status.UNTESTED: set(Status), Status.FAILS: {*Status} - {Status.FAILS}}.get(status, set())
     near = [cell for cell in real if cell not in there and statuses[cell.id] in others - {Status.UNTESTED}]
     every = [_seen(behaviour, found) for behaviour in ([question] if question else compat.behaviours)]
@@ -125,6 +126,7 @@ def _status(cell: CellReport, question: BehaviourReport | None) -> Status:
     if question:
         answers = _seen(question, [cell]).answers
         return Status.UNTESTED if not answers else Status.FAILS if any(map(_is_bad, answers)) else Status.WORKS
+    # A cell that had an error or was interrupted says nothing of its versions: only a failure is an answer.
     if cell.state is State.FAILED:
         return Status.FAILS
     ran = (suite.suite for suite in cell.suites if is_told(suite.state) and not is_own(suite.suite))

@@ -113,6 +113,7 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
     found = sorted((compared for compared in every if compared.turns or compared.untold), key=_worst_first)
     red = _red(compat, pairs)
     silent = {lack for pair in pairs for name in _suites(*pair) for cell in pair if (lack := _lack(cell, name))}
+    # Where all questions are open, nothing was compared: that is not the same on both sides.
     is_open = silent or _unknown(found) or all(compared.kind is Kind.UNTOLD for compared in found)
     differs = red or any(compared.kind.differs for compared in found)
     return Comparison(
@@ -220,6 +221,7 @@ def _failing(compat: Compat, cell: CellReport) -> dict[tuple[str, str, bool], st
     A known failure that is an answer of a behaviour is compared as such.
     """
     only = msgspec.structs.replace(compat, cells=(cell,))
+    # A known failure has the words of its answer as reason, but no id of it.
     told = {answer.what.removesuffix(".") for question in compat.behaviours for answer in question.answers}
     known = (failure for failure in overview.known_failures(only) if failure.message.removesuffix(".") not in told)
     return {

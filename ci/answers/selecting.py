@@ -29,6 +29,7 @@ def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False, pro
     :raises ResultsError: if there is none, or it is invalid or of another schema.
     """
     roots = finding.places(names, results)
+    # A report alone is taken as it was written: merged anew, it would have today's questions.
     if len(roots) == 1 and retold.is_report(roots[0]):
         return _of_profile(model.load(roots[0]), profile)
     base = finding.common(roots) if roots else results

@@ -139,6 +139,7 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
     if earlier := _earlier(where, words):
         answer, why = judge(earlier, where=log, pytest=question.pytest)
         return Probe(answer=answer, seconds=earlier.seconds, why=why)
+    # Else a step whose process dies early would be judged by the result of an earlier attempt.
     where.unlink(missing_ok=True)
     with paths.replaced(folder / ASKED_FILE, "what is asked") as file:
         file.write(msgspec.json.encode(words))

@@ -92,6 +92,7 @@ def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> lis
 def _of_release(row: Row, axis: str, cell: Cell, matrix: Matrix, options: Options) -> Step:
     wanted = {**cell.axes, axis: row.name}
     plain = (other for other in matrix.all_cells(cell.arch) if not other.profile)
+    # A group may have a cell of the same axes with a profile.
     if found := next((other for other in plain if other.axes == wanted and other.runtime is cell.runtime), None):
         options = replace(options, profile=options.profile or cell.profile)
         return Step(name=row.name, cell=found, options=options)

@@ -116,6 +116,7 @@ def _run(cells: list[str], suites: list[str], profile: str) -> list[str]:
     if not cells:
         return []
     run, how = Options().run, {"jobs": 0, "fail_fast": False, "reuse": True, "quiet": False, "resume": None}
+    # As the parser of `matrix` would have read them.
     asked = {"cells": cells, "group": None, "suites": suites, "command": [], "run": run, "profile": profile}
     groups.matrix(argparse.Namespace(**asked, **how))
     return [str(paths.results_dir() / run)]

@@ -49,6 +49,7 @@ def bisect(parsed: argparse.Namespace) -> int:
         sequence = steps.commits(span, Checkout.at(parsed.checkout), cell, options)
     else:
         sequence = steps.releases(span, cell, rows, options)
+    # All steps have the same options but for what is bisected: what the first refuses, all would.
     sequence[0].options.check(cell)
     search = Search(length=len(sequence))
     probes: dict[int, Probe] = {}

@@ -186,6 +186,7 @@ def _down(engine: Engine, run: str, cell: str = "") -> None:
     """
     mine = {LABEL_RUN: run} | ({LABEL_CELL: cell} if cell else {})
     with console.step(f"taking down {cell or 'all'} of run {run}"):
+        # Before the containers go: the logs are read inside of them.
         for folder in launching.state_dirs(run, cell):
             _keep_logs(engine, folder / launching.ENVIRONMENT_FILE)
         engine.reap(mine)

@@ -86,6 +86,7 @@ def images(parsed: argparse.Namespace) -> int:
     host = Arch.host()
     put = candidates.read(Options.of(parsed), rows)
     chosen = requested_cells(parsed.cells, parsed.group, rows, host, os.environ, put.options.unreleased)
+    # A cell that is named has to be built here, if need be by emulation; those of a group need not.
     if not parsed.cells:
         group = [cell for cell in chosen if cell.runtime is not Runtime.LEGACY]
         chosen = tuple(cell for cell in group if cell.arch is host)

@@ -81,6 +81,7 @@ def plan(parsed: argparse.Namespace) -> int:
             next_step="leave it out: shards are then balanced by what results/ has",
         )
     chosen = Candidates(options=options, profile=Profile.of(options.profile) if options.profile else None)
+    # Of a group, cells that do not fit are left out; one that is named is refused.
     if parsed.cells:
         for_cells(cells, chosen)
     unfit = {cell.id: why for cell in cells if (why := chosen.unfit(cell))}

@@ -44,6 +44,7 @@ def matrix(parsed: argparse.Namespace) -> int:
         check_profile(each.environment)
     folder = paths.make_directory(plan.options.results / plan.options.run)
     how = RunSettings(jobs=parsed.jobs, fail_fast=parsed.fail_fast, reuse=parsed.reuse, quiet=parsed.quiet)
+    # Not waited for: a second process with this run is a mistake.
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         with lock:
@@ -53,6 +54,7 @@ def matrix(parsed: argparse.Namespace) -> int:
             try:
                 unwritten += run_group(connect, rows, plan, how)
             finally:
+                # A second Ctrl-C would cost the summary of all that has run.
                 with signals.shielded():
                     code = _summary(plan, rows, unwritten)
     except Timeout as error:

@@ -68,6 +68,7 @@ def _elsewhere(cell: Cell) -> Callable[[Environment], int]:
         sys.stdout.write(json.dumps(session) + "\n")
         sys.stdout.flush()
         answer = sys.stdin.readline().strip()
+        # The pipe has ended: pytest was killed before it could say its exit code.
         if not answer:
             raise signals.Interrupted(signal.SIGTERM)
         return int(answer)

@@ -74,6 +74,7 @@ def _the_test(found: Sequence[FoundResult], word: str) -> tuple[FoundResult, Tes
     ran = [(each, test) for each in found for test in each.result.tests if test.outcome is not TestState.SKIPPED]
     if saw := [(each, test) for each, test in ran if word in {id_ for id_, _ in test.saw}]:
         return saw[0]
+    # From the exact name to a part of it; the first way that finds any test decides.
     ways: tuple[Callable[[str], bool], ...] = (
         lambda name: name == word,
         lambda name: name.rpartition("::")[2] == word,

@@ -26,6 +26,7 @@ def seconds_of(folders: Sequence[Path]) -> Seconds:
         for key, time in _times(folders)
         if time.outcome in _TELLING and not time.reused_from and time.seconds >= 0
     )
+    # Sorted by age: the newest of each cell and suite comes last, and stays.
     return {key: seconds for _, key, seconds in sorted(telling)}
 
 

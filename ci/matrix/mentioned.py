@@ -76,6 +76,7 @@ def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str,
         if each.name in {group, *tags}:
             each.check(behind)
     sessions = [*arguments, env.get("NOXSESSION", "")]
+    # Looked up, and not only compared: an id of no cell is refused, and what is near it is named.
     ids = {matrix.cell(name, host).id for argument in sessions for name in _ID.findall(argument)}
     ids |= {cell.id for cell in default}
     return tuple(cell for cell in cells if cell.id in ids or tags.intersection(cell.tags))

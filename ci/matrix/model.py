@@ -308,9 +308,7 @@ class Matrix:
         if wanted in by_name:
             return by_name[wanted]
         close = difflib.get_close_matches(wanted, by_name, n=1)
-        known = [
-            f"{group.name} ({group.description})" if group.description else name for name, group in by_name.items()
-        ]
+        known = [f"{name} ({group.description})" if group.description else name for name, group in by_name.items()]
         raise SelectionError(
             f"there is no group {wanted!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
             where=str(self.path),

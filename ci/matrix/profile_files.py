@@ -178,6 +178,7 @@ class Reading:
             self._fault(source, f"{source} is not a regular file, nor a link to one")
         else:
             read = ProfileFile(source=source, content=file.read_bytes(), mode=0o644)
+            # Of a file's rights git keeps only whether it can be executed.
             if source in SCRIPTS or read.folder == "hooks.d" or file.stat().st_mode & 0o100:
                 read = replace(read, mode=0o755)
             if read.folder == "plugstack.conf.d":

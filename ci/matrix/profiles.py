@@ -129,6 +129,7 @@ class Profile:
         found = {
             key: value for text in texts for setting in slurm_conf.lines_of(text) for key, value in setting.settings
         }
+        # Backwards, each over what was read before: in enroot's files the first that sets a key holds.
         for _, file in sorted(self.files.items(), reverse=True):
             if file.configures_enroot:
                 found |= {key.lower(): value for key, value in reversed(_OF_ENROOT.findall(file.text))}

@@ -81,6 +81,7 @@ def read_choice(table: TomlTable, axis: str, axes: Axes) -> frozenset[Version] |
     specifier = SpecifierSet(f"=={plain}") if plain else read_specifier(table, axis)
     if specifier is None:
         return frozenset()
+    # Without prereleases=True a candidate such as 4.2.0rc1 would be in no range, not even in >=4.
     found = frozenset(row.version for row in axes.rows[axis] if specifier.contains(row.version, prereleases=True))
     if not found and axes.sound:
         table.fault(axis, f"no [[{axis}]] row is {text} (rows: {axes.names(axis)})")
@@ -237,6 +238,7 @@ def check_effect(matrix: Matrix, faults: Faults) -> None:
 
 def _check_rows(matrix: Matrix, faults: Faults) -> None:
     """Note rows that fit no other row because of requires-..."""
+    # What an exclusion takes out is taken out on purpose; here only what requires-... refuses counts.
     exclusions = {exclusion.where for exclusion in matrix.exclusions}
     refused = {out.cell: out.reason for out in matrix.excluded() if out.where not in exclusions}
     possible = list(matrix.possible_cells())

@@ -97,6 +97,7 @@ class Line:
 def lines_of(text: str) -> Iterator[Line]:
     """Yield the lines of a file, without comments and blank ones."""
     whole, first = "", 0
+    # The empty line at the end closes a last one that ends with a backslash.
     for number, raw in enumerate([*text.splitlines(), ""], start=1):
         part = _COMMENT.sub("", raw).rstrip()
         first = first or number

@@ -226,6 +226,7 @@ result_name = _free(
     "a name of a result: up to 100 of letters, digits, '.', '_' and '-', and no path",
     BESIDE_SUITES,
 )
+# As useradd takes it.
 user = _matching(r"[a-z_][a-z0-9_-]{0,31}", "a user name: up to 32 of small letters, digits, '_' and '-'")
 container = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,62}", "a container name: 2 to 63 of letters, digits, '.', '_', '-'")
 partition = _matching(

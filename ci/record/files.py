@@ -39,6 +39,7 @@ def content(path: Path, *, largest: int = 64 << 20) -> bytes:
     :param largest: the most bytes that are read.
     :raises OSError: if it is missing, larger, or no regular file: a link may lead anywhere, and a pipe does not end.
     """
+    # Looked at before it is opened: to open a pipe would wait for somebody who writes into it.
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file; links are not followed", str(path))

@@ -58,6 +58,7 @@ def begin(plan: RunPlan, folder: Path) -> None:
     if (path := folder / PLAN_FILE).exists():
         same = False
         with suppress(ResultsError):
+            # Only the time when it began may differ.
             same = msgspec.structs.replace(load(folder), started=plan.started) == plan
         if not same:
             raise SelectionError(

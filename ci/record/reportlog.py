@@ -172,6 +172,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
 
         :raises INVALID: if it is none of pytest's.
         """
+        # Not msgspec.json: Python's writer, which pytest uses, has NaN and lone surrogates, and msgspec refuses both.
         return msgspec.convert(json.loads(line), cls)
 
     @property
@@ -267,6 +268,7 @@ def read(path: Path, interrupted: float = math.inf) -> ReportLog:
         try:
             reports.append(PytestReport.of(line))
         except INVALID as error:
+            # A last line without its end was being written when pytest was killed.
             if number < len(lines) or line.endswith(b"\n"):
                 problem = problem or f"line {number} of pytest's report log {path} is invalid: {error}"
     kinds = [report.kind for report in reports]
@@ -313,6 +315,7 @@ def _tests(reports: Iterable[PytestReport], interrupted: float) -> tuple[TestOut
         if not (report.kind == "TestReport" or collected or subtest):
             continue
         of_test = tries.setdefault(report.nodeid or "collection", [])
+        # pytest-rerunfailures begins each further try with a setup of its own.
         if report.when == "setup" or not of_test:
             of_test.append([])
         of_test[-1].append(report)
@@ -343,6 +346,7 @@ def _test(name: str, tries: list[list[PytestReport]], interrupted: float) -> Tes
         outcome=state,
         seconds=sum(report.duration for each in tries for report in each),
         message=before[-1] if before and state is TestState.PASSED else message,
+        # Where no try counts, pytest ended before the rerun that was to follow the last one.
         reruns=len(tries) - len(counting) - (not counting) + len(own),
         saw=tuple(sorted({pair for each in counting for report in each for pair in report.saw})),
     )

@@ -94,6 +94,7 @@ class Answers:
     def __init__(self, compat: Compat) -> None:
         """Take a report."""
         self._compat = compat
+        # A number for each set of answers: a set that is met for the first time gets the next one.
         self._saw: dict[tuple[tuple[str, tuple[str, ...]], ...], int] = {}
         self._of_cell = [
             [

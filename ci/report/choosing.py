@@ -105,6 +105,7 @@ class Choosing:
 
     def add(self, found: FoundResult) -> FoundResult | None:
         """Take in a result, and return it as it is to be believed; None for one that was given before."""
+        # With sorted keys a copy that another program wrote is the same result.
         digest = hashlib.sha256(msgspec.json.encode(found.result, order="sorted")).digest()
         on_time, _ = newness(found.result.started, self._now)
         if not on_time:
@@ -131,6 +132,7 @@ class Choosing:
             digest,
             os.fsencode(found.folder),
         )
+        # A result is in RUN/CELL/SUITE: above these is a folder of runs, which stands for a machine.
         holder = found.folder.parent.parent.parent
         ranked = self._ranked.setdefault(key, {})
         if holder not in ranked or ranked[holder][0] < rank:
@@ -165,8 +167,10 @@ class Choosing:
         # What can't be true answers nothing.
         if not found.contradictions:
             answers = Answered.of(found.result)
+            # Thousands of results answer the same tests: their names are kept once.
             answers = self._same.setdefault(answers, answers)
             asked.answers.append((age, answers))
+            # Test by test: a newer result may have asked only some of what was red.
             for red in asked.red:
                 if red.age < age:
                     red.left = frozenset(name for name in red.left if not answers.answer(name))

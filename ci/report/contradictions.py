@@ -25,6 +25,7 @@ from ci.report.words import few
 REMARK = "it contradicts itself"
 """How the reason begins of a result that is not believed."""
 _ID = re.compile(
+    # The version of a candidate holds more than digits: only the words between versions are fixed.
     r"slurm(?P<slurm>.+?)-(?:enroot(?P<enroot>.+?)-pyxis(?P<pyxis>.+?)|(?P<runtime>embedded|legacy))"
     r"-(?P<os>[^-]+)-(?P<arch>[^-+@]+)(?:\+(?P<profile>[^@]+))?(?:@(?P<site>.+))?"
 )

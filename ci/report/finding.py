@@ -36,6 +36,7 @@ _STEP_BELOW_BISECTION = 3
 _DEEPEST = 8
 """Folders below the one that was named; a run's own have two, and CI puts some around them."""
 _LARGEST_LOG = 256 << 20
+# Looked for in bytes: the log grows while it is read, and its last line may be half.
 _ENDED = re.compile(rb'"when": ?"teardown"')
 _MOST_LOGS = 40
 _LINKED = (store.RESULT_FILE, store.JUNIT_FILE, store.REPORT_LOG_FILE)
@@ -134,6 +135,7 @@ def signature(roots: Sequence[Path]) -> str:
                 except OSError:
                     continue
                 seen.append((str(folder), name, status.st_mtime_ns, status.st_size))
+    # hash() differs from process to process; this text is only compared within one.
     return f"{hash(tuple(sorted(seen))):x}"
 
 
@@ -217,6 +219,7 @@ def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[s
             )
         # Only beside a result it is the logs: a suite and a run may have this name, too.
         logs = {store.LOGS_FOLDER} if {store.RESULT_FILE, store.REPORT_LOG_FILE} & set(plain) else set()
+        # os.walk goes on with what is left in this list.
         folders[:] = [] if deep else sorted(inner for inner in folders if inner not in logs)
         yield folder, plain
 

@@ -62,6 +62,7 @@ def find(cells: Sequence[CellReport], plans: Sequence[RunPlan], rows: Matrix | N
     return tuple(
         gap(at)
         for table in grid.layout(taken | meant)
+        # A site has the versions that it has: nothing beside them is missing.
         for at in table.places()
         if at not in taken and not at[0].partition(", site ")[1]
     )

@@ -95,6 +95,7 @@ def layout(boxes: Mapping[GridPlace, Box]) -> list[GridTable]:
     for which in in_order(which for which, _ in boxes):
         places = [place for kind_there, place in boxes if kind_there == which]
         arches = sorted({place.arch for place in places})
+        # Cells without enroot and Pyxis fit one table, in which the columns are architectures.
         for arch in arches if parts_of(which)[0] == Runtime.NVIDIA else [""]:
             own = [place for place in places if arch in {"", place.arch}]
             heads = sorted({(place.slurm, place.os) for place in own}, key=lambda head: (natural(head[0]), head[1]))

@@ -49,6 +49,7 @@ def trend(history: Sequence[Past]) -> float:
     """Return the newest seconds over the median of earlier ones, of times that passed; 0 for too few."""
     seconds = [past.seconds for past in history if past.outcome is Outcome.PASSED and not past.reused_from]
     newest, *earlier = seconds or [0.0]
+    # A time that failed, or was reused, says nothing of how long the suite takes.
     if len(earlier) < _EARLIER or history[0].outcome is not Outcome.PASSED or history[0].reused_from:
         return 0.0
     median = statistics.median(earlier)

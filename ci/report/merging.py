@@ -239,8 +239,10 @@ class Merging:
             record = chosen[cell, by_trust[-1].suite].cell
             wanted = {**self._missing.get(cell, {}), **planned.get(cell, {})}
             missing = {suite: why for suite, why in wanted.items() if (cell, suite) not in suites}
+            # What is not a suite of this project proves nothing of the versions, so it colours no box.
             ours = [suite.state for suite in members if not is_own(suite.suite)]
             versions: dict[str, str] = {}
+            # The last one stays: what was observed by the newest result that can be true.
             for suite in by_trust:
                 versions |= suite.versions
             found.append(

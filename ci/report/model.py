@@ -370,6 +370,7 @@ def load(path: Path) -> Compat:
 
     :raises ResultsError: if it is missing, invalid, or of another schema.
     """
+    # A link to a report may be named; files.load itself follows none.
     return files.load(
         (path / COMPAT_FILE if path.is_dir() else path).resolve(), Compat, SCHEMA, what="a report", largest=LARGEST
     )

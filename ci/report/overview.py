@@ -12,6 +12,7 @@ from ci.report.behaviours import AnswerReport, BehaviourReport
 from ci.report.model import CellReport, Compat, State, SuiteReport, TestReport
 from ci.report.words import counted_tests, first_line, in_order
 
+# As many as report.css has.
 _COLOURS = 8
 
 

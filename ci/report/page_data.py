@@ -14,6 +14,7 @@ from ci.report.model import CellReport, Change, Gap, Location, Merged, State, Su
 from ci.report.words import LOOKS, PHASES, counted_tests, described, first_line, mark, of_kind
 from ci.terminal.quantities import count
 
+# Letters per cell. The index is read when the page opens, so thousands of cells have to stay small.
 _LONGEST_SEARCH = 2_000
 _STATES = {state: number for number, state in enumerate(State)}
 

@@ -71,10 +71,12 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
     tests += _unnamed(number)
     if tests:
         saw = tuple((name, answer) for name, answers in suite.saw.items() for answer in answers)
+        # A report does not say which test saw an answer; what counts is that the suite saw it.
         tests[0] = replace(tests[0], saw=saw)
     # A cluster that exists is partly run without anybody having asked for a part.
     is_part = suite.outcome is Outcome.PARTLY and TestState.NOT_ASKED not in suite.counts
     is_told = suite.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.SKIPPED} and tests
+    # As `Result.ran` counts: a module that broke is listed, and is no test.
     ran = sum("::" in test.name for test in tests)
     return Result(
         **shared_fields(suite, SuiteFacts),

@@ -24,6 +24,7 @@ from ci.report.forms import page
 from ci.report.model import Merged
 
 _LOOPBACK = "127.0.0.1"
+# For all but the page: a log is anybody's text, and may be HTML.
 _NOTHING = "default-src 'none'; sandbox"
 
 
@@ -57,6 +58,7 @@ class Served:
         if not any(folder in self.allowed for folder in (found, *found.parents)):
             return None
         try:
+            # Resolved, it is another path if any part of it is a link.
             return found if found.resolve(strict=True) == found and (found.is_file() or found.is_dir()) else None
         except (OSError, RuntimeError, ValueError):  # not there, a loop, a zero byte
             return None
@@ -148,7 +150,9 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def _is_ours(self, path: PurePosixPath) -> bool:
         """Tell whether the request is for this server by its own name, and knows the secret."""
+        # The port that was asked for may have been 0.
         port = self.connection.getsockname()[1]
+        # A page of another site can lead a name of its own to 127.0.0.1; its requests have that name.
         host = self.headers.get("Host") in {f"{_LOOPBACK}:{port}", f"localhost:{port}"}
         return host and secrets.compare_digest("/".join(path.parts[1:2]).encode(), self.served.secret.encode())
 

@@ -17,6 +17,7 @@ from ci.record import reportlog, store
 from ci.record.outcomes import TestOutcome
 from ci.report.finding import FoundResult
 
+# As the tests print what they run: `$ COMMAND`, with # for root, its status, standard output and standard error.
 _ANSWER = re.compile(
     r"^(?P<prompt>[$#]) (?P<command>.*?)\n\[exit status (?P<status>-?\d+)\]\n"
     r"(?:(?P<stdout>.*?)\n?^--- stderr\n(?P<stderr>.*?))?(?=^[$#] [^\n]*?(?:\n|\Z)|\Z)",
@@ -30,6 +31,7 @@ _MARKER = re.compile(r"tiny-[0-9a-f]{16}")
 _UNKNOWN = re.compile(r"^# (its .*)", re.MULTILINE)
 ASIDE = "  # aside"
 """At the end of a command by which a test prepares or cleans up what a script makes by itself; the shell ignores it."""
+# In this order: the later patterns would find parts of what the earlier ones take as a whole.
 _RUN = (
     (re.compile(r"/var/lib/enroot-data/data/user-\d+"), "@DATA@"),
     (re.compile(r"[\w~./-]+/conformance-\w{10}\b"), "@WORK@"),
@@ -119,6 +121,7 @@ class Case:
 
         :raises ReproduceError: if all that both ran answered alike.
         """
+        # Status and standard output first: a warning on standard error may be new without being the fault.
         for what in ("answer", "said"):
             for number, (mine, its) in enumerate(zip_longest(self.steps, other.steps)):
                 if mine is None or its is None or mine.command != its.command:
@@ -189,6 +192,7 @@ def _with_answers(steps: Sequence[RanCommand]) -> tuple[RanCommand, ...]:
         for answer, placeholder in known.items():
             command = re.sub(rf"(?<![\w.]){answer}(?![\w])", placeholder, command)
         result.append(replace(step, command=command))
+        # 0 and 1 stand in too many commands to be taken for the number of a job.
         if step.stdout.isdecimal() and step.stdout not in {"0", "1"}:
             known.setdefault(step.stdout, f"@ANSWER{number}@")
     return tuple(result)

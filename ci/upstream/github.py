@@ -83,6 +83,7 @@ class GitHub:
                 raise _unusable(url, f"its answer is not what the API promises: {problem}") from problem
             if following is None:
                 return tuple(found)
+            # The token in the headers must not go to another server.
             if not following.startswith(self._base):
                 raise _unusable(url, f"its next page is elsewhere: {following}")
             url = following

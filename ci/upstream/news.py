@@ -102,6 +102,7 @@ def newer(axis: str, rows: Iterable[str], releases: Iterable[Published]) -> list
     if not ours:
         return []
     newest: dict[tuple[int, int], Published] = {}
+    # In ascending order, so that the newest of each series is the one that stays.
     for release in sorted(releases, key=lambda release: release.parsed):
         newest[release.series] = release
     found = []

@@ -59,6 +59,7 @@ def show(merged: Merged, stream: TextIO) -> None:
         return
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     table = _table(merged.compat)
+    # Measured as if there were room for everything: rich else shrinks columns to fit, and cuts ids.
     wide = console.options.update(width=10_000)
     if table.rows and console.measure(table, options=wide).maximum <= console.width:
         console.print(table)
