@@ -7,7 +7,7 @@ from itertools import takewhile
 
 import msgspec
 
-from ci.answers.selecting import as_rows, check_values, concerns, has, is_told, same, tested
+from ci.answers.selecting import as_rows, check_values, concerns, has, has_answer, same, tested_cells
 from ci.errors import session
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
@@ -89,7 +89,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     """
     check_values({axis: value for axis, value in asked.items() if axis not in VERSION_AXES}, compat, rows)
     real = sorted(
-        (cell for cell in tested(compat) if cell.kind == Runtime.NVIDIA),
+        (cell for cell in tested_cells(compat) if cell.kind == Runtime.NVIDIA),
         key=lambda cell: _distance(cell, asked, rows),
     )
     statuses = {cell.id: _status(cell, question) for cell in real}
@@ -129,8 +129,8 @@ def _status(cell: CellReport, question: BehaviourReport | None) -> Status:
     # A cell that had an error or was interrupted says nothing of its versions: only a failure is an answer.
     if cell.state is State.FAILED:
         return Status.FAILS
-    ran = (suite.suite for suite in cell.suites if is_told(suite.state) and not is_own(suite.suite))
-    if not is_told(cell.state) or not any(SUITES[name].has_containers for name in ran):
+    ran = (suite.suite for suite in cell.suites if has_answer(suite.state) and not is_own(suite.suite))
+    if not has_answer(cell.state) or not any(SUITES[name].has_containers for name in ran):
         return Status.UNTESTED
     return Status.HAZARDS if cell.hazards else Status.WORKS
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from ci.answers.selecting import Pair, concerns, held, is_told
+from ci.answers.selecting import Pair, concerns, has_answer, pair_name
 from ci.errors import ResultsError, suite_session
 from ci.matrix.suites import SUITES, is_own
 from ci.report import behaviours, overview
@@ -118,7 +118,7 @@ def compare(compat: Compat, pairs: Sequence[Pair]) -> Comparison:
     differs = red or any(compared.kind.differs for compared in found)
     return Comparison(
         verdict="differs" if differs else Kind.UNTOLD.value if is_open else Kind.SAME.value,
-        pairs={held(pair): (pair[0].id, pair[1].id) for pair in pairs},
+        pairs={pair_name(pair): (pair[0].id, pair[1].id) for pair in pairs},
         subject=_subject(cell for pair in pairs for cell in pair),
         behaviours=tuple(found),
         red=red,
@@ -155,12 +155,12 @@ def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> ComparedQuest
         seen_of = (behaviours.seen(suite.saw for suite in cell.suites).get(question.id, ()) for cell in pair)
         before, after = (tuple(map(question.answer, names)) for names in seen_of)
         if before and after:
-            alike.setdefault((before, after), []).append(held(pair))
+            alike.setdefault((before, after), []).append(pair_name(pair))
         elif concerns(question, pair) and any(
             question.suite not in SUITES or cell.runtime in SUITES[question.suite].runtimes for cell in pair
         ):
             silent = [cell for cell, seen in zip(pair, (before, after), strict=True) if not seen]
-            untold[held(pair)] = tuple(
+            untold[pair_name(pair)] = tuple(
                 _lack(cell, question.suite, but=State.FAILED) or MissingAnswer(cell.id, question.suite, _NOT_ASKED)
                 for cell in silent
             )
@@ -193,7 +193,7 @@ def _lack(cell: CellReport, name: str, but: State | None = None) -> MissingAnswe
     state = next((suite.state for suite in cell.suites if suite.suite == name), None)
     if state is None:
         return MissingAnswer(cell.id, name, "was not run")
-    return MissingAnswer(cell.id, name, f"is '{state}'") if state is but or not is_told(state) else None
+    return MissingAnswer(cell.id, name, f"is '{state}'") if state is but or not has_answer(state) else None
 
 
 def _suites(*cells: CellReport) -> dict[str, None]:

@@ -30,7 +30,7 @@ def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False, pro
     """
     roots = finding.places(names, results)
     # A report alone is taken as it was written: merged anew, it would have today's questions.
-    if len(roots) == 1 and retold.is_report(roots[0]):
+    if len(roots) == 1 and retold.is_report_alone(roots[0]):
         return _of_profile(model.load(roots[0]), profile)
     base = finding.common(roots) if roots else results
     return _of_profile(writing.merge(ReportRequest(roots=roots, base=base, may_be_empty=may_be_empty)).compat, profile)
@@ -48,7 +48,7 @@ def _of_profile(compat: Compat, profile: Profile | None) -> Compat:
     return msgspec.structs.replace(compat, cells=cells)
 
 
-def tested(compat: Compat) -> list[CellReport]:
+def tested_cells(compat: Compat) -> list[CellReport]:
     """Return the cells that a suite of this project was run on; others say nothing of their versions."""
     return [cell for cell in compat.cells if any(not is_own(suite.suite) for suite in cell.suites)]
 
@@ -60,7 +60,7 @@ def concerns(question: BehaviourReport, cells: Iterable[CellReport]) -> bool:
     return ran or suite is None or suite.default
 
 
-def is_told(state: State) -> bool:
+def has_answer(state: State) -> bool:
     """Tell whether a suite, or a cell, in this state has an answer: it did what it should, or it failed."""
     return state is State.FAILED or (state.good and state is not State.SUCCEEDED)
 
@@ -128,7 +128,7 @@ def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows:
     :raises SelectionError: for an unknown name.
     :raises ResultsError: if there are no results of them.
     """
-    there = tested(compat)
+    there = tested_cells(compat)
     if names:
         by_id = {cell.id: cell for cell in there}
         missing = [rows.cell(name).id for name in names if name not in by_id]
@@ -156,7 +156,9 @@ def how_to_run(cells: Sequence[str]) -> str:
 
 def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[str]:
     """Return the ids of all pairs of the matrix of which one side has results."""
-    sides = [(side, to) for own, to in ((before, after), (after, before)) for side in tested(compat) if has(side, own)]
+    sides = [
+        (side, to) for own, to in ((before, after), (after, before)) for side in tested_cells(compat) if has(side, own)
+    ]
     couples = [(side.id, cell.id) for side, to in sides for cell in rows.without_groups() if _is(cell, side, to)]
     return list(dict.fromkeys(name for couple in couples for name in couple))
 
@@ -164,14 +166,14 @@ def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[st
 def to_run(names: Sequence[str], suites: Sequence[str], compat: Compat, rows: Matrix) -> tuple[list[str], list[str]]:
     """Return the cells that lack an answer of these suites, or of one that every group runs; and what they lack."""
     chosen = [suite(name) for name in suites] or [each for each in SUITES.values() if each.default]
-    there = {(cell.id, suite.suite) for cell, suite in compat.results() if is_told(suite.state)}
+    there = {(cell.id, suite.suite) for cell, suite in compat.results() if has_answer(suite.state)}
     wanted = [(cell, each) for cell in map(rows.cell, names) for each in chosen]
     missing = [(cell.id, each.name) for cell, each in wanted if not each.unfit(cell, rows.subject)]
     cells, lacking = ([*dict.fromkeys(couple[at] for couple in missing if couple not in there)] for at in (0, 1))
     return cells, lacking
 
 
-def held(pair: Pair) -> str:
+def pair_name(pair: Pair) -> str:
     """Return what a pair is called: the axes that both cells have alike, written as in an id."""
     before, after = (cell.axes for cell in pair)
     alike = {axis: text for axis in AXES if (text := before.get(axis)) and text == after.get(axis)}

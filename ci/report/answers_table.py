@@ -13,7 +13,7 @@ from ci.matrix.cells import Runtime
 from ci.report import behaviours, grid
 from ci.report.behaviours import BehaviourReport
 from ci.report.model import CellReport, Compat, Location
-from ci.report.words import ANSWERS, NOT_OBSERVED, SEVERAL, of_kind
+from ci.report.words import ANSWERS, NOT_OBSERVED, SEVERAL, kind_in_words
 from ci.terminal.quantities import count
 
 AXES = {"slurm": "Slurm", "enroot": "enroot", "pyxis": "Pyxis", "os": "OS", "arch": "Arch", "": ""}
@@ -84,7 +84,8 @@ class AnswersTable:
     def groups(self) -> Sequence[tuple[str, int]]:
         """Each kind of cells, and how many columns it has; empty where all are real ones of releases."""
         found = [(kind, len(list(columns))) for kind, columns in groupby(self.columns, key=lambda column: column[1])]
-        named = [(", ".join(filter(None, of_kind(kind)[1:])), number) for kind, number in found]
+        words = ((kind_in_words(kind), number) for kind, number in found)
+        named = [(", ".join(filter(None, (kind.title, kind.remark))), number) for kind, number in words]
         return [] if len(found) == 1 and found[0][0] == Runtime.NVIDIA else named
 
 
@@ -155,7 +156,7 @@ class Answers:
 
     def _table(self, suite: str, axis: str, questions: Sequence[BehaviourReport]) -> AnswersTable:
         ids = {behaviour.id for behaviour in questions}
-        kinds = grid.in_order(
+        kinds = grid.kinds_in_order(
             column[1]
             for column, counted in self._columns.items()
             if column[0] == axis and any(ids & self._seen[saws].keys() for saws in counted)

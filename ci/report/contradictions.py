@@ -32,7 +32,7 @@ _ID = re.compile(
 _NEVER_ZERO = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED})
 
 
-def of(result: Result, folder: Path) -> tuple[str, ...]:
+def found_in(result: Result, folder: Path) -> tuple[str, ...]:
     """Return what in a result contradicts the rest of it, or the folder that it was read from.
 
     A few letters each: they stand in every form of the report.
@@ -43,7 +43,7 @@ def of(result: Result, folder: Path) -> tuple[str, ...]:
 
 def believed(result: Result, folder: Path) -> Result:
     """Return a result as far as it is to be believed: one that contradicts itself is an error, never passed."""
-    return refuted(result, of(result, folder))
+    return refuted(result, found_in(result, folder))
 
 
 def refuted(result: Result, why: tuple[str, ...]) -> Result:

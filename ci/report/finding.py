@@ -61,7 +61,7 @@ class FoundResult:
     @classmethod
     def of(cls, result: Result, folder: Path) -> Self:
         """Return a result that is in a folder, as far as it is to be believed."""
-        return cls(result=result, folder=folder).refuted(*contradictions.of(result, folder))
+        return cls(result=result, folder=folder).refuted(*contradictions.found_in(result, folder))
 
     def refuted(self, *why: str) -> Self:
         """Return it with more reasons why its result can't be true."""

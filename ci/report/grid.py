@@ -8,7 +8,7 @@ from packaging.version import Version
 
 from ci.matrix.cells import Runtime, read_version
 from ci.report.model import UNRELEASED, CellReport, Compat, Gap, Location, kind, parts_of
-from ci.report.words import RUNTIMES, of_kind
+from ci.report.words import RUNTIMES, kind_in_words
 
 GridPlace = tuple[str, Location]
 """A kind of cells (`model.kind`), and a place in its tables."""
@@ -38,12 +38,12 @@ class GridTable:
     @property
     def title(self) -> str:
         """What its cells are."""
-        return of_kind(self.kind)[1]
+        return kind_in_words(self.kind).title
 
     @property
     def remark(self) -> str:
         """Why its cells are not counted with real ones; empty for these."""
-        return of_kind(self.kind)[2]
+        return kind_in_words(self.kind).remark
 
     @property
     def runtime(self) -> str:
@@ -92,7 +92,7 @@ def tables(compat: Compat) -> list[GridTable]:
 def layout(boxes: Mapping[GridPlace, Box]) -> list[GridTable]:
     """Return the tables that places need: one per architecture where there is enroot and Pyxis to show."""
     found = []
-    for which in in_order(which for which, _ in boxes):
+    for which in kinds_in_order(which for which, _ in boxes):
         places = [place for kind_there, place in boxes if kind_there == which]
         arches = sorted({place.arch for place in places})
         # Cells without enroot and Pyxis fit one table, in which the columns are architectures.
@@ -105,7 +105,7 @@ def layout(boxes: Mapping[GridPlace, Box]) -> list[GridTable]:
     return found
 
 
-def in_order(kinds: Iterable[str]) -> list[str]:
+def kinds_in_order(kinds: Iterable[str]) -> list[str]:
     """Return kinds of cells, each once: real ones first, then what is not released; then profiles, then sites."""
     known = [*RUNTIMES, "", *(f"{runtime}{UNRELEASED}" for runtime in RUNTIMES)]
 

@@ -224,7 +224,7 @@ class Merging:
 
     def _marked(self, saw: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
         """Return which behaviours are counted beside a box."""
-        return {key: behaviours.of_kind(kind, saw, self._known) for key, kind in behaviours.MARKED.items()}
+        return {key: behaviours.ids_of_kind(kind, saw, self._known) for key, kind in behaviours.MARKED.items()}
 
     def _cells(self, suites: Mapping[Key, SuiteReport], chosen: Mapping[Key, KeptResult]) -> tuple[CellReport, ...]:
         of_cell: dict[str, list[SuiteReport]] = {}
@@ -298,7 +298,9 @@ def _sorted(items: Iterable[_Listed]) -> tuple[_Listed, ...]:
 def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdict, ...]:
     """Count cells by kind, and apart from them what is no suite of this project."""
     found = []
-    for kind in grid.in_order([Runtime.NVIDIA.value, *(cell.kind for cell in cells), *(gap.kind for gap in empty)]):
+    for kind in grid.kinds_in_order(
+        [Runtime.NVIDIA.value, *(cell.kind for cell in cells), *(gap.kind for gap in empty)]
+    ):
         states = [cell.state for cell in cells if cell.kind == kind]
         states += [State.NOT_RUN for gap in empty if gap.kind == kind]
         found.append(Verdict(runtime=kind, counts=model.tally(states), compatibility=kind == Runtime.NVIDIA))

@@ -10,7 +10,7 @@ from ci.record.outcomes import TestState
 from ci.report import behaviours
 from ci.report.behaviours import AnswerReport, BehaviourReport
 from ci.report.model import CellReport, Compat, State, SuiteReport, TestReport
-from ci.report.words import counted_tests, first_line, in_order
+from ci.report.words import counted_tests, first_line, phases_in_order
 
 # As many as report.css has.
 _COLOURS = 8
@@ -120,7 +120,7 @@ def phases(compat: Compat) -> Mapping[str, Any]:
         if not suite.reused_from:
             for phase, value in suite.timings.items():
                 seconds.setdefault(suite.suite, {}).setdefault(phase, []).append(value)
-    names = in_order(phase for of_suite in seconds.values() for phase in of_suite)
+    names = phases_in_order(phase for of_suite in seconds.values() for phase in of_suite)
     medians = {
         suite: {name: statistics.median(of_suite[name]) for name in names if name in of_suite}
         for suite, of_suite in seconds.items()

@@ -11,7 +11,7 @@ import msgspec
 
 from ci.report.behaviours import MARKED
 from ci.report.model import CellReport, Change, Gap, Location, Merged, State, SuiteReport
-from ci.report.words import LOOKS, PHASES, counted_tests, described, first_line, mark, of_kind
+from ci.report.words import LOOKS, PHASES, counted_tests, described, first_line, kind_in_words, mark
 from ci.terminal.quantities import count
 
 # Letters per cell. The index is read when the page opens, so thousands of cells have to stay small.
@@ -69,10 +69,11 @@ class PageData:
     def details(self) -> Iterable[Markup]:
         """Yield the details of each cell."""
         for cell in self._compat.cells:
+            words = kind_in_words(cell.kind)
             yield as_json(
                 {
                     "id": cell.id,
-                    "apart": ": ".join(of_kind(cell.kind)[1:]) if of_kind(cell.kind)[2] else "",
+                    "apart": f"{words.title}: {words.remark}" if words.remark else "",
                     "state": cell.state,
                     "versions": cell.versions,
                     "missing": list(cell.missing.items()),

@@ -25,7 +25,7 @@ _MOST_TESTS = 1_000_000
 Item = FoundResult | RunPlan | Unfinished | Problem | CellReport
 
 
-def is_report(root: Path) -> bool:
+def is_report_alone(root: Path) -> bool:
     """Tell whether what is named is a report: its file, or its folder if there is nothing else below that."""
     return root.is_file() or (finding.is_report(root) and next(finding.find([root]), None) is None)
 
@@ -36,7 +36,7 @@ def find(roots: Iterable[Path]) -> Iterator[Item]:
     :raises ResultsError: for a report that is invalid, or of another schema.
     """
     for root in roots:
-        if is_report(root):
+        if is_report_alone(root):
             yield from _told(model.load(root), root if root.is_dir() else root.parent)
         else:
             yield from finding.find([root])

@@ -20,9 +20,9 @@ from ci.report.words import (
     few,
     first_line,
     marks,
+    passed_again,
     reruns,
     sentence,
-    tried_again,
 )
 from ci.terminal.quantities import count
 
@@ -67,7 +67,7 @@ def pieces(merged: Merged) -> Iterator[str]:
         yield _section(title, seen)
     yield from _of_subjects(compat)
     again = [
-        f"- {_code(cell.id)} {_text(suite.suite)}: {_text(tried_again(test.name, test.reruns, test.message))}"
+        f"- {_code(cell.id)} {_text(suite.suite)}: {_text(passed_again(test))}"
         for cell, suite in results
         for test in overview.tried_again(suite)
     ]

@@ -30,12 +30,12 @@ from ci.report.words import (
     counted_tests,
     few,
     first_line,
-    in_order,
     mark,
     marks,
+    passed_again,
+    phases_in_order,
     reruns,
     sentence,
-    tried_again,
 )
 from ci.terminal.quantities import count
 
@@ -93,7 +93,7 @@ def remarks(compat: Compat, suite: SuiteReport) -> list[str]:
             found.append(f"{state}: {_tried(tests[0])}: {why}")
         else:
             found.append(f"{counted(len(tests), state)}: {why} ({_named_tests(tests)})")
-    found += [tried_again(test.name, test.reruns, test.message) for test in overview.tried_again(suite)]
+    found += [passed_again(test) for test in overview.tried_again(suite)]
     return reason + [printable(remark) for remark in found]
 
 
@@ -117,7 +117,7 @@ def _table(compat: Compat) -> Table:
     marked = any(marks(suite) for _, suite in compat.results())
     if marked:
         table.add_column("answers", no_wrap=True)
-    phases = in_order(phase for _, suite in compat.results() for phase in suite.timings)
+    phases = phases_in_order(phase for _, suite in compat.results() for phase in suite.timings)
     for phase in phases:
         table.add_column(f"{printable(phase)} s", justify="right", no_wrap=True)
     for cell, suite in compat.results():
@@ -132,7 +132,7 @@ def _lines(compat: Compat) -> Iterator[Text]:
         line = _state(suite.state)
         line.pad_right(_WIDTH + 4 - len(line))
         yield line.append(f"{_named(cell)}  {printable(suite.suite)}")
-        seconds = [f"{phase} {suite.timings[phase]:.1f}" for phase in in_order(suite.timings)]
+        seconds = [f"{phase} {suite.timings[phase]:.1f}" for phase in phases_in_order(suite.timings)]
         parts = [_tests(suite), *marks(suite), *seconds]
         yield Text(printable(" " * (_WIDTH + 4) + " · ".join(parts) + (" s" if seconds else "")))
 
