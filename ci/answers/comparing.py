@@ -138,7 +138,7 @@ def how_to_tell(found: Comparison) -> str:
     """Return the commands by which more is told; empty where there are none."""
     lacks = sorted(lack for lack in {*found.silent, *_unknown(found.behaviours)} if lack.suite in SUITES)
     # A site, and a cell with a profile or a candidate, need more than the name.
-    plain = [lack for lack in lacks if lack.stays and not {*"+@"} & {*lack.cell}]
+    plain = [lack for lack in lacks if lack.stays and not set("+@").intersection(lack.cell)]
     again = dict.fromkeys(suite_session(lack.suite, lack.cell, lack.options) for lack in plain)
     run = "the same again with --run: it runs the suites that are missing"
     return "; ".join([*again, *([run] if any(not lack.stays for lack in lacks) else [])])
@@ -182,6 +182,7 @@ def _kind(before: _Answers, after: _Answers) -> Kind:
         Kind.REFUSED: "refused" in new - old,
         Kind.CHANGED: before != after,
     }
+    # The first that holds: a hazard that is now refused is fixed, and not newly refused.
     return next((kind for kind, is_it in kinds.items() if is_it), Kind.SAME)
 
 

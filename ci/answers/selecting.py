@@ -20,6 +20,7 @@ from ci.report.model import CellReport, Compat, State
 Axes = Mapping[str, str | None]
 Pair = tuple[CellReport, CellReport]
 """Before and after."""
+_BOTH = 2
 
 
 def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False, profile: Profile | None = None) -> Compat:
@@ -90,7 +91,7 @@ def check(cells: Sequence[str], before: Axes, after: Axes) -> None:
     alike = ", ".join(axis for axis in before if same(axis, before[axis], after.get(axis)))
     wrong = {
         "cells cannot be named together with --from and --to": cells and (before or after),
-        f"two cells are compared; named: {len(cells)}": not (before or after) and len(cells) != len(("old", "new")),
+        f"two cells are compared; named: {len(cells)}": not (before or after) and len(cells) != _BOTH,
         "both names are of the same cell": len(cells) > len(set(cells)),
         f"{lone} is in only one of --from and --to": lone,
         f"{alike} has the same value in --from and --to": alike,
@@ -198,5 +199,6 @@ def has(cell: CellReport | Cell, values: Axes) -> bool:
 
 def _is(cell: CellReport | Cell, other: CellReport, but: Axes) -> bool:
     """Tell whether a cell is what another one would be with these values."""
+    # Axes alone do not make a cell: one with a profile or of a site has those of a plain one.
     alike = [(one.runtime, one.profile, one.site) for one in (cell, other)]
     return alike[0] == alike[1] and has(cell, {**other.axes, **but})

@@ -198,6 +198,7 @@ def _behaviours(name: str, suite: str, table: TomlTable) -> Iterator[Behaviour]:
         yield read
         return
     files = sorted(table.faults.path.parent.joinpath(folder).glob("*.py"))
+    # Ids have hyphens where the names of modules can't.
     subjects = [file.stem.replace("_", "-") for file in files]
     for subject in sorted({subject for answer in read.answers for subject in answer.subjects or ()} - {*subjects}):
         table.fault("", f"there is no subject {subject!r} in {folder}{did_you_mean(subject, subjects)}")
@@ -276,6 +277,7 @@ def _holds(cell: Cell, key: str, any_of: tuple[str, ...]) -> bool:
     return {"os": cell.os.name, "arch": cell.arch.value, "runtime": cell.runtime.value}[key] in any_of
 
 
+# A few specifiers are compared for thousands of cells.
 @functools.cache
 def _matches(specifiers: tuple[str, ...], version: Version) -> bool:
     return any(SpecifierSet(text).contains(version, prereleases=True) for text in specifiers)

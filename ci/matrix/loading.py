@@ -220,6 +220,7 @@ def _row(
         table.fault("version", f'packages have a Slurm series, written YY.MM, for example "22.05", not {text!r}')
     elif text and source is SlurmSource.ARCHIVE and not _SLURM_RELEASE.fullmatch(text):
         table.fault("version", f'a release of Slurm is written YY.MM.N, for example "25.11.7", not {text!r}')
+    # Release files are found by this text: upstream has no file of a release 0.20.
     elif text and axis != "slurm" and not (_RELEASE.fullmatch(text) and str(version) == text):
         table.fault(
             "version", f'write the version in full, as the release is named, for example "0.20.0", not {text!r}'
@@ -235,6 +236,7 @@ def _row(
         name=text,
         version=version,
         requires=tuple((other, specifier) for other, specifier in specifiers if specifier is not None),
+        # In the order of the [[os]] rows, whatever that of the key.
         requires_os=tuple(name for name in names if chosen and name in chosen),
         untried=untried,
         where=table.path,

@@ -34,6 +34,7 @@ def mismatches(axes: Mapping[str, str | None], observed: Mapping[str, str]) -> t
 
 def slurm_matches(observed: str, wanted: str) -> bool:
     """Tell whether an observed Slurm (``22.05.8``) is the wanted one, or of the wanted series (``22.05``)."""
+    # With the dot or dash that follows, so that 24.1 is not taken for the series of 24.11.5.
     return observed == wanted or observed.startswith((f"{wanted}.", f"{wanted}-"))
 
 

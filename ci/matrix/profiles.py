@@ -103,6 +103,7 @@ class Profile:
         parts = [
             f"{path} {file.mode:o} {hashlib.sha256(file.content).hexdigest()}" for path, file in self.files.items()
         ]
+        # Eight digits: they stand beside the name in tables, and tell edits of one profile apart.
         return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:8]
 
     @property
@@ -155,6 +156,7 @@ class Profile:
         """What its nodes source before a daemon starts: files beside the profiles."""
         settings = self.settings
         wanted = {
+            # Nodes source their scripts in the order of their names, and this one has to be the first.
             "0-namespaces.sh": says(settings, "JobContainerType=job_container/tmpfs"),
             "cgroups.sh": self.cgroups,
             "fuse.sh": says(settings, "use_squashfuse=1"),

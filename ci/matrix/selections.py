@@ -69,6 +69,7 @@ def read_choice(table: TomlTable, axis: str, axes: Axes) -> frozenset[Version] |
     if not table.has(axis):
         return None
     text = table.text(axis)
+    # "newest" is the newest that has been run here: a row that nobody has tried has to be named.
     versions = sorted(row.version for row in axes.rows[axis] if not row.untried)
     words = {"oldest": versions[:1], "newest": versions[-1:], "edges": [*versions[:1], *versions[-1:]]}
     if axis == "slurm":
@@ -182,6 +183,7 @@ def _member(table: TomlTable, key: str, item: object, axes: Axes) -> Selector:
     if not profiles:
         inner.fault("profile", 'names no profile; for example profile = ["strict"]')
     inner.finish()
+    # Only a version that is written out names an untried row; a range does not.
     named = {axis for axis in VERSION_AXES if read_version(str(inner.values.get(axis, "")))}
     return replace(selector, profiles=profiles, untried=frozenset(named))
 

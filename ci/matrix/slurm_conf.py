@@ -11,6 +11,7 @@ from typing import NamedTuple
 # As Slurm's own parser has it.
 _PAIR = re.compile(r'\s*([\w.]+)\s*[-*+/]?=\s*("[^"]*"|\S+)(?=\s|$)')
 _INCLUDE = re.compile(r"\s*include\s+(\S+)\s*$", re.IGNORECASE)
+# After a backslash # is a letter.
 _COMMENT = re.compile(r"(?<!\\)#.*")
 _NODES, _PARTITIONS = "nodename", "partitionname"
 # Of these there may be many lines, each about what its first key names.

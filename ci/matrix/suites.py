@@ -28,6 +28,7 @@ _CONTAINERS = (Runtime.NVIDIA, Runtime.EMBEDDED)
 _SETTINGS = ("-c", "pyproject.toml")
 _PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+# The order of a suite that says none: it runs after all that do.
 _LAST = 100
 
 

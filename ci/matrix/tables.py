@@ -16,6 +16,7 @@ from ci.terminal.quantities import count
 
 _KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*[=.]")
 """A line that sets a key; of a dotted one the first part."""
+# A version without quotes, which is no number: tomllib only says that it expected the end of the line.
 _BARE_VERSION = re.compile(r"(?<![\w.\"'])(\d+\.\d+(?:\.\d+)+)(?![\w.\"'])")
 
 
@@ -220,6 +221,7 @@ def read_table(path: Path) -> TomlTable:
             why=error.strerror or str(error),
             next_step="run from a checkout that has the file",
         ) from error
+    # Editors do not show the mark, and tomllib only calls the first line an invalid statement.
     if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise _malformed(path, 1, "the file starts with a byte order mark", "save it as UTF-8 without one (BOM)")
     try:

@@ -299,6 +299,7 @@ class Options:
         words: list[str] = []
         for option, declared in _declared(scopes):
             value = getattr(self, option.name)
+            # The run and the results folder have a function as default, so they are always handed on.
             if value == option.default:
                 continue
             for each in value if isinstance(value, tuple) else (value,):

@@ -12,6 +12,7 @@ import stat
 from ci.errors import EngineError, SelectionError, SubjectError
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
+# Where pytest looks for its rootdir.
 _ROOT_FILES = (*_PROJECT_FILES, "pytest.ini", ".pytest.ini", "setup.cfg", "tox.ini")
 _TEST_FILE = re.compile(r"test_.*\.py|.*_test\.py")
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")

@@ -145,7 +145,7 @@ class Answers:
             "axes": [[place, AXES[axis]] for place, axis in enumerate(places)],
             "columns": [[places.index(axis) if axis else -1, *of] for axis, *of in self._columns],
             "saws": [
-                {at: [answers[at][name] for name in names] for id_, names in saw for at in [self.places[id_]]}
+                {(place := self.places[id_]): [answers[place][name] for name in names] for id_, names in saw}
                 for saw in self._saw
             ],
             "cells": [

@@ -119,6 +119,7 @@ def _cell(cell: CellRecord) -> Iterator[str]:
             yield f"its {what} is {is_ or 'none'}, and the id says {said[what] or 'none'}"
     values = {"os": cell.os, "arch": cell.arch, **cell.axes}
     for axis in AXES:
+        # A result of an older version may not name every axis; what it names has to be as in the id.
         value = values.get(axis)
         if axis in values and (value or None) != said[axis] and (value or axis in cell.axes):
             yield f"its {axis} is {value or 'none'}, and the id says {said[axis] or 'none'}"

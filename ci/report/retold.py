@@ -85,7 +85,7 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
         images=tuple(compat.images[place] for place in suite.images),
         artefacts=tuple(compat.artefacts[place] for place in suite.artefacts),
         tests=tuple(tests),
-        selection=Selection(collected=ran, by=("a part of the suite",) * is_part) if is_told else None,
+        selection=Selection(collected=ran, by=("a part of the suite",) if is_part else ()) if is_told else None,
     )
 
 

@@ -73,6 +73,7 @@ RUNTIMES = {
     OWN: KindWords("suites and commands of your own", "", "no verdict on their cells"),
 }
 """How the cells of each runtime are called, in the report's order."""
+# "3 known failure" would read as a count of tests.
 _SEVERAL = {State.KNOWN: "with known failures"}
 
 

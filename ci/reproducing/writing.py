@@ -91,6 +91,7 @@ def _node(case: Case) -> dict[str, object]:
     return {
         "files": result.artefacts,
         "compiled": any(artefact.path.startswith("SchedMD/") for artefact in result.artefacts),
+        # Slurm knows CgroupPlugin=disabled from 24.05 on.
         "disabled": tuple(map(int, series.split(".")[:2])) >= (24, 5),
         "codename": next(
             (system.codename for system in loading.load().systems if system.name == result.cell.os), result.cell.os
