@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 import re
-import shlex
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from ci import templates
 from ci.matrix import loading
 from ci.matrix.behaviours import catalogue
 from ci.report.behaviours import AnswerReport, BehaviourReport, of_catalogue
@@ -42,15 +40,7 @@ class Reproducer:
         :raises ReproduceError: if the two cases do not differ in what was answered.
         """
         at, told = self.case.differs_at(self.fixed) if self.fixed else (len(self.case.steps) - 1, "answer")
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,  # noqa: S701 - shell and Markdown, no HTML
-        )
-        environment.filters["quoted"] = shlex.quote
+        environment = templates.environment(Path(__file__).parent)
         environment.filters["worded"] = _worded
         steps = self.case.steps[: at + 1]
         seen = _seen(self.case)

@@ -3,9 +3,7 @@
 from pathlib import Path
 import shlex
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from ci import paths
+from ci import paths, templates
 from ci.errors import INSTALLED, PROGRAM, SelectionError
 from ci.fleet.formats import Format
 from ci.fleet.model import SET_UP, FleetPlan, report
@@ -27,21 +25,16 @@ def script(plan: FleetPlan) -> str:
             why="the tasks of an array job all run on nodes of one kind",
             next_step=f"--arch {arches[0]}, and a second script with --arch {arches[1]} --run {plan.run}",
         )
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - shell, no HTML
-    )
-    environment.filters["quoted"] = shlex.quote
-    return environment.get_template("sbatch.sh.j2").render(
-        plan=plan,
-        program=_PROGRAM,
-        folder=str(paths.place_of_work()),
-        set_up=SET_UP,
-        report=report(f"fleet-{plan.run}"),
+    return (
+        templates.environment(Path(__file__).parent)
+        .get_template("sbatch.sh.j2")
+        .render(
+            plan=plan,
+            program=_PROGRAM,
+            folder=str(paths.place_of_work()),
+            set_up=SET_UP,
+            report=report(f"fleet-{plan.run}"),
+        )
     )
 
 
