@@ -7,6 +7,7 @@ from ci.answers.asking import Advice, AnsweredQuestion, Status, TestedCell
 from ci.answers.comparing import ComparedQuestion, Comparison, Kind, MissingAnswer
 from ci.record.printable import printable
 from ci.report import escaped
+from ci.report.answers_table import AXES
 from ci.report.behaviours import AnswerReport
 from ci.terminal.quantities import count
 
@@ -109,7 +110,7 @@ def _told(answer: AnswerReport, label: str = "", more: Sequence[str] = ("do", "i
 
 def of_reply(advice: Advice) -> Document:
     """Return what people read of an answer."""
-    where = ", ".join(f"{axis.title() if axis != 'enroot' else axis} {value}" for axis, value in advice.asked.items())
+    where = ", ".join(f"{AXES[axis]} {value}" for axis, value in advice.asked.items())
     well = "answer well" if advice.question else "work"
     near = f"The nearest cells that {'were tested' if advice.status is Status.UNTESTED else well}"
     unasked: list[Item] = (

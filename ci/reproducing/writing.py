@@ -7,10 +7,11 @@ import re
 from ci import templates
 from ci.matrix import loading
 from ci.matrix.behaviours import catalogue
+from ci.matrix.model import VERSION_AXES
+from ci.report.answers_table import AXES
 from ci.report.behaviours import AnswerReport, BehaviourReport, of_catalogue
 from ci.reproducing.case import Case, RanCommand
 
-_AXES = {"slurm": "Slurm", "enroot": "enroot", "pyxis": "Pyxis"}
 FORMS = {"cluster": "cluster.sh.j2", "docker": "docker.sh.j2", "bats": "case.bats.j2", "issue": "issue.md.j2"}
 """Templates by the name that ``--format`` has for them."""
 
@@ -109,4 +110,4 @@ def _what(case: Case) -> str:
 
 def _versions(case: Case) -> str:
     seen = case.found.result.versions
-    return ", ".join(f"{_AXES[axis]} {seen[axis]}" for axis in _AXES if seen.get(axis))
+    return ", ".join(f"{AXES[axis]} {seen[axis]}" for axis in VERSION_AXES if seen.get(axis))
