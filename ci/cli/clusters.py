@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 import os
 from pathlib import Path
 import sys
@@ -186,24 +187,19 @@ def _down(engine: Engine, run: str, cell: str = "") -> None:
     """
     mine = {LABEL_RUN: run} | ({LABEL_CELL: cell} if cell else {})
     with console.step(f"taking down {cell or 'all'} of run {run}"):
+        folders = launching.state_dirs(run, cell)
+        # One that was killed while it started has a folder, and no file in it.
+        paths_there = filter(Path.is_file, (folder / launching.ENVIRONMENT_FILE for folder in folders))
+        files = [environment_file.load(path) for path in paths_there]
         # Before the containers go: the logs are read inside of them.
-        for folder in launching.state_dirs(run, cell):
-            _keep_logs(engine, folder / launching.ENVIRONMENT_FILE)
+        for file in files:
+            launching.save_logs(partial(_logs_of, engine, file), Path(file.results) / LOGS_FOLDER)
         engine.reap(mine)
-        stuck = engine.left(mine)
-        for folder in launching.state_dirs(run, cell):
-            if (folder / launching.ENVIRONMENT_FILE).is_file():
-                stuck += _untag(engine, environment_file.load(folder / launching.ENVIRONMENT_FILE))
+        stuck = [*engine.left(mine), *(name for file in files for name in _untag(engine, file))]
     if stuck:
         raise launching.left_of(run, stuck)
-    for folder in launching.state_dirs(run, cell):
+    for folder in folders:
         launching.forget(run, folder.name)
-
-
-def _keep_logs(engine: Engine, path: Path) -> None:
-    if path.is_file():
-        file = environment_file.load(path)
-        launching.save_logs(lambda: _logs_of(engine, file), Path(file.results) / LOGS_FOLDER)
 
 
 def _untag(engine: Engine, file: EnvironmentFile) -> list[str]:
