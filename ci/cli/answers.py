@@ -98,8 +98,7 @@ def compare(parsed: argparse.Namespace) -> int:
     pairs = selecting.pairs(cells, before, after, compat, rows)
     found = comparing.compare(compat, pairs)
     _print(found, document.of_comparison(found), parsed.format)
-    reports.warn(compat)
-    reports.refuse_half(compat, names)
+    reports.check_whole(compat, names)
     if found.verdict == Kind.UNTOLD:
         raise UntestedError(
             "nothing differs, but not all was seen on both sides",
@@ -144,8 +143,7 @@ def ask(parsed: argparse.Namespace) -> int:
     question = known.get(name) or of_catalogue({name: behaviour(name)})[0] if name else None
     found = asking.ask(compat, versions, rows, question)
     _print(found, document.of_reply(found), "json" if parsed.json else "text")
-    reports.warn(compat)
-    reports.refuse_half(compat, names)
+    reports.check_whole(compat, names)
     if found.status is asking.Status.UNTESTED:
         raise UntestedError("not tested: it may work or fail", next_step=found.next_step)
     return FAILS if found.status is asking.Status.FAILS else 0

@@ -80,8 +80,9 @@ def _behaviours(cell: Cell) -> dict[str, str]:
     """Return by id what the catalogue says of the cell; nothing where it works, or is not asked of such cells."""
     found = {}
     for behaviour in catalogue().values():
-        answer = behaviour.answer_on(cell) if cell.runtime in SUITES[behaviour.suite].runtimes else None
-        bad = answer is not None and answer.kind is not AnswerKind.WORKS
-        words = (f"{answer.kind}: {answer.what}", answer.issue) if answer and bad else ()
-        found[behaviour.id] = " ".join(filter(None, words))
+        found[behaviour.id] = ""
+        if cell.runtime in SUITES[behaviour.suite].runtimes:
+            answer = behaviour.answer_on(cell)
+            if answer.kind is not AnswerKind.WORKS:
+                found[behaviour.id] = f"{answer.kind}: {answer.what} {answer.issue}".rstrip()
     return found

@@ -83,8 +83,7 @@ def show(parsed: argparse.Namespace) -> int:
         terminal.show(merged, sys.stdout)
     else:
         sys.stdout.writelines(forms()[parsed.format].pieces(merged))
-    warn(merged.compat)
-    refuse_half(merged.compat, roots)
+    check_whole(merged.compat, roots)
     return 0
 
 
@@ -93,15 +92,23 @@ def _write(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> i
     writing.write(merged, folder)
     console.say(sentence(merged.compat.verdicts))
     console.say(f"report: {folder / page.FILE}")
-    warn(merged.compat)
     if parsed.open:
         _open((folder / page.FILE).as_uri())
-    refuse_half(merged.compat, [folder])
+    check_whole(merged.compat, [folder])
     return 0
 
 
-def refuse_half(compat: Compat, where: Sequence[Path | str]) -> None:
-    """Say, when all else was shown, that something could not be read or can't be true; such a report is no success."""
+def check_whole(compat: Compat, where: Sequence[Path | str]) -> None:
+    """Name what could not be read, what can't be true, and what has not ended; when all else was shown.
+
+    :raises ResultsError: if something could not be read or can't be true: such a report is no success.
+    """
+    for problem in compat.problems:
+        console.warn(f"{problem.where}: {problem.what}")
+    for contradiction in compat.contradictions:
+        console.warn(f"{contradiction.cell} {contradiction.suite} of run {contradiction.run}: {contradiction.what}")
+    for begun in compat.unfinished:
+        console.warn(f"{begun.cell} {begun.suite} of run {begun.run} has not ended: it is running, or it was killed")
     unreadable, untrue = len(compat.problems), len(compat.contradictions)
     if unreadable or untrue:
         read = f"{unreadable} of the results could not be read; the report has all the others" if unreadable else ""
@@ -172,13 +179,3 @@ def _rows() -> Matrix | None:
     except MatrixError as error:
         console.warn(f"the report does not say why cells are missing: {error.what}")
         return None
-
-
-def warn(compat: Compat) -> None:
-    """Name what could not be read, what can't be true, and what has not ended."""
-    for problem in compat.problems:
-        console.warn(f"{problem.where}: {problem.what}")
-    for contradiction in compat.contradictions:
-        console.warn(f"{contradiction.cell} {contradiction.suite} of run {contradiction.run}: {contradiction.what}")
-    for begun in compat.unfinished:
-        console.warn(f"{begun.cell} {begun.suite} of run {begun.run} has not ended: it is running, or it was killed")
