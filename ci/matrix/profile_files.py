@@ -171,7 +171,10 @@ class Reading:
         if taken and source != "slurm.conf":
             self._fault(source, f"{source} cannot be put at {path}: {TAKEN[taken]}")
         elif folder in ENDS and ("/" in name or not name.endswith(ENDS[folder])):
-            self._fault(source, f"nothing reads {source}: names in {folder} end in {ENDS[folder]}")
+            self._fault(
+                source,
+                f"nothing reads {source}: files lie directly in {folder}, and end in {ENDS[folder]}",
+            )
         elif path in self.found:
             self._fault(source, f"{source} and {self.found[path].source} are both put at {path}")
         elif not file.is_file():

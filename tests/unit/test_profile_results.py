@@ -114,9 +114,9 @@ def test_another_content_of_a_profile_is_a_change(merge: Merge) -> None:
 
 
 LIES: Mapping[str, tuple[CellRecord, str]] = {
-    "none in the result": (replace(under(REAL), profile=""), "its profile is none, and the id says strict"),
-    "none in the id": (replace(REAL, profile="strict"), "its profile is strict, and the id says none"),
-    "another one": (replace(under(REAL), profile="cgroups"), "its profile is cgroups, and the id says strict"),
+    "none in the result": (replace(under(REAL), profile=""), "its profile is none, but the id says strict"),
+    "none in the id": (replace(REAL, profile="strict"), "its profile is strict, but the id says none"),
+    "another one": (replace(under(REAL), profile="cgroups"), "its profile is cgroups, but the id says strict"),
 }
 
 

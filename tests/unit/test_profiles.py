@@ -98,9 +98,9 @@ NAMES = {
     "files/etc/ssh/sshd_config.d/x.conf": "each run makes its own keys",
     "files/home/tester/x": "the node mounts something over it",
     "files/run/x": "the node mounts something over it",
-    "mounts.d/site.tab": "nothing reads mounts.d/site.tab: names in mounts.d end in .fstab",
+    "mounts.d/site.tab": "nothing reads mounts.d/site.tab: files lie directly in mounts.d, and end in .fstab",
     "hooks.d/site/x.sh": "nothing reads hooks.d/site/x.sh",
-    "plugstack.conf.d/pyxis": "nothing reads plugstack.conf.d/pyxis: names in plugstack.conf.d end in .conf",
+    "plugstack.conf.d/pyxis": "nothing reads plugstack.conf.d/pyxis: files lie directly in plugstack.conf.d",
     "enroot.conf.d/50-node.conf": "it has the folders of the nodes",
 }
 

@@ -213,7 +213,7 @@ def edited(folder: Path, of: Result, key: str, value: object) -> Path:
 @pytest.mark.parametrize(
     ("key", "value", "what"),
     [
-        ("outcome", "passed", "it says passed, and 1 of its tests did not"),
+        ("outcome", "passed", "it says passed, but 1 of its tests did not"),
         ("versions", {"pyxis": "0.24.0"}, "observed inside: pyxis"),
         ("started", "2031-01-01T00:00:00Z", "it is dated 2031-01-01"),
     ],
