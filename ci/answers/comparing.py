@@ -84,7 +84,7 @@ class OneSidedFailure(msgspec.Struct, frozen=True, kw_only=True):
     is_new: bool
     """Whether it fails after the change; otherwise it failed before."""
     is_known: bool = False
-    """Whether it fails as a known failure should, and is no answer of a behaviour."""
+    """Whether it fails as a known failure should, and is not an answer of a behaviour."""
     cells: tuple[str, ...] = ()
 
 

@@ -97,7 +97,7 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
             raise SelectionError(f"{which} cannot be used with {cell.id}", why=why)
         check_environment(os.environ)
         behind = given(SUITES[which], rest[1:])
-        # A known failure has to be an answer like any other. So it is no result of the suite, and not called like it.
+        # A known failure has to be an answer like any other. So it is not a result of the suite, and has another name.
         command = (sys.executable, "-m", "pytest", *behind.command(SUITES[which], "--runxfail"))
         name = f"{which}-asked"
         return Question(name=name, verb=("run",), words=command, options=("--as", name, "--pytest"))

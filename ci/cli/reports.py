@@ -101,7 +101,7 @@ def _write(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> i
 def check_whole(compat: Compat, where: Sequence[Path | str]) -> None:
     """Name what could not be read, what can't be true, and what has not ended; when all else was shown.
 
-    :raises ResultsError: if something could not be read or can't be true: such a report is no success.
+    :raises ResultsError: if something could not be read or can't be true: such a report is not a success.
     """
     for problem in compat.problems:
         console.warn(f"{problem.where}: {problem.what}")
@@ -121,7 +121,7 @@ def check_whole(compat: Compat, where: Sequence[Path | str]) -> None:
 
 
 def _serve(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
-    """Serve the report, and make it anew whenever results have changed, until Ctrl-C; that is no failure."""
+    """Serve the report, and make it anew whenever results have changed, until Ctrl-C, which is not a failure."""
     what = replace(_request(parsed, roots, folder, _previous(parsed, folder)), may_be_empty=True)
     served = serving.Served(folder=folder, top=finding.common([*roots, folder]))
     _refresh(what, served)

@@ -19,12 +19,12 @@ def changes_since(revision: str, repository: Path = paths.REPOSITORY) -> ChangeS
     """
     if (found := git(repository, "rev-parse", "--git-dir")).returncode:
         raise SelectionError(
-            "changes can't be told: this is no checkout of git",
+            "changes can't be told: this is not a checkout of git",
             where=str(repository),
             why=last_words(found),
             next_step="leave --changed-since out, or run from a clone",
         )
-    # After --end-of-options a revision that begins with a dash is no option of git.
+    # After --end-of-options a revision that begins with a dash is not an option of git.
     verify = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     commit = git(repository, *verify).stdout.strip()
     if not commit:
@@ -34,7 +34,7 @@ def changes_since(revision: str, repository: Path = paths.REPOSITORY) -> ChangeS
             why="a shallow clone has few revisions, and a clone has the branches of others as origin/NAME",
             next_step="git fetch origin, in a shallow clone with --unshallow; in CI, check out with fetch-depth: 0",
         )
-    # What others have changed on that branch meanwhile is no change of this checkout.
+    # What others have changed on that branch meanwhile was not changed in this checkout.
     base = git(repository, "merge-base", "HEAD", commit).stdout.strip()
     if not base:
         raise SelectionError(

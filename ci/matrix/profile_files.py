@@ -58,7 +58,7 @@ TAKEN = {
     **dict.fromkeys(("/home", "/run", "/proc", "/sys", "/dev"), "the node mounts something over it"),
     "/var/lib/enroot-data": "the node mounts something over it",
 }
-"""Paths on a node that are no profile's, nor is what is below them; and why."""
+"""Paths on a node that a profile may not have, nor what is below them; and why."""
 _PYXIS = b"/usr/lib/slurm/spank_pyxis.so"
 """Where the nodes have it, wherever a site does."""
 _PYXIS_LINE = re.compile(rb"^([ \t]*(?:required|optional)[ \t]+)\S*spank_pyxis\.so", re.MULTILINE)
@@ -115,7 +115,7 @@ def shipped() -> list[str]:
 
 
 def taken_of(path: str) -> str:
-    """Return which of the paths that are no profile's a path is, or lies below; empty for none."""
+    """Return which of the paths that a profile may not have this is, or lies below; empty for none."""
     return next((taken for taken in TAKEN if path == taken or path.startswith(f"{taken}/")), "")
 
 

@@ -1,6 +1,6 @@
 """A site's slurm.conf, laid over that of a cell's nodes: read as Slurm reads it, and refused where it can't hold.
 
-There is no schema: what a key means, Slurm knows. Only what would take a cell apart is known here.
+There is no schema: Slurm knows what a key means. Only what would take a cell apart is known here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -21,7 +21,7 @@ FOLDER = "tests/integration"
 FILE = "suite.toml"
 """The description of a suite, in its folder."""
 OWN = "suite"
-"""The session of suites of somebody's own; no suite of the project is called so."""
+"""The session of suites of somebody's own; no suite of the project has this name."""
 
 _CONTAINERS = (Runtime.NVIDIA, Runtime.EMBEDDED)
 # Named, so that no pytest.ini or tox.ini that lies nearer takes their place.

@@ -16,7 +16,7 @@ from ci.terminal.quantities import count
 
 _KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*[=.]")
 """A line that sets a key; of a dotted one the first part."""
-# A version without quotes, which is no number: tomllib only says that it expected the end of the line.
+# A version without quotes, which is not a number: tomllib only says that it expected the end of the line.
 _BARE_VERSION = re.compile(r"(?<![\w.\"'])(\d+\.\d+(?:\.\d+)+)(?![\w.\"'])")
 
 

@@ -26,7 +26,7 @@ class _Head(msgspec.Struct):
 
 
 def is_regular(path: Path) -> bool:
-    """Tell whether a file is there and is no link, pipe or device."""
+    """Tell whether a file is there and is not a link, pipe or device."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:

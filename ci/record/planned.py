@@ -80,7 +80,7 @@ def load(folder: Path) -> RunPlan:
     try:
         return files.load(path, RunPlan, SCHEMA, what="the plan of a run")
     except ResultsError as error:
-        missing = "the file is missing: the run is unknown here, or was no run of a group"
+        missing = "the file is missing: the run is unknown here, or was not a run of a group"
         raise ResultsError(
             f"there is no run {folder.name} to go on with",
             where=str(path),

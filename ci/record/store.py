@@ -42,7 +42,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     profile: str = ""
     """The profile that is laid over its nodes; empty for none."""
     site: str = ""
-    """The name of the cluster that exists which this is, and no cell of the matrix; empty for a cell."""
+    """The name of the cluster that exists, where this is one; empty for a cell of the matrix."""
 
     @property
     def apart(self) -> str:

@@ -232,7 +232,7 @@ def _logs(folder: Path) -> list[str]:
     except OSError:
         return []
     found = sorted(entry.name for entry in entries if not entry.is_symlink())
-    # A name that is no text can't stand in a page, but the folder shows it.
+    # A name that is not text can't stand in a page, but the folder shows it.
     if len(found) > _MOST_LOGS or any(name != printable_path(name) for name in found):
         return [f"{store.LOGS_FOLDER}/"]
     return [f"{store.LOGS_FOLDER}/{name}{'/' if (logs / name).is_dir() else ''}" for name in found]

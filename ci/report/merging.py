@@ -296,7 +296,7 @@ def _sorted(items: Iterable[_Listed]) -> tuple[_Listed, ...]:
 
 
 def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdict, ...]:
-    """Count cells by kind, and apart from them what is no suite of this project."""
+    """Count cells by kind, and apart from them what is not a suite of this project."""
     found = []
     for kind in grid.kinds_in_order(
         [Runtime.NVIDIA.value, *(cell.kind for cell in cells), *(gap.kind for gap in empty)]

@@ -38,7 +38,7 @@ class State(StrEnum):
     """It has begun: it is running, or it was killed."""
     PARTLY = "partly run"
     """Of a suite: only some of its tests were asked for, and these passed. Of a cell: a suite ran in part or proved
-    nothing, and what the others found is no failure."""
+    nothing, and the others did not fail."""
     NOT_RUN = "not run"
     KNOWN = "known failure"
     """All is as expected, and some test fails as a known failure should."""
@@ -244,7 +244,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 OWN = "own"
-"""Stands for a runtime in the verdict of what is no suite of this project."""
+"""Stands for a runtime in the verdict of what is not a suite of this project."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

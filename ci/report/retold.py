@@ -20,7 +20,7 @@ from ci.report.finding import FoundResult
 from ci.report.model import COMPAT_FILE, CellReport, Compat, Problem, SuiteReport, Unfinished
 
 _MOST_TESTS = 1_000_000
-"""Of a suite; more is no report of ours."""
+"""Of a suite; a file with more is not a report of ours."""
 
 Item = FoundResult | RunPlan | Unfinished | Problem | CellReport
 
@@ -76,7 +76,7 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
     # A cluster that exists is partly run without anybody having asked for a part.
     is_part = suite.outcome is Outcome.PARTLY and TestState.NOT_ASKED not in suite.counts
     is_told = suite.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.SKIPPED} and tests
-    # As `Result.ran` counts: a module that broke is listed, and is no test.
+    # As `Result.ran` counts: a module that broke is listed, and is not a test.
     ran = sum("::" in test.name for test in tests)
     return Result(
         **shared_fields(suite, SuiteFacts),

@@ -140,13 +140,13 @@ def test_the_repository_that_a_hook_works_in_is_another_one(
 
 
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SelectionError, match=r"no checkout of git[\s\S]*not a git repository"):
+    with pytest.raises(SelectionError, match=r"not a checkout of git[\s\S]*not a git repository"):
         changes_since("main", tmp_path)
 
 
 def test_a_machine_without_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SelectionError, match=r"no checkout of git[\s\S]*failed to start git"):
+    with pytest.raises(SelectionError, match=r"not a checkout of git[\s\S]*failed to start git"):
         changes_since("main", tmp_path)
 
 

@@ -175,7 +175,7 @@ def _state(state: State) -> Text:
 
 
 def _named(cell: CellReport) -> str:
-    """Return the cell's id, with a mark where it is no real cell of releases and the id itself might be overlooked."""
+    """Return the cell's id, with a mark where it is not a real cell of releases: the id alone is easily overlooked."""
     mark = cell.kind.removeprefix(Runtime.NVIDIA).removeprefix(", ")
     return printable(f"{cell.id} [{mark}]" if mark else cell.id)
 
