@@ -189,6 +189,10 @@ class RefusedError(LaunchError):
     """The container engine refused what it was asked for, or did not answer; the text has its words."""
 
 
+class NotOnEngineError(RefusedError):
+    """The container engine has no object of that name: it never had one, or the object was removed."""
+
+
 class PortTakenError(LaunchError):
     """A port that the user chose is in use by another process."""
 

@@ -15,7 +15,7 @@ from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.finding import FoundEngine, find_engine
 from ci.engine.labels import LABEL
 from ci.engine.refusals import asking
-from ci.errors import EngineError, LaunchError, RefusedError
+from ci.errors import EngineError, LaunchError, NotOnEngineError, RefusedError
 from ci.matrix.arch import Arch
 from ci.terminal import console
 
@@ -76,7 +76,7 @@ class Engine:
         return f"localhost/{name}" if made_here and self.found.kind == "podman" else name
 
     def image(self, name: str) -> Image:
-        """Return a local image; ``RefusedError`` if there is none of that name."""
+        """Return a local image; ``NotOnEngineError`` if there is none of that name."""
         with asking(f"looking at the image {name}"):
             return self.api.images.get(self.local_name(name))
 
@@ -84,12 +84,8 @@ class Engine:
         """Tell whether the engine has an image of that name."""
         try:
             self.image(name)
-        except RefusedError as error:
-            from docker.errors import ImageNotFound
-
-            if isinstance(error.__cause__, ImageNotFound):
-                return False
-            raise
+        except NotOnEngineError:
+            return False
         return True
 
     def tag(self, name: str, new: str) -> None:
@@ -217,11 +213,7 @@ class Engine:
         try:
             with asking(f"looking at {container.name}"):
                 container.reload()
-        except RefusedError as error:
-            from docker.errors import NotFound
-
-            if not isinstance(error.__cause__, NotFound):
-                raise
+        except NotOnEngineError:
             return "the container has been removed"
         state = container.attrs["State"]
         if state["Running"]:

@@ -7,21 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ci import paths
-from ci.errors import DiskFullError, PyxisMatrixError, RefusedError, disk_is_full
+from ci.errors import DiskFullError, NotOnEngineError, PyxisMatrixError, RefusedError, disk_is_full
 
 
 def explain(error: Exception, doing: str) -> PyxisMatrixError:
     """Return the error of ours for one that docker-py raised while ``doing`` something, with the next command."""
+    from docker.errors import DockerException, NotFound
+
     text = str(getattr(error, "explanation", None) or error)
     if disk_is_full(text):
         return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
-    # docker-py's refusals are requests' errors, too.
-    what = "the engine refused" if isinstance(error, raised()[0]) else "the engine does not answer"
-    return RefusedError(f"{what}: {doing}", why=text, next_step="docker info")
+    kind = NotOnEngineError if isinstance(error, NotFound) else RefusedError
+    # docker-py's refusals are errors of requests, too, so what is not docker-py's is an engine that does not answer.
+    what = "the engine refused" if isinstance(error, DockerException) else "the engine does not answer"
+    return kind(f"{what}: {doing}", why=text, next_step="docker info")
 
 
 def raised() -> tuple[type[Exception], ...]:
-    """Return what docker-py raises, and requests; they are loaded when something was raised."""
+    """Return the base errors of docker-py and of requests; loading them takes time, so only a failure does it."""
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
