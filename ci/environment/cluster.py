@@ -25,6 +25,7 @@ WHEELS = "/home/.wheels"
 """Where every node finds the wheels that were made for pip (the home is shared)."""
 _PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 _ENROOT_DATA = "/var/lib/enroot-data"
+# Since then slurmd reads the user's environment (``sbatch --export=ALL,NAME=VALUE``) in a namespace of its own.
 _SLURMD_MAKES_NAMESPACES = Version("24.11")
 _NEEDLESS = ("NET_RAW", "MKNOD")
 """What Docker gives to every container, and a node has no use for."""
@@ -148,49 +149,45 @@ def planned_node(
         ports={SSH_PORT: plan.options.ssh_port} if first else {},
         tmpfs=("/run",),
         scratch=plan.profile.tmpfs if plan.profile else (),
-        rights=of_settings(with_gpus(_rights(plan.cell), plan.options.gpus), plan),
+        rights=rights(plan),
     )
 
 
-def _rights(cell: Cell) -> Rights:
-    """Return what a node needs beyond the engine's defaults, and what it is not given of them.
+def rights(plan: EnvironmentPlan) -> Rights:
+    """Return what a node needs beyond the engine's defaults, and which of the defaults it is not given.
 
-    Why each stays, and what was dropped: docs/what-you-trust.md.
-
-    It was measured, and is much less than --privileged. Real enroot makes a device node for each file that a layer
-    removes (MKNOD: Docker gives it to every container, Podman does not). slurmd 24.11 and later makes a namespace in
-    which it reads the user's environment (``sbatch --export=ALL,NAME=VALUE``).
+    All of it was measured, and is much less than --privileged. Why each stays, and what was dropped:
+    docs/what-you-trust.md.
     """
+    cell, profile = plan.cell, plan.profile
     if cell.runtime is Runtime.LEGACY:
-        if cell.slurm.parsed < _SLURMD_MAKES_NAMESPACES:
-            return Rights(dropped=_NEEDLESS)
-        return Rights(capabilities=("SYS_ADMIN",), dropped=_NEEDLESS, security_options=("apparmor=unconfined",))
-    real = cell.runtime is Runtime.NVIDIA
-    return Rights(
-        capabilities=("SYS_ADMIN", *(("MKNOD",) if real else ())),
-        dropped=tuple(name for name in _NEEDLESS if not (real and name == "MKNOD")),
-        security_options=("seccomp=unconfined", "apparmor=unconfined"),
-        devices=("/dev/fuse",),
-        whole_proc=True,
+        needed = Rights(dropped=_NEEDLESS)
+        if cell.slurm.parsed >= _SLURMD_MAKES_NAMESPACES:
+            needed = replace(needed, capabilities=("SYS_ADMIN",), security_options=("apparmor=unconfined",))
+    else:
+        # Real enroot makes a device node for each file that a layer removes. Docker gives MKNOD to every container,
+        # Podman does not, so it is asked for.
+        makes_devices = ("MKNOD",) if cell.runtime is Runtime.NVIDIA else ()
+        needed = Rights(
+            capabilities=("SYS_ADMIN", *makes_devices),
+            dropped=tuple(name for name in _NEEDLESS if name not in makes_devices),
+            security_options=("seccomp=unconfined", "apparmor=unconfined"),
+            devices=("/dev/fuse",),
+            whole_proc=True,
+        )
+    for_settings: list[str] = []
+    if profile and profile.cgroups:
+        for_settings.append("SYS_PTRACE")  # without it Slurm can't read the memory use of a user's job
+    if profile and profile.binds_tasks:
+        # Without it Slurm can't bind a user's task to CPUs: no task starts, and batch jobs drain the node
+        # ("task_g_set_affinity: Operation not permitted").
+        for_settings.append("SYS_NICE")
+    return replace(
+        needed,
+        capabilities=(*needed.capabilities, *for_settings),
+        own_cgroups=profile is not None and profile.cgroups,
+        gpus=plan.options.gpus,
     )
-
-
-def with_gpus(rights: Rights, count: int) -> Rights:
-    """Add the engine's first ``count`` GPUs (``docker run --gpus COUNT``)."""
-    return replace(rights, gpus=count)
-
-
-def of_settings(rights: Rights, plan: EnvironmentPlan) -> Rights:
-    """Add what a node needs for a profile's settings.
-
-    Without SYS_PTRACE, Slurm reads no memory of a user's job. Without SYS_NICE, it can't bind a user's task to CPUs: no
-    task starts, and batch jobs drain the node ("task_g_set_affinity: Operation not permitted").
-    """
-    if plan.profile and plan.profile.cgroups:
-        rights = replace(rights, capabilities=(*rights.capabilities, "SYS_PTRACE"), own_cgroups=True)
-    if plan.profile and plan.profile.binds_tasks:
-        rights = replace(rights, capabilities=(*rights.capabilities, "SYS_NICE"))
-    return rights
 
 
 def _files(plan: EnvironmentPlan, keys: Secrets, *, first: bool) -> Mapping[str, InsideFile]:
