@@ -17,7 +17,6 @@ from ci.environment.describing import Started, describe
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.registry_client import V2S2
 from ci.environment.service import Place
-from ci.environment.usable import READY_SECONDS
 from ci.environment_file import EnvironmentFile, Login
 from ci.errors import LaunchError, PyxisMatrixError, TeardownError, typed
 from ci.images.building import BuiltCell
@@ -99,15 +98,12 @@ def launch(
     images: BuiltCell,
     *,
     timings: Timings,
-    ready_seconds: float = READY_SECONDS,
 ) -> Iterator[Environment]:
     """Start a planned environment, wait until it is usable, and take it down afterwards.
 
     With the option ``keep`` it stays up if the block ended without an exception; after a failure or an interruption it
     is always taken down. Raises ``LaunchError`` or a subclass, ``EngineError`` or ``DiskFullError``; then nothing is
     left, or a warning says what. Raises ``TeardownError`` where the block ended well, and something is left.
-
-    :param ready_seconds: how long each condition of "usable" may take to hold.
     """
     run, cell = plan.options.run, plan.cell
     state = _claimed(engine, run, cell)
@@ -119,7 +115,7 @@ def launch(
         done = False
         try:
             with asking(f"launching {cell.id}"):
-                launched = _launch(place, plan, images, state, timings, ready_seconds)
+                launched = _launch(place, plan, images, state, timings)
             yield launched
             done = True
         finally:
@@ -204,9 +200,7 @@ def forget_all() -> None:
             forget(run, state.name)
 
 
-def _launch(
-    place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path, timings: Timings, ready_seconds: float
-) -> Environment:
+def _launch(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path, timings: Timings) -> Environment:
     """Start everything, wait until it is usable, and write the environment's file."""
     engine, cell = place.engine, plan.cell
     with console.step(f"launching {cell.id}", phase="launch", timings=timings):
@@ -219,7 +213,7 @@ def _launch(
             plugin=cell.runtime is not Runtime.LEGACY,
             accounting=images.accounting is not None,
         )
-        ready = usable.wait_until_usable(engine, wanted, started.login, started=started.at, limit=ready_seconds)
+        ready = usable.wait_until_usable(engine, wanted, started.login, started=started.at)
         step.note = f"usable {ready['sshd']:.1f} s after the first container's start"
     started = replace(started, observed=cluster.observe(engine, started.cluster, cell))
     cluster.check_versions(cell, started.observed, image=images.node.tag)
@@ -239,9 +233,7 @@ def _launch(
         path=path,
         cluster=started.cluster,
         ready=ready,
-        check=lambda: usable.wait_until_usable(
-            engine, wanted, started.login, started=time.monotonic(), limit=ready_seconds
-        ),
+        check=lambda: usable.wait_until_usable(engine, wanted, started.login, started=time.monotonic()),
         verify=lambda: registry.check_unchanged(pushed) if pushed else None,
         save_logs=lambda folder: save_logs(lambda: _logs(engine, started.cluster, started.registry), folder),
     )

@@ -124,7 +124,7 @@ def checks(
     return tuple(wanted)
 
 
-def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -> None:
+def wait_for_check(engine: Engine, check: Check, limit: float) -> None:
     """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it does not in time."""
 
     def ask(node: Node, command: str, environment: dict[str, str]) -> ExecResult:
@@ -157,7 +157,7 @@ def wait_for_port(engine: Engine, cluster: Cluster) -> int:
     )
 
 
-def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> None:
+def wait_for_login(engine: Engine, node: Node, login: Login) -> None:
     """Wait until the job user can log in over SSH."""
 
     def probe() -> bool | NotYet:
@@ -168,7 +168,7 @@ def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> No
     wait_for(
         "login over SSH",
         probe,
-        limit=limit,
+        limit=min(_SSH_SECONDS, READY_SECONDS),
         watched=_watched(
             engine, node, "sshd.log says why; the key was made for this run and is in /etc/ssh/authorized_keys.d"
         ),
@@ -184,19 +184,16 @@ def _watched(engine: Engine, node: Node, hint: str = "") -> Watched:
     )
 
 
-def wait_until_usable(
-    engine: Engine, wanted: Sequence[Check], login: Login, *, started: float, limit: float
-) -> dict[str, float]:
+def wait_until_usable(engine: Engine, wanted: Sequence[Check], login: Login, *, started: float) -> dict[str, float]:
     """Wait for every condition in turn, the login over SSH last.
 
     :param started: when the first container was started (``time.monotonic``).
-    :param limit: seconds that each condition may take.
     :return: the seconds from then until each condition held.
     """
     ready: dict[str, float] = {}
     for check in wanted:
-        wait_for_check(engine, check, limit)
+        wait_for_check(engine, check, READY_SECONDS)
         ready[check.name] = round(time.monotonic() - started, 3)
-    wait_for_login(engine, wanted[0].node, login, min(_SSH_SECONDS, limit))
+    wait_for_login(engine, wanted[0].node, login)
     ready["sshd"] = round(time.monotonic() - started, 3)
     return ready

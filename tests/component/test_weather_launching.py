@@ -77,11 +77,12 @@ def replaced(old: str, new: str) -> Callable[[str, Files], None]:
 
 
 @pytest.fixture
-def fails(launch: Launch, nothing_left: Callable[[], None]) -> Callable[..., str]:
+def fails(launch: Launch, nothing_left: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Return a function that launches, wants a `LaunchError` and nothing left, and returns the error's text."""
+    monkeypatch.setattr(usable, "READY_SECONDS", READY_SECONDS)
 
     def failing(**options: object) -> str:
-        with pytest.raises(LaunchError) as caught, launch(ready_seconds=READY_SECONDS, **options):
+        with pytest.raises(LaunchError) as caught, launch(**options):
             pytest.fail("it became usable")
         nothing_left()
         return str(caught.value)
@@ -305,7 +306,7 @@ def test_a_stopped_registry_is_refused_at_once_and_named(
         for check in usable.checks(nodes, user="tester", registry_port=served.port, plugin=False)
         if check.name == "registry from node"
     )
-    usable.wait_for_check(engine, reachable)
+    usable.wait_for_check(engine, reachable, limit=READY_SECONDS)
     served.container.stop(timeout=0)
 
     answer = engine.ask(

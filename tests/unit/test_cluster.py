@@ -224,7 +224,7 @@ def check_of(count: int, name: str) -> Check:
 
 def test_a_credential_of_the_first_node_is_decoded_on_the_others() -> None:
     engine = Answering({"munge -n": ExecResult(status=0, output="MUNGE:abc:\n")})
-    usable.wait_for_check(cast("Engine", engine), check_of(2, "munge credential of n1"))
+    usable.wait_for_check(cast("Engine", engine), check_of(2, "munge credential of n1"), limit=0)
     assert engine.asked == [
         ("n1", "munge -n", {}),
         ("n2", 'echo "$CREDENTIAL" | unmunge', {"CREDENTIAL": "MUNGE:abc:"}),
@@ -303,7 +303,7 @@ def test_a_launch_hands_no_cluster_of_another_version_over(
     images = cast("Any", SimpleNamespace(accounting=None, job=None, node=SimpleNamespace(tag="pyxis-matrix/subject:1")))
     place = cast("Any", SimpleNamespace(engine=None))
     with pytest.raises(VersionMismatchError, match=r"pyxis is 0\.24\.0, not 0\.19\.0"):
-        launching._launch(place, planned(rows, reference), images, tmp_path, Timings(), 1.0)  # noqa: SLF001
+        launching._launch(place, planned(rows, reference), images, tmp_path, Timings())  # noqa: SLF001
     assert not (tmp_path / launching.ENVIRONMENT_FILE).exists()
 
 
