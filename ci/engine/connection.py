@@ -1,4 +1,4 @@
-"""The connection to the container engine: what is asked of Docker and of Podman, where the two differ."""
+"""The connection to the container engine. Where Docker and Podman differ, it hides the difference."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from docker.models.containers import Container as Container  # noqa: PLC0414 - others import it from here
     from docker.models.images import Image as Image  # noqa: PLC0414
 else:
-    # In annotations only: docker-py takes 0.2 s to load, and most commands ask no engine.
+    # Used in annotations only: docker-py takes 0.2 s to load, and most commands need no engine.
     Container = Image = object
 
-# Stopping many containers at once can take long; the default of requests is 60 s.
+# docker-py's default is 60 s, and an engine that stops many containers at once was seen to take longer.
 _API_LIMIT_SECONDS = 120
 
 
@@ -43,7 +43,7 @@ class InsideFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecResult:
-    """What a command inside a container answered."""
+    """The exit status and output of a command inside a container."""
 
     status: int
     output: str
@@ -63,14 +63,14 @@ class Engine:
         return Arch.parse(str(self.api.version()["Arch"]))
 
     def emulates(self, arch: Arch) -> bool:
-        """Tell whether this engine runs code of an architecture by an emulator only (see `ci.engine.emulation`)."""
+        """Tell whether this engine needs an emulator for code of an architecture (see `ci.engine.emulation`)."""
         return self.arch is not arch
 
     def local_name(self, name: str) -> str:
-        """Return the name under which the engine's API knows an image; those that this project makes have two.
+        """Return the name by which the engine's API finds an image that was built by the client.
 
-        Podman's client puts what it builds under the host ``localhost``, and finds it without. Podman's API takes a
-        name without a host for one of Docker Hub.
+        Podman's client adds the host ``localhost`` to the names of images that it builds, and finds them without it.
+        Podman's API looks for a name without a host at Docker Hub.
         """
         made_here = name.startswith(f"{LABEL}/")
         return f"localhost/{name}" if made_here and self.found.kind == "podman" else name
@@ -95,24 +95,25 @@ class Engine:
             self.api.images.get(self.local_name(name)).tag(repository, version)
 
     def import_root(self, archive: Path, name: str, changes: list[str]) -> str:
-        """Make an image of a root that is packed as a tar archive, and return the engine's answer.
+        """Make an image of a root file system in a tar archive, and return the engine's answer.
 
         :param changes: instructions of a Containerfile.
         """
-        # The tag is part of the repository's name: Podman ignores a tag that is given by itself.
+        # The tag is part of the repository's name, because Podman ignores the API's own parameter for a tag.
         with asking(f"importing {name}"):
             return str(self.api.api.import_image(src=str(archive), repository=self.local_name(name), changes=changes))
 
     def push(self, reference: str) -> str | None:
         """Push an image to a registry on loopback, which speaks plain http.
 
-        :return: the digest that was pushed, as the engine says it; None with Podman, which does not say it.
-        :raises LaunchError: if that fails.
+        :return: the digest that was pushed, as the engine reports it; None with Podman, which reports none.
+        :raises LaunchError: if pushing fails.
         """
         if self.found.kind == "podman":
-            # Its API wants https even there. It can be told otherwise, but not by docker-py. Images that are not in
-            # Docker's format are not what real enroot asks a registry for. The client of a service writes no
-            # --digestfile, and the digest in RepoDigests is that of Podman's own copy, which is packed otherwise.
+            # By the client, because Podman's API wants https even on loopback unless it gets a parameter that docker-py
+            # does not send. In Docker's format, because real enroot does not ask a registry for another one. The digest
+            # is not known: a client of a remote Podman writes no --digestfile, and RepoDigests has the digest of
+            # Podman's own copy, which is compressed differently.
             command = [str(self.build_client.path), "push", "--tls-verify=false", "--format=v2s2", reference]
             done = console.call(command, env={**os.environ, **self.build_client.environment})
             done.check(LaunchError, f"pushing {reference} failed")
@@ -127,14 +128,14 @@ class Engine:
         return found
 
     def with_whole_proc(self, host_config: dict[str, Any]) -> dict[str, Any]:
-        """Return a container's ``HostConfig`` with no path of /proc masked, which docker-py can't ask for."""
+        """Return a container's ``HostConfig`` with no path of /proc masked; docker-py has no parameter for that."""
         if self.found.kind == "podman":
             return {**host_config, "SecurityOpt": [*(host_config.get("SecurityOpt") or ()), "unmask=ALL"]}
         # The same as --security-opt systempaths=unconfined of the docker client.
         return {**host_config, "MaskedPaths": [], "ReadonlyPaths": []}
 
     def check_gpus(self) -> None:
-        """Refuse GPUs where the engine would start a container without them and say nothing."""
+        """Refuse GPUs if the engine would silently start a container without them."""
         if self.found.kind == "podman":
             raise EngineError(
                 "Podman does not pass on GPUs here",
@@ -151,13 +152,13 @@ class Engine:
         return False
 
     def registry_digest(self, reference: str) -> str | None:
-        """Return the digest that a registry has under a name now; None where none answers for it."""
+        """Return the digest that a registry has for a name now; None if no registry has one."""
         with suppress(RefusedError), asking(f"looking up {reference}"):
             return str(self.api.images.get_registry_data(reference).id)
         return None
 
     def run_in(self, image: str, script: str, labels: Mapping[str, str]) -> str:
-        """Run a shell script in a container of an image, without a network, and return what it wrote."""
+        """Run a shell script in a container of an image, without a network, and return its output."""
         with asking(f"running a command in the image {image}"):
             output: bytes = self.api.containers.run(
                 image,
@@ -170,7 +171,7 @@ class Engine:
         return output.decode(errors="replace")
 
     def put(self, container: Container, files: Mapping[str, InsideFile]) -> None:
-        """Copy files into a container, running or not; works with a remote engine, too."""
+        """Copy files into a container, running or not; works with a remote engine, too, unlike a mount."""
         with asking(f"copying files into {container.name}"):
             container.put_archive("/", packed(files))
 
@@ -182,7 +183,7 @@ class Engine:
         user: str = "root",
         environment: Mapping[str, str] | None = None,
     ) -> ExecResult:
-        """Run a command inside a running container and return what it answered."""
+        """Run a command inside a running container."""
         with asking(f"running {command[0]} in {container.name}"):
             result = container.exec_run(command, user=user, environment=dict(environment or {}))
         if result.exit_code is None:
@@ -196,7 +197,7 @@ class Engine:
         return ExecResult(status=result.exit_code, output=output.decode(errors="replace"))
 
     def published_port(self, container: Container, inside: int) -> int:
-        """Return the host's loopback port behind which the container's port answers."""
+        """Return the port on the host's loopback that leads to a port of the container."""
         with asking(f"looking for the ports of {container.name}"):
             container.reload()
         bindings: list[dict[str, str]] | None = container.ports.get(f"{inside}/tcp")
@@ -232,12 +233,12 @@ class Engine:
         return removing.reap(self.api, filters)
 
     def left(self, filters: Mapping[str, str] | None = None) -> list[str]:
-        """Return the names of all that `reap` would remove, but for what was pushed to a registry."""
+        """Return the names of all that `reap` would remove, except images that were pushed to a registry."""
         with asking("looking for what is left"):
             return removing.left(self.api, filters)
 
     def owners(self) -> dict[str, int]:
-        """Return whose all is that `reap` would remove without labels, with the number of objects."""
+        """Return the number of objects that `reap` would remove, by owner."""
         with asking("looking for what is left"):
             return removing.owners(self.api)
 
@@ -256,7 +257,7 @@ class Engine:
 
 
 def packed(files: Mapping[str, InsideFile]) -> bytes:
-    """Return files as the tar archive from which an engine copies them into a container, by their absolute paths."""
+    """Return files, by their absolute paths, as a tar archive that an engine can unpack in a container."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, file in sorted(files.items()):

@@ -1,7 +1,7 @@
 """Code of another architecture: whether this machine's kernel runs it through an emulator (qemu-user, binfmt_misc).
 
-With an emulator images are built, clusters start, plugins load and imports work. A container does not start: that takes
-a user namespace, which only a process with one thread can make, and an emulated one has always more.
+With an emulator, images are built, clusters start, plugins load and imports work. A container does not start: that
+takes a user namespace, which only a process with one thread can make, and an emulated process always has more.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ _FIX = f"{set_up()} --emulate (as root), or docker run --privileged --rm tonisti
 
 
 def obstacle(arch: Arch) -> EngineError | None:
-    """Return what keeps this machine from running code of another architecture in containers; None if it does."""
+    """Return why this machine can't run code of another architecture in containers; None if it can."""
     there = sorted(entry.name for entry in BINFMT.iterdir()) if BINFMT.is_dir() else []
     if "register" not in there:
         return EngineError(
@@ -49,7 +49,7 @@ def obstacle(arch: Arch) -> EngineError | None:
 
 
 def needed(arch: Arch) -> str:
-    """Return why a cell of another architecture is not run here, not even a part of it, as one line; empty if it is."""
+    """Return in one line why no part of a cell of another architecture runs here; empty if a part does."""
     found = obstacle(arch) if arch is not Arch.host() else None
     if not found:
         return ""
@@ -57,7 +57,7 @@ def needed(arch: Arch) -> str:
 
 
 def check(arch: Arch) -> None:
-    """Refuse to build for another architecture where nothing would run the programs in the images.
+    """Refuse to build for another architecture if this machine can't run the programs in the images.
 
     :raises EngineError: with the command that registers an emulator.
     """

@@ -1,6 +1,6 @@
-"""The engine's errors as errors of ours: what docker-py, and requests under it, raise is put into words here.
+"""Translates the engine's errors, raised by docker-py and by requests below it, into errors of this project.
 
-`ci.engine.removing` handles them itself: it goes on with what is left, and says all refusals at its end.
+Only `ci.engine.removing` handles them itself: after a refusal it continues with the next object.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from ci.errors import DiskFullError, NotOnEngineError, PyxisMatrixError, Refused
 
 
 def explain(error: Exception, doing: str) -> PyxisMatrixError:
-    """Return the error of ours for one that docker-py raised while ``doing`` something, with the next command."""
+    """Return the project's error for one that docker-py raised while ``doing`` something, with the next command."""
     from docker.errors import DockerException, NotFound
 
     text = str(getattr(error, "explanation", None) or error)
@@ -33,10 +33,10 @@ def raised() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def asking(doing: str) -> Iterator[None]:
-    """Ask the engine for something in the block.
+    """Translate the engine's errors in the block.
 
     :param doing: completes the sentence "the engine refused: …".
-    :raises RefusedError: if it refuses or does not answer; ``DiskFullError`` where the disk is full.
+    :raises RefusedError: if the engine refuses or does not answer; ``DiskFullError`` if the disk is full.
     """
     try:
         yield
@@ -46,9 +46,9 @@ def asking(doing: str) -> Iterator[None]:
 
 @contextmanager
 def errors_of_ours(doing: str) -> Iterator[None]:
-    """Turn what engine and operating system refuse in the block into errors of ours.
+    """Translate the errors of the engine and of the operating system in the block.
 
-    Requests' errors are errors of the system, too, so the engine's come first.
+    The engine's come first, because the errors of requests are derived from OSError.
     """
     try:
         with asking(doing):
