@@ -10,11 +10,11 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from ci.engine import removing
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.finding import FoundEngine, find_engine
 from ci.engine.labels import LABEL
 from ci.engine.refusals import asking
+from ci.engine.removing import OwnObjects
 from ci.errors import EngineError, LaunchError, NotOnEngineError, RefusedError
 from ci.matrix.arch import Arch
 from ci.terminal import console
@@ -50,10 +50,9 @@ class ExecResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class Engine(OwnObjects):
     """A connection to the engine that was found, and the client program that can build with it."""
 
-    api: "docker.DockerClient"
     found: FoundEngine
     build_client: BuildClient
 
@@ -227,33 +226,6 @@ class Engine:
         with suppress(RefusedError), asking(f"reading the log of {container.name}"):
             return bytes(container.logs(tail=lines)).decode(errors="replace")
         return ""
-
-    def reap(self, filters: Mapping[str, str] | None = None) -> list[str]:
-        """Remove every container, network and volume of this project (with the given labels); return their names."""
-        return removing.reap(self.api, filters)
-
-    def left(self, filters: Mapping[str, str] | None = None) -> list[str]:
-        """Return the names of all that `reap` would remove, except images that were pushed to a registry."""
-        with asking("looking for what is left"):
-            return removing.left(self.api, filters)
-
-    def owners(self) -> dict[str, int]:
-        """Return the number of objects that `reap` would remove, by owner."""
-        with asking("looking for what is left"):
-            return removing.owners(self.api)
-
-    def names_below(self, prefix: str) -> list[str]:
-        """Return the names of local images that start with ``prefix``."""
-        with asking(f"looking for images of {prefix}"):
-            return removing.names_below(self.api, prefix)
-
-    def untag(self, prefix: str) -> list[str]:
-        """Remove the local images whose names start with ``prefix``: those that were pushed to a run's registry."""
-        return removing.untag(self.api, prefix)
-
-    def untag_exactly(self, name: str) -> None:
-        """Remove one name of a local image."""
-        removing.gone(name, lambda: self.api.images.remove(name))
 
 
 def packed(files: Mapping[str, InsideFile]) -> bytes:

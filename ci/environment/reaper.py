@@ -18,7 +18,7 @@ from ci import paths
 from ci.engine.connection import client
 from ci.engine.labels import LABEL_SESSION
 from ci.engine.refusals import raised
-from ci.engine.removing import reap
+from ci.engine.removing import OwnObjects
 
 _DONE = b"done\n"
 
@@ -53,10 +53,10 @@ def main(session: str, state: str) -> None:
     raised()  # docker-py is loaded now: what kills the run may remove the packages next
     if sys.stdin.buffer.read() == _DONE:
         return
-    api = client(os.environ)
+    objects = OwnObjects(api=client(os.environ))
     # Twice: a request that the run sent before it died may still create something.
     for _ in range(2):
-        reap(api, {LABEL_SESSION: session})
+        objects.reap({LABEL_SESSION: session})
     remove(Path(state))
 
 

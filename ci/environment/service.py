@@ -63,7 +63,7 @@ class Place:
                 self.network, driver="bridge", labels=self.labels("network"), check_duplicate=True
             )
             # By its id: there may be another one of its name.
-            self.stack.callback(removing.gone, self.network, network.remove)
+            self.stack.callback(removing.remove_object, self.network, network.remove)
 
     def create_volume(self, name: str) -> None:
         """Create a volume."""
