@@ -72,7 +72,7 @@ def sums_of(folder: Path) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
-def as_one(sums: Mapping[str, str]) -> str:
+def combined(sums: Mapping[str, str]) -> str:
     """Return one sha256 for all files of a folder, from what `sums_of` returned."""
     return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in sums.items()).encode()).hexdigest()
 

@@ -38,7 +38,7 @@ _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"
 
 
 class ImageOrigin(StrEnum):
-    """How a session came by an image."""
+    """How a session got an image."""
 
     BUILT = "built"
     PULLED = "pulled"
@@ -63,7 +63,7 @@ class Built:
 
     @property
     def plan(self) -> ImagePlan:
-        """What it was built from."""
+        """The image's plan."""
         return self.content.plan
 
     @property
@@ -83,20 +83,20 @@ class BuiltCell:
     observed: Observed
     """The versions inside its Slurm."""
     artefacts: tuple[Fetched, ...]
-    """The release files that went into them."""
+    """The release files that the images were built from."""
     node_wheels: Wheelhouse | None = None
-    """What pip finds on the nodes."""
+    """The wheels for pip on the nodes."""
     base_wheels: Wheelhouse | None = None
-    """What pip finds in an image that is built from one of ``--base-image``."""
+    """The wheels for pip in an image that is built from one of ``--base-image``."""
 
 
 def sources_of(options: Options) -> Sources:
-    """Return where a session's options have release files come from."""
+    """Return the sources of release files that a session's options name."""
     return Sources.from_environment(options.mirror, strict=options.strict)
 
 
 class Builder:
-    """Builds images. ``done`` has the images that it built or reused, ``fetched`` the release files."""
+    """Builds images. ``done`` has those that were built or reused, ``fetched`` the release files."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Builder:
         artefacts = tuple(self._fetch(artefact) for artefact in planned.artefacts)
         observed = observe(self._engine, self.ensure(planned.slurm).identity)
         check_slurm(observed, planned.slurm.name, cell.slurm)
-        # Before the other images: packages that no index has end it here.
+        # Before the other images, so that a package that no index has is found before the long builds.
         node_wheels, base_wheels = (
             self._wheelhouse(wheels, cell.arch) if wheels else None
             for wheels in (planned.node_wheels, planned.base_wheels)
@@ -154,7 +154,7 @@ class Builder:
         )
 
     def ensure(self, wanted: ImagePlan) -> Built:
-        """Build an image and its ancestors, unless they exist. One that failed is not tried again."""
+        """Build an image and its ancestors, unless they exist. An image that failed once is not built again."""
         for member in wanted.family():
             if failed := next((error for plan, error in self._failed if plan == member), None):
                 raise failed
@@ -167,7 +167,7 @@ class Builder:
         return self._built(wanted)
 
     def has(self, wanted: ImagePlan) -> bool:
-        """Tell whether an image and its ancestors are there; nothing is built for that."""
+        """Tell whether an image and its ancestors exist; nothing is built to find that out."""
         for member in wanted.family():
             if self._find(member) is None:
                 ways = [*self._pulled(member), self._content(member)]
@@ -186,7 +186,7 @@ class Builder:
         return built
 
     def _content(self, plan: ImagePlan) -> Content:
-        """Collect what goes into an image whose parents exist."""
+        """Collect the content of an image whose parents exist."""
         fetched = [self._fetch(artefact) for artefact in plan.artefacts]
         context = [
             ContextFile(
@@ -223,7 +223,7 @@ class Builder:
 
     def _ensure_one(self, plan: ImagePlan) -> Built:
         started = time.monotonic()
-        # Sessions side by side need the same images; the second one waits here and then finds them.
+        # Sessions that run at the same time need the same images: the second one waits here, and then finds the image.
         name = f"{plan.folder}-{plan.variant}".replace("/", "_")
         with FileLock(paths.make_directory(paths.cache_dir(self._environ) / "locks") / f"{name}.lock"):
             built = self._content(plan)
@@ -248,7 +248,7 @@ class Builder:
         )
 
     def _obtain(self, ways: list[Content], built: Content) -> tuple[Content, ImageOrigin]:
-        """Pull an image, from outside or from the image cache, or else build it; return which it is now, and how."""
+        """Pull an image from a registry or from the image cache, or else build it; return its content, and how."""
         for way in ways:
             if way.pulled and self._engine.pull(way.pulled, way.plan.arch.platform):
                 self._engine.tag(way.pulled, way.tag)
@@ -259,7 +259,7 @@ class Builder:
         return built, ImageOrigin.BUILT
 
     def _pulled(self, plan: ImagePlan) -> list[Content]:
-        """Return what may be pulled instead of built: by the pinned digest, or by tag if there is none."""
+        """Return the image that may be pulled instead of built: by its pinned digest, or by tag if none is pinned."""
         if not plan.pulled_as:
             return []
         pin = self._where.image_pins.get(plan.pulled_as)
@@ -274,7 +274,8 @@ class Builder:
             return
         with base.root_of(content, log=self._log(content)) as (root, labels):
             if emulated:
-                # Docker 20.10 notes the engine's own architecture for what it imports, whatever it is told.
+                # By a build and not by an import: Docker 20.10 ignores a platform given for an import, and labels the
+                # image with the engine's own architecture.
                 self._build(content, lambda context: base.as_context(root, context), labels)
             else:
                 base.add(self._engine, root, content.tag, labels)
@@ -324,7 +325,8 @@ class Builder:
         for name, value in {**wanted.build_args, **content.parents}.items():
             command += ["--build-arg", f"{name}={value}"]
         proxies = {name: self._environ[name] for name in _PROXIES if self._environ.get(name)}
-        # Without values, which may hold a password: this command is logged. The client takes them from its environment.
+        # Without values, which may contain a password: this command is logged. The client reads the values from its
+        # environment.
         for name in proxies:
             command += ["--build-arg", name]
         # A proxy on this machine's loopback is not reachable from a build's own network.
@@ -341,7 +343,7 @@ class Builder:
 def wheel_context(house: Wheelhouse, *, editable: bool) -> tuple[ContextFile, ...]:
     """Return the context files for installing the subject from ``house``.
 
-    ``editable`` installs a checkout as editable: the nodes use it in place, under its own path.
+    :param editable: whether a checkout is installed as editable: the nodes use it in place, under its own path.
     """
     names = [f"/mnt/wheels/{house.editable.relative_to(house.path)}"] if editable and house.editable else []
     requirements = "".join(f"{line}\n" for line in names or house.requirements).encode()

@@ -1,4 +1,4 @@
-"""The versions inside an image: the image is asked, and the answer is kept under the image's identity."""
+"""The versions inside an image, found by running it once, and then kept under the image's identity."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Observed:
 def observe(engine: Engine, identity: str) -> Observed:
     """Return the versions inside a Slurm image.
 
-    An image of one identity never changes, so it is asked once, and the answer is kept in the cache. The hash of its
-    inputs is no substitute: the same inputs give another Slurm after Debian's suite has changed.
+    An image of one identity never changes, so it is run once, and the answer is kept in the cache. The hash of its
+    inputs is no substitute for the identity: the same inputs give another Slurm after Debian's suite has changed.
 
     :param identity: the engine's content-addressed id of the image (``sha256:…``).
     """

@@ -12,6 +12,7 @@ from ci.images.subject import Wheelhouse, wheelhouse
 from ci.images.wheels import Target
 from ci.matrix.arch import Arch
 from ci.options.inputs import check_open_to_jobs
+from ci.paths import CACHE_VARIABLE
 from ci.python import uv
 from ci.terminal.processes import Completed
 
@@ -93,11 +94,12 @@ Make = Callable[..., Wheelhouse]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Make a wheelhouse in an empty cache."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
 
     def make(*requirements: str, constraints: Sequence[str] = ()) -> Wheelhouse:
-        return wheelhouse(requirements, constraints, target=TARGET, cache=tmp_path)
+        return wheelhouse(requirements, constraints, target=TARGET)
 
     return make
 
