@@ -109,7 +109,7 @@ def test_strict_takes_nothing_at_first_sight_and_says_how_to_pin_it(upstream: Gi
     strict = replace(sources, first_seen=None)
 
     reason = missing(REAL, strict)
-    with pytest.raises(ArtefactError, match="--strict takes nothing unseen") as caught:
+    with pytest.raises(ArtefactError, match="--strict refuses such files") as caught:
         fetch(ENROOT, strict)
 
     assert reason is not None
