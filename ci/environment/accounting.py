@@ -1,4 +1,4 @@
-"""Slurm's accounting, for environments that ask for it: slurmdbd with MariaDB, in a container of its own."""
+"""Slurm's accounting, for environments with ``--accounting``: slurmdbd and MariaDB, in a container of their own."""
 
 from ci import paths
 from ci.engine.connection import Container, InsideFile
@@ -15,7 +15,7 @@ _READY_SECONDS = 120.0
 def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) -> Container:
     """Start slurmdbd and wait until it knows the cluster.
 
-    It must be up before the nodes: slurmctld does not start without it.
+    It is started before the nodes, because slurmctld does not start without it.
     """
     engine = place.engine
     slurm_conf = configuration(plan)["/etc/slurm/slurm.conf"]
@@ -45,7 +45,7 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
         watched=Watched(
             alive=lambda: engine.alive(container),
             diagnose=lambda: engine.log_tail(container),
-            hint="the lines above are what munged, MariaDB and slurmdbd wrote; the last says which of them has ended",
+            hint="the lines above are from munged, MariaDB and slurmdbd; the last says which of them has ended",
         ),
     )
     return container

@@ -22,17 +22,17 @@ from ci.matrix.observed import mismatches
 
 SSH_PORT = 22
 WHEELS = "/home/.wheels"
-"""Where every node finds the wheels that were made for pip (the home is shared)."""
+"""The folder with the wheels for pip on every node (the home is shared)."""
 _PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 _ENROOT_DATA = "/var/lib/enroot-data"
 # Since then slurmd reads the user's environment (``sbatch --export=ALL,NAME=VALUE``) in a namespace of its own.
 _SLURMD_MAKES_NAMESPACES = Version("24.11")
 _NEEDLESS = ("NET_RAW", "MKNOD")
-"""What Docker gives to every container, and a node has no use for."""
-# enroot runs its own shell functions by GNU parallel, which takes the shell that it was called from. It finds the
-# emulator in its place, and would take /bin/sh, which knows no exported functions.
+"""Capabilities that Docker gives to every container, and that a node does not need."""
+# enroot runs its own shell functions by GNU parallel, which uses the shell that called it. Under emulation it finds the
+# emulator's process instead, and would use /bin/sh, which does not know bash's exported functions.
 _VARIABLES_EMULATED = {"PARALLEL_SHELL": "/bin/bash"}
-# For logins over SSH, which get none of the container's variables. What they submit gets theirs.
+# For logins over SSH, which get none of the container's variables; their jobs inherit it from them.
 _FILES_EMULATED = {
     "/etc/ssh/sshd_config.d/07-emulated.conf": InsideFile(
         content="".join(f"SetEnv {name}={value}\n" for name, value in _VARIABLES_EMULATED.items()).encode()
@@ -44,7 +44,8 @@ _DAEMON_LOGS = (
     "/var/log/munge/munged.log",
     "/var/log/sshd.log",
 )
-# The daemons write into one another's lines, and the entry script's are the last: twenty of a log, and who ended.
+# All daemons write to one output. Twenty lines would be those of the entry script and of others; within 200 there are
+# those of the daemon that ended first (`ci.environment.daemons` finds them).
 _LINES_OF_THE_DEAD = 200
 
 
@@ -60,9 +61,9 @@ class Secrets:
 
     @classmethod
     def new(cls, *, password: bool, chosen: str = "") -> "Secrets":
-        """Make new keys, and a password if one is wanted: ``chosen``, or a new one.
+        """Make new keys, and a password if one is wanted: ``chosen``, or a random one.
 
-        Nothing of it is kept for another run: whoever enters one cluster enters no other.
+        They are never used for another run: access to one cluster gives none to another.
         """
         return cls(
             munge_key=secrets.token_bytes(128),  # munge's usual length
@@ -205,7 +206,7 @@ def _files(plan: EnvironmentPlan, keys: Secrets, *, first: bool) -> Mapping[str,
 
 
 def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str) -> None:
-    """Copy wheels to where pip on the nodes looks for them, and have a pip there where they hold one.
+    """Copy wheels to the folder where pip on the nodes looks for them; if pip is among them, make it usable there.
 
     :param python: major and minor version of the nodes' Python.
     """
@@ -219,7 +220,8 @@ def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str)
     engine.put(cluster.login.container, wheels)
     for pip in (path for path in wheels if path.rpartition("/")[2].startswith("pip-")):
         files = {
-            # pip runs from its wheel; Debian's Python looks for packages here.
+            # pip runs from its wheel, without an installation: a .pth file adds the wheel to the path of Debian's
+            # Python.
             f"/usr/local/lib/python{python}/dist-packages/pip.pth": InsideFile(content=f"{pip}\n".encode()),
             "/usr/local/bin/pip": InsideFile(content=b'#!/bin/sh\nexec python3 -m pip "$@"\n', mode=0o755),
         }
@@ -228,7 +230,7 @@ def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str)
 
 
 def last_words(engine: Engine, node: Node) -> str:
-    """Return the last lines of a node's container and, while it runs, of its daemons; else of the one that ended it."""
+    """Return the last lines of a node and of its daemons; of a node that ended, those of the daemon that ended it."""
     if engine.alive(node.container) is not True:
         return daemons.last_words(engine.log_tail(node.container, lines=_LINES_OF_THE_DEAD))
     command = f"tail -n 4 {' '.join(_DAEMON_LOGS)} 2>/dev/null"
@@ -236,7 +238,7 @@ def last_words(engine: Engine, node: Node) -> str:
 
 
 def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
-    """Return the versions that are installed on the first node, whatever matrix.toml says."""
+    """Return the versions that are installed on the first node, independent of matrix.toml."""
     questions = {
         "slurm": "sinfo --version | awk '{ print $NF }'",
         "kernel": "uname -r",
@@ -255,7 +257,7 @@ def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
 
 
 def check_versions(cell: Cell, observed: Mapping[str, str], *, image: str) -> None:
-    """Refuse a cluster that is not what the cell's id says: its results would be those of another cell.
+    """Refuse a cluster with other versions than the cell's id: its results would be those of another cell.
 
     :param image: the nodes' image, for the message.
     :raises VersionMismatchError: naming each version that was observed, and the cell's own.
@@ -265,14 +267,14 @@ def check_versions(cell: Cell, observed: Mapping[str, str], *, image: str) -> No
     raise VersionMismatchError(
         f"the cluster is not what its id says: {', '.join(wrong)}",
         where=f"{cell.id}, image {image}",
-        why="what the image was built from was another release, or the image was changed afterwards",
+        why="the image was built from another release, or was changed afterwards",
         next_step="put the right release into the mirror, or name it with --slurm, --enroot or --pyxis; "
         f"then docker image rm {image}",
     )
 
 
 def collect_logs(engine: Engine, cluster: Cluster) -> dict[str, str]:
-    """Return the container output and daemon logs of all nodes by file name; of a stopped node only the output."""
+    """Return the output and daemon logs of all nodes' containers by file name; of a stopped node only the output."""
     logs = {}
     for node in cluster.nodes:
         logs[f"{node.hostname}-container.log"] = engine.log_tail(node.container, lines=2000)

@@ -14,13 +14,14 @@ READY_SECONDS = 60.0
 """Time limit of each condition."""
 
 _SSH_SECONDS = 30.0
-# What each node is asked in a step of the job user: one job for all nodes costs less than a question to each of them.
+# The check on each node of a container cell. It runs as one job of the job user on all nodes, because a command on each
+# node would take longer, and would not show that a user's job can read plugstack.conf.
 _CONTAINERS = (
     "sh -c 'srun --help | grep -q -- --container-image || "
     '{ echo "$SLURMD_NODENAME: srun does not know --container-image" >&2; exit 1; }; '
     "enroot version'"
 )
-# Time limit of one command of a check, so that a daemon that hangs does not block the wait.
+# Time limits of one command of a check, so that a daemon that hangs does not block the wait.
 _ANSWER_SECONDS = 10
 _JOB_SECONDS = 30
 
@@ -74,7 +75,7 @@ def checks(
             name="controller",
             node=first,
             command="scontrol ping | grep -q UP",
-            hint="slurmctld runs and does not answer; slurmctld.log says what it is busy with",
+            hint="slurmctld runs, but does not answer; slurmctld.log says what it is doing",
         )
     )
     wanted.append(
@@ -105,7 +106,7 @@ def checks(
             node=first,
             user=user,
             seconds=_JOB_SECONDS,
-            command="sinfo --noheader --list-reasons; "  # what a prolog has drained, if it has
+            command="sinfo --noheader --list-reasons; "  # a prolog that fails has drained a node by then
             f"srun --job-name=usable --nodes={count} --ntasks-per-node=1 {_CONTAINERS if plugin else 'true'}",
             hint="plugstack.conf must name a plugin that was compiled for this Slurm, and users must be able to read it"
             if plugin
