@@ -199,7 +199,7 @@ def test_help_is_that_of_the_session_and_of_pytest_and_runs_nothing(
         ("suite", ("/absent",), "there is no such file"),
         ("suite", (str(ROOT / "docs"),), "it holds no test_"),
         ("suite", (".", "--suite", "."), "PATH stands first behind --"),
-        ("suite", (str(ROOT), "--command", "make", "-x"), "nobody would read -x"),
+        ("suite", (str(ROOT), "--command", "make", "-x"), "so -x would be ignored"),
         *(
             (name, (word,), f"{word} {why} {name}")
             for name in ("pyxis_basic", "pyxis_advanced", "legacy_integration")
