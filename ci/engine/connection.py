@@ -156,7 +156,7 @@ class Engine(OwnObjects):
             return str(self.api.images.get_registry_data(reference).id)
         return None
 
-    def run_in(self, image: str, script: str, labels: Mapping[str, str]) -> str:
+    def run_image(self, image: str, script: str, labels: Mapping[str, str]) -> str:
         """Run a shell script in a container of an image, without a network, and return its output."""
         with asking(f"running a command in the image {image}"):
             output: bytes = self.api.containers.run(
@@ -169,12 +169,12 @@ class Engine(OwnObjects):
             )
         return output.decode(errors="replace")
 
-    def put(self, container: Container, files: Mapping[str, InsideFile]) -> None:
+    def copy_into(self, container: Container, files: Mapping[str, InsideFile]) -> None:
         """Copy files into a container, running or not; works with a remote engine, too, unlike a mount."""
         with asking(f"copying files into {container.name}"):
             container.put_archive("/", packed(files))
 
-    def ask(
+    def run_inside(
         self,
         container: Container,
         command: list[str],

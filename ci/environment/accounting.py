@@ -35,7 +35,7 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
     container = service.start(place, wanted)
 
     def probe() -> bool | NotYet:
-        answer = engine.ask(container, ["test", "-e", "/run/slurmdbd-ready"])
+        answer = engine.run_inside(container, ["test", "-e", "/run/slurmdbd-ready"])
         return True if answer.status == 0 else NotYet("it does not know the cluster yet")
 
     wait_for(

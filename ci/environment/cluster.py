@@ -217,7 +217,7 @@ def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str)
             f"{WHEELS}/{wheel.relative_to(copy).as_posix()}": InsideFile(content=wheel.read_bytes())
             for wheel in sorted(copy.rglob("*.whl"))
         }
-    engine.put(cluster.login.container, wheels)
+    engine.copy_into(cluster.login.container, wheels)
     for pip in (path for path in wheels if path.rpartition("/")[2].startswith("pip-")):
         files = {
             # pip runs from its wheel, without an installation: a .pth file adds the wheel to the path of Debian's
@@ -226,7 +226,7 @@ def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str)
             "/usr/local/bin/pip": InsideFile(content=b'#!/bin/sh\nexec python3 -m pip "$@"\n', mode=0o755),
         }
         for node in cluster.nodes:
-            engine.put(node.container, files)
+            engine.copy_into(node.container, files)
 
 
 def last_words(engine: Engine, node: Node) -> str:
@@ -234,7 +234,7 @@ def last_words(engine: Engine, node: Node) -> str:
     if engine.alive(node.container) is not True:
         return daemons.last_words(engine.log_tail(node.container, lines=_LINES_OF_THE_DEAD))
     command = f"tail -n 4 {' '.join(_DAEMON_LOGS)} 2>/dev/null"
-    return engine.log_tail(node.container) + engine.ask(node.container, ["/bin/sh", "-c", command]).output
+    return engine.log_tail(node.container) + engine.run_inside(node.container, ["/bin/sh", "-c", command]).output
 
 
 def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
@@ -251,7 +251,7 @@ def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
     if cell.runtime is Runtime.NVIDIA:
         questions["pyxis"] = r"sed -n 's/.*pyxis: version v//p' /var/log/slurm/slurmd.log | tail -n 1"
     return {
-        name: engine.ask(cluster.login.container, ["/bin/sh", "-c", command]).output.strip()
+        name: engine.run_inside(cluster.login.container, ["/bin/sh", "-c", command]).output.strip()
         for name, command in questions.items()
     }
 
@@ -281,7 +281,7 @@ def collect_logs(engine: Engine, cluster: Cluster) -> dict[str, str]:
         if engine.alive(node.container) is not True:
             continue
         for path in _DAEMON_LOGS:
-            answer = engine.ask(node.container, ["cat", path])
+            answer = engine.run_inside(node.container, ["cat", path])
             if answer.status == 0:
                 logs[f"{node.hostname}-{path.rpartition('/')[2]}"] = answer.output
     return logs

@@ -39,7 +39,7 @@ class EnvironmentPlan:
     """All that is needed to build a cell's images and to launch it."""
 
     cell: Cell
-    asked: Options
+    given: Options
     """The options as given, for the command that does this again."""
     options: Options
     """The options with the defaults of matrix.toml filled in."""
@@ -95,7 +95,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
     node = (*packages, *((*_PYTEST, *settled.beside) if settled.on is RunsOn.LOGIN else ()))
     return EnvironmentPlan(
         cell=cell,
-        asked=options,
+        given=options,
         options=settled,
         images=replace(
             images,

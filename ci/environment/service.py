@@ -158,7 +158,7 @@ def start(place: Place, service: Service) -> Container:
         with signals.shielded():
             container = _create(place, service)
             place.stack.callback(removing.remove_container, container)
-        engine.put(container, service.files)
+        engine.copy_into(container, service.files)
         with asking(_starting(service)):
             container.start()
     except RefusedError as error:

@@ -130,7 +130,7 @@ def wait_for_check(engine: Engine, check: Check, limit: float) -> None:
 
     def ask(node: Node, command: str, environment: dict[str, str]) -> ExecResult:
         bounded = ["timeout", str(check.seconds), "/bin/sh", "-c", command]
-        return engine.ask(node.container, bounded, user=check.user, environment=environment)
+        return engine.run_inside(node.container, bounded, user=check.user, environment=environment)
 
     def probe() -> bool | NotYet:
         environment = {}

@@ -55,7 +55,7 @@ def check(place: Place, image: str, options: Options) -> None:
     if not _is_new(options) or options.user == SLURM_USER:
         return
     script = f"getent passwd {options.user} || test $? -eq 2"  # getent ends with 2 if there is no such user
-    if found := place.engine.run_in(image, script, place.labels("question")).strip():
+    if found := place.engine.run_image(image, script, place.labels("question")).strip():
         raise SelectionError(
             f"the user name {options.user} exists already on the nodes",
             where="--user",

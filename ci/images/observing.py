@@ -36,7 +36,7 @@ def observe(engine: Engine, identity: str) -> Observed:
     memory = paths.cache_dir() / "observed" / f"{identity.replace(':', '-')}.json"
     with suppress(OSError, ValueError, TypeError):  # missing, or written only in part by a run that was killed
         return Observed(**json.loads(memory.read_text(encoding="utf-8")))
-    first, second = engine.run_in(identity, _SCRIPT, {LABEL: "1"}).split("\n")[:2]
+    first, second = engine.run_image(identity, _SCRIPT, {LABEL: "1"}).split("\n")[:2]
     observed = Observed(slurm=first.split()[-1], python=second.strip())
     paths.make_directory(memory.parent)
     memory.write_text(json.dumps(vars(observed)), encoding="utf-8")

@@ -103,7 +103,7 @@ class LoginRun:
         started = time.time()
         uid, gid = self._owner
         file = InsideFile(content=self._exports().encode(), mode=0o600, uid=uid, gid=gid)
-        self._engine.put(self._container, {str(self._environment): file})
+        self._engine.copy_into(self._container, {str(self._environment): file})
         try:
             with ssh.connect(self._login) as shell:
                 console.say(f"{self._login.user}@{self._launched.file.nodes[0]}:{self._folder}$ {shlex.join(words)}")

@@ -56,7 +56,7 @@ class Record:
         def named(options: Options) -> Options:
             return replace(options, name=name, pytest=True, plain=False)
 
-        own = replace(plan, options=named(plan.options), asked=named(plan.asked))
+        own = replace(plan, options=named(plan.options), given=named(plan.given))
         return cls(plan=own, given=given)
 
     def begun(self) -> Result:
@@ -127,7 +127,7 @@ class Record:
 
     def _again(self) -> str:
         """Return the command that does this again, on any machine."""
-        options, cell = self.plan.asked, self.plan.cell.matrix_id
+        options, cell = self.plan.given, self.plan.cell.matrix_id
         if self.plan.again:
             behind = f" -- {shlex.join(self.given.words)}" if self.given and self.given.words else ""
             return f"{self.plan.again} --suite {self.plan.options.name}{behind}"

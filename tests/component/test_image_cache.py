@@ -213,7 +213,7 @@ def test_one_that_is_down_is_asked_once(machine: Machine, warned: list[str]) -> 
 
 def test_one_that_is_full(start: Start, machine: Machine, warned: list[str]) -> None:
     full = start(REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="/dev/shm/registry")
-    filled = machine.engine.ask(full.container, ["dd", "if=/dev/zero", "of=/dev/shm/rest", "bs=64k"])
+    filled = machine.engine.run_inside(full.container, ["dd", "if=/dev/zero", "of=/dev/shm/rest", "bs=64k"])
     assert "No space left" in filled.output
     assert machine.ensure(full.address).how is ImageOrigin.BUILT
     (warning,) = warned
@@ -226,7 +226,7 @@ def test_one_that_is_read_only_is_read(start: Start, machine: Machine, warned: l
     first = machine.ensure(found.address)
     closed = "version: 0.1\nhttp: {addr: ':5000'}\nstorage:\n  filesystem: {rootdirectory: /srv/registry}\n"
     closed += "  maintenance: {readonly: {enabled: true}}\n"
-    machine.engine.put(found.container, {"/etc/docker/registry/config.yml": InsideFile(content=closed.encode())})
+    machine.engine.copy_into(found.container, {"/etc/docker/registry/config.yml": InsideFile(content=closed.encode())})
     found.container.restart()
     address = f"localhost:{machine.engine.published_port(found.container, registry.PORT)}"
     until("the registry answers again", lambda: answers(address))

@@ -40,14 +40,14 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
     """Return a function that has a node's files, which it may change, pass through another one before the start."""
 
     def through(change: Callable[[str, Files], None]) -> None:
-        put = Engine.put
+        copy_into = Engine.copy_into
 
         def changed(self: Engine, container: object, files: Files) -> None:
             mine = dict(files)
             change(str(getattr(container, "name", "")).rpartition("-")[2], mine)
-            put(self, container, mine)  # type: ignore[arg-type]
+            copy_into(self, container, mine)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(Engine, "put", changed)
+        monkeypatch.setattr(Engine, "copy_into", changed)
 
     return through
 
@@ -309,7 +309,7 @@ def test_a_stopped_registry_is_refused_at_once_and_named(
     usable.wait_for_check(engine, reachable, limit=READY_SECONDS)
     served.container.stop(timeout=0)
 
-    answer = engine.ask(
+    answer = engine.run_inside(
         nodes.login.container, ["curl", "--max-time", "30", "--noproxy", "*", f"http://{served.address}/v2/"]
     )
     assert answer.status not in (0, 28), answer  # 28: curl's own limit passed

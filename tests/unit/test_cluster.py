@@ -200,7 +200,14 @@ class Answering:
         self.life = alive
         self.asked: list[tuple[str, str, dict[str, str]]] = []
 
-    def ask(self, container: Any, command: list[str], *, user: str = "root", environment: Any = None) -> ExecResult:  # noqa: ANN401
+    def run_inside(
+        self,
+        container: SimpleNamespace,
+        command: list[str],
+        *,
+        user: str = "root",
+        environment: dict[str, str] | None = None,
+    ) -> ExecResult:
         """Answer a command."""
         assert command[0] == "timeout" or command[-1].startswith("tail ")  # a daemon that hangs must not hold the wait
         assert user in {"root", "tester"}  # the job user, for what only jobs can tell
@@ -258,12 +265,12 @@ RIGHT = {"slurm": "22.05.8", "enroot": "3.4.1", "pyxis": "0.19.0"}
 def seen_in(cell: Cell, versions: Mapping[str, str]) -> dict[str, str]:
     """Return what is observed in a cluster of a cell whose node answers with these versions."""
 
-    def ask(_container: object, command: list[str]) -> ExecResult:
+    def answer(_container: object, command: list[str]) -> ExecResult:
         asked = {**ASKED, "arch": "uname -m", "os": "os-release"}
         found = ({**SYSTEM, **versions}[axis] for axis, words in asked.items() if words in command[-1])
         return ExecResult(status=0, output=f"{next(found, '')}\n")
 
-    return cluster.observe(cast("Engine", SimpleNamespace(ask=ask)), nodes(1), cell)
+    return cluster.observe(cast("Engine", SimpleNamespace(run_inside=answer)), nodes(1), cell)
 
 
 @pytest.fixture(scope="module")

@@ -256,11 +256,11 @@ def answering(exit_code: int | None) -> Any:  # noqa: ANN401 - docker-py's conta
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_commands_status_is_the_engines(status: int) -> None:
-    answer = engine(Images(), "docker").ask(answering(status), ["true"])
+    answer = engine(Images(), "docker").run_inside(answering(status), ["true"])
     assert (answer.status, answer.output) == (status, "said")
 
 
 def test_no_exit_status_is_not_success() -> None:
     with pytest.raises(LaunchError, match="does not say how a command ended") as caught:
-        engine(Images(), "docker").ask(answering(None), ["true"])
+        engine(Images(), "docker").run_inside(answering(None), ["true"])
     assert caught.value.where == "true in n1"

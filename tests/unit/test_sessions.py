@@ -312,7 +312,7 @@ def test_a_suite_of_somebodys_own_gets_variables_where_it_runs(started: Started,
     told = plan.suite_environment.render({"host": "127.0.0.1", "port": "22"})
     assert (told["A"], told["EMPTY"], told["SLURM_PORT"]) == ("b c", "", "22")
     assert told["SLURM_HOST"] == "mine", "what was asked for wins"
-    assert plan.asked.words(Scope.SUITE)[-6:] == ["--env", "A=b c", "--env", "SLURM_HOST=mine", "--env", "EMPTY="]
+    assert plan.given.words(Scope.SUITE)[-6:] == ["--env", "A=b c", "--env", "SLURM_HOST=mine", "--env", "EMPTY="]
 
 
 @pytest.mark.parametrize("wrong", ["A", "=b", "1A=b", "a-b=c"])
