@@ -96,6 +96,7 @@ class Console:
         self._now = now
         self._environ = environ
         self._active: list[TimedStep] = []
+        """The steps in progress, of all threads, in the order of their beginning."""
         self._live: Live | None = None
         self._lock = threading.RLock()
 
@@ -211,6 +212,7 @@ class Console:
             if self.mode is Mode.TERMINAL:
                 if not self._active:
                     self._stop_live()
+                # Printed with the spinner still on, if other steps are in progress: rich puts the line above it.
                 sign, style = {"done": ("✓", "green"), "failed": ("✗", "red")}.get(ending, ("!", "yellow"))
                 line = Text("  " * step.depth).append(f"{sign} ", style).append(step.title).append(f"  {tail}", "dim")
                 self._rich().print(line, soft_wrap=True)

@@ -24,6 +24,8 @@ from ci.errors import DiskFullError, PyxisMatrixError, disk_is_full
 _TAIL_BYTES = 16 * 1024
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
+# How often a command in a thread looks whether it is to end. In the main thread, which has no `STOP`, a signal
+# interrupts the wait itself.
 _LOOK_SECONDS = 0.2
 
 STOP: ContextVar[threading.Event | None] = ContextVar("ends the commands of a thread", default=None)
