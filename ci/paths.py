@@ -228,7 +228,7 @@ def _home_is_known(variable: str) -> Iterator[None]:
         yield
     except RuntimeError as problem:
         raise PyxisMatrixError(
-            "The user's home folder was not found, so there is no place for the cache.",
+            "the user's home folder was not found, so there is no place for the cache",
             why=str(problem),
             next_step=f"set {variable} to a path that may be written",
         ) from problem

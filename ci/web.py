@@ -119,7 +119,7 @@ class Session(requests.Session):
         there = urlsplit(urljoin(resp.url, target or ""))
         if target and self._https_only and there.scheme != "https":
             # Without the query, which may hold a signature.
-            raise WebError(f"redirects to {there.scheme}://{there.netloc}{there.path}, and only https is taken")
+            raise WebError(f"redirects to {there.scheme}://{there.netloc}{there.path}, but only https is allowed")
         return target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:  # noqa: ARG002
@@ -152,7 +152,7 @@ def opened(
     :raises StatusError: for an error status; ``WebError`` for every other failure, also one within the block.
     """
     if not url.startswith("https://"):
-        raise WebError("only https is taken")
+        raise WebError("only https is allowed")
     sent = {"User-Agent": "pyxis-matrix", "Accept-Encoding": "identity", **(headers or {})}
     with translated(), Session(tries=tries, tell=lambda text: tell(f"{url}: {text}")) as session:
         response = session.request(

@@ -42,9 +42,9 @@ def take(file: Path, store: Path, name: str = "") -> tuple[Path, str]:
             sha256 = digest.hexdigest()
             if file.parent.parent == store and file.parent.name != sha256:
                 raise ChecksumError(
-                    f"{file.name} was changed after it was taken",
+                    f"{file.name} was changed after it was copied",
                     where=str(file),
-                    why=f"its sha256 is {sha256}; when it was taken it was {file.parent.name}",
+                    why=f"its sha256 is {sha256}; when it was copied it was {file.parent.name}",
                     next_step=f"rm -r {store}, then run it again",
                 )
             kept = store / sha256 / draft.name

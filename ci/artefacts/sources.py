@@ -92,7 +92,7 @@ class Sources:
         named = mirror or paths.directory_from(environ, MIRROR_VARIABLE)
         if named and not named.is_dir():
             raise ArtefactError(
-                "the mirror is not found",
+                "the mirror was not found",
                 where=f"{named} (from {'--mirror' if mirror else MIRROR_VARIABLE})",
                 why="it is not a folder" if named.exists() else "no such folder",
                 next_step="correct the path, or leave it out to use the cache and upstream",
@@ -147,7 +147,7 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
         except WebError as problem:
             problems[place] = str(problem)
     raise ArtefactError(
-        f"{artefact.name} was not found.",
+        f"{artefact.name} was not found",
         where=f"{artefact.path} ({artefact.release})" if artefact.release else artefact.path,
         why="; ".join(_looked(sources, problems)),
         next_step=_remedy(sources, problems),
@@ -250,7 +250,7 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
     listed = load_sums(sources.mirror / SUMS_FILE).get(artefact.path)
     if listed not in (None, sha256):
         raise ChecksumError(
-            f"{artefact.name} in the mirror is not the file that the mirror's own {SUMS_FILE} lists.",
+            f"{artefact.name} in the mirror is not the file that the mirror's own {SUMS_FILE} lists",
             where=str(file),
             why=f"its sha256 is {sha256}, {SUMS_FILE} says {listed}",
             next_step="copy the file into the mirror again, or correct the list; the file was left as it is",
@@ -365,7 +365,7 @@ def _upstream_problem(artefact: Artefact, sources: Sources) -> str | None:
 def _wrong_download(
     artefact: Artefact, sources: Sources, found: str, known: tuple[Pin, Authority] | None
 ) -> ChecksumError:
-    what = f"{artefact.name} from upstream is not the file that it should be."
+    what = f"{artefact.name} from upstream is not the file that it should be"
     if known is None:
         return ChecksumError(
             what, where=sources.address(artefact), why=found, next_step="find out what upstream serves"
@@ -387,7 +387,7 @@ def _looked(sources: Sources, problems: Mapping[Artefact, str]) -> list[str]:
     """Return for each source why its file was not used."""
     caches = [f"{_cache_problem(place, sources)}" for place in problems]
     return [
-        "mirror none was named" if sources.mirror is None else f"mirror {sources.mirror}: not found",
+        "mirror: none is named" if sources.mirror is None else f"mirror {sources.mirror}: not found",
         f"cache {sources.cache}: {', '.join(dict.fromkeys(caches))}",
         *(f"upstream {sources.address(place)}: {problem}" for place, problem in problems.items()),
     ]

@@ -137,7 +137,7 @@ class Engine(OwnObjects):
         """Refuse GPUs if the engine would silently start a container without them."""
         if self.found.kind == "podman":
             raise EngineError(
-                "Podman does not pass on GPUs here",
+                "GPUs cannot be used with Podman",
                 where=f"{self.found.url} (Podman {self.found.version})",
                 why="its Docker API ignores a request for GPUs",
                 next_step="leave --gpus out, or use Docker",
@@ -187,7 +187,7 @@ class Engine(OwnObjects):
             result = container.exec_run(command, user=user, environment=dict(environment or {}))
         if result.exit_code is None:
             raise LaunchError(
-                "the engine does not say how a command ended",
+                "the engine did not report how a command ended",
                 where=f"{' '.join(command)} in {container.name}",
                 why="the engine returned no exit status; treated as a failure",
                 next_step=f"docker logs {container.name}",

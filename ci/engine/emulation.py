@@ -19,7 +19,7 @@ _MACHINES = {Arch.AMD64: "3e00", Arch.ARM64: "b700"}
 _ELF, _MACHINE_AT = "7f454c46", 36
 _FLAGS = {
     "F": "the emulator is looked for inside each container, where it is not",
-    "C": "the file capabilities of enroot's helpers do not count",
+    "C": "the file capabilities of enroot's helpers have no effect",
 }
 _FIX = f"{set_up()} --emulate (as root), or docker run --privileged --rm tonistiigi/binfmt --install {{}}"
 
@@ -29,12 +29,12 @@ def obstacle(arch: Arch) -> EngineError | None:
     there = sorted(entry.name for entry in BINFMT.iterdir()) if BINFMT.is_dir() else []
     if "register" not in there:
         return EngineError(
-            f"this kernel runs no code of {arch}",
+            f"this kernel cannot run code of {arch}",
             where=str(BINFMT),
-            why="binfmt_misc, which knows emulators, is not mounted",
+            why="binfmt_misc, where emulators are registered, is not mounted",
             next_step=f"mount -t binfmt_misc binfmt_misc {BINFMT}, then {_FIX.format(arch)}",
         )
-    what, where, why = f"this machine runs no code of {arch}", BINFMT, "no emulator for it is registered"
+    what, where, why = f"this machine cannot run code of {arch}", BINFMT, "no emulator for it is registered"
     for name in there:
         said = dict(line.partition(" ")[::2] for line in (read_text(BINFMT / name) or "").splitlines())
         magic = said.get("magic", "")

@@ -205,7 +205,7 @@ def engine_from(candidate: EngineAddress, reply: Reply) -> FoundEngine:
     minimum = MINIMUM[kind]
     if number and number < minimum:
         raise EngineError(
-            f"the container engine is too old: {kind} {version}, needed is {minimum[0]}.{minimum[1]} or newer",
+            f"the container engine is too old: {kind} {version}; {minimum[0]}.{minimum[1]} or newer is needed",
             where=_place(candidate),
             next_step="upgrade it, or point DOCKER_HOST to a newer one",
         )

@@ -36,7 +36,7 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
 
     def probe() -> bool | NotYet:
         answer = engine.run_inside(container, ["test", "-e", "/run/slurmdbd-ready"])
-        return True if answer.status == 0 else NotYet("it does not know the cluster yet")
+        return True if answer.status == 0 else NotYet("slurmdbd does not know the cluster yet")
 
     wait_for(
         "slurmdbd",

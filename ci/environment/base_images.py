@@ -33,7 +33,7 @@ def check(engine: Engine, names: tuple[str, ...]) -> None:
     for name in names:
         if engine.image_exists(name):
             raise SelectionError(
-                f"this engine has an image {name} already",
+                f"this engine already has an image {name}",
                 where="--base-image",
                 why="that image is not this project's, so it is not replaced; a Dockerfile that begins with it gets it",
                 next_step=f"leave --base-image {name} out, or: docker image rm {name}",

@@ -265,7 +265,7 @@ def check_versions(cell: Cell, observed: Mapping[str, str], *, image: str) -> No
     if not (wrong := mismatches(cell.axes, observed)):
         return
     raise VersionMismatchError(
-        f"the cluster is not what its id says: {', '.join(wrong)}",
+        f"the cluster has other versions than its id: {', '.join(wrong)}",
         where=f"{cell.id}, image {image}",
         why="the image was built from another release, or was changed afterwards",
         next_step="put the right release into the mirror, or name it with --slurm, --enroot or --pyxis; "

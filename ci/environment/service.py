@@ -76,7 +76,7 @@ class Place:
                 self.stack.callback(removing.remove_volume, self.engine.api, name)
         if not ours:
             raise LaunchError(
-                f"there is a volume {name} already",
+                f"a volume named {name} exists already",
                 where="the engine",
                 why="it was made by another session, and its content belongs to that",
                 next_step=f"{typed(f'down {self.run}')}, if it is yours to take down; or another PYXIS_MATRIX_RUN",
@@ -224,7 +224,7 @@ def start_error(refused: RefusedError, service: Service) -> LaunchError | Engine
         )
     if "is already in use by container" in text:
         return LaunchError(
-            f"there is a container {service.name} already",
+            f"a container named {service.name} exists already",
             where=f"the engine, {_starting(service)}",
             why=text,
             next_step=f"docker container rm {service.name}, if it is yours to remove; or another --container-name",

@@ -57,7 +57,7 @@ class Lines:
 
     def begin(self, cell: str) -> None:
         """Show that a cell begins."""
-        self._say(f"{cell}: begun")
+        self._say(f"{cell}: started")
 
     def news(self, cell: str, news: News) -> None:
         """Show the new events of a cell."""

@@ -53,7 +53,7 @@ def run_group(
         if cell.not_run:
             run.not_run(cell)
     try:
-        with asking("what this run asked of it"):
+        with asking("running this group"):
             _run_cells(run, connect(), matrix, plan, how)
     except PyxisMatrixError as problem:
         run.ended_by(problem)
@@ -283,7 +283,7 @@ class _Run:
         """Write results for suites whose process ended without writing one."""
         output = self.folder / cell.cell.id / paths.OUTPUT_FILE
         ended = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with {exit_code}"
-        problem = PyxisMatrixError(f"the process of the cell {ended} and left no result", where=str(output))
+        problem = PyxisMatrixError(f"the process of the cell {ended} without a result", where=str(output))
         for name in self._todo[cell.cell.id]:
             if not store.has_ended(self._path(cell, name)):
                 self._write(cell, name, problem)

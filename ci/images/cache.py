@@ -46,7 +46,7 @@ def address(environ: Mapping[str, str] = os.environ) -> str:
             "the name of the image cache is invalid",
             # Not shown if it may contain a password.
             where=f"{VARIABLE}={named}" if "@" not in named else VARIABLE,
-            why="it is a registry and a repository there, without https://, tag or password",
+            why="it has to be a registry and a repository there, without https://, tag or password",
             next_step="write it like ghcr.io/OWNER/image-cache; for a password there is `docker login HOST`",
         )
     return named
@@ -114,7 +114,7 @@ class ImageCache:
             self._forget(reference)
         if why:
             self._writable = False
-            self._warn("the image cache could not be written; what is built stays on this machine", reference, why)
+            self._warn("the image cache could not be written; new images stay on this machine", reference, why)
 
     def _client(self, verb: str, *words: str) -> Completed:
         client = self._engine.build_client

@@ -167,7 +167,7 @@ def mirror(family: Family, environ: Mapping[str, str] = os.environ) -> str:
     named = environ.get(family.mirror_variable) or family.archive
     if urlsplit(named).username is not None:
         raise ArtefactError(
-            "the address of a mirror holds a password",
+            "the address of a mirror contains a password",
             where=family.mirror_variable,
             why="the address is kept in images and logs",
             next_step="give it without USER:PASSWORD@; a mirror that asks for them can be reached through a proxy",

@@ -69,7 +69,7 @@ def wheelhouse(requirements: Iterable[str], constraints: Iterable[str] = (), *, 
             Requirement(text)
         except InvalidRequirement as problem:
             raise SubjectError(
-                "A requirement is invalid.",
+                "a requirement is invalid",
                 where=text,
                 why=str(problem).splitlines()[0],
                 next_step='write it like "slurm-sdk==0.4.6"; for a folder there is --subject PATH',

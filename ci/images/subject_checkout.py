@@ -59,7 +59,7 @@ def build_checkout(checkout: Path) -> BuiltCheckout:
                     env={**uv.environment(), "SOURCE_DATE_EPOCH": BUILD_EPOCH},
                 ).check(
                     SubjectError,
-                    "The subject's checkout does not build.",
+                    "building the subject's checkout failed",
                     where=str(checkout),
                     next_step=f"uv build --wheel {checkout} shows all of it",
                 )

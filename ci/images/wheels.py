@@ -89,7 +89,7 @@ def _resolve(wanted: Path, where: str, target: Target) -> tuple[list[str], froze
     """Return what to install, as ``name==version``, and the names of those that have no wheel."""
     program = uv.program()
     if program is None:
-        raise SubjectError("uv was not found.", next_step="pip install uv, or run it through nox")
+        raise SubjectError("uv was not found", next_step="pip install uv, or run it through nox")
     command = [program, "pip", "compile", str(wanted), "--python", sys.executable]
     command += ["--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
     command += ["--python-version", target.python, "--python-platform", target.platform]
@@ -102,8 +102,8 @@ def _resolve(wanted: Path, where: str, target: Target) -> tuple[list[str], froze
         without_wheel = frozenset(_NO_WHEEL.findall(done.errors))
         if without_wheel <= sources:
             if done.exit_code == _NOT_SATISFIABLE:
-                raise _failed("No release satisfies the requirements.", where, "uv", done, _CHECK_REQUIREMENT)
-            raise _failed("The requirements were not resolved.", where, "uv", done, _CHECK_INDEX)
+                raise _failed("no release satisfies the requirements", where, "uv", done, _CHECK_REQUIREMENT)
+            raise _failed("the requirements were not resolved", where, "uv", done, _CHECK_INDEX)
         sources |= without_wheel
 
 
@@ -115,7 +115,7 @@ def _download(pins: list[str], target: Target, folder: Path) -> None:
     command = [*_pip("download"), "--dest", str(folder), "--only-binary", ":all:", "--requirement", str(pinned)]
     done = call([*command, "--implementation", "cp", "--python-version", target.python], env=env)
     if not done.ok:
-        raise _failed("A wheel was not downloaded.", f"{len(pins)} packages for {target}", "pip", done, _CHECK_INDEX)
+        raise _failed("a wheel was not downloaded", f"{len(pins)} packages for {target}", "pip", done, _CHECK_INDEX)
 
 
 def _build(pin: str, target: Target, folder: Path) -> None:
@@ -124,7 +124,7 @@ def _build(pin: str, target: Target, folder: Path) -> None:
     done = call(command, env={**os.environ, "SOURCE_DATE_EPOCH": BUILD_EPOCH})
     if not done.ok:
         next_step = f"require a release that has a wheel; `pip wheel --no-deps {pin}` shows the whole build"
-        raise _failed("A package without a wheel was not built from source.", pin, "pip", done, next_step)
+        raise _failed("a package without a wheel was not built from source", pin, "pip", done, next_step)
     for wheel in set(folder.iterdir()) - before:
         check_pure(wheel, pin, target)
 
@@ -133,7 +133,7 @@ def check_pure(wheel: Path, where: str, target: Target) -> None:
     """Refuse a wheel built on this machine that another one could not use."""
     if not wheel.stem.endswith("-none-any"):
         raise SubjectError(
-            "A package built from source is not pure Python.",
+            "a package built from source is not pure Python",
             where=where,
             why=f"{wheel.name} was compiled on this machine and may not run on {target}",
             next_step="publish wheels for the target to an index, and require that release",

@@ -102,7 +102,7 @@ def plan(facts: PythonFacts) -> list[SetupStep]:
         return []
     if facts.foreign:
         raise BootstrapError(
-            "the place of the virtual environment is taken by something that bootstrap did not make",
+            "the folder for the virtual environment exists, and bootstrap did not make it",
             where=str(facts.venv),
             next_step="move it away, or set PYXIS_MATRIX_VENV to a folder that does not exist yet",
         )

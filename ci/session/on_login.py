@@ -138,10 +138,10 @@ class LoginRun:
                     chunks, _ = self._container.get_archive(str(source))
                     left_out = _unpack(chunks, target, since)
                 if left_out:
-                    console.warn(f"{source} came back from the login node in part: {left_out}")
+                    console.warn(f"{source} was only partly copied back from the login node: {left_out}")
             except (PyxisMatrixError, OSError, tarfile.TarError) as error:
                 why = error.why if isinstance(error, PyxisMatrixError) else error
-                console.warn(f"{source} did not come back from the login node: {why}")
+                console.warn(f"{source} was not copied back from the login node: {why}")
 
 
 def _requirements(plan: EnvironmentPlan, house: Wheelhouse) -> list[str]:

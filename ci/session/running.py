@@ -53,7 +53,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
         return result
 
     try:
-        with errors_of_ours("what this session asked of it"):
+        with errors_of_ours("running this session"):
             exit_code = act()
     except PyxisMatrixError as error:
         keep(Outcome.of(error, strict=plan.options.strict), error.exit_code, str(error))

@@ -59,7 +59,7 @@ def run_suites(plan: EnvironmentPlan, orders: Sequence[Order], environment_of: U
     rest = list(orders)
     try:
         session.begin(orders)
-        doing = "what this session asked of it"
+        doing = "running this session"
         with signals.handled(), errors_of_ours(doing), up(shared) as launched:
             while rest:
                 if session.results:

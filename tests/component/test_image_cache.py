@@ -217,7 +217,7 @@ def test_one_that_is_full(start: Start, machine: Machine, warned: list[str]) -> 
     assert "No space left" in filled.output
     assert machine.ensure(full.address).how is ImageOrigin.BUILT
     (warning,) = warned
-    assert "the image cache could not be written; what is built stays on this machine" in warning
+    assert "the image cache could not be written; new images stay on this machine" in warning
     assert machine.names(full.address) == []
 
 

@@ -261,6 +261,6 @@ def test_a_commands_status_is_the_engines(status: int) -> None:
 
 
 def test_no_exit_status_is_not_success() -> None:
-    with pytest.raises(LaunchError, match="does not say how a command ended") as caught:
+    with pytest.raises(LaunchError, match="did not report how a command ended") as caught:
         engine(Images(), "docker").run_inside(answering(None), ["true"])
     assert caught.value.where == "true in n1"

@@ -166,7 +166,7 @@ def test_a_source_distribution_that_compiles_is_refused(make: Make, monkeypatch:
 
 @pytest.mark.parametrize(
     ("exit_code", "what", "next_step"),
-    [(1, "No release satisfies the requirements", "matrix.toml"), (2, "The requirements were not resolved", "network")],
+    [(1, "no release satisfies the requirements", "matrix.toml"), (2, "the requirements were not resolved", "network")],
 )
 def test_a_failure_shows_uvs_words_and_keeps_nothing(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exit_code: int, what: str, next_step: str
