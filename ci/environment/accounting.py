@@ -6,7 +6,7 @@ from ci.environment import service
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Service
-from ci.environment.wait import NotYet, Watched, wait_for
+from ci.environment.wait import NotYet, wait_for
 
 _HOST = "slurmdbd"
 _READY_SECONDS = 120.0
@@ -38,14 +38,6 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
         answer = engine.run_inside(container, ["test", "-e", "/run/slurmdbd-ready"])
         return True if answer.status == 0 else NotYet("slurmdbd does not know the cluster yet")
 
-    wait_for(
-        "slurmdbd",
-        probe,
-        limit=_READY_SECONDS,
-        watched=Watched(
-            alive=lambda: engine.alive(container),
-            diagnose=lambda: engine.log_tail(container),
-            hint="the lines above are from munged, MariaDB and slurmdbd; the last says which of them has ended",
-        ),
-    )
+    hint = "the lines above are from munged, MariaDB and slurmdbd; the last says which of them has ended"
+    wait_for("slurmdbd", probe, limit=_READY_SECONDS, watched=service.watched(engine, container, hint))
     return container

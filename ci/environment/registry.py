@@ -26,7 +26,7 @@ from ci.environment.registry_client import (
     digest_of,
 )
 from ci.environment.service import Place, Service
-from ci.environment.wait import NotYet, Watched, wait_for
+from ci.environment.wait import NotYet, wait_for
 from ci.errors import LaunchError, PortTakenError, PyxisMatrixError, RegistryChangedError
 from ci.terminal import console
 
@@ -97,10 +97,8 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
         # A container that has ended has no port, and so the probe fails; then its log says why.
         probe,
         limit=_READY_SECONDS,
-        watched=Watched(
-            alive=lambda: place.engine.alive(container),
-            diagnose=lambda: place.engine.log_tail(container),
-            hint="a firewall between this process and the engine's published ports?",
+        watched=service.watched(
+            place.engine, container, "a firewall between this process and the engine's published ports?"
         ),
     )
     _warn_about_loopback(container)

@@ -14,6 +14,7 @@ from ci.engine.connection import Container, Engine, InsideFile
 from ci.engine.labels import LABEL_SESSION, labels
 from ci.engine.refusals import asking
 from ci.environment.registry_client import LOOPBACK
+from ci.environment.wait import Watched
 from ci.errors import EngineError, LaunchError, PortTakenError, RefusedError, typed
 from ci.terminal import signals
 
@@ -166,6 +167,11 @@ def start(place: Place, service: Service) -> Container:
             removing.remove_container(container)
         raise start_error(error, service) from error
     return container
+
+
+def watched(engine: Engine, container: Container, hint: str) -> Watched:
+    """Return how a wait notices that a service has ended, with the likely cause if it does not get ready."""
+    return Watched(alive=lambda: engine.alive(container), diagnose=lambda: engine.log_tail(container), hint=hint)
 
 
 def _create(place: Place, service: Service) -> Container:
