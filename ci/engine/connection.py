@@ -18,6 +18,7 @@ from ci.engine.removing import OwnObjects
 from ci.errors import EngineError, LaunchError, NotOnEngineError, RefusedError
 from ci.matrix.arch import Arch
 from ci.terminal import console
+from ci.terminal.processes import Completed
 
 if TYPE_CHECKING:
     import docker
@@ -113,8 +114,7 @@ class Engine(OwnObjects):
             # does not send. In Docker's format, because real enroot does not ask a registry for another one. The digest
             # is not known: a client of a remote Podman writes no --digestfile, and RepoDigests has the digest of
             # Podman's own copy, which is compressed differently.
-            command = [str(self.build_client.path), "push", "--tls-verify=false", "--format=v2s2", reference]
-            done = console.call(command, env={**os.environ, **self.build_client.environment})
+            done = self.run_client("push", "--tls-verify=false", "--format=v2s2", reference)
             done.check(LaunchError, f"pushing {reference} failed")
             return None
         repository, _, tag = reference.rpartition(":")
@@ -125,6 +125,11 @@ class Engine(OwnObjects):
                     raise LaunchError(f"pushing {reference} failed", why=str(line["error"]))
                 found = line.get("aux", {}).get("Digest", found)
         return found
+
+    def run_client(self, *words: str, log: Path | None = None) -> Completed:
+        """Run the client that can build, pointed to this engine; its output is also added to ``log``."""
+        command = [str(self.build_client.path), *words]
+        return console.call(command, env={**os.environ, **self.build_client.environment}, log=log)
 
     def with_whole_proc(self, host_config: dict[str, Any]) -> dict[str, Any]:
         """Return a container's ``HostConfig`` with no path of /proc masked; docker-py has no parameter for that."""

@@ -98,15 +98,7 @@ def sources_of(options: Options) -> Sources:
 class Builder:
     """Builds images. ``done`` has those that were built or reused, ``fetched`` the release files."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        where: Sources,
-        *,
-        logs: Path,
-        environ: Mapping[str, str] = os.environ,
-        share_all: bool = False,
-    ) -> None:
+    def __init__(self, engine: Engine, where: Sources, *, logs: Path, share_all: bool = False) -> None:
         """Build in ``engine``, with artefacts from ``where``; each build's output goes to a file in ``logs``.
 
         If the environment names an image cache, what is built is pushed there; with ``share_all`` also what is reused.
@@ -114,9 +106,8 @@ class Builder:
         self._engine = engine
         self._where = where
         self._logs = logs
-        self._environ = environ
-        named = cache.address(environ)
-        self._cache = ImageCache(engine, named, log=logs / "image-cache.log", environ=environ) if named else None
+        named = cache.address()
+        self._cache = ImageCache(engine, named, log=logs / "image-cache.log") if named else None
         self._share = {ImageOrigin.BUILT, ImageOrigin.REUSED} if share_all else {ImageOrigin.BUILT}
         self.done: list[Built] = []
         self.fetched: list[Fetched] = []
@@ -225,7 +216,7 @@ class Builder:
         started = time.monotonic()
         # Sessions that run at the same time need the same images: the second one waits here, and then finds the image.
         name = f"{plan.folder}-{plan.variant}".replace("/", "_")
-        with FileLock(paths.make_directory(paths.cache_dir(self._environ) / "locks") / f"{name}.lock"):
+        with FileLock(paths.make_directory(paths.cache_dir() / "locks") / f"{name}.lock"):
             built = self._content(plan)
             ways = [*self._pulled(plan), built]
             content = next((way for way in ways if self._engine.image_exists(way.tag)), None)
@@ -281,7 +272,7 @@ class Builder:
                 base.add(self._engine, root, content.tag, labels)
 
     def _check_patience(self, plan: ImagePlan) -> None:
-        if not self._environ.get(COMPILE_EMULATED_VARIABLE):
+        if not os.environ.get(COMPILE_EMULATED_VARIABLE):
             raise NotRunError(
                 f"{plan.name} is not compiled under emulation",
                 why="it takes an hour and more, where a machine of that architecture takes minutes",
@@ -307,8 +298,7 @@ class Builder:
             context = Path(folder) / "context"
             write(context)
             more = [word for name, value in (labels or {}).items() for word in ("--label", f"{name}={value}")]
-            environment = {**self._environ, **self._engine.found.environment, **self._engine.build_client.environment}
-            console.call([*self._build_command(content, context), *more], env=environment, log=log).check(
+            self._engine.run_client(*self._build_command(content, context), *more, log=log).check(
                 BuildError,
                 f"building the image {wanted.name} failed",
                 where=str(log),
@@ -316,15 +306,16 @@ class Builder:
             )
 
     def _build_command(self, content: Content, context: Path) -> list[str]:
-        client, wanted = self._engine.build_client, content.plan
-        command = [str(client.path), "build", "--tag", content.tag, "--label", f"{LABEL}=1"]
+        """Return the arguments of the client."""
+        wanted = content.plan
+        command = ["build", "--tag", content.tag, "--label", f"{LABEL}=1"]
         command += ["--label", f"{LABEL_CONTENT}={content.digest}"]
         command += ["--file", str(context / "Containerfile"), "--platform", wanted.arch.platform]
-        if client.kind == "docker":
+        if self._engine.found.kind == "docker":
             command += ["--progress", "plain"]
         for name, value in {**wanted.build_args, **content.parents}.items():
             command += ["--build-arg", f"{name}={value}"]
-        proxies = {name: self._environ[name] for name in _PROXIES if self._environ.get(name)}
+        proxies = {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
         # Without values, which may contain a password: this command is logged. The client reads the values from its
         # environment.
         for name in proxies:
@@ -332,7 +323,7 @@ class Builder:
         # A proxy on this machine's loopback is not reachable from a build's own network.
         if any(urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"} for url in proxies.values()):
             command += ["--network", "host"]
-        if bundle := ca_bundle(self._environ):
+        if bundle := ca_bundle():
             command += ["--secret", f"id=ca-bundle,src={bundle}"]
         return [*command, str(context)]
 

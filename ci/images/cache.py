@@ -60,13 +60,12 @@ def read_only(environ: Mapping[str, str] = os.environ) -> bool:
 class ImageCache:
     """One repository, in which each image has a tag of its own."""
 
-    def __init__(self, engine: Engine, repository: str, *, log: Path, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, engine: Engine, repository: str, *, log: Path) -> None:
         """Use a repository, with the logins of the engine's client, whose output is added to ``log``."""
         self._engine = engine
         self._repository = repository
         self._log = log
-        self._environ = environ
-        self._readable, self._writable = True, not read_only(environ)
+        self._readable, self._writable = True, not read_only()
         self._foreign: set[str] = set()
 
     def reference(self, content: Content) -> str:
@@ -117,13 +116,9 @@ class ImageCache:
             self._warn("the image cache could not be written; new images stay on this machine", reference, why)
 
     def _client(self, verb: str, *words: str) -> Completed:
-        client = self._engine.build_client
         # Docker assumes plain http for a registry on loopback; Podman needs an option for it.
-        plain = client.kind == "podman" and _LOOPBACK.match(self._repository)
-        command = [str(client.path), verb, *(["--tls-verify=false"] if plain else []), *words]
-        return console.call(
-            command, env={**self._environ, **self._engine.found.environment, **client.environment}, log=self._log
-        )
+        plain = self._engine.found.kind == "podman" and _LOOPBACK.match(self._repository)
+        return self._engine.run_client(verb, *(["--tls-verify=false"] if plain else []), *words, log=self._log)
 
     def _not_pulled(self, reference: str, done: Completed) -> None:
         words = done.output

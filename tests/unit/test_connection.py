@@ -116,7 +116,7 @@ def test_podman_pushes_with_its_client_over_plain_http_in_dockers_format(monkeyp
     called: list[tuple[list[str], dict[str, str]]] = []
     code = 0
 
-    def call(command: list[str], *, env: dict[str, str]) -> Completed:
+    def call(command: list[str], *, env: dict[str, str], **_more: object) -> Completed:
         called.append((command, env))
         return Completed(command=tuple(command), exit_code=code, output="denied")
 
