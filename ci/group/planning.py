@@ -44,6 +44,11 @@ class CellPlan:
         """The cell."""
         return self.environment.cell
 
+    @property
+    def id(self) -> str:
+        """The cell's id."""
+        return self.cell.id
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupPlan:

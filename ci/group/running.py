@@ -63,7 +63,7 @@ def run_group(
 
 def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how: RunSettings) -> None:
     """Have the images built, and run each cell that can run as soon as its own exist."""
-    possible = {cell.cell.id: cell for cell in plan.cells if cell.suites and not cell.not_run}
+    possible = {cell.id: cell for cell in plan.cells if cell.suites and not cell.not_run}
     if not possible:
         return
     builder = Builder(engine, sources_of(plan.options), logs=run.folder / "images")
@@ -146,8 +146,8 @@ class _Run:
         if stamp != self._shared_stamp:
             self._shared_stamp, self._shared = stamp, fingerprint.shared_ingredients(engine)
         for suite in cell.suites:
-            self._stamps[cell.cell.id, suite.name] = fingerprint.stamp(cell.environment, suite, stamp)
-        self._ingredients[cell.cell.id] = {
+            self._stamps[cell.id, suite.name] = fingerprint.stamp(cell.environment, suite, stamp)
+        self._ingredients[cell.id] = {
             suite.name: fingerprint.ingredients(
                 cell.environment, suite, self._plan.record.words, matrix=matrix, images=images_hash, shared=self._shared
             )
@@ -158,43 +158,43 @@ class _Run:
 
     def settle(self, cell: CellPlan, *, reuse_earlier: bool) -> list[str]:
         """Return the suites of a cell that have to run, and say why the others need not."""
-        self._todo[cell.cell.id] = [
+        todo = self._todo[cell.id] = [
             suite.name
             for suite in cell.suites
             if not (self._is_done(cell, suite.name) or (reuse_earlier and self._is_reused(cell, suite.name)))
         ]
-        for name in self._todo[cell.cell.id]:
+        for name in todo:
             self._begin(cell, name)
-        return self._todo[cell.cell.id]
+        return todo
 
     def command(self, cell: CellPlan) -> ChildCommand:
         """Return the command that runs a cell."""
-        suites = [word for name in self._todo[cell.cell.id] for word in ("--suite", name)]
+        suites = [word for name in self._todo[cell.id] for word in ("--suite", name)]
         words = cell.environment.options.words(*OPTIONS, Scope.RESULT)
         return ChildCommand(
-            cell=cell.cell.id,
+            cell=cell.id,
             words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.record.words),
-            output=self.folder / cell.cell.id / paths.OUTPUT_FILE,
+            output=self.folder / cell.id / paths.OUTPUT_FILE,
         )
 
     def not_run(self, cell: CellPlan) -> None:
         """Write that a cell can't run here."""
-        console.warn(f"{cell.cell.id} is not run: {cell.not_run}")
+        console.warn(f"{cell.id} is not run: {cell.not_run}")
         problem = NotRunError(cell.not_run)
         for suite in cell.suites:
             self._write(cell, suite.name, problem)
 
     def broken(self, cell: CellPlan, problem: PyxisMatrixError) -> None:
         """Write a problem as the result of a cell's suites, except those that ``--resume`` keeps."""
-        console.fail(f"{cell.cell.id}: {problem}")
+        console.fail(f"{cell.id}: {problem}")
         for suite in cell.suites:
-            if not self._is_done(cell, suite.name, whatever_changed=True):
+            if not self._answered(cell, suite.name):
                 self._write(cell, suite.name, problem)
 
     def expected(self, cell: CellPlan) -> Mapping[tuple[str, str], watching.Expected]:
         """Return the durations and numbers of tests of earlier runs of a cell's suites."""
         options = self._plan.options
-        return watching.expected(options.results, options.run, cell.cell.id, self._todo[cell.cell.id])
+        return watching.expected(options.results, options.run, cell.id, self._todo[cell.id])
 
     def watch(
         self,
@@ -229,15 +229,13 @@ class _Run:
 
         return children.Watch(began=began, ended=ended, tick=tick, ending=ending)
 
-    def _is_done(self, cell: CellPlan, suite: str, *, whatever_changed: bool = False) -> bool:
-        """Tell whether the run that is resumed has a final result of a suite."""
+    def _is_done(self, cell: CellPlan, suite: str) -> bool:
+        """Tell whether the run that is resumed has a final result of a suite with the same fingerprint."""
         found = self._answered(cell, suite)
-        if not found:
+        if found and found.fingerprint != self._fingerprint(cell, suite):
+            console.say(f"{cell.id} {suite} runs again: {self._changes(cell, suite, found.run)}")
             return False
-        if whatever_changed or found.fingerprint == self._fingerprint(cell, suite):
-            return True
-        console.say(f"{cell.cell.id} {suite} runs again: {self._changes(cell, suite, found.run)}")
-        return False
+        return found is not None
 
     def _answered(self, cell: CellPlan, suite: str) -> Result | None:
         """Return the final result of a suite in the run that is resumed, if there is one."""
@@ -247,44 +245,38 @@ class _Run:
         try:
             found = contradictions.believed(store.load(path), path.parent)
         except PyxisMatrixError as error:
-            console.warn(f"{error}\n  {suite} runs again on {cell.cell.id}")
+            console.warn(f"{error}\n  {suite} runs again on {cell.id}")
             return None
         return found if found.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.FAILED} else None
 
     def _is_reused(self, cell: CellPlan, suite: str) -> bool:
         """Use an earlier result with the same fingerprint if there is one; otherwise say why not."""
         run = self._plan.options.run
-        before = reuse.earlier(self._plan.options.results, cell.cell.id, suite, but=run)
-        found = reuse.unchanged(before, self._fingerprint(cell, suite))
-        if found:
+        before = reuse.earlier(self._plan.options.results, cell.id, suite, but=run)
+        if found := reuse.unchanged(before, self._fingerprint(cell, suite)):
             taken = reuse.taken(found, run)
             store.write(taken, self._path(cell, suite))
-            console.say(f"{cell.cell.id} {suite}: {taken.outcome}, {taken.reason}")
+            console.say(f"{cell.id} {suite}: {taken.outcome}, {taken.reason}")
             return True
         if before:
-            console.say(
-                f"{cell.cell.id} {suite} runs: {self._changes(cell, suite, before[0].reused_from or before[0].run)}"
-            )
+            console.say(f"{cell.id} {suite} runs: {self._changes(cell, suite, before[0].reused_from or before[0].run)}")
         return False
 
     def _changes(self, cell: CellPlan, suite: str, run: str) -> str:
-        now = self._ingredients[cell.cell.id][suite]
-        names = reuse.changed(self._plan.options.results / run, cell.cell.id, suite, now)
-        return (
-            f"{', '.join(names)} changed since {run}"
-            if names
-            else f"it did not pass in {run}, or something has changed"
-        )
+        now = self._ingredients[cell.id][suite]
+        if names := reuse.changed(self._plan.options.results / run, cell.id, suite, now):
+            return f"{', '.join(names)} changed since {run}"
+        return f"it did not pass in {run}, or something has changed"
 
     def _fingerprint(self, cell: CellPlan, suite: str) -> str:
-        return fingerprint.fingerprint(self._ingredients[cell.cell.id][suite])
+        return fingerprint.fingerprint(self._ingredients[cell.id][suite])
 
     def _write_missing(self, cell: CellPlan, exit_code: int) -> None:
         """Write results for suites whose process ended without writing one."""
-        output = self.folder / cell.cell.id / paths.OUTPUT_FILE
+        output = self.folder / cell.id / paths.OUTPUT_FILE
         ended = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with {exit_code}"
         problem = PyxisMatrixError(f"the process of the cell {ended} without a result", where=str(output))
-        for name in self._todo[cell.cell.id]:
+        for name in self._todo[cell.id]:
             if not store.has_ended(self._path(cell, name)):
                 self._write(cell, name, problem)
 
@@ -296,11 +288,11 @@ class _Run:
         shared = fingerprint.shared_stamp()
         for suite in cell.suites:
             path = self._path(cell, suite.name)
-            if suite.name not in self._todo[cell.cell.id] or not store.has_ended(path):
+            if suite.name not in self._todo[cell.id] or not store.has_ended(path):
                 continue
             try:
                 found = store.load(path)
-                before = self._stamps[cell.cell.id, suite.name]
+                before = self._stamps[cell.id, suite.name]
                 now = fingerprint.stamp(cell.environment, suite, shared)
                 touched = ", ".join(name for name, value in now.items() if before[name] != value)
                 changed = f"changed while it ran: {touched}; so no later run reuses this result"
@@ -311,10 +303,10 @@ class _Run:
                 )
                 store.write(proven, path)
             except PyxisMatrixError as error:
-                console.warn(f"{error}\n  no later run reuses the result of {suite.name} on {cell.cell.id}")
+                console.warn(f"{error}\n  no later run reuses the result of {suite.name} on {cell.id}")
 
     def _path(self, cell: CellPlan, suite: str) -> Path:
-        return self.folder / cell.cell.id / suite / store.RESULT_FILE
+        return self.folder / cell.id / suite / store.RESULT_FILE
 
     def _begin(self, cell: CellPlan, suite: str) -> None:
         """Replace an earlier result by an unfinished one; without an earlier result, the run's plan is enough."""
