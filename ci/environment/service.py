@@ -102,7 +102,7 @@ class Rights:
 
 
 # Under systemd, containerd passes on a limit of 2^30. Before it loads a user's environment for a batch job, a child of
-# slurmd closes as many file descriptors one by one: that takes minutes, and Slurm's own limit passes first.
+# slurmd closes as many file descriptors one by one: that takes minutes, and Slurm gives up before that.
 # slurmd.service has 131072. This is less, because no engine can give more than it has itself.
 OPEN_FILES = 16384
 """The most files that a process of a service can have open."""
