@@ -2,18 +2,16 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from enum import StrEnum
 from itertools import takewhile
 
 import msgspec
-from packaging.version import InvalidVersion, Version
 
-from ci.answers.selecting import as_rows, check_values, concerns, has, is_told, same, tested
+from ci.answers.selecting import as_rows, check_values, concerns, has, has_answer, same, tested_cells
 from ci.errors import session
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import catalogue
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell, Runtime, read_version
 from ci.matrix.model import VERSION_AXES, Matrix
 from ci.matrix.suites import SUITES, is_own
 from ci.report import overview
@@ -33,7 +31,7 @@ class Status(StrEnum):
     UNTESTED = "not tested"
 
 
-class Tested(msgspec.Struct, frozen=True, kw_only=True):
+class TestedCell(msgspec.Struct, frozen=True, kw_only=True):
     """A cell, and what its suites came to."""
 
     id: str
@@ -49,7 +47,7 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
     """By axis its own value, where that is not the one that was asked for."""
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class AnsweredQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """A question, and the answers to it."""
 
     id: str
@@ -67,17 +65,17 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     asked: Mapping[str, str]
     question: str
     """The id of the one question that was asked; empty where it was whether container jobs work."""
-    cells: tuple[Tested, ...]
+    cells: tuple[TestedCell, ...]
     """The cells of this combination, those without an answer as well."""
-    behaviours: tuple[Seen, ...]
+    behaviours: tuple[AnsweredQuestion, ...]
     """Hazards and what is refused, or the one question that was asked; observed."""
     failures: tuple[str, ...]
     known_failures: tuple[str, ...]
     unasked: tuple[str, ...]
     """Questions that no test has asked of these cells."""
-    nearest: tuple[Tested, ...]
+    nearest: tuple[TestedCell, ...]
     """Of a combination without an answer: other cells that have one. Of one that fails: those that do not."""
-    expected: tuple[Seen, ...]
+    expected: tuple[AnsweredQuestion, ...]
     """What the catalogue alone says of a combination that was not tested."""
     next_step: str
 
@@ -91,20 +89,20 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     """
     check_values({axis: value for axis, value in asked.items() if axis not in VERSION_AXES}, compat, rows)
     real = sorted(
-        (cell for cell in tested(compat) if cell.kind == Runtime.NVIDIA),
+        (cell for cell in tested_cells(compat) if cell.kind == Runtime.NVIDIA),
         key=lambda cell: _distance(cell, asked, rows),
     )
-    of = {cell.id: _status(cell, question) for cell in real}
+    statuses = {cell.id: _status(cell, question) for cell in real}
     there = [cell for cell in real if not _differs(cell, asked)]
-    status = min((of[cell.id] for cell in there), key=list(Status).index, default=Status.UNTESTED)
-    found = [cell for cell in there if of[cell.id] is not Status.UNTESTED]
+    status = min((statuses[cell.id] for cell in there), key=list(Status).index, default=Status.UNTESTED)
+    found = [cell for cell in there if statuses[cell.id] is not Status.UNTESTED]
+    # Others help with an untested combination, if they have an answer, and with one that fails, if they do not.
     others = {Status.UNTESTED: set(Status), Status.FAILS: {*Status} - {Status.FAILS}}.get(status, set())
-    near = [cell for cell in real if cell not in there and of[cell.id] in others - {Status.UNTESTED}]
+    near = [cell for cell in real if cell not in there and statuses[cell.id] in others - {Status.UNTESTED}]
     every = [_seen(behaviour, found) for behaviour in ([question] if question else compat.behaviours)]
     expected = {behaviour.id for behaviour in compat.behaviours if question or concerns(behaviour, found)}
     only = msgspec.structs.replace(compat, cells=tuple(found))
-    causes = [] if question else overview.known_failures(only)
-    known = (f"{cause.message} ({cause.issue})".removesuffix(" ()") for cause in causes)
+    known = [] if question else overview.known_failures(only)
     as_in_rows = as_rows(asked, real, rows)
     return Advice(
         status=status,
@@ -115,7 +113,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
         failures=tuple(
             ": ".join(filter(None, (cause.suite, cause.test, cause.message))) for cause in overview.causes(only)
         ),
-        known_failures=tuple(dict.fromkeys(known)),
+        known_failures=tuple(dict.fromkeys(cause.text for cause in known)),
         unasked=tuple(seen.id for seen in every if not seen.answers and seen.id in expected),
         nearest=tuple(_tested(cell, asked, question) for cell in near[:_NEAREST]),
         expected=tuple(_expected(as_in_rows, rows, question)) if status is Status.UNTESTED else (),
@@ -128,10 +126,11 @@ def _status(cell: CellReport, question: BehaviourReport | None) -> Status:
     if question:
         answers = _seen(question, [cell]).answers
         return Status.UNTESTED if not answers else Status.FAILS if any(map(_is_bad, answers)) else Status.WORKS
+    # A cell that had an error or was interrupted says nothing of its versions: only a failure is an answer.
     if cell.state is State.FAILED:
         return Status.FAILS
-    ran = (suite.suite for suite in cell.suites if is_told(suite.state) and not is_own(suite.suite))
-    if not is_told(cell.state) or not any(SUITES[name].has_containers for name in ran):
+    ran = (suite.suite for suite in cell.suites if has_answer(suite.state) and not is_own(suite.suite))
+    if not has_answer(cell.state) or not any(SUITES[name].has_containers for name in ran):
         return Status.UNTESTED
     return Status.HAZARDS if cell.hazards else Status.WORKS
 
@@ -140,18 +139,20 @@ def _is_bad(answer: AnswerReport) -> bool:
     return answer.kind in {"hazard", "refused"}
 
 
-def _seen(question: BehaviourReport, cells: Iterable[CellReport]) -> Seen:
+def _seen(question: BehaviourReport, cells: Iterable[CellReport]) -> AnsweredQuestion:
     suites = [(cell.id, suite) for cell in cells for suite in cell.suites if question.id in suite.saw]
     names = dict.fromkeys(name for _, suite in suites for name in suite.saw[question.id])
     days = {cell: f"{suite.started:%Y-%m-%d}" for cell, suite in suites}
-    return Seen(id=question.id, question=question.question, answers=tuple(map(question.answer, names)), cells=days)
+    return AnsweredQuestion(
+        id=question.id, question=question.question, answers=tuple(map(question.answer, names)), cells=days
+    )
 
 
-def _tested(cell: CellReport, asked: Mapping[str, str], question: BehaviourReport | None) -> Tested:
+def _tested(cell: CellReport, asked: Mapping[str, str], question: BehaviourReport | None) -> TestedCell:
     suites = {suite.suite: _ended(suite) for suite in cell.suites if not is_own(suite.suite)}
     suites |= {suite: f"not run: {why}" for suite, why in cell.missing.items()}
     default = (suite for suite in SUITES.values() if suite.default and cell.runtime in suite.runtimes)
-    return Tested(
+    return TestedCell(
         id=cell.id,
         state=cell.state.value,
         suites=suites,
@@ -194,9 +195,10 @@ def _place(axis: str, value: str, rows: Matrix) -> float:
         names = [*(system.name for system in rows.systems), *(arch.value for arch in rows.arches), value]
         return names.index(value)
     known = sorted(row.version for row in getattr(rows, axis))
-    with suppress(InvalidVersion):  # of data that is not ours
-        return (bisect_left(known, Version(value)) + bisect_right(known, Version(value))) / 2
-    return len(known)
+    version = read_version(value)
+    if version is None:  # of data that is not ours
+        return len(known)
+    return (bisect_left(known, version) + bisect_right(known, version)) / 2
 
 
 def _cells(asked: Mapping[str, str], rows: Matrix) -> list[Cell]:
@@ -205,7 +207,7 @@ def _cells(asked: Mapping[str, str], rows: Matrix) -> list[Cell]:
     return sorted(found, key=lambda cell: cell.arch is not Arch.host())
 
 
-def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[Seen]:
+def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[AnsweredQuestion]:
     """Yield what the catalogue has for these cells: its answers to one question, else all that is not well."""
     cells = _cells(asked, rows)
     for behaviour in catalogue().values():
@@ -213,7 +215,7 @@ def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport 
             right = dict.fromkeys(behaviour.answer_on(cell).name for cell in cells)
             answers = map(of_catalogue({behaviour.id: behaviour})[0].answer, right)
             if wanted := tuple(answer for answer in answers if question or _is_bad(answer)):
-                yield Seen(id=behaviour.id, question=behaviour.question, answers=wanted)
+                yield AnsweredQuestion(id=behaviour.id, question=behaviour.question, answers=wanted)
 
 
 def how_to_test(asked: Mapping[str, str], rows: Matrix) -> str:

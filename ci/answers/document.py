@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ci.answers.asking import Advice, Seen, Status, Tested
-from ci.answers.comparing import Compared, Comparison, Kind, Lack
+from ci.answers.asking import Advice, AnsweredQuestion, Status, TestedCell
+from ci.answers.comparing import ComparedQuestion, Comparison, Kind, MissingAnswer
 from ci.record.printable import printable
 from ci.report import escaped
+from ci.report.answers_table import AXES
 from ci.report.behaviours import AnswerReport
 from ci.terminal.quantities import count
 
@@ -20,9 +21,9 @@ def _form(escape: Callable[[str], str], *marks: str) -> Callable[[Document], Ite
     """Return a form: the marks are those of the headline, a title, what stands around titles, an item and a line."""
     headline, title, blank, item, more = marks
 
-    def pieces(of: Document) -> Iterator[str]:
-        yield f"{headline}{escape(of[0])}\n"
-        for name, items in of[1].items():
+    def pieces(document: Document) -> Iterator[str]:
+        yield f"{headline}{escape(document[0])}\n"
+        for name, items in document[1].items():
             yield from [f"\n{title}{name}\n{blank}"] if items else []
             for head, lines in items:
                 yield f"{item}{escape(head)}\n"
@@ -41,13 +42,15 @@ FORMS: dict[str, Callable[[Document], Iterable[str]]] = {
 def of_comparison(comparison: Comparison) -> Document:
     """Return what people read of a comparison."""
     sections: dict[str, list[Item]] = {kind: [] for kind in Kind}
-    untold: dict[tuple[Lack, ...], list[str]] = {}
-    for of in comparison.behaviours:
-        if of.kind is Kind.UNTOLD:
-            lacks = dict.fromkeys(lack for lacks in of.untold.values() for lack in lacks)
-            untold.setdefault(tuple(lacks), []).append(of.id)
-        elif of.kind.differs or any(answer.is_hazard for answer in of.turns[0].after):
-            sections[of.kind].append((f"{of.id}: {of.question}", _compared(of, len(comparison.pairs))))
+    untold: dict[tuple[MissingAnswer, ...], list[str]] = {}
+    for compared in comparison.behaviours:
+        if compared.kind is Kind.UNTOLD:
+            lacks = dict.fromkeys(lack for lacks in compared.untold.values() for lack in lacks)
+            untold.setdefault(tuple(lacks), []).append(compared.id)
+        elif compared.kind.differs or any(answer.is_hazard for answer in compared.turns[0].after):
+            sections[compared.kind].append(
+                (f"{compared.id}: {compared.question}", _compared(compared, len(comparison.pairs)))
+            )
     named = {lack for lacks in untold for lack in lacks}
     sections[Kind.UNTOLD] = [(", ".join(ids), _by_reason(lacks)) for lacks, ids in untold.items()]
     if others := _by_reason(lack for lack in comparison.silent if lack not in named):
@@ -56,7 +59,7 @@ def of_comparison(comparison: Comparison) -> Document:
     for red in comparison.red:
         item = (f"{red.suite} {red.test}".rstrip(), [escaped.cut(red.message), *red.cells])
         failing.setdefault((red.is_known, red.is_new), []).append(item)
-    numbers = Counter(of.kind for of in comparison.behaviours)
+    numbers = Counter(compared.kind for compared in comparison.behaviours)
     counts = ", ".join(f"{numbers[kind]} {kind}" for kind in Kind if numbers[kind])
     known = Counter(red.is_known for red in comparison.red)
     names = {False: "tests that fail", True: "known failures"}
@@ -74,15 +77,15 @@ def of_comparison(comparison: Comparison) -> Document:
     }
 
 
-def _by_reason(lacks: Iterable[Lack]) -> list[str]:
+def _by_reason(lacks: Iterable[MissingAnswer]) -> list[str]:
     """Return reasons, each once with its cells."""
     cells: dict[str, list[str]] = {}
     for lack in lacks:
         cells.setdefault(f"{lack.suite} {lack.why}", []).append(lack.cell)
-    return [f"{reason}: {', '.join(of)}" for reason, of in cells.items()]
+    return [f"{reason}: {', '.join(names)}" for reason, names in cells.items()]
 
 
-def _compared(compared: Compared, pairs: int) -> list[str]:
+def _compared(compared: ComparedQuestion, pairs: int) -> list[str]:
     """Return how the answer to a question changes, and in which of several pairs."""
     lines: list[str] = []
     for turn in compared.turns:
@@ -107,7 +110,7 @@ def _told(answer: AnswerReport, label: str = "", more: Sequence[str] = ("do", "i
 
 def of_reply(advice: Advice) -> Document:
     """Return what people read of an answer."""
-    where = ", ".join(f"{axis.title() if axis != 'enroot' else axis} {value}" for axis, value in advice.asked.items())
+    where = ", ".join(f"{AXES[axis]} {value}" for axis, value in advice.asked.items())
     well = "answer well" if advice.question else "work"
     near = f"The nearest cells that {'were tested' if advice.status is Status.UNTESTED else well}"
     unasked: list[Item] = (
@@ -115,7 +118,7 @@ def of_reply(advice: Advice) -> Document:
         if advice.unasked and advice.cells
         else []
     )
-    kinds = Counter(kind for of in advice.behaviours for kind in {answer.kind for answer in of.answers})
+    kinds = Counter(kind for seen in advice.behaviours for kind in {answer.kind for answer in seen.answers})
     numbers = {"hazard": count(kinds["hazard"], "hazard"), "refused": f"{kinds['refused']} refused"}
     seen = ", ".join(text for kind, text in numbers.items() if kinds[kind])
     said = ", ".join(sorted(kinds)) if advice.question else f"{advice.status} ({seen})".removesuffix(" ()")
@@ -130,7 +133,7 @@ def of_reply(advice: Advice) -> Document:
     }
 
 
-def _tested(tested: Tested) -> Item:
+def _tested(tested: TestedCell) -> Item:
     differs = [f"differs: {axis} {value or 'none'}" for axis, value in tested.differs.items()]
     hazards = count(len(tested.hazards), "hazard") if tested.hazards else ""
     refused = f"{len(tested.refused)} refused" if tested.refused else ""
@@ -142,6 +145,6 @@ def _tested(tested: Tested) -> Item:
     ]
 
 
-def _seen(seen: Seen) -> Item:
+def _seen(seen: AnsweredQuestion) -> Item:
     cells = [f"seen on {day}: {cell}" for cell, day in seen.cells.items()]
     return f"{seen.id}: {seen.question}", [*(line for answer in seen.answers for line in _told(answer)), *cells]

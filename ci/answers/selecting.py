@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from packaging.version import InvalidVersion, Version
 
 from ci.errors import ResultsError, SelectionError, session
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell, Runtime, read_version
 from ci.matrix.model import AXES, VERSION_AXES, Matrix
 from ci.matrix.observed import slurm_matches
 from ci.matrix.profiles import Profile
@@ -21,6 +20,7 @@ from ci.report.model import CellReport, Compat, State
 Axes = Mapping[str, str | None]
 Pair = tuple[CellReport, CellReport]
 """Before and after."""
+_BOTH = 2
 
 
 def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False, profile: Profile | None = None) -> Compat:
@@ -30,7 +30,8 @@ def read(names: Sequence[str], results: Path, *, may_be_empty: bool = False, pro
     :raises ResultsError: if there is none, or it is invalid or of another schema.
     """
     roots = finding.places(names, results)
-    if len(roots) == 1 and retold.is_report(roots[0]):
+    # A report alone is taken as it was written: merged anew, it would have today's questions.
+    if len(roots) == 1 and retold.is_report_alone(roots[0]):
         return _of_profile(model.load(roots[0]), profile)
     base = finding.common(roots) if roots else results
     return _of_profile(writing.merge(ReportRequest(roots=roots, base=base, may_be_empty=may_be_empty)).compat, profile)
@@ -48,7 +49,7 @@ def _of_profile(compat: Compat, profile: Profile | None) -> Compat:
     return msgspec.structs.replace(compat, cells=cells)
 
 
-def tested(compat: Compat) -> list[CellReport]:
+def tested_cells(compat: Compat) -> list[CellReport]:
     """Return the cells that a suite of this project was run on; others say nothing of their versions."""
     return [cell for cell in compat.cells if any(not is_own(suite.suite) for suite in cell.suites)]
 
@@ -60,7 +61,7 @@ def concerns(question: BehaviourReport, cells: Iterable[CellReport]) -> bool:
     return ran or suite is None or suite.default
 
 
-def is_told(state: State) -> bool:
+def has_answer(state: State) -> bool:
     """Tell whether a suite, or a cell, in this state has an answer: it did what it should, or it failed."""
     return state is State.FAILED or (state.good and state is not State.SUCCEEDED)
 
@@ -89,10 +90,10 @@ def check(cells: Sequence[str], before: Axes, after: Axes) -> None:
     lone = ", ".join(sorted(before.keys() ^ after.keys()))
     alike = ", ".join(axis for axis in before if same(axis, before[axis], after.get(axis)))
     wrong = {
-        "cells are named, and --from or --to as well": cells and (before or after),
-        f"two cells are compared; named: {len(cells)}": not (before or after) and len(cells) != len(("old", "new")),
-        "a cell is named twice, and does not differ from itself": len(cells) > len(set(cells)),
-        f"{lone} stands in only one of --from and --to": lone,
+        "cells cannot be named together with --from and --to": cells and (before or after),
+        f"two cells are compared; named: {len(cells)}": not (before or after) and len(cells) != _BOTH,
+        "both names are of the same cell": len(cells) > len(set(cells)),
+        f"{lone} is in only one of --from and --to": lone,
         f"{alike} has the same value in --from and --to": alike,
     }
     usage = session("compare", "CELL_A CELL_B, or --from slurm=24.11.7 --to slurm=25.11.7")
@@ -128,7 +129,7 @@ def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows:
     :raises SelectionError: for an unknown name.
     :raises ResultsError: if there are no results of them.
     """
-    there = tested(compat)
+    there = tested_cells(compat)
     if names:
         by_id = {cell.id: cell for cell in there}
         missing = [rows.cell(name).id for name in names if name not in by_id]
@@ -156,7 +157,9 @@ def how_to_run(cells: Sequence[str]) -> str:
 
 def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[str]:
     """Return the ids of all pairs of the matrix of which one side has results."""
-    sides = [(side, to) for own, to in ((before, after), (after, before)) for side in tested(compat) if has(side, own)]
+    sides = [
+        (side, to) for own, to in ((before, after), (after, before)) for side in tested_cells(compat) if has(side, own)
+    ]
     couples = [(side.id, cell.id) for side, to in sides for cell in rows.without_groups() if _is(cell, side, to)]
     return list(dict.fromkeys(name for couple in couples for name in couple))
 
@@ -164,14 +167,14 @@ def partners(before: Axes, after: Axes, compat: Compat, rows: Matrix) -> list[st
 def to_run(names: Sequence[str], suites: Sequence[str], compat: Compat, rows: Matrix) -> tuple[list[str], list[str]]:
     """Return the cells that lack an answer of these suites, or of one that every group runs; and what they lack."""
     chosen = [suite(name) for name in suites] or [each for each in SUITES.values() if each.default]
-    there = {(cell.id, suite.suite) for cell, suite in compat.results() if is_told(suite.state)}
+    there = {(cell.id, suite.suite) for cell, suite in compat.results() if has_answer(suite.state)}
     wanted = [(cell, each) for cell in map(rows.cell, names) for each in chosen]
     missing = [(cell.id, each.name) for cell, each in wanted if not each.unfit(cell, rows.subject)]
     cells, lacking = ([*dict.fromkeys(couple[at] for couple in missing if couple not in there)] for at in (0, 1))
     return cells, lacking
 
 
-def held(pair: Pair) -> str:
+def pair_name(pair: Pair) -> str:
     """Return what a pair is called: the axes that both cells have alike, written as in an id."""
     before, after = (cell.axes for cell in pair)
     alike = {axis: text for axis in AXES if (text := before.get(axis)) and text == after.get(axis)}
@@ -183,11 +186,10 @@ def held(pair: Pair) -> str:
 
 def same(axis: str, first: str | None, second: str | None) -> bool:
     """Tell whether two texts are the same value of an axis."""
-    try:
-        versions = {Version(text or "") for text in (first, second)} if axis in VERSION_AXES else ()
-    except InvalidVersion:
-        versions = ()
-    return first == second or len(versions) == 1
+    if first == second or axis not in VERSION_AXES:
+        return first == second
+    version = read_version(first or "")
+    return version is not None and version == read_version(second or "")
 
 
 def has(cell: CellReport | Cell, values: Axes) -> bool:
@@ -197,5 +199,6 @@ def has(cell: CellReport | Cell, values: Axes) -> bool:
 
 def _is(cell: CellReport | Cell, other: CellReport, but: Axes) -> bool:
     """Tell whether a cell is what another one would be with these values."""
+    # Axes alone do not make a cell: one with a profile or of a site has those of a plain one.
     alike = [(one.runtime, one.profile, one.site) for one in (cell, other)]
     return alike[0] == alike[1] and has(cell, {**other.axes, **but})

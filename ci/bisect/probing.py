@@ -44,9 +44,9 @@ from ci.terminal.signals import child_environment
 
 PATIENCE = 50.0
 """Seconds that a step has to take its environment down; a little less than nox gives to this process."""
-_NO_TESTS = 5
-_SKIP = 125
-_NOT_RUN = (126, 127)
+_NO_TESTS = 5  # pytest: no test was selected
+_SKIP = 125  # as `git bisect run` has it: this one can't be judged
+_NOT_RUN = (126, 127)  # of a shell: found and not started; not found
 _ANSWERED = frozenset({Outcome.FAILED, Outcome.SKIPPED})
 # What is wrong with one step, and not with the question or the machine.
 _OF_THE_STEP = {
@@ -64,7 +64,7 @@ class Question:
     verb: tuple[str, ...]
     """The command of this program that puts it to a cell."""
     words: tuple[str, ...]
-    """What stands behind ``--`` there."""
+    """What comes after ``--`` there."""
     options: tuple[str, ...] = ()
     pytest: bool = True
     """Whether pytest is asked, so that tests are the answer; else it is an exit code."""
@@ -87,8 +87,8 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
     options, rest = arguments.split(words)
     if misplaced := options.words(Scope.IMAGES, Scope.CLUSTER):
         raise SelectionError(
-            f"{misplaced[0]} stands behind the last --",
-            why="what stands there is the question; options of images and of the cluster stand before it",
+            f"{misplaced[0]} comes after the last --",
+            why="what comes after it is the question; options of images and of the cluster come before it",
             next_step=session("bisect", "[options] -- SUITE -k TEST"),
         )
     which = rest[0] if rest and not rest[0].startswith("-") else ""
@@ -97,7 +97,7 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
             raise SelectionError(f"{which} cannot be used with {cell.id}", why=why)
         check_environment(os.environ)
         behind = given(SUITES[which], rest[1:])
-        # A known failure has to be an answer like any other. So it is no result of the suite, and not called like it.
+        # A known failure has to be an answer like any other. So it is not a result of the suite, and has another name.
         command = (sys.executable, "-m", "pytest", *behind.command(SUITES[which], "--runxfail"))
         name = f"{which}-asked"
         return Question(name=name, verb=("run",), words=command, options=("--as", name, "--pytest"))
@@ -112,8 +112,8 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         return Question(name="command", verb=("run",), words=command, pytest=False)
     raise SelectionError(
         "there is nothing to ask",
-        where="behind the last --",
-        why="neither a suite nor a command stands there",
+        where="after the last --",
+        why="neither a suite nor a command is given there",
         next_step="-- pyxis_conformance -k TEST, or -- PATH, or -- --command 'srun …' (on the login node)",
     )
 
@@ -139,6 +139,7 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
     if earlier := _earlier(where, words):
         answer, why = judge(earlier, where=log, pytest=question.pytest)
         return Probe(answer=answer, seconds=earlier.seconds, why=why)
+    # Else a step whose process dies early would be judged by the result of an earlier attempt.
     where.unlink(missing_ok=True)
     with paths.replaced(folder / ASKED_FILE, "what is asked") as file:
         file.write(msgspec.json.encode(words))
@@ -187,7 +188,7 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Judgement, str]:
     if result.outcome is Outcome.ERROR and result.exit_code in _OF_THE_STEP:
         return Judgement.NONE, first_line(result.reason)
     if pytest and result.exit_code == _NO_TESTS:
-        raise SelectionError("the question selects no test", where=where, next_step="correct the name behind -k")
+        raise SelectionError("the question selects no test", where=where, next_step="correct the name after -k")
     if not pytest and result.exit_code in _NOT_RUN:
         raise SelectionError(
             "the command was not found or not started",

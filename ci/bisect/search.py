@@ -53,6 +53,7 @@ class Search:
         if self.undecided:
             return None
         longest = max(self._stretches(), key=len, default=range(0))
+        # Of an even number the older one of the two in the middle.
         return longest[(len(longest) - 1) // 2] if longest else None
 
     def _stretches(self) -> Iterator[range]:

@@ -3,14 +3,14 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ci.artefacts.candidates import PROJECTS, Project, release_at
 from ci.artefacts.checkout import Checkout
 from ci.artefacts.releases import slurm_tag
 from ci.errors import CandidateError, SelectionError, typed
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell
+from ci.matrix.cells import Cell, read_version
 from ci.matrix.model import Matrix, Row
 from ci.options import Options
 from ci.options.values import Origin
@@ -92,6 +92,7 @@ def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> lis
 def _of_release(row: Row, axis: str, cell: Cell, matrix: Matrix, options: Options) -> Step:
     wanted = {**cell.axes, axis: row.name}
     plain = (other for other in matrix.all_cells(cell.arch) if not other.profile)
+    # A group may have a cell of the same axes with a profile.
     if found := next((other for other in plain if other.axes == wanted and other.runtime is cell.runtime), None):
         options = replace(options, profile=options.profile or cell.profile)
         return Step(name=row.name, cell=found, options=options)
@@ -103,10 +104,7 @@ def _of_release(row: Row, axis: str, cell: Cell, matrix: Matrix, options: Option
 
 
 def _row_version(name: str, axis: str, matrix: Matrix, known: dict[Version, Row]) -> Version:
-    try:
-        version = Version(name)
-    except InvalidVersion:
-        version = None
+    version = read_version(name)
     if version is None or version not in known:
         raise SelectionError(
             f"there is no {axis} {name}",

@@ -75,7 +75,8 @@ def compare(parsed: argparse.Namespace) -> int:
     """
     before, after = (selecting.axes(words, name) for words, name in ((parsed.before, "--from"), (parsed.after, "--to")))
     selecting.check(parsed.cells, before, after)
-    rows, names = loading.load(), parsed.data or [str(paths.results_dir())] * paths.results_dir().is_dir()
+    rows, results = loading.load(), paths.results_dir()
+    names = parsed.data or ([str(results)] if results.is_dir() else [])
     if parsed.suites and not parsed.run:
         raise SelectionError("--suite says what --run runs", next_step="add --run, or leave it out")
     cells, chosen = parsed.cells, candidates.read(Options(profile=parsed.profile or ""), rows)
@@ -84,7 +85,7 @@ def compare(parsed: argparse.Namespace) -> int:
             raise SelectionError("--profile cannot be used with --from and --to", next_step="name the two cells")
         rows = replace(rows, added=tuple(chosen.into(rows.cell(name)) for name in cells))
         cells = [cell.id for cell in rows.added]
-    compat = selecting.read(names, paths.results_dir(), may_be_empty=True, profile=chosen.profile)
+    compat = selecting.read(names, results, may_be_empty=True, profile=chosen.profile)
     before, after = (selecting.as_rows(side, compat.cells, rows) for side in (before, after))
     selecting.check(parsed.cells, before, after)  # two releases may be of one row
     for side in (before, after):
@@ -93,12 +94,11 @@ def compare(parsed: argparse.Namespace) -> int:
         wanted = cells or selecting.partners(before, after, compat, rows)
         lacking, suites = selecting.to_run(wanted, parsed.suites, compat, rows)
         names += _run([rows.cell(name).matrix_id for name in lacking], suites, chosen.options.profile)
-        compat = selecting.read(names, paths.results_dir(), may_be_empty=True, profile=chosen.profile)
+        compat = selecting.read(names, results, may_be_empty=True, profile=chosen.profile)
     pairs = selecting.pairs(cells, before, after, compat, rows)
     found = comparing.compare(compat, pairs)
     _print(found, document.of_comparison(found), parsed.format)
-    reports.warn(compat)
-    reports.refuse_half(compat, names)
+    reports.check_whole(compat, names)
     if found.verdict == Kind.UNTOLD:
         raise UntestedError(
             "nothing differs, but not all was seen on both sides",
@@ -116,6 +116,7 @@ def _run(cells: list[str], suites: list[str], profile: str) -> list[str]:
     if not cells:
         return []
     run, how = Options().run, {"jobs": 0, "fail_fast": False, "reuse": True, "quiet": False, "resume": None}
+    # As the parser of `matrix` would have read them.
     asked = {"cells": cells, "group": None, "suites": suites, "command": [], "run": run, "profile": profile}
     groups.matrix(argparse.Namespace(**asked, **how))
     return [str(paths.results_dir() / run)]
@@ -142,8 +143,7 @@ def ask(parsed: argparse.Namespace) -> int:
     question = known.get(name) or of_catalogue({name: behaviour(name)})[0] if name else None
     found = asking.ask(compat, versions, rows, question)
     _print(found, document.of_reply(found), "json" if parsed.json else "text")
-    reports.warn(compat)
-    reports.refuse_half(compat, names)
+    reports.check_whole(compat, names)
     if found.status is asking.Status.UNTESTED:
         raise UntestedError("not tested: it may work or fail", next_step=found.next_step)
     return FAILS if found.status is asking.Status.FAILS else 0

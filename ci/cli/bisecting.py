@@ -49,11 +49,12 @@ def bisect(parsed: argparse.Namespace) -> int:
         sequence = steps.commits(span, Checkout.at(parsed.checkout), cell, options)
     else:
         sequence = steps.releases(span, cell, rows, options)
+    # All steps have the same options but for what is bisected: what the first refuses, all would.
     sequence[0].options.check(cell)
     search = Search(length=len(sequence))
     probes: dict[int, Probe] = {}
     folder = paths.make_directory(options.results / options.run)
-    console.say(f"{len(sequence)} to choose from; results go to {folder}")
+    console.say(f"{len(sequence)} steps to search; results go to {folder}")
     try:
         while (at := search.next()) is not None:
             with console.step(f"{span.axis} {sequence[at].name} {sequence[at].title}".rstrip()) as step:
@@ -61,7 +62,7 @@ def bisect(parsed: argparse.Namespace) -> int:
                 step.note = probes[at].answer
             search.answers[at] = probes[at].answer
     except signals.Interrupted:
-        console.say(f"to go on with it: the same again with --run {options.run}")
+        console.say(f"to continue: the same command with --run {options.run}")
         raise
     finally:
         if probes:
@@ -90,7 +91,7 @@ def _warn_of_reasons(sequence: list[Step], probes: dict[int, Probe], answer: Jud
             reasons.setdefault(re.sub(r"\d+", "0", probe.why), f"{sequence[at].name}: {probe.why}")
     if len(reasons) > 1:
         console.warn(
-            "\n  ".join([f"{answer}, but not for one reason: more than one change lies there", *reasons.values()])
+            "\n  ".join([f"{answer}, but for several reasons: more than one change lies there", *reasons.values()])
         )
 
 

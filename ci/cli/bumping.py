@@ -37,7 +37,7 @@ def bump(parsed: argparse.Namespace) -> int:
         raise ArtefactError(
             f"not added: {count(len(taken.left), 'new release')}",
             why="; ".join(f"{new.axis} {new.published.version}: {why}" for new, why in taken.left.items()),
-            next_step="run it again where upstream is reachable; or the release lacks a file, and has to wait for it",
+            next_step="run it again where upstream is reachable; a release that lacks a file has to wait",
         )
     console.say(f"next: git diff; {as_here(session('tests'))}; then the suites on the new cells")
     return 0

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 import os
 from pathlib import Path
 import sys
@@ -28,7 +29,7 @@ from ci.terminal import console
 from ci.terminal.quantities import count
 
 
-def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
+def plan_cell(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
     """Plan the environment of a cell of the matrix, with the candidates in it that the options name."""
     cell = matrix.cell(name, Arch.host())
     chosen = candidates.read(options, matrix)
@@ -40,7 +41,7 @@ def plan_asked(name: str, matrix: Matrix, options: Options) -> EnvironmentPlan:
 def up(parsed: argparse.Namespace) -> int:
     """Start a cell and leave it up."""
     options = replace(Options.of(parsed), keep=True, name=paths.UP_FOLDER, plain=True, pytest=False)
-    plan = plan_asked(parsed.cell, loading.load(), options)
+    plan = plan_cell(parsed.cell, loading.load(), options)
     _, result = running.run(Record(plan=plan))
     if result.outcome is Outcome.SUCCEEDED:
         say_how_to_enter(plan)
@@ -186,23 +187,19 @@ def _down(engine: Engine, run: str, cell: str = "") -> None:
     """
     mine = {LABEL_RUN: run} | ({LABEL_CELL: cell} if cell else {})
     with console.step(f"taking down {cell or 'all'} of run {run}"):
-        for folder in launching.state_dirs(run, cell):
-            _keep_logs(engine, folder / launching.ENVIRONMENT_FILE)
+        folders = launching.state_dirs(run, cell)
+        # One that was killed while it started has a folder, and no file in it.
+        paths_there = filter(Path.is_file, (folder / launching.ENVIRONMENT_FILE for folder in folders))
+        files = [environment_file.load(path) for path in paths_there]
+        # Before the containers go: the logs are read inside of them.
+        for file in files:
+            launching.save_logs(partial(_logs_of, engine, file), Path(file.results) / LOGS_FOLDER)
         engine.reap(mine)
-        stuck = engine.left(mine)
-        for folder in launching.state_dirs(run, cell):
-            if (folder / launching.ENVIRONMENT_FILE).is_file():
-                stuck += _untag(engine, environment_file.load(folder / launching.ENVIRONMENT_FILE))
+        stuck = [*engine.left(mine), *(name for file in files for name in _untag(engine, file))]
     if stuck:
         raise launching.left_of(run, stuck)
-    for folder in launching.state_dirs(run, cell):
+    for folder in folders:
         launching.forget(run, folder.name)
-
-
-def _keep_logs(engine: Engine, path: Path) -> None:
-    if path.is_file():
-        file = environment_file.load(path)
-        launching.save_logs(lambda: _logs_of(engine, file), Path(file.results) / LOGS_FOLDER)
 
 
 def _untag(engine: Engine, file: EnvironmentFile) -> list[str]:

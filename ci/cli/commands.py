@@ -13,7 +13,7 @@ from ci import paths
 from ci.artefacts import candidates, pinning, sources
 from ci.artefacts import pins as pins_file
 from ci.artefacts.sources import Sources
-from ci.cli.clusters import plan_asked
+from ci.cli.clusters import plan_cell
 from ci.cli.elsewhere import check_checkout
 from ci.cli.sessions import run_and_show
 from ci.engine.connection import connect
@@ -24,7 +24,7 @@ from ci.images.building import Builder, sources_of
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
-from ci.matrix.mentioned import asked_cells, default_group
+from ci.matrix.mentioned import default_group, requested_cells
 from ci.matrix.model import Group, Matrix
 from ci.matrix.pairs import pairs_of
 from ci.matrix.suites import is_own
@@ -51,7 +51,9 @@ def cells(parsed: argparse.Namespace) -> int:
             next_step=typed("cells --group GROUP --explain"),
         )
     name = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
-    cells = rows.cells(name, Arch.host()) if name else asked_cells(parsed.cells, parsed.group, rows, Arch.host(), {})
+    cells = (
+        rows.cells(name, Arch.host()) if name else requested_cells(parsed.cells, parsed.group, rows, Arch.host(), {})
+    )
     chosen = of_arch(cells, parsed.arch, name)
     if parsed.explain:
         _explain(rows, rows.group(name), chosen)
@@ -83,7 +85,8 @@ def images(parsed: argparse.Namespace) -> int:
     rows = loading.load()
     host = Arch.host()
     put = candidates.read(Options.of(parsed), rows)
-    chosen = asked_cells(parsed.cells, parsed.group, rows, host, os.environ, put.options.unreleased)
+    chosen = requested_cells(parsed.cells, parsed.group, rows, host, os.environ, put.options.unreleased)
+    # A cell that is named has to be built here, if need be by emulation; those of a group need not.
     if not parsed.cells:
         group = [cell for cell in chosen if cell.runtime is not Runtime.LEGACY]
         chosen = tuple(cell for cell in group if cell.arch is host)
@@ -135,7 +138,7 @@ def run(parsed: argparse.Namespace) -> int:
             why="whoever reads the result would take it for that suite's",
             next_step=f"take another name, or run the suite: {as_here(suite_session(options.name, parsed.cell))}",
         )
-    return run_and_show(Record(plan=plan_asked(parsed.cell, loading.load(), options), command=parsed.command))
+    return run_and_show(Record(plan=plan_cell(parsed.cell, loading.load(), options), command=parsed.command))
 
 
 def pins(parsed: argparse.Namespace) -> int:

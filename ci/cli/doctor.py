@@ -42,7 +42,7 @@ def examine(_: argparse.Namespace) -> int:
     check("FUSE device", lambda: obstacle(host.fuse()))
     check("cgroups", host.cgroups)
     for arch in (other for other in Arch if other is not Arch.host()):
-        if found := emulation.obstacle(arch):  # it is no fault where images of other architectures can't be built
+        if found := emulation.obstacle(arch):  # it is not a fault if images of other architectures can't be built
             console.say(f"none    emulator for {arch} ({found.why}); only for images of {arch}: {found.next_step}")
         else:
             console.say(f"ok      emulator for {arch}: images build here, containers do not start")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 import sys
 
-from ci import paths
+from ci import paths, templates
 from ci.cli import completing
 from ci.errors import INSTALLED, CheckoutNeededError, SelectionError, as_here, session, typed
 from ci.matrix import loading
@@ -17,35 +17,6 @@ from ci.matrix.model import Matrix
 from ci.matrix.profiles import Profile
 from ci.options import packages, values
 from ci.terminal import console
-
-_MATRIX = """\
-# What is tested here with pyxis-matrix: `{matrix}` runs it.
-#
-# What this file does not name is that of pyxis-matrix itself: rows of Slurm, enroot and Pyxis, groups, defaults. Its
-# own file explains every key: {path}
-# `{cells}` lists all cells, and says what is wrong in here.
-
-schema = 1
-
-# The package under test, as pip takes it; it is installed on the cluster, in job images and beside the tests. Its
-# checkout takes its place with --subject PATH.
-{subject}
-
-# The cells that commands take if none is named. In place of a version: "oldest", "newest", "newest-2", or ">=24.05".
-[groups.mine]
-description = "the cells of this project"
-cells = [
-{cells_of_group}
-]
-
-[defaults]
-group = "mine"
-
-# More versions than pyxis-matrix knows, or a row of it with other limits:
-#
-#   [[pyxis]]
-#   version = "0.25.0"
-"""
 
 
 def add_init(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +45,7 @@ def init(parsed: argparse.Namespace) -> int:
             stream.write(text)
     except FileExistsError as error:
         raise SelectionError(
-            "there is a matrix.toml already, and it is left as it is",
+            "matrix.toml exists already, and was not changed",
             where=str(file),
             next_step=f"edit it ({typed('cells --group full')} says what is wrong in it), or move it away",
         ) from error
@@ -89,13 +60,17 @@ def _run(profile: str) -> str:
 
 def _text(rows: Matrix, cells: Sequence[Cell], subject: str, profile: str) -> str:
     """Return the file with these cells; the subject is that of pyxis-matrix where none is named."""
-    own = ["[subject]", f'requirement = "{subject or rows.subject.requirement}"']
-    return _MATRIX.format(
-        matrix=_run(profile),
-        cells=typed("cells --group full"),
-        path=paths.MATRIX_FILE,
-        subject="\n".join(own if subject else [f"# {line}" for line in own]),
-        cells_of_group="\n".join(f"  {{ {_selection(cell)} }}," for cell in cells),
+    return (
+        templates.environment(Path(__file__).parent)
+        .get_template("init.toml.j2")
+        .render(
+            matrix=_run(profile),
+            cells_command=typed("cells --group full"),
+            project_file=paths.MATRIX_FILE,
+            subject=subject,
+            default_subject=rows.subject.requirement,
+            selections=[_selection(cell) for cell in cells],
+        )
     )
 
 

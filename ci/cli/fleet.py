@@ -17,9 +17,9 @@ from ci.group.planning import check_options
 from ci.images import cache
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.mentioned import asked_cells, default_group
+from ci.matrix.mentioned import default_group, requested_cells
 from ci.matrix.profiles import Profile
-from ci.matrix.suites import asked_for as suites_asked_for
+from ci.matrix.suites import requested_suites
 from ci.options import Options, Scope, add_to, values
 
 _SHARDS = values.whole(1, None, "a number of shards; at least one machine has to do the work")
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--changed-since",
         metavar="REV",
-        help="only cells that what has changed since a revision of git can affect, uncommitted changes included",
+        help="only cells that can be affected by what has changed since a git revision, uncommitted changes included",
     )
     parser.add_argument(
         "--format", choices=list(formats()), default=DEFAULT, help=f"for whom to write it (default: {DEFAULT})"
@@ -72,7 +72,7 @@ def plan(parsed: argparse.Namespace) -> int:
     """Plan the jobs of a fleet and write the plan."""
     rows, host, options, form = loading.load(), Arch.host(), Options.of(parsed), formats()[parsed.format]
     group = "" if parsed.cells else parsed.group or default_group(rows, os.environ)
-    named = asked_cells(parsed.cells, parsed.group, rows, host, os.environ, options.unreleased)
+    named = requested_cells(parsed.cells, parsed.group, rows, host, os.environ, options.unreleased)
     cells = planning.of_arch(named, parsed.arch, group)
     if absent := [str(folder) for folder in parsed.earlier or () if not folder.is_dir()]:
         raise ResultsError(
@@ -81,13 +81,14 @@ def plan(parsed: argparse.Namespace) -> int:
             next_step="leave it out: shards are then balanced by what results/ has",
         )
     chosen = Candidates(options=options, profile=Profile.of(options.profile) if options.profile else None)
+    # Of a group, cells that do not fit are left out; one that is named is refused.
     if parsed.cells:
-        for_cells(cells, chosen)  # refuses one that the profile is not for
+        for_cells(cells, chosen)
     unfit = {cell.id: why for cell in cells if (why := chosen.unfit(cell))}
     cells = tuple(cell for cell in cells if cell.id not in unfit)
     check_options(options, len(cells))
     wanted = planning.FleetRequest(
-        suites=suites_asked_for(parsed.suites),
+        suites=requested_suites(parsed.suites),
         group=group,
         shards=parsed.shards,
         options=options,

@@ -3,17 +3,15 @@
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 import os
-import sys
 
 from filelock import FileLock, Timeout
 
 from ci import paths
 from ci.artefacts import candidates, sources
-from ci.cli.clusters import plan_asked
+from ci.cli.clusters import plan_cell
 from ci.engine.connection import connect
 from ci.errors import PyxisMatrixError, SelectionError
 from ci.group import ending, planning
@@ -29,7 +27,6 @@ from ci.options import Options
 from ci.record import planned
 from ci.record.outcomes import Outcome
 from ci.report import finding, writing
-from ci.report.finding import Found
 from ci.report.forms import terminal
 from ci.report.merging import ReportRequest
 from ci.session.checks import check_profile
@@ -47,6 +44,7 @@ def matrix(parsed: argparse.Namespace) -> int:
         check_profile(each.environment)
     folder = paths.make_directory(plan.options.results / plan.options.run)
     how = RunSettings(jobs=parsed.jobs, fail_fast=parsed.fail_fast, reuse=parsed.reuse, quiet=parsed.quiet)
+    # Not waited for: a second process with this run is a mistake.
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         with lock:
@@ -56,6 +54,7 @@ def matrix(parsed: argparse.Namespace) -> int:
             try:
                 unwritten += run_group(connect, rows, plan, how)
             finally:
+                # A second Ctrl-C would cost the summary of all that has run.
                 with signals.shielded():
                     code = _summary(plan, rows, unwritten)
     except Timeout as error:
@@ -71,7 +70,7 @@ def matrix(parsed: argparse.Namespace) -> int:
 def cell(parsed: argparse.Namespace) -> int:
     """Run suites on one cell, one after another in one environment."""
     check_environment(os.environ)
-    plan = plan_asked(parsed.cell, loading.load(), Options.of(parsed))
+    plan = plan_cell(parsed.cell, loading.load(), Options.of(parsed))
     orders = [Order(suite=each, given=given(each, parsed.command)) for each in map(suite, parsed.suites)]
     return ending.exit_code(run_suites(plan, orders))
 
@@ -95,12 +94,11 @@ def _plan(parsed: argparse.Namespace, rows: Matrix) -> GroupPlan:
 def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError]) -> int:
     """Show what the run came to so far; return its exit code."""
     folder = plan.options.results / plan.options.run
-    results = [each.result for each in finding.find([folder]) if isinstance(each, Found)]
+    results = [found.result for found in finding.results([folder])]
     merged = writing.merge(ReportRequest(roots=[folder], base=folder, rows=rows, may_be_empty=True))
     for problem in merged.compat.problems:
         console.warn(f"{problem.where}: {problem.what}")
-    with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
-        terminal.show(merged, sys.stderr)
+    terminal.summarise(merged)
     for each in plan.cells:
         for name, why in each.not_applicable.items():
             console.say(f"not applicable: {name} on {each.cell.id}: {why}")

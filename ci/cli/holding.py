@@ -13,7 +13,7 @@ from pathlib import Path
 import signal
 import sys
 
-from ci.cli.clusters import plan_asked
+from ci.cli.clusters import plan_cell
 from ci.cli.selecting import add_cell
 from ci.cli.sessions import obstacle, refuse, run_and_show
 from ci.environment.launching import Environment
@@ -41,9 +41,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def hold(parsed: argparse.Namespace) -> int:
-    """Hold a cell for a pytest, whose command line stands behind ``--``; return the exit code of its result."""
+    """Hold a cell for a pytest, whose command line comes after ``--``; return the exit code of its result."""
     own = OwnSuite(path=parsed.tests, project=Path.cwd())
-    plan = plan_asked(parsed.cell, loading.load(), replace(Options.of(parsed), name=own.name, pytest=True))
+    plan = plan_cell(parsed.cell, loading.load(), replace(Options.of(parsed), name=own.name, pytest=True))
     record = Record(plan=plan, command=parsed.command, elsewhere=_elsewhere(plan.cell))
     if reason := obstacle(plan, needed=True):
         return refuse(record, reason)
@@ -68,6 +68,7 @@ def _elsewhere(cell: Cell) -> Callable[[Environment], int]:
         sys.stdout.write(json.dumps(session) + "\n")
         sys.stdout.flush()
         answer = sys.stdin.readline().strip()
+        # The pipe has ended: pytest was killed before it could say its exit code.
         if not answer:
             raise signals.Interrupted(signal.SIGTERM)
         return int(answer)
@@ -79,8 +80,9 @@ def _behaviours(cell: Cell) -> dict[str, str]:
     """Return by id what the catalogue says of the cell; nothing where it works, or is not asked of such cells."""
     found = {}
     for behaviour in catalogue().values():
-        answer = behaviour.answer_on(cell) if cell.runtime in SUITES[behaviour.suite].runtimes else None
-        bad = answer is not None and answer.kind is not AnswerKind.WORKS
-        words = (f"{answer.kind}: {answer.what}", answer.issue) if answer and bad else ()
-        found[behaviour.id] = " ".join(filter(None, words))
+        found[behaviour.id] = ""
+        if cell.runtime in SUITES[behaviour.suite].runtimes:
+            answer = behaviour.answer_on(cell)
+            if answer.kind is not AnswerKind.WORKS:
+                found[behaviour.id] = f"{answer.kind}: {answer.what} {answer.issue}".rstrip()
     return found

@@ -40,7 +40,7 @@ except ModuleNotFoundError as missing:
     sys.stderr.write(f"the package {missing.name} is missing from {sys.executable}\n  next: {lacking}\n")
     sys.exit(PyxisMatrixError.exit_code)  # 1 is an answer, of `compare` and of tests
 
-# Commands that only print; for them a closed stdout (`| head`) is no error.
+# Commands that only print; for them a closed stdout (`| head`) is not an error.
 _LISTS = ("cells", "plan", "report", "logs", "reproduce", "profile")
 _DESCRIPTION = f"""\
 Runs container jobs through every combination of Slurm, Pyxis and enroot that you care about.
@@ -75,7 +75,7 @@ def parser() -> Parser:
         verbs,
         "run",
         commands.run,
-        "start a cell, run the command behind `--` against it, take it down",
+        "start a cell, run the command after `--` against it, take it down",
         "CELL [options] -- COMMAND",
     )
     add_cell(run)

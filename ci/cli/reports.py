@@ -63,7 +63,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument("--open", action="store_true", help="show the page in the browser")
     files.add_argument("--serve", action="store_true", help="serve it on loopback, and follow runs as they go")
-    files.add_argument("--port", type=values.port, default=0, metavar="PORT", help="of --serve (default: a free one)")
+    files.add_argument(
+        "--port", type=values.port, default=0, metavar="PORT", help="the port of --serve (default: a free one)"
+    )
 
 
 def show(parsed: argparse.Namespace) -> int:
@@ -76,30 +78,37 @@ def show(parsed: argparse.Namespace) -> int:
         roots = finding.places(parsed.results or [str(results)], results)
         return _serve(parsed, roots, folder) if parsed.serve else _write(parsed, roots, folder)
     roots = finding.places(parsed.results, results) if parsed.results else (store.latest_run(results),)
-    merged = writing.merge(_asked(parsed, roots, finding.common(roots), _given(parsed.previous)))
+    merged = writing.merge(_request(parsed, roots, finding.common(roots), _given(parsed)))
     if parsed.format == terminal.NAME:
         terminal.show(merged, sys.stdout)
     else:
         sys.stdout.writelines(forms()[parsed.format].pieces(merged))
-    warn(merged.compat)
-    refuse_half(merged.compat, roots)
+    check_whole(merged.compat, roots)
     return 0
 
 
 def _write(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
-    merged = writing.merge(_asked(parsed, roots, folder, _previous(parsed, folder)))
+    merged = writing.merge(_request(parsed, roots, folder, _previous(parsed, folder)))
     writing.write(merged, folder)
     console.say(sentence(merged.compat.verdicts))
     console.say(f"report: {folder / page.FILE}")
-    warn(merged.compat)
     if parsed.open:
         _open((folder / page.FILE).as_uri())
-    refuse_half(merged.compat, [folder])
+    check_whole(merged.compat, [folder])
     return 0
 
 
-def refuse_half(compat: Compat, where: Sequence[Path | str]) -> None:
-    """Say, when all else was shown, that something could not be read or can't be true; such a report is no success."""
+def check_whole(compat: Compat, where: Sequence[Path | str]) -> None:
+    """Name what could not be read, what can't be true, and what has not ended; when all else was shown.
+
+    :raises ResultsError: if something could not be read or can't be true: such a report is not a success.
+    """
+    for problem in compat.problems:
+        console.warn(f"{problem.where}: {problem.what}")
+    for contradiction in compat.contradictions:
+        console.warn(f"{contradiction.cell} {contradiction.suite} of run {contradiction.run}: {contradiction.what}")
+    for begun in compat.unfinished:
+        console.warn(f"{begun.cell} {begun.suite} of run {begun.run} has not ended: it is running, or it was killed")
     unreadable, untrue = len(compat.problems), len(compat.contradictions)
     if unreadable or untrue:
         read = f"{unreadable} of the results could not be read; the report has all the others" if unreadable else ""
@@ -107,19 +116,19 @@ def refuse_half(compat: Compat, where: Sequence[Path | str]) -> None:
         raise ResultsError(
             "; ".join(filter(None, (read, true))),
             where=", ".join(map(str, where)),
-            next_step="they are named above; take them away, or run their cells again",
+            next_step="they are listed above; remove them, or run their cells again",
         )
 
 
 def _serve(parsed: argparse.Namespace, roots: Sequence[Path], folder: Path) -> int:
-    """Serve the report, and make it anew whenever results have changed, until Ctrl-C; that is no failure."""
-    what = replace(_asked(parsed, roots, folder, _previous(parsed, folder)), may_be_empty=True)
+    """Serve the report, and make it anew whenever results have changed, until Ctrl-C, which is not a failure."""
+    what = replace(_request(parsed, roots, folder, _previous(parsed, folder)), may_be_empty=True)
     served = serving.Served(folder=folder, top=finding.common([*roots, folder]))
     _refresh(what, served)
     try:
         with serving.serving(served, parsed.port) as address:
             console.say(f"serving {address}")
-            console.say("Ctrl-C ends it")
+            console.say("press Ctrl-C to end it")
             if parsed.open:
                 _open(address)
             while True:
@@ -145,10 +154,10 @@ def _open(address: str) -> None:
 
 
 def _previous(parsed: argparse.Namespace, folder: Path) -> Compat | None:
-    return _given(parsed.previous) or writing.previous(folder)
+    return _given(parsed) or writing.previous(folder)
 
 
-def _asked(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> ReportRequest:
+def _request(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previous: Compat | None) -> ReportRequest:
     return ReportRequest(
         roots=roots,
         base=base,
@@ -159,8 +168,9 @@ def _asked(parsed: argparse.Namespace, roots: Sequence[Path], base: Path, previo
     )
 
 
-def _given(path: Path | None) -> Compat | None:
-    return model.load(path) if path else None
+def _given(parsed: argparse.Namespace) -> Compat | None:
+    """Return the report that ``--previous`` names."""
+    return model.load(parsed.previous) if parsed.previous else None
 
 
 def _rows() -> Matrix | None:
@@ -169,13 +179,3 @@ def _rows() -> Matrix | None:
     except MatrixError as error:
         console.warn(f"the report does not say why cells are missing: {error.what}")
         return None
-
-
-def warn(compat: Compat) -> None:
-    """Name what could not be read, what can't be true, and what has not ended."""
-    for problem in compat.problems:
-        console.warn(f"{problem.where}: {problem.what}")
-    for contradiction in compat.contradictions:
-        console.warn(f"{contradiction.cell} {contradiction.suite} of run {contradiction.run}: {contradiction.what}")
-    for begun in compat.unfinished:
-        console.warn(f"{begun.cell} {begun.suite} of run {begun.run} has not ended: it is running, or it was killed")

@@ -11,7 +11,8 @@ from ci.record.outcomes import TestOutcome, TestState
 from ci.record.store import utc_now
 from ci.report import finding
 from ci.report.choosing import is_ahead
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
+from ci.report.words import few
 from ci.reproducing.case import Case
 from ci.reproducing.writing import FORMS, Reproducer
 
@@ -43,7 +44,7 @@ def reproduce(parsed: argparse.Namespace) -> int:
     """
     results = paths.results_dir()
     roots = finding.places([parsed.results, *parsed.data], results)
-    read = [each for each in finding.find(roots) if isinstance(each, Found)]
+    read = list(finding.results(roots))
     # What can't be true shows no fault, and shows no cell to be without it.
     believed = [each for each in read if not each.contradictions and not is_ahead(each.result.started, utc_now())]
     found = sorted(believed, key=lambda each: each.result.started, reverse=True)
@@ -68,11 +69,12 @@ def reproduce(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _the_test(found: Sequence[Found], word: str) -> tuple[Found, TestOutcome]:
+def _the_test(found: Sequence[FoundResult], word: str) -> tuple[FoundResult, TestOutcome]:
     """Return the newest result with the test that a word names; of those that saw a behaviour, the first."""
     ran = [(each, test) for each in found for test in each.result.tests if test.outcome is not TestState.SKIPPED]
     if saw := [(each, test) for each, test in ran if word in {id_ for id_, _ in test.saw}]:
         return saw[0]
+    # From the exact name to a part of it; the first way that finds any test decides.
     ways: tuple[Callable[[str], bool], ...] = (
         lambda name: name == word,
         lambda name: name.rpartition("::")[2] == word,
@@ -84,17 +86,15 @@ def _the_test(found: Sequence[Found], word: str) -> tuple[Found, TestOutcome]:
         if len(names) == 1:
             return meant[0]
         if names:
-            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-            named = ", ".join(names[:_MOST_NAMED])
-            raise SelectionError(f"{word!r} is in the names of {len(names)} tests", why=f"{named}{more}")
+            raise SelectionError(f"{word!r} is in the names of {len(names)} tests", why=few(names, _MOST_NAMED))
     known = sorted({test.name.rpartition("::")[2] for _, test in ran})
     close = did_you_mean(word, known)[2:].partition(" (known")[0]
     raise SelectionError(f"no test of {found[0].result.cell_id} is called {word}", why=close)
 
 
 def _fixed(
-    found: Sequence[Found], at: Found, test: TestOutcome, wanted: str | None
-) -> tuple[Found, TestOutcome] | None:
+    found: Sequence[FoundResult], at: FoundResult, test: TestOutcome, wanted: str | None
+) -> tuple[FoundResult, TestOutcome] | None:
     """Return the same test on a cell without the fault, the newest one; None where none is known.
 
     Of its own accord it takes none of another runtime: the embedded one answers in words of its own.
@@ -110,7 +110,7 @@ def _fixed(
                 return each, other
     if wanted:
         raise ReproduceError(
-            f"{wanted} does not answer otherwise",
+            f"{wanted} gave no other answer",
             why="its results have no such test, or one that saw the same answer, or that failed as well",
             next_step="name another cell with --fixed, or leave it out",
         )

@@ -1,7 +1,6 @@
-"""What nox starts for a session of a suite: what stands behind ``--`` is read here, once, and refused or skipped."""
+"""What nox starts for a session of a suite: what comes after ``--`` is read here, once, and refused or skipped."""
 
 import argparse
-from contextlib import suppress
 from dataclasses import replace
 import os
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NoReturn
 
 from ci import paths
 from ci.artefacts import sources
-from ci.cli.clusters import plan_asked, say_how_to_enter
+from ci.cli.clusters import plan_cell, say_how_to_enter
 from ci.engine import emulation
 from ci.environment.plan import EnvironmentPlan
 from ci.errors import NotRunError, SelectionError, suite_session
@@ -62,8 +61,7 @@ def run_and_show(record: Record) -> int:
     """Run a record's command against its planned environment, and show the summary; return its exit code."""
     plan = record.plan
     code, result = running.run(record)
-    with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
-        terminal.show(merging.of_results([result], plan.options.results / plan.options.run), sys.stderr)
+    terminal.summarise(merging.of_results([result], plan.options.results / plan.options.run))
     if plan.options.keep:
         say_how_to_enter(plan)
     return code
@@ -84,7 +82,7 @@ def refuse(record: Record, reason: str) -> int:
 def _read(parsed: argparse.Namespace) -> Record:
     """Return what a session is to do.
 
-    :raises SelectionError: for what stands behind ``--`` and can't be used.
+    :raises SelectionError: for what comes after ``--`` and can't be used.
     """
     name, cell = parsed.suite_name, parsed.cell
     options, rest = arguments.split(parsed.command, parsed)
@@ -92,19 +90,19 @@ def _read(parsed: argparse.Namespace) -> Record:
     if name == suites.OWN:
         if options.suite:
             raise SelectionError(
-                "the suite's PATH stands first behind --",
+                "the suite's PATH comes first after --",
                 next_step=suite_session(suites.OWN, cell, str(options.suite)),
             )
         if not rest or rest[0].startswith("-"):
             raise SelectionError(
                 "the suite is missing",
-                why="its PATH stands first behind --",
+                why="its PATH comes first after --",
                 next_step=suite_session(suites.OWN, cell, "PATH"),
             )
         options, rest = replace(options, suite=Path(rest[0]).expanduser().absolute()), rest[1:]
     if options.suite:
         options, own, command = arguments.own_suite(options.suite, options, rest)
-        record = Record(plan=plan_asked(cell, rows, options), command=command, suite=own)
+        record = Record(plan=plan_cell(cell, rows, options), command=command, suite=own)
         if options.pytest:
             checks.check_options(own, command)
         return record
@@ -117,11 +115,11 @@ def _read(parsed: argparse.Namespace) -> Record:
     check_environment(os.environ)
     which = suites.suite(name)
     if how := arguments.by_variable(rest):
-        where = f"behind --: {shlex.join(rest)}"
+        where = f"after --: {shlex.join(rest)}"
         raise SelectionError(f"an option of commands cannot be used with {name}", where=where, next_step=how)
     suites.check_subject(rows.subject, name)
     words = given(which, rest)
-    plan = plan_asked(cell, rows, replace(options, name=which.name, pytest=True))
+    plan = plan_cell(cell, rows, replace(options, name=which.name, pytest=True))
     return Record(plan=plan, command=(sys.executable, "-m", "pytest", *words.command(which)), given=words)
 
 

@@ -1,9 +1,7 @@
 """The command `site`: suites on a cluster that exists, over SSH."""
 
 import argparse
-from contextlib import suppress
 import os
-import sys
 
 from ci.cli.selecting import add_suites
 from ci.engine.connection import connect
@@ -11,7 +9,7 @@ from ci.errors import SelectionError, typed
 from ci.group import ending
 from ci.matrix import loading
 from ci.matrix.pytest_words import check_environment, given
-from ci.matrix.suites import SUITES, Suite, asked_for, check_subject
+from ci.matrix.suites import SUITES, Suite, check_subject, requested_suites
 from ci.options import Options, Scope, add_to
 from ci.options.values import run_id
 from ci.report import merging
@@ -58,14 +56,13 @@ def site(parsed: argparse.Namespace) -> int:
         console.say(f"site {target.name}: {plan.cell.id}")
         engine = connect if any(suite.subject for suite in suites) else None
         results = run_suites(plan, orders, running.environment_of(there, engine))
-    with suppress(OSError):  # stderr is closed; the exit code and the results have the outcome
-        terminal.show(merging.of_results(results, options.results / options.run), sys.stderr)
+    terminal.summarise(merging.of_results(results, options.results / options.run))
     return ending.exit_code(results)
 
 
 def _suites(names: list[str]) -> tuple[Suite, ...]:
     fitting = [suite.name for suite in SUITES.values() if suite.on_sites]
-    found = asked_for(names or fitting)
+    found = requested_suites(names or fitting)
     if wrong := [suite.name for suite in found if not suite.on_sites]:
         raise SelectionError(
             f"{wrong[0]} cannot be used with a cluster that exists",

@@ -78,6 +78,7 @@ def _shards_per_arch(by_arch: Mapping[Arch, Sequence[Job]], shards: int) -> dict
     counts = dict.fromkeys(by_arch, 1)
     totals = {arch: sum(job.seconds for job in jobs) for arch, jobs in by_arch.items()}
     for _ in range(shards - len(by_arch)):
+        # An architecture has no use for more shards than cells.
         open_ones = [arch for arch in by_arch if counts[arch] < len(by_arch[arch])]
         counts[max(open_ones, key=lambda arch: totals[arch] / counts[arch])] += 1
     return counts

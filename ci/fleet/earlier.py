@@ -7,10 +7,9 @@ from pathlib import Path
 from ci.errors import ResultsError
 from ci.fleet.balancing import Seconds
 from ci.record.outcomes import Outcome
-from ci.record.store import Once, utc_now
+from ci.record.store import SuiteRun, utc_now
 from ci.report import finding, model
 from ci.report.choosing import newness
-from ci.report.finding import Found
 
 _TELLING = frozenset({Outcome.PASSED, Outcome.FAILED})
 """A suite that was interrupted, or that found no environment, does not tell how long it takes."""
@@ -27,13 +26,13 @@ def seconds_of(folders: Sequence[Path]) -> Seconds:
         for key, time in _times(folders)
         if time.outcome in _TELLING and not time.reused_from and time.seconds >= 0
     )
+    # Sorted by age: the newest of each cell and suite comes last, and stays.
     return {key: seconds for _, key, seconds in sorted(telling)}
 
 
-def _times(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, str], Once]]:
-    for found in finding.find(folders):
-        if isinstance(found, Found):
-            yield (found.result.cell_id, found.result.suite), found.result
+def _times(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, str], SuiteRun]]:
+    for found in finding.results(folders):
+        yield (found.result.cell_id, found.result.suite), found.result
     for folder in folders:
         for file in sorted(folder.rglob(model.COMPAT_FILE)):
             with suppress(ResultsError):

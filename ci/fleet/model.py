@@ -44,7 +44,7 @@ class Batch:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What stands behind ``--`` on nox' command line, or behind the command of an installed program."""
+        """What comes after ``--`` on nox' command line, or after the command of an installed program."""
         return (*(cell.id for cell in self.cells), *self.options)
 
     @property

@@ -127,6 +127,7 @@ def _arguments(jobs: Sequence[Job], request: FleetRequest) -> tuple[str, ...]:
 
 def _images(cells: Sequence[Cell], matrix: Matrix, request: FleetRequest) -> tuple[Batch, ...]:
     """Return one job per Slurm: the cells that share its image, so that no two machines build it."""
+    # To compile Slurm takes minutes; every image of its cells is made on top of it.
     by_slurm: dict[str, list[Cell]] = {}
     for cell in cells:
         by_slurm.setdefault(plan_environment(cell, matrix, request.options).images.slurm.name, []).append(cell)

@@ -19,11 +19,12 @@ def changes_since(revision: str, repository: Path = paths.REPOSITORY) -> ChangeS
     """
     if (found := git(repository, "rev-parse", "--git-dir")).returncode:
         raise SelectionError(
-            "changes can't be told: this is no checkout of git",
+            "changes can't be told: this is not a checkout of git",
             where=str(repository),
             why=last_words(found),
             next_step="leave --changed-since out, or run from a clone",
         )
+    # After --end-of-options a revision that begins with a dash is not an option of git.
     verify = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     commit = git(repository, *verify).stdout.strip()
     if not commit:
@@ -33,6 +34,7 @@ def changes_since(revision: str, repository: Path = paths.REPOSITORY) -> ChangeS
             why="a shallow clone has few revisions, and a clone has the branches of others as origin/NAME",
             next_step="git fetch origin, in a shallow clone with --unshallow; in CI, check out with fetch-depth: 0",
         )
+    # What others have changed on that branch meanwhile was not changed in this checkout.
     base = git(repository, "merge-base", "HEAD", commit).stdout.strip()
     if not base:
         raise SelectionError(
@@ -41,6 +43,7 @@ def changes_since(revision: str, repository: Path = paths.REPOSITORY) -> ChangeS
             why="they have no common ancestor, or a shallow clone does not reach back to it",
             next_step="git fetch --unshallow; in CI, check out with fetch-depth: 0",
         )
+    # Without renames a file that was moved counts by both names. With -z names may hold line breaks.
     changed = _names(repository, "diff", "--name-only", "--no-renames", "--relative", "-z", base, "--")
     files = sorted({*changed, *_names(repository, "ls-files", "--others", "--exclude-standard", "-z")})
     return ChangeSet(
@@ -60,6 +63,7 @@ def _names(repository: Path, *words: str) -> list[str]:
 
 def _before(repository: Path, commit: str, name: str) -> str:
     """Return a file as it was; empty if it was not there."""
+    # With ./ the path begins at this folder, which may lie in a larger repository.
     return git(repository, "show", f"{commit}:./{name}").stdout
 
 

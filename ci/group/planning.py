@@ -16,9 +16,9 @@ from ci.errors import SelectionError, session, typed
 from ci.matrix import pytest_words
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
-from ci.matrix.mentioned import asked_cells
+from ci.matrix.mentioned import requested_cells
 from ci.matrix.model import Matrix
-from ci.matrix.suites import SUITES, Suite, asked_for, suite
+from ci.matrix.suites import SUITES, Suite, requested_suites, suite
 from ci.options import Options, Scope
 from ci.record import store
 from ci.record.planned import PlannedCell, RunPlan
@@ -92,7 +92,7 @@ def plan_group(
         left_out |= {cell.id: why for cell in group if (why := request.candidates.unfit(cell))}
         chosen = for_cells([cell for cell in chosen if cell.id not in left_out], request.candidates)
     check_options(options, len(chosen))
-    considered = asked_for(request.suites)
+    considered = requested_suites(request.suites)
     for each in considered:
         pytest_words.given(each, request.words)
     plans = []
@@ -231,7 +231,7 @@ def _cells(
     request: GroupRequest, matrix: Matrix, host: Arch, unreleased: Sequence[str]
 ) -> tuple[tuple[Cell, ...], dict[str, str]]:
     """Return the cells to run, and why other machines have to run the group's others."""
-    members = asked_cells(request.cells, request.group, matrix, host, {}, unreleased)
+    members = requested_cells(request.cells, request.group, matrix, host, {}, unreleased)
     if request.cells:
         return members, {}
     group = matrix.group(request.group)

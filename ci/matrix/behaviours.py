@@ -163,7 +163,7 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
                 found[each.id] = each
         table.faults.raise_if_any()
     for (name, answer), now in renamed(found).items():
-        if not answer or answer in {of.name for of in (found[name].answers if name in found else ())}:
+        if not answer or answer in {today.name for today in (found[name].answers if name in found else ())}:
             what = f"was: {name}: {answer} is an answer of today" if answer else f"was: expected ID: NAME, not {name!r}"
             raise MatrixError(what, where=found[now[0]].where)
     return found
@@ -172,23 +172,22 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
 def renamed(known: Mapping[str, Behaviour]) -> Mapping[tuple[str, str], tuple[str, str]]:
     """Return, by id and name, what answers of earlier results are called now: their id and name."""
     every = (
-        (was.partition(": "), behaviour.id, of.name)
+        (was.partition(": "), behaviour.id, answer.name)
         for behaviour in known.values()
-        for of in behaviour.answers
-        for was in of.was
+        for answer in behaviour.answers
+        for was in answer.was
     )
     return {(was[0], was[2]): (now, name) for was, now, name in every}
 
 
-def behaviour(name: str, known: Mapping[str, Behaviour] | None = None) -> Behaviour:
+def behaviour(name: str) -> Behaviour:
     """Return the question of this id.
 
     :raises SelectionError: if there is none.
     """
-    known = catalogue() if known is None else known
-    if name in known:
-        return known[name]
-    raise SelectionError(f"there is no behaviour {name!r}{did_you_mean(name, known)}")
+    if name in catalogue():
+        return catalogue()[name]
+    raise SelectionError(f"there is no behaviour {name!r}{did_you_mean(name, catalogue())}")
 
 
 def _behaviours(name: str, suite: str, table: TomlTable) -> Iterator[Behaviour]:
@@ -199,11 +198,12 @@ def _behaviours(name: str, suite: str, table: TomlTable) -> Iterator[Behaviour]:
         yield read
         return
     files = sorted(table.faults.path.parent.joinpath(folder).glob("*.py"))
+    # Ids have hyphens where the names of modules can't.
     subjects = [file.stem.replace("_", "-") for file in files]
-    for of in sorted({of for answer in read.answers for of in answer.subjects or ()} - {*subjects}):
-        table.fault("", f"there is no subject {of!r} in {folder}{did_you_mean(of, subjects)}")
-    for of in subjects:
-        yield replace(read, id=f"{name}-{of}", question=f"{of}: {read.question}", topic=name, subject=of)
+    for subject in sorted({subject for answer in read.answers for subject in answer.subjects or ()} - {*subjects}):
+        table.fault("", f"there is no subject {subject!r} in {folder}{did_you_mean(subject, subjects)}")
+    for subject in subjects:
+        yield replace(read, id=f"{name}-{subject}", question=f"{subject}: {read.question}", topic=name, subject=subject)
 
 
 def _behaviour(name: str, suite: str, table: TomlTable) -> Behaviour:
@@ -251,7 +251,7 @@ def _answer(table: TomlTable) -> Answer:
 
 def read_limits(table: TomlTable, *more: str) -> Limits:
     """Return the limits in a table: on axes and runtimes, and on what ``more`` names."""
-    only = {key: _several(table, key) for key in (*VERSION_AXES, *_WORDS, *more) if table.has(key)}
+    only = {key: table.one_or_more(key) for key in (*VERSION_AXES, *_WORDS, *more) if table.has(key)}
     for axis in VERSION_AXES:
         for text in only.get(axis, ()):
             specifier(table, axis, text)
@@ -269,10 +269,6 @@ def in_words(only: Limits) -> str:
     return ", ".join(f"{names.get(key, key)} {' or '.join(any_of)}" for key, any_of in only.items())
 
 
-def _several(table: TomlTable, key: str) -> tuple[str, ...]:
-    return table.texts(key) if isinstance(table.values[key], list) else (table.text(key),)
-
-
 def _holds(cell: Cell, key: str, any_of: tuple[str, ...]) -> bool:
     if key in VERSION_AXES:
         return _matches(any_of, version_of(cell, key))
@@ -281,6 +277,7 @@ def _holds(cell: Cell, key: str, any_of: tuple[str, ...]) -> bool:
     return {"os": cell.os.name, "arch": cell.arch.value, "runtime": cell.runtime.value}[key] in any_of
 
 
+# A few specifiers are compared for thousands of cells.
 @functools.cache
 def _matches(specifiers: tuple[str, ...], version: Version) -> bool:
     return any(SpecifierSet(text).contains(version, prereleases=True) for text in specifiers)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from ci.matrix.arch import Arch
 from ci.matrix.systems import Family, OperatingSystem
@@ -171,6 +171,7 @@ class Cell:
         changed: dict[str, Any] = {candidate.axis: candidate.version}
         if candidate.axis == "slurm":
             slurm = replace(self.slurm, version=candidate.text, source=SlurmSource.ARCHIVE, candidate=candidate)
+            # SchedMD supports releases, and no commit between them.
             changed = {"slurm": replace(slurm, supported_until=None)}
         return replace(
             self,
@@ -196,6 +197,7 @@ class Cell:
         enroot, pyxis = axes["enroot"], axes["pyxis"]
         return cls(
             slurm=SlurmVersion(version=axes["slurm"] or ""),
+            # No image is built for a site: where its packages come from is not needed.
             os=OperatingSystem(name=axes["os"] or "", codename="", family=Family()),
             runtime=Runtime.NVIDIA if enroot else Runtime.EMBEDDED,
             enroot=Version(enroot) if enroot else None,
@@ -264,8 +266,17 @@ class Cell:
 def says(settings: Mapping[str, str], setting: str) -> bool:
     """Tell whether settings, whose keys are in small letters, have one: a key, or a key with one of its values."""
     key, _, value = setting.lower().partition("=")
+    # A value may be a list: TaskPlugin=task/affinity,task/cgroup.
     values = frozenset(settings.get(key, "").lower().split(","))
     return key in settings and (not value or value in values or (value in _YES and not values.isdisjoint(_YES)))
+
+
+def read_version(text: str) -> Version | None:
+    """Return the version; None if the text is not a version."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
 
 
 def engine_name(name: str) -> str:

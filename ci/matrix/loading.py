@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from ci import paths
 from ci.matrix.arch import Arch
-from ci.matrix.cells import SlurmSource, SlurmVersion
+from ci.matrix.cells import SlurmSource, SlurmVersion, read_version
 from ci.matrix.model import VERSION_AXES, Defaults, Matrix, Row, SlurmRow, Subject, SuiteEnvironment
 from ci.matrix.own import extended
 from ci.matrix.profile_files import shipped
@@ -24,7 +24,6 @@ from ci.matrix.selections import (
     read_known_failure,
     read_os,
     read_specifier,
-    read_version,
 )
 from ci.matrix.systems import OS_NAME, Family, OperatingSystem, families
 from ci.matrix.tables import TomlTable, did_you_mean, read_table
@@ -80,7 +79,7 @@ def _read(root: TomlTable) -> Matrix:
     """Read the whole file. Values after a fault are placeholders; they are never used, because `load` raises."""
     faults = root.faults
     if root.integer("schema", SCHEMA, least=1) != SCHEMA or "schema" not in root.values:
-        root.fault("schema", f"must be {SCHEMA}, which is all that this version reads")
+        root.fault("schema", f"must be {SCHEMA}, the only schema that this version reads")
     before = len(faults.lines)
     systems = _systems(root)
     slurm = _slurm_rows(root, systems)
@@ -122,8 +121,7 @@ def _read(root: TomlTable) -> Matrix:
 def _systems(root: TomlTable) -> tuple[OperatingSystem, ...]:
     found: dict[str, OperatingSystem] = {}
     codenames: dict[str, str] = {}
-    if root.values.get("os", []) == []:
-        root.fault("os", "the axis is empty, so nothing can be run; add an [[os]] row with name and codename")
+    _check_filled(root, "os", "add an [[os]] row with name and codename")
     for table in root.rows("os"):
         name, codename = table.text("name"), table.text("codename")
         if name and not re.fullmatch(OS_NAME, name):
@@ -145,6 +143,11 @@ def _systems(root: TomlTable) -> tuple[OperatingSystem, ...]:
             family = families().get(codename, Family())
             found.setdefault(name, OperatingSystem(name=name, codename=codename, family=family))
     return tuple(found.values())
+
+
+def _check_filled(root: TomlTable, axis: str, remedy: str) -> None:
+    if root.values.get(axis, []) == []:
+        root.fault(axis, f"the axis is empty, so nothing can be run; {remedy}")
 
 
 def _slurm_rows(root: TomlTable, systems: tuple[OperatingSystem, ...]) -> tuple[SlurmRow, ...]:
@@ -178,7 +181,7 @@ def _check_shipped(table: TomlTable, row: Row, shipped: dict[str, str]) -> None:
         table.fault("requires-os", 'missing: which system ships these packages? For example requires-os = "debian12"')
     for name in row.requires_os:
         if name in shipped:
-            table.fault("requires-os", f"{name} is that of {shipped[name]} already, and a system ships one Slurm")
+            table.fault("requires-os", f"{name} belongs to {shipped[name]} already, and a system ships one Slurm")
         shipped.setdefault(name, table.path)
 
 
@@ -194,8 +197,7 @@ def _rows(root: TomlTable, axis: str, systems: tuple[OperatingSystem, ...]) -> t
 def _distinct(root: TomlTable, axis: str) -> list[TomlTable]:
     """Return an axis' rows; note an empty axis and rows that repeat a version."""
     tables = root.rows(axis)
-    if root.values.get(axis, []) == []:
-        root.fault(axis, f"the axis is empty, so nothing can be run; add a [[{axis}]] row with a version")
+    _check_filled(root, axis, f"add a [[{axis}]] row with a version")
     seen: dict[Version, str] = {}
     for table in tables:
         text = table.values.get("version")
@@ -218,6 +220,7 @@ def _row(
         table.fault("version", f'packages have a Slurm series, written YY.MM, for example "22.05", not {text!r}')
     elif text and source is SlurmSource.ARCHIVE and not _SLURM_RELEASE.fullmatch(text):
         table.fault("version", f'a release of Slurm is written YY.MM.N, for example "25.11.7", not {text!r}')
+    # Release files are found by this text: upstream has no file of a release 0.20.
     elif text and axis != "slurm" and not (_RELEASE.fullmatch(text) and str(version) == text):
         table.fault(
             "version", f'write the version in full, as the release is named, for example "0.20.0", not {text!r}'
@@ -233,6 +236,7 @@ def _row(
         name=text,
         version=version,
         requires=tuple((other, specifier) for other, specifier in specifiers if specifier is not None),
+        # In the order of the [[os]] rows, whatever that of the key.
         requires_os=tuple(name for name in names if chosen and name in chosen),
         untried=untried,
         where=table.path,
@@ -241,8 +245,7 @@ def _row(
 
 def _arches(root: TomlTable) -> tuple[Arch, ...]:
     found: list[Arch] = []
-    if root.values.get("arch", []) == []:
-        root.fault("arch", 'the axis is empty, so nothing can be run; for example arch = ["amd64"]')
+    _check_filled(root, "arch", 'for example arch = ["amd64"]')
     for index, text in enumerate(root.texts("arch")):
         arch = read_arch(root, f"arch[{index}]", text)
         if arch in found:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 import re
 
 from ci.errors import SelectionError
@@ -24,7 +25,7 @@ def default_group(matrix: Matrix, env: Mapping[str, str]) -> str:
     return env.get(GROUP_VARIABLE) or matrix.defaults.group
 
 
-def asked_cells(
+def requested_cells(
     names: Sequence[str],
     group: str | None,
     matrix: Matrix,
@@ -39,7 +40,7 @@ def asked_cells(
     """
     if names and group:
         raise SelectionError(
-            "cells are named, and a group as well", why="one of the two says what to run", next_step="leave one out"
+            "cells and a group are both named", why="only one of them can say what to run", next_step="leave one out"
         )
     if names:
         return tuple(matrix.cell(name, host) for name in dict.fromkeys(names))
@@ -68,21 +69,17 @@ def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str,
         *matrix.cells(group, host),
         *(next(filter(None, per_group), None) or [cell for cell in legacy if cell.arch is host][:1]),
     ]
-    arguments = _own_arguments(argv)
+    arguments = list(takewhile(lambda word: word != "--", argv))
     tags = set(_tags(arguments))
     behind = {word.partition("=")[0].removeprefix("--") for word in argv[len(arguments) :]}
     for each in matrix.groups:
         if each.name in {group, *tags}:
             each.check(behind)
     sessions = [*arguments, env.get("NOXSESSION", "")]
+    # Looked up, and not only compared: an id of no cell is refused, and what is near it is named.
     ids = {matrix.cell(name, host).id for argument in sessions for name in _ID.findall(argument)}
     ids |= {cell.id for cell in default}
     return tuple(cell for cell in cells if cell.id in ids or tags.intersection(cell.tags))
-
-
-def _own_arguments(argv: Sequence[str]) -> list[str]:
-    arguments = list(argv)
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def _tags(arguments: Sequence[str]) -> list[str]:

@@ -172,7 +172,7 @@ class Group:
             options = [f"--{axis} {'DIR' if axis == 'enroot' else 'PATH[@REV]'}" for axis in self.candidates]
             raise SelectionError(
                 f"the group {self.name!r} needs {' and '.join(missing)}",
-                why=f"it tests what is not released yet of {', '.join(self.candidates)}, and that has to be named",
+                why=f"it tests unreleased versions of {', '.join(self.candidates)}, which have to be named",
                 next_step=session("matrix", f"--group {self.name} {' '.join(options)}"),
             )
 
@@ -289,7 +289,7 @@ class Matrix:
                 raise SelectionError(f"the cell {name} is excluded", where=str(self.path), why=why)
         what, why, next_step = f"there is no cell {name!r}", "", typed("cells --group full")
         if "+" in name:
-            why = "what is behind the + is a candidate or a profile, and no group has a cell with it"
+            why = "what follows the + is a candidate or a profile, and no group has a cell with it"
             next_step = "name the cell without it, and add --pyxis, --enroot or --slurm, or --profile"
         elif any(group.name == name for group in self.groups):
             why = "it is a group"
@@ -308,9 +308,7 @@ class Matrix:
         if wanted in by_name:
             return by_name[wanted]
         close = difflib.get_close_matches(wanted, by_name, n=1)
-        known = [
-            f"{group.name} ({group.description})" if group.description else name for name, group in by_name.items()
-        ]
+        known = [f"{name} ({group.description})" if group.description else name for name, group in by_name.items()]
         raise SelectionError(
             f"there is no group {wanted!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
             where=str(self.path),

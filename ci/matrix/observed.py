@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 import re
 
-from packaging.version import InvalidVersion, Version
-
 from ci.matrix.arch import Arch
+from ci.matrix.cells import read_version
 from ci.matrix.model import VERSION_AXES
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
@@ -35,6 +34,7 @@ def mismatches(axes: Mapping[str, str | None], observed: Mapping[str, str]) -> t
 
 def slurm_matches(observed: str, wanted: str) -> bool:
     """Tell whether an observed Slurm (``22.05.8``) is the wanted one, or of the wanted series (``22.05``)."""
+    # With the dot or dash that follows, so that 24.1 is not taken for the series of 24.11.5.
     return observed == wanted or observed.startswith((f"{wanted}.", f"{wanted}-"))
 
 
@@ -42,11 +42,9 @@ def _fits(axis: str, observed: str, wanted: str) -> bool:
     release = wanted.partition("+")[0]
     if axis == "slurm":
         return slurm_matches(observed, release)
-    try:
-        # Packages of Debian write 4.2.0~rc1, and 4.2.0+git1 for what comes after 4.2.0.
-        return Version(observed.replace("~", "").partition("+")[0]) == Version(release)
-    except InvalidVersion:
-        return False
+    # Packages of Debian write 4.2.0~rc1, and 4.2.0+git1 for what comes after 4.2.0.
+    seen = read_version(observed.replace("~", "").partition("+")[0])
+    return seen is not None and seen == read_version(release)
 
 
 def _same_arch(observed: str, wanted: str) -> bool:

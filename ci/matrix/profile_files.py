@@ -58,11 +58,26 @@ TAKEN = {
     **dict.fromkeys(("/home", "/run", "/proc", "/sys", "/dev"), "the node mounts something over it"),
     "/var/lib/enroot-data": "the node mounts something over it",
 }
-"""Paths on a node that are no profile's, nor is what is below them; and why."""
+"""Paths on a node that a profile may not have, nor what is below them; and why."""
 _PYXIS = b"/usr/lib/slurm/spank_pyxis.so"
 """Where the nodes have it, wherever a site does."""
 _PYXIS_LINE = re.compile(rb"^([ \t]*(?:required|optional)[ \t]+)\S*spank_pyxis\.so", re.MULTILINE)
 _PYXIS_CONF = "/etc/slurm/plugstack.conf.d/pyxis.conf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What can't be used of a profile, or is read by nothing, and why."""
+
+    source: str
+    """The file in the profile's folder; empty where it is the folder itself."""
+    line: int = 0
+    """0: all of the file."""
+    why: str
+
+    def __str__(self) -> str:
+        """Return it as one line; what is said of all of a file names the file itself."""
+        return f"{self.source}:{self.line}: {self.why}" if self.line else self.why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +99,14 @@ class ProfileFile:
         """The folder at the top of the profile that it is in; empty if it is in none."""
         return self.source.rpartition("/")[0].partition("/")[0]
 
+    @property
+    def configures_enroot(self) -> bool:
+        """Whether it is enroot.conf, or one of the files that enroot reads beside it."""
+        return self.source == "enroot.conf" or self.folder == "enroot.conf.d"
 
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """What can't be used of a profile, or is read by nothing, and why."""
-
-    source: str
-    """The file in the profile's folder; empty where it is the folder itself."""
-    line: int = 0
-    """0: all of the file."""
-    why: str
-
-    def __str__(self) -> str:
-        """Return it as one line; what is said of all of a file names the file itself."""
-        return f"{self.source}:{self.line}: {self.why}" if self.line else self.why
+    def fault(self, line: int, why: str) -> Fault:
+        """Return what is wrong with a line of it."""
+        return Fault(source=self.source, line=line, why=why)
 
 
 def shipped() -> list[str]:
@@ -106,7 +115,7 @@ def shipped() -> list[str]:
 
 
 def taken_of(path: str) -> str:
-    """Return which of the paths that are no profile's a path is, or lies below; empty for none."""
+    """Return which of the paths that a profile may not have this is, or lies below; empty for none."""
     return next((taken for taken in TAKEN if path == taken or path.startswith(f"{taken}/")), "")
 
 
@@ -123,7 +132,7 @@ class Reading:
         """Refuse what could not stand in the id of a cell, or stands there for another profile."""
         name = self.folder.name
         if not NAME.fullmatch(name):
-            self._fault("", f"{name!r} is no name of a profile: it has small letters, digits and hyphens")
+            self._fault("", f"{name!r} cannot be the name of a profile: use small letters, digits and hyphens")
         elif name in shipped() and self.folder.parent != paths.PROFILES:
             self._fault("", f"{name} is the name of a profile that comes with this project; rename the folder")
 
@@ -148,7 +157,7 @@ class Reading:
             else:
                 self._read(entry, FILES[entry.name])
         if not self.found and not self.faults and not (self.folder / DESCRIPTION).exists():
-            self._fault("", f"there is nothing in it; it can have {', '.join(_KNOWN)}")
+            self._fault("", f"the folder is empty; it can have {', '.join(_KNOWN)}")
         if any(map(loads_pyxis, self.found.values())):
             # Else the plugin would be loaded twice: the image has a line of its own in this file.
             self.found.setdefault(_PYXIS_CONF, ProfileFile(source="", content=b"# see beside\n", mode=0o644))
@@ -162,13 +171,17 @@ class Reading:
         if taken and source != "slurm.conf":
             self._fault(source, f"{source} cannot be put at {path}: {TAKEN[taken]}")
         elif folder in ENDS and ("/" in name or not name.endswith(ENDS[folder])):
-            self._fault(source, f"{source} is read by nothing: a name in {folder} ends in {ENDS[folder]}")
+            self._fault(
+                source,
+                f"nothing reads {source}: files lie directly in {folder}, and end in {ENDS[folder]}",
+            )
         elif path in self.found:
             self._fault(source, f"{source} and {self.found[path].source} are both put at {path}")
         elif not file.is_file():
-            self._fault(source, f"{source} is no file: a link that leads nowhere or to a folder, a pipe, or a device")
+            self._fault(source, f"{source} is not a regular file, nor a link to one")
         else:
             read = ProfileFile(source=source, content=file.read_bytes(), mode=0o644)
+            # Of a file's rights git keeps only whether it can be executed.
             if source in SCRIPTS or read.folder == "hooks.d" or file.stat().st_mode & 0o100:
                 read = replace(read, mode=0o755)
             if read.folder == "plugstack.conf.d":

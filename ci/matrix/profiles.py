@@ -23,7 +23,6 @@ from ci.matrix.profile_files import (
     BESIDE,
     CGROUP_CONF,
     DESCRIPTION,
-    ENROOT_CONF,
     FILES,
     JOB_CONTAINER_CONF,
     OF_REAL_ENROOT,
@@ -104,6 +103,7 @@ class Profile:
         parts = [
             f"{path} {file.mode:o} {hashlib.sha256(file.content).hexdigest()}" for path, file in self.files.items()
         ]
+        # Eight digits: they stand beside the name in tables, and tell edits of one profile apart.
         return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:8]
 
     @property
@@ -130,8 +130,9 @@ class Profile:
         found = {
             key: value for text in texts for setting in slurm_conf.lines_of(text) for key, value in setting.settings
         }
-        for path, file in sorted(self.files.items(), reverse=True):
-            if path == ENROOT_CONF or file.folder == "enroot.conf.d":  # the first that says it holds
+        # Backwards, each over what was read before: in enroot's files the first that sets a key holds.
+        for _, file in sorted(self.files.items(), reverse=True):
+            if file.configures_enroot:
                 found |= {key.lower(): value for key, value in reversed(_OF_ENROOT.findall(file.text))}
             elif file.folder == "plugstack.conf.d":
                 words = (word for line in _OF_PYXIS.findall(file.text) for word in line.split())
@@ -155,6 +156,7 @@ class Profile:
         """What its nodes source before a daemon starts: files beside the profiles."""
         settings = self.settings
         wanted = {
+            # Nodes source their scripts in the order of their names, and this one has to be the first.
             "0-namespaces.sh": says(settings, "JobContainerType=job_container/tmpfs"),
             "cgroups.sh": self.cgroups,
             "fuse.sh": says(settings, "use_squashfuse=1"),
@@ -173,11 +175,10 @@ class Profile:
             if name != DESCRIPTION and (self.folder / name).exists():
                 yield Fault(source=name, why=f"{name}: it is for people")
         for file in self.files.values():
-            if file.source == "enroot.conf" or file.folder == "enroot.conf.d":
+            if file.configures_enroot:
                 for number, line in enumerate(file.text.splitlines(), start=1):
                     if not _READ_BY_ENROOT.match(line):
-                        why = f"{PASSED_OVER}: {line.strip()}"
-                        yield Fault(source=file.source, line=number, why=why)
+                        yield file.fault(number, f"{PASSED_OVER}: {line.strip()}")
 
     def unfit(self, cell: Cell) -> str:
         """Return why it can't be laid over a cell; empty if it can."""
@@ -199,34 +200,28 @@ class Profile:
     def _faults(self) -> Iterator[Fault]:
         for path, file in self.files.items():
             if path == SLURM_CONF:
-                yield from _of_slurm_conf(file)
-                yield from self._faults_of_includes(file)
-                yield from self._faults_of_scripts(file)
-            elif file.source == "enroot.conf" or file.folder == "enroot.conf.d":
+                yield from _faults_of_slurm_conf(file)
+                yield from self._faults_beside_slurm_conf(file)
+            elif file.configures_enroot:
                 for number, line in enumerate(file.text.splitlines(), start=1):
                     if said := _PATHS_OF_ENROOT.match(line):
                         why = "enroot's folders lie on a volume, and the registry of a run speaks plain http"
-                        yield Fault(source=file.source, line=number, why=f"{said[1]} cannot be set: {why}")
+                        yield file.fault(number, f"{said[1]} cannot be set: {why}")
 
-    def _faults_of_includes(self, file: ProfileFile) -> Iterator[Fault]:
+    def _faults_beside_slurm_conf(self, file: ProfileFile) -> Iterator[Fault]:
+        """Yield what slurm.conf includes that is missing or can't hold, and the scripts that are set twice."""
         for line in slurm_conf.lines_of(file.text):
-            if line.include and (there := self.files.get(_at(line.include))):
-                yield from _of_slurm_conf(there)
+            if line.include and (included := self.files.get(_at(line.include))):
+                yield from _faults_of_slurm_conf(included)
             elif line.include:
-                why = f"files{_at(line.include)} is missing, which it includes"
-                yield Fault(source=file.source, line=line.number, why=why)
-
-    def _faults_of_scripts(self, file: ProfileFile) -> Iterator[Fault]:
-        for line in slurm_conf.lines_of(file.text):
+                yield file.fault(line.number, f"it includes files{_at(line.include)}, which is missing")
             for name, key in SCRIPTS.items():
                 if key.lower() in dict(line.settings) and FILES[name] in self.files:
-                    why = f"{key} is set, and there is a file {name} for it, too"
-                    yield Fault(source=file.source, line=line.number, why=why)
+                    yield file.fault(line.number, f"{key} is set, and the file {name} would set it as well")
 
 
-def _of_slurm_conf(file: ProfileFile) -> Iterator[Fault]:
-    for line, why in slurm_conf.faults_of(file.text):
-        yield Fault(source=file.source, line=line, why=why)
+def _faults_of_slurm_conf(file: ProfileFile) -> Iterator[Fault]:
+    return (file.fault(line, why) for line, why in slurm_conf.faults_of(file.text))
 
 
 def _folders(table: TomlTable, key: str) -> tuple[str, ...]:

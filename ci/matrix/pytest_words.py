@@ -86,7 +86,9 @@ class _Parser(argparse.ArgumentParser):
             self.add_argument(*names.split(), dest=names, action="append", default=[])
 
     def error(self, message: str) -> NoReturn:
-        raise SelectionError("pytest's arguments are invalid", why=message, next_step=f"what can be used is {_KEPT}")
+        raise SelectionError(
+            "pytest's arguments are invalid", why=message, next_step=f"pytest's options that can be used: {_KEPT}"
+        )
 
 
 def given(suite: Suite, words: Sequence[str]) -> Given:
@@ -95,15 +97,14 @@ def given(suite: Suite, words: Sequence[str]) -> Given:
     :raises SelectionError: for an option that is not known not to change what pytest does, and for a path of elsewhere.
     """
     parsed, rest = _Parser().parse_known_args(list(words))
-    # pytest reads words from the file behind an @, wherever it stands.
+    # pytest reads words from the file named after an @, wherever it stands.
     refused = [word for word in words if word.startswith("@")] + [word for word in rest if word.startswith("-")]
     if refused:
         raise SelectionError(
             f"{refused[0]} cannot be used with {suite.name}",
             where=f"pytest's arguments: {shlex.join(words)}",
-            why="a result of this project's suites says that their tests ran as they are written, and it is not known "
-            "to leave that so",
-            next_step=f"leave it out; what can be used is {_KEPT}",
+            why="results of this project's suites say that the tests ran as they are written, and this may change that",
+            next_step=f"leave it out; pytest's options that can be used: {_KEPT}",
         )
     for word in rest:
         _check_path(suite, word)
@@ -149,7 +150,7 @@ def check_environment(environ: Mapping[str, str]) -> None:
             f"{' and '.join(found)} cannot be used with this project's suites",
             where="the environment",
             why="it changes what pytest does with their tests, and no result would say so",
-            next_step=f"unset {' '.join(found)}; options that suites can have stand behind -- on the command line",
+            next_step=f"unset {' '.join(found)}; options for suites come after -- on the command line",
         )
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import re
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Runtime
+from ci.matrix.cells import Runtime, read_version
 from ci.matrix.model import VERSION_AXES, Excluded, Exclusion, Group, KnownFailure, Matrix, Row, Selector
 from ci.matrix.tables import Faults, TomlTable, did_you_mean, expected, kind
 
@@ -37,14 +37,6 @@ class Axes:
     def names(self, axis: str) -> str:
         """Return the versions of an axis for error messages."""
         return ", ".join(row.name for row in self.rows[axis])
-
-
-def read_version(text: str) -> Version | None:
-    """Return the version; None if the text is not a version."""
-    try:
-        return Version(text)
-    except InvalidVersion:
-        return None
 
 
 def read_specifier(table: TomlTable, key: str) -> SpecifierSet | None:
@@ -77,6 +69,7 @@ def read_choice(table: TomlTable, axis: str, axes: Axes) -> frozenset[Version] |
     if not table.has(axis):
         return None
     text = table.text(axis)
+    # "newest" is the newest that has been run here: a row that nobody has tried has to be named.
     versions = sorted(row.version for row in axes.rows[axis] if not row.untried)
     words = {"oldest": versions[:1], "newest": versions[-1:], "edges": [*versions[:1], *versions[-1:]]}
     if axis == "slurm":
@@ -89,6 +82,7 @@ def read_choice(table: TomlTable, axis: str, axes: Axes) -> frozenset[Version] |
     specifier = SpecifierSet(f"=={plain}") if plain else read_specifier(table, axis)
     if specifier is None:
         return frozenset()
+    # Without prereleases=True a candidate such as 4.2.0rc1 would be in no range, not even in >=4.
     found = frozenset(row.version for row in axes.rows[axis] if specifier.contains(row.version, prereleases=True))
     if not found and axes.sound:
         table.fault(axis, f"no [[{axis}]] row is {text} (rows: {axes.names(axis)})")
@@ -99,12 +93,11 @@ def read_os(table: TomlTable, key: str, systems: Sequence[str]) -> frozenset[str
     """Return the operating systems that a name or a list of them selects; None if the key is absent."""
     if not table.has(key):
         return None
-    several = isinstance(table.values[key], list)
-    names = table.texts(key) if several else (table.text(key),)
+    names = table.one_or_more(key)
     for name in names:
         if name and name not in systems and systems:
             table.fault(key, f"no [[os]] row is {name}{did_you_mean(name, systems)}")
-    if several and not names:
+    if not names:
         table.fault(key, f'names no operating system; for example {key} = ["debian12"]')
     return frozenset(name for name in names if name)
 
@@ -163,7 +156,7 @@ def _group(name: str, table: TomlTable, axes: Axes) -> Group:
             table.fault(f"candidates[{at}]", f"there is no axis {axis!r}{did_you_mean(axis, VERSION_AXES)}")
     covers = table.text("cover", "")
     if covers not in {"", "pairs"}:
-        table.fault("cover", f'all that it can be is "pairs", not {covers!r}')
+        table.fault("cover", f'must be "pairs", not {covers!r}')
     description = table.text("description", "")
     table.finish()
     return Group(
@@ -183,14 +176,14 @@ def _member(table: TomlTable, key: str, item: object, axes: Axes) -> Selector:
         return Selector()
     inner = TomlTable(item, table.at(key), table.faults)
     selector = _selector(inner, axes, host=True)
-    several = isinstance(inner.values.get("profile"), list)
-    profiles = inner.texts("profile") if several else (inner.text("profile", ""),)
+    profiles = inner.one_or_more("profile") if inner.has("profile") else ("",)
     for name in filter(None, profiles):
         if name not in axes.profiles:
             inner.fault("profile", f"there is no profile {name!r}{did_you_mean(name, axes.profiles)}")
-    if several and not profiles:
+    if not profiles:
         inner.fault("profile", 'names no profile; for example profile = ["strict"]')
     inner.finish()
+    # Only a version that is written out names an untried row; a range does not.
     named = {axis for axis in VERSION_AXES if read_version(str(inner.values.get(axis, "")))}
     return replace(selector, profiles=profiles, untried=frozenset(named))
 
@@ -247,6 +240,7 @@ def check_effect(matrix: Matrix, faults: Faults) -> None:
 
 def _check_rows(matrix: Matrix, faults: Faults) -> None:
     """Note rows that fit no other row because of requires-..."""
+    # What an exclusion takes out is taken out on purpose; here only what requires-... refuses counts.
     exclusions = {exclusion.where for exclusion in matrix.exclusions}
     refused = {out.cell: out.reason for out in matrix.excluded() if out.where not in exclusions}
     possible = list(matrix.possible_cells())

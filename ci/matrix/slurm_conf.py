@@ -1,18 +1,20 @@
 """A site's slurm.conf, laid over that of a cell's nodes: read as Slurm reads it, and refused where it can't hold.
 
-There is no schema: what a key means, Slurm knows. Only what would take a cell apart is known here.
+There is no schema: Slurm knows what a key means. Only what would take a cell apart is known here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 import re
+from typing import NamedTuple
 
 # As Slurm's own parser has it.
 _PAIR = re.compile(r'\s*([\w.]+)\s*[-*+/]?=\s*("[^"]*"|\S+)(?=\s|$)')
 _INCLUDE = re.compile(r"\s*include\s+(\S+)\s*$", re.IGNORECASE)
+# After a backslash # is a letter.
 _COMMENT = re.compile(r"(?<!\\)#.*")
 _NODES, _PARTITIONS = "nodename", "partitionname"
-# Of these there may be many lines, each about the thing that its first key names.
+# Of these there may be many lines, each about what its first key names.
 _REPEATED = frozenset({_NODES, _PARTITIONS, "nodeset", "downnodes"})
 NODES_ARE_OTHERS = "the nodes of a cell are n1, n2, and so on"
 _NODE_LISTS = ("nodes", "allocnodes")
@@ -56,6 +58,19 @@ REFUSED: Mapping[str, str] = {key: why for why, keys in _REFUSED.items() for key
 """Keys in small letters that would take a cell apart, and why."""
 
 
+class Pair(NamedTuple):
+    """A key and its value."""
+
+    key: str
+    """In small letters."""
+    value: str
+    """Without quotes."""
+    written: str
+    """The key as it is written."""
+    text: str
+    """All of it, as it is written."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """A line that says something, with those that continue it."""
@@ -63,8 +78,7 @@ class Line:
     number: int
     """Of its first line; from 1."""
     text: str
-    pairs: tuple[tuple[str, str], ...] = ()
-    """Keys in small letters, and their values as written."""
+    pairs: tuple[Pair, ...] = ()
     include: str = ""
     """The file that it names in place of settings."""
     clear: bool = True
@@ -73,17 +87,18 @@ class Line:
     @property
     def key(self) -> str:
         """The first key: what the line is about."""
-        return self.pairs[0][0] if self.pairs else ""
+        return self.pairs[0].key if self.pairs else ""
 
     @property
     def settings(self) -> tuple[tuple[str, str], ...]:
         """What it sets of the cluster: nothing where it is about one thing of many."""
-        return () if self.key in _REPEATED else self.pairs
+        return () if self.key in _REPEATED else tuple((pair.key, pair.value) for pair in self.pairs)
 
 
 def lines_of(text: str) -> Iterator[Line]:
     """Yield the lines of a file, without comments and blank ones."""
     whole, first = "", 0
+    # The empty line at the end closes a last one that ends with a backslash.
     for number, raw in enumerate([*text.splitlines(), ""], start=1):
         part = _COMMENT.sub("", raw).rstrip()
         first = first or number
@@ -99,9 +114,11 @@ def lines_of(text: str) -> Iterator[Line]:
 def _line(number: int, text: str) -> Line:
     if found := _INCLUDE.match(text):
         return Line(number=number, text=text, include=found[1])
-    matches = list(_pairs(text))
-    pairs = tuple((match[1].lower(), match[2].strip('"')) for match in matches)
-    return Line(number=number, text=text, pairs=pairs, clear=not text[matches[-1].end() if matches else 0 :].strip())
+    pairs, end = [], 0
+    while found := _PAIR.match(text, end):
+        pairs.append(Pair(found[1].lower(), found[2].strip('"'), found[1], found[0].strip()))
+        end = found.end()
+    return Line(number=number, text=text, pairs=tuple(pairs), clear=not text[end:].strip())
 
 
 def faults_of(text: str) -> Iterator[tuple[int, str]]:
@@ -109,27 +126,27 @@ def faults_of(text: str) -> Iterator[tuple[int, str]]:
     for line in lines_of(text):
         if not line.clear:
             yield line.number, f"expected KEY=VALUE, found: {line.text.strip()}"
-        words = dict(line.pairs)
-        for key in line.pairs if line.key not in _REPEATED else line.pairs[:1]:
-            if why := REFUSED.get(key[0]):
-                yield line.number, f"{_written(line, key[0])} cannot be set: {why}"
-        for why in _faults_of_values(line, words):
+        for pair in line.pairs if line.key not in _REPEATED else line.pairs[:1]:
+            if why := REFUSED.get(pair.key):
+                yield line.number, f"{pair.written} cannot be set: {why}"
+        for why in _faults_of_values(line):
             yield line.number, why
 
 
-def _faults_of_values(line: Line, words: Mapping[str, str]) -> Iterator[str]:
+def _faults_of_values(line: Line) -> Iterator[str]:
     """Yield why what a line says of its keys can't hold, though others could."""
-    if line.key == _NODES and words[_NODES].upper() != "DEFAULT":
+    pairs = {pair.key: pair for pair in line.pairs}
+    if _names_a_node(line):
         yield f"{NODES_ARE_OTHERS}; write what all have as NodeName=DEFAULT, and leave out the rest"
     elif line.key in _REPEATED:
-        for name in _NODE_LISTS:
-            if words.get(name, "ALL").upper() != "ALL":
-                yield f"{NODES_ARE_OTHERS}; write {_written(line, name)}=ALL"
-    elif _AS_SAID not in words.get(_COUNTED, _AS_SAID).lower().split(","):
+        for key in _NODE_LISTS:
+            if (pair := pairs.get(key)) and pair.value.upper() != "ALL":
+                yield f"{NODES_ARE_OTHERS}; write {pair.written}=ALL"
+    elif (pair := pairs.get(_COUNTED)) and _AS_SAID not in pair.value.lower().split(","):
         why = f"it needs {_AS_SAID} among its words: a node of a cell counts more CPUs than this machine may have"
-        yield f"{_written(line, _COUNTED)} cannot be set so: {why}"
-    elif words.get(_DEBUG, "").lower() in _QUIET:
-        yield f"{_written(line, _DEBUG)} cannot be set so: {_LOGS}"
+        yield f"{pair.written} cannot have this value: {why}"
+    elif (pair := pairs.get(_DEBUG)) and pair.value.lower() in _QUIET:
+        yield f"{pair.written} cannot have this value: {_LOGS}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,25 +176,11 @@ def statements_of(text: str) -> Iterator[Statement]:
         elif not line.clear:
             yield Statement(number=line.number, key="", text=line.text.strip())
         elif line.key in _REPEATED:
-            words = tuple(
-                f"{pair[1]}=ALL" if pair[1].lower() in _NODE_LISTS else pair[0].strip() for pair in _pairs(line.text)
-            )
-            yield Statement(number=line.number, key=_written(line, line.key), text=" ".join(words), words=words)
+            words = tuple(f"{pair.written}=ALL" if pair.key in _NODE_LISTS else pair.text for pair in line.pairs)
+            yield Statement(number=line.number, key=line.pairs[0].written, text=" ".join(words), words=words)
         else:
-            for pair in _pairs(line.text):
-                yield Statement(number=line.number, key=pair[1], text=pair[0].strip(), value=pair[2].strip('"'))
-
-
-def _pairs(text: str) -> Iterator[re.Match[str]]:
-    at = 0
-    while pair := _PAIR.match(text, at):
-        yield pair
-        at = pair.end()
-
-
-def _written(line: Line, key: str) -> str:
-    found = re.search(rf"\b{key}\b", line.text, re.IGNORECASE)
-    return found[0] if found else key
+            for pair in line.pairs:
+                yield Statement(number=line.number, key=pair.written, text=pair.text, value=pair.value)
 
 
 def laid_over(template: str, text: str, included: Sequence[str] = ()) -> str:
@@ -190,12 +193,14 @@ def laid_over(template: str, text: str, included: Sequence[str] = ()) -> str:
     """
     own = [line for each in (text, *included) for line in lines_of(each)]
     keys = {key for line in own for key, _ in line.settings}
-    if any(line.key == _PARTITIONS and line.pairs[0][1].upper() != "DEFAULT" for line in own):
+    if any(line.key == _PARTITIONS and line.pairs[0].value.upper() != "DEFAULT" for line in own):
         keys.add(_PARTITIONS)
     kept = [line for line in template.splitlines() if not any(setting.key in keys for setting in lines_of(line))]
-    at = next((number for number, line in enumerate(kept) if _is_node(line)), len(kept))
+    nodes = (number for number, line in enumerate(kept) if any(map(_names_a_node, lines_of(line))))
+    at = next(nodes, len(kept))
     return "\n".join([*kept[:at], "# Of the profile:", text.rstrip("\n"), *kept[at:], ""])
 
 
-def _is_node(line: str) -> bool:
-    return any(setting.key == _NODES and setting.pairs[0][1].upper() != "DEFAULT" for setting in lines_of(line))
+def _names_a_node(line: Line) -> bool:
+    """Tell whether a line is about nodes by name, and not about what all have."""
+    return line.key == _NODES and line.pairs[0].value.upper() != "DEFAULT"

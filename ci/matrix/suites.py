@@ -21,13 +21,14 @@ FOLDER = "tests/integration"
 FILE = "suite.toml"
 """The description of a suite, in its folder."""
 OWN = "suite"
-"""The session of suites of somebody's own; no suite of the project is called so."""
+"""The session of suites of somebody's own; no suite of the project has this name."""
 
 _CONTAINERS = (Runtime.NVIDIA, Runtime.EMBEDDED)
 # Named, so that no pytest.ini or tox.ini that lies nearer takes their place.
 _SETTINGS = ("-c", "pyproject.toml")
 _PLUGIN = ("-p", "tests.integration.conftest_container_packaging")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+# The order of a suite that says none: it runs after all that do.
 _LAST = 100
 
 
@@ -202,7 +203,7 @@ def check_subject(subject: Subject, *names: str) -> None:
             )
 
 
-def asked_for(names: Sequence[str]) -> tuple[Suite, ...]:
+def requested_suites(names: Sequence[str]) -> tuple[Suite, ...]:
     """Return the suites of these names, in the order in which a cell runs them; for no name, those of every group.
 
     :raises SelectionError: for an unknown name.

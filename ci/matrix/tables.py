@@ -1,5 +1,6 @@
 """Typed access to parsed TOML. Collects all faults instead of stopping at the first."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 import datetime as dt
@@ -13,6 +14,9 @@ from typing import Self
 from ci.errors import MatrixError, typed
 from ci.terminal.quantities import count
 
+_KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*[=.]")
+"""A line that sets a key; of a dotted one the first part."""
+# A version without quotes, which is not a number: tomllib only says that it expected the end of the line.
 _BARE_VERSION = re.compile(r"(?<![\w.\"'])(\d+\.\d+(?:\.\d+)+)(?![\w.\"'])")
 
 
@@ -59,34 +63,29 @@ class Faults:
             )
 
     def line_of(self, key: str) -> int | None:
-        """Return the line of a key, found by its table's header; None if it is not found."""
-        # tomllib tells no positions, so the text is searched for the header, and below it for the key.
-        table = re.match(r"(?P<name>[\w-]+)(?:\[(?P<row>\d+)\])?(?P<rest>(?:\.[\w-]+)*)", key)
-        if table is None:
-            return None
-        lines = self.text.splitlines()
-        nested = re.match(r"(?P<name>[\w.-]+)\[(?P<row>\d+)\](?P<rest>(?:\.[\w-]+)*)", key)
-        if nested and any(header(line) == f"[[{nested['name']}]]" for line in lines):
-            table = nested
-        name, rest = table["name"], [part for part in table["rest"].split(".") if part]
-        dotted = [f"[{'.'.join([name, *rest])}]", f"[{'.'.join([name, *rest[:-1]])}]", f"[[{name}]]"]
-        candidates = [f"[[{name}]]"] if table["row"] else dotted
-        headers = [number for wanted in candidates for number, line in enumerate(lines) if header(line) == wanted]
-        row = int(table["row"] or 0)
-        if row >= len(headers):
-            first = next((number for number, line in enumerate(lines) if line.startswith("[")), len(lines))
-            plain = re.compile(rf"{re.escape(name)}\s*[=.]")
-            return next((number for number, line in enumerate(lines[:first], 1) if plain.match(line)), None)
-        start = headers[row]
-        for number, line in enumerate(lines[start + 1 :], start + 2):
-            if line.lstrip().startswith("["):
-                break
-            if rest and re.match(rf"\s*[\"']?{re.escape(rest[-1])}[\"']?\s*[=.]", line):
-                return number
-        return start + 1
+        """Return the line of a key path, or else of the table that it is missing from; None if neither is there."""
+        while key and key not in self._lines:
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
+        return self._lines.get(key)
+
+    @functools.cached_property
+    def _lines(self) -> Mapping[str, int]:
+        """By key path, the line where a table or a key begins: tomllib tells no positions."""
+        found: dict[str, int] = {}
+        rows: Counter[str] = Counter()
+        table = ""
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            if header(line).startswith("["):
+                table = header(line).strip("[]")
+                if header(line).startswith("[["):
+                    rows[table] += 1
+                    table = f"{table}[{rows[table] - 1}]"
+                found.setdefault(table, number)
+            elif key := _KEY.match(line):
+                found.setdefault(f"{table}.{key[1]}".lstrip("."), number)
+        return found
 
 
-@functools.cache  # each key of a file is looked for from its first line
 def header(line: str) -> str:
     """Return a line without blanks and comment: a table's header, if it is one."""
     return re.sub(r"\s", "", line.partition("#")[0])
@@ -142,6 +141,10 @@ class TomlTable:
             elif not item.strip():
                 self.fault(f"{key}[{index}]", "must not be empty")
         return tuple(item for item in value if isinstance(item, str) and item.strip())
+
+    def one_or_more(self, key: str) -> tuple[str, ...]:
+        """Return a text, or a list of them; the key is required."""
+        return self.texts(key) if isinstance(self.values.get(key), list) else (self.text(key),)
 
     def integer(self, key: str, default: int, *, least: int) -> int:
         """Return a whole number that is no smaller than `least`."""
@@ -218,6 +221,7 @@ def read_table(path: Path) -> TomlTable:
             why=error.strerror or str(error),
             next_step="run from a checkout that has the file",
         ) from error
+    # Editors do not show the mark, and tomllib only calls the first line an invalid statement.
     if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise _malformed(path, 1, "the file starts with a byte order mark", "save it as UTF-8 without one (BOM)")
     try:

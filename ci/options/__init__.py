@@ -1,6 +1,6 @@
 """The options of a session. Each is declared here once; `Options` holds their values.
 
-The command lines of ``python -m ci`` and of nox' sessions (behind ``--``) are both made from these declarations.
+The command lines of ``python -m ci`` and of nox' sessions (after ``--``) are both made from these declarations.
 """
 
 # What `_option` returns is a dataclass' field.
@@ -152,7 +152,7 @@ class Options:
     ssh_port: int = _option(Scope.CLUSTER, "a fixed port for SSH (default: a free one)", "PORT", values.port, default=0)
     user: str = _option(
         Scope.CLUSTER,
-        "name of the job user (default: tester); made on the nodes, or slurm, which is there",
+        "name of the job user (default: tester); created on the nodes, unless it is slurm, which exists there",
         "NAME",
         values.user,
         default="",
@@ -172,7 +172,7 @@ class Options:
     )
     registry_name: str = _option(
         Scope.CLUSTER,
-        "a second host name of the registry; on this machine it has to lead to 127.0.0.1 already",
+        "a second host name of the registry; on this machine it has to resolve to 127.0.0.1 already",
         "NAME",
         values.host,
         default="",
@@ -180,7 +180,7 @@ class Options:
     )
     base_image: tuple[str, ...] = _option(
         Scope.CLUSTER,
-        "a name that the job image has on the engine meanwhile, for a Dockerfile's FROM (repeatable)",
+        "another name for the job image on the engine during the run, for a Dockerfile's FROM (repeatable)",
         "NAME",
         values.image,
         default=(),
@@ -299,6 +299,7 @@ class Options:
         words: list[str] = []
         for option, declared in _declared(scopes):
             value = getattr(self, option.name)
+            # The run and the results folder have a function as default, so they are always handed on.
             if value == option.default:
                 continue
             for each in value if isinstance(value, tuple) else (value,):

@@ -1,6 +1,6 @@
 """What a person names of this machine: a checkout, a suite, a host name. Refused here, before anything is installed."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 import os
@@ -12,7 +12,9 @@ import stat
 from ci.errors import EngineError, SelectionError, SubjectError
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
+# Where pytest looks for its rootdir.
 _ROOT_FILES = (*_PROJECT_FILES, "pytest.ini", ".pytest.ini", "setup.cfg", "tox.ini")
+_TEST_FILE = re.compile(r"test_.*\.py|.*_test\.py")
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME = 60
 _LOOPBACK, _LOOPBACK6 = "127.0.0.1", "::1"
@@ -45,9 +47,9 @@ class OwnSuite:
 
 def check_project(checkout: Path) -> None:
     """Refuse a folder that is no Python project."""
-    if not any((checkout / name).is_file() for name in _PROJECT_FILES):
+    if not _has_any(checkout, _PROJECT_FILES):
         raise SubjectError(
-            "The subject's checkout is no Python project.",
+            "the subject's checkout is not a Python project",
             where=str(checkout),
             why="it has neither pyproject.toml nor setup.py" if checkout.is_dir() else "there is no such directory",
             next_step="name the project's own folder with --subject PATH",
@@ -61,13 +63,13 @@ def check_open_to_jobs(checkout: Path) -> None:
     if checkout.is_relative_to("/root"):
         why = "nodes see it under its own path, and /root is closed to others there"
     elif checkout.stat().st_mode & others != others:
-        why = "others than its owner may not read it"
+        why = "only its owner may read it"
     if why:
         raise SubjectError(
             "jobs on the nodes could not read the subject's checkout",
             where=str(checkout),
             why=f"jobs run as an ordinary user, and {why}",
-            next_step="chmod -R o+rX the checkout, and have it elsewhere than below /root",
+            next_step="chmod -R o+rX the checkout, and keep it outside /root",
         )
 
 
@@ -93,9 +95,7 @@ def own_suite(path: Path, *, pytest: bool = True) -> OwnSuite:
         )
     resolved = path.resolve()
     own = resolved if resolved.is_dir() else resolved.parent
-    project = next(
-        (folder for folder in (own, *own.parents) if any((folder / name).is_file() for name in _ROOT_FILES)), own
-    )
+    project = next((folder for folder in (own, *own.parents) if _has_any(folder, _ROOT_FILES)), own)
     return OwnSuite(path=resolved, project=project)
 
 
@@ -123,7 +123,7 @@ def check_localhost() -> None:
     """
     if why := _elsewhere("localhost"):
         raise EngineError(
-            f"localhost does not lead to {_LOOPBACK} on this machine",
+            f"localhost does not resolve to {_LOOPBACK} on this machine",
             where="/etc/hosts",
             why=f"{why}; the engine pushes to localhost:PORT, without TLS to {_LOOPBACK} only",
             next_step=f"have a line '{_LOOPBACK} localhost' in /etc/hosts",
@@ -136,20 +136,18 @@ def _elsewhere(name: str) -> str:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
     except OSError as error:
         return f"{error.strerror}"
-    return "" if found - {_LOOPBACK6} == {_LOOPBACK} else f"it leads to {' and '.join(sorted(found))}"
+    return "" if found - {_LOOPBACK6} == {_LOOPBACK} else f"it resolves to {' and '.join(sorted(found))}"
 
 
 def _has_tests(path: Path) -> bool:
     if path.is_file():
         return path.suffix == ".py"
-    return any(_is_test(name) for name in _file_names(path)) or any((path / name).is_file() for name in _ROOT_FILES)
-
-
-def _is_test(name: str) -> bool:
-    return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))
-
-
-def _file_names(folder: Path) -> Iterator[str]:
-    for _, folders, files in os.walk(folder):
+    for _, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from files
+        if any(map(_TEST_FILE.fullmatch, names)):
+            return True
+    return _has_any(path, _ROOT_FILES)
+
+
+def _has_any(folder: Path, names: Sequence[str]) -> bool:
+    return any((folder / name).is_file() for name in names)

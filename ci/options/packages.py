@@ -35,7 +35,7 @@ def environment(
     """Return the virtual environment in a folder that has these groups; with those of tests, the subject is in it, too.
 
     :param named: words among which ``--subject`` and ``--with`` say what is installed; the tool reads all others.
-    :raises PyxisMatrixError: where it can't be made, ``SubjectError`` for a checkout that is no project.
+    :raises PyxisMatrixError: where it can't be made, ``SubjectError`` for a checkout that is not a project.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--subject", type=lambda text: Path(text).expanduser().absolute())

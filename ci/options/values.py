@@ -9,11 +9,12 @@ import re
 import stat
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ci.errors import SelectionError
 from ci.matrix import profile_files
 from ci.matrix.arch import Arch
+from ci.matrix.cells import read_version
 from ci.matrix.model import VERSION_AXES
 from ci.matrix.tables import did_you_mean
 from ci.paths import BESIDE_RUNS, BESIDE_SUITES
@@ -59,7 +60,7 @@ def profile(text: str) -> str:
     if (path := folder(text)).is_dir():
         return str(path)
     raise argparse.ArgumentTypeError(
-        f"{text!r} is no profile{did_you_mean(text, profile_files.shipped())}, and there is no such folder"
+        f"{text!r} is not a profile{did_you_mean(text, profile_files.shipped())}, and there is no such folder"
     )
 
 
@@ -144,7 +145,7 @@ class Origin:
 
 
 def origin(text: str) -> Origin:
-    """Return a path and, behind ``@``, a revision; both may hold an ``@``: the first part that is there is the path."""
+    """Return a path and, after an ``@``, a revision; both may hold an ``@``: the path is the first part that exists."""
     whole = folder(text)
     parts = [at for at, letter in enumerate(text) if letter == "@" and at]
     cut = next((at for at in parts if folder(text[:at]).exists()), None)
@@ -152,18 +153,15 @@ def origin(text: str) -> Origin:
         return Origin(path=whole)
     at = parts[0] if cut is None else cut
     if not text[at + 1 :]:
-        raise argparse.ArgumentTypeError(f"{text!r} ends where a revision should stand")
+        raise argparse.ArgumentTypeError(f"{text!r} has no revision after the @")
     return Origin(path=folder(text[:at]), revision=text[at + 1 :])
 
 
 def answers(text: str) -> tuple[str, Version]:
     """Return an axis and the version whose answers are expected, from ``AXIS=VERSION``."""
     axis, _, version = text.partition("=")
-    try:
-        if axis in VERSION_AXES:
-            return axis, Version(version)
-    except InvalidVersion:
-        pass
+    if axis in VERSION_AXES and (parsed := read_version(version)):
+        return axis, parsed
     raise argparse.ArgumentTypeError(f"{text!r} is not AXIS=VERSION, such as pyxis=0.21.0")
 
 
@@ -177,10 +175,8 @@ def variable(text: str) -> tuple[str, str]:
 
 def version(text: str) -> str:
     """Return the text of a version, as its project writes it."""
-    try:
-        Version(text)
-    except InvalidVersion as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a version, such as 25.05.8") from error
+    if read_version(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version, such as 25.05.8")
     return text
 
 
@@ -230,6 +226,7 @@ result_name = _free(
     "a name of a result: up to 100 of letters, digits, '.', '_' and '-', and no path",
     BESIDE_SUITES,
 )
+# As useradd takes it.
 user = _matching(r"[a-z_][a-z0-9_-]{0,31}", "a user name: up to 32 of small letters, digits, '_' and '-'")
 container = _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,62}", "a container name: 2 to 63 of letters, digits, '.', '_', '-'")
 partition = _matching(

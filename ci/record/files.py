@@ -26,7 +26,7 @@ class _Head(msgspec.Struct):
 
 
 def is_regular(path: Path) -> bool:
-    """Tell whether a file is there and is no link, pipe or device."""
+    """Tell whether a file is there and is not a link, pipe or device."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -39,11 +39,12 @@ def content(path: Path, *, largest: int = 64 << 20) -> bytes:
     :param largest: the most bytes that are read.
     :raises OSError: if it is missing, larger, or no regular file: a link may lead anywhere, and a pipe does not end.
     """
+    # Looked at before it is opened: to open a pipe would wait for somebody who writes into it.
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file; links are not followed", str(path))
+        raise OSError(errno.EINVAL, "not a regular file; links are not followed", str(path))
     if status.st_size > largest:
-        raise OSError(errno.EFBIG, f"it is too large: {status.st_size} bytes; the limit is {largest}", str(path))
+        raise OSError(errno.EFBIG, f"too large: {status.st_size} bytes; the limit is {largest}", str(path))
     return path.read_bytes()
 
 
@@ -62,7 +63,7 @@ def load(path: Path, kind: type[_Content], schema: int, *, what: str, largest: i
     except INVALID as error:
         raise ResultsError(f"{what} is invalid", where=str(path), why=str(error)) from error
     raise ResultsError(
-        f"{what} is of another schema",
+        f"{what} has another schema",
         where=str(path),
         why=f"schema {found}, and this version of pyxis-matrix knows {schema}",
         next_step="read it with the version of pyxis-matrix that wrote it, or make it again with this one",

@@ -58,12 +58,13 @@ def begin(plan: RunPlan, folder: Path) -> None:
     if (path := folder / PLAN_FILE).exists():
         same = False
         with suppress(ResultsError):
+            # Only the time when it began may differ.
             same = msgspec.structs.replace(load(folder), started=plan.started) == plan
         if not same:
             raise SelectionError(
-                f"there is a run {plan.run} already, of other cells, suites, options or another matrix.toml",
+                f"run {plan.run} exists already, with other cells, suites, options or another matrix.toml",
                 where=str(path),
-                why="its results would be lost among those of this one",
+                why="its results would be mixed with those of this one",
                 next_step=f"--resume {plan.run} to go on with it, or leave PYXIS_MATRIX_RUN and --run out for a run of "
                 "its own",
             )
@@ -79,7 +80,7 @@ def load(folder: Path) -> RunPlan:
     try:
         return files.load(path, RunPlan, SCHEMA, what="the plan of a run")
     except ResultsError as error:
-        missing = "the file is missing: the run is unknown here, or was no run of a group"
+        missing = "the file is missing: the run is unknown here, or was not a run of a group"
         raise ResultsError(
             f"there is no run {folder.name} to go on with",
             where=str(path),

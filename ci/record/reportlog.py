@@ -107,7 +107,7 @@ class ReportLog:
         """Return how many tests a site did not give what they need, and what that is; empty if there is none."""
         needs = Counter(test.message.partition("\n")[0] for test in self.tests if test.outcome is TestState.NOT_ASKED)
         each = ", ".join(f"{number} {what.removeprefix('needs ')}" for what, number in needs.most_common())
-        return f"{needs.total()} of {len(self.tests)} tests were not asked, for they need: {each}" if needs else ""
+        return f"{needs.total()} of {len(self.tests)} tests were not asked because they need: {each}" if needs else ""
 
     def outcome(self, exit_code: int) -> Outcome:
         """Return what pytest's exit code and its tests make of the suite.
@@ -160,7 +160,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
     location: tuple[str, int | None, str] | None = None
     """The test's file, its line counted from 0, and its name."""
     user_properties: tuple[tuple[str, Any], ...] = ()
-    selected: tuple[str, ...] = ()
+    selected: tuple[str, ...] | None = None
     deselected: int = 0
     asked: tuple[tuple[str, str], ...] = ()
     part: tuple[str, ...] = ()
@@ -172,6 +172,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
 
         :raises INVALID: if it is none of pytest's.
         """
+        # Not msgspec.json: Python's writer, which pytest uses, has NaN and lone surrogates, and msgspec refuses both.
         return msgspec.convert(json.loads(line), cls)
 
     @property
@@ -267,6 +268,7 @@ def read(path: Path, interrupted: float = math.inf) -> ReportLog:
         try:
             reports.append(PytestReport.of(line))
         except INVALID as error:
+            # A last line without its end was being written when pytest was killed.
             if number < len(lines) or line.endswith(b"\n"):
                 problem = problem or f"line {number} of pytest's report log {path} is invalid: {error}"
     kinds = [report.kind for report in reports]
@@ -278,14 +280,15 @@ def read(path: Path, interrupted: float = math.inf) -> ReportLog:
         problem = problem or _unfinished(tests)
     elif kinds.count("SessionStart") > 1 or _TELLING & set(kinds[end:]):
         problem = problem or f"pytest's report log {path} has more than one session, or goes on after the session's end"
-    said = next((report for report in reports[:end] if report.kind == "Selection"), None)
+    nothing_said = PytestReport(kind="Selection")
+    selection = next((report for report in reports[:end] if report.kind == "Selection"), nothing_said)
     return ReportLog(
         tests=tests,
         problem=problem,
-        selected=said.selected if said else None,
-        deselected=said.deselected if said else 0,
-        asked=said.asked if said else (),
-        part=said.part if said else (),
+        selected=selection.selected,
+        deselected=selection.deselected,
+        asked=selection.asked,
+        part=selection.part,
         exit_status=reports[end - 1].exitstatus if reports else _OK,
     )
 
@@ -312,6 +315,7 @@ def _tests(reports: Iterable[PytestReport], interrupted: float) -> tuple[TestOut
         if not (report.kind == "TestReport" or collected or subtest):
             continue
         of_test = tries.setdefault(report.nodeid or "collection", [])
+        # pytest-rerunfailures begins each further try with a setup of its own.
         if report.when == "setup" or not of_test:
             of_test.append([])
         of_test[-1].append(report)
@@ -330,7 +334,7 @@ def _test(name: str, tries: list[list[PytestReport]], interrupted: float) -> Tes
         for report in each
     ]
     if not all(_called(each) for each in counting):
-        found.append((TestState.ERROR, "its setup ended well, and the test itself was not run"))
+        found.append((TestState.ERROR, "its setup succeeded, but the test itself was not run"))
     if not counting or not any(report.when == "teardown" or report.kind == "CollectReport" for report in counting[-1]):
         found.append((TestState.INTERRUPTED, "it had begun, and pytest ended before it did"))
     order = list(TestState)  # a test has a report for each phase; the worst counts
@@ -342,6 +346,7 @@ def _test(name: str, tries: list[list[PytestReport]], interrupted: float) -> Tes
         outcome=state,
         seconds=sum(report.duration for each in tries for report in each),
         message=before[-1] if before and state is TestState.PASSED else message,
+        # Where no try counts, pytest ended before the rerun that was to follow the last one.
         reruns=len(tries) - len(counting) - (not counting) + len(own),
         saw=tuple(sorted({pair for each in counting for report in each for pair in report.saw})),
     )

@@ -8,7 +8,7 @@ never seen half.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
@@ -42,7 +42,7 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     profile: str = ""
     """The profile that is laid over its nodes; empty for none."""
     site: str = ""
-    """The name of the cluster that exists which this is, and no cell of the matrix; empty for a cell."""
+    """The name of the cluster that exists, where this is one; empty for a cell of the matrix."""
 
     @property
     def apart(self) -> str:
@@ -93,7 +93,12 @@ class ArtefactRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return next((part for part in self.verified_against.split(", ") if part.startswith(DIFFERS)), "")
 
 
-class Once(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+def shared_fields(record: msgspec.Struct, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return what a record has of the fields of another kind of record, by name."""
+    return {field.name: getattr(record, field.name) for field in msgspec.structs.fields(kind)}
+
+
+class SuiteRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One time that a suite was run on a cell."""
 
     run: str
@@ -106,7 +111,7 @@ class Once(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The id of the run whose result this is: nothing was changed since, so nothing was run; empty where it was run."""
 
 
-class Told(Once, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SuiteFacts(SuiteRun, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a result and a report say alike of a suite on a cell."""
 
     suite: str
@@ -127,7 +132,7 @@ class Told(Once, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of this project, whose tests these are; with ``-dirty`` where files were changed. Empty where nothing says it."""
 
 
-class Result(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Result(SuiteFacts, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A suite that was run, or could not be run, on a cell."""
 
     cell: CellRecord

@@ -13,7 +13,7 @@ from ci.matrix.cells import Runtime
 from ci.report import behaviours, grid
 from ci.report.behaviours import BehaviourReport
 from ci.report.model import CellReport, Compat, Location
-from ci.report.words import ANSWERS, NOT_OBSERVED, SEVERAL, of_kind
+from ci.report.words import ANSWERS, NOT_OBSERVED, SEVERAL, kind_in_words
 from ci.terminal.quantities import count
 
 AXES = {"slurm": "Slurm", "enroot": "enroot", "pyxis": "Pyxis", "os": "OS", "arch": "Arch", "": ""}
@@ -83,8 +83,9 @@ class AnswersTable:
     @property
     def groups(self) -> Sequence[tuple[str, int]]:
         """Each kind of cells, and how many columns it has; empty where all are real ones of releases."""
-        found = [(kind, len(list(of))) for kind, of in groupby(self.columns, key=lambda column: column[1])]
-        named = [(", ".join(filter(None, of_kind(kind)[1:])), number) for kind, number in found]
+        found = [(kind, len(list(columns))) for kind, columns in groupby(self.columns, key=lambda column: column[1])]
+        words = ((kind_in_words(kind), number) for kind, number in found)
+        named = [(", ".join(filter(None, (kind.title, kind.remark))), number) for kind, number in words]
         return [] if len(found) == 1 and found[0][0] == Runtime.NVIDIA else named
 
 
@@ -94,6 +95,7 @@ class Answers:
     def __init__(self, compat: Compat) -> None:
         """Take a report."""
         self._compat = compat
+        # A number for each set of answers: a set that is met for the first time gets the next one.
         self._saw: dict[tuple[tuple[str, tuple[str, ...]], ...], int] = {}
         self._of_cell = [
             [
@@ -111,7 +113,7 @@ class Answers:
         every = list(self._saw)
         self._seen = {
             saws: behaviours.seen(dict(every[place]) for place in saws)
-            for saws in {saws for of in self._columns.values() for saws in of}
+            for saws in {saws for counted in self._columns.values() for saws in counted}
         }
         seen = behaviours.seen(self._seen.values())
         self.known = list(_with_older(compat, seen))
@@ -143,7 +145,7 @@ class Answers:
             "axes": [[place, AXES[axis]] for place, axis in enumerate(places)],
             "columns": [[places.index(axis) if axis else -1, *of] for axis, *of in self._columns],
             "saws": [
-                {at: [answers[at][name] for name in names] for id_, names in saw for at in [self.places[id_]]}
+                {(place := self.places[id_]): [answers[place][name] for name in names] for id_, names in saw}
                 for saw in self._saw
             ],
             "cells": [
@@ -154,10 +156,10 @@ class Answers:
 
     def _table(self, suite: str, axis: str, questions: Sequence[BehaviourReport]) -> AnswersTable:
         ids = {behaviour.id for behaviour in questions}
-        kinds = grid.in_order(
+        kinds = grid.kinds_in_order(
             column[1]
-            for column, of in self._columns.items()
-            if column[0] == axis and any(ids & self._seen[saws].keys() for saws in of)
+            for column, counted in self._columns.items()
+            if column[0] == axis and any(ids & self._seen[saws].keys() for saws in counted)
         )
         columns = sorted(
             (column for column in self._columns if column[0] == axis and column[1] in kinds),

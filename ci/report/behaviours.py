@@ -79,7 +79,7 @@ def of_subjects(saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourRep
     return found
 
 
-def of_kind(kind: str, saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourReport]) -> tuple[str, ...]:
+def ids_of_kind(kind: str, saw: Mapping[str, tuple[str, ...]], known: Iterable[BehaviourReport]) -> tuple[str, ...]:
     """Return the ids of the questions of which an answer of a kind was seen, in the catalogue's order."""
     return tuple(
         behaviour.id

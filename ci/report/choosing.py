@@ -18,12 +18,12 @@ from ci.record.outcomes import Outcome
 from ci.record.printable import printable_path
 from ci.record.store import ArtefactRecord, CellRecord, ImageRecord
 from ci.report import unanswered
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.report.model import Contradiction, Passed, SuiteReport, utc
 from ci.report.unanswered import Answered
 
 _AHEAD = timedelta(minutes=10)
-"""As far may another machine's clock be ahead of this one's."""
+"""How far another machine's clock may be ahead of this one's."""
 _WORST_FIRST = list(Outcome)
 _OPPOSITE = {Outcome.PASSED, Outcome.FAILED}
 
@@ -32,7 +32,7 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class KeptResult:
     """What is kept of a result that may come to be the one that counts."""
 
     cell: CellRecord
@@ -59,21 +59,21 @@ Age = tuple[bool, datetime]
 
 
 @dataclass(kw_only=True)
-class _Red:
+class _RedResult:
     """A result that was red, and what of it no newer result has answered."""
 
     age: Age
     rank: tuple[object, ...]
-    kept: Kept
+    kept: KeptResult
     left: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class _Answers:
     """What was asked of a suite on a cell."""
 
     answers: list[tuple[Age, Answered]] = field(default_factory=list)
-    red: list[_Red] = field(default_factory=list)
+    red: list[_RedResult] = field(default_factory=list)
 
 
 def is_ahead(started: datetime, now: datetime) -> bool:
@@ -89,22 +89,23 @@ def newness(started: datetime, now: datetime) -> Age:
 class Choosing:
     """Results are given one by one; of each suite on a cell, one for each folder of runs is kept."""
 
-    def __init__(self, keep: Callable[[Found], Kept], now: datetime) -> None:
+    def __init__(self, keep: Callable[[FoundResult], KeptResult], now: datetime) -> None:
         """Begin.
 
         :param keep: what is kept of a result.
         """
         self._keep, self._now = keep, now
         self._seen: set[bytes] = set()
-        self._ranked: dict[Key, dict[Path, tuple[tuple[object, ...], Kept]]] = {}
+        self._ranked: dict[Key, dict[Path, tuple[tuple[object, ...], KeptResult]]] = {}
         self._outcomes: dict[Key, dict[datetime, dict[str, set[Outcome]]]] = {}
         self._refuted: set[Contradiction] = set()
         self._retold: set[Contradiction] = set()
-        self._asked: dict[Key, _Asked] = {}
+        self._asked: dict[Key, _Answers] = {}
         self._same: dict[Answered, Answered] = {}
 
-    def add(self, found: Found) -> Found | None:
+    def add(self, found: FoundResult) -> FoundResult | None:
         """Take in a result, and return it as it is to be believed; None for one that was given before."""
+        # With sorted keys a copy that another program wrote is the same result.
         digest = hashlib.sha256(msgspec.json.encode(found.result, order="sorted")).digest()
         on_time, _ = newness(found.result.started, self._now)
         if not on_time:
@@ -131,6 +132,7 @@ class Choosing:
             digest,
             os.fsencode(found.folder),
         )
+        # A result is in RUN/CELL/SUITE: above these is a folder of runs, which stands for a machine.
         holder = found.folder.parent.parent.parent
         ranked = self._ranked.setdefault(key, {})
         if holder not in ranked or ranked[holder][0] < rank:
@@ -141,13 +143,13 @@ class Choosing:
         self._seen.add(digest)
         return found
 
-    def chosen(self) -> Mapping[Key, Kept]:
+    def chosen(self) -> Mapping[Key, KeptResult]:
         """Return the result that counts of each suite on each cell, in order."""
         return {
             key: self._standing(key, self._chosen(key, ranked.values())) for key, ranked in sorted(self._ranked.items())
         }
 
-    def contradictions(self, chosen: Mapping[Key, Kept]) -> tuple[Contradiction, ...]:
+    def contradictions(self, chosen: Mapping[Key, KeptResult]) -> tuple[Contradiction, ...]:
         """Return what can't be true, and what disagrees, in order."""
         disagreeing = {
             Contradiction(cell=cell, suite=suite, run=kept.report.run, what=kept.disagreement)
@@ -159,14 +161,16 @@ class Choosing:
         retold = {each for each in self._retold if (each.cell, each.suite, each.run) in counts}
         return tuple(sorted(self._refuted | retold | disagreeing, key=msgspec.structs.astuple))
 
-    def _ask(self, key: Key, found: Found, age: Age, rank: tuple[object, ...]) -> None:
+    def _ask(self, key: Key, found: FoundResult, age: Age, rank: tuple[object, ...]) -> None:
         """Note what a result answers of older ones, and what in it newer ones have to answer."""
-        asked = self._asked.setdefault(key, _Asked())
+        asked = self._asked.setdefault(key, _Answers())
         # What can't be true answers nothing.
         if not found.contradictions:
             answers = Answered.of(found.result)
+            # Thousands of results answer the same tests: their names are kept once.
             answers = self._same.setdefault(answers, answers)
             asked.answers.append((age, answers))
+            # Test by test: a newer result may have asked only some of what was red.
             for red in asked.red:
                 if red.age < age:
                     red.left = frozenset(name for name in red.left if not answers.answer(name))
@@ -174,11 +178,11 @@ class Choosing:
         newer = [answers for when, answers in asked.answers if when > age]
         names = unanswered.red(found.result)
         if left := frozenset(name for name in names if not any(result.answer(name) for result in newer)):
-            asked.red.append(_Red(age=age, rank=rank, kept=self._keep(found), left=left))
+            asked.red.append(_RedResult(age=age, rank=rank, kept=self._keep(found), left=left))
 
-    def _standing(self, key: Key, newest: Kept) -> Kept:
+    def _standing(self, key: Key, newest: KeptResult) -> KeptResult:
         """Return the result that counts, given the newest: what was red stands until it is asked again."""
-        once: dict[tuple[str, datetime], _Red] = {}
+        once: dict[tuple[str, datetime], _RedResult] = {}
         for each in sorted(self._asked[key].red, key=lambda each: each.rank, reverse=True):
             once.setdefault((each.kept.report.run, each.kept.report.started), each)  # the others are copies
         once.pop((newest.report.run, newest.report.started), None)
@@ -193,7 +197,7 @@ class Choosing:
         said += [unanswered.also_red(each.kept.report.run, each.left, newest.report) for each in red]
         return replace(counts, not_answered="\n".join(said))
 
-    def _chosen(self, key: Key, ranked: Iterable[tuple[tuple[object, ...], Kept]]) -> Kept:
+    def _chosen(self, key: Key, ranked: Iterable[tuple[tuple[object, ...], KeptResult]]) -> KeptResult:
         newest, *others = (kept for _, kept in sorted(ranked, key=lambda pair: pair[0], reverse=True))
         if against := [other for other in others if _disagree(newest, other)]:
             all_ = (newest, *against)
@@ -206,15 +210,15 @@ class Choosing:
 
     def _at_once(self, key: Key, started: datetime) -> str:
         """Return how results disagree that began in the same second as the newest: which is the newer, nobody knows."""
-        runs = {run: of - {Outcome.UNFINISHED} for run, of in self._outcomes[key][started].items()}
-        every = {outcome for of in runs.values() for outcome in of}
-        if not every >= _OPPOSITE and all(len(of) <= 1 for of in runs.values()):
+        runs = {run: outcomes - {Outcome.UNFINISHED} for run, outcomes in self._outcomes[key][started].items()}
+        every = {outcome for outcomes in runs.values() for outcome in outcomes}
+        if not every >= _OPPOSITE and all(len(outcomes) <= 1 for outcomes in runs.values()):
             return ""
-        outcomes = "; ".join(f"{outcome} in {run}" for run, of in sorted(runs.items()) for outcome in sorted(of))
+        outcomes = "; ".join(f"{outcome} in {run}" for run, each in sorted(runs.items()) for outcome in sorted(each))
         return f"results that began in the same second disagree: {outcomes}"
 
 
-def _disagree(one: Kept, other: Kept) -> bool:
+def _disagree(one: KeptResult, other: KeptResult) -> bool:
     """Tell whether the results of two folders of runs, of two machines that is, can't both be true.
 
     A report may be of these very machines: of another run, what it tells is what was before.

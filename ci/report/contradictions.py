@@ -20,17 +20,19 @@ from ci.record.outcomes import Outcome, TestState
 from ci.record.printable import printable, printable_path
 from ci.record.store import CellRecord, Result
 from ci.report.model import State
+from ci.report.words import few
 
 REMARK = "it contradicts itself"
 """How the reason begins of a result that is not believed."""
 _ID = re.compile(
+    # The version of a candidate holds more than digits: only the words between versions are fixed.
     r"slurm(?P<slurm>.+?)-(?:enroot(?P<enroot>.+?)-pyxis(?P<pyxis>.+?)|(?P<runtime>embedded|legacy))"
     r"-(?P<os>[^-]+)-(?P<arch>[^-+@]+)(?:\+(?P<profile>[^@]+))?(?:@(?P<site>.+))?"
 )
 _NEVER_ZERO = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED, Outcome.UNFINISHED})
 
 
-def of(result: Result, folder: Path) -> tuple[str, ...]:
+def found_in(result: Result, folder: Path) -> tuple[str, ...]:
     """Return what in a result contradicts the rest of it, or the folder that it was read from.
 
     A few letters each: they stand in every form of the report.
@@ -41,7 +43,7 @@ def of(result: Result, folder: Path) -> tuple[str, ...]:
 
 def believed(result: Result, folder: Path) -> Result:
     """Return a result as far as it is to be believed: one that contradicts itself is an error, never passed."""
-    return refuted(result, of(result, folder))
+    return refuted(result, found_in(result, folder))
 
 
 def refuted(result: Result, why: tuple[str, ...]) -> Result:
@@ -59,16 +61,15 @@ def refuted(result: Result, why: tuple[str, ...]) -> Result:
 def _tests(result: Result) -> Iterator[str]:
     twice = [name for name, times in Counter(test.name for test in result.tests).items() if times > 1]
     if twice:
-        more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
-        yield f"it lists a test twice: {twice[0]}{more}"
+        yield f"it lists a test twice: {few(twice, 1)}"
     if result.outcome in _NEVER_ZERO:
         return
     if bad := [test for test in result.tests if test.outcome.red]:
-        yield f"it says {result.outcome}, and {len(bad)} of its tests did not: {bad[0].name} {bad[0].outcome}"
+        yield f"it says {result.outcome}, but {len(bad)} of its tests did not: {bad[0].name} {bad[0].outcome}"
     elif result.outcome in {Outcome.PASSED, Outcome.PARTLY} and not result.count(TestState.PASSED):
-        yield f"it says {result.outcome}, and no test passed"
+        yield f"it says {result.outcome}, but no test passed"
     elif result.outcome is Outcome.SUCCEEDED and not is_own(result.suite):
-        yield f"it says {result.outcome}, as a command does, and {result.suite} is a suite with tests"
+        yield f"it says {result.outcome}, as a command does, but {result.suite} is a suite with tests"
 
 
 def _selection(result: Result) -> Iterator[str]:
@@ -77,18 +78,18 @@ def _selection(result: Result) -> Iterator[str]:
         return
     says, selection = f"it says {result.outcome}", result.selection
     if selection is None:
-        yield f"{says}, and not which tests were selected"
+        yield f"{says}, but not which tests were selected"
         return
     if result.ran < selection.selected:
-        yield f"{says}, and has {result.ran} of the {selection.selected} tests that were selected"
+        yield f"{says}, but has {result.ran} of the {selection.selected} tests that were selected"
     if result.outcome is not Outcome.PASSED:
         return
     if selection.by:
-        yield f"{says}, and only a part of the suite was asked for: {', '.join(selection.by)}"
+        yield f"{says}, but only a part of the suite was asked for: {', '.join(selection.by)}"
     elif selection.deselected and not is_own(result.suite):
-        yield f"{says}, and {selection.deselected} of its {selection.collected} tests were deselected"
+        yield f"{says}, but {selection.deselected} of its {selection.collected} tests were deselected"
     if number := result.count(TestState.NOT_ASKED):
-        yield f"{says}, and {number} of its tests were not asked"
+        yield f"{says}, but {number} of its tests were not asked"
 
 
 def _claims(result: Result) -> bool:
@@ -98,7 +99,7 @@ def _claims(result: Result) -> bool:
 
 def _exit_code(result: Result) -> Iterator[str]:
     if (result.outcome.good and result.exit_code) or (result.outcome in _NEVER_ZERO and not result.exit_code):
-        yield f"it says {result.outcome}, and its exit code is {result.exit_code}"
+        yield f"it says {result.outcome}, but its exit code is {result.exit_code}"
 
 
 def _cell(cell: CellRecord) -> Iterator[str]:
@@ -107,20 +108,21 @@ def _cell(cell: CellRecord) -> Iterator[str]:
         return  # of a newer version; it is shown, and counted nowhere
     found = _ID.fullmatch(cell.id)
     if not found:
-        yield f"{cell.id} is no id of a cell"
+        yield f"{cell.id} is not the id of a cell"
         return
     said = found.groupdict()
     runtime = said["runtime"] or Runtime.NVIDIA.value
     if cell.runtime != runtime:
-        yield f"its runtime is {cell.runtime}, and the id says {runtime}"
+        yield f"its runtime is {cell.runtime}, but the id says {runtime}"
     for what, is_ in (("profile", cell.profile), ("site", cell.site)):
         if is_ != (said[what] or ""):
-            yield f"its {what} is {is_ or 'none'}, and the id says {said[what] or 'none'}"
+            yield f"its {what} is {is_ or 'none'}, but the id says {said[what] or 'none'}"
     values = {"os": cell.os, "arch": cell.arch, **cell.axes}
     for axis in AXES:
+        # A result of an older version may not name every axis; what it names has to be as in the id.
         value = values.get(axis)
         if axis in values and (value or None) != said[axis] and (value or axis in cell.axes):
-            yield f"its {axis} is {value or 'none'}, and the id says {said[axis] or 'none'}"
+            yield f"its {axis} is {value or 'none'}, but the id says {said[axis] or 'none'}"
 
 
 def _versions(result: Result) -> Iterator[str]:
@@ -139,4 +141,4 @@ def _place(result: Result, folder: Path) -> Iterator[str]:
     """Yield where a result lies that is not of this cell and suite. A run's folder may have been renamed."""
     for what, name, there in (("cell", result.cell_id, folder.parent.name), ("suite", result.suite, folder.name)):
         if name != there:
-            yield f"its {what} is {name}, and its folder is that of {printable_path(there)}"
+            yield f"its {what} is {name}, but its folder is that of {printable_path(there)}"

@@ -36,13 +36,14 @@ _STEP_BELOW_BISECTION = 3
 _DEEPEST = 8
 """Folders below the one that was named; a run's own have two, and CI puts some around them."""
 _LARGEST_LOG = 256 << 20
+# Looked for in bytes: the log grows while it is read, and its last line may be half.
 _ENDED = re.compile(rb'"when": ?"teardown"')
 _MOST_LOGS = 40
 _LINKED = (store.RESULT_FILE, store.JUNIT_FILE, store.REPORT_LOG_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundResult:
     """A result, and the folder that it was read from."""
 
     result: Result
@@ -60,7 +61,7 @@ class Found:
     @classmethod
     def of(cls, result: Result, folder: Path) -> Self:
         """Return a result that is in a folder, as far as it is to be believed."""
-        return cls(result=result, folder=folder).refuted(*contradictions.of(result, folder))
+        return cls(result=result, folder=folder).refuted(*contradictions.found_in(result, folder))
 
     def refuted(self, *why: str) -> Self:
         """Return it with more reasons why its result can't be true."""
@@ -112,10 +113,15 @@ def common(roots: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([root if root.is_dir() else root.parent for root in roots]))
 
 
-def find(roots: Sequence[Path]) -> Iterator[Found | RunPlan | Unfinished | Problem]:
+def find(roots: Sequence[Path]) -> Iterator[FoundResult | RunPlan | Unfinished | Problem]:
     """Yield what is found below folders, as it is found."""
     for root in roots:
         yield from _below(root)
+
+
+def results(roots: Sequence[Path]) -> Iterator[FoundResult]:
+    """Yield the results below folders, and nothing else."""
+    return (found for found in find(roots) if isinstance(found, FoundResult))
 
 
 def signature(roots: Sequence[Path]) -> str:
@@ -129,10 +135,11 @@ def signature(roots: Sequence[Path]) -> str:
                 except OSError:
                     continue
                 seen.append((str(folder), name, status.st_mtime_ns, status.st_size))
+    # hash() differs from process to process; this text is only compared within one.
     return f"{hash(tuple(sorted(seen))):x}"
 
 
-def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
+def _below(root: Path) -> Iterator[FoundResult | RunPlan | Unfinished | Problem]:
     problems: list[Problem] = []
     for folder, names in _folders(root, problems):
         if _is_step(folder, names) and len(folder.relative_to(root).parts) > _STEP_BELOW_BISECTION:
@@ -142,7 +149,7 @@ def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
         if store.RESULT_FILE in names:
             path = folder / store.RESULT_FILE
             if not files.is_regular(path):
-                yield Problem(where=printable_path(path), what="it is no regular file; links are not followed")
+                yield Problem(where=printable_path(path), what="not a regular file; links are not followed")
                 continue
             try:
                 result = store.load(path)
@@ -150,7 +157,7 @@ def _below(root: Path) -> Iterator[Found | RunPlan | Unfinished | Problem]:
                 what = printable_lines(": ".join(filter(None, (error.what, error.why))))
                 yield Problem(where=printable_path(path), what=what)
                 continue
-            yield Found.of(result, folder)
+            yield FoundResult.of(result, folder)
             if result.outcome is Outcome.UNFINISHED:
                 yield _unfinished(folder, run=result.run)
         # A suite writes its log while it runs, and its result at the end: until then the folders' names say what it is.
@@ -208,10 +215,11 @@ def _folders(root: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[s
         deep = len(folder.relative_to(root).parts) >= _DEEPEST
         if deep and folders:
             problems.append(
-                Problem(where=printable_path(name), what=f"folders more than {_DEEPEST} deep are not looked into")
+                Problem(where=printable_path(name), what=f"folders more than {_DEEPEST} deep are not searched")
             )
         # Only beside a result it is the logs: a suite and a run may have this name, too.
         logs = {store.LOGS_FOLDER} if {store.RESULT_FILE, store.REPORT_LOG_FILE} & set(plain) else set()
+        # os.walk goes on with what is left in this list.
         folders[:] = [] if deep else sorted(inner for inner in folders if inner not in logs)
         yield folder, plain
 
@@ -224,7 +232,7 @@ def _logs(folder: Path) -> list[str]:
     except OSError:
         return []
     found = sorted(entry.name for entry in entries if not entry.is_symlink())
-    # A name that is no text can't stand in a page, but the folder shows it.
+    # A name that is not text can't stand in a page, but the folder shows it.
     if len(found) > _MOST_LOGS or any(name != printable_path(name) for name in found):
         return [f"{store.LOGS_FOLDER}/"]
     return [f"{store.LOGS_FOLDER}/{name}{'/' if (logs / name).is_dir() else ''}" for name in found]

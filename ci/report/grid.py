@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-from ci.matrix.cells import Runtime
+from ci.matrix.cells import Runtime, read_version
 from ci.report.model import UNRELEASED, CellReport, Compat, Gap, Location, kind, parts_of
-from ci.report.words import RUNTIMES, of_kind
+from ci.report.words import RUNTIMES, kind_in_words
 
-At = tuple[str, Location]
+GridPlace = tuple[str, Location]
 """A kind of cells (`model.kind`), and a place in its tables."""
 
 
@@ -33,17 +33,17 @@ class GridTable:
     """Of its rows: Slurm and the OS."""
     columns: Sequence[tuple[str, str]]
     """enroot and Pyxis; or the architecture and nothing."""
-    boxes: Mapping[At, Box] = field(default_factory=dict)
+    boxes: Mapping[GridPlace, Box] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """What its cells are."""
-        return of_kind(self.kind)[1]
+        return kind_in_words(self.kind).title
 
     @property
     def remark(self) -> str:
         """Why its cells are not counted with real ones; empty for these."""
-        return of_kind(self.kind)[2]
+        return kind_in_words(self.kind).remark
 
     @property
     def runtime(self) -> str:
@@ -69,7 +69,7 @@ class GridTable:
         """How many cells it has."""
         return sum(len(box.cells) for _, _, boxes in self.rows for box in boxes)
 
-    def places(self) -> Iterator[At]:
+    def places(self) -> Iterator[GridPlace]:
         """Yield all places; a combination of releases has none among cells with candidates."""
         every = (self._place(head, column) for head in self.heads for column in self.columns)
         apart = parts_of(self.kind)[1]
@@ -81,7 +81,7 @@ class GridTable:
 
 def tables(compat: Compat) -> list[GridTable]:
     """Return the grid's tables: those of real cells first."""
-    boxes: dict[At, Box] = {}
+    boxes: dict[GridPlace, Box] = {}
     for cell in compat.cells:
         boxes.setdefault((cell.kind, Location.of(cell)), Box()).cells.append(cell)
     for gap in compat.gaps:
@@ -89,12 +89,13 @@ def tables(compat: Compat) -> list[GridTable]:
     return layout(boxes)
 
 
-def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
+def layout(boxes: Mapping[GridPlace, Box]) -> list[GridTable]:
     """Return the tables that places need: one per architecture where there is enroot and Pyxis to show."""
     found = []
-    for which in in_order(which for which, _ in boxes):
-        places = [place for of, place in boxes if of == which]
+    for which in kinds_in_order(which for which, _ in boxes):
+        places = [place for kind_there, place in boxes if kind_there == which]
         arches = sorted({place.arch for place in places})
+        # Cells without enroot and Pyxis fit one table, in which the columns are architectures.
         for arch in arches if parts_of(which)[0] == Runtime.NVIDIA else [""]:
             own = [place for place in places if arch in {"", place.arch}]
             heads = sorted({(place.slurm, place.os) for place in own}, key=lambda head: (natural(head[0]), head[1]))
@@ -104,21 +105,19 @@ def layout(boxes: Mapping[At, Box]) -> list[GridTable]:
     return found
 
 
-def in_order(kinds: Iterable[str]) -> list[str]:
+def kinds_in_order(kinds: Iterable[str]) -> list[str]:
     """Return kinds of cells, each once: real ones first, then what is not released; then profiles, then sites."""
     known = [*RUNTIMES, "", *(f"{runtime}{UNRELEASED}" for runtime in RUNTIMES)]
 
-    def place(of: str) -> tuple[str, int, str]:
-        _, apart = parts_of(of)
-        plain = of.removesuffix(f", {apart}")
-        return apart, known.index(plain if plain in known else ""), of
+    def place(name: str) -> tuple[str, int, str]:
+        _, apart = parts_of(name)
+        plain = name.removesuffix(f", {apart}")
+        return apart, known.index(plain if plain in known else ""), name
 
     return sorted(set(kinds), key=place)
 
 
 def natural(version: str) -> tuple[int, Version | str]:
-    """Return the key that sorts versions as versions, and other text behind them."""
-    try:
-        return 0, Version(version)
-    except InvalidVersion:
-        return 1, version
+    """Return the key that sorts versions as versions, and other text after them."""
+    parsed = read_version(version)
+    return (0, parsed) if parsed else (1, version)

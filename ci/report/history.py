@@ -9,7 +9,7 @@ from ci.report.choosing import Key, newness
 from ci.report.model import Change, ChangeKind, Changes, Compat, Past, State, SuiteReport
 
 DEFAULT_LENGTH = 20
-"""As many times are kept of each suite on each cell."""
+"""How many times are kept of each suite on each cell."""
 _EARLIER = 3
 """Of fewer earlier times no trend is told."""
 _BAD = frozenset({Outcome.FAILED, Outcome.ERROR})
@@ -49,6 +49,7 @@ def trend(history: Sequence[Past]) -> float:
     """Return the newest seconds over the median of earlier ones, of times that passed; 0 for too few."""
     seconds = [past.seconds for past in history if past.outcome is Outcome.PASSED and not past.reused_from]
     newest, *earlier = seconds or [0.0]
+    # A time that failed, or was reused, says nothing of how long the suite takes.
     if len(earlier) < _EARLIER or history[0].outcome is not Outcome.PASSED or history[0].reused_from:
         return 0.0
     median = statistics.median(earlier)
@@ -62,7 +63,7 @@ def changes(previous: Compat, after: Mapping[Key, SuiteReport]) -> Changes:
     nothing.
     """
     before = {(cell.id, suite.suite): suite for cell, suite in previous.results()}
-    now, then = ({(*key, suite.run, suite.started) for key, suite in of.items()} for of in (after, before))
+    now, then = ({(*key, suite.run, suite.started) for key, suite in results.items()} for results in (after, before))
     if previous.changes and now == then:
         return previous.changes
     items = [_change(key, before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]

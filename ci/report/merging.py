@@ -8,7 +8,7 @@ from pathlib import Path
 import re
 from typing import Any, TypeVar
 
-from msgspec.structs import asdict, astuple, fields, replace
+from msgspec.structs import asdict, astuple, replace
 
 from ci.errors import ResultsError, as_here, suite_session
 from ci.matrix.behaviours import catalogue, renamed
@@ -18,10 +18,10 @@ from ci.matrix.suites import is_own
 from ci.record import store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 from ci.record.planned import RunPlan
-from ci.record.store import Once, Result, Told
+from ci.record.store import Result, SuiteFacts, SuiteRun
 from ci.report import behaviours, gaps, grid, history, model
-from ci.report.choosing import Choosing, Kept, Key
-from ci.report.finding import Found
+from ci.report.choosing import Choosing, KeptResult, Key
+from ci.report.finding import FoundResult
 from ci.report.model import (
     CellReport,
     Compat,
@@ -59,7 +59,7 @@ class ReportRequest:
     rows: Matrix | None = None
     """They say why a combination has no cell."""
     length: int = history.DEFAULT_LENGTH
-    """As many times of each suite are kept."""
+    """How many times of each suite are kept."""
     linked: bool = True
     """Whether it leads to the results' own files; without, it can be read where these are not."""
     may_be_empty: bool = False
@@ -73,7 +73,7 @@ def of_results(results: Iterable[Result], folder: Path) -> Merged:
     """
     merging = Merging(ReportRequest(base=folder, may_be_empty=True), now=datetime.now(UTC))
     for result in results:
-        merging.add(Found.of(result, folder / result.cell_id / result.suite))
+        merging.add(FoundResult.of(result, folder / result.cell_id / result.suite))
     return merging.merged()
 
 
@@ -93,7 +93,7 @@ class Merging:
         self._same: dict[Hashable, Any] = {}
         self._known, self._renamed = behaviours.of_catalogue(catalogue()), renamed(catalogue())
 
-    def add(self, item: Found | RunPlan | Unfinished | Problem | CellReport) -> None:
+    def add(self, item: FoundResult | RunPlan | Unfinished | Problem | CellReport) -> None:
         """Take in what was found."""
         match item:
             case Problem():
@@ -104,10 +104,10 @@ class Merging:
                 self._plans.append(item)
             case CellReport():
                 self._missing[item.id] = item.missing
-            case Found():
+            case FoundResult():
                 if found := self._choosing.add(item):
                     result = found.result
-                    past = Past(**_alike(result, Once), state=State.of(result))
+                    past = Past(**_alike(result, SuiteRun), state=State.of(result))
                     self._times.setdefault((result.cell_id, result.suite), []).extend([past, *(found.history or ())])
 
     def merged(self) -> Merged:
@@ -176,12 +176,12 @@ class Merging:
             for run in sorted(moments, key=lambda run: (max(moments[run]), run), reverse=True)
         )
 
-    def _kept(self, found: Found) -> Kept:
+    def _kept(self, found: FoundResult) -> KeptResult:
         result = found.result
         # Who built an image, and in what time, is different for each result; all else is the same.
         images = (replace(image, built=False, seconds=0.0) for image in result.images)
         plain = [test for test in result.tests if _plain(test) and not found.is_retold]
-        return Kept(
+        return KeptResult(
             cell=result.cell,
             report=self._report(found),
             images=tuple(map(self._once, images)),
@@ -200,7 +200,7 @@ class Merging:
         found: _Item = self._same.setdefault(item, item)
         return found
 
-    def _report(self, found: Found) -> SuiteReport:
+    def _report(self, found: FoundResult) -> SuiteReport:
         result = found.result
         # What can't be true says nothing of this cell: its answers may be those of other versions.
         # A suite of somebody's own asks nothing of the catalogue.
@@ -211,7 +211,7 @@ class Merging:
         ready = {name: _seconds(seconds) for name, seconds in result.ready.items()}
         linked = self._request.linked and not found.is_retold
         return SuiteReport(
-            **_alike(result, Told) | {"reason": _cut(result.reason), "timings": timings, "ready": ready},
+            **_alike(result, SuiteFacts) | {"reason": _cut(result.reason), "timings": timings, "ready": ready},
             state=State.of(result),
             counts=model.tally(test.outcome for test in result.tests),
             reruns=result.reruns,
@@ -224,9 +224,9 @@ class Merging:
 
     def _marked(self, saw: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
         """Return which behaviours are counted beside a box."""
-        return {key: behaviours.of_kind(kind, saw, self._known) for key, kind in behaviours.MARKED.items()}
+        return {key: behaviours.ids_of_kind(kind, saw, self._known) for key, kind in behaviours.MARKED.items()}
 
-    def _cells(self, suites: Mapping[Key, SuiteReport], chosen: Mapping[Key, Kept]) -> tuple[CellReport, ...]:
+    def _cells(self, suites: Mapping[Key, SuiteReport], chosen: Mapping[Key, KeptResult]) -> tuple[CellReport, ...]:
         of_cell: dict[str, list[SuiteReport]] = {}
         for (cell, _), suite in suites.items():
             of_cell.setdefault(cell, []).append(suite)
@@ -239,8 +239,10 @@ class Merging:
             record = chosen[cell, by_trust[-1].suite].cell
             wanted = {**self._missing.get(cell, {}), **planned.get(cell, {})}
             missing = {suite: why for suite, why in wanted.items() if (cell, suite) not in suites}
+            # What is not a suite of this project proves nothing of the versions, so it colours no box.
             ours = [suite.state for suite in members if not is_own(suite.suite)]
             versions: dict[str, str] = {}
+            # The last one stays: what was observed by the newest result that can be true.
             for suite in by_trust:
                 versions |= suite.versions
             found.append(
@@ -257,10 +259,12 @@ class Merging:
         return tuple(found)
 
 
-def _alike(result: Result, kind: type[Once]) -> dict[str, Any]:
+def _alike(result: Result, kind: type[SuiteRun]) -> dict[str, Any]:
     """Return what a report says as the result does."""
-    found = {field.name: getattr(result, field.name) for field in fields(kind)}
-    return found | {"started": model.utc(result.started), "seconds": _seconds(result.seconds)}
+    return store.shared_fields(result, kind) | {
+        "started": model.utc(result.started),
+        "seconds": _seconds(result.seconds),
+    }
 
 
 def _cut(text: str) -> str:
@@ -277,8 +281,8 @@ def _plain(test: TestOutcome) -> bool:
 def _test(test: TestOutcome) -> TestReport:
     # The reason of a known failure ends with its issue, in brackets, where matrix.toml names one.
     issue = _ISSUE.search(test.message) if test.outcome is TestState.XFAILED else None
-    of = asdict(test) | {"seconds": _seconds(test.seconds), "message": _cut(test.message), "saw": ()}
-    return TestReport(**of, issue=issue[1] if issue else "")
+    values = asdict(test) | {"seconds": _seconds(test.seconds), "message": _cut(test.message), "saw": ()}
+    return TestReport(**values, issue=issue[1] if issue else "")
 
 
 def _seconds(value: float, digits: int = 3) -> float:
@@ -292,9 +296,11 @@ def _sorted(items: Iterable[_Listed]) -> tuple[_Listed, ...]:
 
 
 def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdict, ...]:
-    """Count cells by kind, and apart from them what is no suite of this project."""
+    """Count cells by kind, and apart from them what is not a suite of this project."""
     found = []
-    for kind in grid.in_order([Runtime.NVIDIA.value, *(cell.kind for cell in cells), *(gap.kind for gap in empty)]):
+    for kind in grid.kinds_in_order(
+        [Runtime.NVIDIA.value, *(cell.kind for cell in cells), *(gap.kind for gap in empty)]
+    ):
         states = [cell.state for cell in cells if cell.kind == kind]
         states += [State.NOT_RUN for gap in empty if gap.kind == kind]
         found.append(Verdict(runtime=kind, counts=model.tally(states), compatibility=kind == Runtime.NVIDIA))

@@ -18,7 +18,7 @@ import msgspec
 
 from ci.record import files
 from ci.record.outcomes import Outcome, TestOutcome, TestState
-from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Moment, Once, Result, Told
+from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Moment, Result, SuiteFacts, SuiteRun
 from ci.report.behaviours import BehaviourReport
 
 SCHEMA = 2
@@ -38,7 +38,7 @@ class State(StrEnum):
     """It has begun: it is running, or it was killed."""
     PARTLY = "partly run"
     """Of a suite: only some of its tests were asked for, and these passed. Of a cell: a suite ran in part or proved
-    nothing, and what the others found is no failure."""
+    nothing, and the others did not fail."""
     NOT_RUN = "not run"
     KNOWN = "known failure"
     """All is as expected, and some test fails as a known failure should."""
@@ -83,9 +83,9 @@ class State(StrEnum):
 def tally(found: Iterable[State | TestState]) -> dict[str, int]:
     """Count what suites, or tests, came to, in the order of reading: first what is good, then the rest, worst first."""
 
-    def place(of: State | TestState) -> tuple[bool, int]:
-        worst_first = list(type(of)).index(of)
-        return not of.good, -worst_first if of.good else worst_first
+    def place(state: State | TestState) -> tuple[bool, int]:
+        worst_first = list(type(state)).index(state)
+        return not state.good, -worst_first if state.good else worst_first
 
     counts = Counter(found)
     return {state.value: counts[state] for state in sorted(counts, key=place)}
@@ -112,13 +112,13 @@ class TestReport(TestOutcome, frozen=True, kw_only=True, omit_defaults=True, for
     """Of a known failure: where upstream tracks it, an address or ``OWNER/REPO#NUMBER``."""
 
 
-class Past(Once, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
+class Past(SuiteRun, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
     """One time that a suite was run on a cell, with the word for it."""
 
     state: State
 
 
-class SuiteReport(Told, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
+class SuiteReport(SuiteFacts, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
     """The result of a suite on a cell that counts, and all others."""
 
     state: State
@@ -244,14 +244,14 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 OWN = "own"
-"""Stands for a runtime in the verdict of what is no suite of this project."""
+"""Stands for a runtime in the verdict of what is not a suite of this project."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many cells of a runtime have which outcome; only real ones say something about compatibility."""
 
     runtime: str
-    """With ``, not released`` and ``, profile NAME`` or ``, site NAME`` behind it.
+    """With ``, not released`` and ``, profile NAME`` or ``, site NAME`` appended.
 
     ``own``: suites of one's own, and commands.
     """
@@ -288,7 +288,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started: Moment
     results: int
     shown: int
-    """As many of its results are the ones that count of their cell and suite."""
+    """How many of its results are the ones that count for their cell and suite."""
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -298,7 +298,7 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     suite: str
     run: str
     tests: int
-    """As many tests have ended."""
+    """How many of its tests have ended."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -370,6 +370,7 @@ def load(path: Path) -> Compat:
 
     :raises ResultsError: if it is missing, invalid, or of another schema.
     """
+    # A link to a report may be named; files.load itself follows none.
     return files.load(
         (path / COMPAT_FILE if path.is_dir() else path).resolve(), Compat, SCHEMA, what="a report", largest=LARGEST
     )

@@ -10,8 +10,9 @@ from ci.record.outcomes import TestState
 from ci.report import behaviours
 from ci.report.behaviours import AnswerReport, BehaviourReport
 from ci.report.model import CellReport, Compat, State, SuiteReport, TestReport
-from ci.report.words import counted_tests, first_line, in_order
+from ci.report.words import counted_tests, first_line, phases_in_order
 
+# As many as report.css has.
 _COLOURS = 8
 
 
@@ -25,6 +26,11 @@ class Cause:
     message: str
     issue: str = ""
     cells: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """Its message, followed by the issue if it has one."""
+        return f"{self.message} ({self.issue})" if self.issue else self.message
 
 
 def causes(compat: Compat) -> list[Cause]:
@@ -68,10 +74,10 @@ class AnswerSeen:
 def answers(compat: Compat, kind: str) -> list[AnswerSeen]:
     """Return the answers of a kind that were seen, such as hazards, most widespread first."""
     known = {
-        (behaviour.id, of.name): AnswerSeen(behaviour=behaviour, answer=of)
+        (behaviour.id, answer.name): AnswerSeen(behaviour=behaviour, answer=answer)
         for behaviour in compat.behaviours
-        for of in behaviour.answers
-        if of.kind == kind
+        for answer in behaviour.answers
+        if answer.kind == kind
     }
     for cell in compat.cells:
         for name, seen in behaviours.seen(suite.saw for suite in cell.suites).items():
@@ -114,12 +120,13 @@ def phases(compat: Compat) -> Mapping[str, Any]:
         if not suite.reused_from:
             for phase, value in suite.timings.items():
                 seconds.setdefault(suite.suite, {}).setdefault(phase, []).append(value)
-    names = in_order(phase for of in seconds.values() for phase in of)
+    names = phases_in_order(phase for of_suite in seconds.values() for phase in of_suite)
     medians = {
-        suite: {name: statistics.median(of[name]) for name in names if name in of} for suite, of in seconds.items()
+        suite: {name: statistics.median(of_suite[name]) for name in names if name in of_suite}
+        for suite, of_suite in seconds.items()
     }
-    longest = max((sum(of.values()) for of in medians.values()), default=0) or 1.0
-    rows = [_bar(suite, of, names, longest) for suite, of in medians.items()]
+    longest = max((sum(of_suite.values()) for of_suite in medians.values()), default=0) or 1.0
+    rows = [_bar(suite, of_suite, names, longest) for suite, of_suite in medians.items()]
     return {"names": names, "rows": rows} if rows else {}
 
 

@@ -11,9 +11,10 @@ import msgspec
 
 from ci.report.behaviours import MARKED
 from ci.report.model import CellReport, Change, Gap, Location, Merged, State, SuiteReport
-from ci.report.words import LOOKS, PHASES, counted_tests, described, first_line, mark, of_kind
+from ci.report.words import LOOKS, PHASES, counted_tests, described, first_line, kind_in_words, mark
 from ci.terminal.quantities import count
 
+# Letters per cell. The index is read when the page opens, so thousands of cells have to stay small.
 _LONGEST_SEARCH = 2_000
 _STATES = {state: number for number, state in enumerate(State)}
 
@@ -68,10 +69,11 @@ class PageData:
     def details(self) -> Iterable[Markup]:
         """Yield the details of each cell."""
         for cell in self._compat.cells:
+            words = kind_in_words(cell.kind)
             yield as_json(
                 {
                     "id": cell.id,
-                    "apart": ": ".join(of_kind(cell.kind)[1:]) if of_kind(cell.kind)[2] else "",
+                    "apart": f"{words.title}: {words.remark}" if words.remark else "",
                     "state": cell.state,
                     "versions": cell.versions,
                     "missing": list(cell.missing.items()),
@@ -115,9 +117,9 @@ class PageData:
         }
 
 
-def _marks(of: CellReport | SuiteReport) -> list[int]:
+def _marks(report: CellReport | SuiteReport) -> list[int]:
     """Return the numbers that stand beside a box."""
-    return [len(getattr(of, key)) for key in MARKED]
+    return [len(getattr(report, key)) for key in MARKED]
 
 
 def more(cell: CellReport) -> str:

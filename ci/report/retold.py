@@ -4,30 +4,28 @@ So a cell is added to a report, or run again, and none of the others is. A repor
 once, nor say which test saw an answer: neither is made up. It leads to no files, since anybody may have written it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
 
-import msgspec
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 
 from ci.errors import ResultsError
 from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.planned import RunPlan
-from ci.record.store import CellRecord, Result, Told
+from ci.record.store import CellRecord, Result, SuiteFacts, shared_fields
 from ci.report import finding, model
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.report.model import COMPAT_FILE, CellReport, Compat, Problem, SuiteReport, Unfinished
 
 _MOST_TESTS = 1_000_000
-"""Of a suite; more is no report of ours."""
+"""Of a suite; a file with more is not a report of ours."""
 
-Item = Found | RunPlan | Unfinished | Problem | CellReport
+Item = FoundResult | RunPlan | Unfinished | Problem | CellReport
 
 
-def is_report(root: Path) -> bool:
+def is_report_alone(root: Path) -> bool:
     """Tell whether what is named is a report: its file, or its folder if there is nothing else below that."""
     return root.is_file() or (finding.is_report(root) and next(finding.find([root]), None) is None)
 
@@ -38,7 +36,7 @@ def find(roots: Iterable[Path]) -> Iterator[Item]:
     :raises ResultsError: for a report that is invalid, or of another schema.
     """
     for root in roots:
-        if is_report(root):
+        if is_report_alone(root):
             yield from _told(model.load(root), root if root.is_dir() else root.parent)
         else:
             yield from finding.find([root])
@@ -60,32 +58,34 @@ def _told(compat: Compat, folder: Path) -> Iterator[Item]:
         place = folder / suite.run / cell.id / suite.suite
         # What was not believed is as that report has it; all else is looked at once more.
         why = tuple(against.get((cell.id, suite.suite, suite.run), ()))
-        found = Found(result=result, folder=place, contradictions=why) if why else Found.of(result, place)
+        found = FoundResult(result=result, folder=place, contradictions=why) if why else FoundResult.of(result, place)
         yield dataclasses.replace(found, history=suite.history)
 
 
 def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
     """Return what was told of a suite on a cell as the result that it was."""
-    tests = [TestOutcome(**_alike(test, TestOutcome)) for test in suite.tests]
+    tests = [TestOutcome(**shared_fields(test, TestOutcome)) for test in suite.tests]
     number = suite.counts.get(TestState.PASSED, 0) - sum(test.outcome is TestState.PASSED for test in tests)
     if not 0 <= number <= _MOST_TESTS:
         raise ValueError(f"its number of tests that passed at once is {number}")
     tests += _unnamed(number)
     if tests:
         saw = tuple((name, answer) for name, answers in suite.saw.items() for answer in answers)
+        # A report does not say which test saw an answer; what counts is that the suite saw it.
         tests[0] = replace(tests[0], saw=saw)
     # A cluster that exists is partly run without anybody having asked for a part.
     is_part = suite.outcome is Outcome.PARTLY and TestState.NOT_ASKED not in suite.counts
     is_told = suite.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.SKIPPED} and tests
+    # As `Result.ran` counts: a module that broke is listed, and is not a test.
     ran = sum("::" in test.name for test in tests)
     return Result(
-        **_alike(suite, Told),
-        cell=CellRecord(**_alike(cell, CellRecord)),
+        **shared_fields(suite, SuiteFacts),
+        cell=CellRecord(**shared_fields(cell, CellRecord)),
         exit_code=0 if suite.outcome.good or suite.outcome is Outcome.SKIPPED else 1,
         images=tuple(compat.images[place] for place in suite.images),
         artefacts=tuple(compat.artefacts[place] for place in suite.artefacts),
         tests=tuple(tests),
-        selection=Selection(collected=ran, by=("a part of the suite",) * is_part) if is_told else None,
+        selection=Selection(collected=ran, by=("a part of the suite",) if is_part else ()) if is_told else None,
     )
 
 
@@ -93,8 +93,3 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
 def _unnamed(number: int) -> tuple[TestOutcome, ...]:
     """Return so many tests that passed at once; thousands of suites have the same number."""
     return tuple(TestOutcome(name=f"::{place}", outcome=TestState.PASSED) for place in range(number))
-
-
-def _alike(of: msgspec.Struct, kind: type[msgspec.Struct]) -> Mapping[str, Any]:
-    """Return what has the same name in a report as in a result."""
-    return {field.name: getattr(of, field.name) for field in fields(kind)}

@@ -24,6 +24,7 @@ from ci.report.forms import page
 from ci.report.model import Merged
 
 _LOOPBACK = "127.0.0.1"
+# For all but the page: a log is anybody's text, and may be HTML.
 _NOTHING = "default-src 'none'; sandbox"
 
 
@@ -52,11 +53,12 @@ class Served:
         return quote(f"/{self.secret}/{self.folder.relative_to(self.top).as_posix()}/{page.FILE}".replace("/./", "/"))
 
     def file(self, path: PurePosixPath) -> Path | None:
-        """Return the file or folder at a path behind the secret, if it may be seen: no links, nothing outside."""
+        """Return the file or folder at a path below the secret, if it may be seen: no links, nothing outside."""
         found = self.top / path
         if not any(folder in self.allowed for folder in (found, *found.parents)):
             return None
         try:
+            # Resolved, it is another path if any part of it is a link.
             return found if found.resolve(strict=True) == found and (found.is_file() or found.is_dir()) else None
         except (OSError, RuntimeError, ValueError):  # not there, a loop, a zero byte
             return None
@@ -73,7 +75,7 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
     except OSError as error:
         why = "it is in use" if error.errno == errno.EADDRINUSE else str(error)
         raise PortTakenError(
-            f"failed to serve on port {port}", why=why, next_step="leave --port out: a free one is taken"
+            f"failed to serve on port {port}", why=why, next_step="leave out --port to use a free one"
         ) from error
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
@@ -89,7 +91,7 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
 class _Handler(SimpleHTTPRequestHandler):
     """Answers for one `Served`."""
 
-    timeout = 30
+    timeout = 30  # seconds: browsers open connections ahead, and never use some of them
     policy = _NOTHING
     found = Path()
 
@@ -148,7 +150,9 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def _is_ours(self, path: PurePosixPath) -> bool:
         """Tell whether the request is for this server by its own name, and knows the secret."""
+        # The port that was asked for may have been 0.
         port = self.connection.getsockname()[1]
+        # A page of another site can lead a name of its own to 127.0.0.1; its requests have that name.
         host = self.headers.get("Host") in {f"{_LOOPBACK}:{port}", f"localhost:{port}"}
         return host and secrets.compare_digest("/".join(path.parts[1:2]).encode(), self.served.secret.encode())
 

@@ -63,12 +63,12 @@ class Answered:
 
 def why_it_stands(names: Iterable[str], newest: SuiteReport) -> str:
     """Return why a red result counts although there is a newer one."""
-    return f"this result stands: run {newest.run} is newer, and did not ask again {_what(names, newest)}"
+    return f"this result stands: run {newest.run} is newer, but did not ask again {_what(names, newest)}"
 
 
 def also_red(run: str, names: Iterable[str], newest: SuiteReport) -> str:
     """Return what is said of another run that was red and is not answered by the newest, either."""
-    return f"run {run} was red, too, and no whole run since asked again {_what(names, newest)}"
+    return f"run {run} was red as well, and no complete run since has asked again {_what(names, newest)}"
 
 
 def _what(names: Iterable[str], newest: SuiteReport) -> str:

@@ -1,16 +1,17 @@
 """The words and signs that every form of the report shares."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from ci.matrix.behaviours import AnswerKind
 from ci.matrix.cells import Runtime
 from ci.record.outcomes import TestState
 from ci.report.behaviours import MARKED, AnswerReport
-from ci.report.model import OWN, CellReport, Change, State, SuiteReport, Verdict, parts_of
+from ci.report.model import OWN, CellReport, Change, State, SuiteReport, TestReport, Verdict, parts_of
 from ci.terminal.quantities import count
 
 PHASES = ("images", "launch", "ready", "push", "tests", "teardown")
-"""Phases in the order of a run; a phase that is not listed here is shown behind them."""
+"""Phases in the order of a run; a phase that is not listed here is shown after them."""
 LOOKS = {
     State.FAILED: ("✗", "bold red"),
     State.ERROR: ("!", "bold magenta"),
@@ -52,35 +53,50 @@ _NOUNS = {
 """What of tests is counted by a noun; the others are "passed", however many there are."""
 CONTRADICTIONS = "Contradictions: what these results say can't be true"
 """The title of the list in every form of the report."""
+
+
+class KindWords(NamedTuple):
+    """How the cells of a kind are called."""
+
+    label: str
+    """Where they are counted."""
+    title: str
+    """Of their table."""
+    remark: str
+    """Why they are not counted with real cells of releases; empty for these."""
+
+
 RUNTIMES = {
-    Runtime.NVIDIA.value: ("real cells", "Real enroot and Pyxis", ""),
-    Runtime.EMBEDDED.value: ("embedded", "Embedded runtime", "not a compatibility verdict"),
-    Runtime.LEGACY.value: ("legacy", "Legacy, plain Slurm", "no containers"),
-    OWN: ("suites and commands of your own", "", "no verdict on their cells"),
+    Runtime.NVIDIA.value: KindWords("real cells", "Real enroot and Pyxis", ""),
+    Runtime.EMBEDDED.value: KindWords("embedded", "Embedded runtime", "not a compatibility verdict"),
+    Runtime.LEGACY.value: KindWords("legacy", "Legacy, plain Slurm", "no containers"),
+    OWN: KindWords("suites and commands of your own", "", "no verdict on their cells"),
 }
-"""How a runtime's cells are called when they are counted, their title, and the remark beside; in the report's order."""
+"""How the cells of each runtime are called, in the report's order."""
+# "3 known failure" would read as a count of tests.
 _SEVERAL = {State.KNOWN: "with known failures"}
 
 
-def of_kind(kind: str) -> tuple[str, str, str]:
-    """Return how cells of a kind are called when they are counted, their title, and the remark beside it."""
+def kind_in_words(kind: str) -> KindWords:
+    """Return how cells of a kind are called."""
     runtime, stands_apart = parts_of(kind)
-    label, title, remark = RUNTIMES.get(runtime, (runtime, runtime, "unknown runtime, not counted"))
+    words = RUNTIMES.get(runtime, KindWords(runtime, runtime, "unknown runtime, not counted"))
     if runtime == kind:
-        return label, title, remark
+        return words
     apart = "not counted with releases"
     if stands_apart:
         site = stands_apart.startswith("site ")
         apart = "a cluster that exists, not counted with cells" if site else "not counted with cells without it"
-    behind = kind.removeprefix(runtime)
-    return f"{label}{behind}", f"{title}{behind}", "; ".join(filter(None, [apart, remark]))
+    rest = kind.removeprefix(runtime)
+    remark = "; ".join(filter(None, [apart, words.remark]))
+    return KindWords(f"{words.label}{rest}", f"{words.title}{rest}", remark)
 
 
 def sentence(verdicts: Iterable[Verdict]) -> str:
     """Return one line that counts cells per runtime; only the first count speaks of compatibility."""
     parts = []
     for verdict in verdicts:
-        label, _, remark = of_kind(verdict.runtime)
+        label, _, remark = kind_in_words(verdict.runtime)
         counts = ", ".join(f"{number} {_SEVERAL.get(State(state), state)}" for state, number in verdict.counts.items())
         parts.append(f"{label}: {counts or 'none run'}" + (f" ({remark})" if remark else ""))
     return "; ".join(parts)
@@ -102,9 +118,9 @@ def mark(kind: str, number: int) -> str:
     return f"{ANSWERS[kind]} {counted}" if number else ""
 
 
-def marks(of: SuiteReport | CellReport) -> list[str]:
+def marks(report: SuiteReport | CellReport) -> list[str]:
     """Return what a box says beside its state: how many hazards were seen, and how much is refused."""
-    return [*filter(None, (mark(kind, len(getattr(of, key))) for key, kind in MARKED.items()))]
+    return [*filter(None, (mark(kind, len(getattr(report, key))) for key, kind in MARKED.items()))]
 
 
 def advice(answer: AnswerReport, question: str = "") -> str:
@@ -117,9 +133,9 @@ def few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def tried_again(name: str, number: int, message: str) -> str:
+def passed_again(test: TestReport) -> str:
     """Return what is to be said of a test that passed at a further try."""
-    return f"{reruns(number)}: {name} passed; before, it failed: {first_line(message) or 'no message'}"
+    return f"{reruns(test.reruns)}: {test.name} passed; before, it failed: {first_line(test.message) or 'no message'}"
 
 
 def counted_tests(suite: SuiteReport) -> str:
@@ -129,7 +145,7 @@ def counted_tests(suite: SuiteReport) -> str:
 
 
 def described(change: Change) -> str:
-    """Return what a change is, behind its cell and suite."""
+    """Return what a change is, as it follows the cell and the suite."""
     states = f": {change.before} → {change.after}" if change.before and change.after != change.before else ""
     if change.after is None:
         states = f": was {change.before}"
@@ -139,7 +155,7 @@ def described(change: Change) -> str:
     return states + (f"; {versions}" if states and versions else f": {versions}" if versions else "")
 
 
-def in_order(phases: Iterable[str]) -> list[str]:
+def phases_in_order(phases: Iterable[str]) -> list[str]:
     """Return phases in the order of a run, each once."""
     return sorted(set(phases), key=lambda phase: (PHASES.index(phase) if phase in PHASES else len(PHASES), phase))
 

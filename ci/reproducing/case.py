@@ -15,8 +15,9 @@ from msgspec import structs
 from ci.errors import ReproduceError
 from ci.record import reportlog, store
 from ci.record.outcomes import TestOutcome
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 
+# As the tests print what they run: `$ COMMAND`, with # for root, its status, standard output and standard error.
 _ANSWER = re.compile(
     r"^(?P<prompt>[$#]) (?P<command>.*?)\n\[exit status (?P<status>-?\d+)\]\n"
     r"(?:(?P<stdout>.*?)\n?^--- stderr\n(?P<stderr>.*?))?(?=^[$#] [^\n]*?(?:\n|\Z)|\Z)",
@@ -30,6 +31,7 @@ _MARKER = re.compile(r"tiny-[0-9a-f]{16}")
 _UNKNOWN = re.compile(r"^# (its .*)", re.MULTILINE)
 ASIDE = "  # aside"
 """At the end of a command by which a test prepares or cleans up what a script makes by itself; the shell ignores it."""
+# In this order: the later patterns would find parts of what the earlier ones take as a whole.
 _RUN = (
     (re.compile(r"/var/lib/enroot-data/data/user-\d+"), "@DATA@"),
     (re.compile(r"[\w~./-]+/conformance-\w{10}\b"), "@WORK@"),
@@ -78,14 +80,14 @@ class RanCommand:
 class Case:
     """A test on a cell."""
 
-    found: Found
+    found: FoundResult
     test: TestOutcome
     steps: tuple[RanCommand, ...]
     image: str = ""
     """Lines of shell that put into the image's root what this test's has beside a shell and the marker."""
 
     @classmethod
-    def of(cls, found: Found, test: TestOutcome) -> Self:
+    def of(cls, found: FoundResult, test: TestOutcome) -> Self:
         """Read what the test ran from the log beside its result.
 
         :raises ReproduceError: if it can't be run elsewhere, with the reason.
@@ -119,6 +121,7 @@ class Case:
 
         :raises ReproduceError: if all that both ran answered alike.
         """
+        # Status and standard output first: a warning on standard error may be new without being the fault.
         for what in ("answer", "said"):
             for number, (mine, its) in enumerate(zip_longest(self.steps, other.steps)):
                 if mine is None or its is None or mine.command != its.command:
@@ -176,7 +179,7 @@ def _anywhere(text: str) -> str:
 def _without_node(text: str, ran: str) -> str:
     """Return a text with a placeholder for the node that the commands of a test asked for."""
     node = _NODELIST.search(ran)
-    before = r"(?:(?<=\bslurmstepd-)|(?<![\w.\\-]))"  # the daemon of a step puts its node behind its own name
+    before = r"(?:(?<=\bslurmstepd-)|(?<![\w.\\-]))"  # a step's daemon appends the node to its own name
     return re.sub(rf"{before}{re.escape(node[1])}(?![\w-])", "@NODE@", text) if node else text
 
 
@@ -189,6 +192,7 @@ def _with_answers(steps: Sequence[RanCommand]) -> tuple[RanCommand, ...]:
         for answer, placeholder in known.items():
             command = re.sub(rf"(?<![\w.]){answer}(?![\w])", placeholder, command)
         result.append(replace(step, command=command))
+        # 0 and 1 stand in too many commands to be taken for the number of a job.
         if step.stdout.isdecimal() and step.stdout not in {"0", "1"}:
             known.setdefault(step.stdout, f"@ANSWER{number}@")
     return tuple(result)

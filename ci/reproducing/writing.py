@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 import re
-import shlex
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from ci import templates
 from ci.matrix import loading
 from ci.matrix.behaviours import catalogue
+from ci.matrix.model import VERSION_AXES
+from ci.report.answers_table import AXES
+from ci.report.behaviours import AnswerReport, BehaviourReport, of_catalogue
 from ci.reproducing.case import Case, RanCommand
 
-_AXES = {"slurm": "Slurm", "enroot": "enroot", "pyxis": "Pyxis"}
 FORMS = {"cluster": "cluster.sh.j2", "docker": "docker.sh.j2", "bats": "case.bats.j2", "issue": "issue.md.j2"}
 """Templates by the name that ``--format`` has for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Telling:
+class TellingAnswer:
     """What the telling command answered on one of the two cells."""
 
     cell: str
@@ -41,23 +41,16 @@ class Reproducer:
         :raises ReproduceError: if the two cases do not differ in what was answered.
         """
         at, told = self.case.differs_at(self.fixed) if self.fixed else (len(self.case.steps) - 1, "answer")
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,  # noqa: S701 - shell and Markdown, no HTML
-        )
-        environment.filters["quoted"] = shlex.quote
+        environment = templates.environment(Path(__file__).parent)
         environment.filters["worded"] = _worded
         steps = self.case.steps[: at + 1]
+        seen = _seen(self.case)
         fault = _telling(self.case, steps[at], told)
         right = _telling(self.fixed, self.fixed.steps[at], told) if self.fixed else None
         texts = (*(step.command for step in steps), fault.answer, right.answer if right else "")
         words: dict[str, object] = {
             "test": self.case.test.name.rpartition("/")[2],
-            "question": _question(self.case),
+            "question": seen[0].question if seen else self.case.test.name,
             "versions": _versions(self.case),
             "day": f"{self.case.found.result.started:%Y-%m-%d}",
             "steps": steps,
@@ -66,7 +59,7 @@ class Reproducer:
             "fault": fault,
             "right": right,
             "data": any("@DATA@" in text for text in texts),
-            "issue": _issue(self.case),
+            "issue": seen[1].issue if seen else "",
         }
         if form == "docker":
             words |= _node(self.case)
@@ -89,6 +82,7 @@ def _node(case: Case) -> dict[str, object]:
     return {
         "files": result.artefacts,
         "compiled": any(artefact.path.startswith("SchedMD/") for artefact in result.artefacts),
+        # Slurm knows CgroupPlugin=disabled from 24.05 on.
         "disabled": tuple(map(int, series.split(".")[:2])) >= (24, 5),
         "codename": next(
             (system.codename for system in loading.load().systems if system.name == result.cell.os), result.cell.os
@@ -96,32 +90,24 @@ def _node(case: Case) -> dict[str, object]:
     }
 
 
-def _telling(case: Case, step: RanCommand, told: str) -> Telling:
+def _telling(case: Case, step: RanCommand, told: str) -> TellingAnswer:
     text = step.answer[1] if told == "answer" else step.said
-    return Telling(cell=case.found.result.cell_id, answer=f"{step.status} {text}", what=_what(case))
+    return TellingAnswer(cell=case.found.result.cell_id, answer=f"{step.status} {text}", what=_what(case))
 
 
-def _asked(case: Case) -> tuple[str, str] | None:
-    """Return the behaviour that the test asked and the answer it saw, if it is one of the catalogue's."""
-    return next(((id_, answer) for id_, answer in case.test.saw if id_ in catalogue()), None)
-
-
-def _question(case: Case) -> str:
-    saw = _asked(case)
-    return catalogue()[saw[0]].question if saw else case.test.name
+def _seen(case: Case) -> tuple[BehaviourReport, AnswerReport] | None:
+    """Return the question of the catalogue that the test asked, and the answer that it saw; None if it asked none."""
+    known = {question.id: question for question in of_catalogue(catalogue())}
+    return next(((known[name], known[name].answer(answer)) for name, answer in case.test.saw if name in known), None)
 
 
 def _what(case: Case) -> str:
-    if saw := _asked(case):
-        return next((answer.what for answer in catalogue()[saw[0]].answers if answer.name == saw[1]), saw[1])
+    """Return what happened on the cell, as a sentence."""
+    if seen := _seen(case):
+        return seen[1].what
     return case.test.message.partition("\n")[0] or case.test.outcome.value
-
-
-def _issue(case: Case) -> str:
-    saw = _asked(case)
-    return next((answer.issue for answer in catalogue()[saw[0]].answers if answer.name == saw[1]), "") if saw else ""
 
 
 def _versions(case: Case) -> str:
     seen = case.found.result.versions
-    return ", ".join(f"{_AXES[axis]} {seen[axis]}" for axis in _AXES if seen.get(axis))
+    return ", ".join(f"{AXES[axis]} {seen[axis]}" for axis in VERSION_AXES if seen.get(axis))

@@ -15,29 +15,29 @@ from ci.artefacts.sources import Sources
 from ci.errors import ArtefactError, ChecksumError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.upstream.news import New
+from ci.upstream.news import NewRelease
 from ci.upstream.rows import with_row
 from ci.web import WebError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
+class BumpOutcome:
     """What became of the new releases."""
 
-    added: list[New] = field(default_factory=list)
-    left: dict[New, str] = field(default_factory=dict)
+    added: list[NewRelease] = field(default_factory=list)
+    left: dict[NewRelease, str] = field(default_factory=dict)
     """Those whose files upstream does not have, and why; they are in neither file."""
 
 
 def take(
-    news: Iterable[New], sources: Sources, *, matrix: Path = paths.MATRIX_FILE, pins: Path = paths.PINS_FILE
-) -> Taken:
+    news: Iterable[NewRelease], sources: Sources, *, matrix: Path = paths.MATRIX_FILE, pins: Path = paths.PINS_FILE
+) -> BumpOutcome:
     """Download the files of new releases, pin them, and add their rows; a release whose files are missing is left out.
 
     :raises ChecksumError: if a file is not the one that GitHub's list of the release says; nothing is written then.
     :raises MatrixError: if the matrix with the new rows is invalid; nothing is written then, either.
     """
-    taken = Taken()
+    taken = BumpOutcome()
     arches = loading.load(matrix).arches
     text, recorded = matrix.read_text(encoding="utf-8"), load_pins(pins)
     for new in news:
@@ -58,7 +58,7 @@ def take(
     return taken
 
 
-def artefacts_of(new: New, arches: Iterable[Arch]) -> tuple[Artefact, ...]:
+def artefacts_of(new: NewRelease, arches: Iterable[Arch]) -> tuple[Artefact, ...]:
     """Return the release files of a new release, for all architectures."""
     version = new.published.version
     match new.axis:
@@ -70,7 +70,7 @@ def artefacts_of(new: New, arches: Iterable[Arch]) -> tuple[Artefact, ...]:
             return (pyxis_source(Version(version)),)
 
 
-def _pinned(artefact: Artefact, new: New, sources: Sources) -> Pin:
+def _pinned(artefact: Artefact, new: NewRelease, sources: Sources) -> Pin:
     try:
         pin = pin_from_upstream(artefact, sources)
     except WebError as problem:

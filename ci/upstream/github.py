@@ -14,7 +14,7 @@ from ci.terminal import console
 API = "https://api.github.com/"
 TOKEN_VARIABLE = "GITHUB_TOKEN"  # noqa: S105 - the variable's name
 _PER_PAGE = 100
-_MOST_PAGES = 100
+_MOST_PAGES = 100  # a server that always names a next page would be asked for ever
 _TIMEOUT = 30.0
 _NOT_FOUND = 404
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -83,6 +83,7 @@ class GitHub:
                 raise _unusable(url, f"its answer is not what the API promises: {problem}") from problem
             if following is None:
                 return tuple(found)
+            # The token in the headers must not go to another server.
             if not following.startswith(self._base):
                 raise _unusable(url, f"its next page is elsewhere: {following}")
             url = following

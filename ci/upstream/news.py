@@ -38,7 +38,7 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class New:
+class NewRelease:
     """A release that the matrix does not have."""
 
     axis: str
@@ -54,7 +54,7 @@ class New:
         return f"{self.axis} {self.published.version} ({which}): {self.published.url}"
 
 
-def look(matrix: Matrix, upstream: GitHub) -> tuple[New, ...]:
+def look(matrix: Matrix, upstream: GitHub) -> tuple[NewRelease, ...]:
     """Ask the three upstreams for releases that the matrix does not have.
 
     :raises UpstreamError: if one of them can't be asked.
@@ -91,7 +91,7 @@ def published(axis: str, upstream: GitHub) -> list[Published]:
     ]
 
 
-def newer(axis: str, rows: Iterable[str], releases: Iterable[Published]) -> list[New]:
+def newer(axis: str, rows: Iterable[str], releases: Iterable[Published]) -> list[NewRelease]:
     """Return what is new, oldest first: of each series the newest release, if it is newer than the series' rows.
 
     A series without a row counts only if it is newer than all of them: nobody asked for the old ones. Rows that name a
@@ -102,6 +102,7 @@ def newer(axis: str, rows: Iterable[str], releases: Iterable[Published]) -> list
     if not ours:
         return []
     newest: dict[tuple[int, int], Published] = {}
+    # In ascending order, so that the newest of each series is the one that stays.
     for release in sorted(releases, key=lambda release: release.parsed):
         newest[release.series] = release
     found = []
@@ -109,7 +110,9 @@ def newer(axis: str, rows: Iterable[str], releases: Iterable[Published]) -> list
         above = next((row for row in reversed(ours) if row.series == series), None)
         if release.parsed > above.parsed if above else series > ours[-1].series:
             model = above or ours[-1]
-            found.append(New(axis=axis, published=release, model=model.version, same_series=model.series == series))
+            found.append(
+                NewRelease(axis=axis, published=release, model=model.version, same_series=model.series == series)
+            )
     return found
 
 

@@ -7,14 +7,14 @@ import tomlkit
 
 from ci.errors import MatrixError
 from ci.matrix.tables import header
-from ci.upstream.news import New
+from ci.upstream.news import NewRelease
 
 _OF_THE_SERIES = ("supported-until",)
 """Keys that hold for a series; a row of another series does not take them over."""
 _OF_THE_RELEASE = ("untried",)
 
 
-def with_row(text: str, new: New) -> str:
+def with_row(text: str, new: NewRelease) -> str:
     """Return the text of matrix.toml with a row for a new release, beneath the newest one that is older.
 
     It takes over the keys of an earlier release, because what limits that mostly limits the next one, too; not its
@@ -41,7 +41,7 @@ def with_row(text: str, new: New) -> str:
 
 
 def _end(lines: list[str], start: int) -> int:
-    """Return the line behind a row's last key; comments and blank lines from there on introduce what comes next."""
+    """Return the line after a row's last key; comments and blank lines from there on introduce what comes next."""
     following = (number for number, line in enumerate(lines) if number > start and line.startswith("["))
     end = next(following, len(lines))
     while not lines[end - 1].partition("#")[0].strip():

@@ -51,7 +51,7 @@ class Ground:
         return self._run([sys.executable, "-m", "ci", *words], repository, variables)
 
     def session(self, *words: str, behind: Sequence[str], variables: Mapping[str, str] | None = None) -> Completed:
-        """Run a command against the cell, as a session does: `words` are options, `behind` stands behind ``--``."""
+        """Run a command against the cell, as a session does: `words` are options, `behind` comes after ``--``."""
         options = ("--run", self.run, "--results", str(self.results), *words)
         return self.program("run", self.cell, *options, "--", *behind, variables=variables)
 

@@ -23,7 +23,7 @@ from ci.matrix.arch import Arch
 from ci.options import Options, Scope, add_to
 from ci.record.outcomes import Outcome
 from ci.report import finding
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from tests.bench import bare
 from tests.support import first_job
 from tests.support.program import guarded
@@ -111,7 +111,7 @@ def answers(options: Options) -> int:
         full = [sys.executable, "-m", "ci", *command]
         if status := subprocess.run(full, cwd=paths.REPOSITORY, check=False).returncode:
             return status
-    results = [found.result for found in finding.find([folder / run]) if isinstance(found, Found)]
+    results = [found.result for found in finding.find([folder / run]) if isinstance(found, FoundResult)]
     answered = [result for result in results if result.outcome is Outcome.PASSED]
     if len(answered) < len(cells):
         raise ResultsError(f"{len(answered)} of {len(cells)} cells have an answer", where=str(folder / run))

@@ -14,7 +14,7 @@ from ci.artefacts.sources import Sources
 from ci.errors import ChecksumError, UpstreamError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.upstream.bump import Taken, take
+from ci.upstream.bump import BumpOutcome, take
 from ci.upstream.github import GitHub as Api
 from ci.upstream.news import look
 from tests.component.github_stand_in import DEB, TAR, GitHub
@@ -118,7 +118,7 @@ def test_an_api_that_cannot_be_reached_is_named() -> None:
     assert "HTTPSConnection" not in caught.value.why
 
 
-def _bump(upstream: GitHub, sources: Sources, matrix: Path, pins: Path) -> Taken:
+def _bump(upstream: GitHub, sources: Sources, matrix: Path, pins: Path) -> BumpOutcome:
     news = look(loading.load(matrix), Api(base=upstream.address))
     return take(news, replace(sources, first_seen=None), matrix=matrix, pins=pins)
 

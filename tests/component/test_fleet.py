@@ -17,9 +17,9 @@ from ci.fleet.planning import FleetRequest, of_arch, plan_fleet
 from ci.fleet.revision import changes_since
 from ci.matrix import loading
 from ci.matrix.arch import Arch
-from ci.matrix.mentioned import asked_cells
+from ci.matrix.mentioned import requested_cells
 from ci.matrix.model import Matrix
-from ci.matrix.suites import asked_for as suites_of
+from ci.matrix.suites import requested_suites as suites_of
 from ci.options import Options
 from ci.paths import REPOSITORY
 
@@ -140,13 +140,13 @@ def test_the_repository_that_a_hook_works_in_is_another_one(
 
 
 def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SelectionError, match=r"no checkout of git[\s\S]*not a git repository"):
+    with pytest.raises(SelectionError, match=r"not a checkout of git[\s\S]*not a git repository"):
         changes_since("main", tmp_path)
 
 
 def test_a_machine_without_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SelectionError, match=r"no checkout of git[\s\S]*failed to start git"):
+    with pytest.raises(SelectionError, match=r"not a checkout of git[\s\S]*failed to start git"):
         changes_since("main", tmp_path)
 
 
@@ -169,7 +169,11 @@ def plan() -> Callable[..., FleetPlan]:
             runners=formats()["text"].runners,
         )
         return plan_fleet(
-            of_arch(asked_cells([], group, rows, Arch.AMD64, {}), arch, group), rows, asked, {}, {} if nothing else None
+            of_arch(requested_cells([], group, rows, Arch.AMD64, {}), arch, group),
+            rows,
+            asked,
+            {},
+            {} if nothing else None,
         )
 
     return planned

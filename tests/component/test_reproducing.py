@@ -10,7 +10,7 @@ import pytest
 
 from ci.record.outcomes import TestOutcome, TestState
 from ci.record.store import REPORT_LOG_FILE
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.reproducing.case import Case
 from ci.reproducing.writing import Reproducer
 from tests.support.results import cell, result
@@ -43,7 +43,7 @@ def case_of(folder: Path, of: object, answer: str) -> Case:
     }
     (folder / REPORT_LOG_FILE).write_text(json.dumps(report) + "\n", encoding="utf-8")
     test = TestOutcome(name=TEST, outcome=TestState.PASSED)
-    return Case.of(Found(result=result(of, tests=[test]), folder=folder), test)  # type: ignore[arg-type]
+    return Case.of(FoundResult(result=result(of, tests=[test]), folder=folder), test)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import subprocess
 from ci import environment_file
 from ci.environment import ssh
 from ci.environment.ssh import Connection, RemoteAnswer
+from ci.environment.wait import NotYet, wait_for
 from ci.environment_file import EnvironmentFile
 from tests.support.enroot import enroot_form
 from tests.support.not_asked import needs
@@ -18,6 +19,7 @@ from tests.support.not_asked import needs
 _LONGEST_INPUT = 4000
 # An import of the job image takes seconds; this leaves room for a loaded machine, not for a job that hangs.
 JOB_LIMIT = 300.0
+_NOT_ENDED = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING"}
 _SUBMITS = re.compile(r"\b(?:srun|sbatch)\b")
 
 
@@ -132,6 +134,15 @@ class Shell:
         """Return what scontrol says of a job, by its own names: JobState and ExitCode, for example."""
         text = self.run(f"scontrol --oneliner --details show job {job}").stdout
         return dict(word.split("=", 1) for word in text.split() if "=" in word)
+
+    def facts_of_ended(self, job: str) -> dict[str, str]:
+        """Return what scontrol says of a job once its nodes have done with it, which is after `sbatch --wait`."""
+
+        def probe() -> dict[str, str] | NotYet:
+            facts = self.facts_of(job)
+            return NotYet(facts["JobState"]) if facts["JobState"] in _NOT_ENDED else facts
+
+        return wait_for(f"the end of job {job}", probe, limit=JOB_LIMIT, poll=0.5)
 
     def srun(self, *arguments: str, image: str | None = None, limit: float = JOB_LIMIT) -> RemoteAnswer:
         """Run a job step and expect it to succeed; ``image`` defaults to the run's job image, "" means none."""

@@ -17,7 +17,7 @@ from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.model import Matrix
 from ci.matrix.suites import SUITES
-from ci.matrix.suites import asked_for as suites_of
+from ci.matrix.suites import requested_suites as suites_of
 from ci.options import Options
 from ci.paths import CONTAINERS, FAMILIES, PROFILES, REPOSITORY
 from tests.unit.conftest import SECTIONS, MatrixLoader

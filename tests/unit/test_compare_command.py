@@ -274,9 +274,14 @@ OTHER = replace(on(SECOND), subject={"requirement": "other==1"})
     [
         (WELL, [FIRST.id], 11, "two cells are compared; named: 1"),
         (WELL, [], 11, "two cells are compared; named: 0"),
-        (WELL, [FIRST.id, FIRST.id], 11, "is named twice"),
+        (WELL, [FIRST.id, FIRST.id], 11, "both names are of the same cell"),
         (WELL, [FIRST.id, SECOND.id + "x"], 11, f"did you mean {SECOND.id}"),
-        (WELL, [FIRST.id, SECOND.id, "--from", "slurm=22.05"], 11, "cells are named, and --from or --to as well"),
+        (
+            WELL,
+            [FIRST.id, SECOND.id, "--from", "slurm=22.05"],
+            11,
+            "cells cannot be named together with --from and --to",
+        ),
         (WELL, [FIRST.id, NEW.id], 40, f"nox -s matrix -- {NEW.id}"),
         ([], [FIRST.id, NEW.id], 40, f"nox -s matrix -- {FIRST.id} {NEW.id}"),
         ([on(FIRST), OTHER], [FIRST.id, SECOND.id], 40, "different subjects: other==1 and slurm-sdk==0.4.6"),
@@ -284,7 +289,7 @@ OTHER = replace(on(SECOND), subject={"requirement": "other==1"})
         (WELL, ["--from", "slurm=", "--to", "slurm=25.11.7"], 11, "it has no value"),
         (WELL, ["--from", "slurm=24.11.6", "--from", "slurm=22.05"], 11, "slurm is named twice"),
         (WELL, ["--from", "slurm=24.11.6", "--to", "slurm=24.11.06"], 11, "slurm has the same value"),
-        (WELL, ["--from", "slurm=24.11.6"], 11, "slurm stands in only one of --from and --to"),
+        (WELL, ["--from", "slurm=24.11.6"], 11, "slurm is in only one of --from and --to"),
         (WELL, ["--from", "slurm=24.11.6", "--to", "slurm=24.11.77"], 11, "did you mean '24.11.7'"),
         (WELL, ["--from", "slurm=24.11.6", "--to", "slurm=25.11.7"], 40, f"nox -s matrix -- {FIRST.id} {NEW.id}"),
         (WELL, [FIRST.id, SECOND.id, "--data", "nope"], 40, "run not found: 'nope'"),
@@ -302,7 +307,7 @@ def test_what_cannot_be_compared_is_refused(
 def test_data_of_another_schema_is_an_error(compare: Compare, tmp_path: Path) -> None:
     (tmp_path / "compat.json").write_text('{"schema": 1}')
     code, _, err = compare([], FIRST.id, SECOND.id, "--data", str(tmp_path))
-    assert (code, "a report is of another schema" in err) == (40, True)
+    assert (code, "a report has another schema" in err) == (40, True)
     (other,) = made.write(tmp_path / "results", on(FIRST))
     file = other / "result.json"
     file.write_text(file.read_text().replace('"schema": 4', '"schema": 99'))

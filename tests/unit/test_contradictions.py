@@ -13,7 +13,7 @@ from ci.record import store
 from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
 from ci.record.store import Result
 from ci.report import finding, writing
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.report.merging import ReportRequest
 from ci.report.model import Merged, State
 from tests.support import results as made
@@ -67,19 +67,19 @@ LIES = {
     "only tests that were skipped": (result(REAL, tests=[a_test(TestState.SKIPPED)]), "no test passed"),
     "only known failures": (result(REAL, tests=[a_test(TestState.XFAILED)]), "no test passed"),
     "a test twice": (result(REAL, tests=[passed("t::a"), passed("t::a")]), "it lists a test twice: t::a"),
-    "an exit code": (replace(GOOD, exit_code=1), "it says passed, and its exit code is 1"),
+    "an exit code": (replace(GOOD, exit_code=1), "it says passed, but its exit code is 1"),
     "embedded as real": (
         with_cell(result(EMBEDDED), runtime="nvidia"),
-        "its runtime is nvidia, and the id says embedded",
+        "its runtime is nvidia, but the id says embedded",
     ),
-    "real as legacy": (with_cell(GOOD, runtime="legacy"), "its runtime is legacy, and the id says nvidia"),
-    "no id": (with_cell(GOOD, id="a-cell"), "a-cell is no id of a cell"),
+    "real as legacy": (with_cell(GOOD, runtime="legacy"), "its runtime is legacy, but the id says nvidia"),
+    "no id": (with_cell(GOOD, id="a-cell"), "a-cell is not the id of a cell"),
     "another axis": (
         with_cell(GOOD, axes={**REAL.axes, "pyxis": "0.24.0"}),
-        "its pyxis is 0.24.0, and the id says 0.19.0",
+        "its pyxis is 0.24.0, but the id says 0.19.0",
     ),
-    "no axis": (with_cell(GOOD, axes={**REAL.axes, "enroot": None}), "its enroot is none, and the id says 3.4.1"),
-    "another system": (with_cell(GOOD, os="debian13", axes={}), "its os is debian13, and the id says debian12"),
+    "no axis": (with_cell(GOOD, axes={**REAL.axes, "enroot": None}), "its enroot is none, but the id says 3.4.1"),
+    "another system": (with_cell(GOOD, os="debian13", axes={}), "its os is debian13, but the id says debian12"),
     "another Pyxis inside": (
         with_versions(GOOD, pyxis="0.24.0"),
         "pyxis is 0.24.0, not 0.19.0 as the id says",
@@ -113,37 +113,37 @@ LIES = {
     "reused, nothing observed": (replace(GOOD, versions={}, reused_from="earlier"), "slurm is unknown, not 22.05"),
     "a part, nothing observed": (replace(PART, versions={}), "slurm is unknown, not 22.05"),
     "known failures, nothing observed": (replace(KNOWN, versions={}), "slurm is unknown, not 22.05"),
-    "no selection": (replace(GOOD, selection=None), "it says passed, and not which tests were selected"),
+    "no selection": (replace(GOOD, selection=None), "it says passed, but not which tests were selected"),
     "a part without selection": (
         replace(PART, selection=None),
-        "it says partly run, and not which tests were selected",
+        "it says partly run, but not which tests were selected",
     ),
-    "known failures without selection": (replace(KNOWN, selection=None), "it says skipped, and not which tests were"),
+    "known failures without selection": (replace(KNOWN, selection=None), "it says skipped, but not which tests were"),
     "tests that did not run": (
         with_selection(GOOD, 10),
-        "it says passed, and has 1 of the 10 tests that were selected",
+        "it says passed, but has 1 of the 10 tests that were selected",
     ),
     "a module in the place of tests": (
         with_selection(result(REAL, tests=[passed("t::a"), a_test(TestState.SKIPPED, "u")]), 2),
-        "it says passed, and has 1 of the 2 tests that were selected",
+        "it says passed, but has 1 of the 2 tests that were selected",
     ),
-    "a part in which tests did not run": (with_selection(PART, 10, 1, "-k a"), "and has 1 of the 9 tests that were"),
+    "a part in which tests did not run": (with_selection(PART, 10, 1, "-k a"), "but has 1 of the 9 tests that were"),
     "tests that were deselected": (
         with_selection(GOOD, 10, 9),
-        "it says passed, and 9 of its 10 tests were deselected",
+        "it says passed, but 9 of its 10 tests were deselected",
     ),
     "a part as the whole": (with_selection(GOOD, 10, 9, "-k a"), "only a part of the suite was asked for: -k a"),
     "a test that was not asked": (
         result(REAL, tests=[passed("t::a"), a_test(TestState.NOT_ASKED)]),
-        "it says passed, and 1 of its tests were not asked",
+        "it says passed, but 1 of its tests were not asked",
     ),
     "a failed test under skipped": (
         result(REAL, outcome=Outcome.SKIPPED, tests=[a_test(TestState.XFAILED), a_test(TestState.FAILED, "t::y")]),
-        "it says skipped, and 1 of its tests did not: t::y failed",
+        "it says skipped, but 1 of its tests did not: t::y failed",
     ),
     "a command in the place of a suite": (
         result(REAL, outcome=Outcome.SUCCEEDED, tests=[]),
-        "it says succeeded, as a command does, and pyxis_basic is a suite with tests",
+        "it says succeeded, as a command does, but pyxis_basic is a suite with tests",
     ),
     "a date to come": (result(REAL, started=datetime(2031, 1, 1, tzinfo=UTC)), "it is dated 2031-01-01 00:00"),
 }
@@ -239,15 +239,15 @@ def test_a_part_of_a_suite_of_ones_own_is_no_whole_one(merged: Callable[..., Mer
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.ERROR, Outcome.INTERRUPTED])
 def test_what_is_red_and_ended_well_is_named_and_stays_red(merged: Callable[..., Merged], outcome: Outcome) -> None:
     report = merged([replace(result(REAL, outcome=outcome), exit_code=0)])
-    assert [it.what for it in report.compat.contradictions] == [f"it says {outcome}, and its exit code is 0"]
+    assert [it.what for it in report.compat.contradictions] == [f"it says {outcome}, but its exit code is 0"]
     assert states(report) == [State.FAILED if outcome is Outcome.FAILED else State.ERROR]
 
 
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ("run/other/pyxis_basic", f"its cell is {REAL.id}, and its folder is that of other"),
-        (f"run/{REAL.id}/registry", "its suite is pyxis_basic, and its folder is that of registry"),
+        ("run/other/pyxis_basic", f"its cell is {REAL.id}, but its folder is that of other"),
+        (f"run/{REAL.id}/registry", "its suite is pyxis_basic, but its folder is that of registry"),
     ],
 )
 def test_a_result_in_another_ones_folder_is_an_error(tmp_path: Path, where: str, words: str) -> None:
@@ -317,5 +317,5 @@ def test_a_beginning_gives_way_to_what_it_came_to(merged: Callable[..., Merged],
 def test_what_was_found_tells_what_its_file_says(tmp_path: Path) -> None:
     made.write(tmp_path, LIES["no test"][0])
     (found,) = finding.find([tmp_path])
-    assert isinstance(found, Found)
+    assert isinstance(found, FoundResult)
     assert (found.result.outcome, found.result.exit_code) == (Outcome.ERROR, ResultsError.exit_code)

@@ -10,7 +10,7 @@ from ci.errors import ResultsError
 from ci.record import store
 from ci.record.outcomes import Outcome
 from ci.report import finding
-from ci.report.finding import Found
+from ci.report.finding import FoundResult
 from ci.report.model import Problem, Unfinished
 from tests.support import results as made
 from tests.support.results import cell, result
@@ -26,10 +26,10 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def found(*roots: Path) -> tuple[list[Found], list[str], list[Unfinished]]:
+def found(*roots: Path) -> tuple[list[FoundResult], list[str], list[Unfinished]]:
     items = list(finding.find(roots))
     return (
-        [it for it in items if isinstance(it, Found)],
+        [it for it in items if isinstance(it, FoundResult)],
         [f"{it.where}: {it.what}" for it in items if isinstance(it, Problem)],
         [it for it in items if isinstance(it, Unfinished)],
     )
@@ -48,7 +48,7 @@ def test_what_a_run_left_is_found_with_its_files(results: Path) -> None:
         ("", "a result is invalid"),
         ('{"schema": 4, "run": "r', "a result is invalid"),
         ('{"some": "other tool"}', "missing required field `schema`"),
-        ('{"schema": 99}', "of another schema"),
+        ('{"schema": 99}', "has another schema"),
         ("[" * 100_000, "a result is invalid"),
         ("\x00" * 100, "a result is invalid"),
         ('{"schema": 4, "run": "\udcff"}', "a result is invalid"),  # no UTF-8
@@ -94,7 +94,7 @@ def test_what_would_block_a_reader_is_not_opened(results: Path) -> None:
     folder = results / "run/cell/suite"
     folder.mkdir(parents=True)
     os.mkfifo(folder / "result.json")
-    assert "no regular file" in found(results)[1][0]
+    assert "not a regular file" in found(results)[1][0]
 
 
 def test_a_huge_junit_file_beside_a_result_is_not_read(results: Path) -> None:
@@ -159,7 +159,7 @@ def test_folders_below_folders_end_somewhere(results: Path) -> None:
     (deep / "result.json").write_text("{}")
     (good, (problem,), _) = found(results)
     assert len(good) == 1
-    assert "not looked into" in problem
+    assert "not searched" in problem
 
 
 # -- names of folders -----------------------------------------------------------------------------------------------

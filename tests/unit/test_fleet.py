@@ -18,9 +18,9 @@ from ci.fleet.planning import FleetRequest, of_arch, plan_fleet
 from ci.images import cache
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
-from ci.matrix.mentioned import asked_cells
+from ci.matrix.mentioned import requested_cells
 from ci.matrix.model import Matrix
-from ci.matrix.suites import asked_for as suites_of
+from ci.matrix.suites import requested_suites as suites_of
 from ci.options import Options
 from ci.record import store
 from ci.record.outcomes import Outcome
@@ -52,14 +52,14 @@ def plan(rows: Matrix) -> Planner:
     ) -> FleetPlan:
         options, runners = Options(run="r"), formats()["text"].runners
         asked = FleetRequest(suites=suites_of(suites), options=options, group="full", runners=runners)
-        cells = of_arch(asked_cells([], "full", rows, Arch.AMD64, {}), arch, "full")
+        cells = of_arch(requested_cells([], "full", rows, Arch.AMD64, {}), arch, "full")
         return plan_fleet(cells, rows, replace(asked, **more), seconds or {}, reasons)  # type: ignore[arg-type]
 
     return planned
 
 
 def jobs(rows: Matrix, *seconds: float, arch: Arch = Arch.AMD64) -> list[Job]:
-    cells = of_arch(asked_cells([], "full", rows, Arch.AMD64, {}), arch, "full")
+    cells = of_arch(requested_cells([], "full", rows, Arch.AMD64, {}), arch, "full")
     return [Job(cell=cell, suites=("s",), seconds=it, measured=True) for cell, it in zip(cells, seconds, strict=False)]
 
 
@@ -97,7 +97,7 @@ def test_impossible_numbers_of_shards_are_refused(rows: Matrix) -> None:
 
 
 def test_what_was_not_measured_counts_as_the_median_of_its_suite(rows: Matrix) -> None:
-    first, second = asked_cells([], "full", rows, Arch.AMD64, {})[:2]
+    first, second = requested_cells([], "full", rows, Arch.AMD64, {})[:2]
     expect = Expectation({(first.id, "a"): 10, ("x", "a"): 30, ("y", "a"): 50, (first.id, "b"): 1000})
     assert expect.of(first, "a") == (10, True)
     assert expect.of(second, "a") == (30, False)
@@ -164,7 +164,7 @@ def test_a_change_leaves_only_the_cells_that_it_can_affect(plan: Planner) -> Non
 )
 def test_a_group_that_is_unknown_or_empty_is_refused(rows: Matrix, group: str, arch: Arch | None, says: str) -> None:
     with pytest.raises(SelectionError, match=says):
-        of_arch(asked_cells([], group, rows, Arch.AMD64, {}), arch, group)
+        of_arch(requested_cells([], group, rows, Arch.AMD64, {}), arch, group)
 
 
 def test_suites_that_fit_no_cell_are_refused(rows: Matrix) -> None:

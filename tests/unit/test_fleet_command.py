@@ -50,7 +50,7 @@ def test_cells_and_what_else_says_which_do_not_go_together(capsys: pytest.Captur
     assert main(["plan", name, "--arch", "arm64"]) == SelectionError.exit_code
     assert main(["plan", "embedded"]) == SelectionError.exit_code
     said = capsys.readouterr().err
-    assert "cells are named, and a group as well" in said
+    assert "cells and a group are both named" in said
     assert f"--arch arm64 leaves out a cell that is named: {name}" in said
     assert "it is a group" in said
     assert main(["plan", *EMBEDDED, "--earlier", str(tmp_path / "none")]) == ResultsError.exit_code

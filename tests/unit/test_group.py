@@ -115,7 +115,7 @@ def test_what_can_not_be_is_refused(rows: Matrix, asked: dict[str, Any], problem
 
 
 def test_cells_and_a_group_at_once_are_refused(rows: Matrix, here: dict[Runtime, list[Cell]]) -> None:
-    with pytest.raises(SelectionError, match="cells are named, and a group as well"):
+    with pytest.raises(SelectionError, match="cells and a group are both named"):
         plan(rows, cells=[here[Runtime.EMBEDDED][0].id], group="full")
 
 
@@ -273,7 +273,7 @@ def test_the_same_run_may_begin_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"words": ("-k", "x")}, {"cells": ()}, {"matrix": "other"}, {"options": ("--x",)}])
 def test_another_run_of_the_same_id_is_refused_and_the_first_one_stays(tmp_path: Path, change: dict[str, Any]) -> None:
     planned.begin(PLAN, tmp_path)
-    with pytest.raises(SelectionError, match=r"there is a run r already(.|\n)*--resume r"):
+    with pytest.raises(SelectionError, match=r"run r exists already(.|\n)*--resume r"):
         planned.begin(msgspec.structs.replace(PLAN, **change), tmp_path)
     assert planned.load(tmp_path) == PLAN
 

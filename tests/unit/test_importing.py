@@ -348,7 +348,7 @@ def test_a_folder_that_is_there_or_can_be_no_profile_is_refused_before_anybody_l
     (tmp_path / "is-there").mkdir()
     assert main(["profile", "import", "ann@host", "--output", str(tmp_path / name)]) == ProfileError.exit_code
     said = capsys.readouterr().err
-    assert any(it in said for it in ("is there already", "is no name of a profile", "comes with"))
+    assert any(it in said for it in ("is there already", "cannot be the name of a profile", "comes with"))
     assert list(tmp_path.iterdir()) == [tmp_path / "is-there"]
 
 
@@ -356,7 +356,7 @@ def test_a_folder_that_is_there_or_can_be_no_profile_is_refused_before_anybody_l
     ("words", "says"),
     [
         (["import", "a b"], "neither an address nor a file"),
-        (["check", "stict"], "'stict' is no profile; did you mean 'strict'?"),
+        (["check", "stict"], "'stict' is not a profile; did you mean 'strict'?"),
         (["check", "strict", "--output", "x"], "--output cannot be used with check"),
     ],
 )

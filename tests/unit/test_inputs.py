@@ -68,8 +68,8 @@ def names_lead(monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]]) -
     [
         (["127.0.0.1"], ""),
         (["127.0.0.1", "::1"], ""),
-        (["::1"], "it leads to ::1;"),
-        (["10.0.0.7"], "it leads to 10.0.0.7;"),
+        (["::1"], "it resolves to ::1;"),
+        (["10.0.0.7"], "it resolves to 10.0.0.7;"),
         (None, "Name or service not known"),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_localhost_that_is_not_this_machines_loopback_is_named_as_such(
     if not why:
         inputs.check_localhost()
         return
-    with pytest.raises(EngineError, match="localhost does not lead to 127") as caught:
+    with pytest.raises(EngineError, match="localhost does not resolve to 127") as caught:
         inputs.check_localhost()
     assert why in str(caught.value)
     assert "127.0.0.1 localhost" in caught.value.next_step
@@ -98,9 +98,9 @@ def test_a_second_name_of_the_registry_leads_to_loopback_and_nowhere_else(monkey
     inputs.check_registry_name("here")
     inputs.check_registry_name("here by both")
     for name, why in {
-        "both": r"leads to 10\.0\.0\.7 and 127\.0\.0\.1",
-        "six": "leads to ::1;",
-        "debian": r"leads to 127\.0\.1\.1",
+        "both": r"resolves to 10\.0\.0\.7 and 127\.0\.0\.1",
+        "six": "resolves to ::1;",
+        "debian": r"resolves to 127\.0\.1\.1",
         "registry": "Name or service not known",
     }.items():
         with pytest.raises(SelectionError, match=why):

@@ -169,7 +169,7 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
         (["matrix", "--resume", "never-was"], 40, "there is no run never-was"),
         (["images", "--group", "smok"], 11, "smoke"),
         (["images", "no-such-cell"], 11, "no-such-cell"),
-        *(([it, CELL, "--group", "smoke"], 11, "a group as well") for it in ("cells", "images", "matrix", "plan")),
+        *(([it, CELL, "--group", "smoke"], 11, "are both named") for it in ("cells", "images", "matrix", "plan")),
         (["pins", "--group", "smok"], 11, "smoke"),
         (["report", "no-such-run"], 40, "no-such-run"),
         (["logs"], 11, "no environments are up"),

@@ -107,7 +107,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
         {"os": OS.replace("bookworm", "bokworm")},
         "os[0].codename: no family in containers/families/ has 'bokworm'; did you mean 'bookworm'?",
     ),
-    ({"groups": "[groups.smoke]\ncells = 'all'\ncover = 'triples'"}, "groups.smoke.cover: all that it can be is"),
+    ({"groups": "[groups.smoke]\ncells = 'all'\ncover = 'triples'"}, "groups.smoke.cover: must be"),
     ({"pyxis": "[[pyxis]]"}, "pyxis[0]: the key 'version' is missing"),
     # Unknown keys at every level (case 112)
     (
@@ -246,7 +246,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ({"slurm": f"{SLURM}\n{SLURM}"}, "slurm[1].version: duplicate row: 22.05 is in slurm[0] already"),
     (
         {"slurm": f"{SLURM}\n{SLURM.replace('22', '23')}"},
-        "slurm[1].requires-os: debian12 is that of slurm[0] already, and a system ships one Slurm",
+        "slurm[1].requires-os: debian12 belongs to slurm[0] already, and a system ships one Slurm",
     ),
     (
         {"head": 'schema = 1\narch = ["amd64", "x86_64"]'},
@@ -304,7 +304,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ({"head": 'schema = 1\narch = "amd64"'}, "arch: expected a list of texts, found the text 'amd64'"),
     ({"head": "schema = 1\narch = [64, '']"}, 'arch[0]: expected text in quotes, found the number 64; quote it: "64"'),
     ({"head": "schema = 1\narch = ['amd64', '']"}, "arch[1]: must not be empty"),
-    ({"head": 'schema = 2\narch = ["amd64"]'}, "schema: must be 1, which is all that this version reads"),
+    ({"head": 'schema = 2\narch = ["amd64"]'}, "schema: must be 1, the only schema that this version reads"),
     ({"head": 'arch = ["amd64"]'}, "schema: must be 1"),
     ({"head": 'schema = "1"\narch = ["amd64"]'}, "schema: expected a whole number, found the text '1'"),
     ({"defaults": "[defaults]\ngroup = 'smoke'\nnodes = 0"}, "defaults.nodes: must be at least 1, is 0"),

@@ -259,7 +259,7 @@ def test_a_checkout_that_is_no_project_is_refused_before_anything_is_installed(
 ) -> None:
     monkeypatch.setattr(venvs, "shared", lambda *_given: pytest.fail("it installs"))
     for session in ("pyxis_basic", "matrix", "bisect", "suite"):
-        with pytest.raises(RefusedError, match="no Python project"):
+        with pytest.raises(RefusedError, match="not a Python project"):
             run_session(session, "--subject", str(tmp_path))
 
 

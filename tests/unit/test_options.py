@@ -1,4 +1,4 @@
-"""What stands behind ``--`` on nox' command line: the session's own options, and the rest for pytest."""
+"""What comes after ``--`` on nox' command line: the session's own options, and the rest for pytest."""
 
 import argparse
 from dataclasses import fields, replace
@@ -10,7 +10,7 @@ import pytest
 from ci.cli.main import parser
 from ci.errors import SelectionError
 from ci.matrix import loading
-from ci.matrix import mentioned as asked_for
+from ci.matrix import mentioned as requested_suites
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.matrix.mentioned import GROUP_VARIABLE
@@ -238,7 +238,7 @@ def test_whether_somebody_asked_for_this_cell(
     cell: Cell, argv: list[str], environ: dict[str, str], *, asked: bool
 ) -> None:
     named = {name: value.replace("(ID)", f"({cell.id})") for name, value in environ.items()}
-    assert asked_for.selected(cell, [word.replace("ID", cell.id) for word in argv], named) is asked
+    assert requested_suites.selected(cell, [word.replace("ID", cell.id) for word in argv], named) is asked
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_what_is_written_is_valid_and_selects_what_was_named(
 def test_one_that_is_there_is_left_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "matrix.toml").write_text("theirs", encoding="utf-8")
     assert main(["init"]) == SelectionError.exit_code
-    assert "there is a matrix.toml already" in capsys.readouterr().err
+    assert "matrix.toml exists already, and was not changed" in capsys.readouterr().err
     assert (here / "matrix.toml").read_text(encoding="utf-8") == "theirs"
 
 

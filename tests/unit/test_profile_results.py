@@ -114,20 +114,20 @@ def test_another_content_of_a_profile_is_a_change(merge: Merge) -> None:
 
 
 LIES: Mapping[str, tuple[CellRecord, str]] = {
-    "none in the result": (replace(under(REAL), profile=""), "its profile is none, and the id says strict"),
-    "none in the id": (replace(REAL, profile="strict"), "its profile is strict, and the id says none"),
-    "another one": (replace(under(REAL), profile="cgroups"), "its profile is cgroups, and the id says strict"),
+    "none in the result": (replace(under(REAL), profile=""), "its profile is none, but the id says strict"),
+    "none in the id": (replace(REAL, profile="strict"), "its profile is strict, but the id says none"),
+    "another one": (replace(under(REAL), profile="cgroups"), "its profile is cgroups, but the id says strict"),
 }
 
 
 @pytest.mark.parametrize(("of", "says"), LIES.values(), ids=LIES)
 def test_a_result_whose_profile_is_not_that_of_its_id_is_not_believed(of: CellRecord, says: str) -> None:
-    assert contradictions.of(result(of), Path("results/r") / of.id / "pyxis_basic") == (says,)
+    assert contradictions.found_in(result(of), Path("results/r") / of.id / "pyxis_basic") == (says,)
 
 
 @pytest.mark.parametrize("of", [under(REAL), under(EMBEDDED), under(CANDIDATE, "my-site-2")])
 def test_a_true_one_is_believed(of: CellRecord) -> None:
-    assert contradictions.of(result(of), Path("results/r") / of.id / "pyxis_basic") == ()
+    assert contradictions.found_in(result(of), Path("results/r") / of.id / "pyxis_basic") == ()
 
 
 @pytest.mark.parametrize("apart", [under, at_site])
@@ -147,7 +147,7 @@ def test_it_is_compared_by_its_name_and_by_versions_with_its_like_only(
     sides = ({"slurm": "24.11.6"}, {"slurm": "24.11.7"})
     pairs = selecting.pairs([], *sides, report, loading.load())
     assert {(before.id, after.id) for before, after in pairs} == {(old.id, new.id), (apart(old).id, apart(new).id)}
-    assert len({selecting.held(it) for it in pairs}) == 2
+    assert len({selecting.pair_name(it) for it in pairs}) == 2
     ((before, after),) = selecting.pairs([old.id, apart(old).id], {}, {}, report, loading.load())
     assert (before.id, after.id) == (old.id, apart(old).id)
 

@@ -64,13 +64,13 @@ SLURM_CONF_FAULTS = {
     "PartitionName=gpu Nodes=ALL AllocNodes=login1": "write AllocNodes=ALL",
     "SuspendProgram=/usr/sbin/off": "nothing powers the nodes of a cell up again",
     "JobCredentialPrivateKey=/etc/slurm/key": "each run makes a munge key",
-    "SlurmdParameters=l3cache_as_socket": "SlurmdParameters cannot be set so: it needs config_overrides",
-    "SlurmdDebug=error": "SlurmdDebug cannot be set so: the logs are read there, to see which versions run",
+    "SlurmdParameters=l3cache_as_socket": "SlurmdParameters cannot have this value: it needs config_overrides",
+    "SlurmdDebug=error": "SlurmdDebug cannot have this value: the logs are read there, to see which versions run",
     "DownNodes=gpu01": "DownNodes cannot be set",
     "KillWait 30": "expected KEY=VALUE, found: KillWait 30",
     "KillWait=30 seconds": "expected KEY=VALUE, found: KillWait=30 seconds",
-    "Include more.conf": "slurm.conf:2: files/etc/slurm/more.conf is missing",
-    "Include /etc/slurm/more.conf": "slurm.conf:2: files/etc/slurm/more.conf is missing",
+    "Include more.conf": "slurm.conf:2: it includes files/etc/slurm/more.conf, which is missing",
+    "Include /etc/slurm/more.conf": "slurm.conf:2: it includes files/etc/slurm/more.conf, which is missing",
     "KillWait=3 \\\nClusterName=mine": "slurm.conf:2: ClusterName cannot be set",
 }
 
@@ -98,9 +98,9 @@ NAMES = {
     "files/etc/ssh/sshd_config.d/x.conf": "each run makes its own keys",
     "files/home/tester/x": "the node mounts something over it",
     "files/run/x": "the node mounts something over it",
-    "mounts.d/site.tab": "mounts.d/site.tab is read by nothing: a name in mounts.d ends in .fstab",
-    "hooks.d/site/x.sh": "hooks.d/site/x.sh is read by nothing",
-    "plugstack.conf.d/pyxis": "is read by nothing: a name in plugstack.conf.d ends in .conf",
+    "mounts.d/site.tab": "nothing reads mounts.d/site.tab: files lie directly in mounts.d, and end in .fstab",
+    "hooks.d/site/x.sh": "nothing reads hooks.d/site/x.sh",
+    "plugstack.conf.d/pyxis": "nothing reads plugstack.conf.d/pyxis: files lie directly in plugstack.conf.d",
     "enroot.conf.d/50-node.conf": "it has the folders of the nodes",
 }
 
@@ -130,7 +130,7 @@ OTHERS: dict[str, tuple[dict[str, str], str]] = {
     "https only": ({"enroot.conf.d/1.conf": "ENROOT_ALLOW_HTTP no\n"}, "enroot.conf.d/1.conf:1: ENROOT_ALLOW_HTTP"),
     "a script twice": (
         {"prolog": "#", "slurm.conf": "Prolog=/x\n"},
-        "slurm.conf:1: Prolog is set, and there is a file",
+        "slurm.conf:1: Prolog is set, and the file prolog would set it as well",
     ),
     "a file twice": (
         {"cgroup.conf": "#", "files/etc/slurm/cgroup.conf": "#"},
@@ -158,7 +158,7 @@ def test_all_faults_are_named_at_once(make_profile: MakeProfile) -> None:
 
 def test_an_empty_folder_is_no_profile(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ProfileError, match="there is nothing in it"):
+    with pytest.raises(ProfileError, match="the folder is empty"):
         Profile.of(str(tmp_path / "empty"))
 
 
@@ -171,7 +171,7 @@ def test_what_is_no_file_is_refused_and_not_left_out(make_profile: MakeProfile, 
     else:
         (folder / "hooks.d/x.sh").symlink_to(tmp_path / kind)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ProfileError, match=r"hooks\.d/x\.sh is no file"):
+    with pytest.raises(ProfileError, match=r"hooks\.d/x\.sh is not a regular file"):
         Profile.of(str(folder))
 
 
@@ -179,7 +179,7 @@ def test_what_is_no_file_is_refused_and_not_left_out(make_profile: MakeProfile, 
 def test_a_name_that_could_not_stand_in_an_id_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "cgroup.conf").write_text("#\n", encoding="utf-8")
-    with pytest.raises(ProfileError, match="is no name of a profile"):
+    with pytest.raises(ProfileError, match="cannot be the name of a profile"):
         Profile.of(str(tmp_path / name))
 
 
@@ -253,7 +253,7 @@ def test_an_option_of_every_session_names_one_that_ships_or_a_folder(make_profil
 def test_an_unknown_one_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         arguments.split(["--profile", "stict"])
-    assert "'stict' is no profile; did you mean 'strict'?" in capsys.readouterr().err
+    assert "'stict' is not a profile; did you mean 'strict'?" in capsys.readouterr().err
 
 
 def test_who_names_a_cell_with_its_profile_is_told_the_option() -> None:

@@ -108,7 +108,7 @@ def test_a_test_of_which_only_the_fixtures_ran_is_not_passed(tmp_path: Path, pha
     lines = [report(when) for when in phases]
     found = log(tmp_path, *lines, selection("t.py::a"), END)
     assert [(test.outcome, test.message) for test in found.tests] == [
-        (TestState.ERROR, "its setup ended well, and the test itself was not run")
+        (TestState.ERROR, "its setup succeeded, but the test itself was not run")
     ]
     assert found.outcome(0) is Outcome.ERROR
     # One that did run does not speak for it.

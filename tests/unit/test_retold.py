@@ -154,7 +154,7 @@ def test_a_part_of_a_suite_hides_no_whole_one(again: Again, *, is_told: bool) ->
 def test_what_was_red_in_a_report_stands_until_it_is_asked_again(again: Again, newer: Result, state: State) -> None:
     suite = the_suite(again([red(run="a")], newer))
     assert suite.state is state
-    assert ("run b is newer, and did not ask again" in suite.reason) == (state is State.FAILED)
+    assert ("run b is newer, but did not ask again" in suite.reason) == (state is State.FAILED)
 
 
 def test_a_suite_that_was_red_as_a_whole_is_answered_by_one_that_a_report_tells(again: Again) -> None:
@@ -213,7 +213,7 @@ def edited(folder: Path, of: Result, key: str, value: object) -> Path:
 @pytest.mark.parametrize(
     ("key", "value", "what"),
     [
-        ("outcome", "passed", "it says passed, and 1 of its tests did not"),
+        ("outcome", "passed", "it says passed, but 1 of its tests did not"),
         ("versions", {"pyxis": "0.24.0"}, "observed inside: pyxis"),
         ("started", "2031-01-01T00:00:00Z", "it is dated 2031-01-01"),
     ],
@@ -296,7 +296,7 @@ def test_a_cell_is_added_by_a_command(tmp_path: Path, capsys: Capture) -> None:
     assert "real cells: 2 passed" in capsys.readouterr().out
     (tmp_path / "compat/compat.json").write_text('{"schema": 1}')
     assert main(["report", compat, str(tmp_path / "new")]) == 40
-    assert "a report is of another schema" in capsys.readouterr().err
+    assert "a report has another schema" in capsys.readouterr().err
 
 
 def test_a_report_and_results_are_compared(compare: Compare, tmp_path: Path) -> None:

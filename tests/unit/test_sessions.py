@@ -198,7 +198,7 @@ def test_help_is_that_of_the_session_and_of_pytest_and_runs_nothing(
         ("suite", ("-k", "x"), "the suite is missing"),
         ("suite", ("/absent",), "there is no such file"),
         ("suite", (str(ROOT / "docs"),), "it holds no test_"),
-        ("suite", (".", "--suite", "."), "PATH stands first behind --"),
+        ("suite", (".", "--suite", "."), "PATH comes first after --"),
         ("suite", (str(ROOT), "--command", "make", "-x"), "so -x would be ignored"),
         *(
             (name, (word,), f"{word} {why} {name}")
@@ -266,10 +266,10 @@ def test_what_jobs_or_the_engine_could_not_use_is_refused_before_anything_is_bui
     (closed := tmp_path / "closed").mkdir(mode=0o700)
     begin = ["suite", "registry"] if command == "suite" else ["up"]
     assert main([*begin, CELL, "--subject", str(closed)]) == SubjectError.exit_code
-    assert "others than its owner may not read it" in capsys.readouterr().err
+    assert "only its owner may read it" in capsys.readouterr().err
     monkeypatch.setattr("ci.session.checks.check_localhost", lambda: None)
     assert main([*begin, CELL, "--registry-name", "registry"]) == SelectionError.exit_code
-    assert "leads to 10.0.0.7" in capsys.readouterr().err
+    assert "resolves to 10.0.0.7" in capsys.readouterr().err
 
 
 # -- what runs ------------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def test_a_result_has_no_address_and_no_name_of_a_node() -> None:
     assert found.nodes == ()
     assert found.again == "nox -s site -- USER@HOST --suite pyxis_basic"
     assert found.cell.site == "blue"
-    assert contradictions.of(found, Path(found.cell_id, "pyxis_basic")) == ()
+    assert contradictions.found_in(found, Path(found.cell_id, "pyxis_basic")) == ()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_result_has_no_address_and_no_name_of_a_node() -> None:
 )
 def test_a_site_that_is_not_that_of_the_id_is_a_contradiction(changes: dict[str, str], words: str) -> None:
     of = replace(CellRecord.of(Cell.of_site("blue", AXES, {})), **changes)
-    found = contradictions.of(result(of), Path(of.id, "pyxis_basic"))
+    found = contradictions.found_in(result(of), Path(of.id, "pyxis_basic"))
     assert any(words in it for it in found), found
 
 
@@ -188,7 +188,8 @@ def test_a_site_has_a_table_of_its_own_and_is_counted_apart() -> None:
     kinds = [kind(it.runtime, Location.of(it), it.apart) for it in (plain, of)]
     assert kinds == ["nvidia", "nvidia, site blue"]
     assert parts_of(kinds[1]) == ("nvidia", "site blue")
-    assert grid.in_order([*reversed(kinds), "nvidia, profile strict"]) == ["nvidia", "nvidia, profile strict", kinds[1]]
+    ordered = grid.kinds_in_order([*reversed(kinds), "nvidia, profile strict"])
+    assert ordered == ["nvidia", "nvidia, profile strict", kinds[1]]
     table = grid.GridTable(kind=kinds[1], arch="amd64", heads=(), columns=())
     assert table.title == "Real enroot and Pyxis, site blue"
     assert "a cluster that exists, not counted with cells" in table.remark
@@ -202,7 +203,7 @@ def test_tests_that_a_site_does_not_allow_are_counted_and_never_make_it_green() 
     )
     log = ReportLog(tests=tests, selected=("a", "b", "c"))
     assert log.outcome(0) == "partly run"
-    assert log.reason(0) == "2 of 3 tests were not asked, for they need: 2 root on a node"
+    assert log.reason(0) == "2 of 3 tests were not asked because they need: 2 root on a node"
     assert ReportLog(tests=tests[1:], selected=("b", "c")).outcome(0) == "skipped"
 
 

@@ -99,7 +99,7 @@ def test_a_write_that_fails_keeps_the_old_result(
     ("change", "words"),
     [
         ({"schema": 99}, "schema 99, and this version of pyxis-matrix knows 4"),
-        ({"schema": 99, "suite": 3, "more": 1}, "of another schema"),
+        ({"schema": 99, "suite": 3, "more": 1}, "has another schema"),
         ({"schema": 3}, "schema 3, and this version of pyxis-matrix knows 4"),
         ({"schema": "1"}, "Expected `int`, got `str` - at `$.schema`"),
         ({"suite": 3}, "Expected `str`, got `int` - at `$.suite`"),

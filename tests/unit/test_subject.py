@@ -207,7 +207,7 @@ def _write(folder: Path, name: str, tag: str = "py3-none-any") -> None:
         archive.writestr(f"{name}-1.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n\n")
 
 
-@pytest.mark.parametrize(("mode", "why"), [(0o700, "others than its owner"), (0o754, "others than its owner")])
+@pytest.mark.parametrize(("mode", "why"), [(0o700, "only its owner"), (0o754, "only its owner")])
 def test_a_checkout_that_jobs_could_not_read_is_refused(tmp_path: Path, mode: int, why: str) -> None:
     folder = tmp_path / "project"
     folder.mkdir()

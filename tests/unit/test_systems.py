@@ -78,8 +78,10 @@ def test_what_was_observed_is_compared_with_the_whole_release(rows: Matrix, cell
     )
     assert passed.cell.os == NAME
     folder = tmp_path / cell.id / whole.suite
-    assert contradictions.of(whole, folder) == ()
-    assert contradictions.of(other, folder) == (f"observed inside: os is Ubuntu 24.10, not {NAME} as the id says",)
+    assert contradictions.found_in(whole, folder) == ()
+    assert contradictions.found_in(other, folder) == (
+        f"observed inside: os is Ubuntu 24.10, not {NAME} as the id says",
+    )
 
 
 def test_its_images_are_those_of_its_family(rows: Matrix, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def test_what_asks_less_does_not_hide_what_was_red(merged: Merge, lesser: str, *
     assert [past.run for past in suite.history] == ["run-2", "run-1"]
     for name, form in forms().items():
         text = "".join(form.pieces(report)).replace("\\", "")
-        assert "this result stands: run run-2 is newer, and did not ask again what was red: " in text, name
+        assert "this result stands: run run-2 is newer, but did not ask again what was red: " in text, name
 
 
 def test_the_report_says_what_was_not_asked_and_why(merged: Merge) -> None:
@@ -207,7 +207,7 @@ def test_a_newer_one_that_is_red_counts_and_names_the_one_that_is_not_answered(m
     ((_, suite),) = report.compat.results()
     assert (suite.run, suite.state) == ("run-2", State.FAILED)
     assert suite.reason == (
-        f"run run-1 was red, too, and no whole run since asked again what was red: {B} "
+        f"run run-1 was red as well, and no complete run since has asked again what was red: {B} "
         "(skipped: needs two nodes: --nodes 2)"
     )
 

@@ -19,7 +19,7 @@ from ci.record.planned import PlannedCell, RunPlan
 from ci.report import writing
 from ci.report.forms import forms
 from ci.report.merging import ReportRequest
-from ci.upstream.news import New, Published
+from ci.upstream.news import NewRelease, Published
 from ci.upstream.rows import with_row
 from tests.support import results as made
 from tests.support.results import BEGIN, cell, result
@@ -148,7 +148,7 @@ def test_every_form_of_the_report_calls_it_so(load_matrix: Loader, tmp_path: Pat
 
 
 def test_a_release_after_it_is_not_untried_for_that() -> None:
-    new = New(axis="enroot", published=Published(version="4.2.2", url=""), model=UNTRIED, same_series=True)
+    new = NewRelease(axis="enroot", published=Published(version="4.2.2", url=""), model=UNTRIED, same_series=True)
     text = with_row(ENROOT, new)
     assert text.count("untried") == 1
     assert '"4.2.2"' in text

@@ -20,9 +20,9 @@ from ci.cli import bumping
 from ci.cli.main import main
 from ci.errors import ArtefactError, MatrixError, NewReleaseError, UpstreamError
 from ci.matrix import loading
-from ci.upstream.bump import Taken
+from ci.upstream.bump import BumpOutcome
 from ci.upstream.github import GitHub, Release, Tag
-from ci.upstream.news import New, Published, look, newer, published
+from ci.upstream.news import NewRelease, Published, look, newer, published
 from ci.upstream.rows import with_row
 from tests.unit.conftest import MatrixLoader
 
@@ -209,9 +209,9 @@ def test_all_three_upstreams_are_asked(load_matrix: MatrixLoader) -> None:
 # -- rows -----------------------------------------------------------------------------------------------------------
 
 
-def new(axis: str, version: str, model: str, *, same_series: bool = True) -> New:
+def new(axis: str, version: str, model: str, *, same_series: bool = True) -> NewRelease:
     release = Published(version=version, url="https://example.org")
-    return New(axis=axis, published=release, model=model, same_series=same_series)
+    return NewRelease(axis=axis, published=release, model=model, same_series=same_series)
 
 
 TEXT = """\
@@ -316,7 +316,7 @@ def test_the_committed_matrix_takes_a_new_row_and_is_still_valid(axis: str, tmp_
     ("found", "code"), [((), 0), ((new("enroot", "4.1.3", "4.1.2"),), NewReleaseError.exit_code)], ids=["none", "one"]
 )
 def test_check_only_says_what_is_new_and_has_a_status_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: tuple[New, ...], code: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: tuple[NewRelease, ...], code: int
 ) -> None:
     monkeypatch.setattr(bumping, "look", lambda _matrix, _upstream: found)
 
@@ -330,7 +330,7 @@ def test_what_could_not_be_added_is_an_error_that_names_it(
 ) -> None:
     news = (new("enroot", "4.1.3", "4.1.2"), new("pyxis", "0.25.0", "0.24.0", same_series=False))
     monkeypatch.setattr(bumping, "look", lambda _matrix, _upstream: news)
-    taken = Taken(added=[news[1]], left={news[0]: "HTTP 404 Not Found"})
+    taken = BumpOutcome(added=[news[1]], left={news[0]: "HTTP 404 Not Found"})
     monkeypatch.setattr(bumping, "take", lambda _news, _sources: taken)
 
     assert main(["bump"]) == ArtefactError.exit_code

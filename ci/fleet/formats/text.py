@@ -5,7 +5,7 @@ from ci.fleet.model import FleetPlan, Job
 from ci.terminal.quantities import count
 
 _NAMED = 3
-"""As many reasons are shown; the JSON has all."""
+"""How many reasons are shown; the JSON has all."""
 
 
 def as_text(plan: FleetPlan) -> str:
@@ -41,8 +41,8 @@ def _basis(plan: FleetPlan) -> str:
 
 def _job(job: Job) -> list[str]:
     shown = [f"      {reason}" for reason in job.reasons[:_NAMED]]
-    if more := len(job.reasons) - _NAMED:
-        shown += [f"      (and {more} more)"] if more > 0 else []
+    if len(job.reasons) > _NAMED:
+        shown.append(f"      (and {len(job.reasons) - _NAMED} more)")
     head = f"{job.cell.id}  {'' if job.measured else '~'}{_span(job.seconds)}  {job.cell.remark}"
     return [f"  {head.rstrip()}", *shown]
 

@@ -23,6 +23,7 @@ def pieces(merged: Merged) -> Iterator[str]:
     """Yield the file, suite by suite."""
     compat = merged.compat
     root = _element("testsuites", name=f"pyxis-matrix: {sentence(compat.verdicts)}", **_totals(merged))
+    # The root is written around its suites, which come one by one: the file is never in memory as a whole.
     root.text = "\n"
     begin, end = ET.tostring(root, encoding="unicode").split("\n")
     yield f'<?xml version="1.0" encoding="utf-8"?>\n{begin}\n'

@@ -20,9 +20,9 @@ from ci.report.words import (
     few,
     first_line,
     marks,
+    passed_again,
     reruns,
     sentence,
-    tried_again,
 )
 from ci.terminal.quantities import count
 
@@ -31,7 +31,7 @@ FILE = "compat.md"
 
 # GitHub's summary of a job holds one MiB; a grid of five thousand cells takes a fifth of it.
 _MOST = 200
-"""As many entries of a list are written; the rest is counted."""
+"""How many entries of a list are written; the rest is counted."""
 _TESTS = 10
 
 
@@ -67,7 +67,7 @@ def pieces(merged: Merged) -> Iterator[str]:
         yield _section(title, seen)
     yield from _of_subjects(compat)
     again = [
-        f"- {_code(cell.id)} {_text(suite.suite)}: {_text(tried_again(test.name, test.reruns, test.message))}"
+        f"- {_code(cell.id)} {_text(suite.suite)}: {_text(passed_again(test))}"
         for cell, suite in results
         for test in overview.tried_again(suite)
     ]
@@ -117,8 +117,8 @@ def _of_subjects(compat: Compat) -> Iterator[str]:
         yield "\n"
 
 
-def _answers(of: Sequence[AnswerReport]) -> str:
-    names = (f"{HAZARD} {_text(answer.name)}" if answer.is_hazard else _text(answer.name) for answer in of)
+def _answers(answers: Sequence[AnswerReport]) -> str:
+    names = (f"{HAZARD} {_text(answer.name)}" if answer.is_hazard else _text(answer.name) for answer in answers)
     return "<br>".join(names) or NOT_OBSERVED
 
 

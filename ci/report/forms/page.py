@@ -12,9 +12,10 @@ from pathlib import Path
 import re
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from ci import templates
 from ci.report import grid, overview
 from ci.report.answers_table import AXES, Answers
 from ci.report.behaviours import MARKED
@@ -69,7 +70,7 @@ def as_html(merged: Merged, *, live: str = "") -> str:
             if compat.changes
             else (),
             changed_cells=sum(bool(change) for change in data.changed.values()),
-            marked=[(key, kind, of) for key, kind in MARKED.items() if (of := overview.answers(compat, kind))],
+            marked=[(key, kind, seen) for key, kind in MARKED.items() if (seen := overview.answers(compat, kind))],
             flaky_cells=sum(any(suite.flaky for suite in cell.suites) for cell in compat.cells),
             states=_states(compat),
             choices=_choices(compat),
@@ -136,13 +137,7 @@ def coded(text: str) -> Markup:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(_ASSETS, html=True)
     environment.filters["slug"] = slug
     environment.filters["coded"] = coded
     environment.filters["urlencode"] = lambda pairs: "&".join(

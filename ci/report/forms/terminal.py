@@ -5,7 +5,9 @@ cells, which have no container runtime at all.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
+import sys
 from typing import TextIO
 
 from rich.console import Console
@@ -28,12 +30,12 @@ from ci.report.words import (
     counted_tests,
     few,
     first_line,
-    in_order,
     mark,
     marks,
+    passed_again,
+    phases_in_order,
     reruns,
     sentence,
-    tried_again,
 )
 from ci.terminal.quantities import count
 
@@ -41,7 +43,7 @@ NAME = "text"
 FILE = ""
 
 _NAMED = 3
-"""As many tests are named that share a reason."""
+"""How many tests that share a reason are named."""
 _WIDTH = max(map(len, State))
 
 
@@ -57,12 +59,19 @@ def show(merged: Merged, stream: TextIO) -> None:
         return
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     table = _table(merged.compat)
+    # Measured as if there were room for everything: rich else shrinks columns to fit, and cuts ids.
     wide = console.options.update(width=10_000)
     if table.rows and console.measure(table, options=wide).maximum <= console.width:
         console.print(table)
     else:
         console.print(*_lines(merged.compat), sep="\n", soft_wrap=True)
     console.print(*_details(merged), sep="\n", soft_wrap=True)
+
+
+def summarise(merged: Merged) -> None:
+    """Print the summary at the end of a run on stderr; where that is closed, exit code and results have the outcome."""
+    with suppress(OSError):
+        show(merged, sys.stderr)
 
 
 def remarks(compat: Compat, suite: SuiteReport) -> list[str]:
@@ -84,7 +93,7 @@ def remarks(compat: Compat, suite: SuiteReport) -> list[str]:
             found.append(f"{state}: {_tried(tests[0])}: {why}")
         else:
             found.append(f"{counted(len(tests), state)}: {why} ({_named_tests(tests)})")
-    found += [tried_again(test.name, test.reruns, test.message) for test in overview.tried_again(suite)]
+    found += [passed_again(test) for test in overview.tried_again(suite)]
     return reason + [printable(remark) for remark in found]
 
 
@@ -108,7 +117,7 @@ def _table(compat: Compat) -> Table:
     marked = any(marks(suite) for _, suite in compat.results())
     if marked:
         table.add_column("answers", no_wrap=True)
-    phases = in_order(phase for _, suite in compat.results() for phase in suite.timings)
+    phases = phases_in_order(phase for _, suite in compat.results() for phase in suite.timings)
     for phase in phases:
         table.add_column(f"{printable(phase)} s", justify="right", no_wrap=True)
     for cell, suite in compat.results():
@@ -123,7 +132,7 @@ def _lines(compat: Compat) -> Iterator[Text]:
         line = _state(suite.state)
         line.pad_right(_WIDTH + 4 - len(line))
         yield line.append(f"{_named(cell)}  {printable(suite.suite)}")
-        seconds = [f"{phase} {suite.timings[phase]:.1f}" for phase in in_order(suite.timings)]
+        seconds = [f"{phase} {suite.timings[phase]:.1f}" for phase in phases_in_order(suite.timings)]
         parts = [_tests(suite), *marks(suite), *seconds]
         yield Text(printable(" " * (_WIDTH + 4) + " · ".join(parts) + (" s" if seconds else "")))
 
@@ -166,7 +175,7 @@ def _state(state: State) -> Text:
 
 
 def _named(cell: CellReport) -> str:
-    """Return the cell's id, with a mark where it is no real cell of releases and the id itself might be overlooked."""
+    """Return the cell's id, with a mark where it is not a real cell of releases: the id alone is easily overlooked."""
     mark = cell.kind.removeprefix(Runtime.NVIDIA).removeprefix(", ")
     return printable(f"{cell.id} [{mark}]" if mark else cell.id)
 

@@ -96,9 +96,9 @@ class ClientSide:
         """Write the configuration, with these lines as its plugstack.conf."""
         self._find()
         lines = "".join(f"{line}\\n" for line in plugstack)
-        other = f"s|^PlugStackConfig=.*|PlugStackConfig={self.folder}/plugstack.conf|"
         self.shell.run(
             f"printf '{lines}' > {self.folder}/plugstack.conf && "
-            f"sed '{other}' /etc/slurm/slurm.conf > {self.folder}/slurm.conf && "
-            f"grep -q '^PlugStackConfig={self.folder}' {self.folder}/slurm.conf"
+            # A configless cluster's slurm.conf names no plugstack.conf.
+            f"sed '/^PlugStackConfig=/d' /etc/slurm/slurm.conf > {self.folder}/slurm.conf && "
+            f"echo PlugStackConfig={self.folder}/plugstack.conf >> {self.folder}/slurm.conf"
         )

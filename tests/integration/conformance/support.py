@@ -188,23 +188,23 @@ class Steps:
     def remove_containers(self, part: str) -> None:
         """Remove all containers on the node that have ``part`` in their names.
 
-        Where containers go with their job, Pyxis removes them; whoever does so at the same time has the node drained.
+        Where containers go with their job, Pyxis removes its own; who does it at the same time has the node drained.
         """
         if self.cell.says("container_scope=job"):
-            self.wait_for_removal(part)
+            self.wait_for_removal(part, prefix="pyxis_")
         for name in self.containers():
             if part in name:
                 self.shell.run(f"enroot remove --force {shlex.quote(name)}")
 
-    def wait_for_removal(self, part: str) -> None:
-        """Wait until no container on the node has ``part`` in its name."""
+    def wait_for_removal(self, part: str, *, prefix: str = "") -> None:
+        """Wait until no container on the node has a name that begins with ``prefix`` and has ``part`` in it."""
 
         def probe() -> bool | NotYet:
-            left = [name for name in self.containers() if part in name]
+            left = [name for name in self.containers() if name.startswith(prefix) and part in name]
             return True if not left else NotYet(f"still there: {left}")
 
         wait_for(f"removal of the container {part}", probe, limit=PATIENCE, poll=0.3)
-        waited(f"while enroot list | grep -q {shlex.quote(part)}; do sleep 0.3; done")
+        waited(f"while enroot list | grep -q {shlex.quote(f'^{prefix}.*{part}')}; do sleep 0.3; done")
 
     def wait_for_text(self, file: str, text: str) -> str:
         """Wait until a file on the login node has ``text`` in it; return its content."""

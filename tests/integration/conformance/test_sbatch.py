@@ -76,7 +76,7 @@ def _end_of(steps: Steps, script: str, *options: str) -> tuple[str, str, str]:
     """Run a script and return what Slurm says of its end: its state, its exit code, and the worst one of its steps."""
     words = shlex.join(["sbatch", "--parsable", "--wait", "--output=/dev/null", steps.shell.here, *options])
     job = steps.shell.run_unchecked(words, stdin=f"#!/bin/sh\n{script}\n", limit=PATIENCE).stdout.strip()
-    facts = steps.shell.facts_of(job)
+    facts = steps.shell.facts_of_ended(job)
     return facts["JobState"], facts["ExitCode"], facts["DerivedExitCode"]
 
 

@@ -20,19 +20,14 @@ _RECORD_S = 60
 WaitForRecord = Callable[..., None]
 
 
-def _in_state(shell: Shell, job: str, *states: str) -> dict[str, str]:
-    """Return what scontrol says of a job once it is in one of these states."""
+def _pending(shell: Shell, job: str) -> dict[str, str]:
+    """Return what scontrol says of a job once it waits to be run (again)."""
 
     def probe() -> dict[str, str] | NotYet:
         facts = shell.facts_of(job)
-        return facts if facts["JobState"] in states else NotYet(facts["JobState"])
+        return facts if facts["JobState"] == "PENDING" else NotYet(facts["JobState"])
 
-    return wait_for(f"job {job} to be {' or '.join(states)}", probe, limit=JOB_LIMIT, poll=_POLL_S)
-
-
-def _ended(shell: Shell, job: str) -> dict[str, str]:
-    """Return what scontrol says of a job once it has ended."""
-    return _in_state(shell, job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+    return wait_for(f"job {job} to be PENDING", probe, limit=JOB_LIMIT, poll=_POLL_S)
 
 
 @pytest.fixture
@@ -85,7 +80,7 @@ def test_parsable_has_the_cluster_where_one_is_named(cluster_shell: Shell, envir
 def test_the_end_of_a_script(cluster_shell: Shell, script: str, status: int, state: str, exit_code: str) -> None:
     done = cluster_shell.run_unchecked(f"sbatch --parsable --wait --output=/dev/null --wrap '{script}'")
     assert done.status == status, str(done)
-    facts = _ended(cluster_shell, done.stdout.strip())
+    facts = cluster_shell.facts_of_ended(done.stdout.strip())
     assert (facts["JobState"], facts["ExitCode"]) == (state, exit_code)
 
 
@@ -97,7 +92,7 @@ def test_the_end_of_a_step(cluster_shell: Shell, script: str, status: int) -> No
 def test_a_job_that_is_cancelled_while_it_waits(cluster_shell: Shell) -> None:
     job = cluster_shell.run("sbatch --parsable --hold --output=/dev/null --wrap true").stdout.strip()
     cluster_shell.run(f"scancel {job}")
-    facts = _ended(cluster_shell, job)
+    facts = cluster_shell.facts_of_ended(job)
     assert (facts["JobState"], facts["ExitCode"]) == ("CANCELLED", "0:0")
 
 
@@ -136,7 +131,7 @@ def _start_again(shell: Shell, job: str) -> None:
 def test_a_job_that_is_cancelled_while_it_runs(cluster_shell: Shell) -> None:
     job, _ = _running(cluster_shell)
     cluster_shell.run(f"scancel {job}")
-    facts = _ended(cluster_shell, job)
+    facts = cluster_shell.facts_of_ended(job)
     assert (facts["JobState"], facts["ExitCode"]) == ("CANCELLED", "0:15")
 
 
@@ -154,10 +149,10 @@ def test_a_job_that_is_requeued(cluster_shell: Shell) -> None:
     """It waits for two minutes, whatever is free, and then runs under the same id; its output begins anew."""
     job, out = _running(cluster_shell, "--requeue")
     cluster_shell.run(f"scontrol requeue {job}")
-    facts = _in_state(cluster_shell, job, "PENDING")
+    facts = _pending(cluster_shell, job)
     assert (facts["Reason"], facts["Restarts"], facts["ExitCode"]) == ("BeginTime", "1", "0:0")
     _start_again(cluster_shell, job)
-    facts = _ended(cluster_shell, job)
+    facts = cluster_shell.facts_of_ended(job)
     assert (facts["JobState"], facts["Restarts"], facts["ExitCode"]) == ("COMPLETED", "1", "0:0")
     assert cluster_shell.run(f"cat {out}; rm {out}").stdout == "restarts:1\n"
 
@@ -166,9 +161,9 @@ def test_the_record_of_a_job_that_is_requeued(cluster_shell: Shell, wait_for_rec
     """Only with --duplicates is the first try told."""
     job, _ = _running(cluster_shell, "--requeue")
     cluster_shell.run(f"scontrol requeue {job}")
-    _in_state(cluster_shell, job, "PENDING")
+    _pending(cluster_shell, job)
     _start_again(cluster_shell, job)
-    _ended(cluster_shell, job)
+    cluster_shell.facts_of_ended(job)
     first, second = ("|REQUEUED|0:0|0:0", ".batch|CANCELLED|0:15"), ("|COMPLETED|0:0|0:0", ".batch|COMPLETED|0:0")
     wait_for_record(job, *first, *second)
 
@@ -176,7 +171,7 @@ def test_the_record_of_a_job_that_is_requeued(cluster_shell: Shell, wait_for_rec
 def test_a_job_that_is_requeued_and_held(cluster_shell: Shell) -> None:
     job, _ = _running(cluster_shell, "--requeue")
     cluster_shell.run(f"scontrol requeuehold {job}")
-    facts = _in_state(cluster_shell, job, "PENDING")
+    facts = _pending(cluster_shell, job)
     cluster_shell.run(f"scancel {job}")
     assert (facts["Reason"], facts["Restarts"]) == ("job_requeued_in_held_state", "1")
 
@@ -195,7 +190,7 @@ def test_a_job_that_reaches_its_time_limit(cluster_shell: Shell) -> None:
     """Of a script that waits for a program it may be 143:0: whichever of the two hears the signal first decides."""
     done = cluster_shell.run_unchecked("sbatch --parsable --wait --time=1 --output=/dev/null --wrap 'exec sleep 300'")
     assert done.status != 0, str(done)
-    facts = _ended(cluster_shell, done.stdout.strip())
+    facts = cluster_shell.facts_of_ended(done.stdout.strip())
     assert (facts["JobState"], facts["Reason"], facts["ExitCode"]) == ("TIMEOUT", "TimeLimit", "0:15")
 
 
@@ -229,7 +224,7 @@ def test_a_failed_step_in_a_script_that_ends_well(
     cluster_shell: Shell, behaviour: Ask, step: str, derived: str, state: str
 ) -> None:
     """Only DerivedExitCode tells of it."""
-    facts = _ended(cluster_shell, _with_a_failed_step(cluster_shell, step))
+    facts = cluster_shell.facts_of_ended(_with_a_failed_step(cluster_shell, step))
     assert facts["DerivedExitCode"] == derived, f"{state}: {facts}"
     behaviour("failed-step-in-a-good-script").saw_by(
         (facts["JobState"], facts["ExitCode"]), {("COMPLETED", "0:0"): "completed"}, facts
@@ -246,5 +241,5 @@ def test_the_record_of_a_failed_step(
 
 
 def test_a_pipe_in_a_step_hides_all_but_its_last_program(cluster_shell: Shell) -> None:
-    facts = _ended(cluster_shell, _with_a_failed_step(cluster_shell, "srun sh -c 'exit 42 | cat'"))
+    facts = cluster_shell.facts_of_ended(_with_a_failed_step(cluster_shell, "srun sh -c 'exit 42 | cat'"))
     assert (facts["JobState"], facts["ExitCode"], facts["DerivedExitCode"]) == ("COMPLETED", "0:0", "0:0")

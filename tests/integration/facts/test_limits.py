@@ -2,9 +2,8 @@
 
 import pytest
 
-from ci.environment.wait import NotYet, wait_for
 from tests.support.behaviours import Ask
-from tests.support.cluster import JOB_LIMIT, Shell
+from tests.support.cluster import Shell
 
 pytestmark = [pytest.mark.integration_test, pytest.mark.starts_no_container]
 
@@ -17,23 +16,13 @@ sleep 1
 """
 
 
-def _ended(shell: Shell, job: str) -> tuple[str, str]:
-    """Return state and exit code of a job, once its nodes have done with it."""
-
-    def probe() -> tuple[str, str] | NotYet:
-        facts = shell.facts_of(job)
-        state = facts["JobState"]
-        return NotYet(state) if state in {"PENDING", "RUNNING", "COMPLETING"} else (state, facts["ExitCode"])
-
-    return wait_for(f"the end of job {job}", probe, limit=JOB_LIMIT, poll=0.5)
-
-
 @pytest.mark.behaviour("job-over-its-memory")
 def test_a_job_that_takes_more_than_its_memory(cluster_shell: Shell, behaviour: Ask) -> None:
     words = f"sbatch --parsable {cluster_shell.here} --mem=100M --output=/dev/null"
     job = cluster_shell.run(words, stdin=_GREEDY).stdout.strip()
     ends = {("OUT_OF_MEMORY", "0:125"): "killed", ("COMPLETED", "0:0"): "completed"}
-    ended = _ended(cluster_shell, job)
+    facts = cluster_shell.facts_of_ended(job)
+    ended = (facts["JobState"], facts["ExitCode"])
     assert ended in ends, ended
     behaviour("job-over-its-memory").saw(ends[ended])
 
