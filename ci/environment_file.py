@@ -32,12 +32,12 @@ class Login:
     home: str
     """A folder for use as HOME by tools that read only ``~/.ssh``; it exists as long as the environment."""
     own: bool = False
-    """By this user's own configuration, keys, agent and known hosts.
+    """Whether to log in with this user's own configuration, keys, agent and known hosts.
 
     Then ``host`` may be an alias of ``~/.ssh/config``, and neither port nor user need be known (0, empty).
     """
     prelude: str = ""
-    """Shell text in front of every command: what the jobs of a site have to have in their environment."""
+    """Shell text before every command: the variables that a site's jobs need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,9 @@ class EnvironmentFile:
     run: str
     cell: str
     session: str = ""
-    """In the labels of what was started with it; whatever else is started for it gets it, too, to go with it."""
+    """The id in the labels of all its objects. Whatever is added later gets it, too, and is then removed with them."""
     owner: str = ""
-    """Who started it, on which machine; empty where it does not say so."""
+    """Who started it, on which machine; empty if unknown."""
     suite: str
     runtime: str
     arch: str
@@ -65,19 +65,19 @@ class EnvironmentFile:
     registry: str | None = None
     """``localhost:PORT``: the same address on the host and on every node. None for the legacy cluster."""
     registry_name: str | None = None
-    """``NAME:PORT``: its second name, where one was asked for."""
+    """``NAME:PORT``: its second name, given with ``--registry-name``."""
     emulated: bool = False
-    """Whether the nodes' code runs through an emulator; then no container starts."""
+    """Whether an emulator runs the nodes' code; then no container starts."""
     accounting: bool = False
     """Whether sacct works: slurmdbd records jobs."""
     gpus: int = 0
-    """How many GPUs Slurm gives out on each node (``--gres=gpu:N``)."""
+    """Number of GPUs that Slurm gives out on each node (``--gres=gpu:N``)."""
     job_image: str | None = None
     """Local name of the image that test images are built from: Debian, ``python``, the subject."""
     job_reference: str | None = None
     """The same image in the registry, as engines write it: ``localhost:PORT/NAME:TAG``."""
     job_python: str = ""
-    """Major and minor version of the Python in it."""
+    """Major and minor version of the Python in the job image."""
     subject: str = ""
     """What the subject was installed from: a requirement, or the path of a checkout."""
     subject_python: str = ""
@@ -86,44 +86,44 @@ class EnvironmentFile:
     """Path of a client that can build for this engine."""
     engine_environment: Mapping[str, str] = field(default_factory=dict)
     observed: Mapping[str, str] = field(default_factory=dict)
-    """Versions as they are inside the first node."""
+    """The versions found inside the first node."""
     matrix_cell: str = ""
-    """The id of the matrix's cell that candidates or a profile were put into; empty without them."""
+    """The id of the cell in the matrix, without candidates and profile; empty for a cell that has neither."""
     candidates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By axis: what stands in the cell in place of a release (``version``, ``release``, ``row``, ``commit``)."""
+    """By axis: what the cell has in place of a release (``version``, ``release``, ``row``, ``commit``)."""
     answers: Mapping[str, str] = field(default_factory=dict)
     """By axis: the version whose answers are expected in place of the cell's own."""
     profile: str = ""
     """The name of the profile that is laid over the nodes; empty for none."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What the profile says; its keys in small letters."""
+    """The profile's settings; keys in lower case."""
     artefacts: Mapping[str, str] = field(default_factory=dict)
     """The upstream releases that the nodes were made from: path below the upstream's address, and the file here."""
     results: str
-    """Folder for what the suite wants to keep."""
+    """Folder for files that the suite wants to keep."""
     site: str = ""
-    """The name of the cluster that exists which it describes: no container here, and no root. Empty for a cell."""
+    """For an existing cluster, its name: no container runs here, and nobody is root. Empty for a cell."""
     os: str = ""
-    """Of a site: what its nodes run on, as ids have it (``debian12``)."""
+    """Of a site: the operating system of its nodes, as in cell ids (``debian12``)."""
     folder: str = ""
-    """Of a site: the one folder, seen by all nodes, that is written to there."""
+    """Of a site: the only folder that tests write to; all nodes see it."""
     enroot_data: str = ""
     """Of a site: where enroot keeps this user's containers."""
     jobs: Mapping[str, str] = field(default_factory=dict)
-    """Of a site: partition and account of its jobs, for who submits them by means of its own."""
+    """Of a site: partition and account of its jobs, for tools with settings of their own for these."""
     beyond_the_sdk: str = ""
-    """Of a site: what else its jobs have to have, which slurm-sdk has no setting for."""
+    """Of a site: further options that its jobs need, and for which slurm-sdk has no setting."""
     logs_in_elsewhere: bool = False
-    """Of a site: whether the login node is none of ``nodes``. What is asked of enroot is asked by a job then."""
+    """Of a site: whether the login node is none of ``nodes``. Then enroot has to be run by a job."""
 
     @property
     def work(self) -> str:
-        """The folder on the cluster that tests make theirs in."""
+        """The folder on the cluster in which tests create their own folders."""
         return self.folder or f"/home/{self.login.user}"
 
     @property
     def container_image(self) -> str | None:
-        """The job image as this cell's ``--container-image`` takes it: enroot before 4 wants ``#`` behind the port."""
+        """The job image as this cell's ``--container-image`` takes it: enroot before 4 needs ``#`` after the port."""
         if self.job_reference and self.enroot and Version(self.enroot) < _ENROOT_TAKES_SLASHES:
             return self.job_reference.replace("/", "#", 1)
         return self.job_reference
@@ -160,15 +160,10 @@ def current() -> EnvironmentFile:
     """Return the environment that ``PYXIS_MATRIX_ENVIRONMENT`` names."""
     path = os.environ.get(VARIABLE)
     if not path:
+        suites = f"{suite_session('legacy_integration')}, {suite_session('pyxis_basic')}"
         raise LaunchError(
             "there is no environment to run against",
             why=f"{VARIABLE} is not set",
-            next_step=", ".join(
-                (
-                    suite_session("legacy_integration"),
-                    suite_session("pyxis_basic"),
-                    f"or {typed('run CELL -- COMMAND')}",
-                )
-            ),
+            next_step=f"{suites}, or {typed('run CELL -- COMMAND')}",
         )
     return load(path)

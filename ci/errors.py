@@ -11,34 +11,34 @@ import re
 INSTALLED = Path(__file__).resolve().parts[-4:-1] == ("pyxis_matrix", "tree", "ci")
 """Whether this is an installed wheel, which has neither nox nor git, and not a checkout (see ``ci/installed``)."""
 PROGRAM = "pyxis-matrix"
-"""What an installed program is called."""
+"""The name of the installed program."""
 BOOTSTRAP_VARIABLE = "PYXIS_MATRIX_BOOTSTRAP"
-"""Set by ``ci/bootstrap`` where nox is in its virtual environment only."""
+"""Set by ``ci/bootstrap`` where nox is only in its virtual environment, and not on the user's PATH."""
 _DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
 # enroot and unshare use the same words when max_user_namespaces is used up (pyxis#93).
 _NOT_THE_DISK = re.compile(r"namespace|unshare|clone", re.IGNORECASE)
 
 
 def disk_is_full(problem: OSError | str) -> bool:
-    """Tell whether the system's error, or what a program wrote, says that the disk (or a quota) is full."""
+    """Tell whether the system's error, or a program's output, says that the disk (or a quota) is full."""
     if isinstance(problem, OSError):
         return problem.errno in {errno.ENOSPC, errno.EDQUOT}
     return any(_DISK_FULL.search(line) and not _NOT_THE_DISK.search(line) for line in problem.splitlines())
 
 
 def session(name: str, words: str = "") -> str:
-    """Return how a session of the noxfile is run; an installed program has a command of its name.
+    """Return the command for a session of the noxfile; an installed program has a command with the session's name.
 
-    It holds on whatever machine: for a message see `typed` and `as_here`.
+    The command is right on any machine. For a message, which is for this one, see `typed` and `as_here`.
     """
     behind = f" -- {words}" if words else ""
     return " ".join(filter(None, (PROGRAM, name, words))) if INSTALLED else f"nox -s {name}{behind}"
 
 
 def suite_session(name: str, cell: str = "", words: str = "") -> str:
-    """Return how a suite is run on a cell, or on those of the default group, with words behind ``--``.
+    """Return the command for a suite on a cell, or on the cells of the default group, with ``words`` behind ``--``.
 
-    The name of a suite of somebody's own is ``suite``.
+    A suite from another project has the name ``suite``.
     """
     if not INSTALLED:
         return session(f'"{name}({cell})"' if cell else name, words)
@@ -49,22 +49,22 @@ def suite_session(name: str, cell: str = "", words: str = "") -> str:
 
 
 def program() -> str:
-    """Return what stands before a command of ``python -m ci``; nox has its packages installed, also by bootstrap."""
+    """Return the words before a command of ``python -m ci``; ``nox -s ci`` runs it where its packages are installed."""
     return PROGRAM if INSTALLED else f"{session('ci')} --"
 
 
 def set_up() -> str:
-    """Return the command that sets a machine up."""
+    """Return the command that prepares a machine."""
     return session("setup") if INSTALLED else "ci/bootstrap"
 
 
 def typed(words: str) -> str:
-    """Return a command of this program as a person types it; every message that names one has it from here."""
+    """Return a command of this program as a person types it; every message with a command gets it from here."""
     return as_here(f"{program()} {words}")
 
 
 def as_here(command: str) -> str:
-    """Return a command that begins with nox as a person can type it here, who may have no nox on PATH."""
+    """Return a command that begins with nox as a person can type it here: through bootstrap if nox is not on PATH."""
     return f"ci/bootstrap {command}" if os.environ.get(BOOTSTRAP_VARIABLE) else command
 
 
@@ -85,7 +85,7 @@ class PyxisMatrixError(Exception):
         self.next_step = next_step
 
     def __str__(self) -> str:
-        """Return the message as it is shown to a person: one part per line."""
+        """Return the message with one part per line."""
         step = as_here(self.next_step) if self.next_step.startswith("nox ") else self.next_step
         details = {"where": self.where, "why": self.why, "next": step}
         return "\n".join([self.what, *(f"  {label}: {text}" for label, text in details.items() if text)])
@@ -104,13 +104,13 @@ class SelectionError(PyxisMatrixError):
 
 
 class NotRunError(PyxisMatrixError):
-    """Nothing failed, but a cell that was asked for could not run here."""
+    """Nothing failed, but a selected cell could not run here."""
 
     exit_code = 12
 
 
 class CheckoutNeededError(PyxisMatrixError):
-    """What was asked for needs a checkout of this project: it edits its files, or asks git what has changed."""
+    """The command needs a checkout of this project: it edits the project's files, or reads git's history."""
 
     exit_code = 13
 
@@ -162,13 +162,13 @@ class BootstrapError(PyxisMatrixError):
 
 
 class UpstreamError(PyxisMatrixError):
-    """Upstream could not be asked for its releases: no answer, too many requests, or no such repository."""
+    """Upstream's releases could not be read: no answer, too many requests, or no such repository."""
 
     exit_code = 27
 
 
 class CandidateError(PyxisMatrixError):
-    """What was named in place of a release is not that: another project, no such revision, files missing."""
+    """A candidate, named in place of a release, is unsuitable: another project, no such revision, files missing."""
 
     exit_code = 28
 
@@ -186,7 +186,11 @@ class LaunchError(PyxisMatrixError):
 
 
 class RefusedError(LaunchError):
-    """The container engine refused what it was asked for, or did not answer; the text has its words."""
+    """The container engine refused a request, or did not answer; the text has its words."""
+
+
+class NotOnEngineError(RefusedError):
+    """The container engine has no object of that name: it never had one, or the object was removed."""
 
 
 class PortTakenError(LaunchError):
@@ -226,7 +230,7 @@ class NewReleaseError(PyxisMatrixError):
 
 
 class BisectError(PyxisMatrixError):
-    """A bisection found nothing: its ends answer the same, or the question could not be asked."""
+    """A bisection found nothing: both ends have the same answer, or the question could not be put to them."""
 
     exit_code = 51
 
@@ -238,7 +242,7 @@ class BisectRangeError(PyxisMatrixError):
 
 
 class UntestedError(PyxisMatrixError):
-    """What was asked is not known: it was not tested, or not on both sides of a comparison."""
+    """The answer is not known: the question was not tested, or not on both sides of a comparison."""
 
     exit_code = 55
 

@@ -1,4 +1,4 @@
-"""Where things lie: in the repository, in the user's cache, and per run.
+"""The paths of files and folders: in the repository, in the user's cache, and per run.
 
 The noxfile imports this module, in nox' own environment.
 """
@@ -25,47 +25,47 @@ PINS_FILE = CONTAINERS / "pins.toml"
 FAMILIES = CONTAINERS / "families"
 """The families of operating systems."""
 PROFILES = CONTAINERS / "profiles"
-"""Settings of sites that come with this project, a folder each."""
+"""The profiles that come with this project, a folder each."""
 
 REPORT_FOLDER = "report"
 """Within the folder of results: where a report goes unless another place is named."""
 BISECTIONS_FOLDER = "bisect"
-"""Within the folder of results: where bisections have theirs."""
+"""Within the folder of results: where bisections write theirs."""
 BESIDE_RUNS = frozenset({REPORT_FOLDER, BISECTIONS_FOLDER})
-"""What lies beside the folders of runs, so that no run may be called it."""
+"""Names beside the folders of runs; no run may have one of them."""
 ENVIRONMENT_FOLDER = "environment"
-"""Within a cell's folder: the logs of what its suites share."""
+"""Within a cell's folder: the logs of the cluster that its suites share."""
 UP_FOLDER = "up"
-"""Within a cell's folder: why a cluster that somebody wanted to have up did not start."""
+"""Within a cell's folder: why ``up`` could not start a cluster."""
 OUTPUT_FILE = "output.log"
-"""Within a cell's folder: what its process wrote, pytest's output included."""
+"""Within a cell's folder: the output of its process, including pytest's."""
 PROGRESS_FILE = "progress.jsonl"
-"""Within a cell's folder: how far it has come."""
+"""Within a cell's folder: the phases and suites that have begun and ended so far."""
 BESIDE_SUITES = frozenset({ENVIRONMENT_FOLDER, UP_FOLDER, OUTPUT_FILE, PROGRESS_FILE})
-"""What lies beside the folders of suites, so that no suite and no command may be called it."""
+"""Names beside the folders of suites; no suite and no command may have one of them."""
 
 RUN_VARIABLE = "PYXIS_MATRIX_RUN"
 """Environment variable with the id of the run that a session belongs to."""
 NOT_RUN_VARIABLE = "PYXIS_MATRIX_NOT_RUN"
-"""Environment variable by which nox names a file: a session that is not run says why in it, and ends with 0.
+"""Environment variable with which nox names a file. A session that can't run writes why into it, and ends with 0.
 
-An exit code could not say it: a suite of somebody's own may end with any.
+No exit code can say "not run", because a suite of somebody else may end with any.
 """
 CACHE_VARIABLE = "PYXIS_MATRIX_CACHE"
 RESULTS_VARIABLE = "PYXIS_MATRIX_RESULTS"
 FIRST_SEEN_VARIABLE = "PYXIS_MATRIX_FIRST_SEEN"
 MATRIX_VARIABLE = "PYXIS_MATRIX_FILE"
-"""Environment variable with the matrix file of one's own, which adds to this project's, or replaces parts of it."""
+"""Environment variable with the user's own matrix file, which adds to this project's, or replaces parts of it."""
 MIRROR_VARIABLE = "PYXIS_MATRIX_MIRROR"
 _PLACES = (CACHE_VARIABLE, RESULTS_VARIABLE, FIRST_SEEN_VARIABLE, MATRIX_VARIABLE, MIRROR_VARIABLE)
 _BYTECODE, _NO_BYTECODE = "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"
 
 
 def settle(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Have an installed program, and all that it starts, work for the current folder and leave its installation alone.
+    """Let an installed program, and all that it starts, use the current folder and leave its installation unchanged.
 
-    Most of what it starts has the installed tree as its current folder. So what belongs to the person's folder, results
-    and ``matrix.toml``, is from here on in the environment, as is the place where Python keeps its bytecode.
+    Most of its processes run in the installed tree. So the paths that depend on the user's folder (results,
+    ``matrix.toml``) are put into the environment here, and so is the folder for Python's bytecode.
 
     :raises PyxisMatrixError: if the user has no home folder, and no variable names another place.
     """
@@ -81,12 +81,12 @@ def settle(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def place_of_work() -> Path:
-    """Return the folder that holds the results of whoever names no other: this checkout, or the current folder."""
+    """Return the folder for results if the user names no other: this checkout, or for a wheel the current folder."""
     return Path.cwd() if INSTALLED else REPOSITORY
 
 
 def own_matrix_file(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the matrix file of one's own; ``None`` where there is none.
+    """Return the user's own matrix file; ``None`` if there is none.
 
     An installed program takes ``matrix.toml`` of the current folder (``ci/installed``).
     """
@@ -94,12 +94,12 @@ def own_matrix_file(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def program() -> list[str]:
-    """Return the words that start this program once more, with the folder of this repository as the current one."""
+    """Return the words that start this program again; its current folder has to be this repository."""
     return [sys.executable, *([str(REPOSITORY.parent / "__main__.py")] if INSTALLED else ["-m", "ci"])]
 
 
 def version() -> str:
-    """Return this project's version, as it was when it was installed."""
+    """Return this project's version."""
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
         return str(tomllib.load(file)["project"]["version"])
 
@@ -112,7 +112,7 @@ def results_dir(environ: Mapping[str, str] = os.environ) -> Path:
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder for what may be kept between runs, whether or not it exists.
 
-    ``PYXIS_MATRIX_CACHE`` is taken as it is; otherwise it is ``pyxis-matrix`` in the user's own cache folder.
+    ``PYXIS_MATRIX_CACHE`` is used unchanged; the default is ``pyxis-matrix`` in the user's own cache folder.
     """
     return directory_from(environ, CACHE_VARIABLE) or _own(platformdirs.user_cache_path, CACHE_VARIABLE)
 
@@ -120,8 +120,8 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
 def first_seen_file(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the user's list of release files as they were first seen, whether or not it exists.
 
-    ``PYXIS_MATRIX_FIRST_SEEN`` is taken as it is; otherwise it lies in the user's configuration and not in the cache,
-    because it has to outlive the files that it lists.
+    ``PYXIS_MATRIX_FIRST_SEEN`` is used unchanged. The default is in the user's configuration, not in the cache: the
+    list has to outlive the files that it names.
     """
     chosen = directory_from(environ, FIRST_SEEN_VARIABLE)
     return chosen or _own(platformdirs.user_config_path, FIRST_SEEN_VARIABLE) / "first-seen.toml"
@@ -131,7 +131,7 @@ def _own(find: Callable[[str], Path], variable: str) -> Path:
     """Return this project's folder among the user's own."""
     with _home_is_known(variable):
         found = find("pyxis-matrix")
-        if not found.is_absolute():  # older ones leave "~" as it is where there is no home
+        if not found.is_absolute():  # older versions of platformdirs leave "~" unchanged if there is no home
             raise RuntimeError(f"the folder would be {found}")
         return found
 
@@ -148,7 +148,7 @@ def directory_from(environ: Mapping[str, str], variable: str) -> Path | None:
 def new_run_id(now: datetime | None = None) -> str:
     """Return a fresh run id, such as ``20261125-023431-a1b2``: time in UTC, then four random hex digits.
 
-    It sorts by time, and is short and plain enough for the names of containers and networks.
+    Ids sort by time, and are short enough and have only characters for the names of containers and networks.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -176,7 +176,7 @@ def refused(
 ) -> PyxisMatrixError:
     """Return the ``error`` for what the system refused; ``DiskFullError`` where the disk is full.
 
-    :param where: the path, which the system does not tell for all that it refuses.
+    :param where: the path; not all errors of the system have one.
     :param choice: the option or variable that names another place.
     """
     kind = DiskFullError if disk_is_full(problem) else error
@@ -193,11 +193,11 @@ def refused(
 def replaced(
     path: Path, what: str, error: type[PyxisMatrixError] = ResultsError, *, mode: int = 0o644
 ) -> Iterator[IO[bytes]]:
-    """Yield a file that takes the place of ``path`` at the end of the block, and that is dropped if the block fails.
+    """Yield a file that takes the place of ``path`` at the end of the block, and that is removed if the block fails.
 
-    Others see the old content or the new one, never a half.
+    Other processes see the old content or the new one, never a part of it.
 
-    :param mode: of the file. Until it is whole, nobody but its owner reads it.
+    :param mode: of the complete file. Before that, only its owner can read it.
     :raises DiskFullError: if there is no room; ``error`` if writing fails for another reason.
     """
     draft = ""
@@ -228,7 +228,7 @@ def _home_is_known(variable: str) -> Iterator[None]:
         yield
     except RuntimeError as problem:
         raise PyxisMatrixError(
-            "The user's home folder was not found, so there is no place for the cache.",
+            "the user's home folder was not found, so there is no place for the cache",
             why=str(problem),
             next_step=f"set {variable} to a path that may be written",
         ) from problem

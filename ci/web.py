@@ -1,6 +1,6 @@
-"""HTTP: how servers are asked, so that downloads, GitHub and registries have the same limits, tries and errors.
+"""HTTP: downloads, GitHub and registries have the same time limits, number of tries and errors.
 
-Proxies come from the environment, and so does whom to trust (`trusted`).
+Proxies and trusted certificates (`trusted`) come from the environment.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +21,8 @@ from urllib3.exceptions import InvalidHeader, MaxRetryError, ResponseError
 
 TRIES = 3
 LONGEST_WAIT = 120.0
-"""Seconds that are waited at most, all in all, for a server that asks to be asked later."""
-_UNSAID_WAIT = 5.0
+"""The most seconds to wait, in sum, for a server that wants to be asked again later."""
+_DEFAULT_WAIT = 5.0
 """Seconds to wait for a busy server that does not say how long."""
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _CHUNK = 1 << 20
@@ -31,11 +31,11 @@ _SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 Request = requests.PreparedRequest
 Tell = Callable[[str], None]
-"""Is told of every wait."""
+"""Called with a line of text for every wait."""
 
 
 class WebError(Exception):
-    """A server did not give what it was asked for; the text is the cause in a few words."""
+    """A request failed; the text is the cause in a few words."""
 
 
 class BrokenOffError(WebError):
@@ -43,10 +43,10 @@ class BrokenOffError(WebError):
 
 
 class StatusError(WebError):
-    """A server answered with an error."""
+    """A server answered with an error status."""
 
     def __init__(self, answer: requests.Response) -> None:
-        """Say the status, and why it was not asked again."""
+        """Name the status, and why the request was not repeated."""
         self.status, self.headers = answer.status_code, answer.headers
         text, patience = f"HTTP {answer.status_code} {answer.reason}", answer.raw.retries
         if self.status in BUSY and isinstance(patience, Patience):
@@ -59,7 +59,10 @@ class StatusError(WebError):
 
 
 class Patience(urllib3.Retry):
-    """Asks again after a lost connection, and a busy server when it says, within `LONGEST_WAIT`; tells each wait."""
+    """Repeats a request after a lost connection, and to a busy server after the time that it names.
+
+    All waits together last `LONGEST_WAIT` at most; ``tell`` is called for each.
+    """
 
     tell: Tell = staticmethod(lambda _text: None)
     left = LONGEST_WAIT
@@ -71,19 +74,19 @@ class Patience(urllib3.Retry):
         return later
 
     def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
-        """Return the seconds that a server asks to be left alone for; ``None`` if asking again is of no use."""
+        """Return the seconds until a server wants the next request; ``None`` if repeating this one is of no use."""
         try:
             seconds = super().get_retry_after(response)
         except InvalidHeader:
             seconds = None
         reset = response.headers.get("X-RateLimit-Reset", "")
         if seconds is None and response.headers.get("X-RateLimit-Remaining") == "0" and reset.isdigit():
-            return max(0.0, int(reset) - time.time())  # GitHub, of an hour's requests
-        return _UNSAID_WAIT if seconds is None and response.status in BUSY else seconds
+            return max(0.0, int(reset) - time.time())  # GitHub's limit of requests per hour
+        return _DEFAULT_WAIT if seconds is None and response.status in BUSY else seconds
 
-    def increment(self, *asked: Any, **more: Any) -> Self:  # noqa: ANN401 - as above
+    def increment(self, *request: Any, **more: Any) -> Self:  # noqa: ANN401 - as above
         """Return the policy for the next try; ``MaxRetryError`` if there is to be none."""
-        later = super().increment(*asked, **more)
+        later = super().increment(*request, **more)
         response: urllib3.BaseHTTPResponse | None = more.get("response")
         if response is not None:
             wait = self.get_retry_after(response)
@@ -95,12 +98,13 @@ class Patience(urllib3.Retry):
 
 
 class Session(requests.Session):
-    """A session of requests with our patience; it sends no password of a netrc that somebody keeps for others."""
+    """A session of requests with our `Patience`."""
 
     def __init__(self, *, tries: int = TRIES, tell: Tell = lambda _text: None, https_only: bool = True) -> None:
-        """Ask ``tries`` times at most."""
+        """Send each request ``tries`` times at most."""
         super().__init__()
         self._https_only = https_only
+        # Without any `auth`, requests would send the password that the user's ~/.netrc has for the host.
         self.auth = lambda request: request
         patience = Patience(
             tries - 1, status_forcelist={*BUSY, HTTPStatus.FORBIDDEN}, backoff_factor=0.5, raise_on_status=False
@@ -110,16 +114,16 @@ class Session(requests.Session):
             self.mount(scheme, HTTPAdapter(max_retries=patience))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return where an answer leads, also to another host, as long as nobody on the way can change what is sent."""
+        """Return where an answer redirects to: any host, but https only, so that nobody can change the content."""
         target = super().get_redirect_target(resp)
         there = urlsplit(urljoin(resp.url, target or ""))
         if target and self._https_only and there.scheme != "https":
             # Without the query, which may hold a signature.
-            raise WebError(f"redirects to {there.scheme}://{there.netloc}{there.path}, and only https is taken")
+            raise WebError(f"redirects to {there.scheme}://{there.netloc}{there.path}, but only https is allowed")
         return target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:  # noqa: ARG002
-        """Send no token to where a server leads."""
+        """Send no token to the target of a redirect."""
         prepared_request.headers.pop("Authorization", None)
 
 
@@ -142,13 +146,13 @@ def opened(
     tell: Tell = lambda _text: None,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[requests.Response]:
-    """Ask a server over https and give its answer, whose body has not been read yet.
+    """Send a request over https and yield the answer, with its body not read yet.
 
-    :param timeout: seconds in which something has to come.
-    :raises StatusError: if it answers with an error; ``WebError`` for all else that goes wrong, in the block, too.
+    :param timeout: the most seconds between two packets of the answer.
+    :raises StatusError: for an error status; ``WebError`` for every other failure, also one within the block.
     """
     if not url.startswith("https://"):
-        raise WebError("only https is taken")
+        raise WebError("only https is allowed")
     sent = {"User-Agent": "pyxis-matrix", "Accept-Encoding": "identity", **(headers or {})}
     with translated(), Session(tries=tries, tell=lambda text: tell(f"{url}: {text}")) as session:
         response = session.request(
@@ -161,9 +165,9 @@ def opened(
 
 
 def body(answer: requests.Response) -> Iterator[bytes]:
-    """Yield what a server sends, as it is.
+    """Yield the bytes of an answer's body, without decoding them.
 
-    :raises BrokenOffError: if not all of it comes; ``WebError`` if nobody could tell.
+    :raises BrokenOffError: if the body ends early; ``WebError`` if its length is not announced.
     """
     announced = answer.headers.get("Content-Length", "")
     if not announced.isdigit() and not answer.raw.chunked:
@@ -179,9 +183,9 @@ def body(answer: requests.Response) -> Iterator[bytes]:
 
 
 def trusted() -> str | bool:
-    """Return the file or folder of certificates that servers are trusted by; True for those that requests brings.
+    """Return the file or folder of trusted certificates; True for those that come with requests.
 
-    What the environment names comes first, then the system's: a proxy that re-signs TLS is trusted there.
+    Those that the environment names come first, then the system's, which include a site's proxy that re-signs TLS.
     """
     usual = ssl.get_default_verify_paths()  # OpenSSL's
     found = ca_bundle() or usual.cafile or usual.capath
@@ -189,13 +193,13 @@ def trusted() -> str | bool:
 
 
 def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the host's CA bundle, or None: one file, as builds take it."""
+    """Return the host's CA bundle, or None. It is one file, because a build can mount only a file as a secret."""
     named = (Path(environ[name]) for name in _CA_BUNDLES if environ.get(name))
     return next((path for path in (*named, _SYSTEM_CA_BUNDLE) if path.is_file()), None)
 
 
 def cause(problem: BaseException) -> str:
-    """Return in a few words what failed in the network: the libraries wrap it several times."""
+    """Return in a few words what failed in the network: the libraries wrap the first error several times."""
     chain = list(_chain(problem, []))
     for error in chain:
         if isinstance(error, socket.gaierror):

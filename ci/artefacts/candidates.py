@@ -1,8 +1,8 @@
-"""Candidates: something unreleased of this machine, in a cell in place of a release.
+"""Candidates: unreleased software on this machine, in a cell in place of a release.
 
-A candidate's version is that of the release it says it is, with a local segment: the commit of a checkout
-(``+g1a2b3c4``, with uncommitted changes ``+g1a2b3c4.dirty5f6e7d8``), or the begin of its files' sha256 (``+s1a2b3c4``).
-So ids, tags and results tell candidates from releases and from each other.
+A candidate's version is the release that its own files name, with a local segment: the commit of a checkout
+(``+g1a2b3c4``, with uncommitted changes ``+g1a2b3c4.dirty5f6e7d8``), or the first digits of its files' sha256
+(``+s1a2b3c4``). So ids, tags and results distinguish candidates from releases and from each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,16 +35,16 @@ _DIGITS = 7
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """A project whose sources are compiled for a cell, and how its sources are recognised."""
+    """A project that is compiled for a cell, and how its sources are recognised."""
 
     axis: str
     title: str
     file: str
     """The file in its top folder that has its version."""
     release: Callable[[str], str | None]
-    """Returns the version in that file's text; None if it is another project's."""
+    """Returns the version in that file's text; None if the file is another project's."""
     archive: str
-    """The name that its archives have; the version takes the place of ``{}``."""
+    """The name of its archives; the version takes the place of ``{}``."""
 
 
 def _pyxis_release(makefile: str) -> str | None:
@@ -64,15 +64,15 @@ PROJECTS = {project.axis: project for project in (PYXIS, SLURM)}
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """What the options put into cells."""
+    """The candidates and the profile that the options put into cells."""
 
     found: tuple[Candidate, ...] = ()
     options: Options
-    """With commits in place of branches and working trees, so that all processes of a run take the same."""
+    """With commits in place of branches and working trees, so that all processes of a run use the same files."""
     profile: Profile | None = None
 
     def unfit(self, cell: Cell) -> str:
-        """Return why they can't be put into a cell: an embedded one has neither enroot nor Pyxis. Empty if they can."""
+        """Return why a cell can't have them: an embedded one has neither enroot nor Pyxis. Empty if it can."""
         if self.found and (
             cell.runtime is Runtime.LEGACY or any(cell.version(candidate.axis) is None for candidate in self.found)
         ):
@@ -81,21 +81,21 @@ class Candidates:
         return why and f"the profile {profile and profile.name} is not for it: {why}"
 
     def profile_of(self, cell: Cell) -> tuple[Profile | None, str]:
-        """Return the profile of the options or of a cell itself, and why it can't be laid over the cell."""
+        """Return the profile of the options or of the cell itself, and why it can't be laid over the cell."""
         profile = self.profile or (Profile.of(cell.profile) if cell.profile else None)
         if profile and cell.profile not in ("", profile.name):
             return profile, f"it has the profile {cell.profile} already"
         return profile, profile.unfit(cell) if profile else ""
 
     def into(self, cell: Cell) -> Cell:
-        """Return the cell with the candidates in it; a cell of a runtime that has no such axis stays as it is.
+        """Return the cell with the candidates in it; a candidate for an axis that the cell lacks is left out.
 
         :raises CandidateError: if there are no packages for its architecture.
-        :raises ProfileError: if the profile is not for it.
+        :raises ProfileError: if the profile can't be laid over it.
         """
         for candidate in self.found:
             if cell.version(candidate.axis) is None:
-                continue  # `Options.check` says so
+                continue  # `Options.check` refuses the option with a message
             if candidate.axis == "enroot":
                 _check_architecture(candidate, cell, str(self.options.enroot))
             cell = cell.with_candidate(candidate)
@@ -115,7 +115,7 @@ class Candidates:
 def read(options: Options, matrix: Matrix) -> Candidates:
     """Return the candidates and the profile that the options name.
 
-    :raises CandidateError: if what is named is not what it should be.
+    :raises CandidateError: if a path does not have such software.
     :raises ProfileError: if the profile has a fault.
     """
     found: list[Candidate] = []
@@ -132,9 +132,9 @@ def read(options: Options, matrix: Matrix) -> Candidates:
 
 
 def release_at(project: Project, checkout: Checkout, commit: str) -> str:
-    """Return the version that a commit of a project's checkout says it is.
+    """Return the version in the files of a commit.
 
-    :raises CandidateError: if it is another project's, or no version.
+    :raises CandidateError: if the checkout is another project's, or the files have no version.
     """
     return _release(project, checkout.file(commit, project.file), str(checkout.path))
 
@@ -166,9 +166,9 @@ def _source(project: Project, origin: Origin, rows: Sequence[Row]) -> tuple[Orig
 
 
 def _in_archive(project: Project, file: Path, where: str) -> str | None:
-    """Return the text of the project's file in the one folder of an archive; None if there is none.
+    """Return the text of the project's file in the top folder of an archive; None if there is none.
 
-    :param where: the file that somebody named, for messages.
+    :param where: the file that the user named, for messages.
     """
     try:
         with tarfile.open(file) as archive:
@@ -178,10 +178,10 @@ def _in_archive(project: Project, file: Path, where: str) -> str | None:
                     return content.read().decode(errors="replace") if content else None
     except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, zlib.error) as error:
         raise CandidateError(
-            "the file is no source archive",
+            "the file is not a source archive",
             where=where,
             why=str(error),
-            next_step=f"name an archive that tar knows, or a git checkout of {project.title}",
+            next_step=f"name a tar archive, or a git checkout of {project.title}",
         ) from error
     return None
 
@@ -208,12 +208,12 @@ def _packages(folder: Path, rows: Sequence[Row]) -> Candidate:
             why=why,
             next_step="name a folder with enroot_VERSION_ARCH.deb and enroot+caps_VERSION_ARCH.deb (`make deb`)",
         )
-    # Debian's revision is not part of what enroot calls itself.
+    # Debian's revision is not part of enroot's own version.
     release = versions[0].rpartition("-")[0] or versions[0]
     taken = [take(file, copies_in(paths.cache_dir())) for file in found]
     sums = "".join(f"{file.name} {sha256}\n" for file, sha256 in taken)
     label = f"s{hashlib.sha256(sums.encode()).hexdigest()[:_DIGITS]}"
-    # Debian writes 4.2.0~rc1, and 4.2.0+git1 for what comes after 4.2.0.
+    # Debian writes 4.2.0~rc1 for a candidate of 4.2.0, and 4.2.0+git1 for a state after it.
     version = _version(release.replace("~", "").partition("+")[0], label, str(folder))
     return Candidate(
         axis="enroot", version=version, release=release, row=_row(version, rows), files=tuple(file for file, _ in taken)
@@ -232,7 +232,7 @@ def _check_architecture(candidate: Candidate, cell: Cell, folder: str) -> None:
 
 
 def _row(version: Version, rows: Sequence[Row]) -> Version:
-    """Return the newest release of the matrix that is no newer than a version, else the oldest one."""
+    """Return the newest release of the matrix that is not newer than a version, else the oldest one."""
     known = sorted(row.version for row in rows)
     return max((row for row in known if row <= Version(version.public)), default=known[0])
 
@@ -250,7 +250,7 @@ def _version(release: str, label: str, where: str) -> Version:
 
 
 def _release(project: Project, text: str | None, where: str) -> str:
-    """Return the version that a project's file says; an error if there is no such file, or it is another's."""
+    """Return the version in a project's file; an error if there is no such file, or it is another project's."""
     if text is not None and (release := project.release(text)) is not None:
         return release
     raise CandidateError(
@@ -264,5 +264,5 @@ def _release(project: Project, text: str | None, where: str) -> str:
 
 
 def for_cells(cells: Sequence[Cell], candidates: Candidates) -> tuple[Cell, ...]:
-    """Return the cells with the candidates in them; cells that only differed in what was replaced are one."""
+    """Return the cells with the candidates in them; cells that are equal then appear once."""
     return tuple({cell.id: cell for cell in map(candidates.into, cells)}.values())

@@ -1,7 +1,8 @@
-"""A git checkout, or a bare repository, that somebody names: it is read, and its files are never changed.
+"""A git checkout, or a bare repository, that the user names. Its files are read, and never changed.
 
-Uncommitted changes are taken as ``git stash create`` takes them: as a commit of their own that no branch knows, made
-with an index of its own. It lies in the checkout's ``.git``, so whoever is told of it can look at it and name it.
+Uncommitted changes are saved as ``git stash create`` saves them: in a commit that is on no branch, made with an index
+of its own. The commit is in the checkout's ``.git``, so the user can look at it by the id that messages and results
+have.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from ci import paths
 from ci.errors import INSTALLED, CandidateError
 
 _UNCOMMITTED = "pyxis-matrix: uncommitted changes"
-"""The message of a commit that was made of uncommitted changes; by it one is recognised."""
+"""The message of a commit of uncommitted changes, by which such a commit is recognised."""
 _SHORTEST = 7
 _NOT_STARTED = 127
 
@@ -27,14 +28,13 @@ class Checkout:
     """A checkout on this machine."""
 
     path: Path
-
-    """Its top folder; of a bare repository its own."""
+    """Its top folder; for a bare repository the repository itself."""
 
     @classmethod
     def at(cls, path: Path) -> Self:
         """Return the checkout, or the bare repository, that a folder is in.
 
-        :raises CandidateError: if it is in none.
+        :raises CandidateError: if the folder is in none.
         """
         if not path.is_dir():
             raise CandidateError(
@@ -48,15 +48,15 @@ class Checkout:
             )
         if answer.returncode:
             raise CandidateError(
-                "the folder is no git checkout",
+                "the folder is not a git checkout",
                 where=str(path),
                 why=last_words(answer),
-                next_step="name a clone: without git nobody could say which state it is",
+                next_step="name a clone: without git, its state has no name",
             )
         return here if answer.stdout.strip() == "true" else cls(path=Path(here._git("rev-parse", "--show-toplevel")))
 
     def commit(self, revision: str = "") -> str:
-        """Return the full id of a revision's commit; without one that of the working tree, with uncommitted changes.
+        """Return the full id of a revision's commit; without a revision, of the working tree with uncommitted changes.
 
         :raises CandidateError: if there is no such revision.
         """
@@ -67,15 +67,15 @@ class Checkout:
             raise CandidateError(
                 f"the checkout has no revision {revision!r}",
                 where=str(self.path),
-                why="it is no commit, branch or tag there",
+                why="no commit, branch or tag there has this name",
                 next_step=f"git -C {self.path} log --oneline, or git fetch --tags",
             )
         return answer.stdout.strip()
 
     def label(self, commit: str) -> str:
-        """Return what stands for a commit in a version: ``g1a2b3c4``; of uncommitted changes ``g1a2b3c4.dirty5f6e7d8``.
+        """Return a commit's segment in a version: ``g1a2b3c4``; for uncommitted changes ``g1a2b3c4.dirty5f6e7d8``.
 
-        The second part is of their content, so that two states have two names.
+        The second part is made from their content, so that two states have two names.
         """
         if self.subject(commit) != _UNCOMMITTED:
             return f"g{self._short(commit)}"
@@ -95,15 +95,15 @@ class Checkout:
         self._git("archive", "--format=tar.gz", f"--prefix={name}/", f"--output={target}", commit)
 
     def between(self, good: str, bad: str) -> tuple[str, ...]:
-        """Return the commits after ``good`` up to ``bad``, oldest first; of a merge only the line that it was made on.
+        """Return the commits after ``good`` up to ``bad``, oldest first; of a merge only its first parent's line.
 
-        :raises CandidateError: if ``good`` is no ancestor of ``bad``.
+        :raises CandidateError: if ``good`` is not an ancestor of ``bad``.
         """
         if git(self.path, "merge-base", "--is-ancestor", good, bad).returncode:
             base = git(self.path, "merge-base", good, bad).stdout.strip()
             turned = base == bad
             raise CandidateError(
-                "--bad is older than --good" if turned else "--good is no ancestor of --bad",
+                "--bad is older than --good" if turned else "--good is not an ancestor of --bad",
                 where=str(self.path),
                 why=f"{self._short(bad)} comes before {self._short(good)}"
                 if turned
@@ -122,7 +122,7 @@ class Checkout:
             index = Path(folder) / "index"
             own = Path(self._git("rev-parse", "--path-format=absolute", "--git-path", "index"))
             if own.is_file():
-                shutil.copyfile(own, index)  # knows most files' ids already
+                shutil.copyfile(own, index)  # with it, git hashes only files that have changed
             environ = {"GIT_INDEX_FILE": str(index)}
             self._git("add", "--all", ":/", environ=environ)
             tree = self._git("write-tree", environ=environ)
@@ -149,30 +149,30 @@ class Checkout:
 
 
 def state_of(folder: Path) -> str:
-    """Return the full id of the commit that a folder is a checkout of, with ``-dirty`` where a file of it was changed.
+    """Return the full id of a checkout's commit, with ``-dirty`` if one of its files was changed.
 
-    Empty where it is no checkout, or there is no git.
+    Empty if the folder is not a checkout, or there is no git.
     """
     answer = git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
     return "" if answer.returncode else answer.stdout.strip()
 
 
 def of_this_program() -> str:
-    """Return what results say of this program's own state: its commit, or the version that was installed.
+    """Return this program's own state for results: its commit, or the version that was installed.
 
-    An installation is not asked for a commit: it may lie in somebody else's repository.
+    An installed program does not look for a commit: its folder may be within an unrelated repository.
     """
     return f"version {paths.version()}" if INSTALLED else state_of(paths.REPOSITORY)
 
 
 def git(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run git in a folder and return what it answered; where there is no git, 127 and why, as a shell does.
+    """Run git in a folder and return its answer; without git, 127 and the reason, as a shell does.
 
-    Names of files that are not UTF-8 come through as Python has them (surrogateescape).
+    Names of files that are not UTF-8 are kept by Python's surrogateescape.
     """
-    # Not those of a hook, or of another repository, that this is run from.
+    # Without git's variables: if a hook started this program, they name the hook's repository.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    # A checkout may belong to another user, in CI it often does; here it is only read.
+    # A checkout may belong to another user, as it often does in CI, and git would refuse it. Here it is only read.
     command = ["git", "-c", "safe.directory=*", "-C", str(folder), *words]
     try:
         return subprocess.run(
@@ -188,6 +188,6 @@ def git(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> 
 
 
 def last_words(answer: "subprocess.CompletedProcess[str]") -> str:
-    """Return the last line of what git wrote of a failure."""
+    """Return the last line of git's error message."""
     lines = answer.stderr.strip().splitlines()
     return lines[-1] if lines else f"git ended with {answer.returncode}"

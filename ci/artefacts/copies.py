@@ -1,8 +1,8 @@
-"""Copies of release files, so that what is hashed is what is built.
+"""Copies of release files, so that exactly the bytes that were checked are built.
 
-A mirror, the cache and somebody's own folder may change while a session compiles. So a file is read once: its bytes
-are hashed while they are copied, and all that comes later, from the comparison with a checksum to the build, reads the
-copy. Copies are kept in the cache under their checksum.
+A mirror, the cache and a user's folder may change while a session compiles. So a file is read once: its bytes are
+hashed while they are copied, and every later step, from the comparison with a checksum to the build, reads the copy.
+Copies are kept in the cache under their checksum.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ _CHUNK = 1 << 20
 
 
 def copies_in(cache: Path) -> Path:
-    """Return where copies are kept in the user's cache."""
+    """Return the folder for copies in the user's cache."""
     return cache / "copies"
 
 
 def take(file: Path, store: Path, name: str = "") -> tuple[Path, str]:
     """Return a copy of a file, and the sha256 of the bytes that were copied.
 
-    :param file: may be a copy of this store.
-    :param name: the copy's name; that of the file if it is not given.
+    :param file: may itself be a copy in this store.
+    :param name: the copy's name; by default that of the file.
 
     :raises ArtefactError, DiskFullError: if reading or writing fails.
     :raises ChecksumError: for a copy that was changed in the store.
@@ -42,9 +42,9 @@ def take(file: Path, store: Path, name: str = "") -> tuple[Path, str]:
             sha256 = digest.hexdigest()
             if file.parent.parent == store and file.parent.name != sha256:
                 raise ChecksumError(
-                    f"{file.name} was changed after it was taken",
+                    f"{file.name} was changed after it was copied",
                     where=str(file),
-                    why=f"its sha256 is {sha256}; when it was taken it was {file.parent.name}",
+                    why=f"its sha256 is {sha256}; when it was copied it was {file.parent.name}",
                     next_step=f"rm -r {store}, then run it again",
                 )
             kept = store / sha256 / draft.name

@@ -13,9 +13,10 @@ from ci.paths import CACHE_VARIABLE, make_directory, refused
 from ci.web import Tell, WebError
 
 PROBE_TIMEOUT = 10.0
-"""Seconds in which a server must answer whether it has a file."""
+"""The most seconds for a server's answer whether it has a file."""
 _READ_TIMEOUT = 60.0
-# Answers that say nothing about the file: HEAD is not supported, or too much is asked. The download will show it.
+# Answers that say nothing about the file: HEAD is not supported, or there were too many requests. The download will
+# show whether the file is there.
 _NO_ANSWER = {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED, *web.BUSY}
 
 
@@ -23,10 +24,10 @@ _NO_ANSWER = {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED, *web.BU
 def downloaded(url: str, folder: Path, tell: Tell) -> Iterator[Path]:
     """Download an address into a temporary file in ``folder``. The caller checks the file and renames it.
 
-    A connection that breaks is tried again, and a server that is busy is asked again when it says (see `ci.web`). A
-    file that was not renamed is removed.
+    After a broken connection the download begins again, and for a busy server it waits as long as that wants (see
+    `ci.web`). A file that was not renamed is removed.
 
-    :param tell: is told of every wait.
+    :param tell: called with a line of text for every wait.
     :raises WebError: if the network fails.
     :raises ArtefactError, DiskFullError: if storing the file fails.
     """
@@ -49,7 +50,7 @@ def downloaded(url: str, folder: Path, tell: Tell) -> Iterator[Path]:
 def probe(url: str) -> str | None:
     """Return, in a few words, why an address has no file; ``None`` if it has one.
 
-    Downloads nothing, and asks an address only once per process.
+    Downloads nothing, and sends one request per address and process.
     """
     try:
         with web.opened(url, "HEAD", timeout=PROBE_TIMEOUT, tries=1):
@@ -61,16 +62,16 @@ def probe(url: str) -> str | None:
 
 
 def unreachable(base: str) -> str | None:
-    """Return, in a few words, why no server answers at an address; ``None`` if one answers, also with an error.
+    """Return, in a few words, why no server answers at an address; ``None`` if one answers, even with an error.
 
-    Asked once per process, so that twenty files of one dead server cost one wait.
+    The answer is kept, so that twenty files of one dead server cost one wait.
     """
     problem = probe(base)
     return None if problem is None or problem.startswith("HTTP ") else problem
 
 
 def _receive(url: str, path: Path, tell: Tell) -> None:
-    """Receive a file. `ci.web` asks again up to the headers; what breaks off after them is begun anew here."""
+    """Receive a file. `ci.web` repeats a request that fails before the body; this repeats one that fails within it."""
     for more in reversed(range(web.TRIES)):
         try:
             with web.opened(url, timeout=_READ_TIMEOUT, tell=tell) as answer, path.open("wb") as stream:

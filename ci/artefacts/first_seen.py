@@ -1,6 +1,6 @@
-"""The user's lock file: release files that nothing vouched for, as they were when they first came over https.
+"""The user's lock file: release files without a pinned checksum, as they were when they were first downloaded.
 
-Like ssh's known_hosts: the first sight is trusted, and whatever differs from it later is refused.
+Like ssh's known_hosts: the first download is trusted, and a different file is refused later.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ _HEADER = """\
 def remember(lock: Path, pin: Pin) -> Pin:
     """Record a file that is seen for the first time, and return its entry.
 
-    That is an older one if another session was faster; the caller compares.
+    If another session recorded the file first, that entry is returned, and the caller compares.
 
     :raises ArtefactError: if the lock file is invalid or can't be written.
     """

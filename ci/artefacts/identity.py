@@ -1,7 +1,7 @@
-"""What a release file is: its checksum, or that of the tar inside it and the commit that git wrote there.
+"""The identity of a release file: its checksum, or that of the tar inside it and the commit that git wrote there.
 
-Archives of tags are made on demand, and their compression may change while their content does not. So they are known by
-their content, whatever it is compressed with.
+Archives of tags are made on demand, and their compression may change while their content does not. So they are
+identified by their content, whatever compressed it.
 """
 
 import bz2
@@ -32,12 +32,12 @@ _COMMIT = re.compile(rb"52 comment=([0-9a-f]{40})\n")
 
 
 class NotAnArchiveError(Exception):
-    """A file is not the archive that it should be; the text is the cause in a few words."""
+    """A file is not an archive of a tag; the text is the cause in a few words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What makes a file this one and no other."""
+    """The checksum, size and commit by which a file is recognised."""
 
     sha256: str
     size: int
@@ -46,7 +46,7 @@ class Identity:
     """The commit that a tag's archive was made from. Where it is set, checksum and size are those of the tar inside."""
 
     def __str__(self) -> str:
-        """Return it as a message says it."""
+        """Return the identity as in messages."""
         if self.commit:
             return f"a tar of commit {self.commit} with sha256 {self.sha256} ({self.size} bytes)"
         return f"sha256 {self.sha256} ({self.size} bytes)"
@@ -58,7 +58,7 @@ def sha256_of(file: Path) -> str:
 
 
 def of_file(file: Path) -> Identity:
-    """Return what a file is, byte for byte; ``ArtefactError`` if reading fails."""
+    """Return the identity of a file's bytes; ``ArtefactError`` if reading fails."""
     try:
         with file.open("rb") as stream:
             return Identity(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), size=stream.tell())
@@ -72,16 +72,16 @@ def sums_of(folder: Path) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
-def as_one(sums: Mapping[str, str]) -> str:
+def combined(sums: Mapping[str, str]) -> str:
     """Return one sha256 for all files of a folder, from what `sums_of` returned."""
     return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in sums.items()).encode()).hexdigest()
 
 
 def of_tag_archive(file: Path, *, largest: int = _LARGEST) -> Identity:
-    """Return what a tag's archive contains, whether it is compressed with gzip, bzip2, xz or not at all.
+    """Return the identity of the tar in a tag's archive, compressed with gzip, bzip2 or xz, or not at all.
 
     :param largest: the most bytes that are unpacked; more are refused, so that a small file can't unpack without end.
-    :raises NotAnArchiveError: if it is damaged, too large, or was not made by git.
+    :raises NotAnArchiveError: if the archive is damaged, too large, or was not made by git.
     :raises ArtefactError: if reading fails.
     """
     digest, size, head = hashlib.sha256(), 0, b""
@@ -95,7 +95,7 @@ def of_tag_archive(file: Path, *, largest: int = _LARGEST) -> Identity:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as problem:
         raise NotAnArchiveError(f"it is damaged or cut off: {problem}") from problem
     except OSError as problem:
-        if problem.errno is None:  # bz2 has no error of its own
+        if problem.errno is None:  # bz2 has no error class of its own for damaged data
             raise NotAnArchiveError(f"it is damaged or cut off: {problem}") from problem
         raise _unreadable(file, problem) from problem
     found = _COMMIT.match(head, _BLOCK)

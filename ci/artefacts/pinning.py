@@ -15,11 +15,11 @@ from ci.web import WebError
 
 @dataclass(frozen=True, kw_only=True)
 class PinsWritten:
-    """What ``write_pins`` did with each path."""
+    """The paths of release files, by what ``write_pins`` did with their checksums."""
 
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
-    """The file of upstream differs from the one that was pinned."""
+    """Upstream's file differs from the one that was pinned."""
     unchanged: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
     """Downloading failed (path → why); the earlier checksum is kept."""
@@ -52,9 +52,9 @@ def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_
 
 
 def pin_from_upstream(artefact: Artefact, sources: Sources) -> Pin:
-    """Download a file, keep it in the cache, and return what it is.
+    """Download a file, keep it in the cache, and return its pin.
 
-    :raises WebError: if upstream does not have it, or has something else in its place.
+    :raises WebError: if upstream does not have the file, or has another kind of file under its address.
     """
     with from_upstream(artefact, sources) as arrived:
         try:

@@ -54,12 +54,12 @@ class Pin:
 
     @property
     def identity(self) -> Identity:
-        """What the file has to be."""
+        """The identity that the file must have."""
         return Identity(sha256=self.sha256, size=self.size, commit=self.commit)
 
 
 class _ArchivePin(msgspec.Struct, kw_only=True, rename="kebab"):
-    """An entry of a tag's archive, as the file has it."""
+    """An entry of a tag's archive, in the form of pins.toml."""
 
     path: str
     commit: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
@@ -70,12 +70,12 @@ class _ArchivePin(msgspec.Struct, kw_only=True, rename="kebab"):
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePin:
-    """What a registry had under an image's name, on one day."""
+    """The digest that a registry had for an image's name, on one day."""
 
     reference: str
     """Name and tag, such as ``debian:bookworm-slim``."""
     digest: Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
-    """``sha256:`` and 64 digits; that of the index where there is one image per architecture."""
+    """``sha256:`` and 64 digits; with one image per architecture, the digest of their index."""
     date: date
 
     @property
@@ -85,7 +85,7 @@ class ImagePin:
 
 
 class _Pins(msgspec.Struct):
-    """The file."""
+    """The content of pins.toml."""
 
     artefact: list[Pin] = []
     archive: list[_ArchivePin] = []
@@ -112,7 +112,7 @@ def load_image_pins(file: Path) -> dict[str, ImagePin]:
 
 
 def pins_in(text: str) -> dict[str, str]:
-    """Return the checksums of a list by the names of what they are of; none for a text that is no such list."""
+    """Return the checksums in the text of pins.toml by path or image name; none if the text is invalid."""
     try:
         found = msgspec.toml.decode(text, type=_Pins)
     except ValueError:
@@ -126,7 +126,7 @@ def _load(file: Path) -> _Pins:
         return msgspec.toml.decode(file.read_bytes(), type=_Pins)
     except FileNotFoundError:
         return _Pins()
-    except (OSError, ValueError) as problem:  # msgspec's and tomllib's are ValueErrors
+    except (OSError, ValueError) as problem:  # the errors of msgspec and tomllib are ValueErrors
         raise ArtefactError(
             "the file of pinned checksums is invalid",
             where=str(file),
@@ -161,11 +161,11 @@ def save_pins(file: Path, pins: Iterable[Pin], images: Iterable[ImagePin] = (), 
 
 
 def write_image_pins(file: Path, references: Iterable[str], digest_of: Callable[[str], str | None]) -> list[str]:
-    """Record the digests of images in pins.toml; return the references that no registry answers for.
+    """Record the digests of images in pins.toml; return the references for which no registry answers.
 
-    Those keep the digest that they had; a digest that has not changed keeps its date.
+    These keep their earlier digest. A digest that has not changed keeps its date.
 
-    :param digest_of: asks a registry.
+    :param digest_of: returns the digest that a registry has now.
     """
     pins, missing = load_image_pins(file), []
     for reference in sorted(references):

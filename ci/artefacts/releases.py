@@ -1,4 +1,4 @@
-"""Which release files a cell needs, and the addresses that have them."""
+"""The release files that a cell needs, and their addresses."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,15 +21,15 @@ class Artefact:
     path: str
     """Relative to the base address, to a mirror and to the cache."""
     base: str = field(default="", compare=False)
-    """The base address; empty for that of most files, `UPSTREAM`."""
+    """The base address; empty for `UPSTREAM`, which has most files."""
     release: str = field(default="", compare=False)
-    """What it is a release of, for messages: ``Pyxis 0.19.0``."""
+    """The release that the file belongs to, for messages: ``Pyxis 0.19.0``."""
     instead: tuple["Artefact", ...] = field(default=(), compare=False)
-    """Other files with the same software, in the order in which they are tried when no place has this one."""
+    """Other files with the same software, in the order in which they are tried if this one is not found."""
     file: Path | None = field(default=None, compare=False)
-    """A candidate's file, which is on this machine and nowhere else."""
+    """A candidate's file on this machine; no source has it."""
     commit: str = field(default="", compare=False)
-    """The commit that a candidate's file was made of."""
+    """The commit from which a candidate's file was made."""
 
     @property
     def name(self) -> str:
@@ -38,17 +38,17 @@ class Artefact:
 
     @property
     def is_tag_archive(self) -> bool:
-        """Whether the host makes it on demand from a tag, so that only its content lasts, not its compression."""
+        """Whether the host makes the file on demand from a tag: then its content is stable, but not its compression."""
         return "/archive/refs/tags/" in self.path
 
     @property
     def places(self) -> tuple["Artefact", ...]:
-        """The file itself, then those that are tried in its place."""
+        """The file itself, then those to try in its place."""
         return (self, *self.instead)
 
 
 def artefacts_for(cell: Cell) -> tuple[Artefact, ...]:
-    """Return the release files that a cell is built from."""
+    """Return the release files from which a cell is built."""
     slurm = slurm_artefact(cell.slurm)
     return (*([slurm] if slurm else []), *runtime_artefacts(cell))
 
@@ -74,13 +74,13 @@ def _enroot(cell: Cell) -> tuple[Artefact, ...]:
 
 def _pyxis(cell: Cell) -> tuple[Artefact, ...]:
     if candidate := cell.candidate("pyxis"):
-        # Whatever the archive is called, the build looks for it under the name of a release's.
+        # The build looks for the archive under the name of a release's archive, whatever the user's file is called.
         return _candidates(candidate, candidate.files, f"v{candidate.version}.tar.gz")
     return (pyxis_source(cell.pyxis),) if cell.pyxis else ()
 
 
 def _candidates(candidate: Candidate, files: Iterable[Path], name: str = "") -> tuple[Artefact, ...]:
-    """Return a candidate's files; their paths name it, and no mirror and no upstream has them."""
+    """Return a candidate's files; their paths name the candidate, and no mirror and no upstream has them."""
     return tuple(
         Artefact(
             path=f"{CANDIDATES}/{candidate.axis}/{candidate.text}/{name or file.name}",
@@ -115,7 +115,7 @@ def slurm_source(version: str) -> Artefact:
     """Return the source archive of a Slurm release, such as 25.11.7.
 
     SchedMD's download page has an archive of its own, which is removed when a security fix replaces the release; the
-    tag stays. A mirror may hold either.
+    tag at GitHub stays. A mirror may have either.
     """
     release = f"Slurm {version}"
     page = Artefact(path=f"download.schedmd.com/slurm/slurm-{version}.tar.bz2", base="https://", release=release)

@@ -1,7 +1,7 @@
 """Where release files come from: the user's mirror directory, then the cache, then upstream.
 
-A file's relative path is the same in all three: the path of upstream's address. What it has to be says
-``containers/pins.toml`` or, where that says nothing, the user's lock file (`ci.artefacts.first_seen`).
+A file's relative path is the same in all three: the path of upstream's address. Its checksum is in
+``containers/pins.toml`` or, for a file that is not listed there, in the user's lock file (`ci.artefacts.first_seen`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ PIN_COMMAND = session("pins")
 
 Source = Literal["mirror", "cache", "upstream", "candidate"]
 DIFFERS = "differs from"
-"""What results say of a file before the list that has another one under its path."""
+"""The words in results before the name of a list that has another checksum for a file."""
 Authority = Literal["pins.toml", "SHA256SUMS", "first seen"]
 
 
@@ -39,32 +39,32 @@ class Fetched:
     """An artefact on this machine, and why it is trusted."""
 
     artefact: Artefact
-    """What was asked for."""
+    """The artefact that was requested."""
     path: Path
-    """A copy of its own: it stays as it is, whatever becomes of the file that it was taken from."""
+    """A copy, which later changes of the source's file do not affect."""
     source: Source
     served: str
-    """The relative path that the source has it under; not the artefact's own if another file was taken in its place."""
+    """The relative path in the source; not the artefact's own if another file was found in its place."""
     sha256: str
     content: str
     """For an archive of a tag the sha256 of the tar inside, which no compression changes; else that of the file."""
     commit: str = ""
     """The commit that an archive of a tag was made from."""
     verified_against: Authority | None
-    """The list that vouches for it; ``None`` for a mirror's file that is in no list."""
+    """The list that has its checksum; ``None`` for a mirror's file that is in no list."""
     differs_from: Authority | None = None
-    """The list that has another file under this path: a mirror's file that is not the release that others get."""
+    """The list that has another checksum: this mirror's file is not the release that others get."""
 
     @property
     def vouched_for(self) -> str:
-        """What vouches for it and what does not, as results have it; empty if nothing does either."""
+        """The lists with the same and with another checksum, as in results; empty if no list has the file."""
         differs = f"{DIFFERS} {self.differs_from}" if self.differs_from else ""
         return ", ".join(filter(None, [self.verified_against, differs]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where artefacts are looked for, and what they have to be."""
+    """The places to look for artefacts, and their expected checksums."""
 
     cache: Path
     mirror: Path | None = None
@@ -72,9 +72,9 @@ class Sources:
     pins: Mapping[str, Pin] = field(default_factory=dict)
     image_pins: Mapping[str, ImagePin] = field(default_factory=dict)
     first_seen: Path | None = None
-    """The lock file of what was taken at first sight; ``None`` takes only what somebody vouches for (``--strict``)."""
+    """The lock file of files without a pin; with ``None`` they are refused (``--strict``)."""
     tell: Tell = field(default=console.warn, compare=False)
-    """Is told of waits, and of what is taken at first sight."""
+    """Called with a line of text for waits, and for files that are trusted on first download."""
 
     @classmethod
     def from_environment(
@@ -86,13 +86,13 @@ class Sources:
     ) -> "Sources":
         """Return the sources that the option ``mirror`` and the environment name; the option wins over the variable.
 
-        :param strict: take only what somebody vouches for.
+        :param strict: refuse files that are in no list of checksums.
         :raises ArtefactError: if the mirror that is named is not a folder.
         """
         named = mirror or paths.directory_from(environ, MIRROR_VARIABLE)
         if named and not named.is_dir():
             raise ArtefactError(
-                "the mirror is not found",
+                "the mirror was not found",
                 where=f"{named} (from {'--mirror' if mirror else MIRROR_VARIABLE})",
                 why="it is not a folder" if named.exists() else "no such folder",
                 next_step="correct the path, or leave it out to use the cache and upstream",
@@ -107,15 +107,15 @@ class Sources:
 
     @property
     def copies(self) -> Path:
-        """Where files are kept from when they are checked until they are built."""
+        """The folder for the copies of files that were checked."""
         return copies_in(self.cache.parent)
 
     def address(self, artefact: Artefact) -> str:
-        """Return the address that upstream serves a file at."""
+        """Return upstream's address of a file."""
         return (artefact.base or self.upstream) + artefact.path
 
     def expected(self, artefact: Artefact) -> tuple[Pin, Authority] | None:
-        """Return what a file has to be, and who says so; ``None`` if nobody does."""
+        """Return the pin of a file, and the list that has it; ``None`` if no list does."""
         if pin := self.pins.get(artefact.path):
             return pin, "pins.toml"
         seen = load_pins(self.first_seen).get(artefact.path) if self.first_seen else None
@@ -123,11 +123,13 @@ class Sources:
 
 
 def fetch(artefact: Artefact, sources: Sources) -> Fetched:
-    """Return an artefact, or what is taken in its place, from the first source that has it.
+    """Return an artefact, or another file with the same software, from the first source that has it.
 
-    Raises ``ArtefactError`` if no source has it, and ``ChecksumError`` if the file of the mirror or of upstream is not
-    what it has to be. A file in the cache that is not is ignored and downloaded again. A candidate's file is taken as
-    it is: whoever named it vouches for it.
+    A file in the cache with a wrong checksum is ignored and downloaded again. A candidate's file is taken unchecked,
+    because the user named it.
+
+    :raises ArtefactError: if no source has it.
+    :raises ChecksumError: if the file of the mirror or of upstream has a wrong checksum.
     """
     if artefact.file:
         return _candidate(artefact, artefact.file, sources)
@@ -145,7 +147,7 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
         except WebError as problem:
             problems[place] = str(problem)
     raise ArtefactError(
-        f"{artefact.name} was not found.",
+        f"{artefact.name} was not found",
         where=f"{artefact.path} ({artefact.release})" if artefact.release else artefact.path,
         why="; ".join(_looked(sources, problems)),
         next_step=_remedy(sources, problems),
@@ -155,7 +157,7 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
 def missing(cell: Cell, sources: Sources) -> str | None:
     """Return in one line which artefacts of a cell are missing and what to do; ``None`` if all are available.
 
-    It is called before every session, so it only looks at files and asks upstream for headers; it downloads nothing.
+    Called before every session, so it is quick: it looks at files, asks upstream for headers, and downloads nothing.
     """
     lacking = [
         (artefact, problems) for artefact in artefacts_for(cell) if (problems := _missing_one(artefact, sources))
@@ -170,9 +172,9 @@ def missing(cell: Cell, sources: Sources) -> str | None:
 
 
 def identify(artefact: Artefact, file: Path, *, pin: Pin | None = None) -> Identity:
-    """Return what a file is, in the terms in which this artefact is pinned.
+    """Return the identity of a file, of the kind that this artefact's pin has.
 
-    :raises NotAnArchiveError: if it should be the archive of a tag and is not.
+    :raises NotAnArchiveError: if the artefact is the archive of a tag, and the file is not.
     """
     if not artefact.is_tag_archive:
         return of_file(file)
@@ -181,11 +183,11 @@ def identify(artefact: Artefact, file: Path, *, pin: Pin | None = None) -> Ident
 
 @contextmanager
 def from_upstream(artefact: Artefact, sources: Sources) -> Iterator[Path]:
-    """Download a file to beside its place in the cache; the caller checks it and hands it to `into_cache`.
+    """Download a file into its folder in the cache, under another name; after its check `into_cache` renames it.
 
     :raises WebError: if upstream does not have it or can't be reached.
     """
-    # If the server does not answer at all, wait for it only once, and not once per file.
+    # If the server does not answer at all, wait for that only once, and not once per file.
     if down := unreachable(artefact.base or sources.upstream):
         raise WebError(down)
     folder = (sources.cache / artefact.path).parent
@@ -194,8 +196,8 @@ def from_upstream(artefact: Artefact, sources: Sources) -> Iterator[Path]:
 
 
 def into_cache(arrived: Path, artefact: Artefact, sources: Sources) -> Path:
-    """Put a download that was checked into the cache, and return its path there."""
-    # It was downloaded into the same folder, so the rename is atomic, also when two runs fetch it at once.
+    """Give a download that was checked its name in the cache, and return its path."""
+    # In one folder, so that the rename is atomic, also when two runs fetch the file at the same time.
     return arrived.replace(sources.cache / artefact.path)
 
 
@@ -237,8 +239,9 @@ def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
 def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
     """Return the mirror's file, or ``None`` if it has none. The mirror is never changed.
 
-    It may hold files of its own making. That one is not the file that others get under its path is said, and with
-    ``--strict`` it is refused: the mirror's own list can't say which release it is.
+    A mirror may have files of its own making. If one differs from the file that others get under its path, that is
+    said, and with ``--strict`` the file is refused: the mirror's own list of checksums does not prove which release it
+    is.
     """
     file = _mirror_file(artefact, sources)
     if file is None or sources.mirror is None:
@@ -247,7 +250,7 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
     listed = load_sums(sources.mirror / SUMS_FILE).get(artefact.path)
     if listed not in (None, sha256):
         raise ChecksumError(
-            f"{artefact.name} in the mirror is not the file that the mirror's own {SUMS_FILE} lists.",
+            f"{artefact.name} in the mirror is not the file that the mirror's own {SUMS_FILE} lists",
             where=str(file),
             why=f"its sha256 is {sha256}, {SUMS_FILE} says {listed}",
             next_step="copy the file into the mirror again, or correct the list; the file was left as it is",
@@ -287,7 +290,7 @@ def _another(artefact: Artefact, file: Path, identity: Identity, known: tuple[Pi
 
 
 def _from_cache(artefact: Artefact, sources: Sources) -> Fetched | None:
-    """Return the cache's file, or ``None`` if it has none that is what it has to be."""
+    """Return the cache's file, or ``None`` if it has none with the right checksum."""
     file, known = sources.cache / artefact.path, sources.expected(artefact)
     if known is None or not file.is_file():
         return None
@@ -314,7 +317,7 @@ def _fetched(
 
 
 def _missing_one(artefact: Artefact, sources: Sources) -> dict[Artefact, str]:
-    """Return for each address why it does not serve; nothing if the artefact is available."""
+    """Return why each address does not have the artefact; nothing if it is available."""
     problems: dict[Artefact, str] = {}
     if artefact.file or any(
         _mirror_file(place, sources) or not _cache_problem(place, sources) for place in artefact.places
@@ -348,10 +351,10 @@ def _cache_problem(artefact: Artefact, sources: Sources, copy: Path | None = Non
 
 
 def _untrusted(artefact: Artefact, sources: Sources) -> str | None:
-    """Return why a file of upstream is refused unseen; ``None`` if it is not."""
+    """Return why a file of upstream is refused without a download; ``None`` if it is not."""
     if sources.first_seen or sources.expected(artefact):
         return None
-    return f"has it, but no checksum is pinned for it, and --strict takes nothing unseen ({PIN_COMMAND} pins it)"
+    return f"has it, but no checksum is pinned for it, and --strict refuses such files ({PIN_COMMAND} pins it)"
 
 
 def _upstream_problem(artefact: Artefact, sources: Sources) -> str | None:
@@ -362,7 +365,7 @@ def _upstream_problem(artefact: Artefact, sources: Sources) -> str | None:
 def _wrong_download(
     artefact: Artefact, sources: Sources, found: str, known: tuple[Pin, Authority] | None
 ) -> ChecksumError:
-    what = f"{artefact.name} from upstream is not the file that it should be."
+    what = f"{artefact.name} from upstream is not the file that it should be"
     if known is None:
         return ChecksumError(
             what, where=sources.address(artefact), why=found, next_step="find out what upstream serves"
@@ -384,7 +387,7 @@ def _looked(sources: Sources, problems: Mapping[Artefact, str]) -> list[str]:
     """Return for each source why its file was not used."""
     caches = [f"{_cache_problem(place, sources)}" for place in problems]
     return [
-        "mirror none was named" if sources.mirror is None else f"mirror {sources.mirror}: not found",
+        "mirror: none is named" if sources.mirror is None else f"mirror {sources.mirror}: not found",
         f"cache {sources.cache}: {', '.join(dict.fromkeys(caches))}",
         *(f"upstream {sources.address(place)}: {problem}" for place, problem in problems.items()),
     ]

@@ -33,16 +33,16 @@ class BuildClient:
     """Its environment variables: they make it build with BuildKit, and point it to the engine that was found."""
 
     def link_into(self, folder: Path) -> Path:
-        """Put the client into a folder of its own, to be first on PATH, and return its path there.
+        """Link the client into a folder that is to be first on PATH, and return its path there.
 
-        Podman is there as ``docker``, too: who looks for that name must not find the client of another engine.
+        Podman is linked as ``docker``, too: a tool that runs ``docker`` must not find the client of another engine.
         """
         folder.mkdir(exist_ok=True)
         client = folder / self.kind
         client.unlink(missing_ok=True)
         client.symlink_to(self.path)
         if self.kind == "podman":
-            # No link: under another name Podman does not say that it is Podman.
+            # A script and no link: Podman prints the name by which it was called, and tools recognise it by that.
             docker = folder / "docker"
             docker.write_text(f'#!/bin/sh\nexec {shlex.quote(str(client))} "$@"\n', encoding="utf-8")
             docker.chmod(0o755)
@@ -55,7 +55,7 @@ def find_build_client(
     """Return the first client on PATH that can build: every ``docker`` in order, then every ``podman``.
 
     With ``engine``, only a client of that engine's kind is taken (an image that Podman built is not in Docker's store),
-    and its environment points to that engine. ``kind`` asks for a kind of client when there is no engine yet. Raises
+    and its environment points to that engine. ``kind`` names the kind of client when there is no engine yet. Raises
     ``EngineError`` with the packages to install if there is no client.
     """
     kind = engine.kind if engine else kind
@@ -79,20 +79,21 @@ def find_build_client(
 
 
 def examine(path: Path) -> BuildClient | str:
-    """Return the client at ``path``, or the reason why building with it fails."""
+    """Return the client at ``path``, or the reason why it can't build."""
     status, text = run_probe((str(path), "--version"))
     version = _version_word(text)
     number = version_number(version)
     if status != 0 or number is None:
         return "does not print its version"
     if "podman" in text.lower():  # also Debian's podman-docker, which is called docker
-        # Real enroot does not ask a registry for images in OCI's format, which Podman makes unless told otherwise.
+        # Podman's default is OCI's format, and real enroot does not ask a self-hosted registry for that one
+        # (NVIDIA/enroot PR 273).
         return BuildClient(path=path, kind="podman", version=version, environment={"BUILDAH_FORMAT": "docker"})
     if number >= _NEEDS_BUILDX and run_probe((str(path), "buildx", "version"))[0] != 0:
         return f"version {version} without its buildx plugin"
     if number < _BUILDKIT_BUILT_IN:
         return f"version {version} is too old for BuildKit"
-    # Newer clients get it, too: it makes them fail instead of falling back silently to the classic builder.
+    # Newer clients get the variable, too: with it they fail instead of falling back silently to the classic builder.
     return BuildClient(path=path, kind="docker", version=version, environment={"DOCKER_BUILDKIT": "1"})
 
 
@@ -107,7 +108,7 @@ def executables_on_path(name: str, search_path: str) -> list[Path]:
 
 
 def run_probe(command: tuple[str, ...]) -> tuple[int, str]:
-    """Run a client and return status and output; 127 if it does not start, or does not end within half a minute."""
+    """Run a client and return its status and output; 127 if it does not start, or does not end within 30 s."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False

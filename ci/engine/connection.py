@@ -1,4 +1,4 @@
-"""The connection to the container engine: what is asked of Docker and of Podman, where the two differ."""
+"""The connection to the container engine. Where Docker and Podman differ, it hides the difference."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,24 +10,25 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from ci.engine import removing
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.finding import FoundEngine, find_engine
 from ci.engine.labels import LABEL
 from ci.engine.refusals import asking
-from ci.errors import EngineError, LaunchError, RefusedError
+from ci.engine.removing import OwnObjects
+from ci.errors import EngineError, LaunchError, NotOnEngineError, RefusedError
 from ci.matrix.arch import Arch
 from ci.terminal import console
+from ci.terminal.processes import Completed
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container as Container  # noqa: PLC0414 - others import it from here
     from docker.models.images import Image as Image  # noqa: PLC0414
 else:
-    # In annotations only: docker-py takes 0.2 s to load, and most commands ask no engine.
+    # Used in annotations only: docker-py takes 0.2 s to load, and most commands need no engine.
     Container = Image = object
 
-# Stopping many containers at once can take long; the default of requests is 60 s.
+# docker-py's default is 60 s, and an engine that stops many containers at once was seen to take longer.
 _API_LIMIT_SECONDS = 120
 
 
@@ -43,17 +44,16 @@ class InsideFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecResult:
-    """What a command inside a container answered."""
+    """The exit status and output of a command inside a container."""
 
     status: int
     output: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class Engine(OwnObjects):
     """A connection to the engine that was found, and the client program that can build with it."""
 
-    api: "docker.DockerClient"
     found: FoundEngine
     build_client: BuildClient
 
@@ -63,20 +63,20 @@ class Engine:
         return Arch.parse(str(self.api.version()["Arch"]))
 
     def emulates(self, arch: Arch) -> bool:
-        """Tell whether this engine runs code of an architecture by an emulator only (see `ci.engine.emulation`)."""
+        """Tell whether this engine needs an emulator for code of an architecture (see `ci.engine.emulation`)."""
         return self.arch is not arch
 
     def local_name(self, name: str) -> str:
-        """Return the name under which the engine's API knows an image; those that this project makes have two.
+        """Return the name by which the engine's API finds an image that was built by the client.
 
-        Podman's client puts what it builds under the host ``localhost``, and finds it without. Podman's API takes a
-        name without a host for one of Docker Hub.
+        Podman's client adds the host ``localhost`` to the names of images that it builds, and finds them without it.
+        Podman's API looks for a name without a host at Docker Hub.
         """
         made_here = name.startswith(f"{LABEL}/")
         return f"localhost/{name}" if made_here and self.found.kind == "podman" else name
 
     def image(self, name: str) -> Image:
-        """Return a local image; ``RefusedError`` if there is none of that name."""
+        """Return a local image; ``NotOnEngineError`` if there is none of that name."""
         with asking(f"looking at the image {name}"):
             return self.api.images.get(self.local_name(name))
 
@@ -84,12 +84,8 @@ class Engine:
         """Tell whether the engine has an image of that name."""
         try:
             self.image(name)
-        except RefusedError as error:
-            from docker.errors import ImageNotFound
-
-            if isinstance(error.__cause__, ImageNotFound):
-                return False
-            raise
+        except NotOnEngineError:
+            return False
         return True
 
     def tag(self, name: str, new: str) -> None:
@@ -99,26 +95,26 @@ class Engine:
             self.api.images.get(self.local_name(name)).tag(repository, version)
 
     def import_root(self, archive: Path, name: str, changes: list[str]) -> str:
-        """Make an image of a root that is packed as a tar archive, and return the engine's answer.
+        """Make an image of a root file system in a tar archive, and return the engine's answer.
 
         :param changes: instructions of a Containerfile.
         """
-        # The tag is part of the repository's name: Podman ignores a tag that is given by itself.
+        # The tag is part of the repository's name, because Podman ignores the API's own parameter for a tag.
         with asking(f"importing {name}"):
             return str(self.api.api.import_image(src=str(archive), repository=self.local_name(name), changes=changes))
 
     def push(self, reference: str) -> str | None:
         """Push an image to a registry on loopback, which speaks plain http.
 
-        :return: the digest that was pushed, as the engine says it; None with Podman, which does not say it.
-        :raises LaunchError: if that fails.
+        :return: the digest that was pushed, as the engine reports it; None with Podman, which reports none.
+        :raises LaunchError: if pushing fails.
         """
         if self.found.kind == "podman":
-            # Its API wants https even there. It can be told otherwise, but not by docker-py. Images that are not in
-            # Docker's format are not what real enroot asks a registry for. The client of a service writes no
-            # --digestfile, and the digest in RepoDigests is that of Podman's own copy, which is packed otherwise.
-            command = [str(self.build_client.path), "push", "--tls-verify=false", "--format=v2s2", reference]
-            done = console.call(command, env={**os.environ, **self.build_client.environment})
+            # By the client, because Podman's API wants https even on loopback unless it gets a parameter that docker-py
+            # does not send. In Docker's format, because real enroot does not ask a registry for another one. The digest
+            # is not known: a client of a remote Podman writes no --digestfile, and RepoDigests has the digest of
+            # Podman's own copy, which is compressed differently.
+            done = self.run_client("push", "--tls-verify=false", "--format=v2s2", reference)
             done.check(LaunchError, f"pushing {reference} failed")
             return None
         repository, _, tag = reference.rpartition(":")
@@ -130,18 +126,23 @@ class Engine:
                 found = line.get("aux", {}).get("Digest", found)
         return found
 
+    def run_client(self, *words: str, log: Path | None = None) -> Completed:
+        """Run the client that can build, pointed to this engine; its output is also added to ``log``."""
+        command = [str(self.build_client.path), *words]
+        return console.call(command, env={**os.environ, **self.build_client.environment}, log=log)
+
     def with_whole_proc(self, host_config: dict[str, Any]) -> dict[str, Any]:
-        """Return a container's ``HostConfig`` with no path of /proc masked, which docker-py can't ask for."""
+        """Return a container's ``HostConfig`` with no path of /proc masked; docker-py has no parameter for that."""
         if self.found.kind == "podman":
             return {**host_config, "SecurityOpt": [*(host_config.get("SecurityOpt") or ()), "unmask=ALL"]}
         # The same as --security-opt systempaths=unconfined of the docker client.
         return {**host_config, "MaskedPaths": [], "ReadonlyPaths": []}
 
     def check_gpus(self) -> None:
-        """Refuse GPUs where the engine would start a container without them and say nothing."""
+        """Refuse GPUs if the engine would silently start a container without them."""
         if self.found.kind == "podman":
             raise EngineError(
-                "Podman does not pass on GPUs here",
+                "GPUs cannot be used with Podman",
                 where=f"{self.found.url} (Podman {self.found.version})",
                 why="its Docker API ignores a request for GPUs",
                 next_step="leave --gpus out, or use Docker",
@@ -155,13 +156,13 @@ class Engine:
         return False
 
     def registry_digest(self, reference: str) -> str | None:
-        """Return the digest that a registry has under a name now; None where none answers for it."""
+        """Return the digest that a registry has for a name now; None if no registry has one."""
         with suppress(RefusedError), asking(f"looking up {reference}"):
             return str(self.api.images.get_registry_data(reference).id)
         return None
 
-    def run_in(self, image: str, script: str, labels: Mapping[str, str]) -> str:
-        """Run a shell script in a container of an image, without a network, and return what it wrote."""
+    def run_image(self, image: str, script: str, labels: Mapping[str, str]) -> str:
+        """Run a shell script in a container of an image, without a network, and return its output."""
         with asking(f"running a command in the image {image}"):
             output: bytes = self.api.containers.run(
                 image,
@@ -173,12 +174,12 @@ class Engine:
             )
         return output.decode(errors="replace")
 
-    def put(self, container: Container, files: Mapping[str, InsideFile]) -> None:
-        """Copy files into a container, running or not; works with a remote engine, too."""
+    def copy_into(self, container: Container, files: Mapping[str, InsideFile]) -> None:
+        """Copy files into a container, running or not; works with a remote engine, too, unlike a mount."""
         with asking(f"copying files into {container.name}"):
             container.put_archive("/", packed(files))
 
-    def ask(
+    def run_inside(
         self,
         container: Container,
         command: list[str],
@@ -186,12 +187,12 @@ class Engine:
         user: str = "root",
         environment: Mapping[str, str] | None = None,
     ) -> ExecResult:
-        """Run a command inside a running container and return what it answered."""
+        """Run a command inside a running container."""
         with asking(f"running {command[0]} in {container.name}"):
             result = container.exec_run(command, user=user, environment=dict(environment or {}))
         if result.exit_code is None:
             raise LaunchError(
-                "the engine does not say how a command ended",
+                "the engine did not report how a command ended",
                 where=f"{' '.join(command)} in {container.name}",
                 why="the engine returned no exit status; treated as a failure",
                 next_step=f"docker logs {container.name}",
@@ -200,7 +201,7 @@ class Engine:
         return ExecResult(status=result.exit_code, output=output.decode(errors="replace"))
 
     def published_port(self, container: Container, inside: int) -> int:
-        """Return the host's loopback port behind which the container's port answers."""
+        """Return the port on the host's loopback that leads to a port of the container."""
         with asking(f"looking for the ports of {container.name}"):
             container.reload()
         bindings: list[dict[str, str]] | None = container.ports.get(f"{inside}/tcp")
@@ -217,11 +218,7 @@ class Engine:
         try:
             with asking(f"looking at {container.name}"):
                 container.reload()
-        except RefusedError as error:
-            from docker.errors import NotFound
-
-            if not isinstance(error.__cause__, NotFound):
-                raise
+        except NotOnEngineError:
             return "the container has been removed"
         state = container.attrs["State"]
         if state["Running"]:
@@ -235,36 +232,9 @@ class Engine:
             return bytes(container.logs(tail=lines)).decode(errors="replace")
         return ""
 
-    def reap(self, filters: Mapping[str, str] | None = None) -> list[str]:
-        """Remove every container, network and volume of this project (with the given labels); return their names."""
-        return removing.reap(self.api, filters)
-
-    def left(self, filters: Mapping[str, str] | None = None) -> list[str]:
-        """Return the names of all that `reap` would remove, but for what was pushed to a registry."""
-        with asking("looking for what is left"):
-            return removing.left(self.api, filters)
-
-    def owners(self) -> dict[str, int]:
-        """Return whose all is that `reap` would remove without labels, with the number of objects."""
-        with asking("looking for what is left"):
-            return removing.owners(self.api)
-
-    def names_below(self, prefix: str) -> list[str]:
-        """Return the names of local images that start with ``prefix``."""
-        with asking(f"looking for images of {prefix}"):
-            return removing.names_below(self.api, prefix)
-
-    def untag(self, prefix: str) -> list[str]:
-        """Remove the local images whose names start with ``prefix``: those that were pushed to a run's registry."""
-        return removing.untag(self.api, prefix)
-
-    def untag_exactly(self, name: str) -> None:
-        """Remove one name of a local image."""
-        removing.gone(name, lambda: self.api.images.remove(name))
-
 
 def packed(files: Mapping[str, InsideFile]) -> bytes:
-    """Return files as the tar archive from which an engine copies them into a container, by their absolute paths."""
+    """Return files, by their absolute paths, as a tar archive that an engine can unpack in a container."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, file in sorted(files.items()):

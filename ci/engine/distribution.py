@@ -1,4 +1,4 @@
-"""Which Linux distribution this is, and what its packages for a container engine are called."""
+"""The Linux distribution of this machine, and the names of its packages for a container engine."""
 
 from dataclasses import dataclass
 import platform
@@ -15,14 +15,14 @@ _CLIENT = ("docker-cli", "docker-buildx")
 
 @dataclass(frozen=True, kw_only=True)
 class Distro:
-    """A Linux distribution, as far as installing an engine from it is concerned."""
+    """A Linux distribution: what has to be known of it to install an engine."""
 
     id: str
     """``ID`` of os-release: ``debian``, ``ubuntu``, …; empty where there is no os-release (macOS)."""
     release: int
     """The major release number; ``ROLLING`` where the release has none."""
     name: str
-    """What a person calls it: "Debian GNU/Linux 12 (bookworm)"."""
+    """Its full name: "Debian GNU/Linux 12 (bookworm)"."""
 
     @classmethod
     def of_this_machine(cls) -> Self:
@@ -66,9 +66,9 @@ class Distro:
 
 
 def install_advice(distro: Distro, *, system: str, packages: tuple[str, ...]) -> str:
-    """Return the exact command that gets ``packages`` here, or the nearest thing to it.
+    """Return the command that installs ``packages`` here, or else what to install.
 
-    ``system`` is spelled as ``sys.platform`` spells it.
+    :param system: as in ``sys.platform``.
     """
     if system == "darwin":
         return "install and start Docker Desktop, OrbStack or Colima (brew install colima docker && colima start)"

@@ -1,7 +1,7 @@
 """Code of another architecture: whether this machine's kernel runs it through an emulator (qemu-user, binfmt_misc).
 
-With an emulator images are built, clusters start, plugins load and imports work. A container does not start: that takes
-a user namespace, which only a process with one thread can make, and an emulated one has always more.
+With an emulator, images are built, clusters start, plugins load and imports work. A container does not start: that
+takes a user namespace, which only a process with one thread can make, and an emulated process always has more.
 """
 
 from pathlib import Path
@@ -19,22 +19,22 @@ _MACHINES = {Arch.AMD64: "3e00", Arch.ARM64: "b700"}
 _ELF, _MACHINE_AT = "7f454c46", 36
 _FLAGS = {
     "F": "the emulator is looked for inside each container, where it is not",
-    "C": "the file capabilities of enroot's helpers do not count",
+    "C": "the file capabilities of enroot's helpers have no effect",
 }
 _FIX = f"{set_up()} --emulate (as root), or docker run --privileged --rm tonistiigi/binfmt --install {{}}"
 
 
 def obstacle(arch: Arch) -> EngineError | None:
-    """Return what keeps this machine from running code of another architecture in containers; None if it does."""
+    """Return why this machine can't run code of another architecture in containers; None if it can."""
     there = sorted(entry.name for entry in BINFMT.iterdir()) if BINFMT.is_dir() else []
     if "register" not in there:
         return EngineError(
-            f"this kernel runs no code of {arch}",
+            f"this kernel cannot run code of {arch}",
             where=str(BINFMT),
-            why="binfmt_misc, which knows emulators, is not mounted",
+            why="binfmt_misc, where emulators are registered, is not mounted",
             next_step=f"mount -t binfmt_misc binfmt_misc {BINFMT}, then {_FIX.format(arch)}",
         )
-    what, where, why = f"this machine runs no code of {arch}", BINFMT, "no emulator for it is registered"
+    what, where, why = f"this machine cannot run code of {arch}", BINFMT, "no emulator for it is registered"
     for name in there:
         said = dict(line.partition(" ")[::2] for line in (read_text(BINFMT / name) or "").splitlines())
         magic = said.get("magic", "")
@@ -49,7 +49,7 @@ def obstacle(arch: Arch) -> EngineError | None:
 
 
 def needed(arch: Arch) -> str:
-    """Return why a cell of another architecture is not run here, not even a part of it, as one line; empty if it is."""
+    """Return in one line why no part of a cell of another architecture runs here; empty if a part does."""
     found = obstacle(arch) if arch is not Arch.host() else None
     if not found:
         return ""
@@ -57,7 +57,7 @@ def needed(arch: Arch) -> str:
 
 
 def check(arch: Arch) -> None:
-    """Refuse to build for another architecture where nothing would run the programs in the images.
+    """Refuse to build for another architecture if this machine can't run the programs in the images.
 
     :raises EngineError: with the command that registers an emulator.
     """

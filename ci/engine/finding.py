@@ -89,8 +89,9 @@ def read_text(path: Path) -> str | None:
 def find_engine(env: Mapping[str, str] = os.environ) -> FoundEngine:
     """Return the first engine that answers.
 
-    Raises ``EngineMissingError`` if no engine is found, and ``EngineError`` if the engine that the user named does not
-    answer, if there is no permission to open the socket, or if the engine is too old.
+    :raises EngineMissingError: if no engine is found.
+    :raises EngineError: if the engine that the user named does not answer, if there is no permission to open the
+        socket, or if the engine is too old.
     """
     tried: list[tuple[EngineAddress, Exception]] = []
     for candidate in candidates(env):
@@ -204,7 +205,7 @@ def engine_from(candidate: EngineAddress, reply: Reply) -> FoundEngine:
     minimum = MINIMUM[kind]
     if number and number < minimum:
         raise EngineError(
-            f"the container engine is too old: {kind} {version}, needed is {minimum[0]}.{minimum[1]} or newer",
+            f"the container engine is too old: {kind} {version}; {minimum[0]}.{minimum[1]} or newer is needed",
             where=_place(candidate),
             next_step="upgrade it, or point DOCKER_HOST to a newer one",
         )
@@ -279,7 +280,10 @@ class _UnixConnection(http.client.HTTPConnection):
 def ask_engine(candidate: EngineAddress) -> Reply:
     """Ask the engine for ``/_ping``, ``/version`` and ``/info``, with ten seconds at most for each.
 
-    Raises ``OSError`` or ``http.client.HTTPException`` if it does not answer, ``ValueError`` for an invalid answer.
+    By `http.client` and not by docker-py, because ``ci/bootstrap`` calls this where no package is installed yet.
+
+    :raises OSError, http.client.HTTPException: if the engine does not answer.
+    :raises ValueError: for an invalid answer.
     """
     connection = _connection(candidate)
     try:

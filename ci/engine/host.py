@@ -1,7 +1,7 @@
-"""What a machine must allow so that a cluster can run on it, and the command that allows it.
+"""Checks of what the kernel of a machine must allow so that a cluster can run on it.
 
 Each check returns ``None`` or an error, whose next step is the command to run as root on the host. Nothing is changed
-here: the administrator runs it.
+here: the administrator runs the command.
 """
 
 from pathlib import Path
@@ -42,7 +42,7 @@ def user_namespaces() -> EngineError | None:
 
 
 def fuse() -> EngineError | None:
-    """Check that /dev/fuse exists; the nodes get it."""
+    """Check that /dev/fuse exists, which is passed on to the nodes."""
     if _FUSE.exists():
         return None
     return EngineError(
@@ -54,10 +54,10 @@ def fuse() -> EngineError | None:
 
 
 def cgroups() -> str:
-    """Return which version of cgroups this machine has, and what follows from it; cells start with either, or none.
+    """Return the version of cgroups on this machine, and what it means for a user; cells start with any, and without.
 
-    Only version 2 has this file at its root. Where both are mounted (hybrid), the controllers are version 1's, and
-    slurmd takes that.
+    Only version 2 has the file ``cgroup.controllers`` at its root. If both are mounted (hybrid), version 1 has the
+    controllers, and slurmd uses that one.
     """
     if (_CGROUPS / "cgroup.controllers").exists():
         return (
@@ -66,14 +66,14 @@ def cgroups() -> str:
         )
     if (_CGROUPS / "memory").exists():
         return (
-            "version 1; cells use none. Most machines have version 2: "
-            "that a cgroup.conf of yours works here says nothing about them"
+            "version 1; cells use none. Most machines have version 2, "
+            "and a cgroup.conf of yours that works here may fail there"
         )
     return f"none below {_CGROUPS}; cells use none"
 
 
 def free_bytes(path: Path) -> int:
-    """Return the free bytes for an ordinary user on the disk of ``path``, which need not exist."""
+    """Return the bytes that an ordinary user can still write to the disk of ``path``, which need not exist."""
     place = path.absolute()
     while not place.exists():
         place = place.parent

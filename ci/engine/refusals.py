@@ -1,27 +1,30 @@
-"""The engine's errors as errors of ours: what docker-py, and requests under it, raise is put into words here.
+"""Translates the engine's errors, raised by docker-py and by requests below it, into errors of this project.
 
-`ci.engine.removing` handles them itself: it goes on with what is left, and says all refusals at its end.
+Only `ci.engine.removing` handles them itself: after a refusal it continues with the next object.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ci import paths
-from ci.errors import DiskFullError, PyxisMatrixError, RefusedError, disk_is_full
+from ci.errors import DiskFullError, NotOnEngineError, PyxisMatrixError, RefusedError, disk_is_full
 
 
 def explain(error: Exception, doing: str) -> PyxisMatrixError:
-    """Return the error of ours for one that docker-py raised while ``doing`` something, with the next command."""
+    """Return the project's error for one that docker-py raised while ``doing`` something, with the next command."""
+    from docker.errors import DockerException, NotFound
+
     text = str(getattr(error, "explanation", None) or error)
     if disk_is_full(text):
         return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")
-    # docker-py's refusals are requests' errors, too.
-    what = "the engine refused" if isinstance(error, raised()[0]) else "the engine does not answer"
-    return RefusedError(f"{what}: {doing}", why=text, next_step="docker info")
+    kind = NotOnEngineError if isinstance(error, NotFound) else RefusedError
+    # docker-py's refusals are errors of requests, too, so what is not docker-py's is an engine that does not answer.
+    what = "the engine refused" if isinstance(error, DockerException) else "the engine does not answer"
+    return kind(f"{what}: {doing}", why=text, next_step="docker info")
 
 
 def raised() -> tuple[type[Exception], ...]:
-    """Return what docker-py raises, and requests; they are loaded when something was raised."""
+    """Return the base errors of docker-py and of requests; loading them takes time, so only a failure does it."""
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
@@ -30,10 +33,10 @@ def raised() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def asking(doing: str) -> Iterator[None]:
-    """Ask the engine for something in the block.
+    """Translate the engine's errors in the block.
 
     :param doing: completes the sentence "the engine refused: …".
-    :raises RefusedError: if it refuses or does not answer; ``DiskFullError`` where the disk is full.
+    :raises RefusedError: if the engine refuses or does not answer; ``DiskFullError`` if the disk is full.
     """
     try:
         yield
@@ -43,9 +46,9 @@ def asking(doing: str) -> Iterator[None]:
 
 @contextmanager
 def errors_of_ours(doing: str) -> Iterator[None]:
-    """Turn what engine and operating system refuse in the block into errors of ours.
+    """Translate the errors of the engine and of the operating system in the block.
 
-    Requests' errors are errors of the system, too, so the engine's come first.
+    The engine's come first, because the errors of requests are derived from OSError.
     """
     try:
         with asking(doing):

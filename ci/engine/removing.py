@@ -7,125 +7,151 @@ always be removed, and objects of others are never touched.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ci.engine.labels import LABEL, LABEL_NAME, LABEL_OWNER, LABEL_ROLE, LABEL_SCRATCH
+from ci.engine.refusals import asking
 from ci.terminal import console
 
-if TYPE_CHECKING:  # loaded where an engine is asked: see ci/engine/connection.py
+if TYPE_CHECKING:  # docker-py is loaded by whoever connects to an engine: see ci/engine/connection.py
     import docker
     from docker.models.containers import Container
+    from docker.models.networks import Network
+    from docker.models.volumes import Volume
 
-# An engine answers when a volume's files are gone; those of many containers take a busy machine longer than that.
+# An engine answers when all files of a volume are removed. On a busy machine, those of a node that ran many containers
+# can take longer than one request may last; the engine continues meanwhile.
 _REQUESTS_FOR_A_VOLUME = 5
-# An engine removes a volume's files one by one. On a disk that is told of each at once (the mount option `discard`)
-# most of that is waiting: 60,000 files took it 6.5 to 9.7 s, and sixteen processes 2.9 to 4.0.
+# An engine removes a volume's files one by one. On a disk that discards the blocks of each at once (the mount option
+# `discard`) most of that time is waiting: 60,000 files took an engine 6.5 to 9.7 s, and sixteen processes 2.9 to 4.0.
 _EMPTY = 'find "$0" -xdev ! -type d -print0 | xargs -0 -r -n 256 -P 16 rm -f'
 _EMPTY_SECONDS = 100
-"""Less than a request may last; what is left then goes with the volume."""
+"""Less than a request may last (120 s); files that are left then are removed with the volume."""
 
 
-def names_below(
-    api: "docker.DockerClient", prefix: str, kinds: tuple[str, ...] = ("RepoTags", "RepoDigests")
-) -> list[str]:
-    """Return the names of local images that start with ``prefix``, those with a tag before those with a digest."""
-    # The plain list: docker-py's objects would look up each image again, and others may remove some meanwhile.
-    images: list[dict[str, Any]] = api.api.images()
-    names: list[str] = [name for kind in kinds for image in images for name in image.get(kind) or ()]
-    return [name for name in names if name.startswith(prefix)]
+class _Found(NamedTuple):
+    """An object with this project's label."""
+
+    name: str
+    labels: Mapping[str, str]
+    remove: Callable[[], list[str]]
+    """Removes the object, and returns the names of all that was removed with it."""
 
 
-def untag(api: "docker.DockerClient", prefix: str) -> list[str]:
-    """Remove the local images whose names start with ``prefix``; return the names."""
-    removed = []
-    # Digests too: an image whose tag was moved to a newer one has only its digest. They are asked for when the tags are
-    # gone: Podman's go with them, and it takes one of an image that has other names for the whole image.
-    for kind in ("RepoTags", "RepoDigests"):
-        for name in names_below(api, prefix, (kind,)):
-            removed += gone(name, lambda image=name: api.images.remove(image, noprune=False))
-    return removed
+@dataclass(frozen=True, kw_only=True)
+class OwnObjects:
+    """The containers, networks, volumes and images of this project on an engine.
 
-
-def _find(api: "docker.DockerClient", filters: Mapping[str, str] | None) -> list[tuple[str, Callable[[], list[str]]]]:
-    """Return the name of all that has this project's label and the given ones, each with what removes it."""
-    # One label is asked for, and the others are looked at here: of several, one is enough for Podman's volumes, and too
-    # much for its images.
-    found = [thing for thing in _all(api) if (filters or {}).items() <= thing[1].items()]
-    return [(name, remove) for name, _, remove in found]
-
-
-def _all(api: "docker.DockerClient") -> list[tuple[str, Mapping[str, str], Callable[[], list[str]]]]:
-    """Return all that has this project's label: its name, its labels, and what removes it."""
-    query: dict[str, Any] = {"label": f"{LABEL}=1"}
-
-    images: list[dict[str, Any]] = api.api.images(filters=query)  # as in `names_below`
-    named = [(name, image.get("Labels") or {}) for image in images if (name := _own_name(image))]
-    containers = api.containers.list(all=True, filters=query, ignore_removed=True)
-    networks, volumes = api.networks.list(filters=query), api.volumes.list(filters=query)
-    return [
-        *(
-            (container.name or container.id or "", container.labels, partial(_remove_with_pushed, api, container))
-            for container in containers
-        ),
-        *((name, labels, partial(gone, name, partial(api.images.remove, name))) for name, labels in named),
-        *(
-            (network.name or "", network.attrs.get("Labels") or {}, partial(gone, network.name or "", network.remove))
-            for network in networks
-        ),
-        *(
-            (volume.name, volume.attrs.get("Labels") or {}, partial(remove_volume, api, volume.name))
-            for volume in volumes
-        ),
-    ]
-
-
-def owners(api: "docker.DockerClient") -> Counter[str]:
-    """Return whose all is that ``reap`` would remove, with the number of objects; "" for what does not say it."""
-    return Counter(labels.get(LABEL_OWNER, "") for _, labels, _ in _all(api))
-
-
-def left(api: "docker.DockerClient", filters: Mapping[str, str] | None = None) -> list[str]:
-    """Return the names of all that ``reap`` would remove, but for what was pushed to a registry."""
-    return [name for name, _ in _find(api, filters)]
-
-
-def reap(api: "docker.DockerClient", filters: Mapping[str, str] | None = None) -> list[str]:
-    """Remove every container, network and volume with this project's label (and the given ones); return their names.
-
-    With a registry, the local names of what was pushed to it are removed, too; so are the names that a run gave to
-    images. It is safe to call this twice, and while another process removes the same objects.
+    Its methods raise the errors of `ci.engine.refusals`, except that a refused removal is only a warning.
     """
-    return [name for _, remove in _find(api, filters) for name in remove()]
+
+    api: "docker.DockerClient"
+
+    def names_below(self, prefix: str) -> list[str]:
+        """Return the names of local images that start with ``prefix``, those with a tag before those with a digest."""
+        return [*self._names(prefix, "RepoTags"), *self._names(prefix, "RepoDigests")]
+
+    def untag(self, prefix: str) -> list[str]:
+        """Remove the local images whose names start with ``prefix``; return the names."""
+        removed = []
+        # Digests too: an image whose tag was moved to a newer one has only its digest. They are listed after the tags
+        # were removed: Podman removes an image's digests with its tags, and would remove an image with all its names
+        # for one digest.
+        for kind in ("RepoTags", "RepoDigests"):
+            for name in self._names(prefix, kind):
+                removed += remove_object(name, lambda image=name: self.api.images.remove(image, noprune=False))
+        return removed
+
+    def untag_exactly(self, name: str) -> None:
+        """Remove one name of a local image."""
+        remove_object(name, lambda: self.api.images.remove(name))
+
+    def owners(self) -> Counter[str]:
+        """Return the number of objects that `reap` would remove, by owner; "" for objects without one."""
+        return Counter(found.labels.get(LABEL_OWNER, "") for found in self._all())
+
+    def left(self, labels: Mapping[str, str]) -> list[str]:
+        """Return the names of all that `reap` would remove, except images that were pushed to a registry."""
+        return [found.name for found in self._with(labels)]
+
+    def reap(self, labels: Mapping[str, str]) -> list[str]:
+        """Remove every container, network and volume with this project's label and the given ones; return their names.
+
+        With a registry, the local names of images that were pushed to it are removed, too; so are the names that a run
+        gave to images. It is safe to call this twice, and while another process removes the same objects.
+        """
+        return [name for found in self._with(labels) for name in found.remove()]
+
+    def _names(self, prefix: str, kind: str) -> list[str]:
+        with asking(f"looking for images of {prefix}"):
+            # The plain list: docker-py's objects would look up each image again, and others may remove some meanwhile.
+            images: list[dict[str, Any]] = self.api.api.images()
+        return [name for image in images for name in image.get(kind) or () if name.startswith(prefix)]
+
+    def _with(self, labels: Mapping[str, str]) -> list[_Found]:
+        # The engine filters by one label only, and the others are compared here: with several, Podman lists volumes
+        # that have any of them, and misses images.
+        return [found for found in self._all() if labels.items() <= found.labels.items()]
+
+    def _all(self) -> list[_Found]:
+        api = self.api
+        query: dict[str, Any] = {"label": f"{LABEL}=1"}
+        with asking("looking for what is left"):
+            containers = api.containers.list(all=True, filters=query, ignore_removed=True)
+            images: list[dict[str, Any]] = api.api.images(filters=query)  # as in `_names`
+            networks, volumes = api.networks.list(filters=query), api.volumes.list(filters=query)
+        return [
+            # Containers first, because networks and volumes are in use as long as they exist.
+            *(_Found(_name(each), each.labels, partial(self._remove_with_pushed, each)) for each in containers),
+            *(
+                _Found(name, image["Labels"], partial(remove_object, name, partial(api.images.remove, name)))
+                for image in images
+                if (name := _own_name(image))
+            ),
+            *(
+                _Found(each.name or "", _labels(each), partial(remove_object, each.name or "", each.remove))
+                for each in networks
+            ),
+            *(_Found(each.name, _labels(each), partial(remove_volume, api, each.name)) for each in volumes),
+        ]
+
+    def _remove_with_pushed(self, container: "Container") -> list[str]:
+        """Remove a container; if it is a registry, first remove the local names of images that were pushed to it."""
+        removed: list[str] = []
+        # Only a running registry has a port; images were pushed only to one that ran.
+        if container.labels.get(LABEL_ROLE) == "registry":
+            ports = {binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()}
+            hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
+            removed += [tag for port in ports for host in hosts for tag in self.untag(f"{host}:{port}/")]
+        return removed + remove_container(container)
 
 
-def _remove_with_pushed(api: "docker.DockerClient", container: "Container") -> list[str]:
-    """Remove a container, and before it the local names of what was pushed to it, if it is a registry."""
-    removed: list[str] = []
-    # Only a running registry has a port; images were pushed only to one that ran.
-    if container.labels.get(LABEL_ROLE) == "registry":
-        ports = {binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()}
-        hosts = {"localhost", container.labels.get(LABEL_NAME, "localhost")}
-        removed += [tag for port in ports for host in hosts for tag in untag(api, f"{host}:{port}/")]
-    return removed + remove_container(container)
+def _labels(found: "Network | Volume") -> Mapping[str, str]:
+    return found.attrs.get("Labels") or {}
+
+
+def _name(container: "Container") -> str:
+    return container.name or container.id or ""
 
 
 def _own_name(image: Mapping[str, Any]) -> str:
-    """Return the name that a run gave to an image; empty for one that is built upon such, and inherits the label."""
+    """Return the name that a run gave to an image; empty for an image built on that one, which inherits the label."""
     name: str = (image.get("Labels") or {}).get(LABEL_NAME, "")
-    # Podman says the whole name.
+    # Podman lists names in full.
     return name if {name, f"docker.io/{name}", f"docker.io/library/{name}"} & set(image.get("RepoTags") or ()) else ""
 
 
 def remove_container(container: "Container") -> list[str]:
-    """Kill and remove a container with its anonymous volumes; return its name if it is gone by that."""
-    return gone(container.name or container.id or "", lambda: _kill_and_remove(container))
+    """Kill and remove a container with its anonymous volumes; return its name if this removed it."""
+    return remove_object(_name(container), lambda: _kill_and_remove(container))
 
 
 def remove_volume(api: "docker.DockerClient", name: str) -> list[str]:
-    """Remove a volume; return its name if it is gone by that."""
-    return gone(name, lambda: api.api.remove_volume(name, force=True), requests=_REQUESTS_FOR_A_VOLUME)
+    """Remove a volume; return its name if this removed it."""
+    return remove_object(name, lambda: api.api.remove_volume(name, force=True), requests=_REQUESTS_FOR_A_VOLUME)
 
 
 def _kill_and_remove(container: "Container") -> None:
@@ -133,21 +159,19 @@ def _kill_and_remove(container: "Container") -> None:
     from requests.exceptions import RequestException
 
     if folder := container.labels.get(LABEL_SCRATCH):
-        # What that leaves goes with the folder's volume.
-        with suppress(APIError, RequestException):  # it does not run, or answers no more
+        # Files that this leaves are removed with the folder's volume.
+        with suppress(APIError, RequestException):  # the container does not run, or does not answer any more
             container.exec_run(["timeout", str(_EMPTY_SECONDS), "sh", "-c", _EMPTY, folder], user="root")
-    # Removing it by force is enough for Docker; Podman first asks it to end, and waits ten seconds for that.
-    with suppress(APIError):  # it does not run
+    # For Docker, removing by force is enough. Podman would first stop the container, and wait ten seconds for its end.
+    with suppress(APIError):  # the container does not run
         container.kill()
     container.remove(force=True, v=True)
 
 
-def gone(name: str, remove: Any, *, requests: int = 1) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped
-    """Remove one object; it may be gone, or another process may be removing it.
+def remove_object(name: str, remove: Any, *, requests: int = 1) -> list[str]:  # noqa: ANN401 - docker-py's methods are untyped
+    """Remove one object and return its name; nothing if another process removed it. After a failure, only warn.
 
-    If that fails, warn and go on.
-
-    :param requests: how many may go without an answer before it has failed.
+    :param requests: how many requests may stay without an answer.
     """
     from docker.errors import APIError, NotFound
     from requests.exceptions import ReadTimeout, RequestException
@@ -160,13 +184,15 @@ def gone(name: str, remove: Any, *, requests: int = 1) -> list[str]:  # noqa: AN
             return [name] if isinstance(problem, ReadTimeout) else []
         except APIError as error:
             problem = error
-            if error.status_code not in {409, 500, 403}:  # in use by a container that is being removed
+            # With these an engine refuses an object while another process is removing it, or a container that uses it.
+            if error.status_code not in {409, 500, 403}:
                 break
             time.sleep(0.2)
         except RequestException as error:
             problem = error
             requests -= 1
-            if not requests or not isinstance(error, ReadTimeout):  # one that can't be asked can't be the next time
+            # After a timeout the engine may still be at work. After any other failure it can't be reached.
+            if not requests or not isinstance(error, ReadTimeout):
                 break
         else:
             return [name]

@@ -1,4 +1,4 @@
-"""Slurm's accounting, for environments that ask for it: slurmdbd with MariaDB, in a container of its own."""
+"""Slurm's accounting, for environments with ``--accounting``: slurmdbd and MariaDB, in a container of their own."""
 
 from ci import paths
 from ci.engine.connection import Container, InsideFile
@@ -6,7 +6,7 @@ from ci.environment import service
 from ci.environment.configuration import configuration
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Service
-from ci.environment.wait import NotYet, Watched, wait_for
+from ci.environment.wait import NotYet, wait_for
 
 _HOST = "slurmdbd"
 _READY_SECONDS = 120.0
@@ -15,7 +15,7 @@ _READY_SECONDS = 120.0
 def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) -> Container:
     """Start slurmdbd and wait until it knows the cluster.
 
-    It must be up before the nodes: slurmctld does not start without it.
+    It is started before the nodes, because slurmctld does not start without it.
     """
     engine = place.engine
     slurm_conf = configuration(plan)["/etc/slurm/slurm.conf"]
@@ -35,17 +35,9 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
     container = service.start(place, wanted)
 
     def probe() -> bool | NotYet:
-        answer = engine.ask(container, ["test", "-e", "/run/slurmdbd-ready"])
-        return True if answer.status == 0 else NotYet("it does not know the cluster yet")
+        answer = engine.run_inside(container, ["test", "-e", "/run/slurmdbd-ready"])
+        return True if answer.status == 0 else NotYet("slurmdbd does not know the cluster yet")
 
-    wait_for(
-        "slurmdbd",
-        probe,
-        limit=_READY_SECONDS,
-        watched=Watched(
-            alive=lambda: engine.alive(container),
-            diagnose=lambda: engine.log_tail(container),
-            hint="the lines above are what munged, MariaDB and slurmdbd wrote; the last says which of them has ended",
-        ),
-    )
+    hint = "the lines above are from munged, MariaDB and slurmdbd; the last says which of them has ended"
+    wait_for("slurmdbd", probe, limit=_READY_SECONDS, watched=service.watched(engine, container, hint))
     return container

@@ -1,7 +1,7 @@
-"""The job image under names that somebody's Dockerfiles begin with (``FROM python:3.11-slim``).
+"""The job image under the names with which a user's Dockerfiles begin (``FROM python:3.11-slim``).
 
-An image of its own, with labels, so that one that a killed run leaves is found again and removed: it must not be taken
-for the real one later. It can hold wheels, so that ``RUN pip install`` needs no index.
+Each name is that of a new image, with labels. By them the image of a killed run is found again and removed; otherwise a
+later build would use it in place of the real one. It can have wheels, so that ``RUN pip install`` needs no index.
 """
 
 from pathlib import Path
@@ -16,24 +16,26 @@ from ci.images.subject import Wheelhouse
 from ci.terminal import signals
 
 _ROLE = "base-image"
-# Debian's pip wants to be told that there is nobody else's Python to spoil; that of the images it stands for does not.
+# Debian's pip refuses to install packages beside those of the system (PEP 668), unless a variable allows it. The pip of
+# the images in whose place this one is used does not refuse.
 _CONTAINERFILE = "FROM {}\nENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore\n"
 _WHEELS = "/opt/wheels"
-# In the image's environment, so that it holds for a build, for any user, and in a job; a pip.conf may be in the way.
+# By variables, which hold in a build, for any user, and in a job. A pip.conf could be replaced by one in a user's
+# image.
 _WITH_WHEELS = f"COPY wheels {_WHEELS}\nENV PIP_NO_INDEX=1 PIP_FIND_LINKS={_WHEELS}\n"
 
 
 def check(engine: Engine, names: tuple[str, ...]) -> None:
-    """Refuse names that the engine has images under already.
+    """Refuse names that images of the engine already have.
 
     :raises SelectionError: naming the first of them.
     """
     for name in names:
         if engine.image_exists(name):
             raise SelectionError(
-                f"this engine has an image {name} already",
+                f"this engine already has an image {name}",
                 where="--base-image",
-                why="it is somebody's own; a Dockerfile that begins with it finds it as it is",
+                why="that image is not this project's, so it is not replaced; a Dockerfile that begins with it gets it",
                 next_step=f"leave --base-image {name} out, or: docker image rm {name}",
             )
 
@@ -41,7 +43,7 @@ def check(engine: Engine, names: tuple[str, ...]) -> None:
 def name_job_image(place: Place, job_image: str, names: tuple[str, ...], wheels: Wheelhouse | None) -> None:
     """Give the job image more names, for as long as the environment is up.
 
-    :param wheels: what pip finds in an image of these names, in place of an index.
+    :param wheels: the wheels for pip in images of these names, in place of an index.
     """
     if not names:
         return
@@ -57,13 +59,14 @@ def name_job_image(place: Place, job_image: str, names: tuple[str, ...], wheels:
 
 
 def _build(place: Place, context: Path, name: str) -> None:
-    with asking(f"naming the job image {name}"), signals.shielded():  # made and on the stack, or neither
+    # A signal waits: the image is built and is on the stack, or neither.
+    with asking(f"naming the job image {name}"), signals.shielded():
         place.stack.callback(_unname, place, name)
         labels = {**place.labels(_ROLE), LABEL_NAME: name}
         place.engine.api.images.build(path=str(context), tag=name, labels=labels, rm=True)
 
 
 def _unname(place: Place, name: str) -> None:
-    """Remove a name that was made here; another session may have given it to an image of its own meanwhile."""
+    """Remove a name, unless another session has given it to an image of its own meanwhile."""
     if place.engine.image_exists(name) and place.engine.image(name).labels.get(LABEL_SESSION) == place.session:
         place.engine.untag_exactly(name)

@@ -22,16 +22,17 @@ from ci.matrix.observed import mismatches
 
 SSH_PORT = 22
 WHEELS = "/home/.wheels"
-"""Where every node finds the wheels that were made for pip (the home is shared)."""
+"""The folder with the wheels for pip on every node (the home is shared)."""
 _PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"
 _ENROOT_DATA = "/var/lib/enroot-data"
+# Since then slurmd reads the user's environment (``sbatch --export=ALL,NAME=VALUE``) in a namespace of its own.
 _SLURMD_MAKES_NAMESPACES = Version("24.11")
 _NEEDLESS = ("NET_RAW", "MKNOD")
-"""What Docker gives to every container, and a node has no use for."""
-# enroot runs its own shell functions by GNU parallel, which takes the shell that it was called from. It finds the
-# emulator in its place, and would take /bin/sh, which knows no exported functions.
+"""Capabilities that Docker gives to every container, and that a node does not need."""
+# enroot runs its own shell functions by GNU parallel, which uses the shell that called it. Under emulation it finds the
+# emulator's process instead, and would use /bin/sh, which does not know bash's exported functions.
 _VARIABLES_EMULATED = {"PARALLEL_SHELL": "/bin/bash"}
-# For logins over SSH, which get none of the container's variables. What they submit gets theirs.
+# For logins over SSH, which get none of the container's variables; their jobs inherit it from them.
 _FILES_EMULATED = {
     "/etc/ssh/sshd_config.d/07-emulated.conf": InsideFile(
         content="".join(f"SetEnv {name}={value}\n" for name, value in _VARIABLES_EMULATED.items()).encode()
@@ -43,7 +44,8 @@ _DAEMON_LOGS = (
     "/var/log/munge/munged.log",
     "/var/log/sshd.log",
 )
-# The daemons write into one another's lines, and the entry script's are the last: twenty of a log, and who ended.
+# All daemons write to one output. Twenty lines would be those of the entry script and of others; within 200 there are
+# those of the daemon that ended first (`ci.environment.daemons` finds them).
 _LINES_OF_THE_DEAD = 200
 
 
@@ -59,9 +61,9 @@ class Secrets:
 
     @classmethod
     def new(cls, *, password: bool, chosen: str = "") -> "Secrets":
-        """Make new keys, and a password if one is wanted: ``chosen``, or a new one.
+        """Make new keys, and a password if one is wanted: ``chosen``, or a random one.
 
-        Nothing of it is kept for another run: whoever enters one cluster enters no other.
+        They are never used for another run: access to one cluster gives none to another.
         """
         return cls(
             munge_key=secrets.token_bytes(128),  # munge's usual length
@@ -148,49 +150,45 @@ def planned_node(
         ports={SSH_PORT: plan.options.ssh_port} if first else {},
         tmpfs=("/run",),
         scratch=plan.profile.tmpfs if plan.profile else (),
-        rights=of_settings(with_gpus(_rights(plan.cell), plan.options.gpus), plan),
+        rights=rights(plan),
     )
 
 
-def _rights(cell: Cell) -> Rights:
-    """Return what a node needs beyond the engine's defaults, and what it is not given of them.
+def rights(plan: EnvironmentPlan) -> Rights:
+    """Return what a node needs beyond the engine's defaults, and which of the defaults it is not given.
 
-    Why each stays, and what was dropped: docs/what-you-trust.md.
-
-    It was measured, and is much less than --privileged. Real enroot makes a device node for each file that a layer
-    removes (MKNOD: Docker gives it to every container, Podman does not). slurmd 24.11 and later makes a namespace in
-    which it reads the user's environment (``sbatch --export=ALL,NAME=VALUE``).
+    All of it was measured, and is much less than --privileged. Why each stays, and what was dropped:
+    docs/what-you-trust.md.
     """
+    cell, profile = plan.cell, plan.profile
     if cell.runtime is Runtime.LEGACY:
-        if cell.slurm.parsed < _SLURMD_MAKES_NAMESPACES:
-            return Rights(dropped=_NEEDLESS)
-        return Rights(capabilities=("SYS_ADMIN",), dropped=_NEEDLESS, security_options=("apparmor=unconfined",))
-    real = cell.runtime is Runtime.NVIDIA
-    return Rights(
-        capabilities=("SYS_ADMIN", *(("MKNOD",) if real else ())),
-        dropped=tuple(name for name in _NEEDLESS if not (real and name == "MKNOD")),
-        security_options=("seccomp=unconfined", "apparmor=unconfined"),
-        devices=("/dev/fuse",),
-        whole_proc=True,
+        needed = Rights(dropped=_NEEDLESS)
+        if cell.slurm.parsed >= _SLURMD_MAKES_NAMESPACES:
+            needed = replace(needed, capabilities=("SYS_ADMIN",), security_options=("apparmor=unconfined",))
+    else:
+        # Real enroot makes a device node for each file that a layer removes. Docker gives MKNOD to every container,
+        # Podman does not, so it is asked for.
+        makes_devices = ("MKNOD",) if cell.runtime is Runtime.NVIDIA else ()
+        needed = Rights(
+            capabilities=("SYS_ADMIN", *makes_devices),
+            dropped=tuple(name for name in _NEEDLESS if name not in makes_devices),
+            security_options=("seccomp=unconfined", "apparmor=unconfined"),
+            devices=("/dev/fuse",),
+            whole_proc=True,
+        )
+    for_settings: list[str] = []
+    if profile and profile.cgroups:
+        for_settings.append("SYS_PTRACE")  # without it Slurm can't read the memory use of a user's job
+    if profile and profile.binds_tasks:
+        # Without it Slurm can't bind a user's task to CPUs: no task starts, and batch jobs drain the node
+        # ("task_g_set_affinity: Operation not permitted").
+        for_settings.append("SYS_NICE")
+    return replace(
+        needed,
+        capabilities=(*needed.capabilities, *for_settings),
+        own_cgroups=profile is not None and profile.cgroups,
+        gpus=plan.options.gpus,
     )
-
-
-def with_gpus(rights: Rights, count: int) -> Rights:
-    """Add the engine's first ``count`` GPUs (``docker run --gpus COUNT``)."""
-    return replace(rights, gpus=count)
-
-
-def of_settings(rights: Rights, plan: EnvironmentPlan) -> Rights:
-    """Add what a node needs for a profile's settings.
-
-    Without SYS_PTRACE, Slurm reads no memory of a user's job. Without SYS_NICE, it can't bind a user's task to CPUs: no
-    task starts, and batch jobs drain the node ("task_g_set_affinity: Operation not permitted").
-    """
-    if plan.profile and plan.profile.cgroups:
-        rights = replace(rights, capabilities=(*rights.capabilities, "SYS_PTRACE"), own_cgroups=True)
-    if plan.profile and plan.profile.binds_tasks:
-        rights = replace(rights, capabilities=(*rights.capabilities, "SYS_NICE"))
-    return rights
 
 
 def _files(plan: EnvironmentPlan, keys: Secrets, *, first: bool) -> Mapping[str, InsideFile]:
@@ -208,7 +206,7 @@ def _files(plan: EnvironmentPlan, keys: Secrets, *, first: bool) -> Mapping[str,
 
 
 def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str) -> None:
-    """Copy wheels to where pip on the nodes looks for them, and have a pip there where they hold one.
+    """Copy wheels to the folder where pip on the nodes looks for them; if pip is among them, make it usable there.
 
     :param python: major and minor version of the nodes' Python.
     """
@@ -219,27 +217,28 @@ def put_wheels(engine: Engine, cluster: Cluster, house: Wheelhouse, python: str)
             f"{WHEELS}/{wheel.relative_to(copy).as_posix()}": InsideFile(content=wheel.read_bytes())
             for wheel in sorted(copy.rglob("*.whl"))
         }
-    engine.put(cluster.login.container, wheels)
+    engine.copy_into(cluster.login.container, wheels)
     for pip in (path for path in wheels if path.rpartition("/")[2].startswith("pip-")):
         files = {
-            # pip runs from its wheel; Debian's Python looks for packages here.
+            # pip runs from its wheel, without an installation: a .pth file adds the wheel to the path of Debian's
+            # Python.
             f"/usr/local/lib/python{python}/dist-packages/pip.pth": InsideFile(content=f"{pip}\n".encode()),
             "/usr/local/bin/pip": InsideFile(content=b'#!/bin/sh\nexec python3 -m pip "$@"\n', mode=0o755),
         }
         for node in cluster.nodes:
-            engine.put(node.container, files)
+            engine.copy_into(node.container, files)
 
 
 def last_words(engine: Engine, node: Node) -> str:
-    """Return the last lines of a node's container and, while it runs, of its daemons; else of the one that ended it."""
+    """Return the last lines of a node and of its daemons; of a node that ended, those of the daemon that ended it."""
     if engine.alive(node.container) is not True:
         return daemons.last_words(engine.log_tail(node.container, lines=_LINES_OF_THE_DEAD))
     command = f"tail -n 4 {' '.join(_DAEMON_LOGS)} 2>/dev/null"
-    return engine.log_tail(node.container) + engine.ask(node.container, ["/bin/sh", "-c", command]).output
+    return engine.log_tail(node.container) + engine.run_inside(node.container, ["/bin/sh", "-c", command]).output
 
 
 def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
-    """Return the versions that are installed on the first node, whatever matrix.toml says."""
+    """Return the versions that are installed on the first node, independent of matrix.toml."""
     questions = {
         "slurm": "sinfo --version | awk '{ print $NF }'",
         "kernel": "uname -r",
@@ -252,13 +251,13 @@ def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
     if cell.runtime is Runtime.NVIDIA:
         questions["pyxis"] = r"sed -n 's/.*pyxis: version v//p' /var/log/slurm/slurmd.log | tail -n 1"
     return {
-        name: engine.ask(cluster.login.container, ["/bin/sh", "-c", command]).output.strip()
+        name: engine.run_inside(cluster.login.container, ["/bin/sh", "-c", command]).output.strip()
         for name, command in questions.items()
     }
 
 
 def check_versions(cell: Cell, observed: Mapping[str, str], *, image: str) -> None:
-    """Refuse a cluster that is not what the cell's id says: its results would be those of another cell.
+    """Refuse a cluster with other versions than the cell's id: its results would be those of another cell.
 
     :param image: the nodes' image, for the message.
     :raises VersionMismatchError: naming each version that was observed, and the cell's own.
@@ -266,23 +265,23 @@ def check_versions(cell: Cell, observed: Mapping[str, str], *, image: str) -> No
     if not (wrong := mismatches(cell.axes, observed)):
         return
     raise VersionMismatchError(
-        f"the cluster is not what its id says: {', '.join(wrong)}",
+        f"the cluster has other versions than its id: {', '.join(wrong)}",
         where=f"{cell.id}, image {image}",
-        why="what the image was built from was another release, or the image was changed afterwards",
+        why="the image was built from another release, or was changed afterwards",
         next_step="put the right release into the mirror, or name it with --slurm, --enroot or --pyxis; "
         f"then docker image rm {image}",
     )
 
 
 def collect_logs(engine: Engine, cluster: Cluster) -> dict[str, str]:
-    """Return the container output and daemon logs of all nodes by file name; of a stopped node only the output."""
+    """Return the output and daemon logs of all nodes' containers by file name; of a stopped node only the output."""
     logs = {}
     for node in cluster.nodes:
         logs[f"{node.hostname}-container.log"] = engine.log_tail(node.container, lines=2000)
         if engine.alive(node.container) is not True:
             continue
         for path in _DAEMON_LOGS:
-            answer = engine.ask(node.container, ["cat", path])
+            answer = engine.run_inside(node.container, ["cat", path])
             if answer.status == 0:
                 logs[f"{node.hostname}-{path.rpartition('/')[2]}"] = answer.output
     return logs

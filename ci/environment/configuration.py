@@ -8,8 +8,8 @@ from ci.environment.plan import EnvironmentPlan
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.profile_files import CGROUP_CONF, ENROOT_CONF, SLURM_CONF
 
-# More than most machines have: with config_overrides Slurm counts CPUs that do not exist, so that the jobs of several
-# tests can run at the same time.
+# More CPUs than most machines have, so that the jobs of several tests can run at the same time. Slurm accepts them
+# because of config_overrides in slurm.conf.
 CPUS_PER_NODE = 8
 MEMORY_MB_PER_NODE = 4096
 _PARTITION = "PartitionName={} Nodes={} MaxTime=01:00:00 State=UP\n"
@@ -33,7 +33,8 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
         SLURM_CONF: render(f"{folder}/slurm.conf", variables),
         CGROUP_CONF: render(f"{_COMMON}/cgroup.conf", variables),
     }
-    # Behind the template: it is the legacy cluster's as well, which has debug alone unless somebody asks for more.
+    # Appended and not in the template, because that is the legacy cluster's as well, which has only the partition
+    # debug.
     files[SLURM_CONF] += "".join(
         _PARTITION.format(name, ",".join(hostnames)) for name in plan.options.partition
     ).encode()
@@ -45,17 +46,18 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
 
 
 def of_profile(plan: EnvironmentPlan) -> dict[str, InsideFile]:
-    """Return what a profile puts on a node beside slurm.conf, by path; nothing where there is none."""
+    """Return a profile's files on a node, except slurm.conf, by path; none without a profile."""
     if plan.profile is None:
         return {}
     own = plan.profile.files.items()
     files = {path: InsideFile(content=file.content, mode=file.mode) for path, file in own if path != SLURM_CONF}
     if ENROOT_CONF in files and plan.cell.runtime is Runtime.EMBEDDED:
-        # There the folders of the node stand in this file, and real nodes have a file of their own for them.
+        # The profile's file replaces the embedded one, which also names the node's own folders. They go into another
+        # file that enroot reads; on real nodes they are in one already.
         of_node = (paths.CONTAINERS / "embedded/enroot.conf").read_bytes()
         files["/etc/enroot/enroot.conf.d/50-node.conf"] = InsideFile(content=of_node)
     if plan.profile.cgroups:
-        # A node has neither systemd nor dbus; on cgroup v2, slurmd would look for them.
+        # On cgroup v2, slurmd would look for systemd and dbus, and a node has neither.
         said = files[CGROUP_CONF].content if CGROUP_CONF in files else b""
         more = b"" if "ignoresystemd" in plan.profile.settings else b"\nIgnoreSystemd=yes\n"
         files[CGROUP_CONF] = InsideFile(content=said + more)
@@ -66,7 +68,7 @@ def of_profile(plan: EnvironmentPlan) -> dict[str, InsideFile]:
 
 
 def templates_of(cell: Cell) -> frozenset[str]:
-    """Return the folders below ``containers/`` that a cell's configuration is rendered from."""
+    """Return the folders below ``containers/`` with the templates of a cell's configuration."""
     return frozenset({_COMMON, _own_folder(cell)})
 
 

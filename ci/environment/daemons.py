@@ -1,4 +1,4 @@
-"""What a node's container says of the daemon that ended it; the words are those of its entry script."""
+"""Finds the daemon that ended a node's container in the container's output, whose format is the entry script's."""
 
 import re
 
@@ -7,7 +7,7 @@ _OUTPUT = re.compile(r"(munged|sshd|slurmctld|slurmd): ")
 _GRAVE = re.compile(r"\b(error|fatal): ", re.IGNORECASE)
 _OF_ITS_LOG, _OF_ITS_OUTPUT = 16, 3
 
-# By the words of its errors: one that ends for another reason must not be said to have ended for this one.
+# By the words of the daemon's errors only: a word in any other line does not prove that it was the reason.
 _HINTS = (
     (
         re.compile(
@@ -25,9 +25,9 @@ _ANY_HINT = "{daemon} ended, and the node with it; its last lines above say why"
 
 
 def last_words(log: str) -> str:
-    """Return of a container's output what the daemon said that was the first to end; all of it where none did.
+    """Return the lines of the daemon that ended first, from a container's output; all lines if none has ended.
 
-    It is short enough to be shown whole.
+    They are few enough to be shown in full.
     """
     ended = _last(log)
     if not ended:
@@ -38,7 +38,7 @@ def last_words(log: str) -> str:
 
 
 def hint(log: str) -> str:
-    """Return what to look at, from a container's output or its last words; empty where no daemon has ended."""
+    """Return a hint at the cause, from a container's output or its `last_words`; empty if no daemon has ended."""
     ended = _last(log)
     if not ended:
         return ""
@@ -53,11 +53,11 @@ def _last(log: str) -> re.Match[str] | None:
 
 
 def _own_words(log: str, ended: re.Match[str]) -> tuple[list[str], list[str]]:
-    """Return the end of the daemon's log, and before it, where that names no error, the errors of its output.
+    """Return the errors of a daemon's output if its log names none, and the end of its log.
 
-    What a daemon says before it has opened its log is in its output only.
+    Messages from before a daemon has opened its log are in its output only.
     """
-    # What the others still write meanwhile is theirs.
+    # Without the lines that other daemons write meanwhile.
     after = [line for line in log[ended.start() :].splitlines()[1:] if _of(line) in {"", ended["daemon"]}]
     if any(_GRAVE.search(line) for line in after):
         return [], after
@@ -66,5 +66,5 @@ def _own_words(log: str, ended: re.Match[str]) -> tuple[list[str], list[str]]:
 
 
 def _of(line: str) -> str:
-    """Return which daemon wrote a line to the output of the container; empty for a line of its log."""
+    """Return the daemon that wrote a line to the output of the container; empty for a line of a log."""
     return found[1] if (found := _OUTPUT.match(line)) else ""

@@ -13,13 +13,13 @@ from ci.images.building import BuiltCell
 from ci.images.plan import JOB_PYTHON
 from ci.options.values import NODE
 
-# Where the image `subject` has it.
+# The path in the image `subject`.
 _NODE_PYTHON = "/opt/subject/bin/python"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """What is running, but perhaps not usable yet."""
+    """An environment that was started, and may not be usable yet."""
 
     cluster: cluster.Cluster
     registry: registry.Registry | None
@@ -40,7 +40,7 @@ def describe(
 ) -> EnvironmentFile:
     """Return the description of the environment for tests and tools."""
     engine, cell, options = place.engine, plan.cell, plan.options
-    # What results have to say beside the versions of a cell whose code does not run by itself, or that has a profile.
+    # Facts that results have beside the versions.
     beside = {"emulated": f"on {engine.arch}"} if engine.emulates(cell.arch) else {}
     beside |= {"profile": plan.profile.label} if plan.profile else {}
     return EnvironmentFile(

@@ -17,7 +17,6 @@ from ci.environment.describing import Started, describe
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.registry_client import V2S2
 from ci.environment.service import Place
-from ci.environment.usable import READY_SECONDS
 from ci.environment_file import EnvironmentFile, Login
 from ci.errors import LaunchError, PyxisMatrixError, TeardownError, typed
 from ci.images.building import BuiltCell
@@ -29,7 +28,7 @@ from ci.terminal.quantities import count
 
 ENVIRONMENT_FILE = "environment.json"
 _LOGS_FOLDER = "logs"
-# Where the job image is in the registry.
+# The job image's repository in the registry.
 _JOB_REPOSITORY = "pyxis-matrix/job"
 
 
@@ -40,21 +39,21 @@ class Environment:
     plan: EnvironmentPlan
     file: EnvironmentFile
     path: Path
-    """Where ``file`` is written."""
+    """The path of ``file``."""
     cluster: cluster.Cluster
     ready: dict[str, float] = field(default_factory=dict)
     """Seconds until each condition of "usable" held, counted from the start of the first container."""
     check: Callable[[], object] = lambda: None
-    """Raises ``LaunchError`` if it is usable no more."""
+    """Raises ``LaunchError`` if the environment is no longer usable."""
     verify: Callable[[], None] = lambda: None
     """Raises ``RegistryChangedError`` if the job image in the registry is not the one that was pushed."""
     save_logs: Callable[[Path], None] = lambda _folder: None
     """Saves what the daemons have written so far into a folder."""
 
     def handed_to(self, plan: EnvironmentPlan) -> "Environment":
-        """Return this environment as the next suite finds it; its file then names that suite and its results.
+        """Return this environment for the next suite, and write that suite and its results into the file.
 
-        :param plan: the same but for the suite's name.
+        :param plan: as before, with another suite's name.
         """
         file = replace(self.file, suite=plan.options.name, results=str(plan.options.folder(plan.cell)))
         environment_file.save(self.path, file)
@@ -67,24 +66,24 @@ def state_dir(run: str, cell_id: str) -> Path:
 
 
 def runs() -> list[str]:
-    """Return the ids of the runs that have such a folder."""
+    """Return the ids of the runs that have folders with keys."""
     return sorted(folder.name for folder in _states().iterdir()) if _states().is_dir() else []
 
 
 def state_dirs(run: str, cell_id: str = "") -> list[Path]:
-    """Return such folders of a run: of one cell, or of all. Where a cache is shared, others' may be closed."""
+    """Return a run's folders with keys: of one cell, or of all. In a shared cache, others' may be unreadable."""
     folder = _states() / run
     found = sorted(folder.iterdir()) if folder.is_dir() and os.access(folder, os.R_OK) else []
     return [state for state in found if cell_id in {"", state.name}]
 
 
 def is_own(state: Path) -> bool:
-    """Tell whether such a folder is of this user and machine; several can share a cache, as they do a home."""
+    """Tell whether a folder with keys belongs to this user and machine; several machines can share a home and cache."""
     if not os.access(state, os.R_OK | os.X_OK):
         return False
     try:
         return environment_file.load(state / ENVIRONMENT_FILE).owner in {"", owner()}
-    except LaunchError:  # its session was killed before it wrote the file
+    except LaunchError:  # the session was killed before it wrote the file
         return True
 
 
@@ -99,27 +98,25 @@ def launch(
     images: BuiltCell,
     *,
     timings: Timings,
-    ready_seconds: float = READY_SECONDS,
 ) -> Iterator[Environment]:
     """Start a planned environment, wait until it is usable, and take it down afterwards.
 
     With the option ``keep`` it stays up if the block ended without an exception; after a failure or an interruption it
     is always taken down. Raises ``LaunchError`` or a subclass, ``EngineError`` or ``DiskFullError``; then nothing is
     left, or a warning says what. Raises ``TeardownError`` where the block ended well, and something is left.
-
-    :param ready_seconds: how long each condition of "usable" may take to hold.
     """
     run, cell = plan.options.run, plan.cell
     state = _claimed(engine, run, cell)
     session = secrets.token_hex(8)
     with reaper.watching(environment=engine.found.environment, session=session, state=state), ExitStack() as stack:
         place = Place(engine=engine, stack=stack, run=run, cell=cell.id, network=plan.names.network, session=session)
-        # Behind all that is taken down by itself: what a request made whose answer never came.
+        # First on the stack, so the last to be called: it removes objects that no other callback knows, because the
+        # engine made them and its answer never arrived.
         stack.callback(engine.reap, {LABEL_SESSION: session})
         done = False
         try:
             with asking(f"launching {cell.id}"):
-                launched = _launch(place, plan, images, state, timings, ready_seconds)
+                launched = _launch(place, plan, images, state, timings)
             yield launched
             done = True
         finally:
@@ -135,7 +132,7 @@ def launch(
 
 
 def _taken_down(place: Place, plan: EnvironmentPlan) -> TeardownError | None:
-    """Take an environment down; what is left then, if anything, is told by the engine and not by hope."""
+    """Take an environment down; then ask the engine whether anything is left, and return the error for that."""
     run, cell = place.run, plan.cell
     next_step = typed(f"down {run}")
     try:
@@ -146,6 +143,7 @@ def _taken_down(place: Place, plan: EnvironmentPlan) -> TeardownError | None:
             console.warn(str(error))
         still = place.left()
     except PyxisMatrixError as error:
+        # The keys are kept: `down` needs them to know whose environment this is.
         return TeardownError(
             f"{cell.id} was not taken down: the engine does not answer",
             where=f"containers, network and volumes whose names begin with {plan.names.prefix}",
@@ -159,7 +157,7 @@ def _taken_down(place: Place, plan: EnvironmentPlan) -> TeardownError | None:
 
 
 def left_of(run: str, names: Sequence[str]) -> TeardownError:
-    """Return the error for what is left of a run."""
+    """Return the error for objects of a run that could not be removed."""
     return TeardownError(
         f"{count(len(names), 'object')} of the run {run} could not be removed",
         where=", ".join(names),
@@ -169,24 +167,25 @@ def left_of(run: str, names: Sequence[str]) -> TeardownError:
 
 
 def _claimed(engine: Engine, run: str, cell: Cell) -> Path:
-    """Make the folder for an environment's keys; if it exists, the environment belongs to another session.
+    """Make the folder for an environment's keys.
 
-    So does what the engine has of this run and cell: its session may have another home, and another folder for keys.
+    If the folder exists, the environment belongs to another session. If the engine has objects of this run and cell,
+    too: that session may have another home, and so another folder for keys.
     """
     state = state_dir(run, cell.id)
-    there = engine.left({LABEL_RUN: run, LABEL_CELL: cell.id})
-    if not there:
+    of_others = engine.left({LABEL_RUN: run, LABEL_CELL: cell.id})
+    if not of_others:
         paths.make_directory(state.parent)
         try:
-            # The run's folder may have gone with another cell's meanwhile.
+            # With parents: another cell of the run may have ended meanwhile, and removed the run's empty folder.
             state.mkdir(mode=0o700, parents=True)
         except FileExistsError:
-            there = [str(state)]
-    if there:
+            of_others = [str(state)]
+    if of_others:
         raise LaunchError(
             f"an environment of {cell.id} is already up in run {run}",
-            where=", ".join(there),
-            why="there can be one per run and cell, because names and labels are made of these two",
+            where=", ".join(of_others),
+            why="there can be only one per run and cell, because names and labels are made from these two",
             next_step=f"{typed(f'down {run}')}, if it is yours to take down; or another PYXIS_MATRIX_RUN",
         )
     return state
@@ -198,15 +197,13 @@ def forget(run: str, cell_id: str) -> None:
 
 
 def forget_all() -> None:
-    """Remove the keys of all environments of one's own."""
+    """Remove the keys of all environments of this user and machine."""
     for run in runs():
         for state in filter(is_own, state_dirs(run)):
             forget(run, state.name)
 
 
-def _launch(
-    place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path, timings: Timings, ready_seconds: float
-) -> Environment:
+def _launch(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path, timings: Timings) -> Environment:
     """Start everything, wait until it is usable, and write the environment's file."""
     engine, cell = place.engine, plan.cell
     with console.step(f"launching {cell.id}", phase="launch", timings=timings):
@@ -219,7 +216,7 @@ def _launch(
             plugin=cell.runtime is not Runtime.LEGACY,
             accounting=images.accounting is not None,
         )
-        ready = usable.wait_until_usable(engine, wanted, started.login, started=started.at, limit=ready_seconds)
+        ready = usable.wait_until_usable(engine, wanted, started.login, started=started.at)
         step.note = f"usable {ready['sshd']:.1f} s after the first container's start"
     started = replace(started, observed=cluster.observe(engine, started.cluster, cell))
     cluster.check_versions(cell, started.observed, image=images.node.tag)
@@ -239,9 +236,7 @@ def _launch(
         path=path,
         cluster=started.cluster,
         ready=ready,
-        check=lambda: usable.wait_until_usable(
-            engine, wanted, started.login, started=time.monotonic(), limit=ready_seconds
-        ),
+        check=lambda: usable.wait_until_usable(engine, wanted, started.login, started=time.monotonic()),
         verify=lambda: registry.check_unchanged(pushed) if pushed else None,
         save_logs=lambda folder: save_logs(lambda: _logs(engine, started.cluster, started.registry), folder),
     )
@@ -251,7 +246,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
     """Start network, registry, accounting and nodes; each needs the ones before it."""
     engine, options = place.engine, plan.options
     logs = options.folder(plan.cell) / _LOGS_FOLDER
-    # Names that were asked for and are taken are refused before anything is started.
+    # Names that the user chose are refused, if they are taken, before anything is started.
     users.check(place, images.node.tag, options)
     base_images.check(engine, options.base_image)
     at = time.monotonic()
@@ -285,7 +280,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
 
 
 def _filled_registry(images: BuiltCell) -> str:
-    """Return the name of the registry's image that already holds the job image."""
+    """Return the name for an image of the registry that already has the job image in it."""
     if images.registry is None or images.job is None:
         raise LookupError("a cell with a registry has a job image")
     return registry.filled_name(images.registry.identity, images.job.identity)
@@ -306,7 +301,7 @@ def _login(port: int, user: str, keys: cluster.Secrets, state: Path) -> Login:
 
 
 def _warn_about(pushed: registry.Pushed) -> None:
-    """Warn if this engine pushed a format that real enroot does not ask a self-hosted registry for."""
+    """Warn if this engine pushed an image in a format that real enroot can't pull from a self-hosted registry."""
     if pushed.media_type != V2S2:
         console.warn(
             f"this engine pushed {pushed.reference} as {pushed.media_type}; real enroot gets 404 for that from a "

@@ -13,20 +13,20 @@ from ci.options.values import NODE, RunsOn
 from ci.terminal.quantities import count
 
 _PYTEST = ("pytest>=8", "pytest-reportlog>=0.4", "pytest-rerunfailures>=15", "pytest-xdist>=3.6")
-"""What runs a suite on the login node: the same as on the host (the group `test` in pyproject.toml)."""
+"""The packages that run a suite on the login node: the same as on the host (the group `test` in pyproject.toml)."""
 _PIP = ("pip", "setuptools", "wheel")
-"""What pip looks for when it builds a package on a node."""
+"""The packages that pip needs when it builds a package on a node."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """The names of everything that one environment starts."""
+    """The names of all objects of one environment."""
 
     prefix: str
     network: str
     registry: str
     registry_hostname: str
-    """Its name in the network; never the one that the nodes have for their own loopback."""
+    """Its name in the network; never the name that means the nodes' own loopback (``--registry-name``)."""
     accounting: str
     nodes: tuple[str, ...]
     hostnames: tuple[str, ...]
@@ -39,21 +39,21 @@ class EnvironmentPlan:
     """All that is needed to build a cell's images and to launch it."""
 
     cell: Cell
-    asked: Options
-    """As given: what a command that does this again has to say."""
+    given: Options
+    """The options as given, for the command that does this again."""
     options: Options
-    """With the defaults of matrix.toml filled in."""
+    """The options with the defaults of matrix.toml filled in."""
     images: CellImages
     names: Names
     subject: str
-    """What the package under test is installed from: a requirement or a path; for results."""
+    """The requirement or path that the package under test is installed from; for results."""
     suite_environment: SuiteEnvironment
     profile: Profile | None = None
-    """What is laid over its nodes."""
+    """The profile that is laid over the nodes."""
     commit: str = ""
-    """Of this project's checkout that does it; for results."""
+    """The commit of this project's checkout; for results."""
     again: str = ""
-    """The command that asks a site again; for a cell it is made of cell and options."""
+    """The command that runs this on the site again; for a cell it is made from cell and options."""
 
     @property
     def mounts(self) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
     node = (*packages, *((*_PYTEST, *settled.beside) if settled.on is RunsOn.LOGIN else ()))
     return EnvironmentPlan(
         cell=cell,
-        asked=options,
+        given=options,
         options=settled,
         images=replace(
             images,
@@ -113,7 +113,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
 
 
 def names(options: Options, cell: Cell) -> Names:
-    """Return the names of what runs for a cell; runs have different names, except for one that was chosen."""
+    """Return the names of a cell's objects. Those of different runs differ, except a name that the user chose."""
     prefix = engine_name(f"{plan.REPOSITORY}-{options.run}-{cell.id}")
     hostnames = tuple(f"n{number}" for number in range(1, options.nodes + 1))
     containers = [f"{prefix}-{hostname}" for hostname in hostnames]

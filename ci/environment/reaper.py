@@ -1,8 +1,8 @@
-"""The reaper: a small process that outlives a killed run and removes what that has made, by the label of its session.
+"""The reaper: a small process that outlives a killed run and removes its objects, by the label of its session.
 
-A process can't handle SIGKILL, and under ``nox -j`` it comes two seconds after SIGTERM. So every environment has a
-reaper. It reads from a pipe that only the run holds open: "done" means that the run took everything down itself; a pipe
-that closes without it means that the run is dead.
+A process can't handle SIGKILL, and ``nox -j`` sends it two seconds after SIGTERM. So every environment has a reaper. It
+reads from a pipe that only the run holds open: "done" means that the run took everything down itself; a pipe that
+closes without "done" means that the run is dead.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from ci import paths
 from ci.engine.connection import client
 from ci.engine.labels import LABEL_SESSION
 from ci.engine.refusals import raised
-from ci.engine.removing import reap
+from ci.engine.removing import OwnObjects
 
 _DONE = b"done\n"
 
@@ -32,7 +32,7 @@ def watching(*, environment: Mapping[str, str], session: str, state: Path) -> It
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # it must not receive a Ctrl-C in the terminal
+        start_new_session=True,  # a Ctrl-C in the terminal must not reach it
         cwd=paths.REPOSITORY,
         env={**os.environ, **environment, "PYTHONDONTWRITEBYTECODE": "1"},
     )
@@ -47,25 +47,25 @@ def watching(*, environment: Mapping[str, str], session: str, state: Path) -> It
 
 
 def main(session: str, state: str) -> None:
-    """Wait until the run says "done" or is dead; remove what a dead run left."""
+    """Wait until the run writes "done" or is dead; remove the objects of a dead run."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    raised()  # docker-py is loaded now: what kills the run may remove the packages next
+    raised()  # loads docker-py now: the virtual environment may be removed right after the run is killed
     if sys.stdin.buffer.read() == _DONE:
         return
-    api = client(os.environ)
-    # Twice: a request that the run sent before it died may still create something.
+    objects = OwnObjects(api=client(os.environ))
+    # Twice: the engine may still be creating an object for the last request of the run.
     for _ in range(2):
-        reap(api, {LABEL_SESSION: session})
+        objects.reap({LABEL_SESSION: session})
     remove(Path(state))
 
 
 def remove(state: Path) -> None:
-    """Remove the folder with an environment's keys, and those of runs that have none, as killed ones leave them."""
+    """Remove the folder with an environment's keys, and the empty folders of runs, such as killed ones leave."""
     shutil.rmtree(state, ignore_errors=True)
     with suppress(OSError):
         for run in state.parent.parent.iterdir():
-            with suppress(OSError):  # only an empty folder goes; or another process was here first
+            with suppress(OSError):  # not empty, or another process has removed it
                 run.rmdir()
 
 

@@ -1,7 +1,7 @@
 """The registry of an environment: one address, ``localhost:PORT``, for the host and for every node.
 
-The engine uses plain http for registries on loopback, without an edit of daemon.json. Each node answers the same port
-on its own loopback. So an image that was pushed on the host is pulled in a job under the same name.
+The engine uses plain http for registries on loopback, without an edit of daemon.json. Each node forwards the same port
+of its own loopback. So an image that was pushed on the host is pulled in a job by the same name.
 """
 
 from contextlib import suppress
@@ -26,7 +26,7 @@ from ci.environment.registry_client import (
     digest_of,
 )
 from ci.environment.service import Place, Service
-from ci.environment.wait import NotYet, Watched, wait_for
+from ci.environment.wait import NotYet, wait_for
 from ci.errors import LaunchError, PortTakenError, PyxisMatrixError, RegistryChangedError
 from ci.terminal import console
 
@@ -48,7 +48,7 @@ class Registry:
 
     @property
     def address(self) -> str:
-        """The address under which images are pushed and pulled."""
+        """The address in the names of images that are pushed and pulled."""
         return f"localhost:{self.port}"
 
 
@@ -64,7 +64,7 @@ class Pushed:
 def planned(image: str, name: str, *, hostname: str = "registry", port: int = 0, second_name: str = "") -> Service:
     """Return the service of a registry; with ``port`` 0 the engine chooses a free port.
 
-    :param second_name: a host name under which images are pushed to it, too.
+    :param second_name: another host name for pushing images.
     """
     config = (paths.CONTAINERS / "registry" / "config.yml").read_bytes()
     return Service(
@@ -89,18 +89,16 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
     def probe() -> Registry | NotYet:
         found = Registry(container=container, port=place.engine.published_port(container, PORT))
         status = RegistryClient(found.address, ca_bundle=ca_bundle).ping()
-        # 401 is the answer of a registry that wants a login.
+        # A registry that wants a login answers with 401.
         return found if status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED} else NotYet(f"status {status}")
 
     found = wait_for(
         f"start of the registry {wanted.hostname}",
-        # A container that ended at once has no port; its log says why.
+        # A container that has ended has no port, and so the probe fails; then its log says why.
         probe,
         limit=_READY_SECONDS,
-        watched=Watched(
-            alive=lambda: place.engine.alive(container),
-            diagnose=lambda: place.engine.log_tail(container),
-            hint="a firewall between this process and the engine's published ports?",
+        watched=service.watched(
+            place.engine, container, "a firewall between this process and the engine's published ports?"
         ),
     )
     _warn_about_loopback(container)
@@ -108,9 +106,9 @@ def start(place: Place, wanted: Service, ca_bundle: Path | None = None) -> Regis
 
 
 def _started(place: Place, wanted: Service) -> Container:
-    """Start the container, with its port on 127.0.0.1 and on ::1: ``localhost`` may lead to either.
+    """Start the container, with its port on 127.0.0.1 and on ::1: ``localhost`` may mean either.
 
-    Where nothing of ours listened, any other user of the machine could.
+    If the registry listened on one of them only, any other user of the machine could listen on the other.
     """
     chosen = wanted.ports[PORT]
     if chosen:
@@ -123,7 +121,7 @@ def _started(place: Place, wanted: Service) -> Container:
             both = replace(wanted, ports={PORT: port}, addresses=(LOOPBACK, LOOPBACK6))
             container = service.start(place, both)
         except PortTakenError:
-            # What is free now is somebody's a moment later; one that was asked for is taken.
+            # Another process took the free port meanwhile, so try the next; a port that the user chose has no next.
             if chosen or not remaining:
                 raise
         else:
@@ -132,7 +130,7 @@ def _started(place: Place, wanted: Service) -> Container:
 
 
 def _has_both_loopbacks(engine: Engine) -> bool:
-    # Podman keeps a port on ::1 for a container of its networks, and nothing answers there.
+    # Podman accepts a port on ::1 for a container in one of its networks, but nothing answers there.
     if engine.found.kind == "podman" or not engine.found.local:
         return False
     try:
@@ -143,7 +141,7 @@ def _has_both_loopbacks(engine: Engine) -> bool:
 
 
 def _free_port(engine: Engine) -> int:
-    """Return a port that nothing has on either loopback, and under which the engine has no images."""
+    """Return a port that is free on both loopbacks, and that no image name of the engine has."""
     for _ in range(_TRIES):
         with suppress(OSError), socket.create_server((LOOPBACK, 0)) as first:
             port = int(first.getsockname()[1])
@@ -159,13 +157,13 @@ def _free_port(engine: Engine) -> int:
 
 
 def _warn_about_loopback(container: Container) -> None:
-    """Warn if an engine was asked for both loopbacks and serves one; some ignore an address that they can't serve."""
+    """Warn if the engine publishes only one of two loopbacks; some ignore an address that they can't publish."""
     wanted: list[dict[str, str]] = container.attrs["HostConfig"]["PortBindings"].get(f"{PORT}/tcp") or []
     served: list[dict[str, str]] = container.ports.get(f"{PORT}/tcp") or []
     if missing := {port["HostIp"] for port in wanted} - {port["HostIp"] for port in served}:
         console.warn(
-            f"the engine does not publish the registry on {', '.join(sorted(missing))}; where localhost leads there, "
-            "another user of this machine can stand in for it"
+            f"the engine does not publish the registry on {', '.join(sorted(missing))}; if localhost means that, "
+            "another user of this machine can run a registry in its place"
         )
 
 
@@ -174,24 +172,24 @@ def _check_port(engine: Engine, port: int) -> None:
         raise LaunchError(
             f"this engine has images of another registry on port {port}",
             where=", ".join(taken),
-            why="at the end all image names with this address are removed, and these are not ours",
+            why="at the end all image names with this address are removed, and these belong to somebody else",
             next_step="choose another --registry-port, or none to get a free one, or remove them: `docker image rm`",
         )
 
 
 def filled_name(registry_identity: str, job_identity: str) -> str:
-    """Return the name of the image of a registry that holds the job image already."""
+    """Return the name for an image of a registry that already has the job image in it."""
     key = hashlib.sha256(f"{registry_identity} {job_identity}".encode()).hexdigest()[:12]
     return f"{LABEL}/registry-filled:{key}"
 
 
 def keep_filled(engine: Engine, registry: Registry, name: str) -> None:
-    """Keep what a registry holds as an image, from which later ones start; pushing the same again then takes no time.
+    """Save a filled registry as an image, from which later registries start; then pushing the same image takes no time.
 
-    If that fails, later ones are filled as this one was.
+    If saving fails, later registries start empty, as this one did.
     """
     repository, tag = name.rsplit(":", 1)
-    # The labels of the run would have it removed with the run.
+    # With the labels of the run, the image would be removed at the end of the run.
     of_the_run = (LABEL_RUN, LABEL_CELL, LABEL_SESSION, LABEL_OWNER, LABEL_ROLE, LABEL_NAME)
     forgotten = [f'LABEL {label}=""' for label in of_the_run]
     try:
@@ -202,9 +200,9 @@ def keep_filled(engine: Engine, registry: Registry, name: str) -> None:
 
 
 def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pushed:
-    """Push a local image into the registry under ``repository``, with its own tag.
+    """Push a local image to ``repository`` in the registry, with its own tag.
 
-    Its local name is removed with all others of this registry when the environment ends.
+    The local name for that is removed, with all others of this registry, when the environment ends.
     """
     version = tag.rsplit(":", 1)[1]
     target = f"{registry.address}/{repository}"
@@ -222,7 +220,7 @@ def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pu
 
 
 def check_unchanged(pushed: Pushed) -> None:
-    """Refuse a registry that no longer holds what was pushed: whoever reaches the port can write to it.
+    """Refuse a registry that no longer has the image that was pushed: everybody who reaches the port can write to it.
 
     :raises RegistryChangedError: naming both digests.
     """

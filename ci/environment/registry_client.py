@@ -1,4 +1,4 @@
-"""A client of a registry's HTTP API: check that it answers, ask what it holds. It needs no engine.
+"""A client of a registry's HTTP API: check that it answers, and read manifests. It needs no engine.
 
 https://distribution.github.io/distribution/spec/api/
 """
@@ -27,7 +27,7 @@ MANIFESTS = (
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
 _SECONDS = 60.0
-_TRIES = 2  # a connection that breaks off is made anew at once
+_TRIES = 2  # a broken connection is opened once more, at once
 
 
 class UnexpectedAnswerError(LaunchError):
@@ -35,7 +35,7 @@ class UnexpectedAnswerError(LaunchError):
 
 
 class RegistryAnswer(NamedTuple):
-    """What a registry answered."""
+    """A registry's answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,7 +44,7 @@ class RegistryAnswer(NamedTuple):
 
 
 def digest_of(content: bytes) -> str:
-    """Return the name of a blob: ``sha256:`` and 64 digits."""
+    """Return the digest of a blob: ``sha256:`` and 64 digits."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
@@ -56,10 +56,10 @@ class RegistryClient:
     """
 
     address: str
-    """HOST:PORT. Registries behind ``localhost`` are asked at 127.0.0.1: at ::1 somebody else may listen."""
+    """HOST:PORT. For ``localhost`` the client connects to 127.0.0.1, because another process may listen on ::1."""
     auth: Auth | None = field(default=None, kw_only=True)
     ca_bundle: Path | None = field(default=None, kw_only=True)
-    """Certificates to trust. With them the client speaks https, without them plain http."""
+    """Certificates to trust. With them the client uses https, without them plain http."""
 
     def ping(self) -> int:
         """Return the status of the API's root: 200, or 401 if it wants a login."""
@@ -86,7 +86,7 @@ class RegistryClient:
         url = urljoin(f"{scheme}://{LOOPBACK if host == 'localhost' else host}{colon}{port}/v2/", path)
         try:
             with web.translated(), web.Session(tries=_TRIES, https_only=False) as session:
-                # The registry is on loopback: ignore proxies and REQUESTS_CA_BUNDLE.
+                # The registry is on loopback: ignore the environment's proxies and REQUESTS_CA_BUNDLE.
                 session.trust_env = False
                 session.auth = self.auth or session.auth
                 session.verify = str(self.ca_bundle) if self.ca_bundle else True

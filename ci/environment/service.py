@@ -14,21 +14,22 @@ from ci.engine.connection import Container, Engine, InsideFile
 from ci.engine.labels import LABEL_SESSION, labels
 from ci.engine.refusals import asking
 from ci.environment.registry_client import LOOPBACK
+from ci.environment.wait import Watched
 from ci.errors import EngineError, LaunchError, PortTakenError, RefusedError, typed
 from ci.terminal import signals
 
-# What Docker answers where nothing serves a request for a GPU.
+# In Docker's answer if no runtime can pass on a GPU.
 _NO_GPU = "could not select device driver"
-# What runc, crun and Podman answer where the engine's own limit is lower than one that is asked for.
+# In the answers of runc, crun and Podman if a container's limit is higher than the engine's own.
 _RLIMIT = "rlimit"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the services of one environment are started, and the stack that takes them down.
+    """The engine and network for the services of one environment, and the stack that takes them down.
 
-    It is a stack and not a generator, because an environment may be kept: a generator cleans up when it is
-    garbage-collected, a stack does not.
+    A stack and not a generator, because an environment may be kept: a generator cleans up when it is garbage-collected,
+    a stack does not.
     """
 
     engine: Engine
@@ -37,55 +38,55 @@ class Place:
     cell: str
     network: str
     session: str = field(default_factory=lambda: secrets.token_hex(8))
-    """Stands in the labels of all that is made here, and of nothing else."""
+    """The id in the labels of all objects made here, and of no others."""
     addresses: list[str] = field(default_factory=list)
-    """Of registries: the names of local images that begin with these go with the environment."""
+    """Of registries: names of local images that begin with these are removed with the environment."""
 
     def labels(self, role: str) -> dict[str, str]:
         """Return the labels of an object that has this role."""
         return labels(self.run, self.cell, role, self.session)
 
     def left(self) -> list[str]:
-        """Return the names of what is still on the engine."""
+        """Return the names of objects that are still on the engine."""
         names = [name for address in self.addresses for name in self.engine.names_below(f"{address}/")]
         return self.engine.left({LABEL_SESSION: self.session}) + names
 
     def untag_with(self, address: str) -> None:
-        """Remove the local names of what was pushed to a registry, with the environment."""
+        """Have the local names of images for a registry removed with the environment."""
         self.addresses.append(address)
         self.stack.callback(self.engine.untag, f"{address}/")
 
     def create_network(self) -> None:
         """Create the network."""
-        # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
+        # Signals wait: in between, the engine would still create the network, and nothing would remove it.
         with asking(f"making the network {self.network}"), signals.shielded():
             network = self.engine.api.networks.create(
                 self.network, driver="bridge", labels=self.labels("network"), check_duplicate=True
             )
             # By its id: there may be another one of its name.
-            self.stack.callback(removing.gone, self.network, network.remove)
+            self.stack.callback(removing.remove_object, self.network, network.remove)
 
     def create_volume(self, name: str) -> None:
         """Create a volume."""
         with asking(f"making the volume {name}"), signals.shielded():  # as above
             self.engine.api.volumes.create(name, labels=self.labels("volume"))
-            # An engine does not refuse a name that is taken; it hands out the volume that is there.
+            # For a name that is taken, an engine reports no error, and returns the existing volume.
             volume = self.engine.api.volumes.get(name)
             ours = (volume.attrs.get("Labels") or {}).get(LABEL_SESSION) == self.session
             if ours:
                 self.stack.callback(removing.remove_volume, self.engine.api, name)
         if not ours:
             raise LaunchError(
-                f"there is a volume {name} already",
+                f"a volume named {name} exists already",
                 where="the engine",
-                why="another session has made it, and what is in it is not ours",
+                why="it was made by another session, and its content belongs to that",
                 next_step=f"{typed(f'down {self.run}')}, if it is yours to take down; or another PYXIS_MATRIX_RUN",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rights:
-    """What a container may do beyond the engine's defaults, and what of them it may not; by default neither."""
+    """What a container may do beyond the engine's defaults, and which defaults it lacks; by default neither."""
 
     capabilities: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -95,16 +96,16 @@ class Rights:
     gpus: int = 0
     """How many, the engine's first (``docker run --gpus COUNT``)."""
     whole_proc: bool = False
-    """Leave no path of /proc masked; a /proc with masked paths can't be mounted again inside."""
+    """Mask no path of /proc; enroot mounts a /proc of its own, and the kernel forbids that if paths are masked."""
     own_cgroups: bool = False
-    """Have its own cgroups at the top of what it sees of them, and no others."""
+    """A private cgroup namespace: the container sees its own cgroup as the root, and no others."""
 
 
-# Under systemd, containerd hands on a limit of 2^30, and a child of slurmd closes as many descriptors one by one before
-# it loads a user's environment for a batch job: that takes minutes, and Slurm gives up before. slurmd.service has
-# 131072; this is less, because no engine can give more than it has itself.
+# Under systemd, containerd passes on a limit of 2^30. Before it loads a user's environment for a batch job, a child of
+# slurmd closes as many file descriptors one by one: that takes minutes, and Slurm gives up before that.
+# slurmd.service has 131072. This is less, because no engine can give more than it has itself.
 OPEN_FILES = 16384
-"""How many files a process of a service can have open."""
+"""The most files that a process of a service can have open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,23 +117,24 @@ class Service:
     image: str
     name: str
     hostname: str
-    """It is also its name in the network."""
+    """Also its name in the network."""
     environment: Mapping[str, str] = field(default_factory=dict)
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Addresses by host name, for its /etc/hosts."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Beside those that every object has."""
+    """Labels beside those that every object has."""
     files: Mapping[str, InsideFile] = field(default_factory=dict)
-    """Copied into it before it starts, by path."""
+    """Files that are copied into it before it starts, by path."""
     mounts: tuple[Mapping[str, Any], ...] = ()
-    """As the engine's API takes them (`mount`)."""
+    """In the form of the engine's API (`mount`)."""
     ports: Mapping[int, int] = field(default_factory=dict)
     """Ports to publish on the host's loopback: inside → outside; 0 means a free one."""
     addresses: tuple[str, ...] = (LOOPBACK,)
-    """Of the host's loopback, where they are published; with several, a port outside is not 0."""
+    """The host's loopback addresses for these ports; with several, the outer port must not be 0."""
     tmpfs: tuple[str, ...] = ()
+    """Folders in memory."""
     scratch: tuple[str, ...] = ()
-    """Folders in memory as well, that everybody may write to."""
+    """Folders in memory that everybody may write to."""
     rights: Rights = Rights()
 
 
@@ -153,23 +155,28 @@ def start(place: Place, service: Service) -> Container:
         engine.check_gpus()
     container = None
     try:
-        # Not to be interrupted in between: the engine would create it all the same, and nothing would remove it.
+        # Signals wait: in between, the engine would still create the container, and nothing would remove it.
         with signals.shielded():
             container = _create(place, service)
             place.stack.callback(removing.remove_container, container)
-        engine.put(container, service.files)
+        engine.copy_into(container, service.files)
         with asking(_starting(service)):
             container.start()
     except RefusedError as error:
-        if container:  # so that its name is free, for another try
+        if container:  # removed at once, so that its name is free for another try
             removing.remove_container(container)
         raise start_error(error, service) from error
     return container
 
 
+def watched(engine: Engine, container: Container, hint: str) -> Watched:
+    """Return how a wait notices that a service has ended, with the likely cause if it does not get ready."""
+    return Watched(alive=lambda: engine.alive(container), diagnose=lambda: engine.log_tail(container), hint=hint)
+
+
 def _create(place: Place, service: Service) -> Container:
-    """Create the container with the low-level API, because docker-py's models can't unmask /proc."""
-    api: Any = place.engine.api.api  # its stubs want docker-py's own classes where a mapping does
+    """Create the container with the low-level API, because docker-py's models have no parameter to unmask /proc."""
+    api: Any = place.engine.api.api  # the stubs want docker-py's own classes, but mappings are enough
     rights = service.rights
     host_config: dict[str, Any] = api.create_host_config(
         mounts=list(service.mounts),
@@ -223,7 +230,7 @@ def start_error(refused: RefusedError, service: Service) -> LaunchError | Engine
         )
     if "is already in use by container" in text:
         return LaunchError(
-            f"there is a container {service.name} already",
+            f"a container named {service.name} exists already",
             where=f"the engine, {_starting(service)}",
             why=text,
             next_step=f"docker container rm {service.name}, if it is yours to remove; or another --container-name",
@@ -233,8 +240,8 @@ def start_error(refused: RefusedError, service: Service) -> LaunchError | Engine
             f"this engine cannot give a container {OPEN_FILES} open files",
             where=f"the engine, {_starting(service)}",
             why=text,
-            next_step="raise the limit that it has itself (LimitNOFILE= in its systemd unit, or ulimit -n where it is "
-            "started), and restart it",
+            next_step="raise the engine's own limit (LimitNOFILE= in its systemd unit, or ulimit -n before its start), "
+            "and restart it",
         )
     if _NO_GPU in text:
         return EngineError(

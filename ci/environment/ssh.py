@@ -1,4 +1,4 @@
-"""SSH keys of a run, and commands over SSH. The host key is known in advance."""
+"""SSH keys of a run, and commands over SSH. The host key is known in advance, so that no unknown one is accepted."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ci.environment_file import Login
 from ci.errors import LaunchError, SiteError, typed
 
-if TYPE_CHECKING:  # it takes 0.2 s to load, and most commands log in nowhere
+if TYPE_CHECKING:  # loading it takes 0.2 s, and most commands do not log in anywhere
     import asyncssh
 
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 30.0
-# What a command is left to end by itself once it was interrupted.
+# The time for a command to end by itself after it was interrupted.
 _GRACE_SECONDS = 15.0
 _MEANWHILE_SECONDS = 10.0
 _CHUNK = 65536
+# Printed before a command's own output, so that the output of a user's ~/.bashrc is not taken for a part of it.
 _BEGIN = "pyxis-matrix: the command begins"
 
 
@@ -40,14 +41,14 @@ class KeyPair:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteAnswer:
-    """What a command on a node answered; ``str()`` shows command, status and output for a failing test."""
+    """The answer of a command on a node; ``str()`` shows command, status and output for a failing test."""
 
     command: str
     status: int
     stdout: str
     stderr: str
     before: str = ""
-    """What the login shell printed before the command began (a line in ``~/.bashrc``)."""
+    """The login shell's output before the command began (from a line in ``~/.bashrc``)."""
 
     def __str__(self) -> str:
         """Return command, status and both outputs, readable in an assertion message."""
@@ -87,10 +88,10 @@ class Connection:
         *,
         again: bool = False,
     ) -> None:
-        """Open a connection that lives on ``loop``.
+        """Open a connection on ``loop``, which runs in another thread.
 
-        :param again: one that broke is opened anew for the next command: for networks of others, so that a suite goes
-            on. In a cell nothing breaks by chance.
+        :param again: whether to open a broken connection again for the next command. For a site's network, so that a
+            suite continues. In a cell no connection breaks by chance, and a break is a fault to report.
         """
         self._loop = loop
         self._opened = opened
@@ -109,16 +110,17 @@ class Connection:
     ) -> RemoteAnswer:
         """Run a command line in the login shell of the remote user.
 
-        ``limit`` is in seconds. Raises ``LaunchError`` if it is exceeded: a job that hangs never blocks a suite; and
-        where the connection breaks: what is known of the command then is no answer. ``meanwhile`` is called every ten
-        seconds of it, and may run other commands.
+        :param limit: seconds until ``LaunchError``, so that a job that hangs does not block a suite.
+        :param meanwhile: called every ten seconds of the wait; may run other commands.
+        :raises LaunchError: also if the connection breaks, because the output until then is not the whole answer.
         """
         import asyncssh
 
         with self._opening:
             if self._again and self._connection.is_closed():
                 self._connection = self._opened()
-        # Without input, stdin is at its end; asyncssh would leave it open, and the command might wait for it.
+        # Without input, stdin is /dev/null. By default asyncssh leaves stdin open, and the command might wait for
+        # input.
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
         script = f"echo '{_BEGIN}'\n{self._prelude}{command}"
         try:
@@ -135,12 +137,12 @@ class Connection:
         )
 
     def attach(self, command: str, write: Callable[[str], None]) -> int:
-        """Run a command of any duration and hand on what it writes, as it comes; return its exit code.
+        """Run a command without a time limit, pass its output to ``write`` at once, and return its exit code.
 
-        It is minus the signal's number where a signal ended it. When the wait is interrupted, the command gets SIGINT
-        and some time to end by itself, before the exception goes on.
+        The exit code is minus the signal's number if a signal ended the command. When the wait is interrupted, the
+        command gets SIGINT and some time to end by itself, before the exception is raised again.
 
-        :raises LaunchError: where the connection ends before the command does.
+        :raises LaunchError: if the connection ends before the command does.
         """
         import asyncssh
 
@@ -198,8 +200,8 @@ def _broke(command: str, why: str) -> LaunchError:
     return LaunchError(
         "the connection to the login node broke",
         where=command,
-        why=f"{why}; what it did there is not known",
-        next_step="run again what failed by it",
+        why=f"{why}; whether the command ended, and how, is not known",
+        next_step="run the failed tests again",
     )
 
 
@@ -216,7 +218,7 @@ def _session_ended(command: str, why: str) -> LaunchError:
 def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
     """Open a connection to the login node as ``user`` (default: the job user).
 
-    :raises LaunchError: if that fails; of a site, with what its user does about it.
+    :raises LaunchError: if that fails; for a site, with what its user can do.
     """
     _name_this_user(login.user)
     loop = asyncio.new_event_loop()
@@ -251,9 +253,9 @@ def _open(loop: asyncio.AbstractEventLoop, login: Login, user: str | None) -> "a
 
 
 def _means(login: Login) -> dict[str, Any]:
-    """Return by which keys and known hosts to log in; those of the user's own are what asyncssh takes by itself."""
+    """Return asyncssh's options for keys and known hosts; without any, it uses the user's own."""
     if login.own:
-        # A firewall between forgets a connection that says nothing while a job waits.
+        # A firewall may drop a connection without traffic, while a job waits in the queue.
         return {"keepalive_interval": _KEEPALIVE_SECONDS}
     return {
         "client_keys": [login.private_key],
@@ -273,19 +275,19 @@ def _refused(login: Login, error: Exception) -> LaunchError:
     by_hand = f"ssh {f'-p {login.port} ' if login.port else ''}{f'{login.user}@' if login.user else ''}{login.host}"
     what, next_step = "the login node was not reached", by_hand
     if isinstance(error, asyncssh.HostKeyNotVerifiable) and _is_known(login):
-        what = "the host key of the login node is not the known one: it has changed, or another machine answers"
+        what = "the login node has another host key than the known one: the key has changed, or another machine answers"
         next_step = f"ask its administrators before anything else; then ssh-keygen -R, and {by_hand}"
     elif isinstance(error, asyncssh.HostKeyNotVerifiable):
-        what = "the host key of the login node is not known, and none is accepted unseen"
+        what = "the host key of the login node is not known, and an unknown key is never accepted"
         next_step = f"{by_hand} once, and compare the fingerprint that it shows with the one of your site"
     elif isinstance(error, asyncssh.PermissionDenied):
         what = "the login was refused: keys of ~/.ssh and of an agent were tried, and nobody can type a password here"
-        next_step = f"see that this works without a question: {by_hand} -o BatchMode=yes true"
+        next_step = f"make this work without a question: {by_hand} -o BatchMode=yes true"
     return SiteError(what, where=where, why=str(error) or "no answer in time", next_step=next_step)
 
 
 def _is_known(login: Login) -> bool:
-    """Tell whether the user's known hosts have a key of the login node's, be it another one."""
+    """Tell whether the user's known hosts have any key of the login node, also a different one."""
     file = Path.home() / ".ssh" / "known_hosts"
     if not file.is_file():
         return False
@@ -296,7 +298,7 @@ def _is_known(login: Login) -> bool:
 
 
 def _name_this_user(otherwise: str) -> None:
-    """Give a user id without a name one: asyncssh asks for the local user's, and then uses the login's all the same."""
+    """Set LOGNAME for a user id without a name: asyncssh fails without a local name, though it uses the login's."""
     try:
         getpass.getuser()
     except (KeyError, OSError):  # from Python 3.13 on it is an OSError

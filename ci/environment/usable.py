@@ -14,13 +14,14 @@ READY_SECONDS = 60.0
 """Time limit of each condition."""
 
 _SSH_SECONDS = 30.0
-# What each node is asked in a step of the job user: one job for all nodes costs less than a question to each of them.
+# The check on each node of a container cell. It runs as one job of the job user on all nodes, because a command on each
+# node would take longer, and would not show that a user's job can read plugstack.conf.
 _CONTAINERS = (
     "sh -c 'srun --help | grep -q -- --container-image || "
     '{ echo "$SLURMD_NODENAME: srun does not know --container-image" >&2; exit 1; }; '
     "enroot version'"
 )
-# Time limit of one command of a check, so that a daemon that hangs does not block the wait.
+# Time limits of one command of a check, so that a daemon that hangs does not block the wait.
 _ANSWER_SECONDS = 10
 _JOB_SECONDS = 30
 
@@ -74,7 +75,7 @@ def checks(
             name="controller",
             node=first,
             command="scontrol ping | grep -q UP",
-            hint="slurmctld runs and does not answer; slurmctld.log says what it is busy with",
+            hint="slurmctld runs, but does not answer; slurmctld.log says what it is doing",
         )
     )
     wanted.append(
@@ -105,7 +106,7 @@ def checks(
             node=first,
             user=user,
             seconds=_JOB_SECONDS,
-            command="sinfo --noheader --list-reasons; "  # what a prolog has drained, if it has
+            command="sinfo --noheader --list-reasons; "  # a prolog that fails has drained a node by then
             f"srun --job-name=usable --nodes={count} --ntasks-per-node=1 {_CONTAINERS if plugin else 'true'}",
             hint="plugstack.conf must name a plugin that was compiled for this Slurm, and users must be able to read it"
             if plugin
@@ -124,12 +125,12 @@ def checks(
     return tuple(wanted)
 
 
-def wait_for_check(engine: Engine, check: Check, limit: float = READY_SECONDS) -> None:
+def wait_for_check(engine: Engine, check: Check, limit: float) -> None:
     """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it does not in time."""
 
     def ask(node: Node, command: str, environment: dict[str, str]) -> ExecResult:
         bounded = ["timeout", str(check.seconds), "/bin/sh", "-c", command]
-        return engine.ask(node.container, bounded, user=check.user, environment=environment)
+        return engine.run_inside(node.container, bounded, user=check.user, environment=environment)
 
     def probe() -> bool | NotYet:
         environment = {}
@@ -157,7 +158,7 @@ def wait_for_port(engine: Engine, cluster: Cluster) -> int:
     )
 
 
-def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> None:
+def wait_for_login(engine: Engine, node: Node, login: Login) -> None:
     """Wait until the job user can log in over SSH."""
 
     def probe() -> bool | NotYet:
@@ -168,7 +169,7 @@ def wait_for_login(engine: Engine, node: Node, login: Login, limit: float) -> No
     wait_for(
         "login over SSH",
         probe,
-        limit=limit,
+        limit=min(_SSH_SECONDS, READY_SECONDS),
         watched=_watched(
             engine, node, "sshd.log says why; the key was made for this run and is in /etc/ssh/authorized_keys.d"
         ),
@@ -184,19 +185,16 @@ def _watched(engine: Engine, node: Node, hint: str = "") -> Watched:
     )
 
 
-def wait_until_usable(
-    engine: Engine, wanted: Sequence[Check], login: Login, *, started: float, limit: float
-) -> dict[str, float]:
+def wait_until_usable(engine: Engine, wanted: Sequence[Check], login: Login, *, started: float) -> dict[str, float]:
     """Wait for every condition in turn, the login over SSH last.
 
     :param started: when the first container was started (``time.monotonic``).
-    :param limit: seconds that each condition may take.
     :return: the seconds from then until each condition held.
     """
     ready: dict[str, float] = {}
     for check in wanted:
-        wait_for_check(engine, check, limit)
+        wait_for_check(engine, check, READY_SECONDS)
         ready[check.name] = round(time.monotonic() - started, 3)
-    wait_for_login(engine, wanted[0].node, login, min(_SSH_SECONDS, limit))
+    wait_for_login(engine, wanted[0].node, login)
     ready["sshd"] = round(time.monotonic() - started, 3)
     return ready

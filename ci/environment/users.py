@@ -1,4 +1,4 @@
-"""The users of the nodes: those that the image has, and a job user of another name, made when a node starts."""
+"""The users of the nodes: those of the image, and a job user with another name, created when a node starts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +9,10 @@ from ci.errors import SelectionError
 from ci.options import Options
 
 USERS = ("tester", "tester2")
-"""Of every node's image: the job user, and a second one."""
+"""The users of every node's image: the job user, and a second one."""
 
 SLURM_USER = "slurm"
-"""Runs Slurm's daemons. Suites of containers that have no other user ask for it as their job user."""
+"""The user of Slurm's daemons. Suites for images that have no other user need it as their job user."""
 
 _HOOK = "/usr/local/lib/node-entrypoint.d/05-job-user.sh"
 _PASSWORD = "/etc/pyxis-matrix/job-user"  # noqa: S105 - the name of a file
@@ -24,22 +24,22 @@ def job_user(options: Options) -> str:
 
 
 def logins(options: Options) -> tuple[str, ...]:
-    """Return the users who may enter over SSH."""
+    """Return the users who may log in over SSH."""
     return tuple(dict.fromkeys((*USERS, job_user(options))))
 
 
 def variables(options: Options) -> dict[str, str]:
-    """Return what the hook of a node finds in its environment."""
-    return {"JOB_USER": options.user} if _made(options) else {}
+    """Return the variables for the script that creates the job user on a node."""
+    return {"JOB_USER": options.user} if _is_new(options) else {}
 
 
 def files(options: Options, password: str) -> Mapping[str, InsideFile]:
-    """Return the files with which a node makes the job user that was asked for; none for one that the image has."""
-    if not _made(options):
+    """Return the files with which a node creates the job user of ``--user``; none for a user of the image."""
+    if not _is_new(options):
         return {}
     files = {
         _HOOK: InsideFile(content=Path(__file__).with_name("job-user.sh").read_bytes()),
-        # sshd adds the names of all such lines together.
+        # sshd adds up the names of all AllowUsers lines.
         "/etc/ssh/sshd_config.d/06-job-user.conf": InsideFile(content=f"AllowUsers {options.user}\n".encode()),
     }
     if password:
@@ -48,14 +48,14 @@ def files(options: Options, password: str) -> Mapping[str, InsideFile]:
 
 
 def check(place: Place, image: str, options: Options) -> None:
-    """Refuse a job user whose name is taken in the nodes' image.
+    """Refuse a name for the job user that another user of the nodes' image has.
 
     :raises SelectionError: for such a name.
     """
-    if not _made(options) or options.user == SLURM_USER:
+    if not _is_new(options) or options.user == SLURM_USER:
         return
-    script = f"getent passwd {options.user} || test $? -eq 2"  # it ends with 2 where there is no such user
-    if found := place.engine.run_in(image, script, place.labels("question")).strip():
+    script = f"getent passwd {options.user} || test $? -eq 2"  # getent ends with 2 if there is no such user
+    if found := place.engine.run_image(image, script, place.labels("question")).strip():
         raise SelectionError(
             f"the user name {options.user} exists already on the nodes",
             where="--user",
@@ -64,5 +64,5 @@ def check(place: Place, image: str, options: Options) -> None:
         )
 
 
-def _made(options: Options) -> bool:
+def _is_new(options: Options) -> bool:
     return options.user not in {"", USERS[0]}

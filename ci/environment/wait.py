@@ -1,7 +1,7 @@
-"""Waiting: the one way to do it, for munge, controller, nodes, sshd and registry alike.
+"""The one way to wait: for munge, controller, nodes, sshd and registry.
 
-A wait has a limit, notices at once that what it waits for has died, and fails with the state, the last log lines and a
-hint.
+A wait has a limit, ends at once when the container that it waits for has ended, and fails with the state, the last log
+lines and a hint.
 """
 
 from collections.abc import Callable
@@ -16,22 +16,22 @@ T = TypeVar("T")
 _LOG_LINES = 20
 
 
-class NotYet(Exception):  # noqa: N818 - it is no error, it is an answer
-    """A probe's answer "not yet"; a probe may return it or raise it. The text is the state as it is now."""
+class NotYet(Exception):  # noqa: N818 - an answer, not an error
+    """A probe's answer "not yet", which it may return or raise. The text is the current state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What is waited for, as far as it can go wrong."""
+    """How to find out that a wait is useless, and why."""
 
     alive: Callable[[], bool | str] = lambda: True
-    """True as long as there is hope; False, or a text that says how it died, ends the wait at once."""
+    """Returns True while the container runs. False, or a text that says how it ended, ends the wait at once."""
     diagnose: Callable[[], str] = lambda: ""
-    """Its log; the error has the last lines."""
+    """Returns the log, whose last lines are in the error."""
     hint: str = ""
-    """What to look at when it never gets ready. Of one that has died it would say the wrong cause."""
+    """The likely cause if it never gets ready. For a container that has ended, this would be the wrong one."""
     hint_of_death: Callable[[str], str] = lambda _log: ""
-    """What to look at when it has died, by its log."""
+    """Returns the likely cause of the end, from the log."""
 
 
 def wait_for(
@@ -42,14 +42,13 @@ def wait_for(
     poll: float = 0.1,
     watched: Watched = Watched(),
 ) -> T:
-    """Ask ``probe`` until it gives a value, and return that value.
+    """Call ``probe`` until it returns a value, and return that value.
 
-    ``probe`` must itself be bounded in time (give its sockets a timeout). A ``LaunchError`` of its own, such as an
-    engine's refusal, is "not yet"; all other exceptions end the wait.
-
-    ``limit`` and ``poll`` are seconds; a last probe is made when the limit is reached.
-
-    Raises ``LaunchError`` with the last state, the last lines of the log, and the hint.
+    :param probe: must itself have a time limit. Its ``LaunchError``, such as an engine's refusal, means "not yet"; all
+        other exceptions end the wait.
+    :param limit: seconds; the last call is made when they have passed.
+    :param poll: seconds between two calls.
+    :raises LaunchError: with the last state, the last lines of the log, and the hint.
     """
     begin = time.monotonic()
     while True:
@@ -80,7 +79,7 @@ def wait_for(
 
 
 def _log(diagnose: Callable[[], str]) -> str:
-    """Return the log; diagnostics that fail must not hide the real failure."""
+    """Return the log; a failure to read it must not hide the real one."""
     try:
         return diagnose()
     except Exception as error:  # noqa: BLE001 - reading the logs of a dead container may fail in any way
@@ -88,7 +87,7 @@ def _log(diagnose: Callable[[], str]) -> str:
 
 
 def _reason(how: str, log: str) -> str:
-    """Join how it died with the last log lines."""
+    """Join the way it ended with the last log lines."""
     lines = [line for line in log.splitlines() if line.strip()][-_LOG_LINES:]
     if not lines:
         return how

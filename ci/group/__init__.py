@@ -1,1 +1,1 @@
-"""Many cells: what is run of a group, its images, its cells side by side, and what need not run again."""
+"""Many cells: the plan of a group, its images, its cells side by side, and earlier results that are taken again."""

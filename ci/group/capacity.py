@@ -1,4 +1,4 @@
-"""How many cells this machine can have up at a time."""
+"""The number of cells that this machine can run at the same time."""
 
 from dataclasses import dataclass
 import os
@@ -8,32 +8,32 @@ from ci.engine.connection import Engine
 from ci.terminal import console
 
 _GIB = 1024**3
-# Seen under the suites: a node 31 MiB and the registry 18 without a job, each Python process 60 to 100 MiB, of which a
-# cell has seven with four workers. The rest is room for jobs and builds: mksquashfs, pip, several at a time.
+# Measured under the suites: without a job a node takes 31 MiB and the registry 18; each Python process takes 60 to 100
+# MiB, and a cell with four workers has seven. The rest is for jobs and builds: mksquashfs, pip, several at a time.
 _PER_NODE = _GIB
 _PER_CELL = _GIB
-# What the engine, a build of an image and everything else on the machine keep.
+# For the engine, a build of an image and everything else on the machine.
 _KEPT_BACK = 0.5 * _GIB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What a machine has."""
+    """The cores and the memory of a machine."""
 
     cores: int
     memory: int
     """Bytes that are free to use."""
 
     def fitting(self, nodes: int) -> int:
-        """Return how many cells of so many nodes fit into the memory; one at least, for it can only be tried."""
+        """Return how many cells with that many nodes fit into the memory; at least one, which may then fail."""
         return max(1, int((self.memory - _KEPT_BACK) // (_PER_CELL + nodes * _PER_NODE)))
 
     def jobs(self, wanted: int, *, cells: int, nodes: int) -> int:
-        """Return how many cells to have up at a time.
+        """Return how many cells to run at the same time; never more than fit.
 
-        :param wanted: what the user wants; 0 for as many as are of use. More than fit are never taken.
+        :param wanted: the user's number; 0 for the best one.
         """
-        # A cell waits more than it computes (for Slurm, a push, an import), so one to a core keeps all of them busy.
+        # A cell waits more than it computes (for Slurm, a push, an import), so one per core keeps all cores busy.
         return max(1, min(wanted or self.cores, self.fitting(nodes), cells))
 
 
@@ -46,7 +46,7 @@ def of_machine(engine: Engine) -> Capacity:
 
 
 def warn_if_fewer(capacity: Capacity, wanted: int, *, cells: int, nodes: int) -> None:
-    """Say why fewer cells are up at a time than was asked for."""
+    """Say why fewer cells run at the same time than ``--jobs`` names."""
     fitting = capacity.fitting(nodes)
     if wanted > fitting and cells > fitting:
         console.warn(
@@ -63,7 +63,7 @@ def _own_cores() -> int:
 
 
 def _free() -> int:
-    """Return the memory that can be had without swapping."""
+    """Return the memory that is available without swapping."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -73,7 +73,7 @@ def _free() -> int:
 
 
 def _limit() -> int:
-    """Return the limit that a CI runner sets for this process' group (cgroup v2 or v1)."""
+    """Return the memory limit of this process' cgroup (v2 or v1), which a CI runner may set."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             return int(Path(path).read_text(encoding="ascii"))

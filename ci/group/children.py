@@ -1,8 +1,8 @@
-"""The processes of cells: each cell has one of its own, so that one that breaks can't hurt another.
+"""The processes of cells: each cell has its own, so that one that crashes does not affect another.
 
-They are started by the main thread, which lives as long as the run: a child is signalled when the thread that started
-it ends (see `ci.terminal.signals.follow_parent`). Each is in a session of its own, so that Ctrl-C reaches it through
-here, once.
+The main thread starts them, because it lives as long as the run: the kernel signals a child when the thread that
+started it ends (see `ci.terminal.signals.follow_parent`). Each is in a session of its own, so that a Ctrl-C reaches it
+only once, from here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,9 +19,9 @@ from ci.terminal import console
 from ci.terminal.signals import child_environment
 
 PATIENCE = 170.0
-"""Seconds that a cell has to take its environment down; a little less than the noxfile gives to this process.
+"""Seconds for a cell to take its environment down; a little less than the noxfile gives to this process.
 
-On a busy machine the engine was seen to take more than a minute for the volume of a node that ran many containers.
+On a busy machine, removing the volume of a node that ran many containers was seen to take more than a minute.
 """
 
 _TICK = 0.2
@@ -29,7 +29,7 @@ _TICK = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class ChildCommand:
-    """What is started for a cell."""
+    """The command that runs a cell."""
 
     cell: str
     words: tuple[str, ...]
@@ -39,15 +39,15 @@ class ChildCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """Who is told how the cells are doing; the main thread calls these."""
+    """Functions that the main thread calls as cells begin and end."""
 
     began: Callable[[str], None] = lambda _cell: None
     ended: Callable[[str, int], bool] = lambda _cell, _exit_code: True
-    """Told of a cell's end, and its exit code; returns whether to go on with further cells."""
+    """Called with a cell and its exit code; returns whether to start further cells."""
     tick: Callable[[], None] = lambda: None
-    """Called again and again while cells run."""
+    """Called several times a second while cells run."""
     ending: Callable[[], None] = lambda: None
-    """Told that the cells at work have been asked to end."""
+    """Called after the running cells were signalled to end."""
 
 
 def start(command: ChildCommand) -> "subprocess.Popen[bytes]":
@@ -71,13 +71,12 @@ def run_all(
     jobs: Callable[[], int],
     watch: Watch,
 ) -> None:
-    """Run the commands side by side, until there are no more or ``watch`` would not go on.
+    """Run the commands side by side, until there are no more or ``watch.ended`` returns False.
 
-    Whatever ends this, a signal above all, ends the processes as well: each is asked to, and takes its environment
-    down.
+    An exception, above all a signal, ends the processes as well: each gets a signal, and takes its environment down.
 
-    :param commands: yields None as long as the next one can't start yet.
-    :param jobs: tells how many there may be at a time now.
+    :param commands: yields None while the next one can't start yet.
+    :param jobs: returns how many may run at the same time now.
     """
     waiting = iter(commands)
     running: dict[str, subprocess.Popen[bytes]] = {}
@@ -111,7 +110,7 @@ def _ended(running: Mapping[str, "subprocess.Popen[bytes]"]) -> list[str]:
 
 
 def _end(left: dict[str, "subprocess.Popen[bytes]"], number: int, watch: Watch) -> None:
-    """Ask the processes to end, wait until they have taken their environments down, and kill what does not."""
+    """Signal the processes, wait until they have taken their environments down, and kill those that do not end."""
     for process in left.values():
         process.send_signal(number)
     watch.ending()
@@ -121,8 +120,8 @@ def _end(left: dict[str, "subprocess.Popen[bytes]"], number: int, watch: Watch) 
             for cell, process in left.items():
                 process.send_signal(signal.SIGKILL)
                 console.warn(
-                    f"{cell} did not end within {PATIENCE:.0f} s and was killed; its reaper takes down what "
-                    f"it left, which may take a while. If something stays: {typed('down RUN')}"
+                    f"{cell} did not end within {PATIENCE:.0f} s and was killed; its reaper removes its containers, "
+                    f"which may take a while. If some are left: {typed('down RUN')}"
                 )
             end = math.inf
         for cell in _ended(left):

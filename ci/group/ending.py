@@ -1,4 +1,4 @@
-"""Outcome of a run of a group: one exit code, that of the worst."""
+"""The exit code of a group: that of its worst result."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,10 +13,10 @@ FAILED = 1
 def exit_code(results: Iterable[Result], unwritten: Sequence[PyxisMatrixError] = (), *, missing: bool = False) -> int:
     """Return the code of the worst result: a failure before an error, an error before what could not run.
 
-    Of several errors it is that of the first.
+    Of several errors, the first counts.
 
     :param unwritten: why results could not be written.
-    :param missing: whether any of those that there should be can't be read, or is not there. That is no success.
+    :param missing: whether an expected result does not exist or can't be read, which is a failure, too.
     """
     found = list(results)
     if any(result.outcome is Outcome.FAILED for result in found):

@@ -1,10 +1,11 @@
-"""The fingerprint of a suite on a cell: a hash of all that decides what it comes to.
+"""The fingerprint of a suite on a cell: a hash of everything that can change its outcome.
 
-Minutes or hours lie between it and the suite, and files may be edited meanwhile. So there is a `stamp` of them, too,
-taken before the fingerprint and again when the cell has ended: a result has its fingerprint if nothing was touched.
+The suite may run minutes or hours later, and files may be edited meanwhile. So there is also a `stamp` of the files,
+taken before the fingerprint and again when the cell has ended: a result gets its fingerprint only if both are equal.
 
-What is left out decides nothing: where results go, how many cells are up at a time, where a release file came from (its
-content is in an image). In doubt something is in it, for to run once more is cheaper than an answer that is not true.
+Left out is what can't change an outcome: where results go, how many cells run at the same time, where a release file
+came from (its content is in an image). In doubt an ingredient is in the hash, because a run too many is cheaper than a
+wrong answer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,7 +42,7 @@ from ci.options import Scope
 _OF_PYTEST_ITSELF = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_", "PYTEST_VERSION")
 
 Ingredients = Mapping[str, str]
-"""Hashes by the name of what they are of."""
+"""Hashes, by the name of the ingredient."""
 
 
 def fingerprint(ingredients: Ingredients) -> str:
@@ -50,15 +51,15 @@ def fingerprint(ingredients: Ingredients) -> str:
 
 
 def shared_ingredients(engine: Engine) -> Ingredients:
-    """Return the part of ingredients that is the same for all cells and suites of a run."""
+    """Return the ingredients that are the same for all cells and suites of a run."""
     installed = sorted(f"{package.name}=={package.version}" for package in metadata.distributions())
     machine = (platform.machine(), platform.release(), engine.found.kind, engine.found.version)
     return {
         PROGRAM: hash_of_files(program_files()),
-        # What pytest runs with, the subject among it: also what is in the files.
+        # The packages that pytest runs with, including the subject: their versions and the content of their files.
         "packages": hash_of([platform.python_version(), *installed, hash_of_files(_installed(), _site())]),
         "machine": hash_of(machine),
-        # What Python, pytest and Slurm's tools read on this machine.
+        # The variables that Python, pytest and Slurm's tools read on this machine.
         "environment": hash_of(sorted(f"{name}={value}" for name, value in os.environ.items() if _is_read(name))),
     }
 
@@ -66,7 +67,7 @@ def shared_ingredients(engine: Engine) -> Ingredients:
 def ingredients(
     plan: EnvironmentPlan, suite: Suite, words: Iterable[str], *, matrix: Matrix, images: str, shared: Ingredients
 ) -> Ingredients:
-    """Return what decides what a suite comes to.
+    """Return the hashes of everything that can change the outcome of a suite.
 
     :param words: more arguments for pytest.
     :param images: see `images_of`.
@@ -82,7 +83,7 @@ def ingredients(
         **rows,
         IMAGES: images,
         "pins": hash_of({name: pins.get(name, "") for name in pinned_by(plan)}),
-        # Nodes use a checkout in place, so no image tells all of it.
+        # Nodes use a checkout in place, so the images' hashes do not cover its files.
         "subject": hash_of([plan.subject, rows["subject"], state_of(checkout) if checkout else ""]),
         "options": hash_of([*options.words(Scope.CLUSTER), str(options.accounting), str(suite.workers), *words]),
     }
@@ -90,18 +91,20 @@ def ingredients(
 
 def shared_stamp() -> Ingredients:
     """Return the part of a stamp that is the same for all cells and suites."""
+    # A file may have been added since the last call.
     suite_files.cache_clear()
     return {
         "known failures": _stamp_of(filter(None, [paths.MATRIX_FILE, paths.own_matrix_file()])),
         "pins": _stamp_of([paths.PINS_FILE]),
         PROGRAM: _stamp_of(expanded(program_files())),
-        # Another environment made of uv's cache has the same files, as hard links, and a link changes a file's ctime.
+        # By the mtime: uv's cache and the other environments made from it have the same files as hard links, and each
+        # new link changes a file's ctime.
         "packages": _stamp_of(_installed(), "st_mtime_ns"),
     }
 
 
 def stamp(plan: EnvironmentPlan, suite: Suite, shared: Ingredients) -> Ingredients:
-    """Return what tells whether a file that decides was touched since, though its content may be the same again."""
+    """Return hashes that change when a file of the ingredients is written, even with the same content as before."""
     checkout = plan.options.subject
     return {
         **shared,
@@ -111,18 +114,18 @@ def stamp(plan: EnvironmentPlan, suite: Suite, shared: Ingredients) -> Ingredien
 
 
 def images_of(plan: EnvironmentPlan, builder: Builder) -> str:
-    """Return the hash of a cell's images: what they were made from, and what came of it."""
+    """Return the hash of a cell's images: their tags, which are made from their content, and the engine's ids."""
     built = [builder.ensure(image) for image in plan.images.all()]
     return hash_of([[image.tag, image.identity] for image in built])
 
 
 def _own_files(plan: EnvironmentPlan, suite: Suite) -> dict[str, Files]:
-    """Return the files whose content is asked for each suite; that of images is in what they were made from."""
+    """Return the files of each suite; those of the images are in the images' tags."""
     return {"suite files": suite_files(suite), CONFIGURATION: files_of(plan)[CONFIGURATION]}
 
 
 def _is_read(name: str) -> bool:
-    """Tell whether a variable is read by what runs the tests; those that pytest sets for its own children are not."""
+    """Tell whether a variable can change an outcome; pytest sets some for its own child processes, which can't."""
     return name.startswith(("PYTHON", "PYTEST_", "SLURM", "ENROOT_")) and not name.startswith(_OF_PYTEST_ITSELF)
 
 
@@ -139,7 +142,7 @@ def hash_of_files(parts: Iterable[Path], root: Path | None = None) -> str:
 
 
 def _stamp_of(files: Iterable[Path], moment: str = "st_ctime_ns") -> str:
-    """Return what changes when one of the files is written, replaced or renamed."""
+    """Return a hash that changes when one of the files is written, replaced or renamed."""
     lines = []
     for file in files:
         try:

@@ -1,4 +1,4 @@
-"""The images of the cells of a group: made in a thread, one after another, while the cells that have theirs run."""
+"""The images of a group's cells: built in a thread, one after another, while cells whose images exist already run."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ from ci.images.plan import ImagePlan
 from ci.terminal import console, processes
 
 _PATIENCE = 30.0
-"""Seconds that a build has to end in; the engine ends by itself what its client no longer waits for."""
+"""Seconds to wait for a build to end; after that the engine ends it, because its client has gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """A cell whose images are there, or why they are not."""
+    """A cell whose images exist, or the reason why they can't be built."""
 
     cell: str
     images: str = ""
@@ -31,22 +31,22 @@ class Ready:
 
 
 class Images:
-    """Makes the images of cells. What one cell lacks does not keep the others from theirs."""
+    """Builds the images of cells. If one cell's fail, the others are still built."""
 
     def __init__(self, builder: Builder, plans: Sequence[EnvironmentPlan]) -> None:
-        """Have nothing made yet."""
+        """Build nothing yet."""
         self._builder = builder
         self._plans = plans
         self._news: SimpleQueue[Ready | BaseException] = SimpleQueue()
         self._stop = threading.Event()
         self.waiting = len(plans)
-        """How many cells have neither their images nor a problem, as far as `news` has told."""
+        """The number of cells that `news` has not yielded yet."""
         self.at = ""
-        """The cell whose images are made now."""
+        """The cell whose images are being built."""
 
     @contextmanager
-    def being_made(self, stream: TextIO) -> Iterator[None]:
-        """Make them during the block, which tells their progress to ``stream``; its end ends what is under way."""
+    def built_meanwhile(self, stream: TextIO) -> Iterator[None]:
+        """Build the images during the block, with progress on ``stream``; the end of the block ends a build."""
         thread = threading.Thread(target=self._make_all, args=(stream,), name="images", daemon=True)
         thread.start()
         try:
@@ -56,11 +56,11 @@ class Images:
             thread.join(_PATIENCE)
 
     def stop(self) -> None:
-        """Ask what is under way to end; nothing more is begun."""
+        """Have the current build end, and begin no other."""
         self._stop.set()
 
     def news(self) -> Iterator[Ready]:
-        """Yield the cells that are ready by now, or will never be, each once."""
+        """Yield the cells whose images were built, or failed, since the last call."""
         while True:
             try:
                 found = self._news.get_nowait()
@@ -72,7 +72,7 @@ class Images:
             yield found
 
     def _make_all(self, stream: TextIO) -> None:
-        processes.STOP.set(self._stop)  # a thread has a context of its own
+        processes.STOP.set(self._stop)  # in the context of this thread, which other threads do not share
         try:
             with console.plain_lines(stream):
                 for plan in in_order(self._plans, self._has):
@@ -82,7 +82,7 @@ class Images:
                     self._news.put(self._ready(plan))
         except processes.Stopped:
             pass
-        except BaseException as error:  # noqa: BLE001 - a fault of this program: it is raised in the main thread
+        except BaseException as error:  # noqa: BLE001 - a bug of this program: `news` raises it in the main thread
             self._news.put(error)
         finally:
             self.at = ""
@@ -99,16 +99,16 @@ class Images:
         try:
             with errors_of_ours("looking for images"):
                 return self._builder.has(image)
-        except PyxisMatrixError:  # a cell that needs it says so in its turn
+        except PyxisMatrixError:  # the same error is reported when a cell that needs the image is built
             return False
 
 
 def in_order(plans: Sequence[EnvironmentPlan], has: Callable[[ImagePlan], bool]) -> Iterator[EnvironmentPlan]:
-    """Yield the cells in the order in which they answer soonest.
+    """Yield the cells in the order that gives results soonest.
 
-    First come those that wait for no compiler, then those of the compile that most cells wait for, and so on.
+    First those that wait for no compiler, then those of the compiled image that most cells need, and so on.
 
-    :param has: tells whether an image need not be made any more; asked before the first, and once of each.
+    :param has: tells whether an image exists; called once for each, before the first cell is yielded.
     """
     slow = {plan.cell.id: compiled(plan) for plan in plans}
     lacking = {name: image for images in slow.values() for name, image in images.items()}
@@ -129,5 +129,5 @@ def in_order(plans: Sequence[EnvironmentPlan], has: Callable[[ImagePlan], bool])
 
 
 def compiled(plan: EnvironmentPlan) -> Mapping[str, ImagePlan]:
-    """Return the images of a cell that a compiler makes, by name."""
+    """Return the images of a cell that take a compiler minutes, by name."""
     return {member.name: member for image in plan.images.all() for member in image.family() if member.is_compiled}

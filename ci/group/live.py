@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes: a live table on a terminal, timed lines elsewhere, sections in CI."""
+"""The display of a run in progress: a live table on a terminal, timed lines elsewhere, sections in CI."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,44 +23,44 @@ from ci.terminal import console, folding
 from ci.terminal.mode import Mode
 
 _EVERY_SECONDS = 60.0
-"""How often plain lines say what is at work, so that nobody takes silence for the end."""
+"""How often plain lines list the running cells, so that nobody takes silence for a hang."""
 _FAILURES_SHOWN = 6
 _WIDE = 110
 
 
 @dataclass(kw_only=True)
 class Shown:
-    """What of a run is shown."""
+    """The facts of a run for its display."""
 
     total: int
-    """How many cells it has; less those that turn out to need no run."""
+    """The number of cells, without those that turn out to need no run."""
     images: Callable[[], str] = lambda: ""
-    """Returns the cell whose images are made now; empty if none is waited for."""
+    """Returns the cell whose images are being built; empty for none."""
     folder: Path
     quiet: bool = False
-    """Only what went wrong."""
+    """Whether to show failures only."""
 
 
 class Lines:
-    """Timed lines, one for each thing that happens."""
+    """Timed lines, one per event."""
 
     def __init__(self, shown: Shown, watcher: Watcher) -> None:
-        """Show what ``watcher`` finds."""
+        """Show the events that ``watcher`` finds."""
         self._shown = shown
         self._watcher = watcher
         self._said = time.monotonic()
 
     @property
     def stream(self) -> TextIO:
-        """Where others write lines while this is shown."""
+        """The stream for other messages while this is shown."""
         return sys.stderr
 
     def begin(self, cell: str) -> None:
         """Show that a cell begins."""
-        self._say(f"{cell}: begun")
+        self._say(f"{cell}: started")
 
     def news(self, cell: str, news: News) -> None:
-        """Show what is new of a cell."""
+        """Show the new events of a cell."""
         for phase, suite in news.phases:
             self._say(f"{cell}: {suite or phase}")
         for failure in news.failures:
@@ -82,12 +82,12 @@ class Lines:
         )
 
     def ending(self) -> None:
-        """Show that the cells at work are ending before their time."""
+        """Show that the running cells are being ended early."""
         if at_work := _at_work(self._watcher):
             self._say(f"ending; taken down first: {', '.join(state.id for state in at_work)}", bad=True)
 
     def tick(self) -> None:
-        """Say now and then what is at work."""
+        """Once a minute, list the running cells."""
         if time.monotonic() - self._said > _EVERY_SECONDS:
             for state in _at_work(self._watcher):
                 self._say(f"{state.id}: {_doing(state)}, {_times(state)}")
@@ -95,7 +95,7 @@ class Lines:
                 self._say(f"{cell}: images")
 
     def shown(self) -> AbstractContextManager[None]:
-        """Show it during the block."""
+        """Show the display during the block."""
         return nullcontext()
 
     def _say(self, text: str, *, bad: bool = False) -> None:
@@ -105,7 +105,7 @@ class Lines:
 
 
 class Sections(Lines):
-    """Lines in the log of a CI service; what a cell wrote follows at its end, folded."""
+    """Lines in the log of a CI service; after a cell's end, its output follows in a folded section."""
 
     def __init__(self, shown: Shown, watcher: Watcher, service: Mode) -> None:
         """Write for ``service``."""
@@ -113,7 +113,7 @@ class Sections(Lines):
         self._service = service
 
     def fail(self, cell: str, failure: Failure) -> None:
-        """Annotate the line of the test where the service can."""
+        """Annotate the line of the test if the service can."""
         if self._service is not Mode.GITHUB:
             super().fail(cell, failure)
             return
@@ -122,7 +122,7 @@ class Sections(Lines):
         self._write(folding.annotation(text, title=title, file=failure.file, line=failure.line))
 
     def end(self, state: CellState, exit_code: int) -> None:
-        """Show all that a cell wrote, in a section."""
+        """Show the output of a cell in a section."""
         super().end(state, exit_code)
         if self._shown.quiet and exit_code == 0:
             return
@@ -140,7 +140,7 @@ class Sections(Lines):
 
 
 class LiveTable(Lines):
-    """A table of the cells at work, renewed in place; what has ended stands above it."""
+    """A table of the running cells, redrawn in place; the lines of cells that have ended are above it."""
 
     def __init__(self, shown: Shown, watcher: Watcher, terminal: RichConsole | None = None) -> None:
         """Draw on ``terminal``, stderr's if none is given."""
@@ -158,19 +158,19 @@ class LiveTable(Lines):
 
     @property
     def stream(self) -> TextIO:
-        """Above the table."""
-        return _Above(self._terminal)
+        """A stream that writes above the table."""
+        return _AboveTable(self._terminal)
 
     def begin(self, cell: str) -> None:
-        """Do nothing: its row appears by itself."""
+        """Do nothing: the table shows the cell."""
 
     def news(self, cell: str, news: News) -> None:
-        """Show what went wrong; the rest is in the table."""
+        """Show failures; the rest is in the table."""
         for failure in news.failures:
             self.fail(cell, failure)
 
     def end(self, state: CellState, exit_code: int) -> None:
-        """Leave a line of a cell that has ended."""
+        """Print a line above the table for a cell that has ended."""
         if self._shown.quiet and exit_code == 0:
             return
         sign, style = ("✓", "green") if exit_code == 0 else ("✗", "bold red")
@@ -178,11 +178,11 @@ class LiveTable(Lines):
         self._print(line.append(f"{_summary(state) or f'ended with {exit_code}'}  {_clock(state.seconds)}", "dim"))
 
     def tick(self) -> None:
-        """Do nothing: the table renews itself."""
+        """Do nothing: the table redraws itself."""
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Draw it during the block."""
+        """Draw the table during the block."""
         with suppress(OSError):
             self._live.start()
         try:
@@ -201,7 +201,7 @@ class LiveTable(Lines):
             name = Text("  ").append(state.id, "bold red" if state.bad else "")
             if options.max_width >= _WIDE:
                 yield _line(name.append(f"  {_doing(state)}  ").append(_times(state), "dim"))
-            else:  # an id alone may fill it
+            else:  # an id alone may fill the line
                 yield _line(name)
                 yield _line(Text(f"    {_doing(state)}  ").append(_times(state), "dim"))
         if len(at_work) > room:
@@ -223,8 +223,8 @@ class LiveTable(Lines):
             self._terminal.print(text, soft_wrap=True)
 
 
-class _Above(io.StringIO):
-    """Lines that are printed above a table which is renewed in place."""
+class _AboveTable(io.StringIO):
+    """A stream whose lines are printed above a table that is redrawn in place."""
 
     def __init__(self, terminal: RichConsole) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ class _Above(io.StringIO):
 
 
 def display(shown: Shown, watcher: Watcher) -> Lines:
-    """Return what fits where stderr goes to."""
+    """Return the display for the place where stderr goes."""
     mode = Mode.of(os.environ, sys.stderr)
     if mode is Mode.TERMINAL:
         return LiveTable(shown, watcher)
@@ -248,10 +248,10 @@ def _at_work(watcher: Watcher) -> list[CellState]:
 
 
 def _doing(state: CellState) -> str:
-    """Return what a cell does now: "registry 12 of 90 tests"."""
+    """Return the current work of a cell: "registry 12 of 90 tests"."""
     if not state.suite:
         return state.phase or "starting"
-    # The number is that of an earlier run, which may have had fewer.
+    # The number may be that of an earlier run, which had fewer tests; then it is not shown.
     known = f" of {state.known}" if state.known and state.known >= len(state.tests) else ""
     failed = sum(failure.suite == state.suite for failure in state.failures)
     return f"{state.suite} {len(state.tests)}{known} tests" + (f", {failed} failed" if failed else "")

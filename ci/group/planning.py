@@ -1,4 +1,4 @@
-"""What is run of a group: which suites on which cells, and why not the others. Pure, but for a look at the files."""
+"""The plan of a group: which suites run on which cells, and why others do not. Pure, but it looks at files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -25,7 +25,7 @@ from ci.record.planned import PlannedCell, RunPlan
 from ci.terminal.quantities import count
 
 OPTIONS = (Scope.IMAGES, Scope.CLUSTER)
-"""What a group is run with; that is written down, so that the run can go on."""
+"""The options of a group. They are recorded, so that ``--resume`` can continue the run with the same ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,55 +35,60 @@ class CellPlan:
     environment: EnvironmentPlan
     suites: tuple[Suite, ...]
     not_applicable: dict[str, str] = field(default_factory=dict)
-    """Reasons by the name of the suite."""
+    """Reasons, by the name of the suite."""
     not_run: str = ""
-    """Why it can't run here; empty if it can."""
+    """Why the cell can't run here; empty if it can."""
 
     @property
     def cell(self) -> Cell:
         """The cell."""
         return self.environment.cell
 
+    @property
+    def id(self) -> str:
+        """The cell's id."""
+        return self.cell.id
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupPlan:
-    """All that is run."""
+    """The cells and suites of a run."""
 
     options: Options
     cells: tuple[CellPlan, ...]
     record: RunPlan
-    """What is written of it."""
+    """The plan in the form that is written to the run's folder."""
     resumed: bool = False
-    """Whether it goes on with a run that has results already."""
+    """Whether this continues a run that has results already."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRequest:
-    """What the command line asks of a group."""
+    """The cells and suites that the command line selects."""
 
     cells: Sequence[str] = ()
     """Ids; none for those of the group."""
     group: str | None = None
     suites: Sequence[str] = ()
-    """Names; none for those that apply."""
+    """Names; none for all that apply."""
     words: Sequence[str] = ()
     """More arguments for pytest."""
     candidates: Candidates | None = None
-    """What is put into the cells."""
+    """The candidates to put into the cells."""
 
 
 def plan_group(
     request: GroupRequest, matrix: Matrix, options: Options, missing: Callable[[Cell], str | None]
 ) -> GroupPlan:
-    """Plan what is run.
+    """Plan which suites run on which cells.
 
-    :param missing: tells which files of a cell are missing, if any.
-    :raises SelectionError: for unknown names, options that can't hold for a group, and where nothing is left to run.
+    :param missing: returns which files of a cell are missing, if any.
+    :raises SelectionError: for unknown names, for options that a group can't have, and if nothing is left to run.
     """
     host = Arch.host()
     chosen, left_out = _cells(request, matrix, host, options.unreleased)
     if request.candidates:
-        group = () if request.cells else chosen  # a cell that is named is refused below
+        group = () if request.cells else chosen  # if the user named a cell, `for_cells` refuses it with a message
         left_out |= {cell.id: why for cell in group if (why := request.candidates.unfit(cell))}
         chosen = for_cells([cell for cell in chosen if cell.id not in left_out], request.candidates)
     check_options(options, len(chosen))
@@ -135,14 +140,14 @@ def plan_group(
 def resumed(
     earlier: RunPlan, request: GroupRequest, matrix: Matrix, options: Options, missing: Callable[[Cell], str | None]
 ) -> GroupPlan:
-    """Plan how an earlier run goes on: the same cells and suites.
+    """Plan how an earlier run continues: with the same cells and suites.
 
-    :param options: as given again.
-    :raises SelectionError: where the matrix, or what is asked for, is not that of the run.
+    :param options: as given with ``--resume``.
+    :raises SelectionError: if the matrix, the options or the arguments are not those of the run.
     """
     if request.cells or request.group or request.suites:
         raise SelectionError(
-            "--resume goes on with the cells and suites of the run",
+            "--resume continues with the cells and suites of the run",
             why="others are named as well",
             next_step="leave cells, --group and --suite out, or leave --resume out to begin another run",
         )
@@ -152,7 +157,7 @@ def resumed(
         raise SelectionError(
             f"the run {earlier.run} was begun with another matrix",
             where=str(matrix.path),
-            why=f"it has no cell {', '.join(gone)} any more"
+            why=f"this matrix no longer has {', '.join(gone)}"
             if gone
             else "its rows, known failures, subject or defaults have changed",
             next_step="begin another run; with --reuse it takes what has not changed from this one",
@@ -175,12 +180,12 @@ def resumed(
 
 
 def matrix_hash(matrix: Matrix) -> str:
-    """Return the hash of what matrix.toml says; comments, and where the file is, don't count."""
+    """Return the hash of the content of matrix.toml, without comments and the file's path."""
     return hash_of(replace(matrix, path=Path()))
 
 
 def hash_of(value: object) -> str:
-    """Return the hash of a value made of dataclasses, mappings, sequences, sets and what ``str`` tells apart."""
+    """Return the hash of a value made of dataclasses, mappings, sequences, sets, and values with different strings."""
     return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -197,10 +202,10 @@ def _plain(value: object) -> object:
 
 
 def check_options(options: Options, cells: int) -> None:
-    """Refuse what can't hold for a group.
+    """Refuse options that a group can't have.
 
-    :param cells: how many there are.
-    :raises SelectionError: for an option of one cell, and for one that leaves something up.
+    :param cells: the number of cells.
+    :raises SelectionError: for an option of one cell, and for one that leaves an environment up.
     """
     if options.keep:
         raise SelectionError(
@@ -217,7 +222,7 @@ def check_options(options: Options, cells: int) -> None:
     if cells > 1 and (given := [name for name, value in single.items() if value]):
         raise SelectionError(
             f"{' and '.join(given)} can be given for one cell only",
-            why=f"it is one port or name of this machine, and {cells} cells run side by side",
+            why=f"a port or a name can be used only once on this machine, and {cells} cells run side by side",
             next_step="leave it out, or name one cell",
         )
 
@@ -225,7 +230,7 @@ def check_options(options: Options, cells: int) -> None:
 def _cells(
     request: GroupRequest, matrix: Matrix, host: Arch, unreleased: Sequence[str]
 ) -> tuple[tuple[Cell, ...], dict[str, str]]:
-    """Return the cells to run, and those of the group that another machine has to run."""
+    """Return the cells to run, and why other machines have to run the group's others."""
     members = requested_cells(request.cells, request.group, matrix, host, {}, unreleased)
     if request.cells:
         return members, {}

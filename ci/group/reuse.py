@@ -1,4 +1,4 @@
-"""What ran once and need not run again: earlier results with the same fingerprint."""
+"""Earlier results with the same fingerprint, so that a suite need not run again."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,21 +15,21 @@ from ci.report import contradictions
 from ci.report.choosing import is_ahead
 
 FINGERPRINTS_FILE = "fingerprints.json"
-"""In the run's folder: the ingredients of each fingerprint, by cell and suite; tells what has changed since."""
+"""In the run's folder: the ingredients of each fingerprint, by cell and suite. They show what has changed since."""
 
 Fingerprints = Mapping[str, Mapping[str, Ingredients]]
 
 
 def earlier(results: Path, cell_id: str, suite: str, *, but: str) -> list[Result]:
-    """Return the earlier results of a suite on a cell that say how it ended, the newest first.
+    """Return the earlier results of a suite on a cell that have an outcome, the newest first.
 
-    :param but: a run that does not count as earlier.
+    :param but: the current run, whose own results are left out.
     """
     found = []
     for path in results.glob(f"*/{cell_id}/{suite}/{store.RESULT_FILE}"):
         if path.parents[2].name == but:
             continue
-        with suppress(ResultsError):  # of another version, or broken: it proves nothing
+        with suppress(ResultsError):  # of another version of this program, or broken
             result = contradictions.believed(store.load(path), path.parent)
             ended = result.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR}
             if ended and result.fingerprint and not is_ahead(result.started, store.utc_now()):
@@ -40,14 +40,14 @@ def earlier(results: Path, cell_id: str, suite: str, *, but: str) -> list[Result
 def unchanged(results: list[Result], fingerprint: str) -> Result | None:
     """Return the newest result of this fingerprint if it passed.
 
-    An older one that passed is not taken where a newer one with the same fingerprint did not: that suite is flaky.
+    If the newest one did not pass, an older one that did is not used: that suite is flaky.
     """
     newest = next((result for result in results if result.fingerprint == fingerprint), None)
     return newest if newest and newest.outcome is Outcome.PASSED else None
 
 
 def taken(result: Result, run: str) -> Result:
-    """Return an earlier result as that of this run; it took no time, and says where it is from."""
+    """Return an earlier result as a result of this run, with the name of the run that it is from, and no duration."""
     source = result.reused_from or result.run
     return msgspec.structs.replace(
         result,
@@ -61,9 +61,9 @@ def taken(result: Result, run: str) -> Result:
 
 
 def changed(folder: Path, cell_id: str, suite: str, now: Ingredients) -> list[str]:
-    """Return which ingredients are others than in an earlier run; none if that is not known.
+    """Return which ingredients differ from those of an earlier run; none if those are not known.
 
-    :param folder: of the earlier run.
+    :param folder: the earlier run's.
     """
     try:
         content = files.content(folder / FINGERPRINTS_FILE)

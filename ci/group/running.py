@@ -1,4 +1,4 @@
-"""A run of a group: each cell once, side by side, as soon as its images are there."""
+"""A run of a group: each cell once, side by side, as soon as its images exist."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -29,7 +29,7 @@ from ci.terminal import console
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How a group is run; nothing of it changes an outcome."""
+    """Settings of a run that do not change any outcome."""
 
     jobs: int = 0
     fail_fast: bool = False
@@ -40,19 +40,20 @@ class RunSettings:
 def run_group(
     connect: Callable[[], Engine], matrix: Matrix, plan: GroupPlan, how: RunSettings
 ) -> list[PyxisMatrixError]:
-    """Run what is planned; the results are in the run's folder. Return why some could not be written there.
+    """Run the planned suites, with results in the run's folder. Return why some could not be written there.
 
-    :param connect: finds the engine. What an earlier attempt left is out of the way before it is asked.
-    :raises PyxisMatrixError: for what keeps all cells from running; it is in their results, too.
+    :param connect: finds the engine.
+    :raises PyxisMatrixError: for a problem that keeps all cells from running; it is in their results, too.
     :raises signals.Interrupted: at a signal, when all environments are down.
     """
     run = _Run(plan)
+    # Before the engine is looked for: without an engine, too, the results of an earlier attempt no longer count.
     run.begin()
     for cell in plan.cells:
         if cell.not_run:
             run.not_run(cell)
     try:
-        with asking("what this run asked of it"):
+        with asking("running this group"):
             _run_cells(run, connect(), matrix, plan, how)
     except PyxisMatrixError as problem:
         run.ended_by(problem)
@@ -61,8 +62,8 @@ def run_group(
 
 
 def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how: RunSettings) -> None:
-    """Have the images made, and run each cell that can run as soon as its own are there."""
-    possible = {cell.cell.id: cell for cell in plan.cells if cell.suites and not cell.not_run}
+    """Have the images built, and run each cell that can run as soon as its own exist."""
+    possible = {cell.id: cell for cell in plan.cells if cell.suites and not cell.not_run}
     if not possible:
         return
     builder = Builder(engine, sources_of(plan.options), logs=run.folder / "images")
@@ -79,26 +80,26 @@ def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how
     ready: list[CellPlan] = []
 
     def jobs() -> int:
-        """Take what has got its images, and return how many cells may be up now."""
+        """Return how many cells may run now, after looking for those whose images have been built meanwhile."""
         for news in maker.news():
             cell = possible[news.cell]
             if news.problem:
                 run.broken(cell, news.problem)
             else:
-                run.know(cell, matrix, engine, news.images)
+                run.learn_ingredients(cell, matrix, engine, news.images)
             if news.problem or not run.settle(cell, reuse_earlier=how.reuse):
                 showing.total -= 1
                 continue
             expected.update(run.expected(cell))
             ready.append(cell)
-        # A build of images has a cell's part of the cores; its memory is kept back at all times.
+        # A build counts as a cell for the cores. For the memory it does not: `capacity` always keeps some for it.
         return max(1, most - 1) if maker.waiting else most
 
     def commands() -> Iterator[ChildCommand | None]:
         while maker.waiting or ready:
             yield run.command(ready.pop(0)) if ready else None
 
-    with console.plain_lines(shown.stream), shown.shown(), maker.being_made(shown.stream):
+    with console.plain_lines(shown.stream), shown.shown(), maker.built_meanwhile(shown.stream):
         children.run_all(
             commands(),
             jobs=jobs,
@@ -107,7 +108,7 @@ def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how
 
 
 class _Run:
-    """What the steps of a run share."""
+    """The plan of a run, and what has become known of its cells."""
 
     def __init__(self, plan: GroupPlan) -> None:
         self._plan = plan
@@ -121,23 +122,23 @@ class _Run:
         """Results that could not be written, and why: a full disk."""
 
     def begin(self) -> None:
-        """Put a beginning in the place of what an earlier attempt left; an answer of the run that goes on stays."""
+        """Replace the results of an earlier attempt by unfinished ones, except those that ``--resume`` keeps."""
         for cell in self._plan.cells:
             for suite in cell.suites:
                 if not self._answered(cell, suite.name):
                     self._begin(cell, suite.name)
 
     def ended_by(self, problem: PyxisMatrixError) -> None:
-        """Write what kept all suites from running that have no result."""
+        """Write the problem as the result of all suites that have none."""
         for cell in self._plan.cells:
             for suite in cell.suites:
                 if not store.has_ended(self._path(cell, suite.name)):
                     self._write(cell, suite.name, problem)
 
-    def know(self, cell: CellPlan, matrix: Matrix, engine: Engine, images_hash: str) -> None:
-        """Learn what decides the outcome of each suite on a cell, and write it down.
+    def learn_ingredients(self, cell: CellPlan, matrix: Matrix, engine: Engine, images_hash: str) -> None:
+        """Hash the ingredients of each suite's fingerprint on a cell, and write them down.
 
-        The state of the files is noted first: what is edited while they are hashed is noticed at the end.
+        The stamp is taken first, so that an edit while files are hashed is noticed at the end, too.
 
         :param images_hash: the hash of the cell's images.
         """
@@ -145,55 +146,55 @@ class _Run:
         if stamp != self._shared_stamp:
             self._shared_stamp, self._shared = stamp, fingerprint.shared_ingredients(engine)
         for suite in cell.suites:
-            self._stamps[cell.cell.id, suite.name] = fingerprint.stamp(cell.environment, suite, stamp)
-        self._ingredients[cell.cell.id] = {
+            self._stamps[cell.id, suite.name] = fingerprint.stamp(cell.environment, suite, stamp)
+        self._ingredients[cell.id] = {
             suite.name: fingerprint.ingredients(
                 cell.environment, suite, self._plan.record.words, matrix=matrix, images=images_hash, shared=self._shared
             )
             for suite in cell.suites
         }
-        with suppress(PyxisMatrixError):  # it only tells later runs what has changed since
+        with suppress(PyxisMatrixError):  # the file only serves messages of later runs
             reuse.write(self.folder, self._ingredients)
 
     def settle(self, cell: CellPlan, *, reuse_earlier: bool) -> list[str]:
-        """Return the suites of a cell that have to run, and say why others need not."""
-        self._todo[cell.cell.id] = [
+        """Return the suites of a cell that have to run, and say why the others need not."""
+        todo = self._todo[cell.id] = [
             suite.name
             for suite in cell.suites
             if not (self._is_done(cell, suite.name) or (reuse_earlier and self._is_reused(cell, suite.name)))
         ]
-        for name in self._todo[cell.cell.id]:
+        for name in todo:
             self._begin(cell, name)
-        return self._todo[cell.cell.id]
+        return todo
 
     def command(self, cell: CellPlan) -> ChildCommand:
         """Return the command that runs a cell."""
-        suites = [word for name in self._todo[cell.cell.id] for word in ("--suite", name)]
+        suites = [word for name in self._todo[cell.id] for word in ("--suite", name)]
         words = cell.environment.options.words(*OPTIONS, Scope.RESULT)
         return ChildCommand(
-            cell=cell.cell.id,
+            cell=cell.id,
             words=("cell", cell.cell.matrix_id, *words, *suites, "--", *self._plan.record.words),
-            output=self.folder / cell.cell.id / paths.OUTPUT_FILE,
+            output=self.folder / cell.id / paths.OUTPUT_FILE,
         )
 
     def not_run(self, cell: CellPlan) -> None:
         """Write that a cell can't run here."""
-        console.warn(f"{cell.cell.id} is not run: {cell.not_run}")
+        console.warn(f"{cell.id} is not run: {cell.not_run}")
         problem = NotRunError(cell.not_run)
         for suite in cell.suites:
             self._write(cell, suite.name, problem)
 
     def broken(self, cell: CellPlan, problem: PyxisMatrixError) -> None:
-        """Write that a cell has no outcome; what the run that goes on had of it stays."""
-        console.fail(f"{cell.cell.id}: {problem}")
+        """Write a problem as the result of a cell's suites, except those that ``--resume`` keeps."""
+        console.fail(f"{cell.id}: {problem}")
         for suite in cell.suites:
-            if not self._is_done(cell, suite.name, whatever_changed=True):
+            if not self._answered(cell, suite.name):
                 self._write(cell, suite.name, problem)
 
     def expected(self, cell: CellPlan) -> Mapping[tuple[str, str], watching.Expected]:
-        """Return what earlier runs of the suites of a cell took."""
+        """Return the durations and numbers of tests of earlier runs of a cell's suites."""
         options = self._plan.options
-        return watching.expected(options.results, options.run, cell.cell.id, self._todo[cell.cell.id])
+        return watching.expected(options.results, options.run, cell.id, self._todo[cell.id])
 
     def watch(
         self,
@@ -203,11 +204,11 @@ class _Run:
         shown: live.Lines,
         maker: images.Images,
     ) -> children.Watch:
-        """Return what is to happen as cells begin and end."""
+        """Return the functions to call as cells begin and end."""
 
         def ended(name: str, exit_code: int) -> bool:
-            self._without_a_word(cells[name], exit_code)
-            self._vouch(cells[name])
+            self._write_missing(cells[name], exit_code)
+            self._add_fingerprints(cells[name])
             shown.news(name, watcher.end(name))
             shown.end(watcher.states[name], exit_code)
             return not (how.fail_fast and exit_code)
@@ -228,81 +229,73 @@ class _Run:
 
         return children.Watch(began=began, ended=ended, tick=tick, ending=ending)
 
-    def _is_done(self, cell: CellPlan, suite: str, *, whatever_changed: bool = False) -> bool:
-        """Tell whether the run that goes on has a final result of a suite."""
+    def _is_done(self, cell: CellPlan, suite: str) -> bool:
+        """Tell whether the run that is resumed has a final result of a suite with the same fingerprint."""
         found = self._answered(cell, suite)
-        if not found:
+        if found and found.fingerprint != self._fingerprint(cell, suite):
+            console.say(f"{cell.id} {suite} runs again: {self._changes(cell, suite, found.run)}")
             return False
-        if whatever_changed or found.fingerprint == self._fingerprint(cell, suite):
-            return True
-        console.say(f"{cell.cell.id} {suite} runs again: {self._changes(cell, suite, found.run)}")
-        return False
+        return found is not None
 
     def _answered(self, cell: CellPlan, suite: str) -> Result | None:
-        """Return the final result that the run that goes on has of a suite, if it has one."""
+        """Return the final result of a suite in the run that is resumed, if there is one."""
         path = self._path(cell, suite)
         if not self._plan.resumed or not path.is_file():
             return None
         try:
             found = contradictions.believed(store.load(path), path.parent)
         except PyxisMatrixError as error:
-            console.warn(f"{error}\n  {suite} runs again on {cell.cell.id}")
+            console.warn(f"{error}\n  {suite} runs again on {cell.id}")
             return None
         return found if found.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.FAILED} else None
 
     def _is_reused(self, cell: CellPlan, suite: str) -> bool:
-        """Take an earlier result if there is one; otherwise say why not."""
+        """Use an earlier result with the same fingerprint if there is one; otherwise say why not."""
         run = self._plan.options.run
-        before = reuse.earlier(self._plan.options.results, cell.cell.id, suite, but=run)
-        found = reuse.unchanged(before, self._fingerprint(cell, suite))
-        if found:
+        before = reuse.earlier(self._plan.options.results, cell.id, suite, but=run)
+        if found := reuse.unchanged(before, self._fingerprint(cell, suite)):
             taken = reuse.taken(found, run)
             store.write(taken, self._path(cell, suite))
-            console.say(f"{cell.cell.id} {suite}: {taken.outcome}, {taken.reason}")
+            console.say(f"{cell.id} {suite}: {taken.outcome}, {taken.reason}")
             return True
         if before:
-            console.say(
-                f"{cell.cell.id} {suite} runs: {self._changes(cell, suite, before[0].reused_from or before[0].run)}"
-            )
+            console.say(f"{cell.id} {suite} runs: {self._changes(cell, suite, before[0].reused_from or before[0].run)}")
         return False
 
     def _changes(self, cell: CellPlan, suite: str, run: str) -> str:
-        now = self._ingredients[cell.cell.id][suite]
-        names = reuse.changed(self._plan.options.results / run, cell.cell.id, suite, now)
-        return (
-            f"{', '.join(names)} changed since {run}"
-            if names
-            else f"it did not pass in {run}, or something has changed"
-        )
+        now = self._ingredients[cell.id][suite]
+        if names := reuse.changed(self._plan.options.results / run, cell.id, suite, now):
+            return f"{', '.join(names)} changed since {run}"
+        return f"it did not pass in {run}, or something has changed"
 
     def _fingerprint(self, cell: CellPlan, suite: str) -> str:
-        return fingerprint.fingerprint(self._ingredients[cell.cell.id][suite])
+        return fingerprint.fingerprint(self._ingredients[cell.id][suite])
 
-    def _without_a_word(self, cell: CellPlan, exit_code: int) -> None:
-        """Write what is to be said of suites whose process left no result."""
-        output = self.folder / cell.cell.id / paths.OUTPUT_FILE
+    def _write_missing(self, cell: CellPlan, exit_code: int) -> None:
+        """Write results for suites whose process ended without writing one."""
+        output = self.folder / cell.id / paths.OUTPUT_FILE
         ended = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with {exit_code}"
-        problem = PyxisMatrixError(f"the process of the cell {ended} and left no result", where=str(output))
-        for name in self._todo[cell.cell.id]:
+        problem = PyxisMatrixError(f"the process of the cell {ended} without a result", where=str(output))
+        for name in self._todo[cell.id]:
             if not store.has_ended(self._path(cell, name)):
                 self._write(cell, name, problem)
 
-    def _vouch(self, cell: CellPlan) -> None:
-        """Give the results of a cell their fingerprints, if nothing was touched that they stand for.
+    def _add_fingerprints(self, cell: CellPlan) -> None:
+        """Add fingerprints to the results of a cell, unless a file of the ingredients was edited meanwhile.
 
-        A result without one is never taken for that of a later run.
+        A result without a fingerprint is never used by a later run.
         """
         shared = fingerprint.shared_stamp()
         for suite in cell.suites:
             path = self._path(cell, suite.name)
-            if suite.name not in self._todo[cell.cell.id] or not store.has_ended(path):
+            if suite.name not in self._todo[cell.id] or not store.has_ended(path):
                 continue
             try:
                 found = store.load(path)
-                before = self._stamps[cell.cell.id, suite.name]
+                before = self._stamps[cell.id, suite.name]
                 now = fingerprint.stamp(cell.environment, suite, shared)
                 touched = ", ".join(name for name, value in now.items() if before[name] != value)
-                changed = f"changed while it ran: {touched}; so no later run takes this result"
+                changed = f"changed while it ran: {touched}; so no later run reuses this result"
                 proven = replace(
                     found,
                     fingerprint="" if touched else self._fingerprint(cell, suite.name),
@@ -310,25 +303,25 @@ class _Run:
                 )
                 store.write(proven, path)
             except PyxisMatrixError as error:
-                console.warn(f"{error}\n  no later run takes the result of {suite.name} on {cell.cell.id}")
+                console.warn(f"{error}\n  no later run reuses the result of {suite.name} on {cell.id}")
 
     def _path(self, cell: CellPlan, suite: str) -> Path:
-        return self.folder / cell.cell.id / suite / store.RESULT_FILE
+        return self.folder / cell.id / suite / store.RESULT_FILE
 
     def _begin(self, cell: CellPlan, suite: str) -> None:
-        """Put a beginning in the place of an earlier result; where there is none, the run's plan says it all."""
+        """Replace an earlier result by an unfinished one; without an earlier result, the run's plan is enough."""
         if (path := self._path(cell, suite)).exists():
-            path.unlink()  # also where there is no room for what takes its place
-            self._keep(self._record(cell, suite).begun())
+            path.unlink()  # removed first: a full disk must not keep the earlier result
+            self._write_result(self._record(cell, suite).begun())
 
     def _write(self, cell: CellPlan, suite: str, problem: PyxisMatrixError) -> None:
         outcome = Outcome.of(problem, strict=cell.environment.options.strict)
-        self._keep(self._record(cell, suite).result(outcome, problem.exit_code, str(problem)))
+        self._write_result(self._record(cell, suite).result(outcome, problem.exit_code, str(problem)))
 
     def _record(self, cell: CellPlan, suite: str) -> Record:
         return Record.of_suite(cell.environment, suite, Given(words=self._plan.record.words))
 
-    def _keep(self, result: Result) -> None:
+    def _write_result(self, result: Result) -> None:
         try:
             store.write(result, self.folder / result.cell_id / result.suite / store.RESULT_FILE)
         except PyxisMatrixError as error:

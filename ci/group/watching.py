@@ -1,4 +1,4 @@
-"""How far the cells of a run have come: read from the files that their processes write, as these grow."""
+"""The progress of a run's cells, read from the files that their processes write while these grow."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,14 +16,14 @@ from ci.report.model import State
 from ci.report.words import first_line
 
 GOOD = {state.value for state in State if state.good}
-"""Words for a suite that did what it should."""
+"""The outcomes of a suite that need no attention."""
 # "collected 12 items", or of pytest-xdist "4 workers [90 items]"; some may then be deselected.
 _ITEMS = re.compile(rb"(?:collected (\d+) items?|workers? \[(\d+) items?\])(?: / \d+ deselected / (\d+) selected)?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What an earlier run of a suite on a cell took."""
+    """The duration and the number of tests of an earlier run of a suite on a cell."""
 
     seconds: float = 0.0
     tests: int = 0
@@ -42,7 +42,7 @@ class Failure:
 
 @dataclass(kw_only=True)
 class CellState:
-    """A cell that was begun."""
+    """The progress of a cell that has begun."""
 
     id: str
     began: float
@@ -51,29 +51,29 @@ class CellState:
     """Seconds that earlier runs took; 0 if there was none."""
     phase: str = ""
     suite: str = ""
-    """The suite at work; empty in phases that all suites share."""
+    """The running suite; empty in phases that all suites share."""
     tests: set[str] = field(default_factory=set)
-    """Tests of the suite at work that have ended."""
+    """Tests of the running suite that have ended."""
     known: int = 0
-    """How many tests the suite at work has; 0 if that is not known yet."""
+    """The number of tests of the running suite; 0 if that is not known yet."""
     outcomes: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     ended: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """How long it has been at work."""
+        """How long it has been running."""
         return (self.ended or time.monotonic()) - self.began
 
     @property
     def bad(self) -> bool:
-        """Whether something of it is red already."""
+        """Whether a test or a suite has failed already."""
         return bool(self.failures) or bool(set(self.outcomes.values()) - GOOD)
 
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """What has changed since the last look at a cell."""
+    """The events of a cell since the last look."""
 
     phases: tuple[tuple[str, str], ...] = ()
     """Pairs of phase and suite that have begun."""
@@ -86,7 +86,7 @@ class Watcher:
     """Looks at the files of the cells of a run."""
 
     def __init__(self, folder: Path, expected: Mapping[tuple[str, str], Expected] | None = None) -> None:
-        """Look into a run's folder; ``expected`` is what earlier runs took, by cell and suite."""
+        """Look into a run's folder; ``expected`` is from earlier runs, by cell and suite."""
         self._folder = folder
         self._expected = expected or {}
         self._events: dict[str, int] = {}
@@ -95,27 +95,27 @@ class Watcher:
         self.states: dict[str, CellState] = {}
 
     def begin(self, cell: str, suites: Sequence[str]) -> CellState:
-        """Take note of a cell that begins now."""
+        """Begin to watch a cell."""
         known = [self._expected[cell, suite].seconds for suite in suites if (cell, suite) in self._expected]
-        # A guess from some of its suites would be too low.
+        # Only with the durations of all suites: the sum of some would be too low.
         expected = sum(known) if len(known) == len(suites) else 0.0
         self.states[cell] = CellState(id=cell, began=time.monotonic(), expected=expected)
         return self.states[cell]
 
     def end(self, cell: str) -> News:
-        """Take note of a cell that has ended."""
+        """Return the last events of a cell, and stop its clock."""
         news = self.look(cell)
         self.states[cell].ended = time.monotonic()
         return news
 
     def look(self, cell: str) -> News:
-        """Return what is new of a cell."""
+        """Return the events of a cell since the last call."""
         state = self.states[cell]
         events = progress.read(self._folder / cell / paths.PROGRESS_FILE)
         new, self._events[cell] = events[self._events.get(cell, 0) :], len(events)
         failures: list[Failure] = []
         for event in new:
-            if state.suite:  # all that the suite before it has still to say
+            if state.suite:  # first the last tests of the suite before this event
                 failures += self._tests(state)
             if event.phase == progress.ENDED:
                 state.outcomes[event.suite] = event.outcome
@@ -132,7 +132,7 @@ class Watcher:
         )
 
     def _tests(self, state: CellState) -> list[Failure]:
-        """Read on in the report log of the suite at work."""
+        """Return the new failures in the report log of the running suite."""
         found = []
         for report in self._reports(self._folder / state.id / state.suite / store.REPORT_LOG_FILE):
             if report.when == "teardown":
@@ -155,7 +155,7 @@ class Watcher:
         except OSError:
             return
         for line in lines:
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n"):  # still being written
                 break
             self._read[path] += len(line)
             with suppress(*reportlog.INVALID):
@@ -164,12 +164,12 @@ class Watcher:
                     yield report
 
     def _items(self, state: CellState) -> int:
-        """Return how many tests pytest has found for the suite at work; 0 as long as it has not said so."""
+        """Return how many tests pytest has found for the running suite; 0 until its output says so."""
         try:
             output = (self._folder / state.id / paths.OUTPUT_FILE).read_bytes()
         except OSError:
             return 0
-        # Of an earlier suite of the cell there is a line, too.
+        # The output has such a line for each earlier suite of the cell, too.
         place = len(state.outcomes)
         said = list(_ITEMS.finditer(output))
         return int(next(filter(None, reversed(said[place].groups())))) if len(said) > place else 0
@@ -180,14 +180,14 @@ def _failure(suite: str, report: PytestReport) -> Failure:
     return Failure(
         suite=suite,
         test=report.nodeid or "collection",
-        message=printable(first_line(report.message)) or "no message",  # it goes to a terminal
+        message=printable(first_line(report.message)) or "no message",  # printable: it is shown on a terminal
         file=file,
         line=0 if line is None else line + 1,
     )
 
 
 def expected(results: Path, run: str, cell: str, suites: Sequence[str]) -> dict[tuple[str, str], Expected]:
-    """Return what the newest earlier result of each suite on a cell took."""
+    """Return the duration and the number of tests of each suite's newest earlier result on a cell."""
     found = {}
     for suite in suites:
         earlier = reuse.earlier(results, cell, suite, but=run)

@@ -1,7 +1,7 @@
 """Images from outside: pulled from a registry, or Debian made from its packages.
 
-Tags such as ``debian:bookworm-slim`` and Debian's archive change over time. So each image has an *origin* that says
-what it was: the digest of a pulled image, or the date and the hash of the packages of one that was made.
+Tags such as ``debian:bookworm-slim`` and Debian's archive change over time. So each image has an *origin*: the digest
+of a pulled image, or the date and the hash of the packages of one that was made.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,16 +30,17 @@ def origin(attributes: dict[str, Any]) -> str:
     """Return an image's origin from the engine's description of it; empty for one that is built on another image."""
     labelled = (attributes.get("Config") or {}).get("Labels") or {}
     digests: list[str] = attributes.get("RepoDigests") or []
-    # Podman has the digest under our own name, too.
+    # Podman lists the digest under our own local name, too.
     foreign = next((digest for digest in digests if not digest.startswith("localhost/")), "")
     return labelled.get(LABEL_ORIGIN) or (f"pulled {foreign}" if foreign else "")
 
 
 @contextmanager
 def root_of(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Make an operating system from its packages (mmdebstrap), for the block: a tar archive, and the image's labels.
+    """Make an operating system from its packages (mmdebstrap): yield a tar archive, and the image's labels.
 
-    One of them is the origin; a list of the packages is beside the log.
+    The archive is removed after the block. One of the labels is the origin. A list of the packages is written beside
+    the log.
     """
     arguments = content.plan.build_args
     codename, mirror = arguments["SUITE"], arguments["DEBIAN_MIRROR"]
@@ -76,7 +77,7 @@ def root_of(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, st
 
 
 def as_context(root: Path, context: Path) -> None:
-    """Write a build context that makes an image of a root."""
+    """Write a build context for an image of a root file system."""
     context.mkdir()
     root.rename(context / root.name)
     lines = ("FROM scratch", f"ADD {root.name} /", _COMMAND)

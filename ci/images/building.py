@@ -38,7 +38,7 @@ _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"
 
 
 class ImageOrigin(StrEnum):
-    """How a session came by an image."""
+    """How a session got an image."""
 
     BUILT = "built"
     PULLED = "pulled"
@@ -63,7 +63,7 @@ class Built:
 
     @property
     def plan(self) -> ImagePlan:
-        """What it was built from."""
+        """The image's plan."""
         return self.content.plan
 
     @property
@@ -83,30 +83,22 @@ class BuiltCell:
     observed: Observed
     """The versions inside its Slurm."""
     artefacts: tuple[Fetched, ...]
-    """The release files that went into them."""
+    """The release files that the images were built from."""
     node_wheels: Wheelhouse | None = None
-    """What pip finds on the nodes."""
+    """The wheels for pip on the nodes."""
     base_wheels: Wheelhouse | None = None
-    """What pip finds in an image that is built from one of ``--base-image``."""
+    """The wheels for pip in an image that is built from one of ``--base-image``."""
 
 
 def sources_of(options: Options) -> Sources:
-    """Return where a session's options have release files come from."""
+    """Return the sources of release files that a session's options name."""
     return Sources.from_environment(options.mirror, strict=options.strict)
 
 
 class Builder:
-    """Builds images. ``done`` has the images that it built or reused, ``fetched`` the release files."""
+    """Builds images. ``done`` has those that were built or reused, ``fetched`` the release files."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        where: Sources,
-        *,
-        logs: Path,
-        environ: Mapping[str, str] = os.environ,
-        share_all: bool = False,
-    ) -> None:
+    def __init__(self, engine: Engine, where: Sources, *, logs: Path, share_all: bool = False) -> None:
         """Build in ``engine``, with artefacts from ``where``; each build's output goes to a file in ``logs``.
 
         If the environment names an image cache, what is built is pushed there; with ``share_all`` also what is reused.
@@ -114,9 +106,8 @@ class Builder:
         self._engine = engine
         self._where = where
         self._logs = logs
-        self._environ = environ
-        named = cache.address(environ)
-        self._cache = ImageCache(engine, named, log=logs / "image-cache.log", environ=environ) if named else None
+        named = cache.address()
+        self._cache = ImageCache(engine, named, log=logs / "image-cache.log") if named else None
         self._share = {ImageOrigin.BUILT, ImageOrigin.REUSED} if share_all else {ImageOrigin.BUILT}
         self.done: list[Built] = []
         self.fetched: list[Fetched] = []
@@ -135,7 +126,7 @@ class Builder:
         artefacts = tuple(self._fetch(artefact) for artefact in planned.artefacts)
         observed = observe(self._engine, self.ensure(planned.slurm).identity)
         check_slurm(observed, planned.slurm.name, cell.slurm)
-        # Before the other images: packages that no index has end it here.
+        # Before the other images, so that a package that no index has is found before the long builds.
         node_wheels, base_wheels = (
             self._wheelhouse(wheels, cell.arch) if wheels else None
             for wheels in (planned.node_wheels, planned.base_wheels)
@@ -154,7 +145,7 @@ class Builder:
         )
 
     def ensure(self, wanted: ImagePlan) -> Built:
-        """Build an image and its ancestors, unless they exist. One that failed is not tried again."""
+        """Build an image and its ancestors, unless they exist. An image that failed once is not built again."""
         for member in wanted.family():
             if failed := next((error for plan, error in self._failed if plan == member), None):
                 raise failed
@@ -167,7 +158,7 @@ class Builder:
         return self._built(wanted)
 
     def has(self, wanted: ImagePlan) -> bool:
-        """Tell whether an image and its ancestors are there; nothing is built for that."""
+        """Tell whether an image and its ancestors exist; nothing is built to find that out."""
         for member in wanted.family():
             if self._find(member) is None:
                 ways = [*self._pulled(member), self._content(member)]
@@ -186,7 +177,7 @@ class Builder:
         return built
 
     def _content(self, plan: ImagePlan) -> Content:
-        """Collect what goes into an image whose parents exist."""
+        """Collect the content of an image whose parents exist."""
         fetched = [self._fetch(artefact) for artefact in plan.artefacts]
         context = [
             ContextFile(
@@ -223,9 +214,9 @@ class Builder:
 
     def _ensure_one(self, plan: ImagePlan) -> Built:
         started = time.monotonic()
-        # Sessions side by side need the same images; the second one waits here and then finds them.
+        # Sessions that run at the same time need the same images: the second one waits here, and then finds the image.
         name = f"{plan.folder}-{plan.variant}".replace("/", "_")
-        with FileLock(paths.make_directory(paths.cache_dir(self._environ) / "locks") / f"{name}.lock"):
+        with FileLock(paths.make_directory(paths.cache_dir() / "locks") / f"{name}.lock"):
             built = self._content(plan)
             ways = [*self._pulled(plan), built]
             content = next((way for way in ways if self._engine.image_exists(way.tag)), None)
@@ -248,7 +239,7 @@ class Builder:
         )
 
     def _obtain(self, ways: list[Content], built: Content) -> tuple[Content, ImageOrigin]:
-        """Pull an image, from outside or from the image cache, or else build it; return which it is now, and how."""
+        """Pull an image from a registry or from the image cache, or else build it; return its content, and how."""
         for way in ways:
             if way.pulled and self._engine.pull(way.pulled, way.plan.arch.platform):
                 self._engine.tag(way.pulled, way.tag)
@@ -259,7 +250,7 @@ class Builder:
         return built, ImageOrigin.BUILT
 
     def _pulled(self, plan: ImagePlan) -> list[Content]:
-        """Return what may be pulled instead of built: by the pinned digest, or by tag if there is none."""
+        """Return the image that may be pulled instead of built: by its pinned digest, or by tag if none is pinned."""
         if not plan.pulled_as:
             return []
         pin = self._where.image_pins.get(plan.pulled_as)
@@ -274,13 +265,14 @@ class Builder:
             return
         with base.root_of(content, log=self._log(content)) as (root, labels):
             if emulated:
-                # Docker 20.10 notes the engine's own architecture for what it imports, whatever it is told.
+                # By a build and not by an import: Docker 20.10 ignores a platform given for an import, and labels the
+                # image with the engine's own architecture.
                 self._build(content, lambda context: base.as_context(root, context), labels)
             else:
                 base.add(self._engine, root, content.tag, labels)
 
     def _check_patience(self, plan: ImagePlan) -> None:
-        if not self._environ.get(COMPILE_EMULATED_VARIABLE):
+        if not os.environ.get(COMPILE_EMULATED_VARIABLE):
             raise NotRunError(
                 f"{plan.name} is not compiled under emulation",
                 why="it takes an hour and more, where a machine of that architecture takes minutes",
@@ -306,8 +298,7 @@ class Builder:
             context = Path(folder) / "context"
             write(context)
             more = [word for name, value in (labels or {}).items() for word in ("--label", f"{name}={value}")]
-            environment = {**self._environ, **self._engine.found.environment, **self._engine.build_client.environment}
-            console.call([*self._build_command(content, context), *more], env=environment, log=log).check(
+            self._engine.run_client(*self._build_command(content, context), *more, log=log).check(
                 BuildError,
                 f"building the image {wanted.name} failed",
                 where=str(log),
@@ -315,22 +306,24 @@ class Builder:
             )
 
     def _build_command(self, content: Content, context: Path) -> list[str]:
-        client, wanted = self._engine.build_client, content.plan
-        command = [str(client.path), "build", "--tag", content.tag, "--label", f"{LABEL}=1"]
+        """Return the arguments of the client."""
+        wanted = content.plan
+        command = ["build", "--tag", content.tag, "--label", f"{LABEL}=1"]
         command += ["--label", f"{LABEL_CONTENT}={content.digest}"]
         command += ["--file", str(context / "Containerfile"), "--platform", wanted.arch.platform]
-        if client.kind == "docker":
+        if self._engine.found.kind == "docker":
             command += ["--progress", "plain"]
         for name, value in {**wanted.build_args, **content.parents}.items():
             command += ["--build-arg", f"{name}={value}"]
-        proxies = {name: self._environ[name] for name in _PROXIES if self._environ.get(name)}
-        # Without values, which may hold a password: this command is logged. The client takes them from its environment.
+        proxies = {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
+        # Without values, which may contain a password: this command is logged. The client reads the values from its
+        # environment.
         for name in proxies:
             command += ["--build-arg", name]
         # A proxy on this machine's loopback is not reachable from a build's own network.
         if any(urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"} for url in proxies.values()):
             command += ["--network", "host"]
-        if bundle := ca_bundle(self._environ):
+        if bundle := ca_bundle():
             command += ["--secret", f"id=ca-bundle,src={bundle}"]
         return [*command, str(context)]
 
@@ -341,7 +334,7 @@ class Builder:
 def wheel_context(house: Wheelhouse, *, editable: bool) -> tuple[ContextFile, ...]:
     """Return the context files for installing the subject from ``house``.
 
-    ``editable`` installs a checkout as editable: the nodes use it in place, under its own path.
+    :param editable: whether a checkout is installed as editable: the nodes use it in place, under its own path.
     """
     names = [f"/mnt/wheels/{house.editable.relative_to(house.path)}"] if editable and house.editable else []
     requirements = "".join(f"{line}\n" for line in names or house.requirements).encode()

@@ -1,9 +1,9 @@
 """The image cache: a repository of any registry that keeps built images, so that other machines need not build them.
 
-The tag of an image there has the hash of everything that goes in, as its local tag has. A cache is a help and never a
-need: what goes wrong with it is said once, and the image is built.
+The tag of an image there has the hash of its content, as its local tag has. A cache only saves time: if it fails, that
+is said once, and images are built.
 
-Images with the package under test are not kept there: they are cheap, and a checkout may be nobody else's business.
+Images with the package under test are not kept there: they are cheap, and a checkout may be private.
 """
 
 from collections.abc import Mapping
@@ -21,15 +21,16 @@ from ci.terminal.processes import Completed
 
 VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE"
 READ_ONLY_VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE_READ_ONLY"
-"""Set to anything, nothing is pushed: what a change builds that nobody has looked at is not for other machines."""
+"""If set to anything, nothing is pushed. For CI of unreviewed changes, whose images other machines must not use."""
 
 _LONGEST_TAG = 128  # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-# Without a dot or a port in it, clients take the host for the name of somebody at Docker Hub.
+# A host needs a dot or a port: without either, clients take the name for that of a user at Docker Hub.
 _ADDRESS = re.compile(rf"(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+(?=:))(:\d+)?(/{_PART})+")
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1)(:\d+)?/")
 
-# What the clients say, of all registries. Some deny what they do not have, so that nobody learns what they have.
+# The clients' messages, which differ between registries. Some deny access to an image that they do not have, so that
+# nobody learns which images they have.
 _HAS_NOT = re.compile(r"manifest unknown|name unknown|manifest for \S+ not found|: not found$", re.MULTILINE)
 _DENIED = re.compile(r"denied|unauthorized|forbidden|basic auth credentials|authentication required", re.IGNORECASE)
 
@@ -37,15 +38,15 @@ _DENIED = re.compile(r"denied|unauthorized|forbidden|basic auth credentials|auth
 def address(environ: Mapping[str, str] = os.environ) -> str:
     """Return the repository of the image cache, as ``HOST/REPOSITORY``; empty where none is named.
 
-    :raises ArtefactError: for a value that is no such name.
+    :raises ArtefactError: if the value is no such name.
     """
     named = environ.get(VARIABLE, "").strip().rstrip("/")
     if named and not _ADDRESS.fullmatch(named):
         raise ArtefactError(
             "the name of the image cache is invalid",
-            # It is shown nowhere if it may hold a password.
+            # Not shown if it may contain a password.
             where=f"{VARIABLE}={named}" if "@" not in named else VARIABLE,
-            why="it is a registry and a repository there, without https://, tag or password",
+            why="it has to be a registry and a repository there, without https://, tag or password",
             next_step="write it like ghcr.io/OWNER/image-cache; for a password there is `docker login HOST`",
         )
     return named
@@ -59,13 +60,12 @@ def read_only(environ: Mapping[str, str] = os.environ) -> bool:
 class ImageCache:
     """One repository, in which each image has a tag of its own."""
 
-    def __init__(self, engine: Engine, repository: str, *, log: Path, environ: Mapping[str, str] = os.environ) -> None:
-        """Use a repository, with the logins of the engine's client; what that says is added to ``log``."""
+    def __init__(self, engine: Engine, repository: str, *, log: Path) -> None:
+        """Use a repository, with the logins of the engine's client, whose output is added to ``log``."""
         self._engine = engine
         self._repository = repository
         self._log = log
-        self._environ = environ
-        self._readable, self._writable = True, not read_only(environ)
+        self._readable, self._writable = True, not read_only()
         self._foreign: set[str] = set()
 
     def reference(self, content: Content) -> str:
@@ -74,11 +74,11 @@ class ImageCache:
         return f"{self._repository}:{f'{plan.folder}-{plan.variant}'[: _LONGEST_TAG - len(end)]}{end}"
 
     def keeps(self, content: Content) -> bool:
-        """Tell whether an image belongs there: what is built here, without the package under test."""
+        """Tell whether an image belongs into the cache: it is built here, and has no package under test."""
         return not content.pulled and content.plan.wheels is None
 
     def pull(self, content: Content) -> bool:
-        """Pull an image and give it its local name; False if the cache does not have it, or is of no use."""
+        """Pull an image and give it its local name; False if the cache does not have it, or does not work."""
         if not (self._readable and self.keeps(content)):
             return False
         reference = self.reference(content)
@@ -95,13 +95,13 @@ class ImageCache:
             self._forget(reference)
 
     def push(self, content: Content) -> None:
-        """Add an image, unless the cache has it; what keeps it from there is said once."""
+        """Add an image, unless the cache has it; after the first failure nothing more is pushed."""
         reference = self.reference(content)
         if not (self._writable and self.keeps(content)) or reference in self._foreign:
             return
         try:
             image = self._engine.image(content.tag)
-            # Images that were built before there was this label would be refused by whoever pulls them.
+            # Images from before this label existed would be refused when they are pulled, so they are not pushed.
             if image.labels.get(LABEL_CONTENT) != content.digest or self._engine.registry_digest(reference) is not None:
                 return
             self._engine.tag(str(image.id), reference)
@@ -113,23 +113,20 @@ class ImageCache:
             self._forget(reference)
         if why:
             self._writable = False
-            self._warn("the image cache could not be written; what is built stays on this machine", reference, why)
+            self._warn("the image cache could not be written; new images stay on this machine", reference, why)
 
     def _client(self, verb: str, *words: str) -> Completed:
-        client = self._engine.build_client
-        # Docker takes a registry on loopback for one that speaks plain http; Podman wants to be told.
-        plain = client.kind == "podman" and _LOOPBACK.match(self._repository)
-        command = [str(client.path), verb, *(["--tls-verify=false"] if plain else []), *words]
-        return console.call(
-            command, env={**self._environ, **self._engine.found.environment, **client.environment}, log=self._log
-        )
+        # Docker assumes plain http for a registry on loopback; Podman needs an option for it.
+        plain = self._engine.found.kind == "podman" and _LOOPBACK.match(self._repository)
+        return self._engine.run_client(verb, *(["--tls-verify=false"] if plain else []), *words, log=self._log)
 
     def _not_pulled(self, reference: str, done: Completed) -> None:
         words = done.output
         if _HAS_NOT.search(words):
             return
         if _DENIED.search(words):
-            # A repository that is not there yet is denied, too, and the first push makes it.
+            # Only reading is given up: some registries deny a repository that does not exist yet, and the first push
+            # creates it.
             self._readable = False
             self._warn("the image cache could not be read; images are built here", reference, _last_words(done))
         else:
@@ -146,7 +143,7 @@ class ImageCache:
         if not (wrong := [f"its {name} is {found}, not {wanted}" for name, found, wanted in said if found != wanted]):
             self._engine.tag(str(image.id), content.tag)
             return True
-        # It is somebody's, so it is not overwritten either.
+        # The tag belongs to somebody else, so it is not overwritten either.
         reference = self.reference(content)
         self._foreign.add(reference)
         problem = ArtefactError(

@@ -1,6 +1,6 @@
-"""What goes into an image, and the tag made from it.
+"""The content of an image, and the tag made from its hash.
 
-The tag has a hash of everything that goes in: the files of the image's folder, its build arguments, the files added to
+The hash is of everything that an image is built from: the files of its folder, its build arguments, the files added to
 its build context, and the tags of its parents. An image whose tag the engine already has is not built again.
 """
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import shutil
 
 from ci import paths
-from ci.artefacts.identity import as_one, sha256_of, sums_of
+from ci.artefacts.identity import combined, sha256_of, sums_of
 from ci.errors import ChecksumError
 from ci.images.plan import REPOSITORY, ImagePlan
 from ci.matrix.cells import engine_name
 
-# Increased when the way of building changes but no file of the folders does.
+# Part of every hash. Increased when the way of building changes, but no file of the images' folders.
 _RECIPE = "2"
 SHARED = "shared"
 """A folder below ``containers/`` that is in every build context under this name."""
@@ -33,30 +33,30 @@ class ContextFile:
     target: str
     """Path in the context."""
     sha256: str
-    """What the tag has of it; of a folder that of all its files, as `ci.artefacts.identity.as_one` has it."""
+    """The hash that is part of the tag; for a folder that of all its files (`ci.artefacts.identity.combined`)."""
     copied: str = ""
-    """The sha256 of its bytes, where ``sha256`` is that of the archive which is packed in them."""
+    """The sha256 of the file's bytes, if ``sha256`` is that of the tar archive which is compressed in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """An image plan, and the content of everything that goes in."""
+    """An image plan, and all that the image is built from."""
 
     plan: ImagePlan
     parents: Mapping[str, str]
     """The parents' tags, by the name of the build argument that takes them."""
     context: tuple[ContextFile, ...] = ()
     pulled: str = ""
-    """What is pulled in place of building it: a reference with tag or digest. Its tag is not that of a built one."""
+    """The reference, with tag or digest, of an image that is pulled instead; its local tag is not a built one's."""
 
     @property
     def fingerprint(self) -> str:
-        """The first 12 digits of the hash: what tags have of it."""
+        """The first 12 digits of the hash, for tags."""
         return self.digest[:12]
 
     @cached_property
     def digest(self) -> str:
-        """The hash of everything that goes in, computed once."""
+        """The hash of everything that the image is built from, computed once."""
         plan = self.plan
         digest = hashlib.sha256(f"{_RECIPE} {plan.folder} {plan.variant} {plan.arch}\n".encode())
         for name, sha256 in self.own_files:
@@ -85,10 +85,10 @@ class Content:
     def write(self, folder: Path) -> None:
         """Write the build context into a new folder.
 
-        What the tag was made of may have changed since, on a machine where people work. So it is the copies that are
-        compared with the tag: what is hashed is what is built.
+        Somebody may have edited a file since its hash went into the tag. So the copies are hashed once more: the tag
+        belongs to exactly the files that are built.
 
-        :raises ChecksumError: if something is no longer what the tag says.
+        :raises ChecksumError: if a file has changed.
         """
         copied: list[tuple[str, str]] = []
         for part in (self.plan.folder, SHARED, *self.plan.beside):
@@ -106,27 +106,27 @@ class Content:
                 shutil.copytree(extra.source, target)
             else:
                 shutil.copyfile(extra.source, target)
-            found = as_one(sums_of(target)) if target.is_dir() else sha256_of(target)
+            found = combined(sums_of(target)) if target.is_dir() else sha256_of(target)
             if found != (extra.copied or extra.sha256):
                 raise self._changed(str(extra.source) if isinstance(extra.source, Path) else extra.target)
 
     def _prefix(self, part: str) -> str:
-        """Return where a folder below ``containers/`` is in the context: the image's own is the context itself."""
+        """Return the path in the context of a folder below ``containers/``; the image's own folder is the context."""
         return "" if part == self.plan.folder else part
 
     def _changed(self, where: str) -> ChecksumError:
         return ChecksumError(
-            f"what the image {self.plan.name} is built from was changed after its tag was made of it",
+            f"files of the image {self.plan.name} were changed after its tag was made from them",
             where=where,
-            why=f"it would be called {self.tag}, and hold something else",
-            next_step="run it again, and leave these files alone meanwhile",
+            why=f"it would be called {self.tag}, and have other content",
+            next_step="run it again, and do not edit these files meanwhile",
         )
 
 
 def _files(root: Path, prefix: str) -> Iterator[tuple[str, str]]:
     """Yield name and sha256 of all files in a folder, in a fixed order.
 
-    A ``*`` after the name stands for the execute bit, the only part of a mode that git keeps.
+    A ``*`` after the name means the execute bit, the only part of a mode that git keeps.
     """
     for file in sorted(root.rglob("*")):
         if file.is_file() and _NOT_PART not in file.parts:

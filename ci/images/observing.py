@@ -1,4 +1,4 @@
-"""The versions inside an image: the image is asked, and the answer is kept under the image's identity."""
+"""The versions inside an image, found by running it once, and then kept under the image's identity."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,15 +28,15 @@ class Observed:
 def observe(engine: Engine, identity: str) -> Observed:
     """Return the versions inside a Slurm image.
 
-    An image of one identity never changes, so it is asked once, and the answer is kept in the cache. The hash of its
-    inputs is no substitute: the same inputs give another Slurm after Debian's suite has changed.
+    An image of one identity never changes, so it is run once, and the answer is kept in the cache. The hash of its
+    inputs is no substitute for the identity: the same inputs give another Slurm after Debian's suite has changed.
 
     :param identity: the engine's content-addressed id of the image (``sha256:…``).
     """
     memory = paths.cache_dir() / "observed" / f"{identity.replace(':', '-')}.json"
     with suppress(OSError, ValueError, TypeError):  # missing, or written only in part by a run that was killed
         return Observed(**json.loads(memory.read_text(encoding="utf-8")))
-    first, second = engine.run_in(identity, _SCRIPT, {LABEL: "1"}).split("\n")[:2]
+    first, second = engine.run_image(identity, _SCRIPT, {LABEL: "1"}).split("\n")[:2]
     observed = Observed(slurm=first.split()[-1], python=second.strip())
     paths.make_directory(memory.parent)
     memory.write_text(json.dumps(vars(observed)), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Which images a cell needs, and what goes into each. Pure: nothing is fetched or built here.
+"""The images that a cell needs, and the content of each. Pure: nothing is fetched or built here.
 
 Some content is known only after an image is built: the subject's wheels depend on the Python in it. For these the plan
-has a question: `Wheels` names the image to ask.
+names the image that has the Python (`Wheels.python`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ REPOSITORY = "pyxis-matrix"
 
 _COMPILED = "slurm-build"
 JOB_PYTHON = "3.11"
-"""That of `job_os`; the Python of a stable release does not change."""
+"""The Python of `job_os`; it does not change in a stable release."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,11 @@ class Wheels:
 
     subject: Subject
     checkout: Path | None
-    """A checkout to build it from instead of the release."""
+    """A checkout to build the package from instead of the release."""
     python: "str | ImagePlan"
-    """Major and minor version, or the image that has it."""
+    """Major and minor version, or the image that has the Python."""
     glibc: int
-    """The minor version of the glibc 2 that they have to run with."""
+    """The minor version of the glibc 2 that the wheels have to run with."""
     editable: bool
     """Whether a checkout is installed as editable: the nodes use it in place, under its own path."""
     beside: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Wheels:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlan:
-    """One image: a folder below ``containers/``, its arguments, its parents, and what is put into its build context."""
+    """One image: a folder below ``containers/``, its arguments, its parents, and the files for its build context."""
 
     folder: str
     variant: str
@@ -56,7 +56,7 @@ class ImagePlan:
     artefacts: tuple[Artefact, ...] = ()
     wheels: Wheels | None = None
     beside: tuple[str, ...] = ()
-    """More folders below ``containers/`` that its build finds, each under its own name."""
+    """More folders below ``containers/`` for its build context, each under its own name."""
     pulled_as: str = ""
     """An image that can be pulled instead, such as ``debian:bookworm-slim``; empty if there is none."""
 
@@ -67,7 +67,7 @@ class ImagePlan:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether a compiler is at work on it for minutes, and under emulation for an hour and more."""
+        """Whether building it takes minutes of compiling, and under emulation an hour and more."""
         return self.folder == _COMPILED
 
     def family(self) -> Iterator["ImagePlan"]:
@@ -85,25 +85,25 @@ class CellImages:
 
     cell: Cell
     slurm: ImagePlan
-    """Plain Slurm: an ancestor of the node. It is asked for its versions."""
+    """Plain Slurm, an ancestor of the node. The versions are read from this image."""
     node: ImagePlan
     registry: ImagePlan | None
-    """The registry; None for a legacy cell, and so is the job image."""
+    """The registry; a legacy cell has none, and no job image."""
     job: ImagePlan | None
-    """What test images are built from."""
+    """The image that test images are built from."""
     accounting: ImagePlan | None
     node_wheels: Wheels | None = None
-    """Wheels that the nodes hold for pip; no image contains them."""
+    """Wheels for pip on the nodes; they are copied there, and no image contains them."""
     base_wheels: Wheels | None = None
-    """Wheels that the job image holds for pip where it stands for somebody's base image."""
+    """Wheels for pip in the job image under the names of ``--base-image``."""
 
     @property
     def artefacts(self) -> tuple[Artefact, ...]:
-        """The release files that go into them."""
+        """The release files that the images are built from."""
         return tuple(dict.fromkeys(artefact for image in self.node.family() for artefact in image.artefacts))
 
     def all(self) -> tuple[ImagePlan, ...]:
-        """Return them in the order of building: what others need comes first."""
+        """Return the images in the order of building: parents first."""
         return tuple(filter(None, (self.slurm, self.registry, self.job, self.node, self.accounting)))
 
 
@@ -116,9 +116,9 @@ def images_of(
     job: OperatingSystem | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> CellImages:
-    """Plan all images of a cell; ``environ`` says where packages come from (`mirror`).
+    """Plan all images of a cell; ``environ`` names the mirrors of packages (`mirror`).
 
-    :param job: the nodes' operating system, if the job image is to run on that and not on `job_os`.
+    :param job: the nodes' operating system, if the job image is to have that one and not `job_os`.
     """
     slurm_image = slurm(cell.slurm, base(cell.os, cell.arch, environ))
     installed = Wheels(subject=subject, checkout=checkout, python=slurm_image, glibc=cell.os.glibc, editable=True)
@@ -130,7 +130,7 @@ def images_of(
     return CellImages(
         cell=cell,
         slurm=slurm_image,
-        # Its runtime, with the subject installed.
+        # The cell's runtime, with the subject installed.
         node=ImagePlan(
             folder="subject",
             variant=cell.id,
@@ -154,19 +154,20 @@ def images_of(
 
 
 def job_os() -> OperatingSystem:
-    """Return what job image and registry run on, on all cells, if nothing else was asked for.
+    """Return the operating system of job image and registry on all cells, unless ``--job-image node`` is given.
 
-    So one job image serves all, and on nodes of another operating system the os-release inside differs from the node's.
+    So one job image serves all cells. On nodes with another operating system, a container's os-release differs from the
+    node's.
     """
     return OperatingSystem(name=JOB_OS, codename="bookworm", family=families()["bookworm"])
 
 
 def mirror(family: Family, environ: Mapping[str, str] = os.environ) -> str:
-    """Return where packages come from: for Debian what ``PYXIS_MATRIX_DEBIAN_MIRROR`` names, or else its archive."""
+    """Return the address of a family's packages: for Debian ``PYXIS_MATRIX_DEBIAN_MIRROR``, or else its archive."""
     named = environ.get(family.mirror_variable) or family.archive
     if urlsplit(named).username is not None:
         raise ArtefactError(
-            "the address of a mirror holds a password",
+            "the address of a mirror contains a password",
             where=family.mirror_variable,
             why="the address is kept in images and logs",
             next_step="give it without USER:PASSWORD@; a mirror that asks for them can be reached through a proxy",

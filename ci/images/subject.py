@@ -1,7 +1,7 @@
 """The package under test, and other packages, as wheelhouses made on the host: no container needs the internet.
 
-A wheelhouse is a folder of wheels that is complete for one Python and architecture. It is kept in the cache under a key
-made of what was asked for, so that a second run needs no network.
+A wheelhouse is a folder of wheels that is complete for one Python and architecture. It is kept in the cache under the
+hash of its requirements and its target, so that a second run needs no network.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,7 @@ from filelock import FileLock
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ci import paths
-from ci.artefacts.identity import as_one, sha256_of, sums_of
+from ci.artefacts.identity import combined, sha256_of, sums_of
 from ci.errors import ChecksumError, SubjectError
 from ci.images.subject_checkout import build_checkout
 from ci.images.wheels import Target, check_pure, collect
@@ -31,9 +31,9 @@ class Wheelhouse:
     """A folder with all wheels that some requirements need on one target."""
 
     path: Path
-    """Holds the wheels, and nothing else that pip would look at."""
+    """The folder with the wheels; it has nothing else that pip would look at."""
     requirements: tuple[str, ...]
-    """What to name to pip; each is exactly what the wheelhouse was made for."""
+    """The arguments for ``pip install``: the requirements that the wheelhouse was made for."""
     fingerprint: str
     """sha256 over the names and contents of all files in the folder."""
     wheels: tuple[str, ...]
@@ -44,12 +44,12 @@ class Wheelhouse:
     checkout: Path | None = None
 
     def copy_to(self, folder: Path) -> None:
-        """Copy it into a new folder.
+        """Copy all files into a new folder.
 
-        :raises ChecksumError: if it is no longer what it was when its fingerprint was taken.
+        :raises ChecksumError: if they were changed after the fingerprint was taken.
         """
         shutil.copytree(self.path, folder)
-        if as_one(sums_of(folder)) != self.fingerprint:
+        if combined(sums_of(folder)) != self.fingerprint:
             raise ChecksumError(
                 "wheels were changed after they were checked",
                 where=str(self.path),
@@ -58,16 +58,10 @@ class Wheelhouse:
             )
 
 
-def wheelhouse(
-    requirements: Iterable[str],
-    constraints: Iterable[str] = (),
-    *,
-    target: Target,
-    cache: Path | None = None,
-) -> Wheelhouse:
+def wheelhouse(requirements: Iterable[str], constraints: Iterable[str] = (), *, target: Target) -> Wheelhouse:
     """Return a wheelhouse for requirements (PEP 508), from the cache or else from the user's package index.
 
-    :raises SubjectError: where the index is not reached or has nothing that fits.
+    :raises SubjectError: if the index is not reached or has nothing that fits.
     """
     wanted, limits = tuple(requirements), tuple(constraints)
     for text in wanted:
@@ -75,33 +69,28 @@ def wheelhouse(
             Requirement(text)
         except InvalidRequirement as problem:
             raise SubjectError(
-                "A requirement is invalid.",
+                "a requirement is invalid",
                 where=text,
                 why=str(problem).splitlines()[0],
                 next_step='write it like "slurm-sdk==0.4.6"; for a folder there is --subject PATH',
             ) from problem
     key = _key("index", *sorted(wanted), "", *sorted(limits), "", target.python, target.platform)
-    return _cached(key, cache, lambda draft: collect(wanted, limits, target, draft), requirements=wanted)
+    return _cached(key, lambda draft: collect(wanted, limits, target, draft), requirements=wanted)
 
 
 def checkout_wheelhouse(
-    checkout: Path,
-    constraints: Iterable[str] = (),
-    *,
-    beside: Iterable[str] = (),
-    target: Target,
-    cache: Path | None = None,
+    checkout: Path, constraints: Iterable[str] = (), *, beside: Iterable[str] = (), target: Target
 ) -> Wheelhouse:
-    """Return a wheelhouse for a checkout: its own wheel, its editable wheel, and what it requires.
+    """Return a wheelhouse for a checkout: its own wheel, its editable wheel, and its requirements.
 
-    What it requires is kept apart in the cache, so that an edit costs a build of the checkout and no download.
+    The requirements have a wheelhouse of their own in the cache, so that an edit of the checkout costs no download.
 
     :param beside: more requirements, resolved together with those of the checkout.
     """
-    built = build_checkout(checkout, cache or paths.cache_dir())
+    built = build_checkout(checkout)
     check_pure(built.wheel, str(built.checkout), target)
     beside = tuple(beside)
-    others = wheelhouse((*built.requires, *beside), constraints, target=target, cache=cache)
+    others = wheelhouse((*built.requires, *beside), constraints, target=target)
 
     def fill(draft: Path) -> None:
         shutil.copytree(others.path, draft, copy_function=_link, ignore=lambda *_: [_MANIFEST])
@@ -111,7 +100,7 @@ def checkout_wheelhouse(
 
     wheels = (sha256_of(built.wheel), sha256_of(built.editable))
     key = _key("checkout", *wheels, others.fingerprint, str(built.checkout))
-    return _cached(key, cache, fill, requirements=(built.requirement, *beside), checkout=built.checkout)
+    return _cached(key, fill, requirements=(built.requirement, *beside), checkout=built.checkout)
 
 
 def _key(*parts: str) -> str:
@@ -119,15 +108,10 @@ def _key(*parts: str) -> str:
 
 
 def _cached(
-    key: str,
-    cache: Path | None,
-    fill: Callable[[Path], None],
-    *,
-    requirements: tuple[str, ...],
-    checkout: Path | None = None,
+    key: str, fill: Callable[[Path], None], *, requirements: tuple[str, ...], checkout: Path | None = None
 ) -> Wheelhouse:
-    """Return the wheelhouse of a key if it still holds what was once put there; ``fill`` makes its folder otherwise."""
-    folder = paths.make_directory((cache or paths.cache_dir()) / "wheelhouses", SubjectError) / key
+    """Return the wheelhouse of a key if all its wheels are unchanged; otherwise ``fill`` makes its folder anew."""
+    folder = paths.make_directory(paths.cache_dir() / "wheelhouses", SubjectError) / key
     with FileLock(f"{folder}.lock"):
         sums = sums_of(folder)
         reused = _recorded(folder) == _wheels(sums)
@@ -142,7 +126,7 @@ def _cached(
     return Wheelhouse(
         path=folder,
         requirements=requirements,
-        fingerprint=as_one(sums),
+        fingerprint=combined(sums),
         wheels=tuple(name for name in _wheels(sums) if "/" not in name),
         reused=reused,
         editable=next(iter((folder / _EDITABLE).glob("*.whl")), None),
@@ -163,9 +147,9 @@ def _recorded(folder: Path) -> object:
 
 
 def _link(source: str | Path, target: str | Path) -> None:
-    """Put a wheel of the cache into another folder of it; they are never changed, so they may share the space."""
+    """Add a wheel to another folder of the cache, as a hard link: wheels are never changed, so links save space."""
     Path(target).unlink(missing_ok=True)
     try:
         os.link(source, target)
-    except OSError:
+    except OSError:  # the file system has no hard links
         shutil.copy2(source, target)

@@ -17,11 +17,11 @@ from ci.artefacts.checkout import git
 from ci.errors import SubjectError
 from ci.images.wheels import BUILD_EPOCH
 from ci.options.inputs import check_project
-from ci.paths import REPOSITORY, make_directory
+from ci.paths import REPOSITORY, cache_dir, make_directory
 from ci.python import uv
 from ci.terminal.console import call
 
-# Not part of a source tree: version control, environments, caches and what builds leave behind.
+# Not part of a source tree: version control, environments, caches, and files that builds leave behind.
 _LEFTOVER = re.compile(r"__pycache__|build|dist|node_modules|venv|.*\.egg-info")
 
 
@@ -31,23 +31,23 @@ class BuiltCheckout:
 
     checkout: Path
     wheel: Path
-    """With the code in it, for images."""
+    """Contains the code; for images."""
     editable: Path
-    """Points at the checkout's own absolute path (PEP 660), for nodes that have it mounted there."""
+    """Refers to the checkout's absolute path (PEP 660); for nodes that have the checkout mounted there."""
     requirement: str
-    """Its own name and version: ``slurm-sdk==0.4.6``."""
+    """The checkout's name and version: ``slurm-sdk==0.4.6``."""
     requires: tuple[str, ...]
-    """What it requires (PEP 508, with markers)."""
+    """Its requirements (PEP 508, with markers)."""
 
 
-def build_checkout(checkout: Path, cache: Path) -> BuiltCheckout:
+def build_checkout(checkout: Path) -> BuiltCheckout:
     """Build a checkout's wheels, or return those of the same state from the cache.
 
-    Build requirements come from the user's package index. Raises ``SubjectError`` where it does not build.
+    Build requirements come from the user's package index. Raises ``SubjectError`` if the build fails.
     """
     checkout = checkout.expanduser().resolve()
     check_project(checkout)
-    store = make_directory(cache / "checkouts", SubjectError)
+    store = make_directory(cache_dir() / "checkouts", SubjectError)
     folder = store / state_of(checkout)
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
@@ -59,17 +59,18 @@ def build_checkout(checkout: Path, cache: Path) -> BuiltCheckout:
                     env={**uv.environment(), "SOURCE_DATE_EPOCH": BUILD_EPOCH},
                 ).check(
                     SubjectError,
-                    "The subject's checkout does not build.",
+                    "building the subject's checkout failed",
                     where=str(checkout),
                     next_step=f"uv build --wheel {checkout} shows all of it",
                 )
-                # A build may write into the tree; the state asked for next is the one after it.
+                # Under the state before the build. If the build wrote into the tree, the next call finds another state
+                # and builds once more.
                 shutil.move(draft, folder)
     return _read(checkout, folder)
 
 
 def state_of(checkout: Path) -> str:
-    """Return a sha256 over the path and content of a checkout, and over its commit: versions may be made from it."""
+    """Return a sha256 over path, content and commit of a checkout; backends may derive the version from the commit."""
     digest = hashlib.sha256(f"{checkout}\0{_git(checkout, 'rev-parse', 'HEAD')}\0".encode())
     for name in sorted(files_of(checkout)):
         file = checkout / name
@@ -95,7 +96,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _git(checkout: Path, *arguments: str) -> str:
-    """Return what git says about a checkout; empty where it is no repository or there is no git."""
+    """Return git's output for a checkout; empty if it is no repository or there is no git."""
     done = git(checkout, *arguments)
     return "" if done.returncode else done.stdout.strip("\n")
 
@@ -104,7 +105,7 @@ def _read(checkout: Path, folder: Path) -> BuiltCheckout:
     (wheel,), (editable,) = (folder / "wheel").glob("*.whl"), (folder / "editable").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         (entry,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-        # Not validated: what the backend wrote is for the installer to refuse.
+        # Not validated here: it is the installer that refuses invalid metadata.
         metadata = Metadata.from_email(archive.read(entry), validate=False)
     return BuiltCheckout(
         checkout=checkout,

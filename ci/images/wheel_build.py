@@ -1,7 +1,7 @@
 """``python -m ci.images.wheel_build CHECKOUT FOLDER``: build a project's wheel and its editable wheel (PEP 660).
 
-`uv build` makes no editable wheels, hence the package ``build``, for which uv installs what a build requires. It is a
-process of its own because ``build`` starts uv with the environment of the process that it runs in.
+`uv build` makes no editable wheels, hence the package ``build``, for which uv installs the build requirements. This is
+a process of its own because ``build`` starts uv with its own environment, and uv needs pip's settings in that.
 """
 
 import sys
@@ -14,7 +14,7 @@ _KINDS: tuple[Literal["wheel", "editable"], ...] = ("wheel", "editable")
 
 
 def main(checkout: str, folder: str) -> None:
-    """Put the wheels into ``FOLDER/wheel`` and ``FOLDER/editable``."""
+    """Build the wheels into ``FOLDER/wheel`` and ``FOLDER/editable``."""
     with DefaultIsolatedEnv(installer="uv") as isolated:
         builder = ProjectBuilder.from_isolated_env(isolated, checkout)
         isolated.install(builder.build_system_requires)
@@ -27,5 +27,5 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
     except (BuildBackendException, BuildException, FailedProcessError) as problem:
-        # What the backend or uv said stands above it.
+        # The messages of the backend or of uv are printed already.
         sys.exit(f"{problem}")

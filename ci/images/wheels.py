@@ -1,8 +1,8 @@
-"""The wheels that some requirements need on a machine that is not this one.
+"""Collects the wheels that some requirements need on another machine than this one.
 
-uv resolves them: it knows the target's markers and tags. It has no command to download wheels, so pip downloads exactly
-what uv chose, with the user's own settings and credentials. A release that has no wheel at all is built here if it is
-pure Python.
+uv resolves the requirements: it knows the target's markers and tags. It has no command to download wheels, so pip
+downloads exactly the versions that uv chose, with the user's own settings and credentials. A release that has no wheel
+at all is built here if it is pure Python.
 """
 
 from collections.abc import Iterable
@@ -19,10 +19,14 @@ from ci.terminal.console import call
 from ci.terminal.processes import Completed
 
 BUILD_EPOCH = "315619200"
-"""SOURCE_DATE_EPOCH of all builds. Two builds of one source are the same file then, and images are not built again."""
+"""SOURCE_DATE_EPOCH of all builds: 1980-01-02, because a zip file, which a wheel is, has no time before 1980.
 
-# uv 0.13 ends with an error for a newer one; wheels for it fit a newer glibc as well.
+With it two builds of one source are the same file, and images are not built again.
+"""
+
+# The newest glibc that uv 0.13 knows; it ends with an error for a newer one. Wheels for 2.40 fit newer ones as well.
 _NEWEST_UV_KNOWS = 40
+# By PEP 600, manylinux1 to manylinux2014 are other names for glibc 2.5 to 2.17; on arm64 there is only the last.
 _OLDEST_MINOR = {Arch.AMD64: 5, Arch.ARM64: 17}
 _LEGACY = {Arch.AMD64: ("manylinux2014", "manylinux2010", "manylinux1"), Arch.ARM64: ("manylinux2014",)}
 
@@ -40,7 +44,7 @@ _LINES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where wheels are to be installed: CPython on a Linux with glibc."""
+    """The machine that wheels are for: CPython on a Linux with glibc."""
 
     python: str
     """Major and minor version, for example ``3.11``."""
@@ -61,7 +65,7 @@ class Target:
         return tuple(f"{name}_{self.arch.uname}" for name in names)
 
     def __str__(self) -> str:
-        """Return it as shown to a person."""
+        """Return the target as messages name it."""
         return f"Python {self.python} on Linux {self.arch}"
 
 
@@ -85,7 +89,7 @@ def _resolve(wanted: Path, where: str, target: Target) -> tuple[list[str], froze
     """Return what to install, as ``name==version``, and the names of those that have no wheel."""
     program = uv.program()
     if program is None:
-        raise SubjectError("uv was not found.", next_step="pip install uv, or run it through nox")
+        raise SubjectError("uv was not found", next_step="pip install uv, or run it through nox")
     command = [program, "pip", "compile", str(wanted), "--python", sys.executable]
     command += ["--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
     command += ["--python-version", target.python, "--python-platform", target.platform]
@@ -98,20 +102,20 @@ def _resolve(wanted: Path, where: str, target: Target) -> tuple[list[str], froze
         without_wheel = frozenset(_NO_WHEEL.findall(done.errors))
         if without_wheel <= sources:
             if done.exit_code == _NOT_SATISFIABLE:
-                raise _failed("No release satisfies the requirements.", where, "uv", done, _CHECK_REQUIREMENT)
-            raise _failed("The requirements were not resolved.", where, "uv", done, _CHECK_INDEX)
+                raise _failed("no release satisfies the requirements", where, "uv", done, _CHECK_REQUIREMENT)
+            raise _failed("the requirements were not resolved", where, "uv", done, _CHECK_INDEX)
         sources |= without_wheel
 
 
 def _download(pins: list[str], target: Target, folder: Path) -> None:
     pinned = folder.with_name("pinned.txt")
     pinned.write_text("".join(f"{pin}\n" for pin in pins), encoding="utf-8")
-    # Some thirty platforms: in the environment they do not drown the command line that is shown.
+    # Some thirty platforms: in the environment, so that the command line that is shown stays short.
     env = {**os.environ, "PIP_PLATFORM": " ".join(target.tags)}
     command = [*_pip("download"), "--dest", str(folder), "--only-binary", ":all:", "--requirement", str(pinned)]
     done = call([*command, "--implementation", "cp", "--python-version", target.python], env=env)
     if not done.ok:
-        raise _failed("A wheel was not downloaded.", f"{len(pins)} packages for {target}", "pip", done, _CHECK_INDEX)
+        raise _failed("a wheel was not downloaded", f"{len(pins)} packages for {target}", "pip", done, _CHECK_INDEX)
 
 
 def _build(pin: str, target: Target, folder: Path) -> None:
@@ -120,7 +124,7 @@ def _build(pin: str, target: Target, folder: Path) -> None:
     done = call(command, env={**os.environ, "SOURCE_DATE_EPOCH": BUILD_EPOCH})
     if not done.ok:
         next_step = f"require a release that has a wheel; `pip wheel --no-deps {pin}` shows the whole build"
-        raise _failed("A package without a wheel was not built from source.", pin, "pip", done, next_step)
+        raise _failed("a package without a wheel was not built from source", pin, "pip", done, next_step)
     for wheel in set(folder.iterdir()) - before:
         check_pure(wheel, pin, target)
 
@@ -129,7 +133,7 @@ def check_pure(wheel: Path, where: str, target: Target) -> None:
     """Refuse a wheel built on this machine that another one could not use."""
     if not wheel.stem.endswith("-none-any"):
         raise SubjectError(
-            "A package built from source is not pure Python.",
+            "a package built from source is not pure Python",
             where=where,
             why=f"{wheel.name} was compiled on this machine and may not run on {target}",
             next_step="publish wheels for the target to an index, and require that release",
@@ -145,9 +149,9 @@ def _project(pin: str) -> str:
 
 
 def _failed(what: str, where: str, tool: str, done: Completed, next_step: str) -> PyxisMatrixError:
-    """Return the error that tells what uv or pip said."""
+    """Return the error with the messages of uv or pip."""
     said = [line for line in (done.errors or done.output).splitlines() if line.strip()]
-    # pip's verdict comes after a line for each package that it found, and after warnings.
+    # pip prints its verdict after a line for each package that it found, and after warnings.
     said = [line for line in said if line.startswith("ERROR:")] or said
     return (DiskFullError if disk_is_full("\n".join(said)) else SubjectError)(
         what,

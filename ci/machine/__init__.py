@@ -1,1 +1,1 @@
-"""Setting up a bare machine: which steps, and taking them."""
+"""Setting up a bare machine: the plan of steps, and taking them."""

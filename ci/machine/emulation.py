@@ -1,7 +1,8 @@
 """The steps behind ``ci/bootstrap --emulate``: let this machine run code of the other architecture.
 
-Debian's packages register the emulator without the flag C, so that file capabilities do not count, and enroot's helpers
-have some. So it is registered once more, with that flag; a file below /etc has systemd do the same at the next boot.
+Debian's packages register the emulator without the flag C. Then file capabilities have no effect, and enroot's helpers
+need theirs. So the emulator is registered once more, with that flag; by a file below /etc systemd does the same at the
+next boot.
 """
 
 from ci.engine.emulation import BINFMT
@@ -13,9 +14,9 @@ _PACKAGES = ("qemu-user-static", "arch-test")  # mmdebstrap asks the second one 
 
 
 def plan(facts: Facts, arch: Arch) -> list[SetupStep]:
-    """Return what has to be done, in order.
+    """Return the steps, in order.
 
-    :raises BootstrapError: where it can't be done, with what to do instead.
+    :raises BootstrapError: if they can't be taken on this machine, with what to do instead.
     """
     if not (facts.root and facts.distro.installable and facts.platform == "linux"):
         raise BootstrapError(

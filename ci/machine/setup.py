@@ -1,6 +1,6 @@
-"""``ci/bootstrap``: the virtual environment, an engine and a client that builds, then the command takes over.
+"""``ci/bootstrap``: make the virtual environment, install an engine and a client that builds, then start the command.
 
-No packages are needed: ``--dry-run`` says the steps on a machine that has none yet.
+Only the standard library is used: ``--dry-run`` lists the steps on a machine that has no packages yet.
 """
 
 from argparse import REMAINDER, SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -50,7 +50,7 @@ environment:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What was found: the facts to plan with, and the engine and client where they are there already."""
+    """A machine as it was found: the facts to plan with, and the engine and client if there are any."""
 
     facts: Facts
     engine: FoundEngine | None
@@ -58,7 +58,7 @@ class Machine:
 
 
 def run(arguments: list[str]) -> int:
-    """Return an exit status; does not return where a command was given and could be started."""
+    """Return an exit status; does not return if a command was given and could be started."""
     options = parse(arguments)
     command, env, dry_run = options.command, venv.environment(os.environ), options.dry_run
     engine: FoundEngine | None = None
@@ -97,7 +97,7 @@ def parse(arguments: list[str]) -> Namespace:
         "--emulate", action="store_true", help="also set up an emulator (qemu) for images of the other architecture"
     )
     parser.add_argument("--without-venv", action="store_true", help=SUPPRESS)  # an installed program has one
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="only list the steps")
     parser.add_argument(
         "command", nargs=REMAINDER, metavar="COMMAND ...", help=f"for example: {suite_session('pyxis_basic')}"
     )
@@ -108,9 +108,9 @@ def parse(arguments: list[str]) -> Namespace:
 
 
 def prepare(env: Mapping[str, str], *, dry_run: bool) -> Machine:
-    """Bring the machine to where commands can run, and return what it has then.
+    """Install and start what commands need, and return the machine as it is then.
 
-    Raises the error of what can't be supplied, before anything was changed where that could be known.
+    Raises the error of what can't be installed, if possible before anything was changed.
     """
     machine = look(env)
     steps = plan(machine.facts)
@@ -135,7 +135,7 @@ def _emulate(env: Mapping[str, str], *, dry_run: bool) -> None:
 
 
 def look(env: Mapping[str, str]) -> Machine:
-    """Gather the facts. Nothing is changed; a second or two at most."""
+    """Gather the facts. Nothing is changed; it takes two seconds at most."""
     engine: FoundEngine | None = None
     client: BuildClient | None = None
     engine_error: EngineError | None = None
@@ -189,7 +189,7 @@ def _start_daemon(command: tuple[str, ...], env: Mapping[str, str]) -> None:
     if _answers(env) or _daemon_alive():  # installing the package may have started it
         return
     with _DAEMON_LOG.open("ab") as log:
-        # A session of its own: Ctrl-C here and the end of this terminal are none of its business.
+        # In a session of its own, so that neither Ctrl-C nor the end of this terminal ends the daemon.
         subprocess.Popen(
             command, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
@@ -200,7 +200,7 @@ def _wait_for_engine(env: Mapping[str, str]) -> None:
     started = time.monotonic()
     while not _answers(env):
         waited = time.monotonic() - started
-        # A daemon writes its pid first of all; where there is still none, it died.
+        # A daemon writes its pid file first; if there is none after `_PID_LIMIT_S`, it has ended.
         died = waited > _PID_LIMIT_S and not _daemon_alive()
         if died or waited > _ENGINE_LIMIT_S:
             lines = (read_text(_DAEMON_LOG) or "").splitlines()

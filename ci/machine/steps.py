@@ -1,7 +1,7 @@
-"""The plan behind ``ci/bootstrap``: what a machine lacks, and the steps that supply it.
+"""The plan behind ``ci/bootstrap``: what a machine lacks, and the steps that install it.
 
-Pure: facts in, steps out. Gathering the facts and taking the steps is the business of ``venv`` and ``setup``. Standard
-library only, as all that plans is: ``--dry-run`` says the steps on a machine that has no packages yet.
+Pure: facts in, steps out. The modules ``venv`` and ``setup`` gather the facts and take the steps. Standard library
+only, because ``--dry-run`` lists the steps on a machine that has no packages yet.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ci.engine.distribution import Distro
 from ci.errors import EngineError, EngineMissingError
 
 _WITHOUT_ENGINE = {"lint", "types", "tests", "plan", "report", "page", "scale"}
-"""Sessions of the noxfile that need nothing but Python, some of them a browser, too."""
+"""Sessions of the noxfile that need no engine; some of them need a browser."""
 _WITH_BROWSER = {"page", "scale"}
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -30,14 +30,14 @@ class StepKind(StrEnum):
     TRY = "try"
     """Its command may fail: one unreachable repository of many is no reason to stop."""
     DAEMON = "daemon"
-    """Start the command in a session of its own, unless the engine answers by now or is about to."""
+    """Start the command in the background, unless an engine answers or is starting already."""
     WAIT = "wait"
     """Wait until the engine answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetupStep:
-    """One thing that bootstrap is about to do."""
+    """One step of bootstrap."""
 
     kind: StepKind
     title: str
@@ -45,33 +45,33 @@ class SetupStep:
     command: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return the step as it is announced: what, and with which command."""
+        """Return the step as it is announced: its title and its command."""
         return f"{self.title}\n    $ {shlex.join(self.command)}" if self.command else self.title
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was found on this machine, apart from its Python."""
+    """The facts of this machine, except those of its Python."""
 
     platform: str
-    """As ``sys.platform`` spells it."""
+    """As in ``sys.platform``."""
     distro: Distro
     root: bool
     systemd: bool
     """Whether systemd runs here, not whether it is installed."""
     engine: EngineError | None
-    """Why no engine can be used; ``None`` where one answers."""
+    """Why no engine can be used; ``None`` if one answers."""
     client: EngineError | None
-    """Why no client can build; ``None`` where one can."""
+    """Why no client can build; ``None`` if one can."""
     client_kind: str
-    """Whose client is wanted: ``docker``, or ``podman`` where that is the engine that answers."""
+    """The kind of client that is needed: ``docker``, or ``podman`` if that engine answers."""
     dockerd: str | None
-    """The engine's own program, where it is installed."""
+    """The engine's own program, if it is installed."""
     mmdebstrap: bool
     """Whether base images can be made from Debian's packages."""
     debian_keyring: bool
     apparmor_parser_missing: bool
-    """AppArmor is on and its parser is not there; Docker then can't start any container."""
+    """Whether AppArmor is on without its parser; then Docker can't start any container."""
 
 
 def needs_engine(command: Sequence[str]) -> bool:
@@ -93,9 +93,9 @@ def needs_browser(command: Sequence[str]) -> bool:
 
 
 def plan_browser(distro: Distro, *, root: bool, path: str) -> list[SetupStep]:
-    """Return the steps that supply a browser; none where there is one, or where only a person can get one.
+    """Return the steps that install a browser; none if there is one, or if bootstrap can't install one.
 
-    Ubuntu's package of this name is a stand-in for a snap, which the tests can't steer; the session says what to do.
+    Ubuntu's package of this name installs a snap, which the tests can't control; the session says what to do.
     """
     if not root or distro.id != "debian" or any(shutil.which(name, path=path) for name in _BROWSERS):
         return []
@@ -103,10 +103,9 @@ def plan_browser(distro: Distro, *, root: bool, path: str) -> list[SetupStep]:
 
 
 def plan(facts: Facts) -> list[SetupStep]:
-    """Return what has to be done, in order; nothing where all is there.
+    """Return the steps, in order; none if nothing is missing.
 
-    Raises ``EngineError`` where the engine can't be supplied by installing one from the distribution as root; it says
-    which commands to run instead.
+    :raises EngineError: if the distribution's engine can't be installed as root, with the commands to run instead.
     """
     may_install = facts.root and facts.distro.installable and facts.platform == "linux"
     if facts.engine and not (may_install and isinstance(facts.engine, EngineMissingError)):
@@ -141,7 +140,7 @@ def install(packages: tuple[str, ...], distro: Distro) -> list[SetupStep]:
 def _packages(facts: Facts) -> tuple[str, ...]:
     wanted: list[str] = []
     if facts.engine and not facts.dockerd:
-        # Certificates, for registries that talk TLS: the engine's package only recommends them.
+        # Certificates for registries with TLS: the engine's package only recommends them.
         wanted += [*facts.distro.engine_packages, "ca-certificates"]
     elif facts.client:
         wanted += facts.distro.client_packages(facts.client_kind)

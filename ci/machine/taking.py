@@ -1,4 +1,4 @@
-"""Saying and taking the steps of bootstrap. Standard library only."""
+"""Announcing and taking the steps of bootstrap. Standard library only."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,19 +13,19 @@ from ci.terminal.processes import Command, run_logged
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Killing apt-get outright would leave dpkg half-way; it is asked to stop, and given time to.
+# SIGKILL in the middle of apt-get would leave packages half installed, so it has this time to end after SIGTERM.
 _GRACE_S = 60.0
 
 
 def say(text: str) -> None:
-    """Say something to the person at the terminal; standard output belongs to the command."""
+    """Print a message to stderr; standard output belongs to the command."""
     sys.stderr.write(f"bootstrap: {text}\n")
     sys.stderr.flush()
 
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Exit with an error's message and its own code; after Ctrl-C and SIGTERM, once what has begun was ended."""
+    """Exit with an error's message and its own code; after Ctrl-C and SIGTERM, first end the current step."""
     try:
         with signals.handled():
             yield
@@ -39,7 +39,7 @@ def reported() -> Iterator[None]:
 
 @contextmanager
 def one_at_a_time(*, waiting: bool) -> Iterator[None]:
-    """Keep two bootstraps of one checkout from making the same things at the same time."""
+    """Keep two bootstraps of one checkout from making the same files at the same time."""
     with (ROOT / "pyproject.toml").open(encoding="utf-8") as lock:
         if waiting:
             try:
@@ -65,16 +65,16 @@ def take_all(
 
 
 def run(step: SetupStep, env: Mapping[str, str]) -> None:
-    """Run a step's command; its output is kept back, and its last lines are shown if it fails."""
+    """Run a step's command. Its output is not shown, except the last lines if it fails."""
     command = Command(words=step.command, env={**env, "DEBIAN_FRONTEND": "noninteractive"}, grace=_GRACE_S)
     done = run_logged(command)
     if step.kind is StepKind.TRY and not done.ok:
-        say(f"  went on without: exit code {done.exit_code}; it said last:\n{done.tail()}")
+        say(f"  failed, and is left out: exit code {done.exit_code}; its last lines:\n{done.tail()}")
         return
     done.check(
         BootstrapError,
         f"failed to {step.title}",
         where=str(command),
-        next_step=f"correct what the lines above say, and run {set_up()} again; it goes on where it stopped",
+        next_step=f"correct what the lines above say, and run {set_up()} again; it continues where it stopped",
     )
     say(f"  done in {done.seconds:.1f} s")

@@ -22,35 +22,35 @@ REQUIREMENTS = (
     "platformdirs>=4",  # the cache's place
     "uv>=0.13",  # makes the sessions' environments
 )
-"""What the noxfile needs; all else is installed into the sessions' own environments."""
+"""The packages of the noxfile; all others are installed into the sessions' own environments."""
 STAMP = ".pyxis-matrix-bootstrap"
-"""Written into a virtual environment that bootstrap made; its text tells whether that is complete and up to date."""
+"""A file in a virtual environment that bootstrap made; its text shows whether that is complete and up to date."""
 
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PythonFacts:
-    """What was found of Python on this machine."""
+    """The facts of this machine's Python."""
 
     distro: Distro
     root: bool
     python: str
     """The Python that the environment is made with."""
     ensurepip: bool
-    """Whether that Python can make one; Debian packages that part apart."""
+    """Whether that Python can make one; Debian has this part in a package of its own."""
     package: str | None
-    """The distribution's package with that part; ``None`` for a Python that did not come from it."""
+    """The distribution's package with that part; ``None`` for a Python that is not the distribution's."""
     venv: Path
     ready: bool
     foreign: bool
-    """There is something in the way at ``venv`` that bootstrap did not make."""
+    """Whether ``venv`` exists, and bootstrap did not make it."""
 
 
 def prepare(env: Mapping[str, str], *, dry_run: bool) -> None:
-    """Make the environment, or make sure that it is up to date.
+    """Make the environment, unless it is up to date.
 
-    :raises BootstrapError: where it can't be made, with the commands to run instead.
+    :raises BootstrapError: if it can't be made, with the commands to run instead.
     """
     facts = look(env)
     if not (steps := plan(facts)):
@@ -58,7 +58,7 @@ def prepare(env: Mapping[str, str], *, dry_run: bool) -> None:
     stamp = facts.venv / STAMP
     try:
         if not dry_run:
-            # Marked before it is filled: what an interruption leaves behind is recognised as ours, and incomplete.
+            # The stamp comes first, so that after an interruption the folder is recognised as ours, and incomplete.
             shutil.rmtree(facts.venv, ignore_errors=True)
             facts.venv.mkdir(parents=True)
             stamp.write_text("incomplete\n", encoding="utf-8")
@@ -79,7 +79,7 @@ def look(env: Mapping[str, str]) -> PythonFacts:
     distro, venv = Distro.of_this_machine(), place(env)
     stamp = read_text(venv / STAMP)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    # Never the Python of an environment: that may be about to go.
+    # Never the Python of a virtual environment, which may be removed: the new one would stop working with it.
     base = Path(sys.base_prefix) / "bin" / version
     return PythonFacts(
         distro=distro,
@@ -94,15 +94,15 @@ def look(env: Mapping[str, str]) -> PythonFacts:
 
 
 def plan(facts: PythonFacts) -> list[SetupStep]:
-    """Return what has to be done, in order; nothing where the environment is there and up to date.
+    """Return the steps, in order; none if the environment is up to date.
 
-    :raises BootstrapError: where it can't be made.
+    :raises BootstrapError: if it can't be made.
     """
     if facts.ready:
         return []
     if facts.foreign:
         raise BootstrapError(
-            "the place of the virtual environment is taken by something that bootstrap did not make",
+            "the folder for the virtual environment exists, and bootstrap did not make it",
             where=str(facts.venv),
             next_step="move it away, or set PYXIS_MATRIX_VENV to a folder that does not exist yet",
         )
@@ -128,7 +128,7 @@ def plan(facts: PythonFacts) -> list[SetupStep]:
 
 
 def fingerprint() -> str:
-    """Return what the stamp of an up-to-date virtual environment reads."""
+    """Return the text of the stamp of an up-to-date virtual environment."""
     parts = [*REQUIREMENTS, sys.base_prefix, f"{sys.version_info[0]}.{sys.version_info[1]}"]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -139,7 +139,7 @@ def place(env: Mapping[str, str]) -> Path:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return ``env`` with the system's folders on PATH: ``su`` leaves out where apt, dockerd and mmdebstrap look."""
+    """Return ``env`` with the system's folders on PATH: apt, dockerd and mmdebstrap need them; ``su`` drops them."""
     folders = env.get("PATH", os.defpath).split(os.pathsep)
     path = os.pathsep.join([*folders, *(folder for folder in _SYSTEM_FOLDERS if folder not in folders)])
     return {key: value for key, value in env.items() if key != "PYTHONHOME"} | {"PATH": path}

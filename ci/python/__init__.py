@@ -1,1 +1,1 @@
-"""Python packages on this machine: uv, told what pip is told, and the virtual environments that it makes."""
+"""Python packages on this machine: uv with pip's settings, and the virtual environments that it makes."""

@@ -1,7 +1,7 @@
-"""uv itself, and what it has to be told so that it asks the same package index as the user's pip.
+"""uv, and the settings with which it uses the same package index as the user's pip.
 
-uv reads neither pip's files nor its variables. An environment that uv made has no pip to be asked for them, so they are
-read here. Standard library only, because the noxfile imports this tier.
+uv reads neither pip's files nor its variables. An environment that uv made has no pip (`pip config list` could show
+them), so they are read here. Standard library only, because the noxfile imports this folder.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ _SYSTEM_FILES = (Path("/Library/Application Support/pip/pip.conf"), Path("/etc/p
 _CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _TRUE = {"1", "true", "yes", "on", "y", "t"}
 _NO_INDEX = "file:///nonexistent/"
-"""uv's own way, the option ``--no-index``, has no variable; an index without packages comes to the same."""
+"""uv's option ``--no-index`` has no variable; an index without packages has the same effect."""
 
 
 def program(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -44,9 +44,9 @@ def program(environ: Mapping[str, str] = os.environ) -> str | None:
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment to start uv in: ``environ`` with pip's settings added.
 
-    Variables that are set already are kept. Where an index is named to uv itself, pip's are left aside.
+    Variables that are set already are kept. If one of them names an index for uv, pip's indexes are ignored.
 
-    :raises PyxisMatrixError: where a file of pip's can't be parsed.
+    :raises PyxisMatrixError: if one of pip's files can't be parsed.
     """
     pip = pip_settings(environ)
     settings: dict[str, str] = {}
@@ -70,9 +70,9 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def pip_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what pip's files and variables say for ``pip install``, by pip's own names (``extra-index-url``).
+    """Return the settings of pip's files and variables for ``pip install``, by pip's own names (``extra-index-url``).
 
-    https://pip.pypa.io/en/stable/topics/configuration/ gives places and order; what stands later counts.
+    https://pip.pypa.io/en/stable/topics/configuration/ has the files and their order; a later one wins.
     """
     parser = RawConfigParser()
     try:
@@ -113,10 +113,10 @@ def _name(key: str) -> str:
 
 
 def write_requirements(folder: Path, requirements: Iterable[str], constraints: Iterable[str]) -> Path:
-    """Write what is to be installed, and its constraints beside it; return the file for uv's or pip's command line."""
+    """Write requirements, and their constraints beside them; return the file for uv's or pip's command line."""
     folder.joinpath("constraints.txt").write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
     file = folder / "requirements.txt"
-    # Named in here and not on the command line: there it would replace the constraints that the user has set.
+    # The constraints are named in the file: on the command line they would replace those that the user has set.
     lines = ("--constraint constraints.txt", *requirements)
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return file

@@ -1,7 +1,7 @@
-"""Virtual environments that sessions share: whoever needs the same packages gets the same one.
+"""Virtual environments that sessions share: sessions with the same packages use the same one.
 
-nox itself makes one per session and parameter, and has no way to share them: one for each cell of each suite. Standard
-library only, because the noxfile imports this tier.
+nox itself makes one per session and parameter, which is one for each cell of each suite, and can't share them. Standard
+library only, because the noxfile imports this folder.
 """
 
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ from ci.python import uv
 from ci.terminal.processes import Command, run_logged
 
 _COMPLETE = ".pyxis-matrix-complete"
-"""Written last: an environment without it was interrupted while it was made."""
+"""Written last: an environment without this file was interrupted while it was made."""
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
 
 _CHECK_PYTHON = "install the Python that --force-python names, or leave that option out"
-_CHECK_INDEX = "`pip config list` shows which package index is asked (PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT)"
+_CHECK_INDEX = "`pip config list` shows which package index is used (PIP_INDEX_URL, HTTPS_PROXY, PIP_CERT)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packages:
-    """What a virtual environment is to hold."""
+    """The contents of a virtual environment."""
 
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = ()
     checkout: Path | None = None
-    """A project to install so that it is used where it lies."""
+    """A project to install as editable: its code is used in place."""
     python: str = sys.executable
-    """The Python to make it with: a path, or a version to be looked for."""
+    """The Python to make it with: a path, or a version that uv or virtualenv looks for."""
 
     @property
     def key(self) -> str:
-        """The hash of all that decides what is installed (hex, 12 digits): the Python, and what it is asked for."""
+        """The hash of all that decides what is installed (hex, 12 digits): the Python, and the requirements."""
         python = sys.version + sys.base_prefix if self.python == sys.executable else self.python
         parts = [python, *self.requirements, "", *self.constraints, "", str(self.checkout or "")]
         if self.checkout:
@@ -52,15 +52,15 @@ class Packages:
 def shared(folder: Path, name: str, packages: Packages) -> Path:
     """Return the virtual environment ``folder/name-KEY`` that holds ``packages``, and make it if it is missing.
 
-    One that is there is left as it is, without asking the package index. Any number of processes may ask at the same
-    time: one makes it, the others wait.
+    A complete one is left as it is, without a question to the package index. Several processes may call this at the
+    same time: one makes the environment, the others wait.
 
-    :raises PyxisMatrixError: where it can't be made.
+    :raises PyxisMatrixError: if making it fails.
     """
-    # Absolute, because it goes on the PATH of programs that run in other folders; nox gives its own folder as ".nox".
+    # Absolute, because it goes on the PATH of programs that run in other folders; nox calls its own folder ".nox".
     venv = make_directory(folder.absolute(), PyxisMatrixError) / f"{name}-{packages.key}"
     with venv.with_name(f".{venv.name}.lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, also by a kill
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it when the file is closed, also after a kill
         if not ((venv / _COMPLETE).is_file() and os.access(venv / "bin/python", os.X_OK)):
             shutil.rmtree(venv, ignore_errors=True)
             _make(venv, packages)
@@ -77,7 +77,7 @@ def _make(venv: Path, packages: Packages) -> None:
             arguments += ["--editable", str(packages.checkout)]
         if program := uv.program():
             make: tuple[str, ...] = (program, "venv", "--python", packages.python, str(venv))
-            # As pip does. Where PYTHONDONTWRITEBYTECODE is set, each process would compile what it imports, for 1 s.
+            # As pip does. Otherwise, with PYTHONDONTWRITEBYTECODE set, each process would spend 1 s on compiling.
             fill: tuple[str, ...] = (program, "pip", *arguments, "--compile-bytecode", "--python", python)
         else:
             # virtualenv comes with nox; the standard library's venv is packaged apart on Debian.

@@ -1,4 +1,4 @@
-"""What stands behind ``--`` on the command line of a session: our options, and the arguments of pytest."""
+"""The words behind ``--`` on the command line of a session: our options, and the arguments of pytest."""
 
 import argparse
 from collections.abc import Collection, Sequence
@@ -21,7 +21,7 @@ _OURS = (Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
 def split(words: Sequence[str], read: argparse.Namespace | None = None) -> tuple[Options, list[str]]:
     """Split words into our options and pytest's arguments.
 
-    :param read: what was read of other words; these add to it.
+    :param read: the options of earlier words, to which these are added.
     :raises SelectionError: for a misspelt option of ours, such as ``--node``.
     """
     parsed, rest = _parser().parse_known_args(list(words), read)
@@ -30,25 +30,28 @@ def split(words: Sequence[str], read: argparse.Namespace | None = None) -> tuple
     return Options.of(parsed), others
 
 
-def own_suite(path: Path, asked: Options, rest: Sequence[str]) -> tuple[Options, OwnSuite, tuple[str, ...]]:
-    """Return a suite of somebody's own, and the options and the command line with which it runs: pytest, or a shell's.
+def own_suite(path: Path, given: Options, rest: Sequence[str]) -> tuple[Options, OwnSuite, tuple[str, ...]]:
+    """Return the options, a suite of another project, and its command line: pytest's, or a shell's (``--command``).
 
-    :raises SelectionError: for arguments that a command would not get.
+    :raises SelectionError: for arguments that a shell command would not get.
     """
-    found = inputs.own_suite(path, pytest=not asked.shell_command)
-    own = replace(asked, suite=path, name=found.name, plain=True, pytest=not asked.shell_command)
-    if not asked.shell_command:
+    found = inputs.own_suite(path, pytest=not given.shell_command)
+    own = replace(given, suite=path, name=found.name, plain=True, pytest=not given.shell_command)
+    if not given.shell_command:
         return own, found, ("pytest", found.tests, *rest)
     if rest:
         raise SelectionError(
-            f"--command runs in place of pytest; nobody would read {' '.join(rest)}",
+            f"--command runs in place of pytest, so {' '.join(rest)} would be ignored",
             next_step="write it into the command, or leave it out",
         )
-    return own, found, ("bash", "-o", "pipefail", "-c", asked.shell_command)
+    return own, found, ("bash", "-o", "pipefail", "-c", given.shell_command)
 
 
 def by_variable(words: Sequence[str]) -> str:
-    """Return how a session is told the first of these words that is an option of commands only; empty if none is."""
+    """Return a hint for the first word that is an option of commands only: its variable; empty if there is none.
+
+    Sessions of nox have no such options, but the variables work for both.
+    """
     flags = [word.partition("=")[0] for word in words]
     named = ((flag, options.variable(flag)) for flag in flags)
     return next((f"set {name} in the environment in place of {flag}" for flag, name in named if name), "")
@@ -60,7 +63,7 @@ def help_text() -> str:
 
 
 def _parser() -> Parser:
-    # Without abbreviations, so that no option of pytest is taken for one of ours.
+    # Without abbreviations, because one of ours could be a whole option of pytest.
     parser = Parser(
         prog=suite_session("SUITE", "CELL", "").strip(),
         usage=suite_session("SUITE", "CELL", "[options] [pytest's options]"),

@@ -1,4 +1,4 @@
-"""Checks of the machine before anything is built: what would make a later step fail, with the command that fixes it."""
+"""Checks before anything is built: problems that would make a later step fail, with the command that fixes them."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,12 +17,12 @@ from ci.record import store
 from ci.session.arguments import by_variable
 from ci.terminal import console
 
-# With less, a build would fail halfway.
+# With less free space, a build was seen to fail halfway.
 _LEAST_FREE_BYTES = 3 * 1024**3
 
 
 def check_names(plan: EnvironmentPlan) -> None:
-    """Refuse a checkout that jobs could not read, and host names that do not lead to this machine's loopback.
+    """Refuse a checkout that jobs can't read, and host names that do not mean this machine's loopback.
 
     :raises EngineError, SelectionError, SubjectError: with what to do.
     """
@@ -36,15 +36,15 @@ def check_names(plan: EnvironmentPlan) -> None:
 
 
 def check_profile(plan: EnvironmentPlan) -> None:
-    """Refuse a profile where its run has results of another one of its name: their cells have the same ids.
+    """Refuse a profile if its run has results of another profile with the same name: their cells have the same ids.
 
-    :raises SelectionError: before any of these is lost.
+    :raises SelectionError: before any of these results is replaced.
     """
     if not (profile := plan.profile):
         return
     options = plan.options
     for path in (options.results / options.run).glob(f"*+{profile.name}/*/{store.RESULT_FILE}"):
-        with suppress(ResultsError):  # what can't be read tells nothing
+        with suppress(ResultsError):  # an unreadable result names no profile
             earlier = store.load(path).versions.get("profile", profile.label)
             if earlier != profile.label:
                 raise SelectionError(
@@ -56,13 +56,13 @@ def check_profile(plan: EnvironmentPlan) -> None:
 
 
 def check_options(suite: OwnSuite, command: Sequence[str]) -> None:
-    """Refuse options that pytest does not know where the suite is, before anything is built for it.
+    """Refuse options that pytest does not know in the suite's project, before anything is built for it.
 
     :raises SelectionError: naming them.
     """
     if not pytest_words.unknown(command[2:]):
         return
-    said = console.call([*command, "--markers"], cwd=suite.project).output  # reads all options, and collects nothing
+    said = console.call([*command, "--markers"], cwd=suite.project).output  # parses all options, and collects no test
     if found := re.search("error: unrecognized arguments: (.*)", said):
         raise SelectionError(
             f"unknown option {found[1]}",

@@ -16,20 +16,20 @@ from ci.terminal import signals
 def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that are added to ``environ`` for a command that uses a cluster.
 
-    They name the environment's file, put a client that can build first on PATH, and, with the option ``plain``, hold
-    the variables of ``[suite-environment]``.
+    They name the environment's file and put a client that can build first on PATH. With the option ``plain``, the
+    variables of ``[suite-environment]`` are among them.
     """
     file = launched.file
     mine = {
         environment_file.VARIABLE: str(launched.path),
-        # A suite may set another HOME for the subject; the cache must stay where it is.
+        # A suite may set another HOME for the subject; the cache must not move with it.
         paths.CACHE_VARIABLE: str(paths.cache_dir(environ)),
         **client_settings(file.engine_environment, environ),
         **file.engine_environment,
     }
-    if file.site:  # nothing else would end the suite where this process is killed: no cluster goes with it
+    if file.site:  # if this process is killed, no cluster is removed under the suite, so nothing else would end it
         mine[signals.PARENT_VARIABLE] = str(os.getpid())
-    if file.engine_client:  # a site is asked without one
+    if file.engine_client:  # a site has none
         mine["PATH"] = f"{Path(file.engine_client).parent}{os.pathsep}{environ.get('PATH', os.defpath)}"
     if launched.plan.options.plain:
         mine |= launched.plan.suite_environment.render(facts(launched))
@@ -39,9 +39,9 @@ def additions(launched: Environment, environ: Mapping[str, str]) -> dict[str, st
 def client_settings(client: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return where a client finds its plugins (buildx), settings and passwords, whatever HOME a suite sets.
 
-    To Podman a folder that is named is the promise of a config.json in it: without that it pushes nothing.
+    Podman fails to push if DOCKER_CONFIG names a folder without a config.json, so then the variable is left out.
 
-    :param client: the client's own variables; those of Podman name its engine in its own way.
+    :param client: the client's own variables; CONTAINER_HOST is Podman's.
     """
     named, usual = environ.get("DOCKER_CONFIG"), Path.home() / ".docker"
     if not named and "CONTAINER_HOST" in client and not (usual / "config.json").is_file():
@@ -72,7 +72,7 @@ def facts(launched: Environment) -> dict[str, str | None]:
 
 
 def sdk_settings(file: EnvironmentFile) -> dict[str, Any]:
-    """Return what slurm-sdk's ``Cluster`` is made from but for ``job_base_dir``, which each process has its own of."""
+    """Return the arguments of slurm-sdk's ``Cluster``, except ``job_base_dir``, which differs for each process."""
     login = file.login
     return {
         "backend_type": "ssh",
@@ -92,12 +92,12 @@ def sdk_settings(file: EnvironmentFile) -> dict[str, Any]:
 
 
 def login_facts(launched: Environment, results: PurePosixPath) -> dict[str, str | None]:
-    """Return what a suite on the login node is told: the same facts as far as they hold there.
+    """Return the facts for a suite on the login node: those that are also true there.
 
-    :param results: the folder there whose files come back.
+    :param results: the folder there whose files are copied back.
     """
     file = launched.file
-    # No key and no file of this machine; and whoever stands on the node has no engine that knows its container.
+    # The key and the file are on this machine, and the node has no engine that knows its container.
     absent = dict.fromkeys(("private-key", "known-hosts", "container", "environment-file"))
     there = {
         "host": file.nodes[0],

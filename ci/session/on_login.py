@@ -1,7 +1,7 @@
-"""A suite on the login node, as the job user: what most tools need, for they call sbatch and srun themselves.
+"""A suite on the login node, as the job user: for tools that call sbatch and srun themselves, as most do.
 
 The suite's project is copied into the user's home, which all nodes share; its packages come from wheels that were made
-on this machine; its results and whatever it wrote in its folder come back.
+on this machine; its results and the files that it wrote in its folder are copied back.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,14 +28,15 @@ from ci.session.handover import login_facts
 from ci.terminal import console, signals
 
 _INSTALL_SECONDS = 600.0
-# What a suite writes beside its results is kept up to this; a core dump is not.
+# The largest file that is copied back from beside the results: logs are smaller, core dumps are larger.
 _MOST_BYTES = 10 * 1024**2
-# Of all that comes back from one folder. Jobs can write more than this machine's disk holds, in files with holes too.
+# Limits for one folder. Jobs can write more than this machine's disk can hold, also in a sparse file, whose holes are
+# zeros in the archive; so what is read has a limit as well as what is kept.
 _MOST_FILES = 10_000
 _MOST_KEPT = 1024**3
-_READ_AT_ONCE = 1 << 20
-"""Bytes. With tarfile's own 10 KiB, what is left of a chunk (2 MiB) would be copied two hundred times."""
 _MOST_READ = 4 * 1024**3
+_READ_AT_ONCE = 1 << 20
+"""Bytes. With tarfile's own 10 KiB, the rest of each chunk (2 MiB) would be copied two hundred times."""
 _SHOWN = 5
 _CACHES = {"__pycache__", ".pytest_cache"}
 
@@ -44,29 +45,29 @@ class LoginRun:
     """A suite on the login node of an environment that is up."""
 
     def __init__(self, engine: Engine, launched: Environment, suite: OwnSuite) -> None:
-        """Say what runs where; nothing is copied yet."""
+        """Choose the folders on the node; nothing is copied yet."""
         self._engine = engine
         self._launched = launched
         self._suite = suite
         self._login = launched.file.login
         self._home = PurePosixPath("/home") / self._login.user
-        # Whatever the suite is called: these two are not in its way.
+        # In a folder of its own, so that no name of a project is that of one of the folders below.
         self._folder = self._home / "suite" / suite.project.name
         self._venv = self._home / ".suite-venv"
         self._environment = self._home / ".suite-environment"
         self._plugins = self._home / ".suite-plugins" / "pytest"
         self._owner = (0, 0)
         self.results = self._home / ".suite-results"
-        """Where pytest reports to, and the suite puts what it wants to keep."""
+        """The folder for pytest's reports, and for files that the suite wants to keep."""
 
     @property
     def _container(self) -> Container:
         return self._launched.cluster.login.container
 
     def prepare(self, house: Wheelhouse) -> None:
-        """Copy the suite and install its packages; before that the node has nothing of it.
+        """Copy the suite to the node and install its packages there.
 
-        :raises SubjectError: where pip does not install the wheels.
+        :raises SubjectError: if pip does not install the wheels.
         """
         project, wanted = self._suite.project, shlex.join(_requirements(self._launched.plan, house))
         with ssh.connect(self._login) as shell:
@@ -81,7 +82,8 @@ class LoginRun:
                     self._container.put_archive("/", _archive(source, names, target, self._owner))
                 shell.run(f"mkdir -p {self.results}")
             with console.step("installing its packages there"):
-                # Of a subject's seventy packages little is imported; to compile all takes pip half of its time.
+                # Without compiling: it takes pip half of its time for all modules of seventy packages, few of which are
+                # imported.
                 pip = f"{self._venv}/bin/python -m pip install --quiet --disable-pip-version-check"
                 install = f"{pip} --no-index --no-compile --find-links {WHEELS} {wanted}"
                 answer = shell.run(f"python3 -m venv {self._venv} && {install}", limit=_INSTALL_SECONDS)
@@ -90,18 +92,18 @@ class LoginRun:
                     "the suite's packages were not installed on the login node",
                     where=self._launched.file.cell,
                     why=str(answer),
-                    next_step="the wheels were resolved together; does a --with PACKAGE need a program of its own?",
+                    next_step="the wheels were resolved together; does a --with PACKAGE need another program?",
                 )
 
     def run(self, words: Sequence[str], results: Path) -> int:
-        """Run a command in the suite's folder, show what it writes, and bring back what it left.
+        """Run a command in the suite's folder, show its output, and copy the suite's files back.
 
-        :raises LaunchError: where the user's session ended before the command did.
+        :raises LaunchError: if the user's session ended before the command did.
         """
         started = time.time()
         uid, gid = self._owner
         file = InsideFile(content=self._exports().encode(), mode=0o600, uid=uid, gid=gid)
-        self._engine.put(self._container, {str(self._environment): file})
+        self._engine.copy_into(self._container, {str(self._environment): file})
         try:
             with ssh.connect(self._login) as shell:
                 console.say(f"{self._login.user}@{self._launched.file.nodes[0]}:{self._folder}$ {shlex.join(words)}")
@@ -111,7 +113,10 @@ class LoginRun:
                 self._fetch(results, started)
 
     def _exports(self) -> str:
-        """Return what sets the suite's variables: a password is among them, and each user sees command lines."""
+        """Return the text of a file that sets the suite's variables.
+
+        A file and no command line, because every user sees command lines, and one variable is a password.
+        """
         facts = login_facts(self._launched, self.results)
         variables = self._launched.plan.suite_environment.render(facts)
         if self._launched.plan.options.pytest:
@@ -125,7 +130,7 @@ class LoginRun:
         return f"cd {shlex.quote(str(self._folder))} && . {self._environment} && exec {shlex.join(words)}"
 
     def _fetch(self, results: Path, started: float) -> None:
-        """Bring back results, and what the suite wrote in its folder; a dead node still has its files."""
+        """Copy back the results, and what the suite wrote in its folder; works for a node that has ended, too."""
         kept = results / store.LOGS_FOLDER / "suite"
         for source, target, since in ((self.results, results, 0.0), (self._folder, kept, started)):
             try:
@@ -133,10 +138,10 @@ class LoginRun:
                     chunks, _ = self._container.get_archive(str(source))
                     left_out = _unpack(chunks, target, since)
                 if left_out:
-                    console.warn(f"{source} came back from the login node in part: {left_out}")
+                    console.warn(f"{source} was only partly copied back from the login node: {left_out}")
             except (PyxisMatrixError, OSError, tarfile.TarError) as error:
                 why = error.why if isinstance(error, PyxisMatrixError) else error
-                console.warn(f"{source} did not come back from the login node: {why}")
+                console.warn(f"{source} was not copied back from the login node: {why}")
 
 
 def _requirements(plan: EnvironmentPlan, house: Wheelhouse) -> list[str]:
@@ -155,7 +160,7 @@ def _archive(project: Path, files: Sequence[str], target: PurePosixPath, owner: 
         return entry
 
     names = [name for name in files if (project / name).is_file()]
-    # The home is there already; what is below it is made.
+    # The home exists; every folder below it needs an entry, or the engine would make it for root.
     folders = {target.parent, target} | {target / parent for name in names for parent in PurePosixPath(name).parents}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
@@ -169,7 +174,7 @@ def _archive(project: Path, files: Sequence[str], target: PurePosixPath, owner: 
 
 
 class _Stream:
-    """An archive as it comes, for tarfile: nothing of it is stored, and no more is read than is allowed."""
+    """An archive for tarfile that is read while it arrives, without storing it, and up to a limit."""
 
     def __init__(self, chunks: Iterator[bytes], most: int) -> None:
         self._chunks, self._rest, self._left = chunks, b"", most
@@ -177,7 +182,7 @@ class _Stream:
     def read(self, size: int) -> bytes:
         """Return that many bytes, or fewer at the end.
 
-        :raises _TooMuchError: beyond what is allowed.
+        :raises _TooMuchError: beyond the limit.
         """
         while len(self._rest) < size and (chunk := next(self._chunks, b"")):
             self._rest += chunk
@@ -189,13 +194,13 @@ class _Stream:
 
 
 class _TooMuchError(Exception):
-    """There is more in an archive than is read of one."""
+    """An archive is larger than the limit."""
 
 
 def _unpack(chunks: Iterator[bytes], target: Path, since: float) -> str:
-    """Unpack the regular files of an archive that are newer than a moment; the archive's own top folder is left out.
+    """Unpack the regular files of an archive that are newer than ``since``, without the archive's top folder.
 
-    :return: what was left out because it is too much, as a sentence; empty for nothing.
+    :return: what was left out because it is too large, as a sentence; empty for nothing.
     """
     kept = size = 0
     too_large: list[str] = []

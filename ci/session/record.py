@@ -1,4 +1,4 @@
-"""What is known of a session so far, so that its result can be written no matter how it ends."""
+"""All that is known of a session so far, so that its result can be written however it ends."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ class Record:
     plan: EnvironmentPlan
     command: Sequence[str] = ()
     suite: OwnSuite | None = None
-    """A suite of somebody's own, whose command it is."""
+    """The suite of another project that the command runs."""
     started: datetime = field(default_factory=store.utc_now)
     begin: float = field(default_factory=time.monotonic)
     timings: Timings = field(default_factory=Timings)
@@ -43,11 +43,11 @@ class Record:
     environment: Environment | None = None
     command_started: bool = False
     interrupted: float = math.inf
-    """When the session was told to end (`time.time`)."""
+    """When a signal ended the session (`time.time`)."""
     elsewhere: Callable[[Environment], int] | None = None
-    """Waits until somebody else has run the command, and returns its exit code; None where it is started here."""
+    """Waits until another process has run the command, and returns its exit code; None if it is started here."""
     given: Given | None = None
-    """What was given to a suite of this project, which it then is; None for those of others and for commands."""
+    """The arguments of a suite of this project; None for suites of other projects and for commands."""
 
     @classmethod
     def of_suite(cls, plan: EnvironmentPlan, name: str, given: Given) -> Self:
@@ -56,11 +56,11 @@ class Record:
         def named(options: Options) -> Options:
             return replace(options, name=name, pytest=True, plain=False)
 
-        own = replace(plan, options=named(plan.options), asked=named(plan.asked))
+        own = replace(plan, options=named(plan.options), given=named(plan.given))
         return cls(plan=own, given=given)
 
     def begun(self) -> Result:
-        """Return the result that stands in the place of any earlier one until the outcome of this one is known."""
+        """Return the result that replaces an earlier one until the outcome is known."""
         why = f"it began at {self.started:%Y-%m-%d %H:%M:%S} UTC and has not ended: it is running, or it was killed"
         return self.result(Outcome.UNFINISHED, ResultsError.exit_code, why)
 
@@ -80,7 +80,7 @@ class Record:
             seconds=time.monotonic() - self.begin,
             versions=file.observed if file else {},
             subject={"requirement": self.plan.subject},
-            nodes=file.nodes if file and not file.site else (),  # the names of a site's are its own affair
+            nodes=file.nodes if file and not file.site else (),  # a site's host names are private
             images=self._images(),
             artefacts=self._artefacts(),
             timings=self.timings.as_dict(),
@@ -93,29 +93,32 @@ class Record:
 
     @property
     def folder(self) -> Path | None:
-        """Where its command runs; None for where the person is. The project's tests are named as in the repository."""
+        """The folder in which the command runs; None for the current one.
+
+        Suites of this project run in its repository, so that their tests have the same names everywhere.
+        """
         if self.suite:
             return self.suite.project
         return None if self.given is None else paths.REPOSITORY
 
     @property
     def log(self) -> ReportLog | None:
-        """What pytest said of its tests so far; None if it is another command, or was not started."""
+        """Pytest's reports so far; None if the command is not pytest, or was not started."""
         options = self.plan.options
         if not (self.command_started and options.pytest):
             return None
         return reportlog.read(options.folder(self.plan.cell) / store.REPORT_LOG_FILE, self.interrupted)
 
     def selection(self, log: ReportLog) -> Selection | None:
-        """Return which of the suite's tests were to run; None if pytest did not say it."""
+        """Return which of the suite's tests were selected; None if pytest did not report it."""
         if log.selected is None:
             return None
         if self.given is None:
-            # What their project's own settings leave out is no part of their suite.
+            # Tests that the project's own settings deselect do not count as a part of its suite.
             named = (*pytest_words.narrowing(log.asked, log.deselected), *log.part)
             by = tuple(dict.fromkeys(named))
         else:
-            # The answers of another version than that of a release say nothing of how this one does.
+            # A release that was asked for another version's answers has not shown that it gives its own.
             others = [pair for pair in self.plan.options.answers_of if self.plan.cell.candidate(pair[0]) is None]
             by = (*self.given.narrowing, *(f"--answers-of {axis}={version}" for axis, version in others))
             if log.deselected and not by:
@@ -123,8 +126,8 @@ class Record:
         return Selection(collected=log.collected, deselected=log.deselected, by=by)
 
     def _again(self) -> str:
-        """Return the command that does this again, on whatever machine."""
-        options, cell = self.plan.asked, self.plan.cell.matrix_id
+        """Return the command that does this again, on any machine."""
+        options, cell = self.plan.given, self.plan.cell.matrix_id
         if self.plan.again:
             behind = f" -- {shlex.join(self.given.words)}" if self.given and self.given.words else ""
             return f"{self.plan.again} --suite {self.plan.options.name}{behind}"

@@ -1,4 +1,4 @@
-"""One suite on one cell: plan, build, launch, the command, its result. What ``python -m ci run`` and ``up`` do."""
+"""One suite on one cell: build, launch, run the command, write its result. Behind ``python -m ci run`` and ``up``."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from ci.session.on_login import LoginRun
 from ci.session.record import Record
 from ci.terminal import console, signals
 
-# Time for a command to end by itself when the session is interrupted; pytest writes its report in this time.
+# The time for a command to end by itself when the session is interrupted; pytest writes its report in this time.
 _GRACE_SECONDS = 15.0
 
 
@@ -37,7 +37,7 @@ def run(record: Record) -> tuple[int, Result]:
 
 
 def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
-    """Run what has an exit code; return that and the result made of it, which is also written.
+    """Call ``act``; return its exit code, and the result, which is also written.
 
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
     """
@@ -53,7 +53,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
         return result
 
     try:
-        with errors_of_ours("what this session asked of it"):
+        with errors_of_ours("running this session"):
             exit_code = act()
     except PyxisMatrixError as error:
         keep(Outcome.of(error, strict=plan.options.strict), error.exit_code, str(error))
@@ -67,11 +67,11 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
 
 
 def begin(record: Record) -> Path:
-    """Put a beginning in the place of what an earlier attempt left, and return the folder of the result.
+    """Replace the result of an earlier attempt by an unfinished one, and return the result's folder.
 
-    It comes before anything else is asked: so no end, be it kill -9, leaves the answer of before.
+    This comes first in a session, so that no end of it, not even kill -9, leaves the earlier result in place.
 
-    :raises ResultsError: if it can't be written, ``DiskFullError`` if there is no room. The earlier answer is gone.
+    :raises ResultsError: if writing fails, ``DiskFullError`` if there is no room. The earlier result is removed then.
     """
     folder = paths.make_directory(record.plan.options.folder(record.plan.cell))
     result = folder / store.RESULT_FILE
@@ -88,16 +88,16 @@ def begin(record: Record) -> Path:
 
 
 def withdraw(folder: Path, *, but: str = "") -> None:
-    """Remove what an earlier attempt left in the folder of a result; one file of it may stay."""
+    """Remove the files of an earlier attempt from the folder of a result, except ``but``."""
     for name in {store.RESULT_FILE, store.REPORT_LOG_FILE, store.JUNIT_FILE} - {but}:
         (folder / name).unlink(missing_ok=True)
 
 
 def _judged(record: Record, exit_code: int) -> tuple[int, Outcome, str]:
-    """Return the outcome of a command that has ended: exit code, outcome, and the reason if there is one to give.
+    """Return the exit code, outcome and reason of a command that has ended.
 
-    What proves nothing never ends with 0: pytest does if all tests were skipped, and so does all that runs where no
-    container can start.
+    A run that proves nothing does not end with 0, though the command may: pytest does if all tests were skipped, and
+    so do tests under emulation, where no container can start.
     """
     outcome, reason = Outcome.SUCCEEDED if exit_code == 0 else Outcome.FAILED, ""
     if log := record.log:
@@ -116,7 +116,7 @@ def _judged(record: Record, exit_code: int) -> tuple[int, Outcome, str]:
 
 
 def _unproved(record: Record, outcome: Outcome) -> str:
-    """Return why what did not fail proves nothing: no container can start. Empty where it does, or where it failed."""
+    """Return why a run without a failure proves nothing: under emulation no container can start. Otherwise empty."""
     cell, launched = record.plan.cell, record.environment
     emulated = launched is not None and launched.file.emulated and cell.runtime is not Runtime.LEGACY
     if not (record.command and emulated and (outcome.good or outcome is Outcome.SKIPPED)):
@@ -129,7 +129,7 @@ def _unproved(record: Record, outcome: Outcome) -> str:
 def _run(record: Record) -> int:
     """Return the command's exit code; 0 if there is no command.
 
-    What failed stays failed where something is left behind it, too.
+    If the command failed, that is the outcome, also if the environment was not taken down completely.
     """
     code = 0
     try:
@@ -163,7 +163,7 @@ def _ended(record: Record, launched: Environment) -> int:
     if record.elsewhere:
         with record.timings.measure("tests"):
             return record.elsewhere(launched)
-    # A package that PYTHONPATH finds may be a plugin of pytest, which a suite of this project must not load unseen.
+    # Without PYTHONPATH for a suite of this project: a package there may be a plugin of pytest that changes outcomes.
     theirs = os.environ if record.given is None else {}
     variables = reportlog.variables(theirs) if options.pytest else {}
     with record.timings.measure("tests"):
@@ -189,14 +189,14 @@ def _on_login(record: Record, launched: Environment, folder: Path) -> int:
 
 
 def _reports(folder: PurePath) -> tuple[str, ...]:
-    """Return the options with which pytest reports into a folder; they stand last, so that they hold."""
+    """Return the options with which pytest reports into a folder; they are the last ones, so that they win."""
     junit = (f"--junitxml={folder / store.JUNIT_FILE}", "-o", "junit_logging=all")
     return (*reportlog.options(folder / store.REPORT_LOG_FILE), *junit)
 
 
 @contextmanager
 def environment_of(record: Record) -> Iterator[Environment]:
-    """Build a record's plan and have its environment up for the block; the record learns all that becomes known."""
+    """Build a record's plan and have its environment up for the block; engine and images are kept in the record."""
     plan = record.plan
     logs = paths.make_directory(plan.options.folder(plan.cell)) / store.LOGS_FOLDER
     check_names(plan)

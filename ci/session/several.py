@@ -1,4 +1,4 @@
-"""Several suites on one cell, one after another in one environment. Each has the result that it has on its own."""
+"""Several suites on one cell, one after another in one environment. Each has its own result, as if it ran alone."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -32,7 +32,7 @@ class Order:
 
     suite: Suite
     given: Given = field(default_factory=Given)
-    """More arguments for pytest; they stand last, so that they hold."""
+    """More arguments for pytest; they are the last ones, so that they win."""
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -46,11 +46,11 @@ Up = Callable[[Record], AbstractContextManager[Environment]]
 def run_suites(plan: EnvironmentPlan, orders: Sequence[Order], environment_of: Up | None = None) -> list[Result]:
     """Start a planned environment, run suites in it, take it down; return their results, which are also written.
 
-    A suite that fails does not keep the next from running; an environment that is no longer usable does. What breaks is
-    in the results, and is not raised.
+    After a suite that fails, the next still runs; in an environment that is no longer usable, none does. Problems are
+    in the results, and are not raised.
 
-    :param environment_of: what has it up for a block, if that is no cell's.
-    :raises signals.Interrupted: at a signal; what was running or had still to run then has a result that says so.
+    :param environment_of: has the environment up for a block; only for a site, which is no cell.
+    :raises signals.Interrupted: at a signal; suites that were running or had not run yet have a result that says so.
     """
     shared = Record(plan=replace(plan, options=replace(plan.options, name=paths.ENVIRONMENT_FOLDER)))
     log = progress.Log(plan.options.results / plan.options.run / plan.cell.id / paths.PROGRESS_FILE)
@@ -59,7 +59,7 @@ def run_suites(plan: EnvironmentPlan, orders: Sequence[Order], environment_of: U
     rest = list(orders)
     try:
         session.begin(orders)
-        doing = "what this session asked of it"
+        doing = "running this session"
         with signals.handled(), errors_of_ours(doing), up(shared) as launched:
             while rest:
                 if session.results:
@@ -88,12 +88,12 @@ class _Session:
         self.results: list[Result] = []
 
     def begin(self, orders: Sequence[Order]) -> None:
-        """Put a beginning in the place of what an earlier attempt left of each suite."""
+        """Replace each suite's result of an earlier attempt by an unfinished one."""
         for order in orders:
             running.begin(self._record(order))
 
     def run(self, order: Order, launched: Environment) -> None:
-        """Run a suite; its own failure is in its result, and is raised only if that could not be written."""
+        """Run a suite; its failure is in its result, and is raised only if that could not be written."""
         record = self._record(order)
         folder = record.plan.options.folder(record.plan.cell)
         record.environment = launched
@@ -117,16 +117,16 @@ class _Session:
             self._recorded(self._record(order), act)
 
     def add_teardown(self) -> None:
-        """Add the seconds of taking the environment down to the last result, so that all together tell the whole."""
+        """Add the seconds of the tear-down to the last result, so that the sum of all results is the whole time."""
         seconds = self._shared.timings.as_dict().get("teardown")
         if not self.results or seconds is None:
             return
         last = self.results[-1]
-        with suppress(PyxisMatrixError):  # it has a result; only these seconds would be lost
+        with suppress(PyxisMatrixError):  # the result is written already; only these seconds would be lost
             self._write_last(timings={**last.timings, "teardown": seconds}, seconds=last.seconds + seconds)
 
     def blame(self, problem: TeardownError) -> None:
-        """Have the last result say what could not be taken down; what failed stays failed."""
+        """Write into the last result what could not be taken down, unless that is a failure already."""
         console.fail(problem)
         if self.results[-1].outcome is not Outcome.FAILED:
             self._write_last(outcome=Outcome.ERROR, exit_code=problem.exit_code, reason=str(problem))
@@ -150,7 +150,7 @@ class _Session:
                 self._log.add(progress.ENDED, name, State.of(self.results[-1]))
 
     def _record(self, order: Order) -> Record:
-        """Return a suite's record; what all suites share took the first one's time."""
+        """Return a suite's record; the time until the environment was up is added to the first one's."""
         name, shared = order.suite.name, self._shared
         record = replace(
             Record.of_suite(shared.plan, name, order.given),
@@ -172,9 +172,9 @@ class _Session:
 
 
 def _check(launched: Environment, earlier: str) -> None:
-    """Refuse an environment that the earlier suite has left unusable.
+    """Refuse an environment that the earlier suite has made unusable.
 
-    :raises LaunchError: so that it is not the next suite which turns red.
+    :raises LaunchError: so that the next suite is not blamed.
     """
     try:
         with console.step("checking that it is still usable"):

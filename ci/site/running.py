@@ -206,7 +206,7 @@ def plan_site(site: Site, rows: Matrix, options: Options) -> EnvironmentPlan:
     settled = replace(options, nodes=len(site.seen.nodes))
     return EnvironmentPlan(
         cell=cell,
-        asked=options,
+        given=options,
         options=settled,
         images=images_of(any_cell, rows.subject, options.subject, accounting=False),
         names=plan.names(settled, cell),

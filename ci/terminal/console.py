@@ -1,4 +1,4 @@
-"""What a person sees while something takes long, and the one way to start a command.
+"""Progress for a person while something takes long, and the one way to start a command.
 
 Everything goes to stderr, so that ``--json`` on stdout stays clean. There are several modes: a spinner with the elapsed
 time on a terminal, timed plain lines elsewhere, folded sections in the logs of GitHub's and GitLab's CI. The
@@ -6,7 +6,7 @@ module-level functions use one shared `Console`; tests make their own, with thei
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,7 +39,7 @@ class Timings:
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, begun: Callable[[str], None] = lambda _phase: None
     ) -> None:
-        """Start empty; ``begun`` is told of each phase as it begins."""
+        """Start empty; ``begun`` is called with the name of each phase as it begins."""
         self._clock = clock
         self.begun = begun
         self._seconds: dict[str, float] = {}
@@ -68,7 +68,7 @@ class Timings:
 
 @dataclass(kw_only=True, eq=False)
 class TimedStep:
-    """A piece of work that is under way; `note` is added to its last line ("reused", "412 MB")."""
+    """A piece of work in progress; `note` is added to its last line ("reused", "412 MB")."""
 
     title: str
     depth: int
@@ -89,13 +89,14 @@ class Console:
         now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Write to ``stream`` (stderr if None) in ``mode`` (found out if None); the clocks are for tests."""
+        """Write to ``stream`` (stderr if None) in ``mode`` (detected if None); tests pass their own clocks."""
         self._stream = stream
         self._mode = mode
         self._clock = clock
         self._now = now
         self._environ = environ
         self._active: list[TimedStep] = []
+        """The steps in progress, of all threads, in the order of their beginning."""
         self._live: Live | None = None
         self._lock = threading.RLock()
 
@@ -115,7 +116,7 @@ class Console:
         self._print(message)
 
     def warn(self, message: str) -> None:
-        """Show something that deserves attention but stops nothing."""
+        """Show a problem that does not end the run."""
         self._print(message, label="warning", style="yellow")
 
     def fail(self, problem: str | BaseException) -> None:
@@ -124,29 +125,25 @@ class Console:
 
     @contextmanager
     def step(self, title: str, *, phase: str = "", timings: Timings | None = None) -> Iterator[TimedStep]:
-        """Show that ``title`` is under way and, at its end, how long it took.
+        """Show that ``title`` is in progress and, at its end, how long it took.
 
         With ``timings`` the seconds are also recorded, under ``phase`` or else under the title. Steps may be nested and
         may run in several threads at once.
         """
         step = TimedStep(title=" ".join(title.split()), depth=_DEPTH.get(), started=self._clock())
         token = _DEPTH.set(step.depth + 1)
-        if timings is not None:
-            timings.begun(phase or title)
         self._begin(step)
         ending = "failed"
         try:
-            yield step
+            with timings.measure(phase or title) if timings is not None else nullcontext():
+                yield step
             ending = "done"
         except (KeyboardInterrupt, SystemExit):
             ending = "interrupted"
             raise
         finally:
             _DEPTH.reset(token)
-            seconds = self._clock() - step.started
-            if timings is not None:
-                timings.add(phase or title, seconds)
-            self._end(step, ending, seconds)
+            self._end(step, ending, self._clock() - step.started)
 
     def call(
         self,
@@ -158,7 +155,7 @@ class Console:
         split: bool = False,
         grace: float = 5.0,
     ) -> Completed:
-        """Run a command to its end, whatever that is; `Completed.check` turns a failure into an error.
+        """Run a command and return how it ended; `Completed.check` turns a failure into an error.
 
         Its output is appended to ``log``, live, under a line with the command itself, and kept in `Completed.output`;
         a log has one writer at a time. ``env`` replaces the environment. ``split`` keeps stderr out of
@@ -166,11 +163,11 @@ class Console:
         127 or 126, as in a shell.
 
         When anything interrupts the wait (Ctrl-C, an exception out of a signal handler), the command's whole process
-        group gets SIGTERM and, ``grace`` seconds later, SIGKILL, before the exception goes on.
+        group gets SIGTERM and, ``grace`` seconds later, SIGKILL, before the exception is raised again.
         """
-        wanted = self._announced(command, cwd=cwd, env=env, grace=grace)
-        with self._showing() as watch:
-            return run_logged(wanted, log=log, split=split, clock=self._clock, watch=watch)
+        announced = self._announced(command, cwd=cwd, env=env, grace=grace)
+        with self._last_line_shown() as watch:
+            return run_logged(announced, log=log, split=split, clock=self._clock, watch=watch)
 
     def attach(
         self,
@@ -180,13 +177,13 @@ class Console:
         env: Mapping[str, str] | None = None,
         grace: float = 5.0,
     ) -> Completed:
-        """Run a command that reads and writes the terminal itself; nothing of its output is kept.
+        """Run a command that reads and writes the terminal itself; its output is not kept.
 
-        As `call`, but when the wait is interrupted it first has ``grace`` seconds to finish by itself after SIGINT.
+        As `call`, but when the wait is interrupted the command first has ``grace`` seconds to finish after SIGINT.
         """
-        wanted = self._announced(command, cwd=cwd, env=env, grace=grace)
-        with self._aside():
-            return run_attached(wanted, clock=self._clock)
+        announced = self._announced(command, cwd=cwd, env=env, grace=grace)
+        with self._spinner_away():
+            return run_attached(announced, clock=self._clock)
 
     def _announced(
         self, words: Sequence[str | Path], *, cwd: Path | None, env: Mapping[str, str] | None, grace: float
@@ -198,44 +195,47 @@ class Console:
     # -- how it looks -----------------------------------------------------------------------------------------------
 
     def _begin(self, step: TimedStep) -> None:
-        with self._lock, _whoever_listens():
+        with self._lock, _even_if_nobody_reads():
             self._active.append(step)
             if self.mode is Mode.TERMINAL:
                 self._start_live()
-            elif self.mode is not Mode.PLAIN and len(self._active) == 1 and not _LINES.get():
+            elif self._has_sections() and len(self._active) == 1:  # GitHub's sections can't be nested
                 self._write(folding.begin(self.mode, step.title, self._now().timestamp()))
             else:
-                self._stamp(step, "…")
+                self._write_timed(f"{step.title} …", step.depth)
 
     def _end(self, step: TimedStep, ending: str, seconds: float) -> None:
         verb = "" if ending == "done" else f"{ending} after "
         tail = f"{verb}{seconds:.1f} s" + (f" ({step.note})" if step.note else "")
-        with self._lock, _whoever_listens():
+        with self._lock, _even_if_nobody_reads():
             self._active.remove(step)
             if self.mode is Mode.TERMINAL:
                 if not self._active:
                     self._stop_live()
+                # Printed with the spinner still on, if other steps are in progress: rich puts the line above it.
                 sign, style = {"done": ("✓", "green"), "failed": ("✗", "red")}.get(ending, ("!", "yellow"))
                 line = Text("  " * step.depth).append(f"{sign} ", style).append(step.title).append(f"  {tail}", "dim")
                 self._rich().print(line, soft_wrap=True)
                 return
-            if self.mode is not Mode.PLAIN and not self._active and not _LINES.get():
+            if self._has_sections() and not self._active:
                 self._write(folding.end(self.mode, step.title, self._now().timestamp()))
-            self._stamp(step, f"… {tail}")
+            self._write_timed(f"{step.title} … {tail}", step.depth)
+
+    def _has_sections(self) -> bool:
+        return self.mode in {Mode.GITHUB, Mode.GITLAB} and not _LINES.get()
 
     def _print(self, message: str, *, label: str = "", style: str = "") -> None:
-        with self._lock, _whoever_listens():
+        text = f"{label}: {message}" if label else message
+        with self._lock, _even_if_nobody_reads():
             if self.mode is Mode.TERMINAL:
-                text = f"{label}: {message}" if label else message
                 self._rich().print(Text(text, style), soft_wrap=True)
             elif self.mode is Mode.GITHUB and label:
                 self._write(f"::{label}::{folding.escaped(message)}")
             else:
-                text = f"{label}: {message}" if label else message
-                self._write(f"[{self._now():%H:%M:%S}] {'  ' * _DEPTH.get()}{text}")
+                self._write_timed(text, _DEPTH.get())
 
-    def _stamp(self, step: TimedStep, tail: str) -> None:
-        self._write(f"[{self._now():%H:%M:%S}] {'  ' * step.depth}{step.title} {tail}")
+    def _write_timed(self, text: str, depth: int) -> None:
+        self._write(f"[{self._now():%H:%M:%S}] {'  ' * depth}{text}")
 
     def _write(self, line: str) -> None:
         self.stream.write(line + "\n")
@@ -275,8 +275,8 @@ class Console:
         return Group(*rows)
 
     @contextmanager
-    def _showing(self) -> Iterator[Callable[[Path], None]]:
-        """Show, beside the innermost step, the last line a command wrote."""
+    def _last_line_shown(self) -> Iterator[Callable[[Path], None]]:
+        """Show, beside the innermost step, the last line that a command wrote."""
         step = self._active[-1] if self._active and self.mode is Mode.TERMINAL else None
 
         def watch(path: Path) -> None:
@@ -290,8 +290,8 @@ class Console:
                 step.detail = None
 
     @contextmanager
-    def _aside(self) -> Iterator[None]:
-        """Take the spinner off the terminal while something else owns it."""
+    def _spinner_away(self) -> Iterator[None]:
+        """Take the spinner off the terminal while another program writes there."""
         self.stream.flush()
         with self._lock:
             self._stop_live()
@@ -323,7 +323,7 @@ class _Spinning:
 def plain_lines(stream: TextIO) -> Iterator[None]:
     """Write timed lines to ``stream`` in this context, without spinner and sections.
 
-    For a thread beside others, and where something else draws on the terminal.
+    For a thread beside others, and while something else draws on the terminal.
     """
     token = _LINES.set(stream)
     try:
@@ -332,8 +332,8 @@ def plain_lines(stream: TextIO) -> Iterator[None]:
         _LINES.reset(token)
 
 
-def _whoever_listens() -> AbstractContextManager[None]:
-    """Go on where the pipe or the terminal is gone: what is under way, above all a tear-down, must not end with it."""
+def _even_if_nobody_reads() -> AbstractContextManager[None]:
+    """Ignore a pipe or terminal that was closed: work in progress, above all a tear-down, must not end with it."""
     return suppress(OSError)
 
 

@@ -1,4 +1,4 @@
-"""Sections that fold, and annotations, as the logs of CI services have them."""
+"""Sections that fold, and annotations, in the formats of GitHub's and GitLab's logs."""
 
 import re
 import secrets
@@ -19,7 +19,7 @@ def end(where: Mode, title: str, at: float) -> str:
 
 
 def annotation(message: str, *, title: str, file: str = "", line: int = 0) -> str:
-    """Return GitHub's annotation of an error; with a file it stands beside the line in a pull request."""
+    """Return GitHub's annotation of an error; with a file, a pull request shows it beside the line."""
     known = {"file": file, "line": str(line or ""), "title": title}
     properties = ",".join(f"{name}={_property(value)}" for name, value in known.items() if value)
     return f"::error {properties}::{escaped(message)}"
@@ -31,9 +31,9 @@ def escaped(text: str) -> str:
 
 
 def quoted(where: Mode, text: str) -> str:
-    """Return output of somebody else so that the service reads no command in it."""
+    """Return the output of another program so that the service takes no part of it for a command."""
     if where is Mode.GITHUB:
-        token = secrets.token_hex(16)  # nobody who wrote the text can know it
+        token = secrets.token_hex(16)  # a fixed one could be in the text, and would end the quotation
         return f"::stop-commands::{token}\n{text}\n::{token}::"
     return re.sub(r"(section_(?:start|end)):", r"\1 ", text)
 
@@ -43,5 +43,5 @@ def _property(text: str) -> str:
 
 
 def _name(title: str) -> str:
-    """Return the name of a section: what GitLab allows in it, and of every section another."""
+    """Return the name of a section, made of its title and of characters that GitLab allows."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", title).lower()

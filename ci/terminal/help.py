@@ -1,4 +1,4 @@
-"""How the help of commands is laid out: as wide as the terminal, whoever wrote the text."""
+"""The layout of ``--help``: every text is wrapped to the width of the terminal."""
 
 import argparse
 import textwrap
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser, also of the commands below it: paragraphs are filled, usages broken, and no option split at a dash."""
+    """A parser, also for its subcommands: paragraphs and usages are wrapped, and no option is split at a dash."""
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401 - those of argparse
-        """Take what argparse takes, but for the formatter."""
+        """Take the arguments of `argparse.ArgumentParser`; the formatter is ours."""
         super().__init__(**{"formatter_class": _Formatter, **given})
 
 

@@ -1,4 +1,4 @@
-"""How progress is shown: as a live display, as plain lines, or as a CI service's log has it."""
+"""How progress is shown: as a live display, as plain lines, or in the format of a CI service's log."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -15,7 +15,7 @@ class Mode(StrEnum):
 
     @classmethod
     def of(cls, environ: Mapping[str, str], stream: TextIO) -> "Mode":
-        """Return what fits a stream: the CI service that runs this process comes first."""
+        """Return the mode for a stream; a CI service that runs this process decides before the stream does."""
         if environ.get("GITHUB_ACTIONS") == "true":
             return cls.GITHUB
         if environ.get("GITLAB_CI") == "true":

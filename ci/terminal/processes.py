@@ -1,6 +1,6 @@
-"""Starting commands and, above all, not leaving them behind.
+"""Starting commands and, above all, ending them.
 
-`ci.terminal.console.Console.call` is the way in; this is the part that touches processes. A command writes straight
+Other modules use `ci.terminal.console.Console.call`; this is the part that touches processes. A command writes straight
 into a file: there are no pipes that could fill up, and a daemon that it leaves behind does not block the caller.
 """
 
@@ -24,14 +24,16 @@ from ci.errors import DiskFullError, PyxisMatrixError, disk_is_full
 _TAIL_BYTES = 16 * 1024
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
+# How often a command in a thread looks whether it is to end. In the main thread, which has no `STOP`, a signal
+# interrupts the wait itself.
 _LOOK_SECONDS = 0.2
 
 STOP: ContextVar[threading.Event | None] = ContextVar("ends the commands of a thread", default=None)
-"""Only the main thread gets signals. In the context of another one this ends what it runs, and starts nothing more."""
+"""Only the main thread gets signals; in another thread, setting this ends its command and lets it start no other."""
 
 
 class Stopped(BaseException):
-    """The thread has been asked to end. No handler of errors takes it for one."""
+    """The thread is to end. Derived from BaseException, so that no ``except Exception`` swallows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ class Completed:
         """Return itself if the command succeeded, raise ``error_class`` otherwise.
 
         What the caller leaves out is filled in: the command, the log file, the last lines of the output. A full disk
-        is reported as `DiskFullError`, because that is what has to be repaired.
+        is reported as `DiskFullError`, whatever the command failed at, because making room is the remedy.
         """
         if self.ok:
             return self
@@ -113,7 +115,7 @@ def run_logged(
 ) -> Completed:
     """Run a command in its own session with its output in a file; see `ci.terminal.console.Console.call`.
 
-    ``watch`` is told, before the start, into which file the command will write.
+    ``watch`` is called before the start, with the file that the command will write to.
     """
     started = clock()
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
@@ -169,7 +171,7 @@ def _run(
     command: Command, *, stdout: IO[bytes] | None = None, stderr: IO[bytes] | None = None, attached: bool = False
 ) -> int:
     stop = STOP.get()
-    _heed(stop)
+    _raise_if_set(stop)
     process = subprocess.Popen(
         command.words,
         cwd=command.cwd,
@@ -183,39 +185,40 @@ def _run(
         while stop:
             with suppress(subprocess.TimeoutExpired):
                 return process.wait(_LOOK_SECONDS)
-            _heed(stop)
+            _raise_if_set(stop)
         return process.wait()
     except BaseException as interruption:
         if attached:
-            _ask(process, grace=command.grace, knows=type(interruption) is KeyboardInterrupt)
+            _let_finish(process, grace=command.grace, signalled=type(interruption) is KeyboardInterrupt)
         _end(process, grace=command.grace, group=not attached)
         raise
 
 
-def _heed(stop: threading.Event | None) -> None:
+def _raise_if_set(stop: threading.Event | None) -> None:
     if stop and stop.is_set():
         raise Stopped
 
 
 def _not_started(command: Command, error: OSError) -> tuple[int, str]:
-    """Return exit code and output of a command that the system did not start, as in a shell."""
+    """Return the exit code and output of a command that the system did not start, as a shell reports them."""
     exit_code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_EXECUTE
     return exit_code, f"failed to start {command.words[0]}: {error.strerror}: {error.filename}\n"
 
 
-def _ask(process: subprocess.Popen[bytes], *, grace: float, knows: bool) -> None:
+def _let_finish(process: subprocess.Popen[bytes], *, grace: float, signalled: bool) -> None:
     """Let a command on the terminal finish by itself, so that pytest still writes its report.
 
-    After Ctrl-C it has had the signal as well (``knows``); a second one would break off its tear-down.
+    :param signalled: whether the command got the signal, too. The terminal sends Ctrl-C to its whole process group, and
+        a second SIGINT would interrupt pytest's tear-down.
     """
-    if not knows:
+    if not signalled:
         process.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
         process.wait(grace)
 
 
 def _end(process: subprocess.Popen[bytes], *, grace: float, group: bool) -> None:
-    """End a process (with its group): politely, then surely; a second Ctrl-C goes straight to the second part."""
+    """End a process (with its group): SIGTERM, then SIGKILL; a second Ctrl-C goes straight to SIGKILL."""
 
     def send(number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -229,8 +232,8 @@ def _end(process: subprocess.Popen[bytes], *, grace: float, group: bool) -> None
         with suppress(subprocess.TimeoutExpired):
             process.wait(grace)
     finally:
-        # Even when the leader has gone: its children may have ignored the first signal. The group's number is not
-        # given away while one of them lives, and killing an empty group is an error that is suppressed.
+        # Also when the leader has ended: its children may have ignored the first signal. The system does not reuse the
+        # group's number while one of them lives, and the error of killing an empty group is suppressed.
         send(signal.SIGKILL)
         process.wait()
 

@@ -1,4 +1,4 @@
-"""Numbers of things in words: "1 release", "2 releases"."""
+"""Numbers with their nouns: "1 release", "2 releases"."""
 
 
 def count(number: int, noun: str) -> str:

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGHUP: all end a run the same way, once, and never in the middle of taking things down.
+"""Ctrl-C, SIGTERM and SIGHUP: all end a run the same way, once, and never in the middle of taking an environment down.
 
-One that the process was started to ignore stays ignored: `nohup` and a shell's `&` are asked for.
+A signal that the process was started to ignore stays ignored: somebody chose `nohup`, or a shell's `&`.
 """
 
 import atexit
@@ -18,32 +18,32 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 PARENT_VARIABLE = "PYXIS_MATRIX_PARENT"
-"""Environment variable with the process id of a parent whose end is to end its child as well."""
+"""Environment variable with a process id: when that parent ends, this process is to end as well."""
 
 _PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the run to end; ``exit_code`` is what a shell reports for it."""
+    """A signal ends the run; ``exit_code`` is what a shell reports for it."""
 
     def __init__(self, number: int) -> None:
-        """Remember the signal, and when it came."""
+        """Keep the signal, and the time at which it arrived."""
         super().__init__(f"ended by {signal.Signals(number).name}")
         self.number = number
         self.at = time.time()
 
     @property
     def exit_code(self) -> int:
-        """128 plus the signal's number, as shells have it: 130 for Ctrl-C, 143 for SIGTERM."""
+        """128 plus the signal's number, as in shells: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.number
 
 
-def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment of a process of ours that ends with this one, and writes into a file of its own.
+def child_environment() -> dict[str, str]:
+    """Return the environment of a child process that ends with this one, and writes into a file of its own.
 
-    So it is told nothing of a CI service, into whose log it would write folds and annotations.
+    The variables of CI services are left out: their folds and annotations belong into the service's log only.
     """
-    inherited = {name: value for name, value in environ.items() if name not in {"GITHUB_ACTIONS", "GITLAB_CI"}}
+    inherited = {name: value for name, value in os.environ.items() if name not in {"GITHUB_ACTIONS", "GITLAB_CI"}}
     return {**inherited, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())}
 
 
@@ -51,7 +51,8 @@ def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]
 def handled() -> Iterator[None]:
     """Raise ``Interrupted`` in the main thread on the first signal and ignore all that follow.
 
-    Taking an environment down takes a few bounded seconds; a second Ctrl-C in that time must not leave half of it.
+    Taking an environment down takes a few seconds, and has a limit. A second Ctrl-C in that time must not leave half of
+    it up.
     """
 
     def first(number: int, _frame: FrameType | None) -> None:
@@ -65,9 +66,9 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have signals handled during the block, where they come: in the main thread."""
-    comes = threading.current_thread() is threading.main_thread()
-    heeded = [number for number in _SIGNALS if comes and signal.getsignal(number) is not signal.SIG_IGN]
+    """Handle signals during the block. Python calls handlers in the main thread only; other threads change nothing."""
+    is_main = threading.current_thread() is threading.main_thread()
+    heeded = [number for number in _SIGNALS if is_main and signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
@@ -77,23 +78,24 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
 
 
 def follow_parent(environ: Mapping[str, str] = os.environ) -> None:
-    """Have this process sent SIGTERM when its parent ends, if the parent asked for it (Linux only).
+    """Have the kernel send SIGTERM to this process when its parent ends, if the parent wants that (Linux only).
 
-    nox does not pass SIGTERM on: without this, a suite would go on behind a nox that has gone. Nobody else's parent
-    counts, so that whoever starts a command with nohup and leaves is not taken for one that has died.
+    nox does not pass SIGTERM on: without this, a suite would run on after its nox has ended. Only a parent that named
+    itself in `PARENT_VARIABLE` counts: a shell that started a command with nohup may end without ending the command.
     """
     parent = environ.get(PARENT_VARIABLE)
     if sys.platform == "linux" and parent == str(os.getppid()):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if parent != str(os.getppid()):  # it ended just now
+        # The parent may have ended before the call; then the kernel sends nothing any more.
+        if parent != str(os.getppid()):
             raise Interrupted(signal.SIGTERM)
 
 
 def pass_on_termination() -> None:
-    """On SIGTERM, hand it on to the child processes and go on as after Ctrl-C (Linux only).
+    """On SIGTERM, pass it on to the child processes and continue as after Ctrl-C (Linux only).
 
-    For nox, which by itself ends at once, while the environment is still being taken down and the result is not yet
-    written. After Ctrl-C it waits for both. In the end this process dies of SIGTERM, as it would have otherwise.
+    For nox: by itself it ends at once on SIGTERM, while its child is still taking the environment down and writing the
+    result. After Ctrl-C it waits for that. At its end this process still dies of SIGTERM, as its parent expects.
     """
     if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
         return
@@ -124,9 +126,9 @@ def _die_of(number: int) -> None:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Hold signals back during the block; the first one that came is raised at its end."""
-    came: list[int] = []
-    with _handled_by(lambda number, _frame: came.append(number)):
+    """Hold signals back during the block; the first one that arrived is raised at its end."""
+    arrived: list[int] = []
+    with _handled_by(lambda number, _frame: arrived.append(number)):
         yield
-    if came:
-        signal.raise_signal(came[0])
+    if arrived:
+        signal.raise_signal(arrived[0])

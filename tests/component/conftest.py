@@ -26,7 +26,6 @@ from ci.environment import launching, registry
 from ci.environment.launching import Environment
 from ci.environment.plan import EnvironmentPlan, plan_environment
 from ci.environment.service import Place
-from ci.environment.usable import READY_SECONDS
 from ci.images import plan
 from ci.images.building import Builder, BuiltCell
 from ci.matrix import loading
@@ -101,12 +100,10 @@ def run(engine: Engine) -> Iterator[str]:
 def launcher(engine: Engine, cell: Cell, rows: Matrix, images: BuiltCell) -> Launch:
     """Return a function that launches the legacy cell for a run, with a folder for results and more `Options`."""
 
-    def launch(
-        run: str, folder: Path, *, ready_seconds: float = READY_SECONDS, **options: object
-    ) -> AbstractContextManager[Environment]:
+    def launch(run: str, folder: Path, **options: object) -> AbstractContextManager[Environment]:
         asked = Options(run=run, name=SUITE, results=folder, **options)  # type: ignore[arg-type]
         planned = plan_environment(cell, rows, asked)
-        return launching.launch(engine, planned, images, timings=Timings(), ready_seconds=ready_seconds)
+        return launching.launch(engine, planned, images, timings=Timings())
 
     return launch
 

@@ -151,7 +151,7 @@ def test_a_revision_that_is_not_there_is_refused(checkout: Path, revision: str, 
 
 def test_another_project_is_refused(checkout: Path, git: Git, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CandidateError, match="no git checkout"):
+    with pytest.raises(CandidateError, match="not a git checkout"):
         read(Origin(path=tmp_path / "empty"))
     with pytest.raises(CandidateError, match="this is not Slurm"):
         candidates.read(Options(slurm=Origin(path=checkout)), ROWS)

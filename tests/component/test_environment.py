@@ -59,7 +59,7 @@ def test_what_runs_on_a_node_has_a_limit_of_open_files_that_can_be_closed_one_by
     ask = "grep --no-filename 'open files' /proc/1/limits /proc/self/limits; srun grep 'open files' /proc/self/limits"
     with ssh.connect(up.file.login) as shell:
         by_ssh = shell.run(ask).stdout
-    by_engine = engine.ask(up.cluster.login.container, ["sh", "-c", ask]).output
+    by_engine = engine.run_inside(up.cluster.login.container, ["sh", "-c", ask]).output
     for answer in (by_ssh, by_engine):
         assert [line.split()[-3:-1] for line in answer.splitlines()] == [[str(OPEN_FILES)] * 2] * 3
 
@@ -77,7 +77,7 @@ def test_another_run_has_other_keys_and_neither_lets_the_other_in(
     with launcher(run, tmp_path) as other:
         for path in files:
             ask = ["sh", "-c", f"sha256sum < {path}"]
-            ours, theirs = (engine.ask(it.cluster.login.container, ask) for it in (up, other))
+            ours, theirs = (engine.run_inside(it.cluster.login.container, ask) for it in (up, other))
             assert ours.status == theirs.status == 0
             assert ours.output != theirs.output, path
         # A key that the node must refuse; then a node that must be refused by its own.
@@ -141,12 +141,14 @@ def test_the_files_of_a_nodes_volume_go_before_the_node_and_those_of_other_mount
         detach=True,
     )
     make = "mkdir '/data/a b' && touch '/data/a b/c d' /other/kept /data/mounted/kept && ln -s /other/kept /data/link"
-    assert engine.ask(container, ["sh", "-c", make]).status == 0
+    assert engine.run_inside(container, ["sh", "-c", make]).status == 0
     left: list[str] = []
     monkeypatch.setattr(
         container,
         "kill",
-        lambda: left.extend(engine.ask(container, ["find", "/data", "/other", "!", "-type", "d"]).output.splitlines()),
+        lambda: left.extend(
+            engine.run_inside(container, ["find", "/data", "/other", "!", "-type", "d"]).output.splitlines()
+        ),
     )
     removing.remove_container(container)
     assert sorted(left) == ["/data/mounted/kept", "/other/kept"]

@@ -76,11 +76,14 @@ def test_slurm_gives_a_device_out_and_the_job_opens_it_in_the_image(
     monkeypatch: pytest.MonkeyPatch, launch_with: LaunchWith
 ) -> None:
     """All is real but the device: /dev/zero under the name of a GPU, which this machine need not have."""
+    real = cluster.rights
 
-    def stand_ins(wanted: Rights, count: int) -> Rights:
-        return replace(wanted, devices=(*wanted.devices, *(f"/dev/zero:/dev/nvidia{it}" for it in range(count))))
+    def stand_ins(plan: EnvironmentPlan) -> Rights:
+        wanted = real(plan)
+        devices = (*wanted.devices, *(f"/dev/zero:/dev/nvidia{number}" for number in range(wanted.gpus)))
+        return replace(wanted, devices=devices, gpus=0)
 
-    monkeypatch.setattr(cluster, "with_gpus", stand_ins)
+    monkeypatch.setattr(cluster, "rights", stand_ins)
     with launch_with(2) as launched, ssh.connect(launched.file.login) as shell:
         assert launched.file.gpus == 2
         words = ["srun", f"--container-image={enroot_form(str(launched.file.job_reference))}", *open_gpu()]

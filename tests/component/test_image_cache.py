@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 import json
-import os
 from pathlib import Path
 import secrets
 import shutil
@@ -71,6 +70,7 @@ class Machine:
 
     engine: Engine
     logs: Path
+    patch: pytest.MonkeyPatch
     variables: dict[str, str] = field(default_factory=dict)
     folder: str = "cached"
 
@@ -81,8 +81,9 @@ class Machine:
 
     def builder(self, address: str, *, share_all: bool = False) -> Builder:
         """Return what builds, with the cache at an address."""
-        environ = {**os.environ, cache.VARIABLE: f"{address}/{REPOSITORY}", **self.variables}
-        return Builder(self.engine, Sources.from_environment(), logs=self.logs, environ=environ, share_all=share_all)
+        for name, value in {cache.VARIABLE: f"{address}/{REPOSITORY}", **self.variables}.items():
+            self.patch.setenv(name, value)
+        return Builder(self.engine, Sources.from_environment(), logs=self.logs, share_all=share_all)
 
     def ensure(self, address: str, *, share_all: bool = False) -> Built:
         """Have the image."""
@@ -109,7 +110,7 @@ def machine(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (folder / "payload").write_bytes(secrets.token_bytes(KIBIBYTES << 10))
     (folder / "Containerfile").write_text("FROM scratch\nCOPY payload /payload\n", encoding="utf-8")
     monkeypatch.setattr(paths, "CONTAINERS", folder.parent)
-    made = Machine(engine=engine, logs=tmp_path / "logs")
+    made = Machine(engine=engine, logs=tmp_path / "logs", patch=monkeypatch)
     yield made
     for image in engine.api.images.list(name="pyxis-matrix/cached"):
         for name in image.tags:
@@ -213,11 +214,11 @@ def test_one_that_is_down_is_asked_once(machine: Machine, warned: list[str]) -> 
 
 def test_one_that_is_full(start: Start, machine: Machine, warned: list[str]) -> None:
     full = start(REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="/dev/shm/registry")
-    filled = machine.engine.ask(full.container, ["dd", "if=/dev/zero", "of=/dev/shm/rest", "bs=64k"])
+    filled = machine.engine.run_inside(full.container, ["dd", "if=/dev/zero", "of=/dev/shm/rest", "bs=64k"])
     assert "No space left" in filled.output
     assert machine.ensure(full.address).how is ImageOrigin.BUILT
     (warning,) = warned
-    assert "the image cache could not be written; what is built stays on this machine" in warning
+    assert "the image cache could not be written; new images stay on this machine" in warning
     assert machine.names(full.address) == []
 
 
@@ -226,7 +227,7 @@ def test_one_that_is_read_only_is_read(start: Start, machine: Machine, warned: l
     first = machine.ensure(found.address)
     closed = "version: 0.1\nhttp: {addr: ':5000'}\nstorage:\n  filesystem: {rootdirectory: /srv/registry}\n"
     closed += "  maintenance: {readonly: {enabled: true}}\n"
-    machine.engine.put(found.container, {"/etc/docker/registry/config.yml": InsideFile(content=closed.encode())})
+    machine.engine.copy_into(found.container, {"/etc/docker/registry/config.yml": InsideFile(content=closed.encode())})
     found.container.restart()
     address = f"localhost:{machine.engine.published_port(found.container, registry.PORT)}"
     until("the registry answers again", lambda: answers(address))

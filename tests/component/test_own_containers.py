@@ -9,7 +9,6 @@ import subprocess
 import pytest
 
 from ci.engine.connection import Engine
-from ci.engine.removing import names_below
 from ci.environment import launching
 from ci.environment.launching import Environment
 from ci.environment.plan import plan_environment
@@ -66,7 +65,7 @@ def up(
     assert left_behind(engine.api, run) == []
     assert not engine.image_exists(_BASE)
     if options.registry_name:
-        assert names_below(engine.api, f"{options.registry_name}:") == []
+        assert engine.names_below(f"{options.registry_name}:") == []
 
 
 @pytest.fixture

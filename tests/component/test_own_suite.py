@@ -177,7 +177,7 @@ def test_a_base_image_of_another_name_goes_with_its_run_and_one_that_exists_is_r
         base_images.check(engine, (name,))
         base_images.name_job_image(place, images.node.tag, (name,), None)
         engine.api.images.get(name).tag(*built_upon.split(":"))  # stands for an image of the suite's own
-        with pytest.raises(SelectionError, match=f"this engine has an image {name} already"):
+        with pytest.raises(SelectionError, match=f"this engine already has an image {name}"):
             base_images.check(engine, (name,))
         end(stack)
         assert not engine.image_exists(name)
@@ -198,7 +198,7 @@ def test_a_user_name_that_exists_already_is_refused(
 def test_a_container_name_that_exists_already_is_refused_and_left_alone(
     launch: Launch, nothing_left: Callable[[], None], api: docker.DockerClient, taken: str
 ) -> None:
-    with pytest.raises(LaunchError, match=f"there is a container {taken} already"), launch(container_name=taken):
+    with pytest.raises(LaunchError, match=f"a container named {taken} exists already"), launch(container_name=taken):
         pass
     nothing_left()
     assert api.containers.get(taken).name == taken

@@ -78,7 +78,7 @@ def test_the_users_own_key_and_known_hosts_do(login: Login, keys: dict[str, ssh.
 @pytest.mark.parametrize(
     ("host", "user", "words"),
     [
-        ("", "user", "not known, and none is accepted unseen"),
+        ("", "user", "not known, and an unknown key is never accepted"),
         ("other", "user", "has changed, or another machine answers"),
         ("host", "other", "the login was refused"),
         ("host", "", "the login was refused"),

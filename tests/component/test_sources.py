@@ -109,7 +109,7 @@ def test_strict_takes_nothing_at_first_sight_and_says_how_to_pin_it(upstream: Gi
     strict = replace(sources, first_seen=None)
 
     reason = missing(REAL, strict)
-    with pytest.raises(ArtefactError, match="--strict takes nothing unseen") as caught:
+    with pytest.raises(ArtefactError, match="--strict refuses such files") as caught:
         fetch(ENROOT, strict)
 
     assert reason is not None
@@ -270,15 +270,15 @@ def test_patience_with_a_busy_server_ends(
 def test_a_redirect_to_plain_http_is_refused(upstream: GitHub, sources: Sources) -> None:
     upstream.moved[ENROOT.path] = upstream.other.replace("https:", "http:") + "objects/file?signature=secret"
 
-    with pytest.raises(ArtefactError, match=r"redirects to http://localhost.*only https is taken") as caught:
+    with pytest.raises(ArtefactError, match=r"redirects to http://localhost.*only https is allowed") as caught:
         fetch(ENROOT, sources)
 
     assert "secret" not in str(caught.value)
-    assert "only https is taken" in (missing(REAL, sources) or "")
+    assert "only https is allowed" in (missing(REAL, sources) or "")
 
 
 def test_plain_http_is_not_even_asked(upstream: GitHub, sources: Sources) -> None:
-    with pytest.raises(ArtefactError, match="only https is taken"):
+    with pytest.raises(ArtefactError, match="only https is allowed"):
         fetch(ENROOT, replace(sources, upstream=upstream.address.replace("https:", "http:")))
 
     assert upstream.asked == []

@@ -15,6 +15,7 @@ from ci.images.subject import Wheelhouse, checkout_wheelhouse, wheelhouse
 from ci.images.subject_checkout import state_of
 from ci.images.wheels import Target
 from ci.matrix.arch import Arch
+from ci.paths import CACHE_VARIABLE
 
 TARGET = Target(python="3.13", arch=Arch.AMD64, glibc=36)
 
@@ -73,12 +74,17 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+
+
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Wheelhouse]:
-    """Make a wheelhouse for Python 3.13 on amd64 in an empty cache."""
+def make() -> Callable[..., Wheelhouse]:
+    """Make a wheelhouse for Python 3.13 on amd64."""
 
     def make(*requirements: str) -> Wheelhouse:
-        return wheelhouse(requirements, target=TARGET, cache=tmp_path / "cache")
+        return wheelhouse(requirements, target=TARGET)
 
     return make
 
@@ -118,7 +124,7 @@ def test_a_checkout_installs_with_its_code_or_pointing_at_it(index: Path, checko
     for name in ("low", "future"):
         _wheel(index, name)
 
-    made = _checkout_wheelhouse(checkout, tmp_path)
+    made = checkout_wheelhouse(checkout, target=TARGET)
 
     assert made.requirements == ("tiny==1.0",)
     assert made.wheels == ("future-1-py3-none-any.whl", "low-1-py3-none-any.whl", "tiny-1.0-py3-none-any.whl")
@@ -131,15 +137,15 @@ def test_a_checkout_installs_with_its_code_or_pointing_at_it(index: Path, checko
     assert not (pointing / "tiny.py").exists()
 
 
-def test_an_edit_costs_a_build_but_no_download(index: Path, checkout: Path, tmp_path: Path) -> None:
+def test_an_edit_costs_a_build_but_no_download(index: Path, checkout: Path) -> None:
     for name in ("low", "future"):
         _wheel(index, name)
-    first, same = _checkout_wheelhouse(checkout, tmp_path), _checkout_wheelhouse(checkout, tmp_path)
+    first, same = checkout_wheelhouse(checkout, target=TARGET), checkout_wheelhouse(checkout, target=TARGET)
     (checkout / "tiny.py").write_text("ANSWER = 2\n")
     for file in index.iterdir():
         file.unlink()
 
-    edited = _checkout_wheelhouse(checkout, tmp_path)
+    edited = checkout_wheelhouse(checkout, target=TARGET)
 
     assert (first.reused, same.reused, edited.reused) == (False, True, False)
     assert edited.fingerprint != first.fingerprint
@@ -149,14 +155,12 @@ def test_an_edit_costs_a_build_but_no_download(index: Path, checkout: Path, tmp_
         assert archive.read("tiny.py") == b"ANSWER = 1\n", "the wheelhouse of the state before is still whole"
 
 
-def test_a_checkout_that_does_not_build_shows_the_backends_last_words(
-    index: Path, checkout: Path, tmp_path: Path
-) -> None:
+def test_a_checkout_that_does_not_build_shows_the_backends_last_words(index: Path, checkout: Path) -> None:
     assert index.is_dir()
     (checkout / "backend.py").write_text("def build_wheel(*_, **__):\n    raise RuntimeError('the reason')\n")
 
     with pytest.raises(SubjectError) as caught:
-        _checkout_wheelhouse(checkout, tmp_path)
+        checkout_wheelhouse(checkout, target=TARGET)
 
     assert "RuntimeError: the reason" in str(caught.value)
     assert str(checkout) in str(caught.value)
@@ -167,7 +171,7 @@ def test_a_folder_that_is_no_project_is_refused(tmp_path: Path, name: str, cause
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(SubjectError, match=cause):
-        _checkout_wheelhouse(tmp_path / name, tmp_path)
+        checkout_wheelhouse(tmp_path / name, target=TARGET)
 
 
 def test_the_state_follows_sources_and_commits_but_not_leftovers(checkout: Path) -> None:
@@ -198,14 +202,10 @@ def test_packages_beside_a_checkout_are_installed_with_it(index: Path, checkout:
     """The job image is made from these words alone (`--image-package` with `--subject`)."""
     for name in ("low", "future", "beside"):
         _wheel(index, name)
-    made = checkout_wheelhouse(checkout, beside=["beside"], target=TARGET, cache=tmp_path / "cache")
+    made = checkout_wheelhouse(checkout, beside=["beside"], target=TARGET)
     assert made.requirements == ("tiny==1.0", "beside")
     _pip_install(tmp_path / "inside", "--no-index", "--find-links", str(made.path), *made.requirements)
     assert {"tiny-1.0.dist-info", "beside-1.dist-info"} <= {it.name for it in (tmp_path / "inside").iterdir()}
-
-
-def _checkout_wheelhouse(checkout: Path, tmp_path: Path) -> Wheelhouse:
-    return checkout_wheelhouse(checkout, target=TARGET, cache=tmp_path / "cache")
 
 
 def _wheel(folder: Path, name: str, *requires: str, tag: str = "py3-none-any") -> None:

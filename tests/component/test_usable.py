@@ -56,11 +56,11 @@ def test_what_would_fail_every_container_job_is_noticed(
 ) -> None:
     node = up.cluster.nodes[number]
     check(engine, up)
-    assert engine.ask(node.container, ["sh", "-c", breaks]).status == 0
+    assert engine.run_inside(node.container, ["sh", "-c", breaks]).status == 0
     try:
         with pytest.raises(LaunchError, match="job on every node") as caught:
             check(engine, up)
     finally:
-        assert engine.ask(node.container, ["sh", "-c", repairs]).status == 0
+        assert engine.run_inside(node.container, ["sh", "-c", repairs]).status == 0
     assert any(words in str(caught.value) for words in said), str(caught.value)
     assert node.hostname in str(caught.value)

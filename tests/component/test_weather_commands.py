@@ -53,7 +53,7 @@ def test_a_cell_of_another_architecture_is_refused_without_an_emulator_before_an
     foreign = f"slurm22.05-embedded-debian12-{FOREIGN}"
     assert main(["run", foreign, "--run", run, "--results", str(tmp_path), "--", "true"]) == EngineError.exit_code
     output = capsys.readouterr().err
-    assert f"this kernel runs no code of {FOREIGN}" in output
+    assert f"this kernel cannot run code of {FOREIGN}" in output
     assert "ci/bootstrap --emulate" in output
     assert "docker build" not in output
 

@@ -40,14 +40,14 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
     """Return a function that has a node's files, which it may change, pass through another one before the start."""
 
     def through(change: Callable[[str, Files], None]) -> None:
-        put = Engine.put
+        copy_into = Engine.copy_into
 
         def changed(self: Engine, container: object, files: Files) -> None:
             mine = dict(files)
             change(str(getattr(container, "name", "")).rpartition("-")[2], mine)
-            put(self, container, mine)  # type: ignore[arg-type]
+            copy_into(self, container, mine)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(Engine, "put", changed)
+        monkeypatch.setattr(Engine, "copy_into", changed)
 
     return through
 
@@ -77,11 +77,12 @@ def replaced(old: str, new: str) -> Callable[[str, Files], None]:
 
 
 @pytest.fixture
-def fails(launch: Launch, nothing_left: Callable[[], None]) -> Callable[..., str]:
+def fails(launch: Launch, nothing_left: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Return a function that launches, wants a `LaunchError` and nothing left, and returns the error's text."""
+    monkeypatch.setattr(usable, "READY_SECONDS", READY_SECONDS)
 
     def failing(**options: object) -> str:
-        with pytest.raises(LaunchError) as caught, launch(ready_seconds=READY_SECONDS, **options):
+        with pytest.raises(LaunchError) as caught, launch(**options):
             pytest.fail("it became usable")
         nothing_left()
         return str(caught.value)
@@ -305,10 +306,10 @@ def test_a_stopped_registry_is_refused_at_once_and_named(
         for check in usable.checks(nodes, user="tester", registry_port=served.port, plugin=False)
         if check.name == "registry from node"
     )
-    usable.wait_for_check(engine, reachable)
+    usable.wait_for_check(engine, reachable, limit=READY_SECONDS)
     served.container.stop(timeout=0)
 
-    answer = engine.ask(
+    answer = engine.run_inside(
         nodes.login.container, ["curl", "--max-time", "30", "--noproxy", "*", f"http://{served.address}/v2/"]
     )
     assert answer.status not in (0, 28), answer  # 28: curl's own limit passed

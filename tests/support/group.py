@@ -126,7 +126,7 @@ class Made:
         self.waiting = len(plans)
 
     @contextmanager
-    def being_made(self, _stream: TextIO) -> Iterator[None]:
+    def built_meanwhile(self, _stream: TextIO) -> Iterator[None]:
         """Do nothing."""
         yield
 

@@ -252,7 +252,7 @@ def test_a_path_that_is_not_there_is_refused(option: str) -> None:
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "slurm.tar.bz2").write_text("no", encoding="utf-8")
-    with pytest.raises(CandidateError, match="no source archive"):
+    with pytest.raises(CandidateError, match="not a source archive"):
         candidates.read(Options(slurm=Origin(path=tmp_path / "slurm.tar.bz2")), ROWS)
 
 

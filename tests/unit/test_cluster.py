@@ -200,7 +200,14 @@ class Answering:
         self.life = alive
         self.asked: list[tuple[str, str, dict[str, str]]] = []
 
-    def ask(self, container: Any, command: list[str], *, user: str = "root", environment: Any = None) -> ExecResult:  # noqa: ANN401
+    def run_inside(
+        self,
+        container: SimpleNamespace,
+        command: list[str],
+        *,
+        user: str = "root",
+        environment: dict[str, str] | None = None,
+    ) -> ExecResult:
         """Answer a command."""
         assert command[0] == "timeout" or command[-1].startswith("tail ")  # a daemon that hangs must not hold the wait
         assert user in {"root", "tester"}  # the job user, for what only jobs can tell
@@ -224,7 +231,7 @@ def check_of(count: int, name: str) -> Check:
 
 def test_a_credential_of_the_first_node_is_decoded_on_the_others() -> None:
     engine = Answering({"munge -n": ExecResult(status=0, output="MUNGE:abc:\n")})
-    usable.wait_for_check(cast("Engine", engine), check_of(2, "munge credential of n1"))
+    usable.wait_for_check(cast("Engine", engine), check_of(2, "munge credential of n1"), limit=0)
     assert engine.asked == [
         ("n1", "munge -n", {}),
         ("n2", 'echo "$CREDENTIAL" | unmunge', {"CREDENTIAL": "MUNGE:abc:"}),
@@ -258,12 +265,12 @@ RIGHT = {"slurm": "22.05.8", "enroot": "3.4.1", "pyxis": "0.19.0"}
 def seen_in(cell: Cell, versions: Mapping[str, str]) -> dict[str, str]:
     """Return what is observed in a cluster of a cell whose node answers with these versions."""
 
-    def ask(_container: object, command: list[str]) -> ExecResult:
+    def answer(_container: object, command: list[str]) -> ExecResult:
         asked = {**ASKED, "arch": "uname -m", "os": "os-release"}
         found = ({**SYSTEM, **versions}[axis] for axis, words in asked.items() if words in command[-1])
         return ExecResult(status=0, output=f"{next(found, '')}\n")
 
-    return cluster.observe(cast("Engine", SimpleNamespace(ask=ask)), nodes(1), cell)
+    return cluster.observe(cast("Engine", SimpleNamespace(run_inside=answer)), nodes(1), cell)
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +310,7 @@ def test_a_launch_hands_no_cluster_of_another_version_over(
     images = cast("Any", SimpleNamespace(accounting=None, job=None, node=SimpleNamespace(tag="pyxis-matrix/subject:1")))
     place = cast("Any", SimpleNamespace(engine=None))
     with pytest.raises(VersionMismatchError, match=r"pyxis is 0\.24\.0, not 0\.19\.0"):
-        launching._launch(place, planned(rows, reference), images, tmp_path, Timings(), 1.0)  # noqa: SLF001
+        launching._launch(place, planned(rows, reference), images, tmp_path, Timings())  # noqa: SLF001
     assert not (tmp_path / launching.ENVIRONMENT_FILE).exists()
 
 

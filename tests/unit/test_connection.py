@@ -13,7 +13,7 @@ from ci.engine.build_client import BuildClient
 from ci.engine.connection import Engine
 from ci.engine.finding import EngineKind, FoundEngine
 from ci.engine.labels import LABEL_SCRATCH
-from ci.engine.removing import gone, remove_container, remove_volume, untag
+from ci.engine.removing import OwnObjects, remove_container, remove_object, remove_volume
 from ci.errors import LaunchError
 from ci.terminal import console
 from ci.terminal.processes import Completed
@@ -116,7 +116,7 @@ def test_podman_pushes_with_its_client_over_plain_http_in_dockers_format(monkeyp
     called: list[tuple[list[str], dict[str, str]]] = []
     code = 0
 
-    def call(command: list[str], *, env: dict[str, str]) -> Completed:
+    def call(command: list[str], *, env: dict[str, str], **_more: object) -> Completed:
         called.append((command, env))
         return Completed(command=tuple(command), exit_code=code, output="denied")
 
@@ -147,13 +147,13 @@ def test_docker_loses_tags_and_digests_of_what_was_pushed() -> None:
     moved: dict[str, list[str] | None] = {"RepoTags": None, "RepoDigests": ["localhost:5000/test/it@sha256:2"]}
     names = [REFERENCE, "localhost:5000/test/it@sha256:1", "localhost:5000/test/it@sha256:2"]
     images = Images(pushed(), moved)
-    assert untag(client_of(images), "localhost:5000/") == names
+    assert OwnObjects(api=client_of(images)).untag("localhost:5000/") == names
     assert images.removed == names
 
 
 def test_podman_is_not_asked_to_remove_a_digest_which_is_the_whole_image() -> None:
     images = Images(pushed(), digests_go_with_tags=True)
-    assert untag(client_of(images), "localhost:5000/") == [REFERENCE]
+    assert OwnObjects(api=client_of(images)).untag("localhost:5000/") == [REFERENCE]
     assert images.removed == [REFERENCE]
 
 
@@ -237,7 +237,7 @@ def test_only_a_volume_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None
         asked.append("net")
         raise ReadTimeout("Read timed out.")
 
-    gone("net", remove)
+    remove_object("net", remove)
     assert asked == ["net"]
     assert "net could not be removed: Read timed out." in capsys.readouterr().err
 
@@ -256,11 +256,11 @@ def answering(exit_code: int | None) -> Any:  # noqa: ANN401 - docker-py's conta
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_commands_status_is_the_engines(status: int) -> None:
-    answer = engine(Images(), "docker").ask(answering(status), ["true"])
+    answer = engine(Images(), "docker").run_inside(answering(status), ["true"])
     assert (answer.status, answer.output) == (status, "said")
 
 
 def test_no_exit_status_is_not_success() -> None:
-    with pytest.raises(LaunchError, match="does not say how a command ended") as caught:
-        engine(Images(), "docker").ask(answering(None), ["true"])
+    with pytest.raises(LaunchError, match="did not report how a command ended") as caught:
+        engine(Images(), "docker").run_inside(answering(None), ["true"])
     assert caught.value.where == "true in n1"

@@ -146,7 +146,8 @@ def test_the_stream_is_looked_up_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_steps_record_their_phase_even_when_they_fail() -> None:
     console, _ = make(Mode.PLAIN)
-    timings = Timings()
+    ticks = itertools.count(0.0, 1.6)
+    timings = Timings(clock=lambda: next(ticks))
     with console.step("building base", phase="images", timings=timings):
         pass
     with pytest.raises(ValueError, match="x"), console.step("building slurm", phase="images", timings=timings):

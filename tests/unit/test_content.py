@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from ci import paths
-from ci.artefacts.identity import as_one, sha256_of, sums_of
+from ci.artefacts.identity import combined, sha256_of, sums_of
 from ci.errors import ChecksumError
 from ci.images.content import Content, ContextFile
 from ci.images.plan import ImagePlan
@@ -42,7 +42,7 @@ def wanted(tmp_path: Path) -> Content:
         parents={},
         context=(
             ContextFile(source=archive, target="artefacts/s.tar.gz", sha256="of the tar", copied=sha256_of(archive)),
-            ContextFile(source=wheels, target="wheels", sha256=as_one(sums_of(wheels))),
+            ContextFile(source=wheels, target="wheels", sha256=combined(sums_of(wheels))),
             ContextFile(source=text, target="requirements.txt", sha256=hashlib.sha256(text).hexdigest()),
         ),
     )
@@ -85,7 +85,7 @@ def test_what_is_changed_after_the_tag_was_made_of_it_is_not_built_under_that_ta
 ) -> None:
     tag = wanted.tag
     change(tmp_path)
-    with pytest.raises(ChecksumError, match="was changed after its tag was made of it") as caught:
+    with pytest.raises(ChecksumError, match="were changed after its tag was made from them") as caught:
         wanted.write(tmp_path / "context")
     assert tag in caught.value.why
     assert caught.value.where

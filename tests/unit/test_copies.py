@@ -103,7 +103,7 @@ def test_a_copy_that_was_changed_is_refused(tmp_path: Path) -> None:
     copy.chmod(0o600)
     copy.write_bytes(b"another")
 
-    with pytest.raises(ChecksumError, match="was changed after it was taken"):
+    with pytest.raises(ChecksumError, match="was changed after it was copied"):
         take(copy, tmp_path / "copies")
     assert take(file, tmp_path / "copies") == (copy, sha256), "the file itself is taken anew"
     assert copy.read_bytes() == CONTENT

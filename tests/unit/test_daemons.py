@@ -92,7 +92,7 @@ def every_check() -> tuple[Check, ...]:
 def test_whatever_is_waited_for_a_node_that_died_is_not_explained_by_that(check: Check) -> None:
     log = output("slurmd", before=WITHOUT_DBUS, log="".join(f"[2026-11-29T01:02:00] line {n}\n" for n in range(20)))
     with pytest.raises(LaunchError) as caught:
-        usable.wait_for_check(cast("Any", Dead(log)), check)
+        usable.wait_for_check(cast("Any", Dead(log)), check, limit=0)
     text = str(caught.value)
     assert "died after" in text
     assert "slurmd ended with status 1" in text

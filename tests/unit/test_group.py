@@ -173,7 +173,7 @@ def test_a_run_with_other_options_does_not_go_on_and_the_right_ones_are_named(ro
 
 
 def test_a_run_that_goes_on_is_not_given_other_cells(rows: Matrix) -> None:
-    with pytest.raises(SelectionError, match="goes on with the cells"):
+    with pytest.raises(SelectionError, match="continues with the cells"):
         again(rows, plan(rows, group="embedded"), GroupRequest(group="smoke"))
 
 

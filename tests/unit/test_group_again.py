@@ -38,7 +38,7 @@ def test_what_is_touched_while_a_suite_runs_costs_its_result_the_fingerprint(mac
         if suite == "registry":
             assert (result.fingerprint, result.reason) == (
                 "",
-                "changed while it ran: suite files; so no later run takes this result",
+                "changed while it ran: suite files; so no later run reuses this result",
             )
         else:
             assert result.fingerprint

@@ -1,6 +1,5 @@
 """The image cache: its address, the names in it, what is kept there, and the clients' words told apart."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -97,15 +96,13 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     return fake
 
 
-def cache_of(
-    images: Images, repository: str = HERE, kind: EngineKind = "docker", environ: Mapping[str, str] | None = None
-) -> ImageCache:
+def cache_of(images: Images, repository: str = HERE, kind: EngineKind = "docker") -> ImageCache:
     build_client = BuildClient(path=Path("/usr/bin") / kind, kind=kind, version="1")
     found = SimpleNamespace(environment={}, kind=kind)
     engine = Engine(
         api=cast("Any", SimpleNamespace(images=images)), found=cast("Any", found), build_client=build_client
     )
-    return ImageCache(engine, repository, log=Path("/logs/image-cache.log"), environ=environ or {})
+    return ImageCache(engine, repository, log=Path("/logs/image-cache.log"))
 
 
 @pytest.mark.parametrize(
@@ -216,14 +213,15 @@ def test_one_that_does_not_work_is_left_alone_after_one_warning(words: str, clie
 
 @pytest.mark.parametrize(("said", "pushes"), [("1", 0), ("", 1)])
 def test_nothing_is_pushed_to_a_cache_that_may_be_read_only(
-    *, client: Client, warned: list[str], said: str, pushes: int
+    *, client: Client, warned: list[str], monkeypatch: pytest.MonkeyPatch, said: str, pushes: int
 ) -> None:
+    monkeypatch.setenv(READ_ONLY_VARIABLE, said)
     images = Images({LABEL_CONTENT: CONTENT.digest})
-    cache_of(images, environ={READ_ONLY_VARIABLE: said}).push(CONTENT)
+    cache_of(images).push(CONTENT)
     assert len([words for words in client.commands if "push" in words]) == pushes
     assert len(warned) == pushes, "the client of these tests fails at all it is asked for"
     client.commands.clear()
-    cache_of(images, environ={READ_ONLY_VARIABLE: said}).pull(CONTENT)
+    cache_of(images).pull(CONTENT)
     assert len([words for words in client.commands if "pull" in words]) == 1
 
 

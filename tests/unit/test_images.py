@@ -23,6 +23,7 @@ from ci.engine.connection import Engine
 from ci.engine.finding import EngineKind
 from ci.engine.refusals import explain
 from ci.errors import ArtefactError, BuildError, DiskFullError, LaunchError
+from ci.images import building
 from ci.images.base import origin, packages
 from ci.images.building import Builder, ImageOrigin
 from ci.images.content import Content
@@ -101,9 +102,14 @@ def engine_with(store: Store, kind: EngineKind = "docker") -> Engine:
 
 
 def command(environ: Mapping[str, str], kind: EngineKind = "docker") -> list[str]:
-    """Return how ``CHILD`` would be built."""
-    builder = Builder(engine_with(Store(), kind), WHERE, logs=Path("/logs"), environ=environ)
-    return builder._build_command(content(CHILD), Path("/context"))  # noqa: SLF001 - the one pure part
+    """Return with which arguments of the client ``CHILD`` would be built."""
+    builder = Builder(engine_with(Store(), kind), WHERE, logs=Path("/logs"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (*building._PROXIES, *web._CA_BUNDLES):  # noqa: SLF001 - this machine's own are not meant
+            patch.delenv(name, raising=False)
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        return builder._build_command(content(CHILD), Path("/context"))  # noqa: SLF001 - the one pure part
 
 
 def pairs(words: list[str], option: str) -> list[str]:
@@ -118,7 +124,7 @@ def no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_build_command() -> None:
     words = command({})
-    assert words[:2] == ["/usr/bin/docker", "build"]
+    assert words[0] == "build"
     assert words[-1] == "/context"
     assert pairs(words, "--tag") == [content(CHILD).tag]
     assert pairs(words, "--label") == ["pyxis-matrix=1", f"pyxis-matrix.content={content(CHILD).digest}"]
@@ -131,7 +137,6 @@ def test_the_build_command() -> None:
 
 def test_podman_knows_no_progress_option() -> None:
     words = command({}, kind="podman")
-    assert words[0] == "/usr/bin/podman"
     assert "--progress" not in words
 
 
@@ -186,8 +191,9 @@ def called(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[list[str]]:
 
 
 @pytest.fixture
-def builder(store: Store, tmp_path: Path) -> Builder:
-    return Builder(engine_with(store), WHERE, logs=tmp_path, environ={"PYXIS_MATRIX_CACHE": str(tmp_path / "cache")})
+def builder(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    monkeypatch.setenv("PYXIS_MATRIX_CACHE", str(tmp_path / "cache"))
+    return Builder(engine_with(store), WHERE, logs=tmp_path)
 
 
 def test_what_the_engine_holds_is_not_built_again(builder: Builder, store: Store, called: list[list[str]]) -> None:

@@ -193,7 +193,7 @@ def test_lines_say_what_happens_and_failures_at_once(
 ) -> None:
     play(live.Lines(shown_as(tmp_path), watcher))
     assert [re.sub(r"\d+:\d\d", "TIME", line.removeprefix(f"{CELL}: ")) for line in said] == [
-        "begun",
+        "started",
         "launch",
         "pyxis_basic",
         "registry",

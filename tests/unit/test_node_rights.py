@@ -117,7 +117,7 @@ def test_only_where_it_is_emulated_the_shell_that_enroots_imports_need_is_named_
 
 def test_podman_refuses_gpus_instead_of_starting_without_them(rows: Matrix) -> None:
     cell = next(it for it in rows.all_cells(None) if it.runtime is Runtime.EMBEDDED)
-    with pytest.raises(EngineError, match="does not pass on GPUs"):
+    with pytest.raises(EngineError, match="GPUs cannot be used with Podman"):
         started(planned(rows, cell, gpus=1), "podman")
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import docker
 import pytest
 
+from ci.engine.removing import OwnObjects
 from ci.environment import launching, reaper
 
 CELL = "slurm22.05-embedded-debian12-amd64"
@@ -36,7 +37,7 @@ def reaped(monkeypatch: pytest.MonkeyPatch, state: Path, said: bytes) -> list[ob
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(said)))
     monkeypatch.setattr(docker, "from_env", lambda **_: None)
-    monkeypatch.setattr(reaper, "reap", lambda _api, labels: removed.append(labels))
+    monkeypatch.setattr(OwnObjects, "reap", lambda _self, labels: removed.append(labels))
     reaper.main("session", str(state))
     return removed
 

@@ -49,8 +49,8 @@ def planned(rows: Matrix, tmp_path: Path) -> EnvironmentPlan:
 
 def changed(planned: EnvironmentPlan, **options: object) -> EnvironmentPlan:
     """Return the plan with other options."""
-    asked, settled = (replace(it, **options) for it in (planned.asked, planned.options))  # type: ignore[arg-type]
-    return replace(planned, asked=asked, options=settled)
+    given, settled = (replace(it, **options) for it in (planned.given, planned.options))  # type: ignore[arg-type]
+    return replace(planned, given=given, options=settled)
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ def test_help_is_that_of_the_session_and_of_pytest_and_runs_nothing(
         ("suite", ("/absent",), "there is no such file"),
         ("suite", (str(ROOT / "docs"),), "it holds no test_"),
         ("suite", (".", "--suite", "."), "PATH comes first after --"),
-        ("suite", (str(ROOT), "--command", "make", "-x"), "nobody would read -x"),
+        ("suite", (str(ROOT), "--command", "make", "-x"), "so -x would be ignored"),
         *(
             (name, (word,), f"{word} {why} {name}")
             for name in ("pyxis_basic", "pyxis_advanced", "legacy_integration")
@@ -312,7 +312,7 @@ def test_a_suite_of_somebodys_own_gets_variables_where_it_runs(started: Started,
     told = plan.suite_environment.render({"host": "127.0.0.1", "port": "22"})
     assert (told["A"], told["EMPTY"], told["SLURM_PORT"]) == ("b c", "", "22")
     assert told["SLURM_HOST"] == "mine", "what was asked for wins"
-    assert plan.asked.words(Scope.SUITE)[-6:] == ["--env", "A=b c", "--env", "SLURM_HOST=mine", "--env", "EMPTY="]
+    assert plan.given.words(Scope.SUITE)[-6:] == ["--env", "A=b c", "--env", "SLURM_HOST=mine", "--env", "EMPTY="]
 
 
 @pytest.mark.parametrize("wrong", ["A", "=b", "1A=b", "a-b=c"])

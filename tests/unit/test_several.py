@@ -288,7 +288,7 @@ def test_whoever_looks_sees_how_far_it_has_come(house: House) -> None:
 
 
 def test_each_result_says_how_that_suite_runs_again(house: House) -> None:
-    house.plan = replace(house.plan, asked=replace(house.plan.asked, nodes=3))
+    house.plan = replace(house.plan, given=replace(house.plan.given, nodes=3))
     order = Order(suite=SUITES["registry"], given=given(SUITES["registry"], ["-k", "a b"]))
     (result,) = run_suites(house.plan, [order])
     assert result.again == f"nox -s \"registry({house.plan.cell.id})\" -- --nodes 3 -k 'a b'"

@@ -119,7 +119,7 @@ def test_every_job_gets_what_it_has_to_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "known", "words"),
     [
-        (asyncssh.HostKeyNotVerifiable("no"), False, "not known, and none is accepted unseen"),
+        (asyncssh.HostKeyNotVerifiable("no"), False, "not known, and an unknown key is never accepted"),
         (asyncssh.HostKeyNotVerifiable("no"), True, "has changed, or another machine answers"),
         (asyncssh.PermissionDenied("no"), False, "the login was refused"),
         (ConnectionRefusedError("no"), False, "was not reached"),

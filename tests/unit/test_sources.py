@@ -253,7 +253,7 @@ def test_missing_says_in_one_line_what_is_lacking_and_what_helps(sources: Source
 
     assert reason is not None
     assert "\n" not in reason
-    assert "enroot_3.4.1-1_amd64.deb (and 2 more) not found: mirror none was named" in reason
+    assert "enroot_3.4.1-1_amd64.deb (and 2 more) not found: mirror: none is named" in reason
     assert "the name does not resolve" in reason
     assert "--mirror DIR or PYXIS_MATRIX_MIRROR" in reason
 
@@ -322,7 +322,7 @@ def test_a_lock_file_that_cannot_be_written_names_the_way_out(tmp_path: Path) ->
 @pytest.mark.parametrize(("named", "why"), [("nowhere", "no such folder"), ("file", "not a folder")])
 def test_a_mirror_that_is_named_has_to_be_there(tmp_path: Path, named: str, why: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ArtefactError, match="the mirror is not found") as caught:
+    with pytest.raises(ArtefactError, match="the mirror was not found") as caught:
         Sources.from_environment(tmp_path / named, {"HOME": "/h"})
     assert f"{tmp_path / named} (from --mirror)" in caught.value.where
     assert why in caught.value.why

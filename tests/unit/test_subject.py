@@ -12,6 +12,7 @@ from ci.images.subject import Wheelhouse, wheelhouse
 from ci.images.wheels import Target
 from ci.matrix.arch import Arch
 from ci.options.inputs import check_open_to_jobs
+from ci.paths import CACHE_VARIABLE
 from ci.python import uv
 from ci.terminal.processes import Completed
 
@@ -93,11 +94,12 @@ Make = Callable[..., Wheelhouse]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Make a wheelhouse in an empty cache."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
 
     def make(*requirements: str, constraints: Sequence[str] = ()) -> Wheelhouse:
-        return wheelhouse(requirements, constraints, target=TARGET, cache=tmp_path)
+        return wheelhouse(requirements, constraints, target=TARGET)
 
     return make
 
@@ -164,7 +166,7 @@ def test_a_source_distribution_that_compiles_is_refused(make: Make, monkeypatch:
 
 @pytest.mark.parametrize(
     ("exit_code", "what", "next_step"),
-    [(1, "No release satisfies the requirements", "matrix.toml"), (2, "The requirements were not resolved", "network")],
+    [(1, "no release satisfies the requirements", "matrix.toml"), (2, "the requirements were not resolved", "network")],
 )
 def test_a_failure_shows_uvs_words_and_keeps_nothing(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exit_code: int, what: str, next_step: str

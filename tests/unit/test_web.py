@@ -88,7 +88,7 @@ def led() -> Response:
 
 
 def test_a_redirect_to_plain_http_is_followed_by_a_client_of_loopback_only(led: Response) -> None:
-    with pytest.raises(web.WebError, match=r"^redirects to http://mirror\.example/file, and only https is taken$"):
+    with pytest.raises(web.WebError, match=r"^redirects to http://mirror\.example/file, but only https is allowed$"):
         web.Session().get_redirect_target(led)
     assert web.Session(https_only=False).get_redirect_target(led) == led.headers["Location"]
     led.headers["Location"] = "/elsewhere"
@@ -154,7 +154,7 @@ def test_what_fails_is_told_in_a_few_words_however_deep_it_is_wrapped(problem: E
 
 
 def test_plain_http_is_not_even_asked() -> None:
-    with pytest.raises(web.WebError, match="only https is taken"), web.opened("http://github.com/", timeout=1):
+    with pytest.raises(web.WebError, match="only https is allowed"), web.opened("http://github.com/", timeout=1):
         pytest.fail("it was asked")
 
 
