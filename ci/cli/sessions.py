@@ -58,10 +58,13 @@ def _not_run(reason: str, file: str) -> int:
     return 0
 
 
-def run_and_show(record: Record) -> int:
-    """Run a record's command against its planned environment, and show the summary; return its exit code."""
+def run_and_show(record: Record, up: running.Up | None = None) -> int:
+    """Run a record's command against its planned environment, and show the summary; return its exit code.
+
+    :param up: what has it up, if that is no cell's.
+    """
     plan = record.plan
-    code, result = running.run(record)
+    code, result = running.run(record, up)
     with suppress(OSError):  # stderr is closed; the exit code and the result file have the outcome
         terminal.show(merging.of_results([result], plan.options.results / plan.options.run), sys.stderr)
     if plan.options.keep:

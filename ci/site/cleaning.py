@@ -23,6 +23,7 @@ fi
 """
 # All that a run makes is called after it, or lies below its folder; slurm-sdk calls containers after folders there.
 # Whole names are compared: no other job of the user's is taken for one of these. --me is younger than some Slurms.
+# A process that a test left on the login node works in the folder; the nameless container of a job has its number.
 # The folder goes last: as long as anything is left, it says whose that is, and by which names it is found.
 _CLEAN = r"""
 run={run} folder={folder} owner={owner} marker=tiny-
@@ -33,16 +34,19 @@ jobs() {{
     listed=$(squeue --noheader --user="$(id -un)" --format='%i|%j|%o|%Z/') || return
     grep -F -e "|pyxis-matrix-$run|" -e "|conformance-$run-" -e "/$folder/" <<< "$listed" | cut -d'|' -f1
 }}
-waited=0
+waited=0 cancelled=
 while found=$(jobs); test -n "$found" && test $waited -lt 30; do
-    test $waited -gt 0 || scancel $found
+    test $waited -gt 0 || {{ cancelled=$found; scancel $found; }}
     sleep 1; waited=$((waited + 1))
 done
+inside=$(pwd -P)/$folder
+find /proc/[0-9]* -maxdepth 1 -name cwd -user "$(id -u)" \( -lname "$inside" -o -lname "$inside/*" \) 2>/dev/null |
+    cut -d/ -f3 | xargs --no-run-if-empty kill 2>/dev/null
 left=
 jobs >/dev/null || found="squeue does not list them"
 test -z "$found" || left="jobs: "$found
 if test -d "$folder"; then
-    echo "conformance-$run-" > "$folder/.names"
+    printf '%s\n' "conformance-$run-" "pyxis-matrix-$run-" $(printf 'pyxis_%s. ' $cancelled) >> "$folder/.names"
     find "$folder" -type d -printf '%f\n' | grep -E '^[0-9]{{8}}_[0-9]{{6}}_[0-9a-f]{{8}}$' >> "$folder/.names"
     export folder data marker
     for node in $(cat "$folder/.nodes" 2>/dev/null); do

@@ -27,8 +27,7 @@ from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.record import store
 from ci.session.record import Record
-from ci.session.running import withdraw
-from ci.session.several import Up
+from ci.session.running import Up, withdraw
 from ci.site.cleaning import claim, clean, note
 from ci.site.observing import SiteFacts, observe
 from ci.site.target import SiteTarget
