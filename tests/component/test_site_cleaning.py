@@ -1,5 +1,6 @@
 """What is removed on a cluster that exists, by a real bash; Slurm and enroot are programs of this test's own."""
 
+import os
 from pathlib import Path
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from tests.support.login_node import LoginNode
 RUN = "run-1"
 OTHERS = ["mine", f"x-{RUN}", f"pyxis_pyxis-matrix-{RUN}0-x", "pyxis_7.0", "pyxis_9.0"]
 LIMIT = 30.0
+_LATER = 4e9
 
 
 @pytest.fixture
@@ -95,6 +97,19 @@ def test_a_container_that_stays_is_named_and_goes_the_next_time(there: LoginNode
     enroot.write_text(enroot.read_text().replace("never)", "remove)"), encoding="utf-8")
     assert clean(there, RUN, "mine") == ""  # type: ignore[arg-type]
     assert (there.home / "containers").read_text().split() == OTHERS
+
+
+def test_a_container_of_another_name_that_is_new_is_told_and_stays(
+    there: LoginNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pyxis_theirs", "other"):
+        (there.home / "data" / name).mkdir()
+        os.utime(there.home / "data" / name, (_LATER, _LATER))  # the clock of files ticks slowly
+    assert clean(there, RUN, "mine") == ""  # type: ignore[arg-type]
+    told = [line for line in capsys.readouterr().err.splitlines() if "left there" in line]
+    assert len(told) == 1
+    assert "left there: pyxis_theirs on " in told[0]
+    assert (there.home / "data" / "pyxis_theirs").is_dir()
 
 
 def test_a_process_that_was_left_in_the_folder_ends_and_no_other(there: LoginNode) -> None:

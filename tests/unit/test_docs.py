@@ -66,6 +66,7 @@ OF_OTHERS = {
     *(
         "--cell-group",
         "--cell-keep",
+        "--cluster",
         "--cell-options",
         "--cell-profile",
         "--tx",
