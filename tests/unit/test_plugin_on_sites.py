@@ -6,7 +6,7 @@ import pytest
 
 from ci.record import reportlog
 from ci.record.outcomes import Outcome, TestState
-from tests.support.held_cells import EMBEDDED, SITE, Programs, Repository
+from tests.support.held_cells import EMBEDDED, GREEN, SITE, Programs, Repository
 
 ADDRESS = "ann@login.example.org"
 USES_IT = "def test_with(cluster): print('on', cluster)"
@@ -83,6 +83,14 @@ def test_one_that_can_not_be_used_is_one_error(repository: Repository, programs:
     assert result.ret == 11
     assert f"{ADDRESS} cannot be used, so no test was run" in result.stderr.str() + result.stdout.str()
     result.stdout.no_fnmatch_line("*collected*")
+
+
+def test_on_several_a_test_runs_once_on_each_in_one_run(repository: Repository, programs: Programs) -> None:
+    result = repository.run(USES_IT, "--cluster", ADDRESS, "--cluster", "green", "-v")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines([f"*::test_with?{SITE}? *", f"*::test_with?{GREEN}? *"])
+    assert [programs.outcome(cell)[0] for cell in (SITE, GREEN)] == [Outcome.PASSED] * 2
+    assert "--run=r1" in programs.started[GREEN].words
 
 
 def test_what_is_only_collected_asks_nobody(repository: Repository, programs: Programs) -> None:
