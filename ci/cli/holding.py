@@ -1,11 +1,12 @@
 """`hold`: start a cell for a pytest that somebody else runs, wait until it has ended, and judge it by its report log.
 
-What the pytest plugin (`ci/installed/plugin.py`) talks to: it reads one line of JSON from stdout as soon as the cell is
-usable, writes pytest's reports to the ``log`` that is named there, and at the end pytest's exit code to stdin.
+A cluster that exists is entered and left as by a session `site`. What the pytest plugin (`ci/installed/plugin.py`)
+talks to: it reads one line of JSON from stdout as soon as the cell is usable, writes pytest's reports to the ``log``
+that is named there, and at the end pytest's exit code to stdin.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 import json
 import os
@@ -16,7 +17,9 @@ import sys
 from ci.cli.clusters import plan_cell
 from ci.cli.selecting import add_cell
 from ci.cli.sessions import obstacle, refuse, run_and_show
+from ci.engine.connection import Engine, connect
 from ci.environment.launching import Environment
+from ci.errors import EngineError
 from ci.matrix import loading
 from ci.matrix.behaviours import AnswerKind, catalogue
 from ci.matrix.cells import Cell
@@ -27,7 +30,9 @@ from ci.options.inputs import OwnSuite
 from ci.record import store
 from ci.session.handover import additions, facts, sdk_settings
 from ci.session.record import Record
-from ci.terminal import signals
+from ci.site.running import environment_of, plan_site, reached
+from ci.site.target import SiteTarget
+from ci.terminal import console, signals
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -37,17 +42,43 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "tests", type=Path, help="what the results are named after; the working directory is the project"
     )
     add_cell(parser)
+    parser.add_argument(
+        "--cluster", action="store_true", help="CELL is a cluster that exists: USER@HOST[:PORT], or its file"
+    )
     add_options(parser, Scope.IMAGES, Scope.CLUSTER, Scope.RESULT)
 
 
 def hold(parsed: argparse.Namespace) -> int:
     """Hold a cell for a pytest, whose command line comes after ``--``; return the exit code of its result."""
     own = OwnSuite(path=parsed.tests, project=Path.cwd())
-    plan = plan_cell(parsed.cell, loading.load(), replace(Options.of(parsed), name=own.name, pytest=True))
+    options = replace(Options.of(parsed), name=own.name, pytest=True)
+    if parsed.cluster:
+        return _hold_site(SiteTarget.of(parsed.cell), options, parsed.command)
+    plan = plan_cell(parsed.cell, loading.load(), options)
     record = Record(plan=plan, command=parsed.command, elsewhere=_elsewhere(plan.cell))
     if reason := obstacle(plan, needed=True):
         return refuse(record, reason)
     return run_and_show(record)
+
+
+def _hold_site(target: SiteTarget, options: Options, command: Sequence[str]) -> int:
+    rows, again = loading.load(), (*command, "--cluster", str(target.path or "USER@HOST"))
+    builder = _builder(target)
+    with reached(target, options, [options.name]) as there:
+        plan = plan_site(there, rows, options)
+        console.say(f"site {target.name}: {plan.cell.id}")
+        record = Record(plan=plan, command=again, elsewhere=_elsewhere(plan.cell))
+        return run_and_show(record, environment_of(there, builder))
+
+
+def _builder(target: SiteTarget) -> Callable[[], Engine] | None:
+    """Return what the job image is built by; None where that is not to be had: tests that need no image need none."""
+    try:
+        engine = connect() if target.registry else None
+    except EngineError as error:
+        console.warn(f"there will be no job image: {error}")
+        return None
+    return (lambda: engine) if engine else None
 
 
 def _elsewhere(cell: Cell) -> Callable[[Environment], int]:

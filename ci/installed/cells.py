@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -27,6 +27,8 @@ class HeldCell:
         file = self.facts.get("environment-file")
         self.environment: Mapping[str, Any] = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
         """The cluster's ``environment.json``."""
+        self.site = bool(self.environment.get("site"))
+        """Whether it is a cluster that exists, and no cell: there tests are an ordinary user, over SSH alone."""
 
     def version(self, axis: str) -> str | None:
         """Return the version of slurm, enroot or pyxis in it; None where it has none."""
@@ -35,9 +37,16 @@ class HeldCell:
 
     def fact(self, name: str) -> str:
         """Return a fact; where it has none, the test is skipped."""
+        if not self.facts[name] and self.site:
+            self.needs("an engine here that builds for it" if self.facts["registry"] else "a registry")
         if not self.facts[name]:
             pytest.skip(f"{self.id} has no {name}: it is plain Slurm, without containers; name another --cell")
         return str(self.facts[name])
+
+    @staticmethod
+    def needs(what: str) -> NoReturn:
+        """End a test that needs what a cluster that exists does not give: by these words, results count it apart."""
+        pytest.skip(f"not asked: needs {what}")
 
 
 class Tests:

@@ -1,6 +1,7 @@
 """The owner of a pytest session's clusters, in pytest's main process: a child of the program and a report log per cell.
 
 A child (`ci/cli/holding.py`) says on stdout where its cell is, and reads on stdin how pytest ended. Its stderr is ours.
+A cluster that exists is held as a cell is; its id is known when it was asked for its versions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,8 +66,9 @@ class Owner:
     @pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts its workers
     def pytest_sessionstart(self) -> None:
         """Start the cells, one after another; the first that does not start ends the session."""
-        names, groups = self._asked[""] or [], self._asked["_group"] or []
-        names = [*names, *(cell for group in groups for cell in self._cells_of(group))] or self._config.getini("cell")
+        names, groups = self._asked["--cell"] or [], self._asked["--cell-group"] or []
+        names = [*names, *(cell for group in groups for cell in self._cells_of(group))]
+        names = names or self._asked["--cluster"] or self._config.getini("cell")
         if self._config.option.collectonly:
             self._tests.cells += [HeldCell(name, {}) for name in dict.fromkeys(names)]
             return
@@ -90,7 +92,8 @@ class Owner:
         arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
         return [cell["id"] for cell in json.loads(done.stdout) if cell["arch"] == arch and cell["runtime"] != "legacy"]
 
-    def _start(self, cell: str) -> None:
+    def _start(self, asked: str) -> None:
+        cell = asked
         command, environ = program("hold", *self._words(cell))
         # Ctrl-C on the terminal is for pytest, which then tells it; so it is in a session of its own.
         child = self._children[cell] = subprocess.Popen(
@@ -106,22 +109,32 @@ class Owner:
         if not line:
             code = child.wait()
             exit_code = code if code > max(_JUDGED) else pytest.ExitCode.USAGE_ERROR
-            pytest.exit(f"{cell} was not started, so no test was run; the error is above (exit code {code})", exit_code)
-        self._tests.cells.append(HeldCell(cell, json.loads(line)))
+            what = f"{cell} cannot be used" if self._asked["--cluster"] else f"{cell} was not started"
+            pytest.exit(f"{what}, so no test was run; the error is above (exit code {code})", exit_code)
+        told = json.loads(line)
+        if self._asked["--cluster"]:
+            cell = told["facts"]["cell"]
+            self._children[cell] = self._children.pop(asked)
+        self._tests.cells.append(HeldCell(cell, told))
         self._logs[cell] = Path(self._tests.cells[-1].told["log"])
         self._write(cell, {"$report_type": "SessionStart", "pytest_version": pytest.__version__})
 
     def _words(self, cell: str) -> list[str]:
         """Return the arguments of a child: what its result is named after, the options, and how it is done again."""
-        root, asked = self._config.rootpath, self._asked
-        options = [*self._config.getini("cell_options"), *shlex.split(asked["_options"] or "")]
-        options += [f"--profile={asked['_profile']}"] if asked["_profile"] else []
-        options += ["--keep"] if asked["_keep"] else []
+        root, asked, config = self._config.rootpath, self._asked, self._config
+        again = ["pytest", *_without_cells(config.invocation_params.args)]
+        if asked["--cluster"]:  # it says itself which one, for an address is written nowhere
+            path = config.invocation_params.dir / Path(cell).expanduser()  # a child is in the project's folder
+            cell, options = str(path) if path.is_file() else cell, ["--cluster"]
+        else:
+            options = [*config.getini("cell_options"), *shlex.split(asked["--cell-options"] or "")]
+            options += [f"--profile={asked['--cell-profile']}"] if asked["--cell-profile"] else []
+            options += ["--keep"] if asked["--cell-keep"] else []
+            again += ["--cell", cell]
         if self._tests.cells:  # the run of the first is that of all
             options.append(f"--run={self._tests.cells[0].told['run']}")
         if not os.environ.get("PYXIS_MATRIX_RESULTS"):
             options.insert(0, f"--results={root / 'results'}")
-        again = ["pytest", *_without_cells(self._config.invocation_params.args), "--cell", cell]
         return [str(self._whole or root.resolve()), cell, *options, "--", *again]
 
     @property
@@ -217,7 +230,7 @@ class Owner:
                 child.stdin.close()  # type: ignore[union-attr]
         self._stop(told=True)
         # A child ends with 0 only where its result is a success: also tests that were all skipped prove nothing.
-        by_name = self._asked[""] or self._asked["_group"]
+        by_name = self._asked["--cell"] or self._asked["--cell-group"] or self._asked["--cluster"]
         ignored = {0} if by_name else {0, _NO_TESTS}  # whoever has cells in the settings also runs other tests alone
         for name, child in self._children.items():
             if child.returncode not in ignored and exitstatus in {0, _NO_TESTS}:
@@ -251,9 +264,9 @@ class Owner:
 
 def _without_cells(arguments: Sequence[Any]) -> Iterator[str]:
     """Yield pytest's arguments without those that name cells."""
-    words = iter(map(str, arguments))
+    words, naming = iter(map(str, arguments)), ("--cell", "--cell-group", "--cluster")
     for word in words:
-        if word in {"--cell", "--cell-group"}:
+        if word in naming:
             next(words, None)
-        elif not word.startswith(("--cell=", "--cell-group=")):
+        elif not word.startswith(tuple(f"{name}=" for name in naming)):
             yield word

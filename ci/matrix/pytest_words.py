@@ -36,6 +36,7 @@ _NARROWING_BY = ("-k", "-m", "--deselect", "--ignore", "--ignore-glob", "--lfnf 
 # Of suites of somebody's own these are known, too.
 _SHOWING_OWN = (
     *("--report-log", "--junitxml", "--cell", "--cell-group", "--cell-profile", "--cell-options", "--cell-keep"),
+    "--cluster",
     *("-W", "--strict-markers", "--strict-config", "--basetemp", "--rootdir", "--cache-clear", "--import-mode"),
     "--fulltrace",
 )

@@ -54,7 +54,7 @@ def facts(launched: Environment) -> dict[str, str | None]:
     file = launched.file
     return {
         "host": file.login.host,
-        "port": str(file.login.port),
+        "port": str(file.login.port or SSH_PORT),
         "user": file.login.user,
         "password": file.login.password or None,
         "private-key": file.login.private_key,
@@ -64,7 +64,7 @@ def facts(launched: Environment) -> dict[str, str | None]:
         "registry-name": file.registry_name,
         "job-image": file.container_image,
         "job-image-docker": file.job_reference,
-        "container": file.containers[0],
+        "container": file.containers[0] if file.containers else None,
         "results": file.results,
         "cell": file.cell,
         "environment-file": str(launched.path),

@@ -128,6 +128,8 @@ class Record:
     def _again(self) -> str:
         """Return the command that does this again, on any machine."""
         options, cell = self.plan.given, self.plan.cell.matrix_id
+        if self.elsewhere:
+            return shlex.join(self.command)
         if self.plan.again:
             behind = f" -- {shlex.join(self.given.words)}" if self.given and self.given.words else ""
             return f"{self.plan.again} --suite {self.plan.options.name}{behind}"
@@ -137,8 +139,6 @@ class Record:
             words = [str(options.suite), *words[:where], *words[where + 2 :]]
             words += self.command[2:] if options.pytest else []  # behind `pytest TESTS`
             return suite_session("suite", cell, shlex.join(words))
-        if self.elsewhere:
-            return shlex.join(self.command)
         if self.given is not None:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]
             return suite_session(options.name, cell, shlex.join(words))

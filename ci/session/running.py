@@ -1,7 +1,7 @@
 """One suite on one cell: build, launch, run the command, write its result. Behind ``python -m ci run`` and ``up``."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 import os
 from pathlib import Path, PurePath
 
@@ -27,13 +27,18 @@ from ci.terminal import console, signals
 # The time for a command to end by itself when the session is interrupted; pytest writes its report in this time.
 _GRACE_SECONDS = 15.0
 
+Up = Callable[[Record], AbstractContextManager[Environment]]
+"""What has an environment up for a block."""
 
-def run(record: Record) -> tuple[int, Result]:
+
+def run(record: Record, up: Up | None = None) -> tuple[int, Result]:
     """Run a record's command against its planned environment; return its exit code and its result, which is written.
 
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
+
+    :param up: what has it up, if that is no cell's.
     """
-    return recorded(record, lambda: _run(record))
+    return recorded(record, lambda: _run(record, up or environment_of))
 
 
 def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
@@ -126,14 +131,14 @@ def _unproved(record: Record, outcome: Outcome) -> str:
     return f"{why}; run it on {cell.arch} hardware"
 
 
-def _run(record: Record) -> int:
+def _run(record: Record, up: Up) -> int:
     """Return the command's exit code; 0 if there is no command.
 
     If the command failed, that is the outcome, also if the environment was not taken down completely.
     """
     code = 0
     try:
-        with signals.handled(), environment_of(record) as launched:
+        with signals.handled(), up(record) as launched:
             code = against(record, launched) if record.command else 0
     except TeardownError as error:
         if not code:

@@ -1,7 +1,7 @@
 """Several suites on one cell, one after another in one environment. Each has its own result, as if it ran alone."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import sys
@@ -40,10 +40,9 @@ class Order:
         return (sys.executable, "-m", "pytest", *self.given.command(self.suite, "-n", str(self.suite.workers)))
 
 
-Up = Callable[[Record], AbstractContextManager[Environment]]
-
-
-def run_suites(plan: EnvironmentPlan, orders: Sequence[Order], environment_of: Up | None = None) -> list[Result]:
+def run_suites(
+    plan: EnvironmentPlan, orders: Sequence[Order], environment_of: running.Up | None = None
+) -> list[Result]:
     """Start a planned environment, run suites in it, take it down; return their results, which are also written.
 
     After a suite that fails, the next still runs; in an environment that is no longer usable, none does. Problems are

@@ -6,10 +6,12 @@ import shlex
 from ci.environment.ssh import Connection
 from ci.errors import SelectionError, SiteError
 from ci.site.target import SiteTarget
+from ci.terminal import console
 
 _OWNER = ".session"
 """In the folder of a run: whose it is. Beside it, ``.nodes`` and ``.data`` say where containers may be."""
 _TAKEN = "taken: "
+_NEW = "new: "
 # Of two sessions that make the same folder, mkdir tells one that it was there.
 _CLAIM = r"""
 cd "$HOME" && mkdir -p {top} || exit 1
@@ -23,6 +25,8 @@ fi
 """
 # All that a run makes is called after it, or lies below its folder; slurm-sdk calls containers after folders there.
 # Whole names are compared: no other job of the user's is taken for one of these. --me is younger than some Slurms.
+# A container of another name may be anybody's, also a job's of the user's own that runs meanwhile: it is only told.
+# A process that a test left on the login node works in the folder; the nameless container of a job has its number.
 # The folder goes last: as long as anything is left, it says whose that is, and by which names it is found.
 _CLEAN = r"""
 run={run} folder={folder} owner={owner} marker=tiny-
@@ -33,16 +37,19 @@ jobs() {{
     listed=$(squeue --noheader --user="$(id -un)" --format='%i|%j|%o|%Z/') || return
     grep -F -e "|pyxis-matrix-$run|" -e "|conformance-$run-" -e "/$folder/" <<< "$listed" | cut -d'|' -f1
 }}
-waited=0
+waited=0 cancelled=
 while found=$(jobs); test -n "$found" && test $waited -lt 30; do
-    test $waited -gt 0 || scancel $found
+    test $waited -gt 0 || {{ cancelled=$found; scancel $found; }}
     sleep 1; waited=$((waited + 1))
 done
+inside=$(pwd -P)/$folder
+find /proc/[0-9]* -maxdepth 1 -name cwd -user "$(id -u)" \( -lname "$inside" -o -lname "$inside/*" \) 2>/dev/null |
+    cut -d/ -f3 | xargs --no-run-if-empty kill 2>/dev/null
 left=
 jobs >/dev/null || found="squeue does not list them"
 test -z "$found" || left="jobs: "$found
 if test -d "$folder"; then
-    echo "conformance-$run-" > "$folder/.names"
+    printf '%s\n' "conformance-$run-" "pyxis-matrix-$run-" $(printf 'pyxis_%s. ' $cancelled) >> "$folder/.names"
     find "$folder" -type d -printf '%f\n' | grep -E '^[0-9]{{8}}_[0-9]{{6}}_[0-9a-f]{{8}}$' >> "$folder/.names"
     export folder data marker
     for node in $(cat "$folder/.nodes" 2>/dev/null); do
@@ -57,7 +64,10 @@ if test -d "$folder"; then
                 done
             }}
             list | xargs --no-run-if-empty --max-args=1 enroot remove --force >/dev/null 2>&1
-            list | sed "s/^/containers: /"') || on_it="containers: $node was not asked"
+            list | sed "s/^/containers: /"
+            cd "$data" 2>/dev/null || exit 0
+            find . -maxdepth 1 -name "pyxis_*" -newer ~/"$folder/.nodes" -printf "{new}%f on $(hostname -s)\n" >&2
+            true') || on_it="containers: $node was not asked"
         on_it=$(grep '^containers: ' <<< "$on_it")  # not what a prolog says
         left=$left${{left:+${{on_it:+; }}}}$on_it
     done
@@ -116,10 +126,16 @@ def clean(connection: Connection, run: str, owner: str = "") -> str:
     :param owner: whose run it has to be, else nothing is done; empty for anybody's.
     """
     answer = connection.run(_CLEAN.format(run=shlex.quote(run), **_words(run, owner)), limit=600.0)
+    for line in answer.stderr.splitlines():
+        if line.startswith(_NEW):
+            console.warn(
+                f"left there: {line.removeprefix(_NEW)}, made or changed since this run began, by what is not known; "
+                "if it is a test's: enroot remove"
+            )
     return answer.stdout.strip() or (answer.stderr.strip() if answer.status else "")
 
 
 def _words(run: str, owner: str) -> dict[str, str]:
     folder = SiteTarget.folder(run)
     quoted = {"folder": shlex.quote(folder), "owner": shlex.quote(owner), "top": folder.partition("/")[0]}
-    return {**quoted, "file": _OWNER}
+    return {**quoted, "file": _OWNER, "new": _NEW}

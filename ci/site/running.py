@@ -27,8 +27,7 @@ from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.record import store
 from ci.session.record import Record
-from ci.session.running import withdraw
-from ci.session.several import Up
+from ci.session.running import Up, withdraw
 from ci.site.cleaning import claim, clean, note
 from ci.site.observing import SiteFacts, observe
 from ci.site.target import SiteTarget
@@ -316,6 +315,6 @@ def rehearsal(target: SiteTarget, suites: tuple[str, ...], options: Options) -> 
         images,
         f"run {', '.join(suites)}, up to four tests at a time (fewer: -- -n 1), each with a few short jobs",
         f"put in front of every command there: {'; '.join(target.prelude(options.run).splitlines())}",
-        "cancel the run's jobs, and remove its containers and its folder",
+        "cancel the run's jobs, end processes that work in its folder, and remove that and its containers",
     )
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))

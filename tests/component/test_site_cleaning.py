@@ -1,6 +1,9 @@
 """What is removed on a cluster that exists, by a real bash; Slurm and enroot are programs of this test's own."""
 
+import os
 from pathlib import Path
+import signal
+import subprocess
 
 import pytest
 
@@ -9,6 +12,9 @@ from ci.site.target import SiteTarget
 from tests.support.login_node import LoginNode
 
 RUN = "run-1"
+OTHERS = ["mine", f"x-{RUN}", f"pyxis_pyxis-matrix-{RUN}0-x", "pyxis_7.0", "pyxis_9.0"]
+LIMIT = 30.0
+_LATER = 4e9
 
 
 @pytest.fixture
@@ -25,7 +31,8 @@ def there(tmp_path: Path) -> LoginNode:
         "7|production|/home/ann/x.sh|/home/ann",
     ]
     containers = [f"pyxis_conformance-{RUN}-ab", "pyxis_slurm-sdk-20261129_200000_0a1b2c3d", "mine", f"x-{RUN}"]
-    unnamed = {"pyxis_3.0": "tiny-0a", "pyxis_7.0": "tiny-0b", "pyxis_9.0": "somebody's"}
+    containers += [f"pyxis_pyxis-matrix-{RUN}-mine", f"pyxis_pyxis-matrix-{RUN}0-x"]
+    unnamed = {"pyxis_3.0": "tiny-0a", "pyxis_4.0": "theirs", "pyxis_7.0": "tiny-0b", "pyxis_9.0": "somebody's"}
     for name, marker in unnamed.items():
         (tmp_path / "data" / name / "etc").mkdir(parents=True)
         (tmp_path / "data" / name / "etc" / "pyxis-matrix-image").write_text(f"{marker}\n", encoding="utf-8")
@@ -44,7 +51,7 @@ def there(tmp_path: Path) -> LoginNode:
 def test_what_a_run_made_goes_and_nothing_else(there: LoginNode, owner: str) -> None:
     assert clean(there, RUN, owner) == ""  # type: ignore[arg-type]
     assert sorted((there.home / "cancelled").read_text().split()) == ["1", "2", "3", "4"]
-    assert (there.home / "containers").read_text().split() == ["mine", f"x-{RUN}", "pyxis_7.0", "pyxis_9.0"]
+    assert (there.home / "containers").read_text().split() == OTHERS
     assert [it.name for it in (there.home / "pyxis-matrix").iterdir()] == ["run-2"]
     (there.home / "pyxis-matrix" / "run-2").rmdir()
     assert clean(there, RUN, owner) == "", "a second time there is nothing to do"  # type: ignore[arg-type]
@@ -89,4 +96,32 @@ def test_a_container_that_stays_is_named_and_goes_the_next_time(there: LoginNode
     assert f"containers: pyxis_conformance-{RUN}-ab" in clean(there, RUN, "mine")  # type: ignore[arg-type]
     enroot.write_text(enroot.read_text().replace("never)", "remove)"), encoding="utf-8")
     assert clean(there, RUN, "mine") == ""  # type: ignore[arg-type]
-    assert (there.home / "containers").read_text().split() == ["mine", f"x-{RUN}", "pyxis_7.0", "pyxis_9.0"]
+    assert (there.home / "containers").read_text().split() == OTHERS
+
+
+def test_a_container_of_another_name_that_is_new_is_told_and_stays(
+    there: LoginNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pyxis_theirs", "other"):
+        (there.home / "data" / name).mkdir()
+        os.utime(there.home / "data" / name, (_LATER, _LATER))  # the clock of files ticks slowly
+    assert clean(there, RUN, "mine") == ""  # type: ignore[arg-type]
+    told = [line for line in capsys.readouterr().err.splitlines() if "left there" in line]
+    assert len(told) == 1
+    assert "left there: pyxis_theirs on " in told[0]
+    assert (there.home / "data" / "pyxis_theirs").is_dir()
+
+
+def test_a_process_that_was_left_in_the_folder_ends_and_no_other(there: LoginNode) -> None:
+    folder = there.home / "pyxis-matrix"
+    (folder / f"{RUN}0").mkdir()
+    places = (there.home, folder / f"{RUN}0", folder / RUN, folder / RUN / "sdk-1")
+    started = [subprocess.Popen(["sleep", "600"], cwd=place) for place in places]
+    try:
+        assert clean(there, RUN, "mine") == ""  # type: ignore[arg-type]
+        assert [process.wait(LIMIT) for process in started[2:]] == [-signal.SIGTERM] * 2
+        assert [process.poll() for process in started[:2]] == [None] * 2
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()

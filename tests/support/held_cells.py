@@ -12,10 +12,21 @@ from ci.record import reportlog
 from ci.record.outcomes import Outcome
 
 EMBEDDED, REAL = "slurm22.05-embedded-debian12-amd64", "slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64"
+SITE = "slurm24.11.5-enroot4.1.2-pyxis0.24.0-debian13-amd64@blue"
+GREEN = SITE.replace("blue", "green")
 VERSIONS: dict[str, dict[str, Any]] = {
     EMBEDDED: {"slurm": "22.05", "enroot": None, "pyxis": None, "observed": {"slurm": "22.05.8"}},
     REAL: {"slurm": "24.11", "enroot": "4.1.2", "pyxis": "0.24.0", "observed": {"slurm": "24.11.5", "pyxis": "0.24.0"}},
 }
+VERSIONS[SITE] = {
+    **VERSIONS[REAL],
+    "site": "blue",
+    "nodes": ["n7"],
+    "folder": "/home/ann/pyxis-matrix/r1",
+    "login": {"host": "login", "port": 0, "user": "ann", "private_key": "", "known_hosts": "", "prelude": "FORGET\n"},
+}
+VERSIONS[GREEN] = VERSIONS[SITE]
+_OF_A_SITE = {"host": "login", "port": "22", "user": "ann", "registry": None, "job-image": None, "container": None}
 CLUSTER = """
     import pytest
 
@@ -83,11 +94,16 @@ class Programs:
         """Cells that do not start."""
         self.codes: dict[str, int] = {}
         """The exit code with which a child ends, where the program says another one than the tests do."""
+        self.of_a_site: dict[str, Any] = {**_OF_A_SITE}
+        """The facts of a cluster that exists."""
+        self.beyond_the_sdk = ""
 
     def start(self, command: Sequence[str], **_options: object) -> Program:
         """Start one."""
         at = command.index("hold") + 1
         cell = command[at + 1]
+        if "--cluster" in command:
+            cell = GREEN if "green" in cell else SITE
         told = "" if cell in self.dead else json.dumps(self.told(cell)) + "\n"
         program = Program(cell, command[at:], told, lambda status: self.judged(cell, status))
         program.code = self.codes.get(cell, program.code)
@@ -98,17 +114,19 @@ class Programs:
         """Return what the program says of a cell."""
         file = self.folder / f"{cell}.json"
         login = {"host": "127.0.0.1", "port": 4711, "user": "tester", "private_key": "/k", "known_hosts": "/h"}
-        file.write_text(json.dumps({**VERSIONS[cell], "arch": "amd64", "login": login}), encoding="utf-8")
+        known = {"arch": "amd64", "login": login, **VERSIONS[cell], "beyond_the_sdk": self.beyond_the_sdk}
+        file.write_text(json.dumps(known), encoding="utf-8")
         facts = {"environment-file": str(file), "registry": "localhost:5", "job-image": "localhost:5#job:1"}
         facts |= {"host": "127.0.0.1", "port": "4711", "user": "tester", "container": "n1", "home": str(self.folder)}
-        known = {"exit-code": "", "mounts": "hazard: the file is lost"}
+        facts |= {"cell": cell, **(self.of_a_site if "@" in cell else {})}
+        behaviours = {"exit-code": "", "mounts": "hazard: the file is lost"}
         return {
             "run": "r1",
             "log": str(self.log(cell)),
             "results": "/results",
             "facts": facts,
             "sdk": {"host_key_policy": "reject", "port": 4711},
-            "behaviours": known,
+            "behaviours": behaviours,
             "variables": {},
         }
 

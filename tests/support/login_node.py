@@ -1,5 +1,6 @@
 """A login node that is this machine: a real bash, with a home of its own; Slurm and enroot are small programs."""
 
+import asyncio
 import os
 from pathlib import Path
 import subprocess
@@ -44,9 +45,9 @@ class LoginNode:
         done = subprocess.run(["bash", "-c", command], env=variables, capture_output=True, text=True, check=False)
         return RemoteAnswer(command=command, status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
-    def answer(self, process: asyncssh.SSHServerProcess[str]) -> None:
-        """Answer a command of a real SSH connection."""
-        done = self.run(process.command or "")
+    async def answer(self, process: asyncssh.SSHServerProcess[str]) -> None:
+        """Answer a command of a real SSH connection; others may come meanwhile."""
+        done = await asyncio.to_thread(self.run, process.command or "")
         process.stdout.write(done.stdout)
         process.stderr.write(done.stderr)
         process.exit(done.status)

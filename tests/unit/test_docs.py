@@ -61,11 +61,12 @@ OF_OTHERS = {
     "--os",  # of the session machine
     *("--file", "--force-shell-executor", "--shell-isolation", "--variable"),  # gitlab-ci-local's
     *("--from", "--input", "--local-repository", "--platform"),  # uvx' and act's
-    "--partition",  # sbatch's
+    *("--nodelist", "--partition"),  # sbatch's
     "--wheel",  # uv's
     *(
         "--cell-group",
         "--cell-keep",
+        "--cluster",
         "--cell-options",
         "--cell-profile",
         "--tx",

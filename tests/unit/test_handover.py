@@ -1,10 +1,13 @@
 """Where a suite's client is told that its settings are."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from ci.session.handover import client_settings
+from ci.session.handover import client_settings, facts
+from tests.support.environments import environment, login
 
 DOCKERS, PODMANS = {"DOCKER_BUILDKIT": "1"}, {"CONTAINER_HOST": "unix:///p.sock"}
 
@@ -25,3 +28,9 @@ def test_podman_is_promised_no_settings_that_are_not_there(
     environ = {"PATH": "/usr/bin", "HOME": "/elsewhere"}
     assert client_settings(client, environ) == ({"DOCKER_CONFIG": str(usual)} if handed_on else {})
     assert client_settings(client, {**environ, "DOCKER_CONFIG": "/mine"}) == {"DOCKER_CONFIG": "/mine"}
+
+
+def test_a_cluster_that_exists_has_no_container_and_the_usual_port() -> None:
+    file = environment("x@blue", site="blue", containers=(), login=login(port=0))
+    told = facts(cast("Any", SimpleNamespace(file=file, path="/e.json")))
+    assert (told["container"], told["port"]) == (None, "22")

@@ -1,9 +1,12 @@
 """`hold`: what the pytest plugin is told, and what comes of its answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,11 +15,11 @@ from ci.cli import holding
 from ci.cli.main import main
 from ci.environment.launching import Environment
 from ci.environment.plan import plan_environment
-from ci.errors import NotRunError, SelectionError
+from ci.errors import EngineError, MatrixError, NotRunError, SelectionError
 from ci.matrix import loading
 from ci.matrix.arch import Arch
 from ci.matrix.behaviours import AnswerKind, catalogue
-from ci.matrix.cells import Runtime
+from ci.matrix.cells import Cell, Runtime
 from ci.matrix.suites import SUITES
 from ci.options import Options
 from ci.options.inputs import OwnSuite
@@ -24,6 +27,7 @@ from ci.record import store
 from ci.record.store import CellRecord
 from ci.report.model import State
 from ci.session.record import Record
+from ci.site.target import SiteTarget
 from ci.terminal import signals
 from tests.support import results as made
 from tests.support.environments import environment
@@ -121,6 +125,75 @@ def test_a_cell_that_can_not_run_here_is_refused_and_what_passed_before_does_not
     kept = store.load(folder / store.RESULT_FILE)
     assert (kept.exit_code, State.of(kept)) == (NotRunError.exit_code, State.NOT_RUN)
     assert "hardware" in kept.reason
+
+
+# -- a cluster that exists ------------------------------------------------------------------------------------------
+
+Sites = list[tuple[SiteTarget, Record, object]]
+
+
+@pytest.fixture
+def entered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sites:
+    """Enter no cluster: collect what would be held there, and by what a job image would be built."""
+    monkeypatch.chdir(tmp_path)
+    found: Sites = []
+
+    @contextmanager
+    def reached(target: SiteTarget, options: Options, suites: list[str]) -> Iterator[Any]:
+        assert suites == [options.name]
+        axes = {"slurm": "22.05.8", "enroot": "3.4.1", "pyxis": "0.19.0", "os": "rocky9.3", "arch": "amd64"}
+        yield SimpleNamespace(target=target, seen=SimpleNamespace(cell=Cell.of_site("blue", axes, {}), nodes=("n7",)))
+
+    def run(record: Record, builder: object) -> int:
+        found[-1:] = [(found[-1][0], record, builder)]
+        return 0
+
+    def environment_of(site: Any, builder: object) -> object:  # noqa: ANN401 - a double's
+        found.append((site.target, cast("Any", None), builder))
+        return builder
+
+    monkeypatch.setattr(holding, "reached", reached)
+    monkeypatch.setattr(holding, "environment_of", environment_of)
+    monkeypatch.setattr(holding, "run_and_show", run)
+    return found
+
+
+def test_a_cluster_that_exists_is_held_and_its_address_is_written_nowhere(entered: Sites) -> None:
+    assert hold(str(Path.cwd()), "ann@login", "--cluster", "--", "pytest", "-k", "a b") == 0
+    (target, record, builder) = entered[0]
+    assert (target.user, target.host, builder) == ("ann", "login", None)
+    assert record.elsewhere
+    begun = record.begun()
+    assert (begun.cell.site, begun.suite) == ("blue", OwnSuite(path=Path.cwd(), project=Path.cwd()).name)
+    assert begun.again == "pytest -k 'a b' --cluster USER@HOST"
+
+
+@pytest.mark.parametrize("engine", [True, False])
+def test_its_file_is_named_and_a_job_image_is_built_where_there_are_registry_and_engine(
+    entered: Sites, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, engine: bool
+) -> None:
+    def connect() -> object:
+        if not engine:
+            raise EngineError("no engine was found")
+        return "an engine"
+
+    monkeypatch.setattr(holding, "connect", connect)
+    file = Path.cwd() / "blue.toml"
+    file.write_text('host = "h"\nregistry = "r:5000"\n', encoding="utf-8")
+    assert hold(str(Path.cwd()), str(file), "--cluster", "--", "pytest") == 0
+    (_, record, builder) = entered[0]
+    assert record.begun().again == f"pytest --cluster {file}"
+    assert (builder() if callable(builder) else builder) == ("an engine" if engine else None)
+    assert ("there will be no job image: no engine was found" in capsys.readouterr().err) is not engine
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("gone.toml", SelectionError.exit_code), ("bad.toml", MatrixError.exit_code)]
+)
+def test_what_names_no_cluster_is_refused(entered: Sites, text: str, code: int) -> None:
+    Path("bad.toml").write_text('hosst = "h"\n', encoding="utf-8")
+    assert hold(str(Path.cwd()), text, "--cluster") == code
+    assert not entered
 
 
 def test_of_each_behaviour_it_is_told_whether_it_works_on_the_cell_and_else_what_happens() -> None:

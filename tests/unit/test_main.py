@@ -268,7 +268,7 @@ def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EnvironmentPlan, li
     """Record what `run` and `up` ask of a session, which then fails."""
     seen: list[tuple[EnvironmentPlan, list[str]]] = []
 
-    def run(record: Record) -> None:
+    def run(record: Record, _up: object = None) -> None:
         seen.append((record.plan, list(record.command)))
         raise LaunchError("enough")
 

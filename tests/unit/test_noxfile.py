@@ -205,7 +205,7 @@ def test_a_session_reads_candidates_options_suite_and_subject_once(
     monkeypatch.setattr(sources, "missing", lambda *_given: None)
     ran: list[str] = []
 
-    def run(record: Record) -> NoReturn:
+    def run(record: Record, _up: object = None) -> NoReturn:
         ran.append(record.plan.cell.id)
         sys.exit(3)
 

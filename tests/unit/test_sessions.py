@@ -50,7 +50,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
     monkeypatch.setenv("PYXIS_MATRIX_RESULTS", str(tmp_path / "results"))
     seen: Started = []
 
-    def run(record: Record) -> None:
+    def run(record: Record, _up: object = None) -> None:
         seen.append((record.plan, list(record.command)))
         raise EnoughError
 
