@@ -31,7 +31,9 @@ class BatchJob:
 
     state: str
     exit_code: str
-    output: list[str]
+    ran: tuple[str, ...]
+    """What it has shown of where it runs."""
+    output: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,27 +56,52 @@ class SpareNodes:
         """Have a line in enroot.conf; of two with one key the first holds, and this one is read before the others."""
         self._all(f"echo {shlex.quote(line)} > /etc/enroot/enroot.conf.d/00-changed.conf")
 
-    def where(self, marker: str = _ON_THE_HOST) -> list[str]:
-        """Return what a step or script writes if it runs on all of the nodes: in an image, or on the host."""
-        return [f"{name} {marker}" for name in self.names]
+    def where(self, marker: str = _ON_THE_HOST) -> tuple[str, ...]:
+        """Return what a step or script shows if it runs on all of the nodes: in an image, or on the host."""
+        return tuple(f"{name} {marker}" for name in self.names)
 
-    def step(self, *options: str, limit: str = "") -> RemoteAnswer:
-        """Run a step that shows where it runs, whatever comes of it.
+    def shown(self, lines: list[str]) -> tuple[str, ...]:
+        """Return those lines of a job in which it shows where it ran, without those of Pyxis among them."""
+        return tuple(sorted(line for line in lines if line.split(" ")[0] in self.names))
+
+    def step(self, *options: str, limit: str = "") -> tuple[tuple[str, ...], RemoteAnswer]:
+        """Run a step that shows where it runs, whatever comes of it; return what it has shown, and all else.
 
         :param limit: seconds, after which srun is ended.
         """
         words = ["srun", *self._here(), *options, "sh", "-c", _SHOW]
-        return self.shell.run_unchecked(shlex.join(["timeout", limit, *words] if limit else words))
+        done = self.shell.run_unchecked(shlex.join(["timeout", limit, *words] if limit else words))
+        return self.shown(done.stdout.splitlines()), done
 
     def script(self, *options: str) -> BatchJob:
-        """Run a batch script that shows where it runs, whatever comes of it."""
-        words = shlex.join(["sbatch", "--wait", "--parsable", *self._here(), *options])
-        # In the home, which all nodes see.
-        command = f"out=$(mktemp ~/spare-XXXXXXXXXX); {words} --output=$out; cat $out; rm $out"
-        job, *output = self.shell.run(command, stdin=f"#!/bin/sh\n{_SHOW}\n").stdout.splitlines()
+        """Run a batch script that shows where it runs to the end of its job, whatever comes of it."""
+        file = self.shell.run("mktemp ~/spare-XXXXXXXXXX").stdout.strip()  # in the home, which all nodes see
+        job = self._submit("--wait", f"--output={file}", *options)
         self.wait_until_ended()
-        facts = self.shell.facts_of(job)
-        return BatchJob(state=facts["JobState"], exit_code=facts["ExitCode"], output=output)
+        return self._job(job, file)
+
+    def script_of_a_crash(self, *options: str) -> BatchJob:
+        """Do as `script`, but wait for the end of slurmstepd alone: by then the controller knows how the job ended."""
+        file = self.shell.run("mktemp ~/spare-XXXXXXXXXX").stdout.strip()
+        job = self._submit(f"--output={file}", *options)
+
+        def probe() -> bool | NotYet:
+            if not self.shell.run(f"cat {file}").stdout:
+                return NotYet("nothing was written")
+            found = self.nodes[0].run_unchecked("pgrep slurmstepd")
+            return found.status == 1 or NotYet(f"processes of slurmstepd: {found.stdout}")
+
+        wait_for(f"the end of slurmstepd on {self.names[0]}", probe, limit=JOB_LIMIT, poll=0.5)
+        return self._job(job, file)
+
+    def _submit(self, *options: str) -> str:
+        words = shlex.join(["sbatch", "--parsable", *self._here(), *options])
+        return self.shell.run_unchecked(words, stdin=f"#!/bin/sh\n{_SHOW}\n").stdout.strip()
+
+    def _job(self, job: str, file: str) -> BatchJob:
+        output = self.shell.run(f"cat {file}; rm {file}").stdout
+        facts, ran = self.shell.facts_of(job), self.shown(output.splitlines())
+        return BatchJob(state=facts["JobState"], exit_code=facts["ExitCode"], ran=ran, output=output)
 
     def states(self) -> dict[str, str]:
         """Return what Slurm says of each node: its state."""
@@ -175,8 +202,8 @@ def _reserve(spare: SpareNodes) -> None:
 
 def _prove(spare: SpareNodes, image: TinyImage) -> None:
     """Fail unless containers run on the nodes."""
-    done = spare.step(f"--container-image={image.reference}")
-    assert sorted(done.stdout.splitlines()) == spare.where(image.marker), f"the nodes are not as they were: {done}"
+    ran, done = spare.step(f"--container-image={image.reference}")
+    assert ran == spare.where(image.marker), f"the nodes are not as they were: {done}"
 
 
 def _remove_containers(node: Node, before: set[str]) -> None:

@@ -26,20 +26,17 @@ def test_a_container_that_can_not_start_where_the_plugin_is_optional(
 ) -> None:
     spare.load(f"optional {spare.plugin}")
     image = f"--container-image={tiny_image.reference}"
-    inside = spare.step(image)
-    assert inside.stdout.splitlines() == spare.where(tiny_image.marker), str(inside)
-    on_the_host = {tuple(spare.where()): "on the host"}
-    for options, says in (
-        ([f"{image}-none"], "failed to import"),
-        ([image, f"--container-mounts={_NOT_THERE}:/m"], _NOT_THERE),
-    ):
-        step, script = spare.step(*options), spare.script(*options)
-        assert says in step.stderr, str(step)
-        assert any(says in line for line in script.output), str(script)
-        assert (step.status, script.state, script.exit_code) == (0, "COMPLETED", "0:0"), f"{step}\n{script}"
-        ran = [line for line in script.output if line in spare.where() or tiny_image.marker in line]
-        for found, told in ((step.stdout.splitlines(), step), (ran, script)):
-            behaviour("optional-plugin-and-a-broken-container").saw_by(tuple(found), on_the_host, told)
+    inside, told = spare.step(image)
+    assert inside == spare.where(tiny_image.marker), str(told)
+    broken = {"failed to import": [f"{image}-none"], _NOT_THERE: [image, f"--container-mounts={_NOT_THERE}:/m"]}
+    for says, options in broken.items():
+        ran, done = spare.step(*options)
+        script = spare.script(*options)
+        assert says in done.stderr, str(done)
+        assert says in script.output, str(script)
+        assert (done.status, script.state, script.exit_code) == (0, "COMPLETED", "0:0"), f"{done}\n{script}"
+        found = (ran, script.ran)
+        behaviour("optional-plugin-and-a-broken-container").saw_by(found, {(spare.where(),) * 2: "on the host"}, done)
     assert spare.in_use()
 
 
@@ -47,11 +44,12 @@ def test_a_container_that_can_not_start_where_the_plugin_is_optional(
 def test_an_optional_plugin_that_a_node_lacks(spare: SpareNodes, tiny_image: TinyImage, behaviour: Ask) -> None:
     spare.load(f"optional {_NOT_THERE}.so")
     image = f"--container-image={tiny_image.reference}"
-    step, script = spare.step(image), spare.script(image)
-    assert not [it for it in step.stderr.splitlines() if not it.startswith("srun: job ")], str(step)
-    assert (step.status, script.state, script.exit_code) == (0, "COMPLETED", "0:0"), f"{step}\n{script}"
-    for found in (step.stdout.splitlines(), script.output):
-        behaviour("optional-plugin-missing-on-a-node").saw_by(tuple(found), {tuple(spare.where()): "on the host"})
+    ran, done = spare.step(image)
+    script = spare.script(image)
+    assert not [it for it in done.stderr.splitlines() if not it.startswith("srun: job ")], str(done)
+    assert (done.status, script.state, script.exit_code) == (0, "COMPLETED", "0:0"), f"{done}\n{script}"
+    found = (ran, script.ran)
+    behaviour("optional-plugin-missing-on-a-node").saw_by(found, {(spare.where(),) * 2: "on the host"}, done)
     assert spare.in_use()
 
 
@@ -61,8 +59,8 @@ def test_a_container_whose_plugin_does_not_start(spare: SpareNodes, tiny_image: 
     """Pyxis makes its folder for a job only if that has an image, so other jobs run there and nobody notices."""
     spare.load(f"required {spare.plugin} runtime_path={_NOT_THERE}")
     image = f"--container-image={tiny_image.reference}"
-    plain = spare.step()
-    assert (plain.status, plain.stdout.splitlines(), spare.script().output) == (0, spare.where(), spare.where())
+    plain, done = spare.step()
+    assert (done.status, plain, spare.script().ran) == (0, spare.where(), spare.where()), str(done)
     assert spare.in_use()
     _ask_of_a_step(spare, behaviour, image)
     assert spare.in_use()
@@ -84,7 +82,7 @@ def test_a_plain_job_whose_plugin_does_not_start(spare: SpareNodes, behaviour: A
 
 def _ask_of_a_step(spare: SpareNodes, behaviour: Ask, *options: str) -> None:
     """Ask with what status a step ends that could not run."""
-    done = spare.step(*options)
+    _, done = spare.step(*options)
     assert not done.stdout, str(done)
     assert "task 0 launch failed: " in done.stderr, str(done)
     behaviour("step-whose-plugin-does-not-start").saw_by(done.status, {0: "0", 1: "1"}, done)
@@ -107,20 +105,20 @@ def test_a_node_that_names_the_plugin_twice(spare: SpareNodes, tiny_image: TinyI
     copy = "/var/tmp/spank_copy.so"
     spare.nodes[0].run(f"cp {spare.plugin} {copy}")
     spare.load(f"required {spare.plugin}", f"required {copy}")
-    inside = spare.step(image)
+    inside, told = spare.step(image)
     spare.nodes[0].run(f"rm {copy}")
-    assert inside.stdout.splitlines() == spare.where(tiny_image.marker), str(inside)
+    assert inside == spare.where(tiny_image.marker), str(told)
 
     spare.load(f"required {spare.plugin}", f"required {spare.plugin}")
-    plain = spare.step()
-    assert (plain.status, plain.stdout.splitlines()) == (0, spare.where()), str(plain)
-    step = spare.step(image, limit=_HANGS_S)
-    assert not step.stdout, str(step)
-    assert "Failed to invoke spank plugin stack" in step.stderr, str(step)
-    behaviour("step-whose-node-has-the-plugin-twice").saw_by(step.status, {1: "1", 124: "hangs"}, step)
-    script = spare.script(image)
-    assert not [it for it in script.output if it in (*spare.where(), *spare.where(tiny_image.marker))], str(script)
-    behaviour("script-whose-node-has-the-plugin-twice").saw_by(script.state, {"NODE_FAIL": "NODE_FAIL"}, script)
+    plain, told = spare.step()
+    assert (told.status, plain) == (0, spare.where()), str(told)
+    ran, done = spare.step(image, limit=_HANGS_S)
+    assert not ran, str(done)
+    assert "Failed to invoke spank plugin stack" in done.stderr, str(done)
+    behaviour("step-whose-node-has-the-plugin-twice").saw_by(done.status, {1: "1", 124: "hangs"}, done)
+    script = spare.script_of_a_crash(image)
+    assert not script.ran, str(script)
+    behaviour("script-whose-node-has-the-plugin-twice").saw_by(script.state, {"RUNNING": "stays RUNNING"}, script)
 
 
 @pytest.mark.parametrize("spare", [2], indirect=True, ids=["two nodes"])
@@ -143,12 +141,12 @@ def _ask_of_a_shared_folder(spare: SpareNodes, image: TinyImage, shell: Shell, b
     file = f"/home/{shell.environment.login.user}/{image.marker}.sqsh"
     shell.run(f"enroot import --output {file} 'docker://{image.reference}'")
     for _ in range(3):
-        done = spare.step(f"--container-image={file}")
-        assert (done.status, sorted(done.stdout.splitlines())) == (0, spare.where(image.marker)), str(done)
+        ran, done = spare.step(f"--container-image={file}")
+        assert (done.status, ran) == (0, spare.where(image.marker)), str(done)
     shell.run(f"rm {file}")
     for _ in range(_TRIES):
-        done = spare.step(f"--container-image={image.reference}")
-        assert {*done.stdout.splitlines()} <= {*spare.where(image.marker)}, str(done)
+        ran, done = spare.step(f"--container-image={image.reference}")
+        assert {*ran} <= {*spare.where(image.marker)}, str(done)
         if done.status:
             break
     assert "failed to import" in done.stderr or "failed to create container filesystem" in done.stderr, str(done)
@@ -158,13 +156,16 @@ def _ask_of_a_shared_folder(spare: SpareNodes, image: TinyImage, shell: Shell, b
 @pytest.mark.behaviour("epilog-without-enroots-folders")
 def test_an_epilog_that_can_not_make_enroots_folders(spare: SpareNodes, behaviour: Ask) -> None:
     """Where containers belong to their job, the epilog asks enroot for them after each job."""
-    for scope, expected in (("container_scope=job", None), ("", "/nowhere"), ("container_scope=job", "/nowhere")):
-        spare.load(f"required {spare.plugin} {scope}")
-        if expected:
-            spare.set_enroot(f"ENROOT_DATA_PATH {expected}/enroot")
-        done = spare.step()
-        assert (done.status, done.stdout.splitlines()) == (0, spare.where()), str(done)
-        if not (scope and expected):
-            assert spare.in_use()
-    behaviour("epilog-without-enroots-folders").saw_by(spare.in_use(), {False: "drained"}, spare.states())
+    scope = "container_scope=job"
+
+    def run(option: str) -> bool:
+        spare.load(f"required {spare.plugin} {option}")
+        ran, done = spare.step()
+        assert (done.status, ran) == (0, spare.where()), str(done)
+        return spare.in_use()
+
+    assert run(scope)
+    spare.set_enroot("ENROOT_DATA_PATH /nowhere/enroot")
+    assert run("")
+    behaviour("epilog-without-enroots-folders").saw_by(run(scope), {False: "drained"}, spare.states())
     assert spare.drained_because() == "Epilog error"
