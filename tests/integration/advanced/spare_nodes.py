@@ -75,31 +75,11 @@ class SpareNodes:
 
     def script(self, *options: str) -> BatchJob:
         """Run a batch script that shows where it runs to the end of its job, whatever comes of it."""
-        file = self.shell.run("mktemp ~/spare-XXXXXXXXXX").stdout.strip()  # in the home, which all nodes see
-        job = self._submit("--wait", f"--output={file}", *options)
+        words = shlex.join(["sbatch", "--wait", "--parsable", *self._here(), *options])
+        # In the home, which all nodes see.
+        command = f"out=$(mktemp ~/spare-XXXXXXXXXX); {words} --output=$out; cat $out; rm $out"
+        job, _, output = self.shell.run(command, stdin=f"#!/bin/sh\n{_SHOW}\n").stdout.partition("\n")
         self.wait_until_ended()
-        return self._job(job, file)
-
-    def script_of_a_crash(self, *options: str) -> BatchJob:
-        """Do as `script`, but wait for the end of slurmstepd alone: by then the controller knows how the job ended."""
-        file = self.shell.run("mktemp ~/spare-XXXXXXXXXX").stdout.strip()
-        job = self._submit(f"--output={file}", *options)
-
-        def probe() -> bool | NotYet:
-            if not self.shell.run(f"cat {file}").stdout:
-                return NotYet("nothing was written")
-            found = self.nodes[0].run_unchecked("pgrep slurmstepd")
-            return found.status == 1 or NotYet(f"processes of slurmstepd: {found.stdout}")
-
-        wait_for(f"the end of slurmstepd on {self.names[0]}", probe, limit=JOB_LIMIT, poll=0.5)
-        return self._job(job, file)
-
-    def _submit(self, *options: str) -> str:
-        words = shlex.join(["sbatch", "--parsable", *self._here(), *options])
-        return self.shell.run_unchecked(words, stdin=f"#!/bin/sh\n{_SHOW}\n").stdout.strip()
-
-    def _job(self, job: str, file: str) -> BatchJob:
-        output = self.shell.run(f"cat {file}; rm {file}").stdout
         facts, ran = self.shell.facts_of(job), self.shown(output.splitlines())
         return BatchJob(state=facts["JobState"], exit_code=facts["ExitCode"], ran=ran, output=output)
 

@@ -116,9 +116,9 @@ def test_a_node_that_names_the_plugin_twice(spare: SpareNodes, tiny_image: TinyI
     assert not ran, str(done)
     assert "Failed to invoke spank plugin stack" in done.stderr, str(done)
     behaviour("step-whose-node-has-the-plugin-twice").saw_by(done.status, {1: "1", 124: "hangs"}, done)
-    script = spare.script_of_a_crash(image)
+    script = spare.script(image)
     assert not script.ran, str(script)
-    behaviour("script-whose-node-has-the-plugin-twice").saw_by(script.state, {"RUNNING": "stays RUNNING"}, script)
+    behaviour("script-whose-node-has-the-plugin-twice").saw_by(script.state, {"NODE_FAIL": "NODE_FAIL"}, script)
 
 
 @pytest.mark.parametrize("spare", [2], indirect=True, ids=["two nodes"])
