@@ -49,7 +49,11 @@ class SpareNodes:
     """Path of the installed Pyxis."""
 
     def load(self, *lines: str) -> None:
-        """Have these lines in place of the one that loads Pyxis; the login node keeps its own."""
+        """Have these lines in place of the one that loads Pyxis; the login node keeps its own.
+
+        The epilog of an earlier job would read them, too: it is waited for.
+        """
+        self.wait_until_ended()
         self._all(f"rm {_PLUGINS}/*.conf && echo {shlex.quote(chr(10).join(lines))} > {_PLUGINS}/changed.conf")
 
     def set_enroot(self, line: str) -> None:

@@ -106,10 +106,9 @@ def test_a_node_that_names_the_plugin_twice(spare: SpareNodes, tiny_image: TinyI
     spare.nodes[0].run(f"cp {spare.plugin} {copy}")
     spare.load(f"required {spare.plugin}", f"required {copy}")
     inside, told = spare.step(image)
+    spare.load(f"required {spare.plugin}", f"required {spare.plugin}")
     spare.nodes[0].run(f"rm {copy}")
     assert inside == spare.where(tiny_image.marker), str(told)
-
-    spare.load(f"required {spare.plugin}", f"required {spare.plugin}")
     plain, told = spare.step()
     assert (told.status, plain) == (0, spare.where()), str(told)
     ran, done = spare.step(image, limit=_HANGS_S)
