@@ -94,15 +94,12 @@ def test_multi_node_job(
     *,
     cluster_shell: Shell,
     tiny_image: TinyImage,
-    environment: EnvironmentFile,
+    three_nodes: tuple[str, ...],
     sdk_jobs: SdkJobs,
     sdk_image: SdkImage,
 ) -> None:
     """Every node imports the image and runs in it, within one step and for a job of the SDK on the last node."""
-    nodes = environment.nodes
-    if len(nodes) < 3:
-        command = suite_session("pyxis_advanced", environment.cell, "--nodes 3")
-        pytest.skip(f"it needs 3 nodes and there is {len(nodes)}: {command}")
+    nodes = three_nodes
     done = cluster_shell.srun(
         f"--nodes={len(nodes)}",
         f"--ntasks={len(nodes)}",

@@ -1,15 +1,18 @@
 """What enroot and Slurm make of files that a site or a user puts beside theirs: values, variables, mounts, plugins."""
 
 from collections.abc import Callable, Iterator
+import signal
 
 import pytest
 
 from ci.matrix.cells import Cell
 from tests.integration.conformance.plugins import ClientSide
 from tests.integration.conformance.support import NOT_STARTED, Steps
+from tests.support.behaviours import Ask
 from tests.support.cluster import Node
 from tests.support.expectations import not_promised
 from tests.support.oci.tiny import TinyImage
+from tests.support.proof import proven
 
 pytestmark = pytest.mark.container_packaging
 
@@ -115,3 +118,18 @@ def test_a_file_among_those_of_plugins_that_users_may_not_read(steps: Steps, fol
         done = steps.shell.run_unchecked(f"cd /tmp && SLURM_CONF={folder}/slurm.conf {command}")
         assert (done.status, "Permission denied" in done.stderr) == (1, True), str(done)
     assert steps.shell.run(f"SLURM_CONF={folder}/slurm.conf sinfo --noheader").stdout
+
+
+@pytest.mark.behaviour("plugin-twice")
+def test_a_login_node_that_names_the_plugin_twice(
+    *, steps: Steps, plain: TinyImage, folder: str, cell: Cell, behaviour: Ask
+) -> None:
+    """As a copy of its line in another file does it, where plugstack.conf includes all of a folder."""
+    not_promised(cell, "what two lines with the same plugin do")
+    client = ClientSide(shell=steps.shell, folder=folder)
+    client.use(*[f"required {client.installed_path}"] * 2)
+    assert steps.on_the_host("echo it-ran", variables=client.variables) == ["it-ran"]
+    done = steps.srun_unchecked(plain.reference, "echo it-ran", variables=client.variables)
+    assert proven(done, plain) == ["it-ran"]
+    # By SSH its signal is told as it is, by a shell as 134.
+    behaviour("plugin-twice").saw_by(done.status, dict.fromkeys((134, -signal.SIGABRT), "srun aborts"), done)
