@@ -127,9 +127,8 @@ def test_the_path_of_the_output(cluster_shell: Shell, hold: Hold, behaviour: Ask
     job = hold()
     path = _squeue(cluster_shell, job)["standard_output"]
     assert isinstance(path, str)
-    name = path.rpartition("/")[2]
-    answers = {"": "empty", "slurm-%j.out": "pattern", f"slurm-{job}.out": "path"}
-    behaviour("json-standard-output").saw(answers[name])
+    answers = {"slurm-%j.out": "pattern", f"slurm-{job}.out": "path"}
+    behaviour("json-standard-output").saw_by(path.rpartition("/")[2], answers, path)
 
 
 @pytest.mark.behaviour("squeue-json-version")
