@@ -84,12 +84,10 @@ def test_nox_and_the_tool_list_the_same_cells() -> None:
     real, legacy = {it for it in listed if "-pyxis" in it}, {LEGACY}
     assert real
     assert listed - real
-    assert cell_sessions("--sessions", *SUITES) == {
-        **dict.fromkeys(SUITES, listed),
-        "legacy_integration": legacy,
-        "pyxis_upstream": real,  # it comes with a release of Pyxis
-        "slurm_facts": listed | legacy,
-    }
+    cells = {"nvidia": real, "embedded": listed - real, "legacy": legacy}
+    offered = cell_sessions("--sessions", *SUITES)
+    assert offered == {name: set().union(*(cells[it] for it in suite.runtimes)) for name, suite in SUITES.items()}
+    assert (offered["pyxis_basic"], offered["legacy_integration"], offered["pyxis_upstream"]) == (listed, legacy, real)
 
 
 def test_every_listed_cell_can_be_pasted_into_a_session_of_nox() -> None:
