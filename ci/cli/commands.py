@@ -69,10 +69,12 @@ def cells(parsed: argparse.Namespace) -> int:
 
 def _explain(rows: Matrix, group: Group, chosen: tuple[Cell, ...]) -> None:
     """Print why each cell is in the group, and how many pairs of values the group covers."""
-    reasons = group.members(rows.without_groups(), Arch.host())
+    # Only a group's selectors make cells with a profile.
+    cells = (*rows.without_groups(), *(cell for cell in chosen if cell.profile))
+    reasons = group.members(cells, Arch.host())
     for cell in chosen:
         _print("\t".join(filter(None, (cell.id, reasons[cell], cell.remark))))
-    candidates = [cell for cell in rows.without_groups() if group.selects(cell, Arch.host())]
+    candidates = [cell for cell in cells if group.selects(cell, Arch.host())]
     every, covered = (frozenset().union(*map(pairs_of, those)) for those in (candidates, chosen))
     console.say(
         f"{len(chosen)} of {len(candidates)} cells, "

@@ -23,6 +23,7 @@ from ci.matrix.profile_files import (
     BESIDE,
     CGROUP_CONF,
     DESCRIPTION,
+    ENROOT_CONF,
     FILES,
     JOB_CONTAINER_CONF,
     OF_REAL_ENROOT,
@@ -131,8 +132,8 @@ class Profile:
             key: value for text in texts for setting in slurm_conf.lines_of(text) for key, value in setting.settings
         }
         # Backwards, each over what was read before: in enroot's files the first that sets a key holds.
-        for _, file in sorted(self.files.items(), reverse=True):
-            if file.configures_enroot:
+        for path, file in sorted(self.files.items(), reverse=True):
+            if file.configures_enroot or path == ENROOT_CONF:  # which files/ may have, too
                 found |= {key.lower(): value for key, value in reversed(_OF_ENROOT.findall(file.text))}
             elif file.folder == "plugstack.conf.d":
                 words = (word for line in _OF_PYXIS.findall(file.text) for word in line.split())

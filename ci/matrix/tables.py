@@ -64,9 +64,9 @@ class Faults:
 
     def line_of(self, key: str) -> int | None:
         """Return the line of a key path, or else of the table that it is missing from; None if neither is there."""
-        while key and key not in self._lines:
+        while key and not (line := self._lines.get(key) or self._lines.get(f"{key}[0]")):
             key = key[: max(key.rfind("."), key.rfind("["), 0)]
-        return self._lines.get(key)
+        return line if key else None
 
     @functools.cached_property
     def _lines(self) -> Mapping[str, int]:

@@ -360,3 +360,10 @@ def test_fault(write_matrix: Callable[..., Path], sections: dict[str, str], faul
         load(write_matrix(**sections))
     found = faults_in(caught.value)
     assert [line for line in found if re.sub(r"^matrix\.toml(:\d+)?: ", "", line).startswith(fault)], "\n".join(found)
+
+
+def test_a_fault_of_all_rows_of_an_axis_has_the_line_of_the_first(write_matrix: Callable[..., Path]) -> None:
+    path = write_matrix(extra="[[exclude]]\nreason = 'x'\n[[exclude]]\nreason = 'y'")
+    first = path.read_text(encoding="utf-8").splitlines().index("[[exclude]]") + 1
+    with pytest.raises(MatrixError, match=f"matrix.toml:{first}: exclude: no cell is left"):
+        load(path)

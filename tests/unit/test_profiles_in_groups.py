@@ -7,6 +7,7 @@ import pytest
 
 from ci.artefacts import candidates
 from ci.bisect import steps
+from ci.cli.main import main
 from ci.environment.plan import plan_environment
 from ci.errors import MatrixError, SelectionError
 from ci.group import planning
@@ -42,6 +43,14 @@ def test_its_cells_have_the_profile_and_others_of_the_group_have_none(rows: Matr
     assert (found[NEW], found[f"{NEW}+load"]) == ("", "load")
     assert all("+" in it.id for it in rows.cells("full", Arch.AMD64) if it.profile)
     assert {it.id for it in rows.cells("smoke", Arch.AMD64) if it.profile} == set()
+
+
+def test_why_each_is_in(rows: Matrix, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(loading, "load", lambda: rows)
+    assert main(["cells", "--group", "site", "--explain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{REAL}+strict\tselected by groups.site.cells[0]" in lines
+    assert f"{NEW}\tselected by groups.site.cells[1]" in lines
 
 
 def test_a_tag_of_versions_takes_no_cell_with_a_profile_and_that_of_its_group_does(rows: Matrix) -> None:

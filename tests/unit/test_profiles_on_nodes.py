@@ -198,6 +198,11 @@ def test_settings_are_those_of_all_its_files(make_profile: MakeProfile) -> None:
     assert not any(map(cell.says, ("enroot_restrict_dev=n", "enroot_mount_home", "x", "hooks.d/51.sh", "BasePath=/")))
 
 
+def test_settings_of_a_file_by_its_path_are_among_them(make_profile: MakeProfile) -> None:
+    cell = planned(make_profile({"files/etc/enroot/enroot.conf": "ENROOT_REMAP_ROOT yes\n"})).cell
+    assert cell.says("ENROOT_REMAP_ROOT=yes")
+
+
 _PLUGIN = "plugstack.conf.d/pyxis.conf"
 
 
