@@ -21,6 +21,7 @@ from ci.engine.connection import Engine, connect
 from ci.environment.launching import Environment
 from ci.errors import EngineError
 from ci.matrix import loading
+from ci.matrix.arch import Arch
 from ci.matrix.behaviours import AnswerKind, catalogue
 from ci.matrix.cells import Cell
 from ci.matrix.suites import SUITES
@@ -63,22 +64,24 @@ def hold(parsed: argparse.Namespace) -> int:
 
 def _hold_site(target: SiteTarget, options: Options, command: Sequence[str]) -> int:
     rows, again = loading.load(), (*command, "--cluster", str(target.path or "USER@HOST"))
-    builder = _builder(target)
     with reached(target, options, [options.name]) as there:
         plan = plan_site(there, rows, options)
         console.say(f"site {target.name}: {plan.cell.id}")
         record = Record(plan=plan, command=again, elsewhere=_elsewhere(plan.cell))
-        return run_and_show(record, environment_of(there, builder))
+        return run_and_show(record, environment_of(there, _builder(plan.cell.arch) if target.registry else None))
 
 
-def _builder(target: SiteTarget) -> Callable[[], Engine] | None:
+def _builder(arch: Arch) -> Callable[[], Engine] | None:
     """Return what the job image is built by; None where that is not to be had: tests that need no image need none."""
     try:
-        engine = connect() if target.registry else None
+        engine = connect()
     except EngineError as error:
         console.warn(f"there will be no job image: {error}")
         return None
-    return (lambda: engine) if engine else None
+    if engine.arch is not arch:
+        console.warn(f"there will be no job image: it is for {arch}, and this engine's is {engine.arch}")
+        return None
+    return lambda: engine
 
 
 def _elsewhere(cell: Cell) -> Callable[[Environment], int]:

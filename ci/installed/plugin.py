@@ -183,13 +183,13 @@ def cluster_shell(pyxis_matrix_cell: HeldCell, login_node: LoginNode) -> Cluster
 
 @pytest.fixture(scope="session")
 def registry(pyxis_matrix_cell: HeldCell) -> str:
-    """Return the registry's address, "localhost:PORT": the same on the host and on every node."""
+    """Return the registry's address, the same on the host and on every node; in a cell "localhost:PORT"."""
     return pyxis_matrix_cell.fact("registry")
 
 
 @pytest.fixture(scope="session")
 def local_registry(pyxis_matrix_cell: HeldCell) -> str:
-    """Return the registry's address, "localhost:PORT": the same on the host and on every node."""
+    """Return the registry's address, the same on the host and on every node; in a cell "localhost:PORT"."""
     return pyxis_matrix_cell.fact("registry")
 
 

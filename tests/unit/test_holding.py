@@ -168,14 +168,16 @@ def test_a_cluster_that_exists_is_held_and_its_address_is_written_nowhere(entere
     assert begun.again == "pytest -k 'a b' --cluster USER@HOST"
 
 
-@pytest.mark.parametrize("engine", [True, False])
+@pytest.mark.parametrize("engine", ["an engine of its architecture", "an engine of another", ""])
 def test_its_file_is_named_and_a_job_image_is_built_where_there_are_registry_and_engine(
-    entered: Sites, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, engine: bool
+    entered: Sites, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engine: str
 ) -> None:
+    found = SimpleNamespace(arch=Arch.ARM64 if engine == "an engine of another" else Arch.AMD64)
+
     def connect() -> object:
         if not engine:
             raise EngineError("no engine was found")
-        return "an engine"
+        return found
 
     monkeypatch.setattr(holding, "connect", connect)
     file = Path.cwd() / "blue.toml"
@@ -183,8 +185,8 @@ def test_its_file_is_named_and_a_job_image_is_built_where_there_are_registry_and
     assert hold(str(Path.cwd()), str(file), "--cluster", "--", "pytest") == 0
     (_, record, builder) = entered[0]
     assert record.begun().again == f"pytest --cluster {file}"
-    assert (builder() if callable(builder) else builder) == ("an engine" if engine else None)
-    assert ("there will be no job image: no engine was found" in capsys.readouterr().err) is not engine
+    assert (builder() if callable(builder) else builder) == (found if engine.endswith("its architecture") else None)
+    assert ("there will be no job image: " in capsys.readouterr().err) is (builder is None)
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,10 @@ class SpareNodes:
         """Run a batch script that shows where it runs to the end of its job, whatever comes of it."""
         words = shlex.join(["sbatch", "--wait", "--parsable", *self._here(), *options])
         # In the home, which all nodes see.
-        command = f"out=$(mktemp ~/spare-XXXXXXXXXX); {words} --output=$out; cat $out; rm $out"
-        job, _, output = self.shell.run(command, stdin=f"#!/bin/sh\n{_SHOW}\n").stdout.partition("\n")
+        command = f"out=$(mktemp ~/spare-XXXXXXXXXX); trap 'rm $out' EXIT; {words} --output=$out; cat $out"
+        done = self.shell.run(command, stdin=f"#!/bin/sh\n{_SHOW}\n")
+        job, _, output = done.stdout.partition("\n")
+        assert job.isdecimal(), str(done)
         self.wait_until_ended()
         facts, ran = self.shell.facts_of(job), self.shown(output.splitlines())
         return BatchJob(state=facts["JobState"], exit_code=facts["ExitCode"], ran=ran, output=output)
@@ -90,7 +92,9 @@ class SpareNodes:
     def states(self) -> dict[str, str]:
         """Return what Slurm says of each node: its state."""
         said = self.shell.run(f"sinfo --noheader --Node --nodes={','.join(self.names)} --format='%N %T'").stdout
-        return dict(line.split(maxsplit=1) for line in said.splitlines())
+        found = dict(line.split(maxsplit=1) for line in said.splitlines())
+        assert found.keys() == {*self.names}, said
+        return found
 
     def drained_because(self) -> str:
         """Return why the one node was drained, and have it used again; fails if it was not."""

@@ -104,10 +104,12 @@ def test_a_node_that_names_the_plugin_twice(spare: SpareNodes, tiny_image: TinyI
     image = f"--container-image={tiny_image.reference}"
     copy = "/var/tmp/spank_copy.so"
     spare.nodes[0].run(f"cp {spare.plugin} {copy}")
-    spare.load(f"required {spare.plugin}", f"required {copy}")
-    inside, told = spare.step(image)
-    spare.load(f"required {spare.plugin}", f"required {spare.plugin}")
-    spare.nodes[0].run(f"rm {copy}")
+    try:
+        spare.load(f"required {spare.plugin}", f"required {copy}")
+        inside, told = spare.step(image)
+        spare.load(f"required {spare.plugin}", f"required {spare.plugin}")
+    finally:
+        spare.nodes[0].run(f"rm {copy}")
     assert inside == spare.where(tiny_image.marker), str(told)
     plain, told = spare.step()
     assert (told.status, plain) == (0, spare.where()), str(told)
@@ -138,11 +140,13 @@ def test_a_runtime_path_of_several_nodes(
 def _ask_of_a_shared_folder(spare: SpareNodes, image: TinyImage, shell: Shell, behaviour: Ask) -> None:
     """Ask whether all steps of several nodes start; those whose image is a file do."""
     file = f"/home/{shell.environment.login.user}/{image.marker}.sqsh"
-    shell.run(f"enroot import --output {file} 'docker://{image.reference}'")
-    for _ in range(3):
-        ran, done = spare.step(f"--container-image={file}")
-        assert (done.status, ran) == (0, spare.where(image.marker)), str(done)
-    shell.run(f"rm {file}")
+    try:
+        shell.run(f"enroot import --output {file} 'docker://{image.reference}'")
+        for _ in range(3):
+            ran, done = spare.step(f"--container-image={file}")
+            assert (done.status, ran) == (0, spare.where(image.marker)), str(done)
+    finally:
+        shell.run(f"rm --force {file}")
     for _ in range(_TRIES):
         ran, done = spare.step(f"--container-image={image.reference}")
         assert {*ran} <= {*spare.where(image.marker)}, str(done)

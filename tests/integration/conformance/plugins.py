@@ -100,5 +100,5 @@ class ClientSide:
             f"printf '{lines}' > {self.folder}/plugstack.conf && "
             # A configless cluster's slurm.conf names no plugstack.conf.
             f"sed '/^PlugStackConfig=/d' /etc/slurm/slurm.conf > {self.folder}/slurm.conf && "
-            f"echo PlugStackConfig={self.folder}/plugstack.conf >> {self.folder}/slurm.conf"
+            f"printf '\\nPlugStackConfig=%s\\n' {self.folder}/plugstack.conf >> {self.folder}/slurm.conf"
         )

@@ -75,7 +75,9 @@ def test_a_failed_import_fails_the_job(steps: Steps, tiny_image: TinyImage) -> N
 def _end_of(steps: Steps, script: str, *options: str) -> tuple[str, str, str]:
     """Run a script and return what Slurm says of its end: its state, its exit code, and the worst one of its steps."""
     words = shlex.join(["sbatch", "--parsable", "--wait", "--output=/dev/null", steps.shell.here, *options])
-    job = steps.shell.run_unchecked(words, stdin=f"#!/bin/sh\n{script}\n", limit=PATIENCE).stdout.strip()
+    done = steps.shell.run_unchecked(words, stdin=f"#!/bin/sh\n{script}\n", limit=PATIENCE)
+    job = done.stdout.strip()
+    assert job.isdecimal(), str(done)
     facts = steps.shell.facts_of_ended(job)
     return facts["JobState"], facts["ExitCode"], facts["DerivedExitCode"]
 

@@ -19,7 +19,7 @@ programs, *command = sys.argv[1:]
 pid, terminal = pty.fork()
 if pid == 0:
     os.execvp(command[0], command)
-pressed = given_up = None
+pressed = given_up = status = None
 while True:
     if select.select([terminal], [], [], 0.3)[0]:
         try:
@@ -27,14 +27,19 @@ while True:
         except OSError:  # nobody has it open any more
             break
     if pressed and not given_up and time.monotonic() - pressed > 30:  # others end within a second
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:  # and somebody else has the terminal open
+            break
+        subprocess.run(programs, shell=True, stdout=subprocess.DEVNULL, check=True)
         os.kill(pid, signal.SIGTERM)
         given_up = True
     if not pressed and subprocess.run(programs, shell=True, stdout=subprocess.DEVNULL).returncode == 0:
         time.sleep(1)
         os.write(terminal, b"\\x03")
         pressed = time.monotonic()
-status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-print("\\nstatus=%s" % ("none" if given_up else status))
+if status is None:
+    status = os.waitpid(pid, 0)[1]
+print("\\nstatus=%s" % ("none" if given_up else os.waitstatus_to_exitcode(status)))
 """
 """Runs a command in a terminal, and presses Ctrl-C once when a command line succeeds; SIGTERM ends what ignores it."""
 
