@@ -24,56 +24,86 @@ else
 fi
 """
 # All that a run makes is called after it, or lies below its folder; slurm-sdk calls containers after folders there.
-# Whole names are compared: no other job of the user's is taken for one of these. --me is younger than some Slurms.
+# Whole names are compared: no job or container of a run whose id only begins so is taken for one of these. Names of
+# containers end as a user's tests like, so those of a longer id stay as long as there is a folder of it.
+# --me is younger than some Slurms. The nameless container of a job has its number: %A, also for an array's task.
 # A container of another name may be anybody's, also a job's of the user's own that runs meanwhile: it is only told.
-# A process that a test left on the login node works in the folder; the nameless container of a job has its number.
+# A process is the run's if it works in the folder and the name of the run's jobs is in its variables or, of the shell
+# that was given them, in its text. What a user has opened there by themselves goes on.
 # The folder goes last: as long as anything is left, it says whose that is, and by which names it is found.
+# Nodes get the names by a variable: what can't be read there would pass for nothing to remove. They list jobs after
+# containers: one that was there before, and has no job then, has none any more.
 _CLEAN = r"""
-run={run} folder={folder} owner={owner} marker=tiny-
+run={run} folder={folder} owner={owner} marker=tiny- left= unkept= waited=0 cancelled=
+re=${{run//./\\.}}
 cd "$HOME" || exit 1
-test -z "$owner" || test "$(cat "$folder"/{file} 2>/dev/null)" = "$owner" || exit 0
+theirs=$(cat "$folder"/{file} 2>/dev/null)
+if test -n "$owner" && test "$theirs" != "$owner"; then
+    test -n "$theirs" || test ! -d "$folder" || echo "folder: $folder has no owner"
+    exit 0
+fi
 data=$(cat "$folder/.data" 2>/dev/null)
+left() {{ test -z "$1" || left=$left${{left:+; }}$1; }}
 jobs() {{
-    listed=$(squeue --noheader --user="$(id -un)" --format='%i|%j|%o|%Z/') || return
-    grep -F -e "|pyxis-matrix-$run|" -e "|conformance-$run-" -e "/$folder/" <<< "$listed" | cut -d'|' -f1
+    listed=$(squeue --noheader --user="$(id -un)" --format='%A|%j|%o|%Z/') || return
+    printf '%s\n' "$listed" |
+        grep -E -e "\|(pyxis-matrix-$re|conformance-$re-[0-9a-f]{{12}})\|" -e "/{top}/$re/" | cut -d'|' -f1
 }}
-waited=0 cancelled=
+processes() {{
+    inside=$(cd "./$folder" 2>/dev/null && pwd -P) && find /proc/[0-9]* -maxdepth 1 -name cwd -user "$(id -u)" \
+        \( -lname "$inside" -o -lname "$inside/*" \) 2>/dev/null | cut -d/ -f3 | while read -r it; do
+        cat "/proc/$it/environ" "/proc/$it/cmdline" 2>/dev/null | tr '\0' '\n' |
+            grep -qE "(^| )SBATCH_JOB_NAME=pyxis-matrix-$re( |$)" && echo "$it"
+    done
+}}
 while found=$(jobs); test -n "$found" && test $waited -lt 30; do
     test $waited -gt 0 || {{ cancelled=$found; scancel $found; }}
     sleep 1; waited=$((waited + 1))
 done
-inside=$(pwd -P)/$folder
-find /proc/[0-9]* -maxdepth 1 -name cwd -user "$(id -u)" \( -lname "$inside" -o -lname "$inside/*" \) 2>/dev/null |
-    cut -d/ -f3 | xargs --no-run-if-empty kill 2>/dev/null
-left=
-jobs >/dev/null || found="squeue does not list them"
-test -z "$found" || left="jobs: "$found
+waited=0
+while found=$(processes); test -n "$found" && test $waited -lt 7; do
+    case $waited in 0) kill $found;; [56]) kill -9 $found;; esac 2>/dev/null
+    sleep 1; waited=$((waited + 1))
+done
+left "${{found:+processes: $(echo $found)}}"
+found=$(jobs) || found="squeue does not list them"
+left "${{found:+jobs: $(echo $found)}}"
 if test -d "$folder"; then
-    printf '%s\n' "conformance-$run-" "pyxis-matrix-$run-" $(printf 'pyxis_%s. ' $cancelled) >> "$folder/.names"
-    find "$folder" -type d -printf '%f\n' | grep -E '^[0-9]{{8}}_[0-9]{{6}}_[0-9a-f]{{8}}$' >> "$folder/.names"
-    export folder data marker
+    names=$({{
+        cat "$folder/.patterns" 2>/dev/null
+        printf '%s\n' "^(pyxis_([0-9]+_)?)?conformance-$re-[0-9a-f]{{12}}$" "pyxis-matrix-$re-"
+        test -z "$cancelled" || printf '^pyxis_%s\\.\n' $cancelled
+        find "$folder" -type d -printf '%f\n' | grep -E '^[0-9]{{8}}_[0-9]{{6}}_[0-9a-f]{{8}}$'
+    }} | sort -u)
+    # For the next try, if anything is left: a line that is there in part would be another container's.
+    kept=$folder/.patterns
+    {{ printf '%s\n' "$names" > "$kept.new" && mv -fT "$kept.new" "$kept"; }} 2>/dev/null ||
+        unkept="containers: $kept can't be written"
+    others=$(find {top}/ -maxdepth 1 -name "$run-*" -printf 'pyxis-matrix-%f-\n')
+    export folder data marker names others
     for node in $(cat "$folder/.nodes" 2>/dev/null); do
         on_it=$(timeout 120 srun --nodelist=$node --ntasks=1 bash -c '
-            enroot list >/dev/null || {{ echo "containers: enroot does not list them"; exit; }}
-            list() {{
-                enroot list | grep -F -f ~/"$folder/.names"
-                for it in $(enroot list | grep -E "^pyxis_[0-9]+\.[0-9]+$"); do
+            all=$(enroot list) || {{ echo "containers: enroot does not list them"; exit; }}
+            listed=$(squeue --noheader --user="$(id -un)" --format=%A) ||
+                {{ echo "containers: squeue does not list jobs"; exit; }}
+            ours=$(
+                printf "%s\n" "$all" | grep -E -e "$names" | grep -vF -e "${{others:-/}}"
+                for it in $(printf "%s\n" "$all" | grep -E "^pyxis_[0-9]+\.[0-9]+$"); do
                     job=${{it#pyxis_}}
-                    grep -qF -e "$marker" "$data/$it/etc/pyxis-matrix-image" 2>/dev/null || continue
-                    squeue --noheader --jobs="${{job%.*}}" 2>/dev/null | grep -q . || echo "$it"
-                done
-            }}
-            list | xargs --no-run-if-empty --max-args=1 enroot remove --force >/dev/null 2>&1
-            list | sed "s/^/containers: /"
+                    test -O "$data/$it" && grep -qF "$marker" "$data/$it/etc/pyxis-matrix-image" || continue
+                    printf "%s\n" "$listed" | grep -x "${{job%.*}}" >/dev/null || echo "$it"
+                done 2>/dev/null
+            )
+            printf "%s\n" "$ours" | xargs --no-run-if-empty --max-args=1 enroot remove --force >/dev/null 2>&1
+            {{ enroot list || echo "$ours"; }} | grep -xF -e "${{ours:-/}}" | sed "s/^/containers: /"
             cd "$data" 2>/dev/null || exit 0
             find . -maxdepth 1 -name "pyxis_*" -newer ~/"$folder/.nodes" -printf "{new}%f on $(hostname -s)\n" >&2
             true') || on_it="containers: $node was not asked"
-        on_it=$(grep '^containers: ' <<< "$on_it")  # not what a prolog says
-        left=$left${{left:+${{on_it:+; }}}}$on_it
+        left "$(printf '%s\n' "$on_it" | grep '^containers: ')"  # not what a prolog says
     done
 fi
 if test -n "$left"; then
-    echo "$left"
+    left "$unkept"; echo "$left"
 elif test -d "$folder"; then
     chmod -R u+rwX "$folder"; rm -rf "$folder"; rmdir {top} 2>/dev/null
     test ! -e "$folder" || echo "folder: $folder"
@@ -121,9 +151,14 @@ def note(connection: Connection, run: str, nodes: Sequence[str], enroot_data: st
 
 
 def clean(connection: Connection, run: str, owner: str = "") -> str:
-    """Cancel the jobs of a run, remove its containers and its folder; return what could not be, empty for nothing.
+    """Cancel the jobs of a run, end its processes, remove its containers and its folder; return what could not be.
 
-    :param owner: whose run it has to be, else nothing is done; empty for anybody's.
+    Processes are those on the login node that commands of the run began and that work in its folder: they get SIGTERM,
+    and SIGKILL after five seconds.
+
+    :param owner: whose run it has to be, else nothing is done; empty for anybody's. A folder that does not say whose it
+        is counts as left.
+    :return: jobs, processes by number, containers, the folder; empty for nothing.
     """
     answer = connection.run(_CLEAN.format(run=shlex.quote(run), **_words(run, owner)), limit=600.0)
     for line in answer.stderr.splitlines():

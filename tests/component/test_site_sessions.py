@@ -216,7 +216,7 @@ def test_what_can_not_be_removed_is_told_of_the_last_suite(
         test = [{"$report_type": "TestReport", "nodeid": "a", "when": it, "outcome": "passed"} for it in PHASES]
         lines = [{"$report_type": "SessionStart"}, *test, {"$report_type": "Selection", "selected": ["a"]}]
         log.write_bytes(b"\n".join(map(msgspec.json.encode, [*lines, {"$report_type": "SessionFinish"}])) + b"\n")
-        (there.home / "containers").write_text(f"pyxis_conformance-{RUN}-ab\n", encoding="utf-8")
+        (there.home / "containers").write_text(f"pyxis_conformance-{RUN}-0a1b2c3d4e5f\n", encoding="utf-8")
         enroot = there.home / "bin" / "enroot"
         enroot.write_text(enroot.read_text().replace("remove)", "never)"), encoding="utf-8")
         return Completed(command=tuple(command), exit_code=0, output="")
@@ -226,6 +226,6 @@ def test_what_can_not_be_removed_is_told_of_the_last_suite(
     (path,) = (tmp_path / "results").rglob(store.RESULT_FILE)
     kept = store.load(path)
     assert (kept.outcome, kept.exit_code) == (Outcome.ERROR, TeardownError.exit_code)
-    assert f"containers: pyxis_conformance-{RUN}-ab" in kept.reason
+    assert f"containers: pyxis_conformance-{RUN}-0a1b2c3d4e5f" in kept.reason
     assert [it.outcome for it in kept.tests] == ["passed"]
     assert "! error" in capsys.readouterr().err, "the summary is shown"

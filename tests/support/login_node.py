@@ -12,7 +12,8 @@ from ci.environment.ssh import RemoteAnswer
 SLURM, ENROOT, PYXIS = "22.05.8", "3.4.1", "0.19.0"
 _PROGRAMS = {
     # number, name, command, folder; a job that is cancelled is gone.
-    "squeue": 'case $2 in --jobs=*) grep "^${2#--jobs=}|" "$HOME/jobs";; *) cat "$HOME/jobs";; esac',
+    "squeue": """case "$*" in *--jobs=*) grep "^${2#--jobs=}|" "$HOME/jobs";; *--format=%A) cut -d'|' -f1 "$HOME/jobs";;
+*) cat "$HOME/jobs";; esac""",
     "scancel": 'for job in "$@"; do echo "$job" >> "$HOME/cancelled"; sed -i "/^$job|/d" "$HOME/jobs"; done',
     "srun": f"""case $1 in --help) echo --container-image; exit;; --version) echo slurm-wlm {SLURM}; exit;; esac
 case " $*" in *" --container-image="*) echo "no such image" >&2; exit 1;; esac
