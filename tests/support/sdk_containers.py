@@ -3,7 +3,8 @@
 import re
 from typing import TYPE_CHECKING, Any
 
-from tests.support.cluster import Node, Shell
+from ci.environment.wait import NotYet, wait_for
+from tests.support.cluster import JOB_LIMIT, Node, Shell
 
 if TYPE_CHECKING:
     from slurm.job import Job
@@ -29,10 +30,14 @@ def remove_containers(nodes: list[Node], user: str, names: list[str]) -> None:
     if not names:
         return
     pattern = f"pyxis_({'|'.join(names)})(_[0-9]+)?"
+    # With awk and not grep, which fails where it finds nothing.
+    command = f"set -o pipefail; enroot list | awk '$1 ~ /^{pattern}$/ {{ print $1 }}'"
+    command += " | xargs --no-run-if-empty --max-args=1 enroot remove --force"
     for node in nodes:
-        node.run(
-            # With awk and not grep, which fails where it finds nothing.
-            f"set -o pipefail; enroot list | awk '$1 ~ /^{pattern}$/ {{ print $1 }}'"
-            " | xargs --no-run-if-empty --max-args=1 enroot remove --force",
-            user=user,
-        )
+
+        def probe(node: Node = node) -> bool | NotYet:
+            done = node.run_unchecked(command, user=user)
+            return True if done.status == 0 else NotYet(str(done))
+
+        # Another test may have made enroot's settings on a spare node unusable for some seconds.
+        wait_for(f"the removal of containers on {node.name}", probe, limit=JOB_LIMIT, poll=1.0)
