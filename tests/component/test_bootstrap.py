@@ -67,7 +67,7 @@ def test_something_in_the_way_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     done = bootstrap("true", DOCKER_HOST=NOWHERE, PYXIS_MATRIX_VENV=str(tmp_path))
     assert done.returncode == 26
-    assert "taken by something that bootstrap did not make" in done.stderr
+    assert "exists, and bootstrap did not make it" in done.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine"]
 
 

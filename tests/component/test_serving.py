@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_is_an_error_with_a_way_out(address: str, served: S
         serving.serving(served, urlsplit(address).port or 0),
     ):
         pass
-    assert "leave --port out" in str(caught.value)
+    assert "leave out --port" in str(caught.value)
 
 
 def test_the_command_follows_a_run_and_ctrl_c_is_no_failure(tmp_path: Path) -> None:

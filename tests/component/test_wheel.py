@@ -130,7 +130,7 @@ def test_a_matrix_of_ones_own_is_written_once_and_its_faults_are_told(
     assert installed.run(here, "cells").stdout.splitlines() == [CELL]
     again = installed.run(here, "init")
     assert again.returncode == 11
-    assert "there is a matrix.toml already" in again.stderr
+    assert "matrix.toml exists already, and was not changed" in again.stderr
     (here / "matrix.toml").write_text(OWN_TABLE, encoding="utf-8")
     wrong = installed.run(here, "cells")
     assert wrong.returncode == 10
