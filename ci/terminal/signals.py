@@ -21,6 +21,7 @@ PARENT_VARIABLE = "PYXIS_MATRIX_PARENT"
 """Environment variable with a process id: when that parent ends, this process is to end as well."""
 
 _PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+_MOMENT_S = 0.05
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,8 +61,25 @@ def handled() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        """Have the signal come once more if it came while Python ran a finalizer (``__del__``), which drops exceptions.
+
+        A moment later, from another thread: raised here, it would be dropped as well.
+        """
+        if not isinstance(lost.exc_value, Interrupted):
+            before(lost)
+            return
+        number = lost.exc_value.number
+        signal.signal(number, first)
+        threading.Timer(_MOMENT_S, os.kill, (os.getpid(), number)).start()
+
+    before = sys.unraisablehook
     with _handled_by(first):
-        yield
+        sys.unraisablehook = again
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
 
 
 @contextmanager

@@ -45,6 +45,26 @@ def test_it_is_a_keyboard_interrupt_so_that_no_handler_of_errors_swallows_it() -
         work()
 
 
+@pytest.mark.parametrize("number", ALL)
+def test_one_that_comes_while_python_runs_a_finalizer_is_not_lost(number: int) -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(number)  # what its handler raises is dropped here, as all of a finalizer is
+
+    went_on = []
+
+    def work() -> None:
+        with handled():
+            Finalized()
+            went_on.append("behind the finalizer")
+            threading.Event().wait(30)
+
+    with pytest.raises(Interrupted) as caught:
+        work()
+    assert went_on
+    assert caught.value.number == number
+
+
 def test_only_the_first_one_counts() -> None:
     cleared = []
 
