@@ -148,7 +148,7 @@ def directory_from(environ: Mapping[str, str], variable: str) -> Path | None:
 def new_run_id(now: datetime | None = None) -> str:
     """Return a fresh run id, such as ``20261125-023431-a1b2``: time in UTC, then four random hex digits.
 
-    Ids sort by time, and are short enough and have only characters for the names of containers and networks.
+    Ids sort by time, and can be part of the names of containers and networks.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

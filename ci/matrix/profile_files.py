@@ -84,6 +84,8 @@ class Fault:
 class ProfileFile:
     """A file of a profile."""
 
+    path: str
+    """Where it goes on a node. What it means depends on that alone."""
     source: str
     """Where it lies in the profile's folder."""
     content: bytes
@@ -96,13 +98,13 @@ class ProfileFile:
 
     @property
     def folder(self) -> str:
-        """The folder at the top of the profile that it is in; empty if it is in none."""
-        return self.source.rpartition("/")[0].partition("/")[0]
+        """The folder of a profile for what is in this place, whether the file is in that one or below ``files``."""
+        return _folder_of(self.path)
 
     @property
     def configures_enroot(self) -> bool:
         """Whether it is enroot.conf, or one of the files that enroot reads beside it."""
-        return self.source == "enroot.conf" or self.folder == "enroot.conf.d"
+        return self.path == ENROOT_CONF or self.folder == "enroot.conf.d"
 
     def fault(self, line: int, why: str) -> Fault:
         """Return what is wrong with a line of it."""
@@ -112,6 +114,10 @@ class ProfileFile:
 def shipped() -> list[str]:
     """Return the names of the profiles that come with this project."""
     return sorted(folder.name for folder in paths.PROFILES.iterdir() if folder.is_dir())
+
+
+def _folder_of(path: str) -> str:
+    return next((name for name, top in FOLDERS.items() if top != "/" and path.startswith(f"{top}/")), "")
 
 
 def taken_of(path: str) -> str:
@@ -157,30 +163,28 @@ class Reading:
             else:
                 self._read(entry, FILES[entry.name])
         if not self.found and not self.faults and not (self.folder / DESCRIPTION).exists():
-            self._fault("", f"the folder is empty; it can have {', '.join(_KNOWN)}")
+            self._fault("", f"the folder has no file of a profile; it can have {', '.join(_KNOWN)}")
         if any(map(loads_pyxis, self.found.values())):
             # Else the plugin would be loaded twice: the image has a line of its own in this file.
-            self.found.setdefault(_PYXIS_CONF, ProfileFile(source="", content=b"# see beside\n", mode=0o644))
+            beside = ProfileFile(path=_PYXIS_CONF, source="", content=b"# see beside\n", mode=0o644)
+            self.found.setdefault(_PYXIS_CONF, beside)
         return self.found
 
     def _read(self, file: Path, place: str) -> None:
         """Read a file that belongs at a place on the nodes."""
         source, path = str(file.relative_to(self.folder)), str(PurePosixPath("/", place.lstrip("/")))
-        folder, _, name = source.partition("/")
-        taken = taken_of(path)
+        folder, taken = _folder_of(path), taken_of(path)
+        name = path.removeprefix(f"{FOLDERS.get(folder, '')}/")
         if taken and source != "slurm.conf":
             self._fault(source, f"{source} cannot be put at {path}: {TAKEN[taken]}")
         elif folder in ENDS and ("/" in name or not name.endswith(ENDS[folder])):
-            self._fault(
-                source,
-                f"nothing reads {source}: files lie directly in {folder}, and end in {ENDS[folder]}",
-            )
+            self._fault(source, f"nothing reads {source}: files lie directly in {folder}, and end in {ENDS[folder]}")
         elif path in self.found:
             self._fault(source, f"{source} and {self.found[path].source} are both put at {path}")
         elif not file.is_file():
             self._fault(source, f"{source} is not a regular file, nor a link to one")
         else:
-            read = ProfileFile(source=source, content=file.read_bytes(), mode=0o644)
+            read = ProfileFile(path=path, source=source, content=file.read_bytes(), mode=0o644)
             # Of a file's rights git keeps only whether it can be executed.
             if source in SCRIPTS or read.folder == "hooks.d" or file.stat().st_mode & 0o100:
                 read = replace(read, mode=0o755)

@@ -23,7 +23,6 @@ from ci.matrix.profile_files import (
     BESIDE,
     CGROUP_CONF,
     DESCRIPTION,
-    ENROOT_CONF,
     FILES,
     JOB_CONTAINER_CONF,
     OF_REAL_ENROOT,
@@ -133,13 +132,13 @@ class Profile:
         }
         # Backwards, each over what was read before: in enroot's files the first that sets a key holds.
         for path, file in sorted(self.files.items(), reverse=True):
-            if file.configures_enroot or path == ENROOT_CONF:  # which files/ may have, too
+            if file.configures_enroot:
                 found |= {key.lower(): value for key, value in reversed(_OF_ENROOT.findall(file.text))}
             elif file.folder == "plugstack.conf.d":
                 words = (word for line in _OF_PYXIS.findall(file.text) for word in line.split())
                 found |= {key: value for key, _, value in (word.partition("=") for word in words)}
             elif file.folder == "hooks.d":
-                found[file.source.lower()] = ""
+                found[f"hooks.d/{PurePosixPath(path).name}".lower()] = ""
         return found
 
     @property

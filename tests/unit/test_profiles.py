@@ -127,6 +127,8 @@ OTHERS: dict[str, tuple[dict[str, str], str]] = {
     "settings as a limit": ({"profile.toml": 'settings = ["x"]\n'}, "unknown key 'settings'"),
     "no TOML": ({"profile.toml": "summary: x\n"}, "profile.toml:1"),
     "a folder of enroot": ({"enroot.conf": "#\nENROOT_DATA_PATH /data\n"}, "enroot.conf:2: ENROOT_DATA_PATH cannot"),
+    "the same by its path": ({"files/etc/enroot/enroot.conf": "ENROOT_DATA_PATH /data\n"}, "ENROOT_DATA_PATH cannot"),
+    "an end by its path": ({"files/etc/enroot/hooks.d/50-site": "#!/bin/sh\n"}, "files lie directly in hooks.d"),
     "https only": ({"enroot.conf.d/1.conf": "ENROOT_ALLOW_HTTP no\n"}, "enroot.conf.d/1.conf:1: ENROOT_ALLOW_HTTP"),
     "a script twice": (
         {"prolog": "#", "slurm.conf": "Prolog=/x\n"},
@@ -158,7 +160,7 @@ def test_all_faults_are_named_at_once(make_profile: MakeProfile) -> None:
 
 def test_an_empty_folder_is_no_profile(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ProfileError, match="the folder is empty"):
+    with pytest.raises(ProfileError, match="the folder has no file of a profile"):
         Profile.of(str(tmp_path / "empty"))
 
 

@@ -115,9 +115,10 @@ def test_files_are_put_where_slurm_and_enroot_read_them_and_scripts_can_be_run(m
     assert scripts <= set(slurm_conf(plan))
 
 
-def test_pyxis_is_loaded_once_from_where_the_nodes_have_it(make_profile: MakeProfile) -> None:
+@pytest.mark.parametrize("folder", ["plugstack.conf.d", "files/etc/slurm/plugstack.conf.d"])
+def test_pyxis_is_loaded_once_from_where_the_nodes_have_it(make_profile: MakeProfile, folder: str) -> None:
     text = "# required /usr/local/lib/spank_pyxis.so\n optional /usr/local/lib/slurm/spank_pyxis.so sbatch_support=0\n"
-    found = of_profile(planned(make_profile({"plugstack.conf.d/site.conf": text})))
+    found = of_profile(planned(make_profile({f"{folder}/site.conf": text})))
     assert found["/etc/slurm/plugstack.conf.d/site.conf"].content.decode().splitlines() == [
         "# required /usr/local/lib/spank_pyxis.so",
         " optional /usr/lib/slurm/spank_pyxis.so sbatch_support=0",
