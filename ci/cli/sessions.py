@@ -57,13 +57,13 @@ def _not_run(reason: str, file: str) -> int:
     return 0
 
 
-def run_and_show(record: Record, up: running.Up | None = None) -> int:
+def run_and_show(record: Record, environment: running.EnvironmentContext | None = None) -> int:
     """Run a record's command against its planned environment, and show the summary; return its exit code.
 
-    :param up: what has it up, if that is no cell's.
+    :param environment: has it up, if it is not a cell's.
     """
     plan = record.plan
-    code, result = running.run(record, up)
+    code, result = running.run(record, environment)
     terminal.summarise(merging.of_results([result], plan.options.results / plan.options.run))
     if plan.options.keep:
         say_how_to_enter(plan)

@@ -78,6 +78,7 @@ def _own_folder(cell: Cell) -> str:
 
 def render(template: str, variables: dict[str, object]) -> bytes:
     """Render a template below ``containers/``; an unknown variable is an error, never an empty string."""
+    # Not `ci.templates`, which takes the line of a block away: the legacy cluster's file stays as it is, to the letter.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.CONTAINERS),
         undefined=jinja2.StrictUndefined,

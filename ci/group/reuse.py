@@ -11,8 +11,8 @@ from ci.group.fingerprint import Ingredients
 from ci.record import files, store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
-from ci.report import contradictions
 from ci.report.choosing import is_ahead
+from ci.report.finding import FoundResult
 
 FINGERPRINTS_FILE = "fingerprints.json"
 """In the run's folder: the ingredients of each fingerprint, by cell and suite. They show what has changed since."""
@@ -30,7 +30,7 @@ def earlier(results: Path, cell_id: str, suite: str, *, but: str) -> list[Result
         if path.parents[2].name == but:
             continue
         with suppress(ResultsError):  # of another version of this program, or broken
-            result = contradictions.believed(store.load(path), path.parent)
+            result = FoundResult.of(store.load(path), path.parent).result
             ended = result.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR}
             if ended and result.fingerprint and not is_ahead(result.started, store.utc_now()):
                 found.append(result)

@@ -22,7 +22,7 @@ from ci.options import Scope
 from ci.record import store
 from ci.record.outcomes import Outcome
 from ci.record.store import Result
-from ci.report import contradictions
+from ci.report.finding import FoundResult
 from ci.session.record import Record
 from ci.terminal import console
 
@@ -243,7 +243,7 @@ class _Run:
         if not self._plan.resumed or not path.is_file():
             return None
         try:
-            found = contradictions.believed(store.load(path), path.parent)
+            found = FoundResult.of(store.load(path), path.parent).result
         except PyxisMatrixError as error:
             console.warn(f"{error}\n  {suite} runs again on {cell.id}")
             return None

@@ -41,11 +41,6 @@ def found_in(result: Result, folder: Path) -> tuple[str, ...]:
     return tuple(map(printable, chain.from_iterable((*whole, _place(result, folder)))))
 
 
-def believed(result: Result, folder: Path) -> Result:
-    """Return a result as far as it is to be believed: one that contradicts itself is an error, never passed."""
-    return refuted(result, found_in(result, folder))
-
-
 def refuted(result: Result, why: tuple[str, ...]) -> Result:
     """Return a result that can't be true for these reasons; with none, as it is. What failed stays failed."""
     if not why:

@@ -27,18 +27,18 @@ from ci.terminal import console, signals
 # The time for a command to end by itself when the session is interrupted; pytest writes its report in this time.
 _GRACE_SECONDS = 15.0
 
-Up = Callable[[Record], AbstractContextManager[Environment]]
-"""What has an environment up for a block."""
+EnvironmentContext = Callable[[Record], AbstractContextManager[Environment]]
+"""Has the environment of a record up for a block, and learns into the record what becomes known of it."""
 
 
-def run(record: Record, up: Up | None = None) -> tuple[int, Result]:
+def run(record: Record, environment: EnvironmentContext | None = None) -> tuple[int, Result]:
     """Run a record's command against its planned environment; return its exit code and its result, which is written.
 
     Errors of the project's own kinds are written into the result and raised again; so are interruptions.
 
-    :param up: what has it up, if that is no cell's.
+    :param environment: has it up; by default `environment_of`, which starts a cell.
     """
-    return recorded(record, lambda: _run(record, up or environment_of))
+    return recorded(record, lambda: _run(record, environment or environment_of))
 
 
 def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
@@ -131,14 +131,14 @@ def _unproved(record: Record, outcome: Outcome) -> str:
     return f"{why}; run it on {cell.arch} hardware"
 
 
-def _run(record: Record, up: Up) -> int:
+def _run(record: Record, environment: EnvironmentContext) -> int:
     """Return the command's exit code; 0 if there is no command.
 
     If the command failed, that is the outcome, also if the environment was not taken down completely.
     """
     code = 0
     try:
-        with signals.handled(), up(record) as launched:
+        with signals.handled(), environment(record) as launched:
             code = against(record, launched) if record.command else 0
     except TeardownError as error:
         if not code:

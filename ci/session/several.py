@@ -41,25 +41,25 @@ class Order:
 
 
 def run_suites(
-    plan: EnvironmentPlan, orders: Sequence[Order], environment_of: running.Up | None = None
+    plan: EnvironmentPlan, orders: Sequence[Order], environment: running.EnvironmentContext | None = None
 ) -> list[Result]:
     """Start a planned environment, run suites in it, take it down; return their results, which are also written.
 
     After a suite that fails, the next still runs; in an environment that is no longer usable, none does. Problems are
     in the results, and are not raised.
 
-    :param environment_of: has the environment up for a block; only for a site, which is no cell.
+    :param environment: has it up, if it is not a cell's.
     :raises signals.Interrupted: at a signal; suites that were running or had not run yet have a result that says so.
     """
     shared = Record(plan=replace(plan, options=replace(plan.options, name=paths.ENVIRONMENT_FOLDER)))
     log = progress.Log(plan.options.results / plan.options.run / plan.cell.id / paths.PROGRESS_FILE)
     shared.timings = Timings(begun=log.add)
-    session, up = _Session(shared, log), environment_of or running.environment_of
+    session, opened = _Session(shared, log), environment or running.environment_of
     rest = list(orders)
     try:
         session.begin(orders)
         doing = "running this session"
-        with signals.handled(), errors_of_ours(doing), up(shared) as launched:
+        with signals.handled(), errors_of_ours(doing), opened(shared) as launched:
             while rest:
                 if session.results:
                     _check(launched, session.results[-1].suite)

@@ -27,7 +27,7 @@ from ci.matrix.model import Matrix
 from ci.options import Options
 from ci.record import store
 from ci.session.record import Record
-from ci.session.running import Up, withdraw
+from ci.session.running import EnvironmentContext, withdraw
 from ci.site.cleaning import claim, clean, note
 from ci.site.observing import SiteFacts, observe
 from ci.site.target import SiteTarget
@@ -221,7 +221,7 @@ def _answers(login: Login) -> None:
         connection.run("true")
 
 
-def environment_of(site: Site, connect: Callable[[], Engine] | None) -> Up:
+def environment_of(site: Site, connect: Callable[[], Engine] | None) -> EnvironmentContext:
     """Return what has the environment of suites up for a block.
 
     :param connect: the engine here, with which a job image is built and pushed; None where no suite needs one.

@@ -23,6 +23,7 @@ from tests.support import results as made
 from tests.support import rows as of_matrix
 from tests.support.compared import compare, known
 from tests.support.heeding import signals_are_heeded
+from tests.support.held_cells import Programs, Repository
 from tests.support.profiles import MakeProfile
 
 # The first is only loaded: it starts ldconfig then, which no test may.
@@ -159,3 +160,19 @@ def make_profile(tmp_path: Path) -> MakeProfile:
         return str(tmp_path / "mine")
 
     return write
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """Have doubles of the program that the pytest plugin starts, and no results of elsewhere."""
+    found = Programs.of(tmp_path / "program")
+    monkeypatch.setattr("subprocess.Popen", found.start)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.delenv("PYXIS_MATRIX_RESULTS", raising=False)
+    return found
+
+
+@pytest.fixture
+def repository(pytester: pytest.Pytester) -> Repository:
+    """Return a repository of others, in which the plugin is loaded."""
+    return Repository(pytester)

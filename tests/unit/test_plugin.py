@@ -16,21 +16,6 @@ from ci.terminal import signals
 from tests.support.held_cells import CLUSTER, EMBEDDED, REAL, Programs, Repository
 
 
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
-    """Have doubles of the program, and no results of elsewhere."""
-    found = Programs.of(tmp_path / "program")
-    monkeypatch.setattr("subprocess.Popen", found.start)
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.delenv("PYXIS_MATRIX_RESULTS", raising=False)
-    return found
-
-
-@pytest.fixture
-def repository(pytester: pytest.Pytester) -> Repository:
-    return Repository(pytester)
-
-
 @pytest.mark.parametrize("module", ["plugin", "cells", "owner"])
 def test_it_imports_nothing_of_this_project_and_as_it_is_loaded_nothing_heavy(module: str) -> None:
     path = Path(owner.__file__).with_name(f"{module}.py")

@@ -1,7 +1,5 @@
 """The pytest plugin on a cluster that exists (`pytest --cluster`), with a double in the place of the program."""
 
-from pathlib import Path
-
 import pytest
 
 from ci.record import reportlog
@@ -10,21 +8,6 @@ from tests.support.held_cells import EMBEDDED, GREEN, SITE, Programs, Repository
 
 ADDRESS = "ann@login.example.org"
 USES_IT = "def test_with(cluster): print('on', cluster)"
-
-
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
-    """Have doubles of the program, and no results of elsewhere."""
-    found = Programs.of(tmp_path / "program")
-    monkeypatch.setattr("subprocess.Popen", found.start)
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.delenv("PYXIS_MATRIX_RESULTS", raising=False)
-    return found
-
-
-@pytest.fixture
-def repository(pytester: pytest.Pytester) -> Repository:
-    return Repository(pytester)
 
 
 def states(programs: Programs) -> dict[str, tuple[TestState, str]]:

@@ -54,7 +54,7 @@ class SpareNodes:
         The epilog of an earlier job would read them, too: it is waited for.
         """
         self.wait_until_ended()
-        self._all(f"rm {_PLUGINS}/*.conf && echo {shlex.quote(chr(10).join(lines))} > {_PLUGINS}/changed.conf")
+        self._all(f"rm {_PLUGINS}/*.conf && printf '%s\\n' {shlex.join(lines)} > {_PLUGINS}/changed.conf")
 
     def set_enroot(self, line: str) -> None:
         """Have a line in enroot.conf; of two with one key the first holds, and this one is read before the others."""

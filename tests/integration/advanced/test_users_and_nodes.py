@@ -99,18 +99,17 @@ def test_multi_node_job(
     sdk_image: SdkImage,
 ) -> None:
     """Every node imports the image and runs in it, within one step and for a job of the SDK on the last node."""
-    nodes = three_nodes
     done = cluster_shell.srun(
-        f"--nodes={len(nodes)}",
-        f"--ntasks={len(nodes)}",
+        f"--nodes={len(three_nodes)}",
+        f"--ntasks={len(three_nodes)}",
         "sh",
         "-c",
         f"echo $SLURMD_NODENAME $(cat {IMAGE_MARKER})",
         image=tiny_image.reference,
     )
-    assert {f"{node} {tiny_image.marker}" for node in nodes} <= set(done.stdout.splitlines()), str(done)
-    seen = sdk_jobs.run(tasks.look, sdk_image.packaging(), nodelist=nodes[-1])
-    assert (seen["host"], seen["marker"]) == (nodes[-1], sdk_image.marker)
+    assert {f"{node} {tiny_image.marker}" for node in three_nodes} <= set(done.stdout.splitlines()), str(done)
+    seen = sdk_jobs.run(tasks.look, sdk_image.packaging(), nodelist=three_nodes[-1])
+    assert (seen["host"], seen["marker"]) == (three_nodes[-1], sdk_image.marker)
 
 
 def test_gpu_is_seen_in_the_image(cluster_shell: Shell, tiny_image: TinyImage, environment: EnvironmentFile) -> None:
