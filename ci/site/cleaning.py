@@ -1,8 +1,10 @@
 """The folder of a run on a cluster that exists: it is one session's; and how all goes that the run made there."""
 
 from collections.abc import Sequence
+from pathlib import Path
 import shlex
 
+from ci import templates
 from ci.environment.ssh import Connection
 from ci.errors import SelectionError, SiteError
 from ci.site.target import SiteTarget
@@ -23,92 +25,6 @@ else
     mkdir {folder}
 fi
 """
-# All that a run makes is called after it, or lies below its folder; slurm-sdk calls containers after folders there.
-# Whole names are compared: no job or container of a run whose id only begins so is taken for one of these. Names of
-# containers end as a user's tests like, so those of a longer id stay as long as there is a folder of it.
-# --me is younger than some Slurms. The nameless container of a job has its number: %A, also for an array's task.
-# A container of another name may be anybody's, also a job's of the user's own that runs meanwhile: it is only told.
-# A process is the run's if it works in the folder and the name of the run's jobs is in its variables or, of the shell
-# that was given them, in its text. What a user has opened there by themselves goes on.
-# The folder goes last: as long as anything is left, it says whose that is, and by which names it is found.
-# Nodes get the names by a variable: what can't be read there would pass for nothing to remove. They list jobs after
-# containers: one that was there before, and has no job then, has none any more.
-_CLEAN = r"""
-run={run} folder={folder} owner={owner} marker=tiny- left= unkept= waited=0 cancelled=
-re=${{run//./\\.}}
-cd "$HOME" || exit 1
-theirs=$(cat "$folder"/{file} 2>/dev/null)
-if test -n "$owner" && test "$theirs" != "$owner"; then
-    test -n "$theirs" || test ! -d "$folder" || echo "folder: $folder has no owner"
-    exit 0
-fi
-data=$(cat "$folder/.data" 2>/dev/null)
-left() {{ test -z "$1" || left=$left${{left:+; }}$1; }}
-jobs() {{
-    listed=$(squeue --noheader --user="$(id -un)" --format='%A|%j|%o|%Z/') || return
-    printf '%s\n' "$listed" |
-        grep -E -e "\|(pyxis-matrix-$re|conformance-$re-[0-9a-f]{{12}})\|" -e "/{top}/$re/" | cut -d'|' -f1
-}}
-processes() {{
-    inside=$(cd "./$folder" 2>/dev/null && pwd -P) && find /proc/[0-9]* -maxdepth 1 -name cwd -user "$(id -u)" \
-        \( -lname "$inside" -o -lname "$inside/*" \) 2>/dev/null | cut -d/ -f3 | while read -r it; do
-        cat "/proc/$it/environ" "/proc/$it/cmdline" 2>/dev/null | tr '\0' '\n' |
-            grep -qE "(^| )SBATCH_JOB_NAME=pyxis-matrix-$re( |$)" && echo "$it"
-    done
-}}
-while found=$(jobs); test -n "$found" && test $waited -lt 30; do
-    test $waited -gt 0 || {{ cancelled=$found; scancel $found; }}
-    sleep 1; waited=$((waited + 1))
-done
-waited=0
-while found=$(processes); test -n "$found" && test $waited -lt 7; do
-    case $waited in 0) kill $found;; [56]) kill -9 $found;; esac 2>/dev/null
-    sleep 1; waited=$((waited + 1))
-done
-left "${{found:+processes: $(echo $found)}}"
-found=$(jobs) || found="squeue does not list them"
-left "${{found:+jobs: $(echo $found)}}"
-if test -d "$folder"; then
-    names=$({{
-        cat "$folder/.patterns" 2>/dev/null
-        printf '%s\n' "^(pyxis_([0-9]+_)?)?conformance-$re-[0-9a-f]{{12}}$" "pyxis-matrix-$re-"
-        test -z "$cancelled" || printf '^pyxis_%s\\.\n' $cancelled
-        find "$folder" -type d -printf '%f\n' | grep -E '^[0-9]{{8}}_[0-9]{{6}}_[0-9a-f]{{8}}$'
-    }} | sort -u)
-    # For the next try, if anything is left: a line that is there in part would be another container's.
-    kept=$folder/.patterns
-    {{ printf '%s\n' "$names" > "$kept.new" && mv -fT "$kept.new" "$kept"; }} 2>/dev/null ||
-        unkept="containers: $kept can't be written"
-    others=$(find {top}/ -maxdepth 1 -name "$run-*" -printf 'pyxis-matrix-%f-\n')
-    export folder data marker names others
-    for node in $(cat "$folder/.nodes" 2>/dev/null); do
-        on_it=$(timeout 120 srun --nodelist=$node --ntasks=1 bash -c '
-            all=$(enroot list) || {{ echo "containers: enroot does not list them"; exit; }}
-            listed=$(squeue --noheader --user="$(id -un)" --format=%A) ||
-                {{ echo "containers: squeue does not list jobs"; exit; }}
-            ours=$(
-                printf "%s\n" "$all" | grep -E -e "$names" | grep -vF -e "${{others:-/}}"
-                for it in $(printf "%s\n" "$all" | grep -E "^pyxis_[0-9]+\.[0-9]+$"); do
-                    job=${{it#pyxis_}}
-                    test -O "$data/$it" && grep -qF "$marker" "$data/$it/etc/pyxis-matrix-image" || continue
-                    printf "%s\n" "$listed" | grep -x "${{job%.*}}" >/dev/null || echo "$it"
-                done 2>/dev/null
-            )
-            printf "%s\n" "$ours" | xargs --no-run-if-empty --max-args=1 enroot remove --force >/dev/null 2>&1
-            {{ enroot list || echo "$ours"; }} | grep -xF -e "${{ours:-/}}" | sed "s/^/containers: /"
-            cd "$data" 2>/dev/null || exit 0
-            find . -maxdepth 1 -name "pyxis_*" -newer ~/"$folder/.nodes" -printf "{new}%f on $(hostname -s)\n" >&2
-            true') || on_it="containers: $node was not asked"
-        left "$(printf '%s\n' "$on_it" | grep '^containers: ')"  # not what a prolog says
-    done
-fi
-if test -n "$left"; then
-    left "$unkept"; echo "$left"
-elif test -d "$folder"; then
-    chmod -R u+rwX "$folder"; rm -rf "$folder"; rmdir {top} 2>/dev/null
-    test ! -e "$folder" || echo "folder: $folder"
-fi
-"""
 
 
 def claim(connection: Connection, target: SiteTarget, run: str, owner: str) -> None:
@@ -118,7 +34,9 @@ def claim(connection: Connection, target: SiteTarget, run: str, owner: str) -> N
     :raises SelectionError: if it is there: another session has it, on whatever machine, or left it.
     :raises SiteError: if it can't be made.
     """
-    answer = connection.run(_CLAIM.format(**_words(run, owner), taken=_TAKEN))
+    folder = SiteTarget.folder(run)
+    quoted = {"folder": shlex.quote(folder), "owner": shlex.quote(owner)}
+    answer = connection.run(_CLAIM.format(**quoted, top=_top(folder), file=_OWNER, taken=_TAKEN))
     if _TAKEN in answer.stdout:
         by = answer.stdout.partition(_TAKEN)[2].strip().partition(" ")[2] or "nobody knows whom"
         raise SelectionError(
@@ -160,7 +78,10 @@ def clean(connection: Connection, run: str, owner: str = "") -> str:
         is counts as left.
     :return: jobs, processes by number, containers, the folder; empty for nothing.
     """
-    answer = connection.run(_CLEAN.format(run=shlex.quote(run), **_words(run, owner)), limit=600.0)
+    folder = SiteTarget.folder(run)
+    script = templates.environment(Path(__file__).parent).get_template("cleaning.sh.j2")
+    words = {"run": run, "owner": owner, "folder": folder, "top": _top(folder), "owner_file": _OWNER, "new": _NEW}
+    answer = connection.run(script.render(words), limit=600.0)
     for line in answer.stderr.splitlines():
         if line.startswith(_NEW):
             console.warn(
@@ -170,7 +91,5 @@ def clean(connection: Connection, run: str, owner: str = "") -> str:
     return answer.stdout.strip() or (answer.stderr.strip() if answer.status else "")
 
 
-def _words(run: str, owner: str) -> dict[str, str]:
-    folder = SiteTarget.folder(run)
-    quoted = {"folder": shlex.quote(folder), "owner": shlex.quote(owner), "top": folder.partition("/")[0]}
-    return {**quoted, "file": _OWNER, "new": _NEW}
+def _top(folder: str) -> str:
+    return folder.partition("/")[0]
