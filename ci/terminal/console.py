@@ -25,7 +25,7 @@ from rich.text import Text
 
 from ci.terminal import folding
 from ci.terminal.mode import Mode
-from ci.terminal.processes import Command, Completed, last_lines, run_attached, run_logged
+from ci.terminal.processes import Command, Completed, Stopped, last_lines, run_attached, run_logged
 
 # A new thread starts with the defaults of both, so steps in threads side by side do not indent each other.
 _DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
@@ -139,7 +139,7 @@ class Console:
             with timings.measure(phase or title) if timings is not None else nullcontext():
                 yield step
             ending = "done"
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, Stopped):
             ending = "interrupted"
             raise
         finally:
