@@ -37,10 +37,11 @@ from ci.matrix.profile_files import (
 )
 from ci.matrix.tables import Faults, TomlTable, read_table
 
-_OF_ENROOT = re.compile(r"^[ \t]*(ENROOT_[A-Z_]+)[ \t]*[ \t=][ \t]*(.*\S)", re.MULTILINE)
+# With the end of the line: enroot reads with `while read -r key value`, which drops a last line that has none.
+_OF_ENROOT = re.compile(r"^[ \t]*(ENROOT_[A-Z_]+)[ \t]*[ \t=][ \t]*(.*\S)\s*\n", re.MULTILINE)
 _OF_PYXIS = re.compile(r"^[ \t]*(?:required|optional)[ \t]+\S*spank_pyxis\.so[ \t]+(.*)", re.MULTILINE)
 _READ_BY_ENROOT = re.compile(
-    r"\s*((ENROOT_[A-Z_]+|(MELLANOX|NVIDIA)_\S*|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy)([ \t=]|$)|#|$)"
+    r"\s*((?P<key>ENROOT_[A-Z_]+|(MELLANOX|NVIDIA)_\S*|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy)([ \t=]|$)|#|$)"
 )
 _CGROUP = re.compile(r"(^|[/,])cgroup(,|$)")  # task/cgroup, which may also be written as cgroup
 PASSED_OVER = "enroot passes over it without a word"
@@ -176,9 +177,11 @@ class Profile:
                 yield Fault(source=name, why=f"{name}: it is for people")
         for file in self.files.values():
             if file.configures_enroot:
-                for number, line in enumerate(file.text.splitlines(), start=1):
-                    if not _READ_BY_ENROOT.match(line):
-                        yield file.fault(number, f"{PASSED_OVER}: {line.strip()}")
+                for number, line in enumerate(file.text.splitlines(keepends=True), start=1):
+                    read = _READ_BY_ENROOT.match(line)
+                    if not read or (read["key"] and not line.endswith("\n")):
+                        why = ", because the line has no end" if read else ""
+                        yield file.fault(number, f"{PASSED_OVER}{why}: {line.strip()}")
 
     def unfit(self, cell: Cell) -> str:
         """Return why it can't be laid over a cell; empty if it can."""
