@@ -37,8 +37,9 @@ from ci.matrix.profile_files import (
 )
 from ci.matrix.tables import Faults, TomlTable, read_table
 
-# With the end of the line: enroot reads with `while read -r key value`, which drops a last line that has none.
-_OF_ENROOT = re.compile(r"^[ \t]*(ENROOT_[A-Z_]+)[ \t]*[ \t=][ \t]*(.*\S)\s*\n", re.MULTILINE)
+# With the end of the line: enroot reads with `while read -r key value`, which drops a last line that has none. Then the
+# shell reads the value (`eval echo`), and takes what follows " #" for a comment.
+_OF_ENROOT = re.compile(r"^[ \t]*(ENROOT_[A-Z_]+)[ \t]*[ \t=][ \t]*(.*?\S)(?:[ \t]+#.*)?\s*\n", re.MULTILINE)
 _OF_PYXIS = re.compile(r"^[ \t]*(?:required|optional)[ \t]+\S*spank_pyxis\.so[ \t]+(.*)", re.MULTILINE)
 _READ_BY_ENROOT = re.compile(
     r"\s*((?P<key>ENROOT_[A-Z_]+|(MELLANOX|NVIDIA)_\S*|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy)([ \t=]|$)|#|$)"

@@ -195,7 +195,7 @@ def test_settings_are_those_of_all_its_files(make_profile: MakeProfile) -> None:
     }
     cell = planned(make_profile(files)).cell
     wanted = ("TaskPlugin=task/cgroup", "taskplugin=task/affinity", "basepath=/x", "enroot_restrict_dev=y")
-    assert all(map(cell.says, (*wanted, "ENROOT_ROOTFS_WRITABLE", "container_scope=job", "hooks.d/50-site.sh")))
+    assert all(map(cell.says, (*wanted, "ENROOT_ROOTFS_WRITABLE=y", "container_scope=job", "hooks.d/50-site.sh")))
     assert not any(map(cell.says, ("enroot_restrict_dev=n", "enroot_mount_home", "x", "hooks.d/51.sh", "BasePath=/")))
 
 
