@@ -24,6 +24,7 @@ def examine(_: argparse.Namespace) -> int:
         try:
             console.say(f"ok      {name}: {ask()}")
         except PyxisMatrixError as error:
+            # All checks are made: a machine may lack more than one thing.
             failures += 1
             console.fail(f"{name}: {error}")
 
@@ -47,6 +48,7 @@ def examine(_: argparse.Namespace) -> int:
         else:
             console.say(f"ok      emulator for {arch}: images build here, containers do not start")
     check("matrix", lambda: f"{len(loading.load().cells('full', Arch.host()))} cells")
+    # A matrix with a fault ends the command here, with the exit code of its error.
     rows = loading.load()
     for cell in rows.cells(default_group(rows, os.environ), Arch.host()):
         if reason := sources.missing(cell, Sources.from_environment()):

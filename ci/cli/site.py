@@ -40,6 +40,7 @@ def site(parsed: argparse.Namespace) -> int:
     """Run suites on a cluster that exists, and show one summary; return the exit code of the worst."""
     check_environment(os.environ)
     target = SiteTarget.of(parsed.target).with_registry(parsed.registry)
+    # Before suites and options are looked at: to remove what is left needs none of them.
     if parsed.down:
         running.take_down(target, parsed.down)
         console.say(f"site {target.name}: nothing is left of the run {parsed.down}")
@@ -54,6 +55,7 @@ def site(parsed: argparse.Namespace) -> int:
     with running.reached(target, options, [suite.name for suite in suites]) as there:
         plan = running.plan_site(there, rows, options)
         console.say(f"site {target.name}: {plan.cell.id}")
+        # Only a suite that runs tasks through a subject builds a job image; the others need no engine on this machine.
         engine = connect if any(suite.subject for suite in suites) else None
         results = run_suites(plan, orders, running.environment_of(there, engine))
     terminal.summarise(merging.of_results(results, options.results / options.run))
@@ -62,6 +64,7 @@ def site(parsed: argparse.Namespace) -> int:
 
 def _suites(names: list[str]) -> tuple[Suite, ...]:
     fitting = [suite.name for suite in SUITES.values() if suite.on_sites]
+    # Not the suites of a group: most of them need what no user of a cluster may have.
     found = requested_suites(names or fitting)
     if wrong := [suite.name for suite in found if not suite.on_sites]:
         raise SelectionError(
