@@ -139,6 +139,16 @@ def test_the_command_line_wins_over_the_variable(steps: Steps, plain: TinyImage,
     assert steps.inside(plain, "true", variables={"PYXIS_CONTAINER_IMAGE": image_with_v.reference}) == []
 
 
+_TOUCH = "touch /new 2> /dev/null && echo writable || echo read-only"
+
+_THE_OTHER_WAY = {
+    "MOUNT_HOME=true": ("ENROOT_MOUNT_HOME=yes", "MOUNT_HOME=false"),
+    "WRITABLE=1": ("ENROOT_ROOTFS_WRITABLE=yes", "WRITABLE=0"),
+    "READONLY=0": ("ENROOT_ROOTFS_WRITABLE=yes", "READONLY=1"),
+}
+"""What to ask where the node's setting has the effect already, which a profile may say."""
+
+
 @pytest.mark.behaviour("pyxis-variables")
 @pytest.mark.parametrize(
     ("setting", "script", "answers"),
@@ -148,8 +158,8 @@ def test_the_command_line_wins_over_the_variable(steps: Steps, plain: TinyImage,
         ("REMAP_ROOT=yes", "id -u", ("0", "{uid}")),
         ("MOUNTS=/etc/slurm:/m", "test -e /m/slurm.conf && echo mounted || echo absent", ("mounted", "absent")),
         ("MOUNT_HOME=true", "mount | grep -q ' {home} ' && echo home || echo none", ("home", "none")),
-        ("WRITABLE=1", "touch /new 2> /dev/null && echo writable || echo read-only", ("writable", "read-only")),
-        ("READONLY=0", "touch /new 2> /dev/null && echo writable || echo read-only", ("writable", "read-only")),
+        ("WRITABLE=1", _TOUCH, ("writable", "read-only")),
+        ("READONLY=0", _TOUCH, ("writable", "read-only")),
         ("ENV=V", "echo $V", ("job", "image")),
     ],
     ids=lambda it: "-".join(it) if isinstance(it, tuple) else it,
@@ -160,6 +170,9 @@ def test_options_by_variable(
     """The second answer is that of a Pyxis that knows no such variables."""
     uid, home = steps.shell.run("id -u; echo ~").stdout.split()
     script = script.replace("{home}", home)
+    of_the_node, opposite = _THE_OTHER_WAY.get(setting, ("", setting))
+    if of_the_node and steps.cell.says(of_the_node):
+        setting, answers = opposite, answers[::-1]
     variable, _, value = setting.partition("=")
     said = steps.inside(image_with_v, script, variables={f"PYXIS_CONTAINER_{variable}": value, "V": "job"})
     taken, ignored = (it.replace("{uid}", uid) for it in answers)
