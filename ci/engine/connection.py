@@ -165,7 +165,7 @@ class Engine(OwnObjects):
         """Run a shell script in a container of an image, without a network, and return its output."""
         with asking(f"running a command in the image {image}"):
             output: bytes = self.api.containers.run(
-                image,
+                self.local_name(image),
                 ["-c", script],
                 entrypoint="/bin/sh",
                 remove=True,

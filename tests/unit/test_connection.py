@@ -99,6 +99,20 @@ def test_a_root_is_imported_under_its_whole_name(kind: EngineKind, name: str) ->
     assert images.asked == {"src": "/root.tar", "repository": name, "changes": ["LABEL a=1"]}
 
 
+def test_a_command_is_run_in_the_image_of_the_engines_own_name() -> None:
+    asked: list[str] = []
+
+    def run(image: str, *_words: object, **_more: object) -> bytes:
+        asked.append(image)
+        return b"said"
+
+    for kind in ("docker", "podman"):
+        asking = engine(Images(), kind)
+        cast("Any", asking.api).containers = SimpleNamespace(run=run)
+        assert asking.run_image("pyxis-matrix/node:1", "true", {}) == "said"
+    assert asked == ["pyxis-matrix/node:1", "localhost/pyxis-matrix/node:1"]
+
+
 # -- pushing --------------------------------------------------------------------------------------------------------
 
 
