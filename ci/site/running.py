@@ -289,7 +289,8 @@ def _with_job_image(
     with console.step("the job image", phase="images", timings=record.timings):
         built = record.builder.ensure(record.plan.images.job)
     reference = f"{file.registry}/{_REPOSITORY}:{built.tag.rpartition(':')[2]}"
-    stack.callback(engine.untag, f"{file.registry}/")
+    # The user's own images of that registry stay: only names that are given from here on are taken away.
+    stack.callback(engine.untag, f"{file.registry}/", engine.names_below(f"{file.registry}/"))
     with console.step("pushing the job image", phase="push", timings=record.timings):
         engine.tag(built.tag, reference)
         engine.push(reference)

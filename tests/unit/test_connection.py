@@ -39,9 +39,8 @@ class Images:
         """Return them as the API lists them."""
         return [{key: list(names) if names else None for key, names in image.items()} for image in self.images]
 
-    def remove(self, name: str, *, noprune: bool) -> None:
+    def remove(self, name: str) -> None:
         """Take a name away."""
-        assert not noprune
         self.removed.append(name)
         for image in self.images:
             for names in image.values():
@@ -169,6 +168,13 @@ def test_podman_is_not_asked_to_remove_a_digest_which_is_the_whole_image() -> No
     images = Images(pushed(), digests_go_with_tags=True)
     assert OwnObjects(api=client_of(images)).untag("localhost:5000/") == [REFERENCE]
     assert images.removed == [REFERENCE]
+
+
+def test_names_that_somebody_else_gave_stay() -> None:
+    images = Images({"RepoTags": ["registry.example/mine:1", "registry.example/test/it:1"], "RepoDigests": None})
+    owned = OwnObjects(api=client_of(images))
+    assert owned.untag("registry.example/", ["registry.example/mine:1"]) == ["registry.example/test/it:1"]
+    assert owned.names_below("registry.example/") == ["registry.example/mine:1"]
 
 
 @pytest.mark.parametrize("running", [True, False])
