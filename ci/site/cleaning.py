@@ -88,7 +88,8 @@ def clean(connection: Connection, run: str, owner: str = "") -> str:
                 f"left there: {line.removeprefix(_NEW)}, made or changed since this run began, by what is not known; "
                 "if it is a test's: enroot remove"
             )
-    return answer.stdout.strip() or (answer.stderr.strip() if answer.status else "")
+    failed = answer.stderr.strip() or f"not known: the shell there ended with status {answer.status}"
+    return answer.stdout.strip() or (failed if answer.status else "")
 
 
 def _top(folder: str) -> str:
