@@ -82,6 +82,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         accounting=options.accounting or cell.slurm.accounting or (profile is not None and profile.accounting),
     )
     images = plan.images_of(
+        # A profile is files that are copied into nodes, so that cells with and without one share their images.
         cell.without_profile,
         matrix.subject,
         settled.subject,

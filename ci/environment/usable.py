@@ -73,6 +73,7 @@ def checks(
         Check(
             name="controller",
             node=first,
+            # "Slurmctld(primary) at n1 is UP".
             command="scontrol ping | grep -q UP",
             hint="slurmctld runs, but does not answer; slurmctld.log says what it is doing",
         )
@@ -83,6 +84,7 @@ def checks(
             node=first,
             command=(
                 f'test "$(sinfo --noheader --Node --format %T | sort -u)" = idle && '
+                # --Node lists a node once for each of its partitions, so names are counted once.
                 f'test "$(sinfo --noheader --Node --format %N | sort -u | wc -l)" = {count} || '
                 "{ sinfo --Node --long; sinfo --list-reasons; exit 1; }"
             ),
@@ -128,6 +130,7 @@ def wait_for_check(engine: Engine, check: Check, limit: float) -> None:
     """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it does not in time."""
 
     def ask(node: Node, command: str, environment: dict[str, str]) -> ExecResult:
+        # By a program in the node: the engine's API can't end a command that it has started there (exec).
         bounded = ["timeout", str(check.seconds), "/bin/sh", "-c", command]
         return engine.run_inside(node.container, bounded, user=check.user, environment=environment)
 

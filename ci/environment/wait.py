@@ -62,6 +62,7 @@ def wait_for(
             return answer
         elapsed = time.monotonic() - begin
         life = watched.alive()
+        # Before the limit: how it ended says more than that time is up. Not `if not life`: a text is true as well.
         if life is not True:
             what, why = f"died after {elapsed:.1f} s of waiting", life or "it is not running any more"
         elif elapsed >= limit:
