@@ -100,7 +100,7 @@ class OwnObjects:
         api = self.api
         query: dict[str, Any] = {"label": f"{LABEL}=1"}
         with asking("looking for what is left"):
-            containers = api.containers.list(all=True, filters=query, ignore_removed=True)
+            containers = api.containers.list(all=True, filters=query, ignore_removed=True)  # as in `_names`
             images: list[dict[str, Any]] = api.api.images(filters=query)  # as in `_names`
             networks, volumes = api.networks.list(filters=query), api.volumes.list(filters=query)
         return [
@@ -130,6 +130,7 @@ class OwnObjects:
 
 
 def _labels(found: "Network | Volume") -> Mapping[str, str]:
+    # An engine writes null for none.
     return found.attrs.get("Labels") or {}
 
 
@@ -181,6 +182,7 @@ def remove_object(name: str, remove: Any, *, requests: int = 1) -> list[str]:  #
         try:
             remove()
         except NotFound:
+            # After a timeout the engine went on, so that it was this request that removed it.
             return [name] if isinstance(problem, ReadTimeout) else []
         except APIError as error:
             problem = error
