@@ -94,6 +94,7 @@ def collect(connection: Connection) -> Collected:
         if found or refused:
             break
     else:
+        # None of them has it: what Slurm says of its own counts for the other files.
         folder = str(conf.parent)
     read(folder, [*("cgroup.conf", "job_container.conf", "plugstack.conf"), *([plugstack] if plugstack else [])])
     read(folder, [f"plugstack.conf.d/*{ENDS['plugstack.conf.d']}"])
@@ -137,6 +138,7 @@ def _read(connection: Connection, folder: str, patterns: Iterable[str]) -> Itera
     script = _READ.format(folder=shlex.quote(folder), patterns=words, largest=_LARGEST)
     for line in connection.run(script).stdout.splitlines():
         what, _, rest = line.partition(" ")
+        # "file BASE64 PATH" or "refused - PATH": only the path may have spaces.
         content, _, name = rest.partition(" ")
         if what in ("file", "refused"):
             yield str(PurePosixPath(folder, name)), base64.b64decode(content) if what == "file" else None
