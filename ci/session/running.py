@@ -161,7 +161,6 @@ def against(record: Record, launched: Environment) -> int:
 def _ended(record: Record, launched: Environment) -> int:
     options = record.plan.options
     folder = paths.make_directory(options.folder(record.plan.cell))
-    (folder / store.REPORT_LOG_FILE).unlink(missing_ok=True)
     if options.on is RunsOn.LOGIN:
         return _on_login(record, launched, folder)
     record.command_started = True
