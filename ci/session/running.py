@@ -63,6 +63,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
     except PyxisMatrixError as error:
         keep(Outcome.of(error, strict=plan.options.strict), error.exit_code, str(error))
         raise
+    # A KeyboardInterrupt, and no error as above: an `except Exception` on the way lets it pass.
     except signals.Interrupted as stop:
         record.interrupted = stop.at
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
