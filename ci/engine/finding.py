@@ -28,7 +28,7 @@ MINIMUM: Mapping[EngineKind, tuple[int, int]] = {"docker": (20, 10), "podman": (
 """Docker 20.10 is the first with cgroup v2 and a full BuildKit; Podman 4.0 the first with netavark's networks."""
 
 _TIMEOUT_S = 10.0
-_TCP_PORT, _TLS_PORT = 2375, 2376
+_TCP_PORT, _TLS_PORT = 2375, 2376  # Docker's, where an address names none
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -206,6 +206,7 @@ def engine_from(candidate: EngineAddress, reply: Reply) -> FoundEngine:
     version = str(reply.version.get("Version", ""))
     number = version_number(version)
     minimum = MINIMUM[kind]
+    # A build without a number, such as a developer's, counts as new enough.
     if number and number < minimum:
         raise EngineError(
             f"the container engine is too old: {kind} {version}; {minimum[0]}.{minimum[1]} or newer is needed",

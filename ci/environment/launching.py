@@ -267,6 +267,7 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
             second_name=options.registry_name,
         )
         served = registry.start(place, wanted)
+        # Suites may push by either name.
         for host in {"localhost", options.registry_name or "localhost"}:
             place.untag_with(f"{host}:{served.port}")
     if images.job:

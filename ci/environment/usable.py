@@ -197,6 +197,7 @@ def wait_until_usable(engine: Engine, wanted: Sequence[Check], login: Login, *, 
     for check in wanted:
         wait_for_check(engine, check, READY_SECONDS)
         ready[check.name] = round(time.monotonic() - started, 3)
+    # The first condition is one of the login node.
     wait_for_login(engine, wanted[0].node, login)
     ready["sshd"] = round(time.monotonic() - started, 3)
     return ready

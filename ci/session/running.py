@@ -54,6 +54,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
         # A cluster that was only started (`up`) is no result.
         if record.command or outcome is not Outcome.SUCCEEDED:
             with signals.shielded():
+                # Else a Ctrl-C in this moment leaves the result that says that it is running.
                 store.write(result, folder / store.RESULT_FILE)
         return result
 
@@ -139,6 +140,7 @@ def _run(record: Record, environment: EnvironmentContext) -> int:
     """
     code = 0
     try:
+        # Signals outermost: one that comes while the environment is taken down is ignored.
         with signals.handled(), environment(record) as launched:
             code = against(record, launched) if record.command else 0
     except TeardownError as error:

@@ -57,6 +57,7 @@ def run_suites(
     session, opened = _Session(shared, log), environment or running.environment_of
     rest = list(orders)
     try:
+        # All before the first: however this ends, no suite is left with the result of an earlier attempt.
         session.begin(orders)
         doing = "running this session"
         with signals.handled(), errors_of_ours(doing), opened(shared) as launched:

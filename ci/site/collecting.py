@@ -112,6 +112,7 @@ def collect(connection: Connection) -> Collected:
         if not more:
             break
         read(folder, more)
+    # A line of fstab begins with the source of its mount.
     sources = {
         line.split()[0] for path, content in found.items() if path.endswith(".fstab") for line in _lines(content)
     }
@@ -155,6 +156,7 @@ def _named(files: Mapping[str, bytes], folder: str, plugstack: str) -> list[str]
     for path, content in files.items():
         if path == plugstack or path.startswith(f"{folder}/plugstack"):
             words = (line.split() for line in _lines(content))
+            # "include /etc/slurm/plugstack.conf.d/*"
             found += [pair[1] for pair in words if pair[0].lower() == "include" and len(pair) > 1]
         elif path.endswith(".conf") and path.startswith(folder):
             named = slurm_conf.statements_of(content.decode(errors="replace"))

@@ -263,6 +263,7 @@ def _environment(site: Site, connect: Callable[[], Engine] | None, record: Recor
         folder=seen.work,
         enroot_data=seen.enroot_data,
         logs_in_elsewhere=seen.logs_in_elsewhere,
+        # What slurm-sdk has settings for; a target's other words are `beyond_the_sdk`.
         jobs={name: value for name in ("partition", "account") if (value := getattr(target, name))},
         beyond_the_sdk=target.beyond_the_sdk,
     )
