@@ -46,6 +46,7 @@ _OF_ENROOT = {
     *("hooks.d/10-localtime.sh", "hooks.d/10-shadow.sh", "hooks.d/98-nvidia.sh", "hooks.d/99-mellanox.sh"),
     *("mounts.d/10-system.fstab", "mounts.d/20-config.fstab", "environ.d/10-terminal.env"),
 }
+_IS_ENROOTS = "enroot brings one of this name, and a cell has that of its own version"
 _PLUGIN = re.compile(r"(?:required|optional)\s+(\S+)(.*)")
 _EVERYWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp")  # noqa: S108 - what each node has
 _OF_THE_SYSTEM = ("usr", "bin", "sbin", "lib", "lib64", "etc", "var", "boot", "root", "home")
@@ -236,7 +237,7 @@ class _Taking:
         """Take a script whole, or not at all; tell which."""
         why = private.of_script(content.decode(errors="replace"), self.site.names)
         if source in _OF_ENROOT:
-            why = "enroot brings one of this name, and a cell has that of its own version"
+            why = _IS_ENROOTS
         elif b"\0" in content:
             why = "it is no script"
         if why:
@@ -268,7 +269,7 @@ class _Taking:
     def _lines(self, path: str, source: str, content: bytes) -> None:
         """Take a file of enroot's line by line."""
         if source in _OF_ENROOT:
-            self._out(path, why="enroot brings one of this name, and a cell has that of its own version")
+            self._out(path, why=_IS_ENROOTS)
             return
         for number, text in _lines_of(content):
             line = _Line(text=text, where=f"{path}:{number}", what="" if source.endswith(".fstab") else _key(text))
