@@ -120,6 +120,8 @@ class Engine(OwnObjects):
         repository, _, tag = reference.rpartition(":")
         found = ""
         with asking(f"pushing {reference}"):
+            # The API answers 200 before it pushes: a refusal is a line, {"error": …}; so is the digest, near the end:
+            # {"aux": {"Tag": "1", "Digest": "sha256:…"}}.
             for line in self.api.images.push(repository, tag=tag, stream=True, decode=True):
                 if "error" in line:
                     raise LaunchError(f"pushing {reference} failed", why=str(line["error"]))
@@ -165,7 +167,7 @@ class Engine(OwnObjects):
         """Run a shell script in a container of an image, without a network, and return its output."""
         with asking(f"running a command in the image {image}"):
             output: bytes = self.api.containers.run(
-                image,
+                self.local_name(image),
                 ["-c", script],
                 entrypoint="/bin/sh",
                 remove=True,
@@ -177,6 +179,7 @@ class Engine(OwnObjects):
     def copy_into(self, container: Container, files: Mapping[str, InsideFile]) -> None:
         """Copy files into a container, running or not; works with a remote engine, too, unlike a mount."""
         with asking(f"copying files into {container.name}"):
+            # Folders that are missing are made, for root.
             container.put_archive("/", packed(files))
 
     def run_inside(
@@ -204,6 +207,7 @@ class Engine(OwnObjects):
         """Return the port on the host's loopback that leads to a port of the container."""
         with asking(f"looking for the ports of {container.name}"):
             container.reload()
+        # After the reload: docker-py keeps what it saw last, and a container has no ports before it runs.
         bindings: list[dict[str, str]] | None = container.ports.get(f"{inside}/tcp")
         if not bindings:
             raise LaunchError(
@@ -239,6 +243,7 @@ def packed(files: Mapping[str, InsideFile]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, file in sorted(files.items()):
             entry = tarfile.TarInfo(path.lstrip("/"))
+            # A tar entry without a time is of 1970.
             entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
             entry.uid, entry.gid = file.uid, file.gid
             archive.addfile(entry, io.BytesIO(file.content))

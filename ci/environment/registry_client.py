@@ -18,6 +18,8 @@ Auth = tuple[str, str] | Callable[[web.Request], web.Request]
 
 V2S2 = "application/vnd.docker.distribution.manifest.v2+json"
 """Docker's manifest, version 2, schema 2: the format that enroot asks a registry for (NVIDIA/enroot PR 273)."""
+# All are named: for `*/*` a registry answers 404 where an image has OCI's format
+# (https://github.com/distribution/distribution/issues/3938).
 MANIFESTS = (
     V2S2,
     "application/vnd.docker.distribution.manifest.list.v2+json",

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import re
 
 _SECRET_NAME = re.compile(r"pass|secret|token|cred|key|auth", re.IGNORECASE)
+# "export TOKEN=x", "JobCompPass=x", "ENROOT_DATA_PATH /data".
 _SETTING = re.compile(r"\s*(?:export\s+)?([\w.-]+)\s*(?:[=:\s]|$)")
+# In turn TOKEN=x, `--token x`, and the form of ~/.netrc, which enroot's credentials have: `login NAME password x`.
 # Anywhere: a name of that kind, or an option, that is given a value, and not that of another variable.
 _KIND = (
     r"(?:pass(?:w(?:or)?d|phrase|code)?|secret|token|credentials?|auth(?:orization)?|(?:api|access|private)[_-]?key)"
@@ -18,6 +20,8 @@ _GIVEN = tuple(
     for text in (rf"{_KIND}\w*[\"']?\s*[=:]\s*", rf"(?<![\w-])--?[\w-]*{_KIND}\s+", rf"login\s+\S+\s+{_KIND}\s+")
 )
 _SECRET_VALUE = (
+    # A key in PEM's form; a password in an address; tokens of Hugging Face, GitHub, GitLab, NVIDIA, Slack, AWS and
+    # others, by how they begin ("eyJ": JSON in base64); a header of HTTP.
     re.compile(r"-----BEGIN "),
     re.compile(r"://[^/\s:@]+:[^/\s@]+@"),
     re.compile(r"\b(?:hf_|gh[opsru]_|github_pat_|glpat-|nvapi-|sk-|xox[a-z]-|AKIA|ASIA|eyJ)[\w-]{8,}"),
@@ -26,6 +30,7 @@ _SECRET_VALUE = (
     re.compile(r"(?<![\w/.$-])(?=[A-Za-z+]*\d)(?=[\d+]*[A-Za-z])[A-Za-z0-9+]{24,}={0,2}(?![\w/.=])"),
 )
 _ADDRESSES = (
+    # IPv4 but this machine's own and 0.0.0.0; IPv6 whole, and shortened by `::`; e-mail.
     re.compile(r"(?<![\w.])(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"),
     re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:){4,7}:?[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE),
     re.compile(r"(?<![\w:])[0-9a-f]{2,4}::(?:[0-9a-f]{1,4}:)*[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE),
@@ -56,6 +61,7 @@ def _of(text: str, names: Iterable[str]) -> str:
         return SECRET
     if any(pattern.search(text) for pattern in _ADDRESSES):
         return ADDRESS
+    # A dot may follow: a host's name also begins its full one.
     if any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE) for name in names):
         return NAME
     return ""

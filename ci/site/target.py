@@ -16,6 +16,7 @@ from ci.matrix.tables import TomlTable, read_table
 
 FOLDER = "pyxis-matrix"
 """In the user's home there: the folders of runs."""
+# "ann@login:2222", "ann@[fe80::1]:22", or an alias of ~/.ssh/config.
 _ADDRESS = re.compile(
     r"(?:(?P<user>[^@\s:]+)@)?(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[1-5]?\d{1,4}|6[0-5]\d{3}))?"
 )
@@ -24,6 +25,7 @@ _VERSIONS = ("slurm", "enroot", "pyxis")
 # By key: what sbatch and srun have it from, with their own prefix.
 _JOBS = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "reservation": "RESERVATION"}
 _LIMIT = "TIMELIMIT"
+# First variables that say which cluster and who pays are passed over, then the names of all others are printed.
 _FORGET = (
     r"unset SSH_CLIENT SSH2_CLIENT LANG LANGUAGE $(env | sed -n '/^\(SLURM\|SBATCH\|SALLOC\)_"
     r"\(CONF\|CLUSTERS\|JWT\|SACK\|ACCOUNT\|PARTITION\|QOS\|RESERVATION\|WCKEY\|CONSTRAINT\)/d; "
@@ -74,6 +76,7 @@ class SiteTarget:
         if path.is_file():
             return cls._read(path)
         found = _ADDRESS.fullmatch(text)
+        # The path of a file that is not there would pass for a host's name.
         if not found or text.endswith(".toml"):
             raise SelectionError(
                 f"{text!r} is neither an address nor a file",
@@ -134,6 +137,7 @@ class SiteTarget:
         values = {name: getattr(self, key) for key, name in _JOBS.items()} | {_LIMIT: self.time_limit}
         values["JOB_NAME"] = job_name(run)
         given = {name: shlex.quote(value) for name, value in values.items() if value}
+        # sbatch reads SBATCH_*, srun reads SLURM_*.
         words = [f"{prefix}_{name}={value}" for name, value in given.items() for prefix in ("SBATCH", "SLURM")]
         return f"{_FORGET}\nexport {' '.join(words)}\n"
 

@@ -1,8 +1,10 @@
 """A cluster that exists (`ci.site`): what names it, what its jobs get, how its results stand apart."""
 
 from collections.abc import Mapping
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import asyncssh
 from msgspec.structs import replace
@@ -13,6 +15,7 @@ from ci.environment import ssh
 from ci.environment_file import Login
 from ci.errors import MatrixError, SelectionError, SiteError
 from ci.matrix import loading
+from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.options import Options
 from ci.record.outcomes import TestOutcome, TestState
@@ -22,6 +25,7 @@ from ci.report import contradictions, grid
 from ci.report.model import Location, kind, parts_of
 from ci.session.record import Record
 from ci.site import running
+from ci.site.cleaning import clean
 from ci.site.target import SiteTarget
 from tests.support.results import cell, result
 
@@ -219,3 +223,44 @@ def test_a_dry_run_takes_nothing_down(monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit):
         main(["site", "ann@login", "--down", RUN, "--dry-run"])
     assert "not allowed with" in capsys.readouterr().err
+
+
+# -- what is taken away at the end --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "stdout", "stderr", "left"),
+    [
+        (0, "", "", ""),
+        (0, "jobs: 1\n", "", "jobs: 1"),
+        (1, "", "cd: no home\n", "cd: no home"),
+        (-9, "", "", "not known: the shell there ended with status -9"),
+    ],
+)
+def test_a_cluster_is_clean_only_if_it_says_so(status: int, stdout: str, stderr: str, left: str) -> None:
+    answer = ssh.RemoteAnswer(command="", status=status, stdout=stdout, stderr=stderr)
+    assert clean(SimpleNamespace(run=lambda *_, **__: answer), RUN, "mine") == left  # type: ignore[arg-type]
+
+
+def test_images_that_the_user_had_of_the_registry_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[object] = []
+    engine: Any = SimpleNamespace(
+        arch=Arch.AMD64,
+        names_below=lambda prefix: [f"{prefix}mine:1"],
+        untag=lambda *asked: removed.append(asked),
+        tag=lambda *_: None,
+        push=lambda _: None,
+        build_client=SimpleNamespace(link_into=lambda folder: folder / "docker", environment={}),
+    )
+    builder = SimpleNamespace(ensure=lambda _: SimpleNamespace(tag="pyxis-matrix/job:1"))
+    monkeypatch.setattr(running, "Builder", lambda *_, **__: builder)
+    monkeypatch.setattr(running, "sources_of", lambda _: None)
+    record = record_of(target := SiteTarget(host="login", registry="r:1"))
+    record.plan = dataclasses.replace(record.plan, options=Options(name="pyxis_basic", results=tmp_path))
+    seen: Any = SimpleNamespace(
+        cell=record.plan.cell, nodes=("n7",), work="/w", versions={}, enroot_data="/d", logs_in_elsewhere=True
+    )
+    site = running.Site(target=target, seen=seen, login=target.login, state=tmp_path)
+    with running.environment_of(site, lambda: engine)(record):
+        assert removed == []
+    assert removed == [("r:1/", ["r:1/mine:1"])]
