@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ci import paths
 from ci.artefacts.identity import NotAnArchiveError
-from ci.artefacts.pins import Pin, load_image_pins, load_pins, save_pins
+from ci.artefacts.pins import Pin, load_image_pins, load_pins, new_pin, save_pins
 from ci.artefacts.releases import Artefact, artefacts_for
-from ci.artefacts.sources import Sources, from_upstream, identify, into_cache, new_pin
+from ci.artefacts.sources import Sources, from_upstream, identify, into_cache
 from ci.matrix.cells import Cell
 from ci.web import WebError
 
@@ -62,4 +62,4 @@ def pin_from_upstream(artefact: Artefact, sources: Sources) -> Pin:
         except NotAnArchiveError as problem:
             raise WebError(str(problem)) from problem
         into_cache(arrived, artefact, sources)
-    return new_pin(artefact, identity)
+    return new_pin(artefact.path, identity)

@@ -58,6 +58,12 @@ class Pin:
         return Identity(sha256=self.sha256, size=self.size, commit=self.commit)
 
 
+def new_pin(path: str, identity: Identity) -> Pin:
+    """Return the entry of a file that is recorded today."""
+    day = datetime.now(UTC).date()
+    return Pin(path=path, sha256=identity.sha256, size=identity.size, commit=identity.commit, date=day)
+
+
 class _ArchivePin(msgspec.Struct, kw_only=True, rename="kebab"):
     """An entry of a tag's archive, in the form of pins.toml."""
 

@@ -7,7 +7,6 @@ A file's relative path is the same in all three: the path of upstream's address.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 import os
 from pathlib import Path
 from typing import Literal
@@ -17,14 +16,13 @@ from ci.artefacts import first_seen
 from ci.artefacts.copies import copies_in, take
 from ci.artefacts.download import downloaded, probe, unreachable
 from ci.artefacts.identity import Identity, NotAnArchiveError, of_file, of_tag_archive
-from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums
+from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums, new_pin
 from ci.artefacts.releases import UPSTREAM, Artefact, artefacts_for
 from ci.errors import ArtefactError, ChecksumError, session
 from ci.matrix.cells import Cell
 from ci.terminal import console
 from ci.web import Tell, WebError
 
-MIRROR_VARIABLE = paths.MIRROR_VARIABLE
 SUMS_FILE = "SHA256SUMS"
 PIN_COMMAND = session("pins")
 
@@ -89,11 +87,11 @@ class Sources:
         :param strict: refuse files that are in no list of checksums.
         :raises ArtefactError: if the mirror that is named is not a folder.
         """
-        named = mirror or paths.directory_from(environ, MIRROR_VARIABLE)
+        named = mirror or paths.directory_from(environ, paths.MIRROR_VARIABLE)
         if named and not named.is_dir():
             raise ArtefactError(
                 "the mirror was not found",
-                where=f"{named} (from {'--mirror' if mirror else MIRROR_VARIABLE})",
+                where=f"{named} (from {'--mirror' if mirror else paths.MIRROR_VARIABLE})",
                 why="it is not a folder" if named.exists() else "no such folder",
                 next_step="correct the path, or leave it out to use the cache and upstream",
             )
@@ -201,12 +199,6 @@ def into_cache(arrived: Path, artefact: Artefact, sources: Sources) -> Path:
     return arrived.replace(sources.cache / artefact.path)
 
 
-def new_pin(artefact: Artefact, identity: Identity) -> Pin:
-    """Return the entry of a file that is recorded today."""
-    day = datetime.now(UTC).date()
-    return Pin(path=artefact.path, sha256=identity.sha256, size=identity.size, commit=identity.commit, date=day)
-
-
 def _candidate(artefact: Artefact, file: Path, sources: Sources) -> Fetched:
     copy, sha256 = take(file, sources.copies)
     try:
@@ -226,7 +218,7 @@ def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
         except NotAnArchiveError as problem:
             raise _wrong_download(artefact, sources, str(problem), known) from problem
         if known is None and sources.first_seen:
-            known = first_seen.remember(sources.first_seen, new_pin(artefact, identity)), "first seen"
+            known = first_seen.remember(sources.first_seen, new_pin(artefact.path, identity)), "first seen"
             sources.tell(
                 f"{artefact.name}: no pinned checksum; trusted on first download, and recorded in {sources.first_seen}"
             )
@@ -318,14 +310,13 @@ def _fetched(
 
 def _missing_one(artefact: Artefact, sources: Sources) -> dict[Artefact, str]:
     """Return why each address does not have the artefact; nothing if it is available."""
-    problems: dict[Artefact, str] = {}
     if artefact.file or any(
         _mirror_file(place, sources) or not _cache_problem(place, sources) for place in artefact.places
     ):
-        return problems
+        return {}
+    problems: dict[Artefact, str] = {}
     for place in artefact.places:
-        problem = _upstream_problem(place, sources) or _untrusted(place, sources)
-        if problem is None:
+        if not (problem := _upstream_problem(place, sources) or _untrusted(place, sources)):
             return {}
         problems[place] = problem
     return problems
@@ -396,7 +387,7 @@ def _looked(sources: Sources, problems: Mapping[Artefact, str]) -> list[str]:
 def _remedy(sources: Sources, problems: Mapping[Artefact, str]) -> str:
     if any(PIN_COMMAND in problem for problem in problems.values()):
         return f"record upstream's checksums with `{PIN_COMMAND}`, and commit containers/pins.toml"
-    place = "it" if sources.mirror else f"a directory, named with --mirror DIR or {MIRROR_VARIABLE}"
+    place = "it" if sources.mirror else f"a directory, named with --mirror DIR or {paths.MIRROR_VARIABLE}"
     either = " or ".join(f"{place.base or UPSTREAM}{place.path}" for place in problems)
     under = " or ".join(place.path for place in problems) if len(problems) > 1 else "that same path"
     return f"fetch {either} elsewhere and put it under {under} below {place}"
