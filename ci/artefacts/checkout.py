@@ -116,7 +116,10 @@ class Checkout:
 
     def _working_tree(self) -> str:
         head = self.commit("HEAD")
-        if self._git("rev-parse", "--is-bare-repository") == "true" or not self._git("status", "--porcelain"):
+        if self._git("rev-parse", "--is-bare-repository") == "true":
+            return head
+        # Said, because a user's settings may leave out new files (status.showUntrackedFiles).
+        if not self._git("status", "--porcelain", "--untracked-files=normal"):
             return head
         with tempfile.TemporaryDirectory(prefix="pyxis-matrix-index-") as folder:
             index = Path(folder) / "index"
@@ -173,7 +176,8 @@ def git(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> 
     # Without git's variables: if a hook started this program, they name the hook's repository.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     # A checkout may belong to another user, as it often does in CI, and git would refuse it. Here it is only read.
-    command = ["git", "-c", "safe.directory=*", "-C", str(folder), *words]
+    # With a user's log.showSignature, what gpg says of a signed commit would stand before its date.
+    command = ["git", "-c", "safe.directory=*", "-c", "log.showSignature=false", "-C", str(folder), *words]
     try:
         return subprocess.run(
             command,
