@@ -35,6 +35,7 @@ def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_
     """
     pins = load_pins(path)
     written = PinsWritten()
+    # Artefacts of one path are equal: a file that several cells need is downloaded once.
     for artefact in sorted({each for cell in cells for each in artefacts_for(cell)}, key=lambda each: each.path):
         old = pins.get(artefact.path)
         try:
@@ -47,6 +48,7 @@ def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_
             continue
         (written.changed if old else written.added).append(artefact.path)
         pins[artefact.path] = new
+    # The file is written anew as a whole; the images' entries in it stay as they are.
     save_pins(path, pins.values(), load_image_pins(path).values())
     return written
 

@@ -131,12 +131,14 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
     """
     if artefact.file:
         return _candidate(artefact, artefact.file, sources)
+    # All names in the mirror, then all in the cache: a mirror may have SchedMD's own archive of a Slurm only.
     for find in (_from_mirror, _from_cache):
         for place in artefact.places:
             if found := find(place, sources):
                 return replace(found, artefact=artefact)
     problems: dict[Artefact, str] = {}
     for place in artefact.places:
+        # Before the download, because --strict would refuse the file after it all the same.
         if why := _untrusted(place, sources):
             problems[place] = _upstream_problem(place, sources) or why
             continue
@@ -176,6 +178,7 @@ def identify(artefact: Artefact, file: Path, *, pin: Pin | None = None) -> Ident
     """
     if not artefact.is_tag_archive:
         return of_file(file)
+    # More bytes than the pin has are another file, whatever they are: unpacking ends there.
     return of_tag_archive(file, largest=pin.size) if pin else of_tag_archive(file)
 
 
@@ -212,12 +215,14 @@ def _candidate(artefact: Artefact, file: Path, sources: Sources) -> Fetched:
 def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
     known = sources.expected(artefact)
     with from_upstream(artefact, sources) as arrived:
+        # The copy is what is checked and built from; to a shared cache others can write.
         copy, sha256 = take(arrived, sources.copies, artefact.name)
         try:
             identity = identify(artefact, copy, pin=known[0] if known else None)
         except NotAnArchiveError as problem:
             raise _wrong_download(artefact, sources, str(problem), known) from problem
         if known is None and sources.first_seen:
+            # If another session has recorded the file meanwhile, this is its entry, and the bytes have to be the same.
             known = first_seen.remember(sources.first_seen, new_pin(artefact.path, identity)), "first seen"
             sources.tell(
                 f"{artefact.name}: no pinned checksum; trusted on first download, and recorded in {sources.first_seen}"
@@ -251,6 +256,7 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
     try:
         identity = identify(artefact, copy)
     except NotAnArchiveError:
+        # Somebody's own tar of the sources. It has no commit, so it differs from any pin, which is said below.
         identity = Identity(sha256=sha256, size=copy.stat().st_size)
     known = sources.expected(artefact)
     if known and known[0].identity != identity:
@@ -284,6 +290,7 @@ def _another(artefact: Artefact, file: Path, identity: Identity, known: tuple[Pi
 def _from_cache(artefact: Artefact, sources: Sources) -> Fetched | None:
     """Return the cache's file, or ``None`` if it has none with the right checksum."""
     file, known = sources.cache / artefact.path, sources.expected(artefact)
+    # Without a checksum nothing shows that the file is complete, or whose it is.
     if known is None or not file.is_file():
         return None
     copy, sha256 = take(file, sources.copies)
