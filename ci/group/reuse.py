@@ -31,6 +31,7 @@ def earlier(results: Path, cell_id: str, suite: str, *, but: str) -> list[Result
             continue
         with suppress(ResultsError):  # of another version of this program, or broken
             result = FoundResult.of(store.load(path), path.parent).result
+            # A result that is dated in the future is left out: until that day it would be the newest.
             ended = result.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR}
             if ended and result.fingerprint and not is_ahead(result.started, store.utc_now()):
                 found.append(result)
