@@ -198,12 +198,13 @@ class LiveTable(Lines):
         """Yield the lines of the table, for the width that the terminal has now."""
         states = list(self._watcher.states.values())
         yield _line(Text(self._head(states), "bold"))
+        wide = options.max_width >= _WIDE
         # Left free: this head, "and N more", the cursor's line, and lines of failures above the table.
-        room = max(1, options.size.height - 3 - _FAILURES_SHOWN)
+        room = max(1, (options.size.height - 3 - _FAILURES_SHOWN) // (1 if wide else 2))
         at_work = _at_work(self._watcher)
         for state in at_work[:room]:
             name = Text("  ").append(state.id, "bold red" if state.bad else "")
-            if options.max_width >= _WIDE:
+            if wide:
                 yield _line(name.append(f"  {_doing(state)}  ").append(_times(state), "dim"))
             else:  # an id alone may fill the line
                 yield _line(name)
