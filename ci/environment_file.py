@@ -14,6 +14,7 @@ from ci.errors import LaunchError, suite_session, typed
 
 VARIABLE = "PYXIS_MATRIX_ENVIRONMENT"
 SCHEMA = 1
+# Older ones refuse HOST:PORT/IMAGE:TAG ("Invalid image reference"); see `reference-with-slash` in the suite registry.
 _ENROOT_TAKES_SLASHES = Version("4.0.0")
 
 

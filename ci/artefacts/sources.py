@@ -164,6 +164,7 @@ def missing(cell: Cell, sources: Sources) -> str | None:
     ]
     if not lacking:
         return None
+    # One is told in full: for the others the same can be done.
     artefact, problems = lacking[0]
     more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
     looked = "; ".join(_looked(sources, problems))
@@ -234,12 +235,7 @@ def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
 
 
 def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
-    """Return the mirror's file, or ``None`` if it has none. The mirror is never changed.
-
-    A mirror may have files of its own making. If one differs from the file that others get under its path, that is
-    said, and with ``--strict`` the file is refused: the mirror's own list of checksums does not prove which release it
-    is.
-    """
+    """Return the mirror's file, or ``None`` if it has none. The mirror is never changed."""
     file = _mirror_file(artefact, sources)
     if file is None or sources.mirror is None:
         return None
@@ -259,6 +255,8 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
         # Somebody's own tar of the sources. It has no commit, so it differs from any pin, which is said below.
         identity = Identity(sha256=sha256, size=copy.stat().st_size)
     known = sources.expected(artefact)
+    # A mirror may have files of its own making. That one differs from what others get under its path is said, and with
+    # --strict refused: the mirror's own list of checksums does not prove which release it is.
     if known and known[0].identity != identity:
         difference = _another(artefact, file, identity, known)
         if sources.first_seen is None:
@@ -317,6 +315,7 @@ def _fetched(
 
 def _missing_one(artefact: Artefact, sources: Sources) -> dict[Artefact, str]:
     """Return why each address does not have the artefact; nothing if it is available."""
+    # From the quickest answer to the slowest. One address that has a file is enough.
     if artefact.file or any(
         _mirror_file(place, sources) or not _cache_problem(place, sources) for place in artefact.places
     ):

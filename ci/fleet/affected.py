@@ -19,6 +19,7 @@ MATRIX = "matrix.toml"
 PINS = "containers/pins.toml"
 _OF_IMAGES = "containers/"
 """Where each file is for the images and configurations that are made of it, and for nothing else."""
+# Of tests/ what no suite is made of; tests/support and tests/integration are left to `suite_files`.
 _HARMLESS = (
     *("docs/*", "*.md", "LICENSE", ".gitignore"),
     *(

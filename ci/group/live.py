@@ -147,6 +147,7 @@ class LiveTable(Lines):
     def __init__(self, shown: Shown, watcher: Watcher, terminal: RichConsole | None = None) -> None:
         """Draw on ``terminal``, stderr's if none is given."""
         super().__init__(shown, watcher)
+        # No markup, because a test's name has brackets: test_mounts[debian12].
         self._terminal = terminal or RichConsole(stderr=True, highlight=False, markup=False, emoji=False)
         self._began = time.monotonic()
         self._live = Live(
@@ -154,6 +155,7 @@ class LiveTable(Lines):
             get_renderable=lambda: self,
             refresh_per_second=4,
             transient=True,
+            # What others say comes through `stream`; rich is not to replace sys.stdout and sys.stderr for all.
             redirect_stdout=False,
             redirect_stderr=False,
         )

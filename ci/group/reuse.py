@@ -49,6 +49,7 @@ def unchanged(results: list[Result], fingerprint: str) -> Result | None:
 
 def taken(result: Result, run: str) -> Result:
     """Return an earlier result as a result of this run, with the name of the run that it is from, and no duration."""
+    # Always the run that ran it, however often it was taken since.
     source = result.reused_from or result.run
     return msgspec.structs.replace(
         result,
