@@ -94,8 +94,9 @@ class RegistryClient:
                 # A registry on loopback has nothing to do with the environment's proxies and REQUESTS_CA_BUNDLE.
                 session.trust_env = urlsplit(url).hostname not in (LOOPBACK, LOOPBACK6)
                 session.auth = self.auth or session.auth
-                session.verify = str(self.ca_bundle) if isinstance(self.ca_bundle, Path) else self.ca_bundle or True
-                found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
+                # Said of each request: requests takes REQUESTS_CA_BUNDLE in place of what its session says.
+                verify = str(self.ca_bundle) if isinstance(self.ca_bundle, Path) else self.ca_bundle or True
+                found = session.request(method, url, timeout=_SECONDS, verify=verify, **more)  # type: ignore[arg-type]
         except web.WebError as problem:
             raise UnexpectedAnswerError("the registry does not answer", where=url, why=str(problem)) from problem
         return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)

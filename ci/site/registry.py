@@ -26,9 +26,13 @@ class PasswordLogin:
 
     user: str
     password: str = field(repr=False)
+    _let_in: str = field(default="", init=False, repr=False)
+    """What let the last request in. A refused upload breaks off, so what begins one has to have logged in already."""
 
     def __call__(self, request: web.Request) -> web.Request:
-        """Have the request sent once more if the answer is 401."""
+        """Have the request sent once more, with another header, if the answer is 401."""
+        if self._let_in:
+            request.headers["Authorization"] = self._let_in
         request.register_hook("response", self._log_in)  # type: ignore[no-untyped-call]
         return request
 
@@ -45,6 +49,7 @@ class PasswordLogin:
             again.headers["Authorization"] = f"Bearer {self._token(realm, asked)}"
         else:
             again.prepare_auth((self.user, self.password))
+        self._let_in = again.headers["Authorization"]
         answer.close()
         return answer.connection.send(again, **how)  # as requests' own HTTPDigestAuth does
 

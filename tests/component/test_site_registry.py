@@ -23,7 +23,7 @@ from ci.matrix.arch import Arch
 from tests.integration.registry.support import htpasswd_settings
 from tests.integration.registry.tls import TokenSigner, new_authority
 from tests.support.oci.images import Image, push
-from tests.support.oci.layers import Layer
+from tests.support.oci.layers import File, Layer
 from tests.support.registry_client import RegistryClient
 
 USER, FOLDER = "ann", "group/pyxis"
@@ -88,7 +88,8 @@ def tokens(signer: TokenSigner) -> Iterator[tuple[str, str]]:
 def pushed_below(address: str) -> str:
     """Push an image into the folder and return the names of repositories that the registry has for it."""
     client = RegistryClient.of_site(f"{address}/{FOLDER}")
-    image = Image(layers=(Layer.of({"/marker": "it\n"}),), arch=Arch.host())
+    # More than a socket holds: a registry that refuses a request closes the connection, and does not read all of it.
+    image = Image(layers=(Layer.of({"/noise": File(content=secrets.token_bytes(8 << 20))}),), arch=Arch.host())
     pushed = push(client, "tiny/img", "1", image)
     assert client.tags(f"{FOLDER}/tiny/img") == ["1"]
     return pushed.reference
