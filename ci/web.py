@@ -30,6 +30,7 @@ _CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 Request = requests.PreparedRequest
+Answer = requests.Response
 Tell = Callable[[str], None]
 """Called with a line of text for every wait."""
 
@@ -203,6 +204,15 @@ def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
     """Return the host's CA bundle, or None. It is one file, because a build can mount only a file as a secret."""
     named = (Path(environ[name]) for name in _CA_BUNDLES if environ.get(name))
     return next((path for path in (*named, _SYSTEM_CA_BUNDLE) if path.is_file()), None)
+
+
+def challenge(answer: Answer) -> tuple[str, dict[str, str]]:
+    """Return how a server wants a login, in small letters (``basic``, ``bearer``), and what it says of it.
+
+    ``Bearer realm="https://auth.example.org/token",service="registry",scope="repository:team/img:pull,push"``
+    """
+    kind, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
+    return kind.lower(), requests.utils.parse_dict_header(rest)  # type: ignore[no-untyped-call]
 
 
 def cause(problem: BaseException) -> str:

@@ -26,7 +26,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="USER@HOST[:PORT]|FILE", help="a cluster, or a TOML file that describes it")
     add_suites(parser)
     parser.add_argument(
-        "--registry", default="", metavar="HOST:PORT", help="a registry that is the same from here and from the nodes"
+        "--registry",
+        default="",
+        metavar="HOST:PORT/FOLDER",
+        help="a registry, and a folder of it, that is the same from here and from the nodes",
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(

@@ -104,7 +104,7 @@ class Engine(OwnObjects):
             return str(self.api.api.import_image(src=str(archive), repository=self.local_name(name), changes=changes))
 
     def push(self, reference: str) -> str | None:
-        """Push an image to a registry on loopback, which speaks plain http.
+        """Push an image to a registry: with the login that is kept for it, and to one on loopback without TLS.
 
         :return: the digest that was pushed, as the engine reports it; None with Podman, which reports none.
         :raises LaunchError: if pushing fails.
@@ -114,7 +114,8 @@ class Engine(OwnObjects):
             # does not send. In Docker's format, because real enroot does not ask a registry for another one. The digest
             # is not known: a client of a remote Podman writes no --digestfile, and RepoDigests has the digest of
             # Podman's own copy, which is compressed differently.
-            done = self.run_client("push", "--tls-verify=false", "--format=v2s2", reference)
+            insecure = ["--tls-verify=false"] if reference.startswith(("localhost:", "127.0.0.1:")) else []
+            done = self.run_client("push", *insecure, "--format=v2s2", reference)
             done.check(LaunchError, f"pushing {reference} failed")
             return None
         repository, _, tag = reference.rpartition(":")

@@ -28,6 +28,7 @@ from ci.options import Options
 from ci.record import store
 from ci.session.record import Record
 from ci.session.running import EnvironmentContext, withdraw
+from ci.site import registry
 from ci.site.cleaning import claim, clean, note
 from ci.site.observing import SiteFacts, observe
 from ci.site.target import SiteTarget
@@ -63,6 +64,8 @@ def reached(target: SiteTarget, options: Options, suites: Sequence[str]) -> Iter
     :raises SiteError: if the cluster can't be asked. :raises TeardownError: if something is left there.
     """
     run = options.run
+    if target.registry:
+        registry.reached(target.registry)  # before anything is made there, and once: all tests would fail for it
     login = replace(target.login, prelude=target.prelude(run))
     states = _states(target)
     with _alone(states, run), ExitStack() as taking_down:

@@ -13,6 +13,7 @@ from ci.environment_file import Login
 from ci.errors import SelectionError, session
 from ci.matrix.profile_files import NAME
 from ci.matrix.tables import TomlTable, read_table
+from ci.site import registry
 
 FOLDER = "pyxis-matrix"
 """In the user's home there: the folders of runs."""
@@ -20,7 +21,7 @@ FOLDER = "pyxis-matrix"
 _ADDRESS = re.compile(
     r"(?:(?P<user>[^@\s:]+)@)?(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[1-5]?\d{1,4}|6[0-5]\d{3}))?"
 )
-_REGISTRY = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}")
+_REGISTRY_FORM = "the host has a dot or a port; a folder, which may be left out, has small letters"
 _VERSIONS = ("slurm", "enroot", "pyxis")
 # By key: what sbatch and srun have it from, with their own prefix.
 _JOBS = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "reservation": "RESERVATION"}
@@ -62,7 +63,7 @@ class SiteTarget:
     """The node that jobs run on."""
     time_limit: str = ""
     registry: str = ""
-    """HOST:PORT, the same from here and from its nodes; it speaks plain http, and is written to."""
+    """HOST[:PORT][/FOLDER], the same from here and from its nodes; it is written to."""
     path: Path | None = None
     """The file that says it."""
 
@@ -101,10 +102,10 @@ class SiteTarget:
     def with_registry(self, address: str) -> Self:
         """Return it with the registry of the command line in place of the file's.
 
-        :raises SelectionError: for what is no HOST:PORT.
+        :raises SelectionError: for another form.
         """
-        if address and not _REGISTRY.fullmatch(address):
-            raise SelectionError(f"{address!r} is no HOST:PORT", where="--registry")
+        if address and not registry.FORM.fullmatch(address):
+            raise SelectionError(f"{address!r} is not HOST:PORT/FOLDER", where="--registry", why=_REGISTRY_FORM)
         return replace(self, registry=address or self.registry)
 
     @property
@@ -164,7 +165,7 @@ def _check(table: TomlTable, texts: dict[str, str]) -> None:
             table.fault(key, f"{texts[key]!r} is no version")
     if texts["name"] and not NAME.fullmatch(texts["name"]):
         table.fault("name", f"{texts['name']!r} has more than small letters, digits and hyphens")
-    if texts["registry"] and not _REGISTRY.fullmatch(texts["registry"]):
-        table.fault("registry", f"{texts['registry']!r} is no HOST:PORT")
+    if texts["registry"] and not registry.FORM.fullmatch(texts["registry"]):
+        table.fault("registry", f"{texts['registry']!r} is not HOST:PORT/FOLDER: {_REGISTRY_FORM}")
     if any(sign in texts["nodelist"] for sign in ",["):
         table.fault("nodelist", "name one node: tests look for what a job leaves on the node where it ran")

@@ -9,7 +9,9 @@ from typing import Any
 import asyncssh
 from msgspec.structs import replace
 import pytest
+import requests
 
+from ci import web
 from ci.cli.main import main
 from ci.environment import ssh
 from ci.environment_file import Login
@@ -24,8 +26,9 @@ from ci.record.store import CellRecord
 from ci.report import contradictions, grid
 from ci.report.model import Location, kind, parts_of
 from ci.session.record import Record
-from ci.site import running
+from ci.site import registry, running
 from ci.site.cleaning import clean
+from ci.site.registry import PasswordLogin
 from ci.site.target import SiteTarget
 from tests.support.results import cell, result
 
@@ -101,10 +104,42 @@ def test_a_name_tells_no_address_and_is_the_same_each_time() -> None:
     assert "login" not in SiteTarget.of("ann@login.example.org").again
 
 
-def test_a_registry_of_the_command_line_is_an_address() -> None:
-    assert SiteTarget.of("alias").with_registry("localhost:5000").registry == "localhost:5000"
-    with pytest.raises(SelectionError, match="no HOST:PORT"):
-        SiteTarget.of("alias").with_registry("https://registry")
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        ("localhost:5000", ""),
+        ("registry.example.org", ""),
+        ("registry.example.org/group/pyxis_tests", "group/pyxis_tests/"),
+        ("registry:5000/group", "group/"),
+    ],
+)
+def test_a_registry_of_the_command_line_may_have_a_folder(text: str, folder: str) -> None:
+    assert SiteTarget.of("alias").with_registry(text).registry == text
+    assert registry.folder_of(text) == folder
+
+
+@pytest.mark.parametrize("text", ["https://registry.example.org", "group/pyxis", "registry.example.org/Group", "r:1/"])
+def test_what_is_no_registry(text: str) -> None:
+    with pytest.raises(SelectionError, match="is not HOST:PORT/FOLDER"):
+        SiteTarget.of("alias").with_registry(text)
+
+
+def challenged(url: str, realm: str) -> requests.Response:
+    """Return an answer that wants a token."""
+    answer = requests.Response()
+    answer.status_code, answer.request = 401, requests.Request("GET", url).prepare()
+    answer.headers["WWW-Authenticate"] = f'Bearer realm="{realm}",service="registry"'
+    return answer
+
+
+def test_no_password_of_a_registry_behind_https_goes_to_a_service_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PasswordLogin, "_token", lambda *_asked: pytest.fail("the password was sent"))
+    login = PasswordLogin("ann", "secret")
+    sent = login(requests.Request("GET", "https://registry.example.org/v2/").prepare())
+    (log_in,) = sent.hooks["response"]
+    with pytest.raises(web.WebError, match="would get the password in plain text"):
+        log_in(challenged("https://registry.example.org/v2/", "http://auth.example.org/token"))
+    assert "secret" not in repr(login)
 
 
 def test_every_job_gets_what_it_has_to_have(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ci.matrix.cells import Cell
 from ci.reproducing.case import ASIDE
 from tests.integration.conformance.support import Steps, rootfs
 from tests.support.cluster import Node, Shell, waited
+from tests.support.enroot import hub_at_home
 from tests.support.markers import IMAGE_MARKER
 from tests.support.not_asked import needs
 from tests.support.oci.images import push
@@ -72,6 +73,14 @@ def make_image(registry_client: RegistryClient, tiny_image: TinyImage) -> MakeIm
         return TinyImage(reference=pushed.reference, marker=marker, pushed=pushed, image=image)
 
     return make
+
+
+@pytest.fixture
+def hub(registry_client: RegistryClient) -> dict[str, str]:
+    """Return the variables by which nothing is asked of Docker Hub (`tests.support.enroot.hub_at_home`)."""
+    if registry_client.ca_bundle or registry_client.auth:
+        needs("a registry that speaks plain http and asks for no login")
+    return hub_at_home(registry_client.address)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Forms of references that concern the registry (ports, slashes, digests, formats)
 """
 
 import base64
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,6 @@ from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import NOT_IMPORTED, NOT_STARTED, Steps
 from tests.support.behaviours import Ask
 from tests.support.cluster import Node
-from tests.support.enroot import hub_at_home
 from tests.support.expectations import no_such_image
 from tests.support.oci.layers import File, Layer, Whiteout
 from tests.support.oci.tiny import TinyImage
@@ -56,10 +56,10 @@ def test_a_file_by_its_absolute_path(steps: Steps, plain: TinyImage) -> None:
     assert "import" not in steps.outcome(plain, "true")[1]
 
 
-def test_a_relative_path_needs_its_dot(steps: Steps, plain: TinyImage, folder: str, local_registry: str) -> None:
+def test_a_relative_path_needs_its_dot(steps: Steps, plain: TinyImage, folder: str, hub: Mapping[str, str]) -> None:
     steps.shell.run(f"cp {plain.reference} {folder}/hello.sqsh")
     # It is looked for on Docker Hub.
-    steps.refused("hello.sqsh", "library/hello.sqsh", f"--chdir={folder}", variables=hub_at_home(local_registry))
+    steps.refused("hello.sqsh", "library/hello.sqsh", f"--chdir={folder}", variables=hub)
     steps.inside(replace(plain, reference="./hello.sqsh"), "true", f"--chdir={folder}")
 
 

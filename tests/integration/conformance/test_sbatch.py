@@ -1,5 +1,6 @@
 """Batch scripts: run in an image as a whole, or starting steps that are."""
 
+from collections.abc import Mapping
 import shlex
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from ci.matrix.cells import Cell
 from tests.integration.conformance.support import PATIENCE, Steps
 from tests.support.behaviours import Ask
-from tests.support.enroot import DOCKER_HUB, hub_at_home
+from tests.support.enroot import DOCKER_HUB
 from tests.support.expectations import differs
 from tests.support.markers import IMAGE_MARKER
 from tests.support.oci.tiny import TinyImage
@@ -30,12 +31,12 @@ def test_the_image_can_be_named_in_the_script(steps: Steps, tiny_image: TinyImag
 
 
 def test_a_bare_hash_in_the_script_ends_the_reference(
-    steps: Steps, tiny_image: TinyImage, local_registry: str, cell: Cell
+    steps: Steps, tiny_image: TinyImage, hub: Mapping[str, str], cell: Cell
 ) -> None:
     """Slurm cuts the value there, and Docker Hub is asked for an image that is called like the registry's host."""
-    host, _, port = local_registry.partition(":")
+    host, _, port = tiny_image.pushed.address.partition(":")
     script = f"#!/bin/sh\n#SBATCH --container-image={tiny_image.reference}\necho it-ran"
-    proxies = ",".join(f"{name}={value}" for name, value in hub_at_home(local_registry).items())
+    proxies = ",".join(f"{name}={value}" for name, value in hub.items())
     status, output = steps.shell.sbatch_unchecked(script, f"--export=ALL,{proxies}", limit=PATIENCE)
     assert status != 0, output
     assert "it-ran" not in output
