@@ -181,6 +181,7 @@ def test_options_by_variable(
 
 @pytest.mark.behaviour("pyxis-variables")
 def test_a_name_by_variable(steps: Steps, plain: TinyImage, container_name: str, behaviour: Ask) -> None:
-    steps.inside(plain, "true", variables={"PYXIS_CONTAINER_NAME": container_name})
-    kept = f"pyxis_{container_name}" in steps.containers()
+    where = steps.job_of([f"--container-name={container_name}"])  # the variable itself tells no job
+    steps.inside(plain, "true", *where, variables={"PYXIS_CONTAINER_NAME": container_name})
+    kept = steps.enroot_name(container_name) in steps.containers()
     behaviour("pyxis-variables").saw("taken" if kept else "ignored")
