@@ -15,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import io
 from pathlib import Path, PurePosixPath
 import secrets
+import sys
 import threading
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
@@ -71,13 +72,12 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
     :raises PortTakenError: if the port is in use.
     """
     try:
-        server = ThreadingHTTPServer((_LOOPBACK, port), functools.partial(_Handler, served))
+        server = _Server((_LOOPBACK, port), functools.partial(_Handler, served))
     except OSError as error:
         why = "it is in use" if error.errno == errno.EADDRINUSE else str(error)
         raise PortTakenError(
             f"failed to serve on port {port}", why=why, next_step="leave out --port to use a free one"
         ) from error
-    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:
@@ -86,6 +86,13 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
+        """Say nothing of a browser that left before it had all: reloading does that, and would print a traceback."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -114,6 +121,9 @@ class _Handler(SimpleHTTPRequestHandler):
         if found is None:
             return self._answer(b"not found\n", status=HTTPStatus.NOT_FOUND)
         self.found = found
+        # The base class shows a folder's index.html in place of the list, and would follow where that is a link.
+        if found.is_dir() and urlsplit(self.path).path.endswith("/"):
+            return self.list_directory(found)
         return super().send_head()
 
     def translate_path(self, path: str) -> str:  # noqa: ARG002 - the base class looks up what was found already
