@@ -37,13 +37,14 @@ class Served:
     """The folder of the report, that its links are relative to."""
     top: Path
     """A folder that holds the report's and all results; the server's addresses begin there."""
-    secret: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(12))  # 96 bits
     page: bytes = b""
     state: str = ""
     allowed: frozenset[Path] = frozenset()
 
     def show(self, merged: Merged, state: str) -> None:
         """Take a newer report; of the files, only those in its result folders are served."""
+        # The state last: a page that hears of a newer one loads again at once, and has to find it.
         self.allowed = frozenset(merged.folder(suite) for _, suite in merged.compat.results() if suite.folder)
         self.page = page.as_html(merged, live=state).encode(errors="replace")
         self.state = state
@@ -51,6 +52,7 @@ class Served:
     @property
     def home(self) -> str:
         """The page's path in an address."""
+        # `.` is a report that lies at the top itself.
         return quote(f"/{self.secret}/{self.folder.relative_to(self.top).as_posix()}/{page.FILE}".replace("/./", "/"))
 
     def file(self, path: PurePosixPath) -> Path | None:
@@ -78,6 +80,7 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
         raise PortTakenError(
             f"failed to serve on port {port}", why=why, next_step="leave out --port to use a free one"
         ) from error
+    # shutdown() waits for so many seconds at most; by default for 0.5, which is felt at Ctrl-C.
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:
@@ -117,6 +120,7 @@ class _Handler(SimpleHTTPRequestHandler):
             return self._answer(self.served.page, "text/html")
         if path == home.with_name("state"):
             return self._answer(self.served.state.encode())
+        # `..` stays in a PurePosixPath. The first two parts are the slash and the secret.
         found = None if ".." in path.parts else self.served.file(PurePosixPath(*path.parts[2:]))
         if found is None:
             return self._answer(b"not found\n", status=HTTPStatus.NOT_FOUND)
@@ -164,6 +168,7 @@ class _Handler(SimpleHTTPRequestHandler):
         port = self.connection.getsockname()[1]
         # A page of another site can lead a name of its own to 127.0.0.1; its requests have that name.
         host = self.headers.get("Host") in {f"{_LOOPBACK}:{port}", f"localhost:{port}"}
+        # As bytes: of texts it takes only ASCII, and a path may hold anything.
         return host and secrets.compare_digest("/".join(path.parts[1:2]).encode(), self.served.secret.encode())
 
     def _answer(self, content: bytes, kind: str = "text/plain", *, status: HTTPStatus = HTTPStatus.OK) -> io.BytesIO:
