@@ -13,12 +13,13 @@ import html
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import io
+import os
 from pathlib import Path, PurePosixPath
 import secrets
 import sys
 import threading
 from typing import Any, BinaryIO
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from ci.errors import PortTakenError
 from ci.report.forms import page
@@ -53,7 +54,8 @@ class Served:
     def home(self) -> str:
         """The page's path in an address."""
         # `.` is a report that lies at the top itself.
-        return quote(f"/{self.secret}/{self.folder.relative_to(self.top).as_posix()}/{page.FILE}".replace("/./", "/"))
+        path = f"/{self.secret}/{self.folder.relative_to(self.top).as_posix()}/{page.FILE}".replace("/./", "/")
+        return quote(os.fsencode(path))
 
     def file(self, path: PurePosixPath) -> Path | None:
         """Return the file or folder at a path below the secret, if it may be seen: no links, nothing outside."""
@@ -91,6 +93,11 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
         thread.join()
 
 
+def _path(address: str) -> PurePosixPath:
+    # By way of bytes, as results are linked: a log may have a name that is not UTF-8.
+    return PurePosixPath(os.fsdecode(unquote_to_bytes(address)))
+
+
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
         """Say nothing of a browser that left before it had all: reloading does that, and would print a traceback."""
@@ -111,8 +118,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def send_head(self) -> io.BytesIO | BinaryIO | None:
         """Answer a request, and return what follows the headers."""
-        path = PurePosixPath(unquote(urlsplit(self.path).path))
-        home = PurePosixPath(unquote(self.served.home))
+        path, home = _path(urlsplit(self.path).path), _path(self.served.home)
         if not self._is_ours(path):
             return self._answer(b"not found\n", status=HTTPStatus.NOT_FOUND)
         if path == home:
@@ -145,7 +151,7 @@ class _Handler(SimpleHTTPRequestHandler):
             for entry in self.found.iterdir()
             if not entry.is_symlink()
         )
-        items = "".join(f'<li><a href="./{quote(name)}">{html.escape(name)}</a></li>' for name in names)
+        items = "".join(f'<li><a href="./{quote(os.fsencode(name))}">{html.escape(name)}</a></li>' for name in names)
         title = html.escape(self.found.name)
         listing = f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1><ul>{items}</ul></html>'
         return self._answer(listing.encode(errors="replace"), "text/html")
@@ -169,7 +175,7 @@ class _Handler(SimpleHTTPRequestHandler):
         # A page of another site can lead a name of its own to 127.0.0.1; its requests have that name.
         host = self.headers.get("Host") in {f"{_LOOPBACK}:{port}", f"localhost:{port}"}
         # As bytes: of texts it takes only ASCII, and a path may hold anything.
-        return host and secrets.compare_digest("/".join(path.parts[1:2]).encode(), self.served.secret.encode())
+        return host and secrets.compare_digest(os.fsencode("/".join(path.parts[1:2])), self.served.secret.encode())
 
     def _answer(self, content: bytes, kind: str = "text/plain", *, status: HTTPStatus = HTTPStatus.OK) -> io.BytesIO:
         self.send_response(status)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import timedelta
 from email.message import Message
 import http.client
+import os
 from pathlib import Path
 import signal
 import socket
@@ -91,6 +92,14 @@ def test_a_folder_is_listed_whatever_is_in_it(address: str, results: Path) -> No
     assert status == 200
     assert "slurmctld.log" in text
     assert "root:" not in text
+
+
+def test_a_log_whose_name_is_no_text_is_listed_and_shown(address: str, results: Path) -> None:
+    (results / FOLDER / "logs" / os.fsdecode(b"\xff.log")).write_text("of a job")
+    logs = urlsplit(address).path.replace("report/report.html", f"{FOLDER}/logs/")
+    assert 'href="./%FF.log"' in ask(address, logs)[1]
+    assert ask(address, f"{logs}%FF.log")[:2] == (200, "of a job")
+    assert ask(address, "/%FF/report/report.html")[0] == 404
 
 
 def test_a_browser_that_leaves_is_no_error_on_the_terminal(
