@@ -271,10 +271,13 @@ class _Taking:
         if source in _OF_ENROOT:
             self._out(path, why=_IS_ENROOTS)
             return
+        dropped = 0 if content.endswith(b"\n") or not source.endswith(".conf") else content.count(b"\n") + 1
         for number, text in _lines_of(content):
             line = _Line(text=text, where=f"{path}:{number}", what="" if source.endswith(".fstab") else _key(text))
             if source.endswith(".fstab") and (why := self._no_source(text.split()[0])):
                 self._out(line.where, why=why)
+            elif number == dropped:  # written, it would get an end, and hold in the cell
+                self._out(line.where, line.what, why=f"{PASSED_OVER}: the line has no end")
             else:
                 self._keep(source, line)
 
