@@ -76,7 +76,7 @@ def _curl(steps: Steps, silent_registry: str, name: str) -> str:
     """Return the command line of an import's curl, where the job sets a variable of enroot's to 599 seconds."""
     image = f"{silent_registry}#silent/image:1"
     with steps.running(image, "true", ready="importing docker image", variables={name: "599"}):
-        return steps.wait_for_output(f"pgrep --list-full --full '[h]ttp://{silent_registry}'")
+        return steps.wait_for_output(f"pgrep --list-full --full 'https?://[l]{silent_registry[1:]}'")
 
 
 @pytest.mark.behaviour("transfer-timeout")

@@ -115,7 +115,7 @@ def test_a_signal_during_an_import_is_forwarded(steps: Steps, silent_registry: s
     not_promised(cell, "curl, whose process this test waits for")
     image = f"{silent_registry}#silent/image:1"
     with steps.running(image, "true", ready="importing docker image") as step:
-        programs = f"pgrep --full '[h]ttp://{silent_registry}'"
+        programs = f"pgrep --full 'https?://[l]{silent_registry[1:]}'"
         steps.wait_for_output(programs)
         job = steps.shell.run(f"squeue --noheader --name={step.name} --format=%i").stdout.strip()
         # To the task alone: scancel would reach the import's own programs as well, and they may be the first to end.

@@ -154,7 +154,7 @@ def push(
     ``index`` makes an index of a single image too; ``attestation`` adds the entry for an unknown platform that buildx
     puts beside an image by default.
     """
-    repository = f"{registry.folder}{repository}"
+    repository = f"{registry.folder}{repository.removeprefix(registry.folder)}"  # it may be that of a `Pushed`
     manifests = [_put_image(registry, repository, image, form) for image in images]
     content, media_type = manifests[0], form.manifest
     if index or attestation or len(images) > 1:
