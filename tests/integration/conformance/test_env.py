@@ -10,8 +10,10 @@ from tests.integration.conformance.support import NOT_IMPORTED, PATIENCE, Steps
 from tests.support.behaviours import Ask
 from tests.support.expectations import not_promised
 from tests.support.markers import IMAGE_MARKER
+from tests.support.not_asked import needs
 from tests.support.oci.tiny import TinyImage
 from tests.support.proof import behind
+from tests.support.registry_client import RegistryClient
 
 pytestmark = pytest.mark.container_packaging
 
@@ -96,19 +98,24 @@ def test_what_a_job_may_not_tell_enroot(steps: Steps, silent_registry: str, cell
     ("name", "no_proxy"), [("http_proxy", ""), ("http_proxy", "127.0.0.1"), ("all_proxy", ""), ("ALL_PROXY", "")]
 )
 def test_a_proxy_that_is_not_there(
-    *, steps: Steps, tiny_image: TinyImage, behaviour: Ask, name: str, no_proxy: str
+    *, steps: Steps, tiny_image: TinyImage, registry_client: RegistryClient, behaviour: Ask, name: str, no_proxy: str
 ) -> None:
     """The registry is called localhost, and a list of exceptions is one of names."""
+    name = name.replace("http_", "https_") if registry_client.ca_bundle else name
     variables = {name: _NO_PROXY_THERE, "no_proxy": no_proxy}
     lines, said = steps.either(tiny_image, "true", refusals=[NOT_IMPORTED], variables=variables)
     # Without this, anything might have kept it from being imported.
-    steps.inside(tiny_image, "true", variables={**variables, "no_proxy": "localhost"})
+    steps.inside(tiny_image, "true", variables={**variables, "no_proxy": registry_client.address.split(":")[0]})
     behaviour("proxy-of-a-job").saw("through the proxy" if lines is None else "directly", said)
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "HTTPS_PROXY"])
-def test_a_proxy_that_is_none_for_plain_http(steps: Steps, tiny_image: TinyImage, name: str) -> None:
+def test_a_proxy_that_is_none_for_plain_http(
+    steps: Steps, tiny_image: TinyImage, registry_client: RegistryClient, name: str
+) -> None:
     """In capitals http_proxy is not read at all: a web server would have it from whoever asks (curl(1))."""
+    if registry_client.ca_bundle:
+        needs("a registry that speaks plain http")
     assert steps.inside(tiny_image, "true", variables={name: _NO_PROXY_THERE}) == []
 
 

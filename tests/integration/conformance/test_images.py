@@ -9,12 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from ci.matrix.cells import Cell
 from tests.integration.conformance.conftest import MakeImage, Unpack
 from tests.integration.conformance.support import NOT_IMPORTED, NOT_STARTED, Steps
 from tests.support.behaviours import Ask
 from tests.support.cluster import Node
-from tests.support.expectations import no_such_image
 from tests.support.oci.layers import File, Layer, Whiteout
 from tests.support.oci.tiny import TinyImage
 from tests.support.proof import behind
@@ -31,13 +29,13 @@ def test_docker_uri(steps: Steps, tiny_image: TinyImage) -> None:
     steps.inside(replace(tiny_image, reference=f"docker://{tiny_image.reference}"), "true")
 
 
-def test_an_unknown_image_is_refused(steps: Steps, tiny_image: TinyImage, cell: Cell) -> None:
-    said = steps.refused(f"{tiny_image.reference}-unknown", no_such_image(cell))
+def test_an_unknown_image_is_refused(steps: Steps, tiny_image: TinyImage, not_there: str) -> None:
+    said = steps.refused(f"{tiny_image.reference}-unknown", not_there)
     assert NOT_IMPORTED in said
 
 
-def test_one_import_per_node(steps: Steps, tiny_image: TinyImage, cell: Cell) -> None:
-    said = steps.refused(f"{tiny_image.reference}-unknown", no_such_image(cell), "--ntasks=2", "--overcommit")
+def test_one_import_per_node(steps: Steps, tiny_image: TinyImage, not_there: str) -> None:
+    said = steps.refused(f"{tiny_image.reference}-unknown", not_there, "--ntasks=2", "--overcommit")
     assert said.count(NOT_IMPORTED) == 1
 
 
