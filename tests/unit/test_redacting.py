@@ -16,6 +16,7 @@ NAMES = (
     *[("n1", "NODE1"), ("n2", "NODE2"), ("gpu-07", "NODE3"), ("n1-ib", "NODE1")],
     *of_host("login03.blue.example.org"),
     *of_host("192.0.2.7"),
+    *of_host("Head9.lan"),
     *of_host("registry.example.org", "REGISTRY"),
     *[("ann", "USER"), ("/home/ann", "/HOME"), ("ann-lab", "GROUP"), ("short-q", "PARTITION")],
     *[("debug", "PARTITION"), ("root", "USER"), ("jo", "USER"), ("tester", "USER"), ("", "QOS"), ("7", "QOS")],
@@ -30,6 +31,7 @@ BLUE = Redaction(NAMES)
         ("ann@login03: refused", "USER@HOST: refused"),
         ("login04.blue.example.org, www.example.org", "login04.DOMAIN, www.DOMAIN"),
         ("Login03.Blue.example.org", "HOST"),
+        ("head9 HEAD9.LAN lan", "HOST HOST lan"),
         ("registry.example.org:5000/tiny", "REGISTRY:5000/tiny"),
         ("cd /home/ann/pyxis-matrix", "cd /HOME/pyxis-matrix"),
         ("/gpfs/home/ann/x", "/gpfs/home/USER/x"),
@@ -103,7 +105,7 @@ def test_a_result_is_read_as_before(tmp_path: Path) -> None:
         made.result(made.cell("22.05.8", "debian12"), "pyxis_basic", run="ann"),
         outcome=Outcome.FAILED,
         tests=(test,),
-        again="x ann",
+        again="é ann",
     )
     (folder,) = made.write(tmp_path, of)
     path = folder / store.RESULT_FILE
@@ -112,7 +114,7 @@ def test_a_result_is_read_as_before(tmp_path: Path) -> None:
     assert Redaction(()).content(path.name, before) == before, "its form is the same"
     path.write_bytes(kept)
     told = msgspec.structs.replace(test, message='\x1b[31mUSER said "USER"\n\nUSER')
-    assert store.load(path) == msgspec.structs.replace(was, tests=(told,), again="x USER")
+    assert store.load(path) == msgspec.structs.replace(was, tests=(told,), again="é USER")
 
 
 def test_lines_of_a_log_are_read_as_before() -> None:
