@@ -28,10 +28,9 @@ _SECRET_VALUE = (
 ADDRESSES = (
     re.compile(r"(?<!\d)(?<!\d\.)(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)"),
     re.compile(r"(?<![0-9a-f:])(?:[0-9a-f]{1,4}:){4,7}:?[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE),
-    # 2000::/3, fc00::/7, fe80::/10, ff00::/8: whole, or with the :: that stands for zeros.
+    # With the :: that stands for zeros: 2000::/3, fc00::/7, fe80::/10, ff00::/8.
     re.compile(
-        r"(?<![0-9a-f:])(?=[0-9a-f:]*::|(?:[0-9a-f]+:){7})(?:[23][0-9a-f]|f[cdef])[0-9a-f]{2}"
-        r"(?::[0-9a-f]{0,4}){2,7}(?![\w:])",
+        r"(?<![0-9a-f:])(?=[0-9a-f:]*::)(?:[23][0-9a-f]|f[cdef])[0-9a-f]{2}(?::[0-9a-f]{0,4}){2,7}(?![\w:])",
         re.IGNORECASE,
     ),
     re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.\w[\w-]*)+"),

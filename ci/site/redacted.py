@@ -31,7 +31,7 @@ def redaction_of(site: Site) -> Redaction:
     """
     target, settings = site.target, dict(site.seen.cell.settings)
     with ssh.connect(site.login) as connection:
-        said = [line.split() for line in connection.run(_NAMES).stdout.splitlines()]
+        said = [line.split() for line in connection.run(_NAMES).stdout.splitlines() if line.strip()]
     nodes = {node: [node] for node in site.seen.nodes}
     nodes |= {names[0]: names for word, *names in said if word == "NODE" and names}
     hosts = [target.host, *(name for word, *names in said if word == "HOST" for name in names)]

@@ -19,7 +19,16 @@ NAMES = (
     *of_host("Head9.lan"),
     *of_host("registry.example.org", "REGISTRY"),
     *[("ann", "USER"), ("/home/ann", "/HOME"), ("ann-lab", "GROUP"), ("short-q", "PARTITION")],
-    *[("debug", "PARTITION"), ("root", "USER"), ("jo", "USER"), ("tester", "USER"), ("", "QOS"), ("7", "QOS")],
+    *[
+        ("debug", "PARTITION"),
+        ("root", "USER"),
+        ("jo", "USER"),
+        ("tester", "USER"),
+        ("", "QOS"),
+        ("7", "QOS"),
+        ("ann", "ACCOUNT"),
+        ("Batch", "QOS"),
+    ],
 )
 BLUE = Redaction(NAMES)
 
@@ -57,7 +66,7 @@ BLUE = Redaction(NAMES)
         (r"a\n10.1.2.3", r"a\nADDRESS"),
         ("127.0.0.1 0.0.0.0 24.11.7 1.2.3.4.5", "127.0.0.1 0.0.0.0 24.11.7 1.2.3.4.5"),
         ("2001:db8::1/64 [fe80::a:b]:22 fd00:1:2:3:4:5:6:7", "ADDRESS/64 [ADDRESS]:22 ADDRESS"),
-        ("::1 12:34:56 x.py::test_a std::abs", "::1 12:34:56 x.py::test_a std::abs"),
+        ("::1 12:34:56 2026:11:30 x.py::test_a std::abs", "::1 12:34:56 2026:11:30 x.py::test_a std::abs"),
         (r"ether 52:54:00:12:34:56\n52:54:00:12:34:57", r"ether ADDRESS\nADDRESS"),
         ("ask help@example.com", "ask ADDRESS"),
     ],
@@ -68,7 +77,7 @@ def test_a_text(said: str, kept: str) -> None:
 
 
 def test_what_is_not_replaced_is_known() -> None:
-    assert BLUE.left == ["debug", "jo", "registry", "root", "tester"]
+    assert BLUE.left == ["Batch", "debug", "jo", "registry", "root", "tester"]
 
 
 def test_thousands_of_nodes_have_one_pattern() -> None:
