@@ -27,6 +27,7 @@ from ci.options import packages
 from ci.options.packages import RUN_SUITES, SUITES_NEED
 from ci.terminal import signals
 
+# Tags per parameter, default=False and interrupt_timeout; ci/machine/venv.py installs the same.
 nox.needs_version = ">=2025.5.1"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "none"  # nox' own are one per cell and suite; see `venv_with`
@@ -157,6 +158,7 @@ def add_suite(name: str, summary: str, cells: Iterable[Cell]) -> None:
         venv = venv_with(session, *SUITES_NEED, named=[word for word in session.posargs if word != "--"])
         # On CI, a cell that was asked for by its name has to run: there it is not told how to say that it does not.
         needed = os.environ.get("CI") == "true" and selected(MATRIX.cell(cell), ARGV, os.environ)
+        # No exit code means "not run" (ci/paths.py), so the reason comes by a file.
         with tempfile.NamedTemporaryFile("r", prefix="pyxis-matrix-", encoding="utf-8") as reason:
             more = {} if needed else {paths.NOT_RUN_VARIABLE: reason.name}
             run(session, venv, "python", "-m", "ci", "suite", name, cell, "--", *session.posargs, more=more)
@@ -168,6 +170,7 @@ def add_suite(name: str, summary: str, cells: Iterable[Cell]) -> None:
 
 def add(function: Callable[..., None], name: str, summary: str) -> None:
     """Make a session that plain nox does not run."""
+    # `nox -l` shows the first line of it.
     function.__doc__ = summary
     nox.session(name=name, default=False)(function)
 
@@ -196,6 +199,7 @@ def run(session: nox.Session, venv: Path, *words: str, more: Mapping[str, str] |
 
 
 for title, (line, folder) in OWN_TESTS.items():
+    # Bound now, as a default: the loop's variable is another one when the session runs.
     add(lambda session, folder=folder: run_tests(session, folder), title, line)
 for title, line in PROGRAMS.items():
     add_command(title, line, {"scale": BROWSER, "mutations": DEVELOPMENT}.get(title, SUITES_NEED), f"tests.{title}")

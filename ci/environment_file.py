@@ -14,6 +14,7 @@ from ci.errors import LaunchError, suite_session, typed
 
 VARIABLE = "PYXIS_MATRIX_ENVIRONMENT"
 SCHEMA = 1
+# Older ones refuse HOST:PORT/IMAGE:TAG ("Invalid image reference"); see `reference-with-slash` in the suite registry.
 _ENROOT_TAKES_SLASHES = Version("4.0.0")
 
 
@@ -131,6 +132,7 @@ class EnvironmentFile:
 
 def save(path: Path, environment: EnvironmentFile) -> None:
     """Write the file, readable by its owner alone: it may hold a password."""
+    # Replaced at once, because tests of another process may be reading it.
     with paths.replaced(path, "the environment's file", LaunchError, mode=0o600) as file:
         file.write(json.dumps({"schema": SCHEMA, **asdict(environment)}, indent=2).encode() + b"\n")
 
@@ -152,6 +154,7 @@ def _parsed(data: dict[str, Any]) -> EnvironmentFile:
     if data.pop("schema", None) != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
     data["login"] = Login(**data["login"])
+    # JSON has lists only.
     data["nodes"], data["containers"] = tuple(data["nodes"]), tuple(data["containers"])
     return EnvironmentFile(**data)
 

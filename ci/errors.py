@@ -15,7 +15,8 @@ PROGRAM = "pyxis-matrix"
 BOOTSTRAP_VARIABLE = "PYXIS_MATRIX_BOOTSTRAP"
 """Set by ``ci/bootstrap`` where nox is only in its virtual environment, and not on the user's PATH."""
 _DISK_FULL = re.compile(r"no space left on device|\bENOSPC\b|disk quota exceeded|\bEDQUOT\b", re.IGNORECASE)
-# enroot and unshare use the same words when max_user_namespaces is used up (pyxis#93).
+# enroot and unshare use the same words when max_user_namespaces is used up:
+# https://github.com/NVIDIA/pyxis/issues/93
 _NOT_THE_DISK = re.compile(r"namespace|unshare|clone", re.IGNORECASE)
 
 
@@ -86,6 +87,7 @@ class PyxisMatrixError(Exception):
 
     def __str__(self) -> str:
         """Return the message with one part per line."""
+        # Here, because `next_step` may be a constant, made before anybody knows whether nox is on PATH.
         step = as_here(self.next_step) if self.next_step.startswith("nox ") else self.next_step
         details = {"where": self.where, "why": self.why, "next": step}
         return "\n".join([self.what, *(f"  {label}: {text}" for label, text in details.items() if text)])

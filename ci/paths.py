@@ -77,6 +77,7 @@ def settle(environ: MutableMapping[str, str] = os.environ) -> None:
         environ[MATRIX_VARIABLE] = str(own)
     if not (environ.get(_BYTECODE) or environ.get(_NO_BYTECODE)):
         environ[_BYTECODE] = str(cache_dir(environ) / "bytecode")
+    # Python reads the variable at its start; this process has started.
     sys.pycache_prefix = environ.get(_BYTECODE)
 
 
@@ -142,6 +143,7 @@ def directory_from(environ: Mapping[str, str], variable: str) -> Path | None:
     if not text:
         return None
     with _home_is_known(variable):
+        # Absolute, for processes that run in another folder. "~", because no shell has read what a CI service sets.
         return Path(text).expanduser().absolute()
 
 
@@ -151,6 +153,7 @@ def new_run_id(now: datetime | None = None) -> str:
     Ids sort by time, and can be part of the names of containers and networks.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
+    # Jobs of one CI pipeline may well begin in the same second.
     return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
@@ -203,6 +206,7 @@ def replaced(
     draft = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, because only within one file system is a rename atomic. mkstemp gives it mode 0600.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
             draft = file.name
             yield file
@@ -218,6 +222,7 @@ def replaced(
             next_step="make room and try again" if full else "check who may write there",
         ) from problem
     finally:
+        # Also after Ctrl-C in the block.
         if draft:
             Path(draft).unlink(missing_ok=True)
 
@@ -226,6 +231,7 @@ def replaced(
 def _home_is_known(variable: str) -> Iterator[None]:
     try:
         yield
+    # As pathlib and platformdirs say that neither HOME nor the list of users has a home.
     except RuntimeError as problem:
         raise PyxisMatrixError(
             "the user's home folder was not found, so there is no place for the cache",

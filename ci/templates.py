@@ -17,6 +17,7 @@ def environment(folder: Path, *, html: bool = False) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # A script ends in a line break, which jinja would take away.
         keep_trailing_newline=not html,
         autoescape=html,  # noqa: S701 - what is not HTML is a script or Markdown
     )

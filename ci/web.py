@@ -30,6 +30,7 @@ _CA_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 Request = requests.PreparedRequest
+Answer = requests.Response
 Tell = Callable[[str], None]
 """Called with a line of text for every wait."""
 
@@ -48,6 +49,7 @@ class StatusError(WebError):
     def __init__(self, answer: requests.Response) -> None:
         """Name the status, and why the request was not repeated."""
         self.status, self.headers = answer.status_code, answer.headers
+        # urllib3 leaves the policy of the last try on the answer.
         text, patience = f"HTTP {answer.status_code} {answer.reason}", answer.raw.retries
         if self.status in BUSY and isinstance(patience, Patience):
             wait = patience.get_retry_after(answer.raw) or 0.0
@@ -69,6 +71,7 @@ class Patience(urllib3.Retry):
 
     def new(self, **changes: Any) -> Self:  # noqa: ANN401 - as the base class has it
         """Return the policy for the next try."""
+        # urllib3 makes a new object of what its own class knows; ours is lost unless it is copied.
         later = super().new(**changes)
         later.tell, later.left = self.tell, self.left
         return later
@@ -90,6 +93,8 @@ class Patience(urllib3.Retry):
         response: urllib3.BaseHTTPResponse | None = more.get("response")
         if response is not None:
             wait = self.get_retry_after(response)
+            # None: a 403 that names no time is a plain refusal. With raise_on_status=False urllib3 catches this error
+            # and returns the answer as it is.
             if wait is None or wait > self.left:
                 raise MaxRetryError(more["_pool"], response.url or "", ResponseError("too long to wait"))
             later.left = self.left - wait
@@ -106,6 +111,8 @@ class Session(requests.Session):
         self._https_only = https_only
         # Without any `auth`, requests would send the password that the user's ~/.netrc has for the host.
         self.auth = lambda request: request
+        # 403, because GitHub answers so, too, when its limit of requests is reached:
+        # https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
         patience = Patience(
             tries - 1, status_forcelist={*BUSY, HTTPStatus.FORBIDDEN}, backoff_factor=0.5, raise_on_status=False
         )
@@ -153,6 +160,7 @@ def opened(
     """
     if not url.startswith("https://"):
         raise WebError("only https is allowed")
+    # "identity": the bytes as they lie on the server, because their number is compared with Content-Length.
     sent = {"User-Agent": "pyxis-matrix", "Accept-Encoding": "identity", **(headers or {})}
     with translated(), Session(tries=tries, tell=lambda text: tell(f"{url}: {text}")) as session:
         response = session.request(
@@ -198,6 +206,15 @@ def ca_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
     return next((path for path in (*named, _SYSTEM_CA_BUNDLE) if path.is_file()), None)
 
 
+def challenge(answer: Answer) -> tuple[str, dict[str, str]]:
+    """Return how a server wants a login, in small letters (``basic``, ``bearer``), and what it says of it.
+
+    ``Bearer realm="https://auth.example.org/token",service="registry",scope="repository:team/img:pull,push"``
+    """
+    kind, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
+    return kind.lower(), requests.utils.parse_dict_header(rest)  # type: ignore[no-untyped-call]
+
+
 def cause(problem: BaseException) -> str:
     """Return in a few words what failed in the network: the libraries wrap the first error several times."""
     chain = list(_chain(problem, []))
@@ -219,6 +236,7 @@ def _chain(problem: BaseException, seen: list[BaseException]) -> Iterator[BaseEx
     """Yield an exception and what it wraps, the outermost first."""
     seen.append(problem)
     yield problem
+    # requests keeps urllib3's error in `args`, and urllib3 what it comes from in `reason`.
     for inner in (getattr(problem, "reason", None), *problem.args, problem.__cause__, problem.__context__):
         if isinstance(inner, BaseException) and not any(inner is error for error in seen):
             yield from _chain(inner, seen)

@@ -19,7 +19,7 @@ from ci.report.behaviours import AnswerReport, BehaviourReport, of_catalogue
 from ci.report.model import CellReport, Compat, State, SuiteReport
 from ci.report.words import first_line
 
-_NEAREST = 3
+_NEAREST = 3  # cells
 
 
 class Status(StrEnum):
@@ -92,6 +92,7 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
         (cell for cell in tested_cells(compat) if cell.kind == Runtime.NVIDIA),
         key=lambda cell: _distance(cell, asked, rows),
     )
+    # Of all cells, not only of those that are meant: the nearest ones are chosen by it, too.
     statuses = {cell.id: _status(cell, question) for cell in real}
     there = [cell for cell in real if not _differs(cell, asked)]
     status = min((statuses[cell.id] for cell in there), key=list(Status).index, default=Status.UNTESTED)
@@ -100,9 +101,11 @@ def ask(compat: Compat, asked: Mapping[str, str], rows: Matrix, question: Behavi
     others = {Status.UNTESTED: set(Status), Status.FAILS: {*Status} - {Status.FAILS}}.get(status, set())
     near = [cell for cell in real if cell not in there and statuses[cell.id] in others - {Status.UNTESTED}]
     every = [_seen(behaviour, found) for behaviour in ([question] if question else compat.behaviours)]
+    # Suites that no group runs by itself leave questions open everywhere: that is no news of these cells.
     expected = {behaviour.id for behaviour in compat.behaviours if question or concerns(behaviour, found)}
     only = msgspec.structs.replace(compat, cells=tuple(found))
     known = [] if question else overview.known_failures(only)
+    # The matrix has rows such as 22.05, and people ask for the 22.05.8 that they have.
     as_in_rows = as_rows(asked, real, rows)
     return Advice(
         status=status,
@@ -129,6 +132,7 @@ def _status(cell: CellReport, question: BehaviourReport | None) -> Status:
     # A cell that had an error or was interrupted says nothing of its versions: only a failure is an answer.
     if cell.state is State.FAILED:
         return Status.FAILS
+    # A suite that starts no container says nothing of container jobs, however green it is.
     ran = (suite.suite for suite in cell.suites if has_answer(suite.state) and not is_own(suite.suite))
     if not has_answer(cell.state) or not any(SUITES[name].has_containers for name in ran):
         return Status.UNTESTED
@@ -166,6 +170,7 @@ def _tested(cell: CellReport, asked: Mapping[str, str], question: BehaviourRepor
 
 def _ended(suite: SuiteReport) -> str:
     """Return what a suite came to, on which day; of one that fails, since when it does."""
+    # The history has the newest time first, so these are the failures since it last did something else.
     failing = list(takewhile(lambda run: run.state is State.FAILED, suite.history))
     since = f" since {failing[-1].started:%Y-%m-%d}, last" if len(failing) > 1 else ""
     reason = f": {first_line(suite.reason)}" if suite.reason and not suite.state.good else ""
@@ -176,6 +181,7 @@ def _differs(cell: CellReport, asked: Mapping[str, str]) -> dict[str, str]:
     """Return by axis what a cell has that is not as asked. The release that was observed in it counts as its own."""
     found = {}
     for axis, wanted in asked.items():
+        # A cell of Debian's own Slurm is called 22.05, and 22.05.8 was seen in it: it is meant by both.
         own = cell.axes.get(axis) or ""
         observed = cell.versions.get(axis) if axis in VERSION_AXES else None
         if not (same(axis, wanted, own) or same(axis, wanted, observed)):
@@ -193,18 +199,19 @@ def _place(axis: str, value: str, rows: Matrix) -> float:
     """Return where a value stands among the rows of its axis; a version without a row is between two."""
     if axis not in VERSION_AXES:
         names = [*(system.name for system in rows.systems), *(arch.value for arch in rows.arches), value]
-        return names.index(value)
+        return names.index(value)  # what has no row is found at the end, where it was added
     known = sorted(row.version for row in getattr(rows, axis))
     version = read_version(value)
     if version is None:  # of data that is not ours
         return len(known)
+    # A row is at its number and a half, and what has no row at the whole number between its neighbours.
     return (bisect_left(known, version) + bisect_right(known, version)) / 2
 
 
 def _cells(asked: Mapping[str, str], rows: Matrix) -> list[Cell]:
     """Return the cells of the matrix that are as asked, those that can run on this machine first."""
     found = [cell for cell in rows.without_groups() if cell.runtime is Runtime.NVIDIA and has(cell, asked)]
-    return sorted(found, key=lambda cell: cell.arch is not Arch.host())
+    return sorted(found, key=lambda cell: cell.arch is not Arch.host())  # False comes first
 
 
 def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport | None) -> Iterable[AnsweredQuestion]:
@@ -212,6 +219,7 @@ def _expected(asked: Mapping[str, str], rows: Matrix, question: BehaviourReport 
     cells = _cells(asked, rows)
     for behaviour in catalogue().values():
         if (question is None or question.id == behaviour.id) and Runtime.NVIDIA in SUITES[behaviour.suite].runtimes:
+            # A combination without an OS or an architecture has several cells, which need not answer alike.
             right = dict.fromkeys(behaviour.answer_on(cell).name for cell in cells)
             answers = map(of_catalogue({behaviour.id: behaviour})[0].answer, right)
             if wanted := tuple(answer for answer in answers if question or _is_bad(answer)):

@@ -12,6 +12,7 @@ from ci.report import behaviours, overview
 from ci.report.behaviours import AnswerReport, BehaviourReport
 from ci.report.model import CellReport, Compat, State
 
+# Words of `MissingAnswer.why` by which it is told what can be done about it.
 _NOT_ASKED = "did not ask it"
 _FAILED = f"is '{State.FAILED}'"
 _Answers = tuple[AnswerReport, ...]
@@ -149,6 +150,7 @@ def _worst_first(found: AnswerChange | ComparedQuestion) -> int:
 
 
 def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> ComparedQuestion:
+    # Pairs with the same two answers are told together.
     alike: dict[tuple[_Answers, _Answers], list[str]] = {}
     untold = {}
     for pair in pairs:
@@ -156,11 +158,13 @@ def _compared(question: BehaviourReport, pairs: Iterable[Pair]) -> ComparedQuest
         before, after = (tuple(map(question.answer, names)) for names in seen_of)
         if before and after:
             alike.setdefault((before, after), []).append(pair_name(pair))
+        # A suite that neither cell's runtime can have is not missing there.
         elif concerns(question, pair) and any(
             question.suite not in SUITES or cell.runtime in SUITES[question.suite].runtimes for cell in pair
         ):
             silent = [cell for cell, seen in zip(pair, (before, after), strict=True) if not seen]
             untold[pair_name(pair)] = tuple(
+                # A suite that failed may have stopped before this question.
                 _lack(cell, question.suite, but=State.FAILED) or MissingAnswer(cell.id, question.suite, _NOT_ASKED)
                 for cell in silent
             )
@@ -206,10 +210,12 @@ def _red(compat: Compat, pairs: Iterable[Pair]) -> tuple[OneSidedFailure, ...]:
     """Return what fails on one side only, each once, with the cells on which it does."""
     found: dict[OneSidedFailure, dict[str, None]] = {}
     for pair in pairs:
+        # A suite without an answer on one side is among what is silent: nobody knows what would fail there.
         answered = {name for name in _suites(*pair) if not any(_lack(cell, name) for cell in pair)}
         sides = [_failing(compat, cell) for cell in pair]
         for at, side in enumerate(sides):
             for (suite, test, is_known), message in side.items():
+                # By the test alone: its message may hold names and numbers of the run.
                 if suite in answered and (suite, test, is_known) not in sides[1 - at]:
                     red = OneSidedFailure(suite=suite, test=test, message=message, is_new=bool(at), is_known=is_known)
                     found.setdefault(red, {})[pair[at].id] = None

@@ -44,13 +44,16 @@ def of_comparison(comparison: Comparison) -> Document:
     sections: dict[str, list[Item]] = {kind: [] for kind in Kind}
     untold: dict[tuple[MissingAnswer, ...], list[str]] = {}
     for compared in comparison.behaviours:
+        # Of a question that no pair answers on both sides only the reason is told, with all that have the same one.
         if compared.kind is Kind.UNTOLD:
             lacks = dict.fromkeys(lack for lacks in compared.untold.values() for lack in lacks)
             untold.setdefault(tuple(lacks), []).append(compared.id)
+        # What is dangerous before and after is named as well: nothing differs, but it is no recommendation.
         elif compared.kind.differs or any(answer.is_hazard for answer in compared.turns[0].after):
             sections[compared.kind].append(
                 (f"{compared.id}: {compared.question}", _compared(compared, len(comparison.pairs)))
             )
+    # A suite that is silent leaves its questions open, and is named with these already.
     named = {lack for lacks in untold for lack in lacks}
     sections[Kind.UNTOLD] = [(", ".join(ids), _by_reason(lacks)) for lacks, ids in untold.items()]
     if others := _by_reason(lack for lack in comparison.silent if lack not in named):
@@ -91,6 +94,7 @@ def _compared(compared: ComparedQuestion, pairs: int) -> list[str]:
     for turn in compared.turns:
         where = ", ".join(turn.pairs) if len(turn.pairs) < pairs else f"all {pairs} pairs"
         lines += [f"{turn.kind}: {where}"] if pairs > 1 else []
+        # Of an answer that is gone what to do about it is of no use; its issue is.
         if turn.kind.differs:
             lines += [line for answer in turn.before for line in _told(answer, "before: ", more=("issue",))]
         if turn.kind.differs or compared.kind is Kind.SAME:
@@ -121,6 +125,7 @@ def of_reply(advice: Advice) -> Document:
     kinds = Counter(kind for seen in advice.behaviours for kind in {answer.kind for answer in seen.answers})
     numbers = {"hazard": count(kinds["hazard"], "hazard"), "refused": f"{kinds['refused']} refused"}
     seen = ", ".join(text for kind, text in numbers.items() if kinds[kind])
+    # Without a hazard or a refusal, nothing stands between the brackets.
     said = ", ".join(sorted(kinds)) if advice.question else f"{advice.status} ({seen})".removesuffix(" ()")
     return f"{where}: {said or advice.status}", {
         "Cells of this combination": list(map(_tested, advice.cells)),

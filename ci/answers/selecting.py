@@ -89,6 +89,7 @@ def check(cells: Sequence[str], before: Axes, after: Axes) -> None:
     """
     lone = ", ".join(sorted(before.keys() ^ after.keys()))
     alike = ", ".join(axis for axis in before if same(axis, before[axis], after.get(axis)))
+    # The first that holds is the one that is told.
     wrong = {
         "cells cannot be named together with --from and --to": cells and (before or after),
         f"two cells are compared; named: {len(cells)}": not (before or after) and len(cells) != _BOTH,
@@ -119,6 +120,7 @@ def as_rows(values: Mapping[str, str], cells: Sequence[CellReport], rows: Matrix
     known = [*(row.name for row in rows.slurm), *(cell.axes.get("slurm") for cell in cells)]
     if not release or any(same("slurm", release, name) for name in known):
         return dict(values)
+    # Only of cells in which this very release was seen: a row such as 22.05 is whatever Debian ships.
     observed = (cell.axes.get("slurm") or "" for cell in cells if cell.versions.get("slurm") == release)
     return {**values, "slurm": next((row for row in observed if slurm_matches(release, row)), release)}
 
@@ -137,7 +139,7 @@ def pairs(names: Sequence[str], before: Axes, after: Axes, compat: Compat, rows:
         what, wanted = " and ".join(missing), missing
     else:
         found = [(cell, other) for cell in there if has(cell, before) for other in there if _is(other, cell, after)]
-        wanted = [] if found else partners(before, after, compat, rows)[:2]
+        wanted = [] if found else partners(before, after, compat, rows)[:2]  # one pair, as an example
         what = "cells that differ only in " + ", ".join(f"{axis} {old} → {after[axis]}" for axis, old in before.items())
     if not found:
         raise ResultsError(
@@ -169,6 +171,7 @@ def to_run(names: Sequence[str], suites: Sequence[str], compat: Compat, rows: Ma
     chosen = [suite(name) for name in suites] or [each for each in SUITES.values() if each.default]
     there = {(cell.id, suite.suite) for cell, suite in compat.results() if has_answer(suite.state)}
     wanted = [(cell, each) for cell in map(rows.cell, names) for each in chosen]
+    # A suite that can't be run on a cell is not missing there.
     missing = [(cell.id, each.name) for cell, each in wanted if not each.unfit(cell, rows.subject)]
     cells, lacking = ([*dict.fromkeys(couple[at] for couple in missing if couple not in there)] for at in (0, 1))
     return cells, lacking
@@ -180,6 +183,7 @@ def pair_name(pair: Pair) -> str:
     alike = {axis: text for axis in AXES if (text := before.get(axis)) and text == after.get(axis)}
     runtime = [] if pair[0].runtime == Runtime.NVIDIA else [pair[0].runtime]
     words = [*(f"{axis if axis in VERSION_AXES else ''}{value}" for axis, value in alike.items()), *runtime]
+    # The signs are those of an id: …-amd64+PROFILE, …@SITE.
     behind = (("+", pair[0].profile, pair[1].profile), ("@", pair[0].site, pair[1].site))
     return "-".join(words) + "".join(f"{sign}{name}" for sign, name, other in behind if name == other != "")
 
@@ -188,6 +192,7 @@ def same(axis: str, first: str | None, second: str | None) -> bool:
     """Tell whether two texts are the same value of an axis."""
     if first == second or axis not in VERSION_AXES:
         return first == second
+    # As versions: 24.05 is 24.5.
     version = read_version(first or "")
     return version is not None and version == read_version(second or "")
 

@@ -28,8 +28,11 @@ from ci.matrix.profiles import Profile
 from ci.options import Options
 from ci.options.values import Origin
 
+# The second has only a script: it gives enroot's helpers (enroot-mksquashovlfs, enroot-aufs2ovlfs) their capabilities.
 _PACKAGES = ("enroot", "enroot+caps")
+# "enroot+caps_4.1.2-1_amd64.deb", as dpkg-deb calls a package's file.
 _PACKAGE = re.compile(r"(?P<name>[a-z0-9+.-]+)_(?P<version>[^_]+)_(?P<arch>[a-z0-9]+)\.deb")
+# Of a commit or a checksum; as many as `git` shows of a commit, if they are unique.
 _DIGITS = 7
 
 
@@ -48,11 +51,13 @@ class Project:
 
 
 def _pyxis_release(makefile: str) -> str | None:
+    # "PYXIS_VER ?= 0.24.0"; up to 0.20.1 "VERSION   ?= 0.20.1", as many a Makefile has: hence the plugin's name, too.
     found = re.search(r"^(?:PYXIS_VER|VERSION)\s*[?:]?=\s*(\S+)", makefile, re.MULTILINE)
     return found[1] if found and "spank_pyxis.so" in makefile else None
 
 
 def _slurm_release(meta: str) -> str | None:
+    # META has "  Name:\t\tslurm" and "  Version:\t24.11.7"; the "-1" of the tag is its "Release:".
     found = re.search(r"^\s*Version:\s*(\S+)", meta, re.MULTILINE)
     return found[1] if found and re.search(r"^\s*Name:\s*slurm\s*$", meta, re.MULTILINE) else None
 
@@ -145,6 +150,7 @@ def _source(project: Project, origin: Origin, rows: Sequence[Row]) -> tuple[Orig
         file, sha256 = take(origin.path, store)
         release = _release(project, _in_archive(project, file, str(origin.path)), str(origin.path))
         try:
+            # An archive of GitHub's names its commit; its version is that which a checkout of the commit would have.
             commit = of_tag_archive(file).commit
         except NotAnArchiveError:
             commit = ""
@@ -155,6 +161,7 @@ def _source(project: Project, origin: Origin, rows: Sequence[Row]) -> tuple[Orig
         commit = checkout.commit(origin.revision)
         release = release_at(project, checkout, commit)
         version = _version(release, checkout.label(commit), str(origin))
+        # Written elsewhere first: a copy lies under its checksum, which is known only when the archive is complete.
         with tempfile.TemporaryDirectory(prefix="pyxis-matrix-candidate-") as folder:
             draft = Path(folder) / project.archive.format(version)
             checkout.archive(commit, f"{project.axis}-{version}", draft)
@@ -173,9 +180,11 @@ def _in_archive(project: Project, file: Path, where: str) -> str | None:
     try:
         with tarfile.open(file) as archive:
             for member in archive:
+                # "pyxis-0.24.0/Makefile", or "./pyxis-0.24.0/Makefile" of `tar -c ./pyxis-0.24.0`.
                 if member.isfile() and member.name.removeprefix("./").partition("/")[2] == project.file:
                     content = archive.extractfile(member)
                     return content.read().decode(errors="replace") if content else None
+    # tarfile passes on what the decompressors raise, and they have no class of their own in common.
     except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, zlib.error) as error:
         raise CandidateError(
             "the file is not a source archive",
@@ -192,6 +201,7 @@ def _packages(folder: Path, rows: Sequence[Row]) -> Candidate:
         raise CandidateError(
             "the folder of enroot's packages was not found", where=str(folder), next_step="correct the path"
         )
+    # Sorted, because the label is a hash of these names in their order.
     matches = [(file, _PACKAGE.fullmatch(file.name)) for file in sorted(folder.glob("*.deb"))]
     found = {file: match for file, match in matches if match and match["name"] in _PACKAGES}
     names = {match["name"] for match in found.values()}
@@ -222,6 +232,7 @@ def _packages(folder: Path, rows: Sequence[Row]) -> Candidate:
 
 def _check_architecture(candidate: Candidate, cell: Cell, folder: str) -> None:
     there = {match["arch"] for file in candidate.files if (match := _PACKAGE.fullmatch(file.name))}
+    # A folder may have packages of several architectures; the label is of all of them.
     if sum(file.stem.endswith(f"_{cell.arch}") for file in candidate.files) != len(_PACKAGES):
         raise CandidateError(
             f"there are no packages of enroot for {cell.id}",

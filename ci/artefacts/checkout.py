@@ -19,6 +19,7 @@ from ci.errors import INSTALLED, CandidateError
 
 _UNCOMMITTED = "pyxis-matrix: uncommitted changes"
 """The message of a commit of uncommitted changes, by which such a commit is recognised."""
+# The least that git may show; it adds digits where these are not unique in the repository.
 _SHORTEST = 7
 _NOT_STARTED = 127
 
@@ -41,6 +42,7 @@ class Checkout:
                 "the checkout was not found", where=str(path), why="no such folder", next_step="correct the path"
             )
         here = cls(path=path)
+        # Also the question whether this is a repository at all. --show-toplevel would fail in a bare one.
         answer = git(path, "rev-parse", "--is-bare-repository")
         if answer.returncode == _NOT_STARTED:
             raise CandidateError(
@@ -62,6 +64,7 @@ class Checkout:
         """
         if not revision:
             return self._working_tree()
+        # With --end-of-options a revision that begins with a dash is no option; ^{commit} makes a tag its commit.
         answer = git(self.path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         if answer.returncode:
             raise CandidateError(
@@ -79,6 +82,7 @@ class Checkout:
         """
         if self.subject(commit) != _UNCOMMITTED:
             return f"g{self._short(commit)}"
+        # The tree is the content alone.
         return f"g{self._short(f'{commit}^')}.dirty{self._short(f'{commit}^{{tree}}')}"
 
     def subject(self, commit: str) -> str:
@@ -92,6 +96,7 @@ class Checkout:
 
     def archive(self, commit: str, name: str, target: Path) -> None:
         """Write a commit's files as a tar archive, all in a folder ``name``."""
+        # git writes the commit into the tar's header; `of_tag_archive` reads it there.
         self._git("archive", "--format=tar.gz", f"--prefix={name}/", f"--output={target}", commit)
 
     def between(self, good: str, bad: str) -> tuple[str, ...]:
@@ -112,11 +117,15 @@ class Checkout:
                 if turned
                 else f"name a common ancestor as --good: {base or 'there is none'}",
             )
+        # What a merge brought in was never the state of this line.
         return tuple(self._git("rev-list", "--first-parent", "--reverse", f"{good}..{bad}").split())
 
     def _working_tree(self) -> str:
         head = self.commit("HEAD")
-        if self._git("rev-parse", "--is-bare-repository") == "true" or not self._git("status", "--porcelain"):
+        if self._git("rev-parse", "--is-bare-repository") == "true":
+            return head
+        # Said, because a user's settings may leave out new files (status.showUntrackedFiles).
+        if not self._git("status", "--porcelain", "--untracked-files=normal"):
             return head
         with tempfile.TemporaryDirectory(prefix="pyxis-matrix-index-") as folder:
             index = Path(folder) / "index"
@@ -124,6 +133,7 @@ class Checkout:
             if own.is_file():
                 shutil.copyfile(own, index)  # with it, git hashes only files that have changed
             environ = {"GIT_INDEX_FILE": str(index)}
+            # Also new files, but none that .gitignore names. It leaves objects in .git that no branch or index names.
             self._git("add", "--all", ":/", environ=environ)
             tree = self._git("write-tree", environ=environ)
         # With the date of its parent, so that the same changes are the same commit.
@@ -173,7 +183,8 @@ def git(folder: Path, *words: str, environ: Mapping[str, str] | None = None) -> 
     # Without git's variables: if a hook started this program, they name the hook's repository.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     # A checkout may belong to another user, as it often does in CI, and git would refuse it. Here it is only read.
-    command = ["git", "-c", "safe.directory=*", "-C", str(folder), *words]
+    # With a user's log.showSignature, what gpg says of a signed commit would stand before its date.
+    command = ["git", "-c", "safe.directory=*", "-c", "log.showSignature=false", "-C", str(folder), *words]
     try:
         return subprocess.run(
             command,

@@ -32,14 +32,17 @@ def take(file: Path, store: Path, name: str = "") -> tuple[Path, str]:
     make_directory(store, ArtefactError)
     digest = hashlib.sha256()
     try:
+        # In the store: only within one file system is a rename atomic. A killed run leaves a hidden folder, no more.
         with tempfile.TemporaryDirectory(dir=store, prefix=".taking-") as folder:
             draft = Path(folder) / (name or file.name)
             with file.open("rb") as source, draft.open("wb") as target:
                 while chunk := source.read(_CHUNK):
                     digest.update(chunk)
                     target.write(chunk)
+            # Against accidents; root can write all the same, and is found out by the checksum.
             draft.chmod(0o444)
             sha256 = digest.hexdigest()
+            # A copy of a copy: its folder says which checksum it had when it was made.
             if file.parent.parent == store and file.parent.name != sha256:
                 raise ChecksumError(
                     f"{file.name} was changed after it was copied",
@@ -47,6 +50,7 @@ def take(file: Path, store: Path, name: str = "") -> tuple[Path, str]:
                     why=f"its sha256 is {sha256}; when it was copied it was {file.parent.name}",
                     next_step=f"rm -r {store}, then run it again",
                 )
+            # Another process may have put it there already. The bytes are the same, and an open file stays readable.
             kept = store / sha256 / draft.name
             make_directory(kept.parent, ArtefactError)
             return draft.replace(kept), sha256

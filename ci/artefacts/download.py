@@ -14,6 +14,7 @@ from ci.web import Tell, WebError
 
 PROBE_TIMEOUT = 10.0
 """The most seconds for a server's answer whether it has a file."""
+# Seconds between two packets. The whole may take longer: a slow line is no fault.
 _READ_TIMEOUT = 60.0
 # Answers that say nothing about the file: HEAD is not supported, or there were too many requests. The download will
 # show whether the file is there.
@@ -33,6 +34,7 @@ def downloaded(url: str, folder: Path, tell: Tell) -> Iterator[Path]:
     """
     make_directory(folder, ArtefactError)
     try:
+        # Not deleted by itself: after the caller's rename it would not be found, which is an error.
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".download-", delete=False) as stream:
             path = Path(stream.name)
     except OSError as problem:
@@ -53,6 +55,7 @@ def probe(url: str) -> str | None:
     Downloads nothing, and sends one request per address and process.
     """
     try:
+        # One try: every session asks before it begins. The download itself is patient.
         with web.opened(url, "HEAD", timeout=PROBE_TIMEOUT, tries=1):
             return None
     except web.StatusError as problem:
@@ -67,6 +70,7 @@ def unreachable(base: str) -> str | None:
     The answer is kept, so that twenty files of one dead server cost one wait.
     """
     problem = probe(base)
+    # `StatusError` begins with "HTTP 404 Not Found"; whatever the status, there is a server.
     return None if problem is None or problem.startswith("HTTP ") else problem
 
 

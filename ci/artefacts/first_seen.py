@@ -27,6 +27,7 @@ def remember(lock: Path, pin: Pin) -> Pin:
     """
     make_directory(lock.parent, ArtefactError)
     try:
+        # The lock is on a file beside the list: `save_pins` replaces the list, and with it a lock on it.
         with FileLock(lock.with_name(f".{lock.name}.lock")):
             entries = load_pins(lock)
             if pin.path not in entries:

@@ -28,6 +28,7 @@ _LARGEST = 1 << 30
 """The most bytes that are unpacked where the size is not known; Slurm has 45 MB."""
 _BLOCK = 512
 # git writes the commit into the pax header in front of all files; `git get-tar-commit-id` reads it from the same place.
+# A pax record begins with its own length: 52 for "52 comment=", 40 digits and the line break.
 _COMMIT = re.compile(rb"52 comment=([0-9a-f]{40})\n")
 
 
@@ -74,6 +75,7 @@ def sums_of(folder: Path) -> dict[str, str]:
 
 def combined(sums: Mapping[str, str]) -> str:
     """Return one sha256 for all files of a folder, from what `sums_of` returned."""
+    # Lines as sha256sum prints them.
     return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in sums.items()).encode()).hexdigest()
 
 
@@ -88,6 +90,7 @@ def of_tag_archive(file: Path, *, largest: int = _LARGEST) -> Identity:
     try:
         with _unpacked(file) as stream:
             while chunk := stream.read(_CHUNK):
+                # The first block is the pax header's own header, the second its records.
                 head = head or chunk[: 2 * _BLOCK]
                 digest.update(chunk)
                 if (size := size + len(chunk)) > largest:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ci import paths
 from ci.artefacts.identity import NotAnArchiveError
-from ci.artefacts.pins import Pin, load_image_pins, load_pins, save_pins
+from ci.artefacts.pins import Pin, load_image_pins, load_pins, new_pin, save_pins
 from ci.artefacts.releases import Artefact, artefacts_for
-from ci.artefacts.sources import Sources, from_upstream, identify, into_cache, new_pin
+from ci.artefacts.sources import Sources, from_upstream, identify, into_cache
 from ci.matrix.cells import Cell
 from ci.web import WebError
 
@@ -35,6 +35,7 @@ def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_
     """
     pins = load_pins(path)
     written = PinsWritten()
+    # Artefacts of one path are equal: a file that several cells need is downloaded once.
     for artefact in sorted({each for cell in cells for each in artefacts_for(cell)}, key=lambda each: each.path):
         old = pins.get(artefact.path)
         try:
@@ -47,6 +48,7 @@ def write_pins(cells: Iterable[Cell], sources: Sources, path: Path = paths.PINS_
             continue
         (written.changed if old else written.added).append(artefact.path)
         pins[artefact.path] = new
+    # The file is written anew as a whole; the images' entries in it stay as they are.
     save_pins(path, pins.values(), load_image_pins(path).values())
     return written
 
@@ -62,4 +64,4 @@ def pin_from_upstream(artefact: Artefact, sources: Sources) -> Pin:
         except NotAnArchiveError as problem:
             raise WebError(str(problem)) from problem
         into_cache(arrived, artefact, sources)
-    return new_pin(artefact, identity)
+    return new_pin(artefact.path, identity)

@@ -32,6 +32,7 @@ _HEADER = f"""\
 #   git archive --format=tar --prefix=slurm-slurm-25-11-7-1/ slurm-25-11-7-1 | sha256sum
 # The commit is that of the tag; git writes it into the tar, too, where `git get-tar-commit-id` finds it.
 """
+# Of sha256sum: "<64 digits>  PATH", or "<64 digits> *PATH" with --binary.
 _SUMS_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 
 
@@ -56,6 +57,12 @@ class Pin:
     def identity(self) -> Identity:
         """The identity that the file must have."""
         return Identity(sha256=self.sha256, size=self.size, commit=self.commit)
+
+
+def new_pin(path: str, identity: Identity) -> Pin:
+    """Return the entry of a file that is recorded today."""
+    day = datetime.now(UTC).date()
+    return Pin(path=path, sha256=identity.sha256, size=identity.size, commit=identity.commit, date=day)
 
 
 class _ArchivePin(msgspec.Struct, kw_only=True, rename="kebab"):
@@ -114,6 +121,7 @@ def load_image_pins(file: Path) -> dict[str, ImagePin]:
 def pins_in(text: str) -> dict[str, str]:
     """Return the checksums in the text of pins.toml by path or image name; none if the text is invalid."""
     try:
+        # The text may be that of an earlier revision, in another form. Then every entry counts as changed.
         found = msgspec.toml.decode(text, type=_Pins)
     except ValueError:
         return {}

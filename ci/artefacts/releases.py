@@ -20,6 +20,7 @@ class Artefact:
 
     path: str
     """Relative to the base address, to a mirror and to the cache."""
+    # Only the path is compared: cells ask for one file with different words for messages, and it is fetched once.
     base: str = field(default="", compare=False)
     """The base address; empty for `UPSTREAM`, which has most files."""
     release: str = field(default="", compare=False)
@@ -94,6 +95,7 @@ def _candidates(candidate: Candidate, files: Iterable[Path], name: str = "") -> 
 
 def enroot_packages(version: Version, arch: Arch) -> tuple[Artefact, ...]:
     """Return the Debian packages of an enroot release."""
+    # "-1" below is the revision of the Debian package.
     folder = f"NVIDIA/enroot/releases/download/v{version}"
     return tuple(
         Artefact(path=f"{folder}/{package}_{version}-1_{arch}.deb", release=f"enroot {version}")
@@ -108,6 +110,7 @@ def pyxis_source(version: Version) -> Artefact:
 
 def slurm_tag(version: str) -> str:
     """Return the tag of a Slurm release: ``slurm-25-11-7-1`` for 25.11.7."""
+    # "-1" is "Release:" in META, the number of the packaging.
     return f"slurm-{version.replace('.', '-')}-1"
 
 

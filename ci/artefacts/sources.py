@@ -7,7 +7,6 @@ A file's relative path is the same in all three: the path of upstream's address.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 import os
 from pathlib import Path
 from typing import Literal
@@ -17,14 +16,13 @@ from ci.artefacts import first_seen
 from ci.artefacts.copies import copies_in, take
 from ci.artefacts.download import downloaded, probe, unreachable
 from ci.artefacts.identity import Identity, NotAnArchiveError, of_file, of_tag_archive
-from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums
+from ci.artefacts.pins import ImagePin, Pin, load_image_pins, load_pins, load_sums, new_pin
 from ci.artefacts.releases import UPSTREAM, Artefact, artefacts_for
 from ci.errors import ArtefactError, ChecksumError, session
 from ci.matrix.cells import Cell
 from ci.terminal import console
 from ci.web import Tell, WebError
 
-MIRROR_VARIABLE = paths.MIRROR_VARIABLE
 SUMS_FILE = "SHA256SUMS"
 PIN_COMMAND = session("pins")
 
@@ -89,11 +87,11 @@ class Sources:
         :param strict: refuse files that are in no list of checksums.
         :raises ArtefactError: if the mirror that is named is not a folder.
         """
-        named = mirror or paths.directory_from(environ, MIRROR_VARIABLE)
+        named = mirror or paths.directory_from(environ, paths.MIRROR_VARIABLE)
         if named and not named.is_dir():
             raise ArtefactError(
                 "the mirror was not found",
-                where=f"{named} (from {'--mirror' if mirror else MIRROR_VARIABLE})",
+                where=f"{named} (from {'--mirror' if mirror else paths.MIRROR_VARIABLE})",
                 why="it is not a folder" if named.exists() else "no such folder",
                 next_step="correct the path, or leave it out to use the cache and upstream",
             )
@@ -133,12 +131,14 @@ def fetch(artefact: Artefact, sources: Sources) -> Fetched:
     """
     if artefact.file:
         return _candidate(artefact, artefact.file, sources)
+    # All names in the mirror, then all in the cache: a mirror may have SchedMD's own archive of a Slurm only.
     for find in (_from_mirror, _from_cache):
         for place in artefact.places:
             if found := find(place, sources):
                 return replace(found, artefact=artefact)
     problems: dict[Artefact, str] = {}
     for place in artefact.places:
+        # Before the download, because --strict would refuse the file after it all the same.
         if why := _untrusted(place, sources):
             problems[place] = _upstream_problem(place, sources) or why
             continue
@@ -164,6 +164,7 @@ def missing(cell: Cell, sources: Sources) -> str | None:
     ]
     if not lacking:
         return None
+    # One is told in full: for the others the same can be done.
     artefact, problems = lacking[0]
     more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
     looked = "; ".join(_looked(sources, problems))
@@ -178,6 +179,7 @@ def identify(artefact: Artefact, file: Path, *, pin: Pin | None = None) -> Ident
     """
     if not artefact.is_tag_archive:
         return of_file(file)
+    # More bytes than the pin has are another file, whatever they are: unpacking ends there.
     return of_tag_archive(file, largest=pin.size) if pin else of_tag_archive(file)
 
 
@@ -201,12 +203,6 @@ def into_cache(arrived: Path, artefact: Artefact, sources: Sources) -> Path:
     return arrived.replace(sources.cache / artefact.path)
 
 
-def new_pin(artefact: Artefact, identity: Identity) -> Pin:
-    """Return the entry of a file that is recorded today."""
-    day = datetime.now(UTC).date()
-    return Pin(path=artefact.path, sha256=identity.sha256, size=identity.size, commit=identity.commit, date=day)
-
-
 def _candidate(artefact: Artefact, file: Path, sources: Sources) -> Fetched:
     copy, sha256 = take(file, sources.copies)
     try:
@@ -220,13 +216,15 @@ def _candidate(artefact: Artefact, file: Path, sources: Sources) -> Fetched:
 def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
     known = sources.expected(artefact)
     with from_upstream(artefact, sources) as arrived:
+        # The copy is what is checked and built from; to a shared cache others can write.
         copy, sha256 = take(arrived, sources.copies, artefact.name)
         try:
             identity = identify(artefact, copy, pin=known[0] if known else None)
         except NotAnArchiveError as problem:
             raise _wrong_download(artefact, sources, str(problem), known) from problem
         if known is None and sources.first_seen:
-            known = first_seen.remember(sources.first_seen, new_pin(artefact, identity)), "first seen"
+            # If another session has recorded the file meanwhile, this is its entry, and the bytes have to be the same.
+            known = first_seen.remember(sources.first_seen, new_pin(artefact.path, identity)), "first seen"
             sources.tell(
                 f"{artefact.name}: no pinned checksum; trusted on first download, and recorded in {sources.first_seen}"
             )
@@ -237,12 +235,7 @@ def _from_upstream(artefact: Artefact, sources: Sources) -> Fetched:
 
 
 def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
-    """Return the mirror's file, or ``None`` if it has none. The mirror is never changed.
-
-    A mirror may have files of its own making. If one differs from the file that others get under its path, that is
-    said, and with ``--strict`` the file is refused: the mirror's own list of checksums does not prove which release it
-    is.
-    """
+    """Return the mirror's file, or ``None`` if it has none. The mirror is never changed."""
     file = _mirror_file(artefact, sources)
     if file is None or sources.mirror is None:
         return None
@@ -259,8 +252,11 @@ def _from_mirror(artefact: Artefact, sources: Sources) -> Fetched | None:
     try:
         identity = identify(artefact, copy)
     except NotAnArchiveError:
+        # Somebody's own tar of the sources. It has no commit, so it differs from any pin, which is said below.
         identity = Identity(sha256=sha256, size=copy.stat().st_size)
     known = sources.expected(artefact)
+    # A mirror may have files of its own making. That one differs from what others get under its path is said, and with
+    # --strict refused: the mirror's own list of checksums does not prove which release it is.
     if known and known[0].identity != identity:
         difference = _another(artefact, file, identity, known)
         if sources.first_seen is None:
@@ -292,6 +288,7 @@ def _another(artefact: Artefact, file: Path, identity: Identity, known: tuple[Pi
 def _from_cache(artefact: Artefact, sources: Sources) -> Fetched | None:
     """Return the cache's file, or ``None`` if it has none with the right checksum."""
     file, known = sources.cache / artefact.path, sources.expected(artefact)
+    # Without a checksum nothing shows that the file is complete, or whose it is.
     if known is None or not file.is_file():
         return None
     copy, sha256 = take(file, sources.copies)
@@ -318,14 +315,14 @@ def _fetched(
 
 def _missing_one(artefact: Artefact, sources: Sources) -> dict[Artefact, str]:
     """Return why each address does not have the artefact; nothing if it is available."""
-    problems: dict[Artefact, str] = {}
+    # From the quickest answer to the slowest. One address that has a file is enough.
     if artefact.file or any(
         _mirror_file(place, sources) or not _cache_problem(place, sources) for place in artefact.places
     ):
-        return problems
+        return {}
+    problems: dict[Artefact, str] = {}
     for place in artefact.places:
-        problem = _upstream_problem(place, sources) or _untrusted(place, sources)
-        if problem is None:
+        if not (problem := _upstream_problem(place, sources) or _untrusted(place, sources)):
             return {}
         problems[place] = problem
     return problems
@@ -396,7 +393,7 @@ def _looked(sources: Sources, problems: Mapping[Artefact, str]) -> list[str]:
 def _remedy(sources: Sources, problems: Mapping[Artefact, str]) -> str:
     if any(PIN_COMMAND in problem for problem in problems.values()):
         return f"record upstream's checksums with `{PIN_COMMAND}`, and commit containers/pins.toml"
-    place = "it" if sources.mirror else f"a directory, named with --mirror DIR or {MIRROR_VARIABLE}"
+    place = "it" if sources.mirror else f"a directory, named with --mirror DIR or {paths.MIRROR_VARIABLE}"
     either = " or ".join(f"{place.base or UPSTREAM}{place.path}" for place in problems)
     under = " or ".join(place.path for place in problems) if len(problems) > 1 else "that same path"
     return f"fetch {either} elsewhere and put it under {under} below {place}"

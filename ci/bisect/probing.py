@@ -47,6 +47,7 @@ PATIENCE = 50.0
 _NO_TESTS = 5  # pytest: no test was selected
 _SKIP = 125  # as `git bisect run` has it: this one can't be judged
 _NOT_RUN = (126, 127)  # of a shell: found and not started; not found
+# With what passed, the results that are not asked again. An error may have been the machine's.
 _ANSWERED = frozenset({Outcome.FAILED, Outcome.SKIPPED})
 # What is wrong with one step, and not with the question or the machine.
 _OF_THE_STEP = {
@@ -108,6 +109,7 @@ def question(words: Sequence[str], cell: Cell, matrix: Matrix) -> Question:
         return Question(name=own.name, verb=("suite", OWN), words=again, pytest=own.pytest)
     if options.shell_command and not rest:
         options.check(cell)
+        # Else `srun … | tee` ends with tee's status.
         command = (*paths.program(), "shell", "--", f"set -o pipefail; {options.shell_command}")
         return Question(name="command", verb=("run",), words=command, pytest=False)
     raise SelectionError(
@@ -130,12 +132,14 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
         chosen = candidates.read(step.options, matrix)
         cell = chosen.into(step.cell)
     except (CandidateError, ProfileError) as error:
+        # One commit may have no tree that a candidate can be made of, and the next one may.
         return Probe(answer=Judgement.NONE, why=first_line(f"{error.what}: {error.why}"))
     options = replace(chosen.options, name=question.name)
     folder = paths.make_directory(options.folder(cell))
     given = [*options.words(Scope.IMAGES, Scope.CLUSTER, Scope.RESULT), *question.options]
     words = [*paths.program(), *question.verb, cell.matrix_id, *given, "--", *question.words]
     where, log = folder / store.RESULT_FILE, str(folder / paths.OUTPUT_FILE)
+    # A bisection that was broken off goes on: no step is built and asked twice.
     if earlier := _earlier(where, words):
         answer, why = judge(earlier, where=log, pytest=question.pytest)
         return Probe(answer=answer, seconds=earlier.seconds, why=why)
@@ -156,7 +160,7 @@ def ask(step: Step, question: Question, matrix: Matrix) -> Probe:
         if result.outcome is Outcome.UNFINISHED:
             raise ResultsError("it did not end")
     except PyxisMatrixError:
-        if done.exit_code == NotRunError.exit_code:
+        if done.exit_code == NotRunError.exit_code:  # refused before it began, so there is no result
             return Probe(answer=Judgement.NONE, seconds=seconds, why=first_line(done.tail(1)))
         raise BisectError(
             f"{step.name} could not be asked",
@@ -185,6 +189,7 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Judgement, str]:
     :raises SelectionError: if the question selects no test, or is none.
     :raises BisectError: if the cause is not the step, but the machine.
     """
+    # What one step lacks, such as a Slurm that does not compile, is no fault of the question.
     if result.outcome is Outcome.ERROR and result.exit_code in _OF_THE_STEP:
         return Judgement.NONE, first_line(result.reason)
     if pytest and result.exit_code == _NO_TESTS:
@@ -212,7 +217,9 @@ def judge(result: Result, *, where: str, pytest: bool) -> tuple[Judgement, str]:
 
 def _of_tests(result: Result) -> tuple[Judgement, str]:
     """Return the answer of the tests: failed if one failed, no answer if one could not tell."""
+    # Reversed, so that of each outcome the first test stays.
     said = {test.outcome: _said(test) for test in reversed(result.tests)}
+    # Before failures: beside a cluster that broke, a test that failed proves nothing of the step.
     for state in (TestState.INTERRUPTED, TestState.ERROR):
         if state in said:
             return Judgement.NONE, said[state]

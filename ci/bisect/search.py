@@ -38,6 +38,7 @@ class Search:
         """Where the change can be: after the last that answers as the begin does, up to the first that does not."""
         old = self.answers[0]
         last = min(at for at, answer in self.answers.items() if answer not in {old, Judgement.NONE})
+        # What answers so after `last` is left alone: the answer is taken to change once.
         first = max(at for at, answer in self.answers.items() if answer is old and at < last)
         return range(first + 1, last + 1)
 
@@ -59,6 +60,7 @@ class Search:
     def _stretches(self) -> Iterator[range]:
         """Yield the stretches of suspects that have not been asked."""
         begin = self.suspects.start
+        # The last suspect has been asked, always: what lies behind the last answer needs no stretch of its own.
         for at in self.suspects:
             if at in self.answers:
                 yield range(begin, at)

@@ -45,6 +45,7 @@ def releases(span: Span, cell: Cell, matrix: Matrix, options: Options) -> list[S
 
     :raises SelectionError: if one of the two has no row, or they stand the wrong way round.
     """
+    # By version and not by name: --good 24.5 is the row 24.05.
     known: dict[Version, Row] = {row.version: row for row in getattr(matrix, span.axis)}
     first, last = (_row_version(name, span.axis, matrix, known) for name in (span.good, span.bad))
     if last <= first:
@@ -85,7 +86,7 @@ def commits(span: Span, checkout: Checkout, cell: Cell, options: Options) -> lis
             cell=cell,
             options=_at(expecting, span.axis, Origin(path=checkout.path, revision=commit)),
         )
-        for commit in (good, *checkout.between(good, bad))
+        for commit in (good, *checkout.between(good, bad))  # between() has its end, not its begin
     ]
 
 
@@ -119,8 +120,10 @@ def _commit(checkout: Checkout, project: Project, name: str) -> str:
     """Return the commit of a revision; a plain version stands for its release's tag."""
     tag = slurm_tag(name) if project.axis == "slurm" else f"v{name}"
     try:
+        # As it was typed, first: a checkout may have a branch that is called like a release.
         return checkout.commit(name)
     except CandidateError:
+        # Where there is no such tag either, the error is that of the name as it was typed.
         with suppress(CandidateError):
             return checkout.commit(tag)
         raise

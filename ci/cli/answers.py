@@ -154,4 +154,5 @@ def _print(found: Comparison | Advice, said: Document, form: str) -> None:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
     else:
         sys.stdout.writelines(FORMS[form](said))
+    # Before warnings, which go to stderr, so that they stand below the answer where both are one terminal.
     sys.stdout.flush()

@@ -41,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def bisect(parsed: argparse.Namespace) -> int:
     """Find the first release or commit at which the answer to a question changes; return 0 if it was found."""
     rows, options = loading.load(), Options.of(parsed)
+    # Apart from other runs: by this folder in a step's command line, reports tell a step from a result of its cell.
     options = replace(options, results=options.results / paths.BISECTIONS_FOLDER)
     cell, span = rows.cell(parsed.cell, Arch.host()), Span(axis=parsed.axis, good=parsed.good, bad=parsed.bad)
     steps.check(span, cell, options, Arch.host())
@@ -60,11 +61,13 @@ def bisect(parsed: argparse.Namespace) -> int:
             with console.step(f"{span.axis} {sequence[at].name} {sequence[at].title}".rstrip()) as step:
                 probes[at] = probing.ask(sequence[at], question, rows)
                 step.note = probes[at].answer
+            # Only when the step is over: an interrupted one has no answer, and is asked again with the same run.
             search.answers[at] = probes[at].answer
     except signals.Interrupted:
         console.say(f"to continue: the same command with --run {options.run}")
         raise
     finally:
+        # After a Ctrl-C or an error, too: what was asked took long.
         if probes:
             _show(span, sequence, probes)
     _tell(span, sequence, search, is_release=parsed.checkout is None)
@@ -120,10 +123,12 @@ def _tell(span: Span, sequence: list[Step], search: Search, *, is_release: bool)
             why=f"{ends}; {len(names) - 1} of them gave no answer, and the table says why",
             next_step="repair what keeps them from being built, or look at the changes of all of them",
         )
+    # Never the first step: it is the good end, and there is a step before it.
     (at,) = found
     before = sequence[at - 1].name
     console.say(f"{span.axis} {names[0]} is the first {kind} with another answer: {new}; up to {before} it is {old}")
     if sequence[at].title:
         console.say(f"  {sequence[at].title}")
+    # A candidate of enroot is two packages, so there is no checkout of it to bisect.
     elif span.axis != "enroot":
         console.say(f"  which commit: the same with --checkout PATH --good {before} --bad {names[0]}")

@@ -33,6 +33,7 @@ def bump(parsed: argparse.Namespace) -> int:
     for new in taken.added:
         again = "" if new.same_series else "; look at its limits: it is a new series"
         console.say(f"added: {new.axis} {new.published.version}{again}")
+    # After the others were added: they are whole, with row and pins.
     if taken.left:
         raise ArtefactError(
             f"not added: {count(len(taken.left), 'new release')}",

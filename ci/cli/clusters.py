@@ -62,10 +62,12 @@ def shell(parsed: argparse.Namespace) -> int:
         facts = {"user": file.login.user, "registry": file.registry, "cell": file.cell}
         facts |= {"job-image": file.container_image, "job-image-docker": file.job_reference}
         variables |= loading.load().suite_environment.render(facts)
+        # As ssh does it: the words become one line, which the shell there reads.
         what = ["-c", " ".join(parsed.command)]
     else:
         what = []
         if sys.stdin.isatty():
+            # Without a terminal on this side the client refuses this option.
             where.append("--tty")
             variables["TERM"] = os.environ.get("TERM", "xterm")
         console.say(f"{file.cell}: node {file.nodes[0]}, registry {file.registry or 'none'}")
@@ -76,6 +78,7 @@ def shell(parsed: argparse.Namespace) -> int:
         "bash",
         "--login",
     ]
+    # The engine's own client, which knows how to hand a terminal through. The first node is the login node.
     program = [str(engine.build_client.path), "exec", *where, file.containers[0], *login, *what]
     os.execvpe(program[0], program, {**os.environ, **engine.found.environment})  # noqa: S606 - it is to replace us
 
@@ -102,6 +105,7 @@ def down(parsed: argparse.Namespace) -> int:
     engine = connect()
     if parsed.all or parsed.everyone:
         whose = {} if parsed.everyone else {LABEL_OWNER: owner()}
+        # Counted before anything is removed.
         others = _objects({name: number for name, number in engine.owners().items() if name != owner()})
         if others and parsed.everyone:
             console.say(f"also taking down {others}")
@@ -153,6 +157,7 @@ def say_how_to_enter(plan: EnvironmentPlan) -> None:
 def _all_up() -> list[tuple[Path, EnvironmentFile]]:
     """Return the environments whose files can be read here, by run and cell."""
     files = [folder / launching.ENVIRONMENT_FILE for run in launching.runs() for folder in launching.state_dirs(run)]
+    # Others who share the cache may have runs whose keys are not ours to read.
     return [(path.parent, environment_file.load(path)) for path in files if os.access(path, os.R_OK)]
 
 

@@ -98,6 +98,7 @@ def images(parsed: argparse.Namespace) -> int:
     options, chosen = put.options, candidates.for_cells(chosen, put)
     where = sources_of(options)
     builder = Builder(connect(), where, logs=options.results / options.run / "images", share_all=True)
+    # All cells are tried: one that lacks a file says nothing of the next.
     lacking: list[str] = []
     refused: list[NotRunError] = []
     for cell in chosen:
@@ -116,6 +117,7 @@ def images(parsed: argparse.Namespace) -> int:
     _print_images(builder)
     if lacking:
         what, why = f"{len(lacking)} of {count(len(chosen), 'cell')} could not be built", "; ".join(lacking)
+        # Nothing failed then, and the exit code says so: no file is missing, but this machine can't build them.
         if len(refused) == len(lacking):
             raise NotRunError(what, why=why, next_step=refused[0].next_step)
         raise ArtefactError(
@@ -167,6 +169,7 @@ def pins(parsed: argparse.Namespace) -> int:
 def _pin_images(rows: Matrix, cells: Iterable[Cell]) -> None:
     """Record the digests of the images that are pulled; if no registry answers, the earlier digest is kept."""
     wanted = [image for cell in cells for image in plan_environment(cell, rows, Options()).images.all()]
+    # Images of several cells are made of the same base; each reference is asked for once.
     references = {member.pulled_as for image in wanted for member in image.family()} - {""}
     try:
         engine = connect()

@@ -52,8 +52,10 @@ def answer(top: argparse.ArgumentParser, **more: Any) -> None:  # noqa: ANN401 -
     shown = {action.dest for action in verbs._choices_actions}  # noqa: SLF001
     for parser in verbs.choices.values():
         for action in parser._actions:  # noqa: SLF001
+            # By metavar: arguments of several names, such as `cell` and `fixed`, take the same words.
             if names := _NAMES.get(str(action.metavar)):
                 action.completer = _completer(names)
+    # Commands without a help text are for processes, not for people; argcomplete would offer them.
     hidden = [*verbs.choices.keys() - shown]
     argcomplete.autocomplete(top, always_complete_options=False, exclude=hidden, **more)
 

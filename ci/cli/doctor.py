@@ -24,6 +24,7 @@ def examine(_: argparse.Namespace) -> int:
         try:
             console.say(f"ok      {name}: {ask()}")
         except PyxisMatrixError as error:
+            # All checks are made: a machine may lack more than one thing.
             failures += 1
             console.fail(f"{name}: {error}")
 
@@ -46,8 +47,9 @@ def examine(_: argparse.Namespace) -> int:
             console.say(f"none    emulator for {arch} ({found.why}); only for images of {arch}: {found.next_step}")
         else:
             console.say(f"ok      emulator for {arch}: images build here, containers do not start")
-    check("matrix", lambda: f"{len(loading.load().cells('full', Arch.host()))} cells")
+    # A matrix with a fault ends the command here, with the exit code of its error.
     rows = loading.load()
+    check("matrix", lambda: f"{len(rows.cells('full', Arch.host()))} cells")
     for cell in rows.cells(default_group(rows, os.environ), Arch.host()):
         if reason := sources.missing(cell, Sources.from_environment()):
             console.warn(f"{cell.id}: {reason}")

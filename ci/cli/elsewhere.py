@@ -34,6 +34,7 @@ def init(parsed: argparse.Namespace) -> int:
     :raises SelectionError: if there is one, or for cells that there are not.
     """
     file = Path.cwd() / paths.MATRIX_FILE.name
+    # Without a file of one's own: what is written says how it differs from the project's.
     rows, host = loading.load(paths.MATRIX_FILE), Arch.host()
     names = parsed.cells or [cell.id for cell in rows.cells(None, host)]
     cells = [rows.cell(name, host) for name in names]
@@ -41,6 +42,7 @@ def init(parsed: argparse.Namespace) -> int:
         Profile.of(parsed.profile)
     text = _text(rows, cells, parsed.subject or "", parsed.profile or "")
     try:
+        # "x" fails where the file exists, in one step: nobody's file is overwritten.
         with file.open("x", encoding="utf-8") as stream:
             stream.write(text)
     except FileExistsError as error:
@@ -79,6 +81,7 @@ def _selection(cell: Cell) -> str:
     axes = {name: value for name, value in cell.axes.items() if value}
     if cell.runtime is not Runtime.NVIDIA:
         axes["runtime"] = cell.runtime.value
+    # So the same file selects the cells of another machine when it is taken there.
     if cell.arch is Arch.host():
         axes["arch"] = "host"
     return ", ".join(f'{name} = "{value}"' for name, value in axes.items())
@@ -88,6 +91,7 @@ def setup(parsed: argparse.Namespace) -> int:
     """Set the machine up as ``ci/bootstrap`` does, but for the virtual environment: whoever runs this has one."""
     words = [flag for flag, wanted in (("--dry-run", parsed.dry_run), ("--emulate", parsed.emulate)) if wanted]
     program = [sys.executable, str(paths.REPOSITORY / "ci" / "machine"), "--without-venv", *words]
+    # In a process of its own, as ci/bootstrap starts it.
     code = console.attach(program).exit_code
     if INSTALLED and not (code or parsed.dry_run):
         shell = Path(os.environ.get("SHELL", "")).name
@@ -117,6 +121,7 @@ def enter(words: Sequence[str]) -> None:
     :param words: this program's arguments, which say which packages are named.
     :raises PyxisMatrixError: where the environment can't be made.
     """
+    # A suite's packages stand behind the `--`, too; behind that of other commands are pytest's words.
     named = list(words) if words[0] == "suite" else [*words, "--"][: [*words, "--"].index("--")]
     folder = paths.cache_dir() / "venvs"
     there = Path(sys.prefix).is_relative_to(folder)  # this process is what was gone on with
@@ -127,9 +132,11 @@ def enter(words: Sequence[str]) -> None:
             loading.load().subject,
             named=[word for word in named if word != "--"],
         )
+    # In that environment already: this process is what the call below has started.
     if Path(sys.prefix).resolve() == venv.resolve():
         return
     python = str(venv / "bin" / "python")
     path = f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    # As `activate` sets them: what tests start finds the programs of this environment.
     own = {**os.environ, "VIRTUAL_ENV": str(venv), "PATH": path}
     os.execve(python, [python, *paths.program()[1:], *words], own)  # noqa: S606 - it is to replace us

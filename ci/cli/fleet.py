@@ -93,11 +93,13 @@ def plan(parsed: argparse.Namespace) -> int:
         shards=parsed.shards,
         options=options,
         image_cache=cache.address(os.environ),
+        # A job that builds images for the others makes sense only where it can push them.
         images_first=not cache.read_only(os.environ),
         since=parsed.changed_since or "",
         runners=dict(form.runners) | dict(parsed.runner),
         left_out=unfit,
     )
+    # None: all cells get a job, without a reason. An empty one would say that the change affects none of them.
     reasons = None
     if parsed.changed_since:
         check_checkout("--changed-since")

@@ -41,6 +41,7 @@ def matrix(parsed: argparse.Namespace) -> int:
     rows = loading.load()
     plan = _plan(parsed, rows)
     for each in plan.cells:
+        # Before anything is written: a run has results of one profile of a name only.
         check_profile(each.environment)
     folder = paths.make_directory(plan.options.results / plan.options.run)
     how = RunSettings(jobs=parsed.jobs, fail_fast=parsed.fail_fast, reuse=parsed.reuse, quiet=parsed.quiet)
@@ -48,6 +49,7 @@ def matrix(parsed: argparse.Namespace) -> int:
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         with lock:
+            # A run that goes on keeps the plan that it was begun with.
             if not plan.resumed:
                 planned.begin(plan.record, folder)
             unwritten: list[PyxisMatrixError] = []
@@ -94,6 +96,7 @@ def _plan(parsed: argparse.Namespace, rows: Matrix) -> GroupPlan:
 def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError]) -> int:
     """Show what the run came to so far; return its exit code."""
     folder = plan.options.results / plan.options.run
+    # From the files: each cell ran in a process of its own, and a resumed run has results of an earlier one.
     results = [found.result for found in finding.results([folder])]
     merged = writing.merge(ReportRequest(roots=[folder], base=folder, rows=rows, may_be_empty=True))
     for problem in merged.compat.problems:
@@ -107,6 +110,7 @@ def _summary(plan: GroupPlan, rows: Matrix, unwritten: Sequence[PyxisMatrixError
     there = {(result.cell_id, result.suite) for result in results if result.outcome is not Outcome.UNFINISHED}
     wanted = {(each.cell.id, suite.name) for each in plan.cells for suite in each.suites}
     missing = wanted - there
+    # Where a process was killed, an unfinished result is all that there is.
     begun = missing & {(result.cell_id, result.suite) for result in results}
     for what, suites in (("not begun", missing - begun), ("not finished", begun)):
         if suites:

@@ -63,6 +63,7 @@ def hold(parsed: argparse.Namespace) -> int:
 
 
 def _hold_site(target: SiteTarget, options: Options, command: Sequence[str]) -> int:
+    # The command that results tell to type again; an address may be private, so only the name of a file is repeated.
     rows, again = loading.load(), (*command, "--cluster", str(target.path or "USER@HOST"))
     with reached(target, options, [options.name]) as there:
         plan = plan_site(there, rows, options)
@@ -100,6 +101,7 @@ def _elsewhere(cell: Cell) -> Callable[[Environment], int]:
             "behaviours": _behaviours(cell),
         }
         sys.stdout.write(json.dumps(session) + "\n")
+        # The plugin waits for this line, and stdout is a pipe, which Python fills before it writes.
         sys.stdout.flush()
         answer = sys.stdin.readline().strip()
         # The pipe has ended: pytest was killed before it could say its exit code.

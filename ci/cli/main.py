@@ -55,6 +55,7 @@ one and leaves it to you, `run` starts one for a command, `down` clears up. A su
 def parser() -> Parser:
     """Return the command line's parser."""
     top = Parser(prog=program(), description=_DESCRIPTION)
+    # Where no command is named, `main` shows the help.
     top.set_defaults(handler=None)
     # argparse leaves as much room for the names of commands as this one word needs.
     top.usage = f"{program()} [-h] COMMAND ..."
@@ -193,6 +194,7 @@ def _add_group_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. A user's mistake is one message, never a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # A shell that completes starts this program, with what was typed so far in variables.
     if completing.ASKED in os.environ:
         completing.answer(parser())
     # After `--` comes another program's command line; argparse would look for our options in it.
@@ -201,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler: Callable[[argparse.Namespace], int] | None = parsed.handler
     if handler is None:
         parser().print_help()
+        # As argparse ends where an argument is missing.
         return 2
     return _run(handler, parsed, words)
 
@@ -208,6 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespace, words: Sequence[str]) -> int:
     try:
         with signals.handled(), asking("what this command asked of it"):
+            # Within `handled`: the end of the parent then ends this run as Ctrl-C would, with everything taken down.
             signals.follow_parent()
             # Nox does it for a checkout. `run` is the id of the run, and for `compare` whether it is to run anything.
             if INSTALLED and words[0] in packages.RUN_SUITES and parsed.run:
@@ -223,6 +227,7 @@ def _run(handler: Callable[[argparse.Namespace], int], parsed: argparse.Namespac
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0 if words[0] in _LISTS else PyxisMatrixError.exit_code
     except OSError as error:
+        # A full disk or a missing right, wherever it was met.
         return _failed(paths.refused(error))
     except Exception:  # noqa: BLE001 - a mistake of ours; by itself Python would end with 1, which is an answer
         traceback.print_exc()
@@ -242,6 +247,7 @@ def _verb(
     usage: str = "",
 ) -> Parser:
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    # argparse knows nothing of what stands behind `--`.
     verb.usage = typed(f"{name} {usage}") if usage else None
     verb.set_defaults(handler=handler)
     return verb

@@ -45,6 +45,7 @@ def check(parsed: argparse.Namespace) -> int:
     if parsed.output:
         raise SelectionError("--output cannot be used with check", why="it writes nothing")
     try:
+        # argparse did not read it: for `import` the same word is the address of a cluster.
         profile = Profile.of(values.profile(parsed.which))
     except argparse.ArgumentTypeError as error:
         raise SelectionError(str(error)) from error
@@ -53,6 +54,7 @@ def check(parsed: argparse.Namespace) -> int:
     cells = [cell for cell in loading.load().without_groups() if cell.runtime is Runtime.NVIDIA]
     for slurm in dict.fromkeys(cell.slurm for cell in cells):
         found = dict.fromkeys(profile.unfit(cell) for cell in cells if cell.slurm == slurm)
+        # An empty text in `found` is a cell that can have the profile.
         said = "refused" if "" not in found else "yes" if len(found) == 1 else "some cells"
         lines.append(f"  Slurm {slurm.version}: {'; '.join([said, *filter(None, found)])}")
     sys.stdout.write("\n".join([*lines, ""]))
@@ -66,6 +68,7 @@ def import_(parsed: argparse.Namespace) -> int:
     """
     target = SiteTarget.of(parsed.which)
     folder = (parsed.output or Path(target.name)).expanduser().resolve()
+    # Before the cluster is asked, which takes a login and some seconds.
     importing.check_folder(folder)
     with console.step("reading the site's configuration"), ssh.connect(target.login) as connection:
         site = collect(connection)

@@ -23,6 +23,7 @@ from ci.report.words import sentence
 from ci.terminal import console, signals
 from ci.terminal.quantities import count
 
+# Between two looks at the times and sizes of files; only where these have changed, the results are read.
 _POLL_S = 1.0
 
 
@@ -154,6 +155,7 @@ def _open(address: str) -> None:
 
 
 def _previous(parsed: argparse.Namespace, folder: Path) -> Compat | None:
+    # Read before it is overwritten: the new report tells what has changed since.
     return _given(parsed) or writing.previous(folder)
 
 
@@ -176,6 +178,7 @@ def _given(parsed: argparse.Namespace) -> Compat | None:
 def _rows() -> Matrix | None:
     try:
         return loading.load()
+    # Results can be shown without the matrix, which may be in the middle of an edit.
     except MatrixError as error:
         console.warn(f"the report does not say why cells are missing: {error.what}")
         return None

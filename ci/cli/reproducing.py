@@ -47,6 +47,7 @@ def reproduce(parsed: argparse.Namespace) -> int:
     read = list(finding.results(roots))
     # What can't be true shows no fault, and shows no cell to be without it.
     believed = [each for each in read if not each.contradictions and not is_ahead(each.result.started, utc_now())]
+    # Newest first: `_the_test` and `_fixed` take the first that fits.
     found = sorted(believed, key=lambda each: each.result.started, reverse=True)
     of_cell = [each for each in found if each.result.cell_id == parsed.cell]
     if not of_cell:
@@ -71,6 +72,7 @@ def reproduce(parsed: argparse.Namespace) -> int:
 
 def _the_test(found: Sequence[FoundResult], word: str) -> tuple[FoundResult, TestOutcome]:
     """Return the newest result with the test that a word names; of those that saw a behaviour, the first."""
+    # A skipped test has run nothing that a script could repeat.
     ran = [(each, test) for each in found for test in each.result.tests if test.outcome is not TestState.SKIPPED]
     if saw := [(each, test) for each, test in ran if word in {id_ for id_, _ in test.saw}]:
         return saw[0]
@@ -88,6 +90,7 @@ def _the_test(found: Sequence[FoundResult], word: str) -> tuple[FoundResult, Tes
         if names:
             raise SelectionError(f"{word!r} is in the names of {len(names)} tests", why=few(names, _MOST_NAMED))
     known = sorted({test.name.rpartition("::")[2] for _, test in ran})
+    # Without the "; " that joins it to a message, and without the list of all tests.
     close = did_you_mean(word, known)[2:].partition(" (known")[0]
     raise SelectionError(f"no test of {found[0].result.cell_id} is called {word}", why=close)
 

@@ -33,9 +33,11 @@ def suite(parsed: argparse.Namespace) -> int:
     if arguments.HELP & set(parsed.command):
         return _show_help(reason_file)
     record = _read(parsed)
+    # Without nox' file nobody would learn that a suite was skipped: to end with 0 would look like success.
     needed = record.plan.options.strict or not reason_file
     if not (reason := obstacle(record.plan, needed=needed)):
         return run_and_show(record)
+    # A result is written in both cases, so that a report has the reason; nox gets it as a skip.
     try:
         return refuse(record, reason)
     except NotRunError:
@@ -46,6 +48,7 @@ def suite(parsed: argparse.Namespace) -> int:
 
 def _show_help(reason_file: str) -> int:
     sys.stdout.write(arguments.help_text())
+    # pytest's help follows on the same stdout, from another process.
     sys.stdout.flush()
     console.attach([sys.executable, "-m", "pytest", "--help"])
     return _not_run("help was asked for", reason_file) if reason_file else 0
@@ -109,6 +112,7 @@ def _read(parsed: argparse.Namespace) -> Record:
         if options.pytest:
             checks.check_options(own, command)
         return record
+    # Only suites of one's own use these; one of this project would pass over them in silence.
     if misplaced := options.words(Scope.SUITE):
         raise SelectionError(
             f"{misplaced[0]} cannot be used with {name}",

@@ -29,7 +29,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="USER@HOST[:PORT]|FILE", help="a cluster, or a TOML file that describes it")
     add_suites(parser)
     parser.add_argument(
-        "--registry", default="", metavar="HOST:PORT", help="a registry that is the same from here and from the nodes"
+        "--registry",
+        default="",
+        metavar="HOST:PORT/FOLDER",
+        help="a registry, and a folder of it, that is the same from here and from the nodes",
     )
     parser.add_argument(
         "--redact", action="store_true", help="keep results in which words stand for the site's names and addresses"
@@ -46,6 +49,7 @@ def site(parsed: argparse.Namespace) -> int:
     """Run suites on a cluster that exists, and show one summary; return the exit code of the worst."""
     check_environment(os.environ)
     target = SiteTarget.of(parsed.target).with_registry(parsed.registry)
+    # Before suites and options are looked at: to remove what is left needs none of them.
     if parsed.down:
         running.take_down(target, parsed.down)
         console.say(f"site {target.name}: nothing is left of the run {parsed.down}")
@@ -60,6 +64,7 @@ def site(parsed: argparse.Namespace) -> int:
     with running.reached(target, options, [suite.name for suite in suites]) as there:
         plan = running.plan_site(there, rows, options)
         console.say(f"site {target.name}: {plan.cell.id}")
+        # Only a suite that runs tasks through a subject builds a job image; the others need no engine on this machine.
         engine = connect if any(suite.subject for suite in suites) else None
         keeping: AbstractContextManager[None] = nullcontext()
         if parsed.redact:
@@ -73,6 +78,7 @@ def site(parsed: argparse.Namespace) -> int:
 
 def _suites(names: list[str]) -> tuple[Suite, ...]:
     fitting = [suite.name for suite in SUITES.values() if suite.on_sites]
+    # Not the suites of a group: most of them need what no user of a cluster may have.
     found = requested_suites(names or fitting)
     if wrong := [suite.name for suite in found if not suite.on_sites]:
         raise SelectionError(

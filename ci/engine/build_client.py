@@ -17,6 +17,7 @@ from ci.engine.distribution import Distro, install_advice
 from ci.engine.finding import EngineKind, FoundEngine, version_number
 from ci.errors import EngineError
 
+# From 23 on `docker build` is the plugin's; from 18.09 on the client itself builds by BuildKit, if DOCKER_BUILDKIT=1.
 _NEEDS_BUILDX = (23, 0)
 _BUILDKIT_BUILT_IN = (18, 9)
 _TIMEOUT_S = 30
@@ -60,6 +61,7 @@ def find_build_client(
     """
     kind = engine.kind if engine else kind
     refused: list[str] = []
+    # Each of them, not the first alone: one without its plugin may stand before one that has it.
     for name in ("docker", "podman"):
         for path in executables_on_path(name, env.get("PATH", os.defpath)):
             client = examine(path)
@@ -103,6 +105,7 @@ def executables_on_path(name: str, search_path: str) -> list[Path]:
     for folder in filter(None, search_path.split(os.pathsep)):
         path = Path(folder) / name
         if os.access(path, os.X_OK) and path.is_file():
+            # By the file itself: /bin is a link to /usr/bin on most systems.
             found.setdefault(path.resolve(), path)
     return list(found.values())
 
@@ -127,5 +130,6 @@ def _version_word(text: str) -> str:
 def _pointed_to(client: BuildClient, engine: FoundEngine | None) -> BuildClient:
     if engine is None:
         return client
+    # Podman's client reads CONTAINER_HOST in place of DOCKER_HOST.
     target = engine.environment if client.kind == "docker" else {"CONTAINER_HOST": engine.url}
     return replace(client, environment={**client.environment, **target})

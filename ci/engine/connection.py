@@ -104,7 +104,7 @@ class Engine(OwnObjects):
             return str(self.api.api.import_image(src=str(archive), repository=self.local_name(name), changes=changes))
 
     def push(self, reference: str) -> str | None:
-        """Push an image to a registry on loopback, which speaks plain http.
+        """Push an image to a registry: with the login that is kept for it, and to one on loopback without TLS.
 
         :return: the digest that was pushed, as the engine reports it; None with Podman, which reports none.
         :raises LaunchError: if pushing fails.
@@ -114,12 +114,15 @@ class Engine(OwnObjects):
             # does not send. In Docker's format, because real enroot does not ask a registry for another one. The digest
             # is not known: a client of a remote Podman writes no --digestfile, and RepoDigests has the digest of
             # Podman's own copy, which is compressed differently.
-            done = self.run_client("push", "--tls-verify=false", "--format=v2s2", reference)
+            insecure = ["--tls-verify=false"] if reference.startswith(("localhost:", "127.0.0.1:")) else []
+            done = self.run_client("push", *insecure, "--format=v2s2", reference)
             done.check(LaunchError, f"pushing {reference} failed")
             return None
         repository, _, tag = reference.rpartition(":")
         found = ""
         with asking(f"pushing {reference}"):
+            # The API answers 200 before it pushes: a refusal is a line, {"error": …}; so is the digest, near the end:
+            # {"aux": {"Tag": "1", "Digest": "sha256:…"}}.
             for line in self.api.images.push(repository, tag=tag, stream=True, decode=True):
                 if "error" in line:
                     raise LaunchError(f"pushing {reference} failed", why=str(line["error"]))
@@ -165,7 +168,7 @@ class Engine(OwnObjects):
         """Run a shell script in a container of an image, without a network, and return its output."""
         with asking(f"running a command in the image {image}"):
             output: bytes = self.api.containers.run(
-                image,
+                self.local_name(image),
                 ["-c", script],
                 entrypoint="/bin/sh",
                 remove=True,
@@ -177,6 +180,7 @@ class Engine(OwnObjects):
     def copy_into(self, container: Container, files: Mapping[str, InsideFile]) -> None:
         """Copy files into a container, running or not; works with a remote engine, too, unlike a mount."""
         with asking(f"copying files into {container.name}"):
+            # Folders that are missing are made, for root.
             container.put_archive("/", packed(files))
 
     def run_inside(
@@ -204,6 +208,7 @@ class Engine(OwnObjects):
         """Return the port on the host's loopback that leads to a port of the container."""
         with asking(f"looking for the ports of {container.name}"):
             container.reload()
+        # After the reload: docker-py keeps what it saw last, and a container has no ports before it runs.
         bindings: list[dict[str, str]] | None = container.ports.get(f"{inside}/tcp")
         if not bindings:
             raise LaunchError(
@@ -239,6 +244,7 @@ def packed(files: Mapping[str, InsideFile]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, file in sorted(files.items()):
             entry = tarfile.TarInfo(path.lstrip("/"))
+            # A tar entry without a time is of 1970.
             entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
             entry.uid, entry.gid = file.uid, file.gid
             archive.addfile(entry, io.BytesIO(file.content))

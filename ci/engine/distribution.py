@@ -31,6 +31,7 @@ class Distro:
             values = platform.freedesktop_os_release()
         except OSError:  # there is none on macOS
             values = {}
+        # "12" of Debian, "24.04" of Ubuntu.
         number = re.match(r"\d+", values.get("VERSION_ID", ""))
         return cls(
             id=values.get("ID", "").lower(),

@@ -16,6 +16,7 @@ NO_CONTAINERS = "starting a container takes a process with one thread, and an em
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # By the number in the header of a program (ELF's e_machine), as the kernel prints it.
 _MACHINES = {Arch.AMD64: "3e00", Arch.ARM64: "b700"}
+# Hexadecimal digits, two a byte: e_machine stands at byte 18.
 _ELF, _MACHINE_AT = "7f454c46", 36
 _FLAGS = {
     "F": "the emulator is looked for inside each container, where it is not",
@@ -27,6 +28,7 @@ _FIX = f"{set_up()} --emulate (as root), or docker run --privileged --rm tonisti
 def obstacle(arch: Arch) -> EngineError | None:
     """Return why this machine can't run code of another architecture in containers; None if it can."""
     there = sorted(entry.name for entry in BINFMT.iterdir()) if BINFMT.is_dir() else []
+    # The kernel has this file wherever it is mounted; the folder is there without.
     if "register" not in there:
         return EngineError(
             f"this kernel cannot run code of {arch}",
@@ -36,6 +38,7 @@ def obstacle(arch: Arch) -> EngineError | None:
         )
     what, where, why = f"this machine cannot run code of {arch}", BINFMT, "no emulator for it is registered"
     for name in there:
+        # Lines are "enabled", "interpreter PATH", "flags: OCF", "magic 7f454c46…".
         said = dict(line.partition(" ")[::2] for line in (read_text(BINFMT / name) or "").splitlines())
         magic = said.get("magic", "")
         if magic.startswith(_ELF) and magic[_MACHINE_AT : _MACHINE_AT + 4] == _MACHINES[arch]:

@@ -28,7 +28,7 @@ MINIMUM: Mapping[EngineKind, tuple[int, int]] = {"docker": (20, 10), "podman": (
 """Docker 20.10 is the first with cgroup v2 and a full BuildKit; Podman 4.0 the first with netavark's networks."""
 
 _TIMEOUT_S = 10.0
-_TCP_PORT, _TLS_PORT = 2375, 2376
+_TCP_PORT, _TLS_PORT = 2375, 2376  # Docker's, where an address names none
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -101,6 +101,7 @@ def find_engine(env: Mapping[str, str] = os.environ) -> FoundEngine:
             if candidate.explicit:
                 raise _failure(candidate, error) from error
             tried.append((candidate, error))
+    # A socket that is there and may not be opened says more than all that are not there.
     for candidate, reason in tried:
         if isinstance(reason, PermissionError | EngineError):
             raise _failure(candidate, reason) from reason
@@ -137,6 +138,7 @@ def _context(name: str, source: str, config: Path) -> tuple[EngineAddress, ...]:
     # The docker client names a context's folder by the sha256 of the context's name.
     folder = hashlib.sha256(name.encode()).hexdigest()
     meta = config / "contexts" / "meta" / folder / "meta.json"
+    # {"Name": "remote", "Endpoints": {"docker": {"Host": "tcp://build:2376", …}}}
     endpoint = _json(read_text(meta)).get("Endpoints", {}).get("docker", {})
     url = endpoint.get("Host") if isinstance(endpoint, dict) else None
     if not isinstance(url, str) or not url:
@@ -198,11 +200,13 @@ def _split(url: str) -> SplitResult | None:
 
 def engine_from(candidate: EngineAddress, reply: Reply) -> FoundEngine:
     """Make the ``FoundEngine`` of an engine's answer; ``EngineError`` if it is too old."""
+    # Podman answers as Docker does, except that this list has a "Podman Engine".
     components = [str(part.get("Name", "")) for part in reply.version.get("Components") or []]
     kind: EngineKind = "podman" if any("podman" in name.lower() for name in components) else "docker"
     version = str(reply.version.get("Version", ""))
     number = version_number(version)
     minimum = MINIMUM[kind]
+    # A build without a number, such as a developer's, counts as new enough.
     if number and number < minimum:
         raise EngineError(
             f"the container engine is too old: {kind} {version}; {minimum[0]}.{minimum[1]} or newer is needed",
@@ -317,7 +321,9 @@ def _connection(candidate: EngineAddress) -> http.client.HTTPConnection:
 def _get(connection: http.client.HTTPConnection, path: str) -> str:
     connection.request("GET", path)
     response = connection.getresponse()
+    # Read in any case, because the connection is used again for the next question.
     body = response.read().decode("utf-8", "replace")
     if response.status != http.HTTPStatus.OK:
+        # With a number, because only then the text is its `strerror`, which `_reason` shows.
         raise OSError(0, f"{path} answered {response.status} {response.reason}")
     return body

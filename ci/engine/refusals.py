@@ -14,6 +14,7 @@ def explain(error: Exception, doing: str) -> PyxisMatrixError:
     """Return the project's error for one that docker-py raised while ``doing`` something, with the next command."""
     from docker.errors import DockerException, NotFound
 
+    # The engine's own words, which docker-py keeps beside the line with the status of HTTP.
     text = str(getattr(error, "explanation", None) or error)
     if disk_is_full(text):
         return DiskFullError(f"the disk filled up while {doing}", why=text, next_step="docker system df")

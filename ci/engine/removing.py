@@ -5,7 +5,7 @@ always be removed, and objects of others are never touched.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -54,15 +54,15 @@ class OwnObjects:
         """Return the names of local images that start with ``prefix``, those with a tag before those with a digest."""
         return [*self._names(prefix, "RepoTags"), *self._names(prefix, "RepoDigests")]
 
-    def untag(self, prefix: str) -> list[str]:
-        """Remove the local images whose names start with ``prefix``; return the names."""
+    def untag(self, prefix: str, but: Collection[str] = ()) -> list[str]:
+        """Remove the local images whose names start with ``prefix``, except names in ``but``; return the names."""
         removed = []
         # Digests too: an image whose tag was moved to a newer one has only its digest. They are listed after the tags
         # were removed: Podman removes an image's digests with its tags, and would remove an image with all its names
         # for one digest.
         for kind in ("RepoTags", "RepoDigests"):
-            for name in self._names(prefix, kind):
-                removed += remove_object(name, lambda image=name: self.api.images.remove(image, noprune=False))
+            for name in (each for each in self._names(prefix, kind) if each not in but):
+                removed += remove_object(name, lambda image=name: self.api.images.remove(image))
         return removed
 
     def untag_exactly(self, name: str) -> None:
@@ -100,7 +100,7 @@ class OwnObjects:
         api = self.api
         query: dict[str, Any] = {"label": f"{LABEL}=1"}
         with asking("looking for what is left"):
-            containers = api.containers.list(all=True, filters=query, ignore_removed=True)
+            containers = api.containers.list(all=True, filters=query, ignore_removed=True)  # as in `_names`
             images: list[dict[str, Any]] = api.api.images(filters=query)  # as in `_names`
             networks, volumes = api.networks.list(filters=query), api.volumes.list(filters=query)
         return [
@@ -130,6 +130,7 @@ class OwnObjects:
 
 
 def _labels(found: "Network | Volume") -> Mapping[str, str]:
+    # An engine writes null for none.
     return found.attrs.get("Labels") or {}
 
 
@@ -181,6 +182,7 @@ def remove_object(name: str, remove: Any, *, requests: int = 1) -> list[str]:  #
         try:
             remove()
         except NotFound:
+            # After a timeout the engine went on, so that it was this request that removed it.
             return [name] if isinstance(problem, ReadTimeout) else []
         except APIError as error:
             problem = error

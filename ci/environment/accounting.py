@@ -9,6 +9,7 @@ from ci.environment.service import Place, Service
 from ci.environment.wait import NotYet, wait_for
 
 _HOST = "slurmdbd"
+# Three daemons start one after another; the entry script has limits of its own for each (10, 60 and 60 s).
 _READY_SECONDS = 120.0
 
 
@@ -26,7 +27,9 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
         name=plan.names.accounting,
         hostname=_HOST,
         files={
+            # slurmdbd refuses a file that others can read.
             "/etc/slurm/slurmdbd.conf": InsideFile(content=slurmdbd_conf, mode=0o600),
+            # For ClusterName, which the entry script adds to the database.
             "/etc/slurm/slurm.conf": InsideFile(content=slurm_conf),
             "/etc/munge/munge.key": InsideFile(content=munge_key, mode=0o400),
         },
@@ -35,6 +38,7 @@ def start(place: Place, plan: EnvironmentPlan, *, image: str, munge_key: bytes) 
     container = service.start(place, wanted)
 
     def probe() -> bool | NotYet:
+        # The entry script makes it after `sacctmgr add cluster`. slurmdbd answers before that, and slurmctld would end.
         answer = engine.run_inside(container, ["test", "-e", "/run/slurmdbd-ready"])
         return True if answer.status == 0 else NotYet("slurmdbd does not know the cluster yet")
 

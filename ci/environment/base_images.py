@@ -61,8 +61,10 @@ def name_job_image(place: Place, job_image: str, names: tuple[str, ...], wheels:
 def _build(place: Place, context: Path, name: str) -> None:
     # A signal waits: the image is built and is on the stack, or neither.
     with asking(f"naming the job image {name}"), signals.shielded():
+        # The callback first: an engine whose answer is lost may still finish the build.
         place.stack.callback(_unname, place, name)
         labels = {**place.labels(_ROLE), LABEL_NAME: name}
+        # docker-py's classic builder is enough here; it has no other (https://github.com/docker/docker-py/issues/2230).
         place.engine.api.images.build(path=str(context), tag=name, labels=labels, rm=True)
 
 

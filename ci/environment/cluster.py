@@ -135,6 +135,7 @@ def planned_node(
     containers = plan.cell.runtime is not Runtime.LEGACY
     mounts = [mount("/home", plan.names.home_volume)]
     if containers:
+        # On overlay2, where the rest of a node lies, enroot fails: "failed to create ovlfs whiteout".
         mounts.append(mount(_ENROOT_DATA, plan.names.data_volumes[index]))
     mounts += [mount(folder, folder, "bind", read_only=True) for folder in plan.mounts]
     return Service(
@@ -143,7 +144,9 @@ def planned_node(
         name=plan.names.nodes[index],
         hostname=hostname,
         environment=environment,
+        # There the node forwards the registry's port, as it does for localhost.
         hosts={plan.options.registry_name: "127.0.0.1"} if plan.options.registry_name else {},
+        # Emptied before the container goes, because engines are slow at it (`ci.engine.removing`).
         labels={LABEL_SCRATCH: _ENROOT_DATA} if containers else {},
         files={**_files(plan, keys, first=first), **(_FILES_EMULATED if emulated else {})},
         mounts=tuple(mounts),
@@ -233,6 +236,7 @@ def last_words(engine: Engine, node: Node) -> str:
     """Return the last lines of a node and of its daemons; of a node that ended, those of the daemon that ended it."""
     if engine.alive(node.container) is not True:
         return daemons.last_words(engine.log_tail(node.container, lines=_LINES_OF_THE_DEAD))
+    # Few of each: a wait shows the last twenty lines of all (`ci.environment.wait`).
     command = f"tail -n 4 {' '.join(_DAEMON_LOGS)} 2>/dev/null"
     return engine.log_tail(node.container) + engine.run_inside(node.container, ["/bin/sh", "-c", command]).output
 
@@ -240,6 +244,7 @@ def last_words(engine: Engine, node: Node) -> str:
 def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
     """Return the versions that are installed on the first node, independent of matrix.toml."""
     questions = {
+        # "slurm 24.11.5"; of Debian's packages "slurm-wlm 22.05.8".
         "slurm": "sinfo --version | awk '{ print $NF }'",
         "kernel": "uname -r",
         "arch": "uname -m",
@@ -249,6 +254,7 @@ def observe(engine: Engine, cluster: Cluster, cell: Cell) -> dict[str, str]:
     if cell.runtime is not Runtime.LEGACY:
         questions["enroot"] = "enroot version"
     if cell.runtime is Runtime.NVIDIA:
+        # Pyxis has no command of its own; slurmd logs "pyxis: version v0.24.0" when it loads the plugin.
         questions["pyxis"] = r"sed -n 's/.*pyxis: version v//p' /var/log/slurm/slurmd.log | tail -n 1"
     return {
         name: engine.run_inside(cluster.login.container, ["/bin/sh", "-c", command]).output.strip()

@@ -38,6 +38,7 @@ def configuration(plan: EnvironmentPlan) -> dict[str, bytes]:
     files[SLURM_CONF] += "".join(
         _PARTITION.format(name, ",".join(hostnames)) for name in plan.options.partition
     ).encode()
+    # Last, so that the profile's settings are those that count.
     if plan.profile:
         files[SLURM_CONF] = plan.profile.over(files[SLURM_CONF].decode()).encode()
     if plan.options.gpus:

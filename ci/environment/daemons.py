@@ -2,9 +2,12 @@
 
 import re
 
+# "node-entrypoint: slurmd ended with status 1; the last lines of /var/log/slurm/slurmd.log:", and then these lines.
 _ENDED = re.compile(r"^node-entrypoint: (?P<daemon>.+) ended with status \d+; the last lines of ", re.MULTILINE)
+# "slurmd: error: slurmd initialization failed"; in its log the same line begins with the time in brackets.
 _OUTPUT = re.compile(r"(munged|sshd|slurmctld|slurmd): ")
 _GRAVE = re.compile(r"\b(error|fatal): ", re.IGNORECASE)
+# With the line that names the daemon these are the twenty that a wait shows (`ci.environment.wait`).
 _OF_ITS_LOG, _OF_ITS_OUTPUT = 16, 3
 
 # By the words of the daemon's errors only: a word in any other line does not prove that it was the reason.

@@ -121,6 +121,7 @@ def launch(
             done = True
         finally:
             if plan.options.keep and done:
+                # Forgotten, not called: `down` finds all of it by its labels. The reaper is told "done" all the same.
                 stack.pop_all()
             else:
                 with signals.shielded(), console.step("taking down", phase="teardown", timings=timings):
@@ -177,6 +178,7 @@ def _claimed(engine: Engine, run: str, cell: Cell) -> Path:
     if not of_others:
         paths.make_directory(state.parent)
         try:
+            # Of two sessions that come here at once, mkdir tells one that the folder exists.
             # With parents: another cell of the run may have ended meanwhile, and removed the run's empty folder.
             state.mkdir(mode=0o700, parents=True)
         except FileExistsError:
@@ -219,6 +221,7 @@ def _launch(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path,
         ready = usable.wait_until_usable(engine, wanted, started.login, started=started.at)
         step.note = f"usable {ready['sshd']:.1f} s after the first container's start"
     started = replace(started, observed=cluster.observe(engine, started.cluster, cell))
+    # Before the push, which takes seconds: nothing that follows would be a result of this cell.
     cluster.check_versions(cell, started.observed, image=images.node.tag)
     pushed: registry.Pushed | None = None
     if started.registry and images.job:
@@ -264,12 +267,14 @@ def _start(place: Place, plan: EnvironmentPlan, images: BuiltCell, state: Path) 
             second_name=options.registry_name,
         )
         served = registry.start(place, wanted)
+        # Suites may push by either name.
         for host in {"localhost", options.registry_name or "localhost"}:
             place.untag_with(f"{host}:{served.port}")
     if images.job:
         base_images.name_job_image(place, images.job.tag, options.base_image, images.base_wheels)
     if images.accounting:
         database = accounting.start(place, plan, image=images.accounting.tag, munge_key=keys.munge_key)
+        # On the stack above the container, so called before it is removed.
         place.stack.callback(save_logs, lambda: {"slurmdbd.log": engine.log_tail(database, lines=2000)}, logs)
     nodes = cluster.start(place, plan, image=images.node.tag, keys=keys, registry_port=served.port if served else None)
     place.stack.callback(save_logs, lambda: _logs(engine, nodes, served), logs)
@@ -312,6 +317,7 @@ def _warn_about(pushed: registry.Pushed) -> None:
 def _logs(engine: Engine, nodes: cluster.Cluster, served: registry.Registry | None) -> dict[str, str]:
     logs = cluster.collect_logs(engine, nodes)
     if served:
+        # Its access log has a line for each request of each pull.
         logs["registry.log"] = engine.log_tail(served.container, lines=5000)
     return logs
 

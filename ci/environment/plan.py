@@ -69,6 +69,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
     options.check(cell)
     profile = Profile.of(options.profile or cell.profile) if options.profile or cell.profile else None
     needed = profile.nodes if profile else 1
+    # 0: not given.
     if profile and 0 < options.nodes < needed:
         raise SelectionError(
             f"--nodes {options.nodes} cannot be used with the profile {profile.name}",
@@ -82,6 +83,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
         accounting=options.accounting or cell.slurm.accounting or (profile is not None and profile.accounting),
     )
     images = plan.images_of(
+        # A profile is files that are copied into nodes, so that cells with and without one share their images.
         cell.without_profile,
         matrix.subject,
         settled.subject,
@@ -92,6 +94,7 @@ def plan_environment(cell: Cell, matrix: Matrix, options: Options) -> Environmen
     if job and job.wheels:
         job = replace(job, wheels=replace(job.wheels, beside=settled.image_package))
     packages = (*settled.node_package, *_PIP) if settled.node_package else ()
+    # With --on login pytest runs on the node, and what --with names goes there beside it.
     node = (*packages, *((*_PYTEST, *settled.beside) if settled.on is RunsOn.LOGIN else ()))
     return EnvironmentPlan(
         cell=cell,

@@ -29,11 +29,13 @@ def watching(*, environment: Mapping[str, str], session: str, state: Path) -> It
     command = [sys.executable, "-m", "ci.environment.reaper", session, str(state)]
     process = subprocess.Popen(
         command,
+        # No child of the run inherits the other end (PEP 446): one that outlives the run would keep the pipe open.
         stdin=subprocess.PIPE,
+        # The run's terminal may be gone when there is something to say.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C in the terminal must not reach it
-        cwd=paths.REPOSITORY,
+        cwd=paths.REPOSITORY,  # where -m finds the package `ci`
         env={**os.environ, **environment, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     try:
@@ -41,6 +43,7 @@ def watching(*, environment: Mapping[str, str], session: str, state: Path) -> It
     finally:
         with suppress(BrokenPipeError, subprocess.TimeoutExpired):
             process.communicate(_DONE, timeout=10)
+        # It hangs, and nothing is left for it to do: what could be taken down is.
         if process.poll() is None:
             process.kill()
             process.wait()
@@ -48,6 +51,7 @@ def watching(*, environment: Mapping[str, str], session: str, state: Path) -> It
 
 def main(session: str, state: str) -> None:
     """Wait until the run writes "done" or is dead; remove the objects of a dead run."""
+    # It has to outlive what ends the run: a closed terminal, a service that signals all processes of a job.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     raised()  # loads docker-py now: the virtual environment may be removed right after the run is killed

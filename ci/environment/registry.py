@@ -116,6 +116,7 @@ def _started(place: Place, wanted: Service) -> Container:
     if not _has_both_loopbacks(place.engine):
         return service.start(place, wanted)
     for remaining in reversed(range(_TRIES)):
+        # Not 0: the engine would choose a port for each of the two addresses.
         port = chosen or _free_port(place.engine)
         try:
             both = replace(wanted, ports={PORT: port}, addresses=(LOOPBACK, LOOPBACK6))
@@ -146,6 +147,7 @@ def _free_port(engine: Engine) -> int:
         with suppress(OSError), socket.create_server((LOOPBACK, 0)) as first:
             port = int(first.getsockname()[1])
             socket.create_server((LOOPBACK6, port), family=socket.AF_INET6).close()
+            # Such names are of an earlier registry on this port; they would be removed with this one's.
             if not engine.names_below(f"localhost:{port}/"):
                 return port
     raise LaunchError(
@@ -189,11 +191,13 @@ def keep_filled(engine: Engine, registry: Registry, name: str) -> None:
     If saving fails, later registries start empty, as this one did.
     """
     repository, tag = name.rsplit(":", 1)
+    # A container's image inherits its labels, and an instruction can only make them empty.
     # With the labels of the run, the image would be removed at the end of the run.
     of_the_run = (LABEL_RUN, LABEL_CELL, LABEL_SESSION, LABEL_OWNER, LABEL_ROLE, LABEL_NAME)
     forgotten = [f'LABEL {label}=""' for label in of_the_run]
     try:
         with asking(f"committing {name}"):
+            # Images are in it because they lie outside the volume of `registry:2` (containers/registry/config.yml).
             registry.container.commit(engine.local_name(repository), tag, changes=forgotten)
     except PyxisMatrixError as error:
         console.warn(f"the filled registry was not kept as {name}: {error.why}")
@@ -208,6 +212,7 @@ def push(engine: Engine, registry: Registry, *, tag: str, repository: str) -> Pu
     target = f"{registry.address}/{repository}"
     engine.tag(tag, f"{target}:{version}")
     digest = engine.push(f"{target}:{version}")
+    # Read back, because anybody on this machine can push to the port meanwhile.
     stored = _manifest(f"{target}:{version}")
     pushed = Pushed(
         reference=f"{target}:{version}",
@@ -233,6 +238,7 @@ def check_unchanged(pushed: Pushed) -> None:
 
 
 def _manifest(reference: str) -> RegistryAnswer:
+    # "localhost:5005/pyxis-matrix/job:TAG": the address has a colon as well as the tag.
     address, _, path = reference.partition("/")
     repository, _, version = path.rpartition(":")
     return RegistryClient(address).manifest(repository, version, ", ".join(MANIFESTS))

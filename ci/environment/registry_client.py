@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from ci import web
 from ci.errors import LaunchError
@@ -18,6 +18,8 @@ Auth = tuple[str, str] | Callable[[web.Request], web.Request]
 
 V2S2 = "application/vnd.docker.distribution.manifest.v2+json"
 """Docker's manifest, version 2, schema 2: the format that enroot asks a registry for (NVIDIA/enroot PR 273)."""
+# All are named: for `*/*` a registry answers 404 where an image has OCI's format
+# (https://github.com/distribution/distribution/issues/3938).
 MANIFESTS = (
     V2S2,
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -56,10 +58,17 @@ class RegistryClient:
     """
 
     address: str
-    """HOST:PORT. For ``localhost`` the client connects to 127.0.0.1, because another process may listen on ::1."""
+    """HOST[:PORT]. For ``localhost`` the client connects to 127.0.0.1, because another process may listen on ::1."""
     auth: Auth | None = field(default=None, kw_only=True)
-    ca_bundle: Path | None = field(default=None, kw_only=True)
-    """Certificates to trust. With them the client uses https, without them plain http."""
+    ca_bundle: Path | str | bool | None = field(default=None, kw_only=True)
+    """Certificates to trust (`ci.web.trusted`). With them the client uses https, without them plain http."""
+
+    @property
+    def root(self) -> str:
+        """The address of its API."""
+        host, colon, port = self.address.rpartition(":") if ":" in self.address else (self.address, "", "")
+        scheme = "https" if self.ca_bundle else "http"
+        return f"{scheme}://{LOOPBACK if host == 'localhost' else host}{colon}{port}/v2/"
 
     def ping(self) -> int:
         """Return the status of the API's root: 200, or 401 if it wants a login."""
@@ -81,16 +90,15 @@ class RegistryClient:
 
     def _ask(self, method: str, path: str, **more: object) -> RegistryAnswer:
         """Send one request; ``path`` is relative to the API's root, or a full address."""
-        scheme = "https" if self.ca_bundle else "http"
-        host, colon, port = self.address.rpartition(":")
-        url = urljoin(f"{scheme}://{LOOPBACK if host == 'localhost' else host}{colon}{port}/v2/", path)
+        url = urljoin(self.root, path)
         try:
             with web.translated(), web.Session(tries=_TRIES, https_only=False) as session:
-                # The registry is on loopback: ignore the environment's proxies and REQUESTS_CA_BUNDLE.
-                session.trust_env = False
+                # A registry on loopback has nothing to do with the environment's proxies and REQUESTS_CA_BUNDLE.
+                session.trust_env = urlsplit(url).hostname not in (LOOPBACK, LOOPBACK6)
                 session.auth = self.auth or session.auth
-                session.verify = str(self.ca_bundle) if self.ca_bundle else True
-                found = session.request(method, url, timeout=_SECONDS, **more)  # type: ignore[arg-type]
+                # Said of each request: requests takes REQUESTS_CA_BUNDLE in place of what its session says.
+                verify = str(self.ca_bundle) if isinstance(self.ca_bundle, Path) else self.ca_bundle or True
+                found = session.request(method, url, timeout=_SECONDS, verify=verify, **more)  # type: ignore[arg-type]
         except web.WebError as problem:
             raise UnexpectedAnswerError("the registry does not answer", where=url, why=str(problem)) from problem
         return RegistryAnswer(status=found.status_code, headers=found.headers, body=found.content)

@@ -60,6 +60,8 @@ class Place:
         """Create the network."""
         # Signals wait: in between, the engine would still create the network, and nothing would remove it.
         with asking(f"making the network {self.network}"), signals.shielded():
+            # Docker before 25 takes a name twice unless it is asked to check, and even then of two requests at once
+            # (https://github.com/moby/moby/issues/20648).
             network = self.engine.api.networks.create(
                 self.network, driver="bridge", labels=self.labels("network"), check_duplicate=True
             )
@@ -96,14 +98,15 @@ class Rights:
     gpus: int = 0
     """How many, the engine's first (``docker run --gpus COUNT``)."""
     whole_proc: bool = False
-    """Mask no path of /proc; enroot mounts a /proc of its own, and the kernel forbids that if paths are masked."""
+    """Mask no path of /proc: rootless Podman mounts one of its own, and the kernel forbids that if paths are masked."""
     own_cgroups: bool = False
     """A private cgroup namespace: the container sees its own cgroup as the root, and no others."""
 
 
-# Under systemd, containerd passes on a limit of 2^30. Before it loads a user's environment for a batch job, a child of
-# slurmd closes as many file descriptors one by one: that takes minutes, and Slurm gives up before that.
-# slurmd.service has 131072. This is less, because no engine can give more than it has itself.
+# Under systemd, containerd passes on a limit of 2^30 (https://github.com/moby/moby/issues/45060). Before it loads a
+# user's environment for a batch job, a child of slurmd closes as many file descriptors one by one: that takes minutes,
+# and Slurm gives up before that. slurmd.service has 131072. This is less, because no engine can give more than it has
+# itself.
 OPEN_FILES = 16384
 """The most files that a process of a service can have open."""
 
@@ -180,6 +183,7 @@ def _create(place: Place, service: Service) -> Container:
     rights = service.rights
     host_config: dict[str, Any] = api.create_host_config(
         mounts=list(service.mounts),
+        # "exec", because engines mount a tmpfs noexec (https://github.com/docker/docs/issues/8138).
         tmpfs=dict.fromkeys(service.tmpfs, "exec,mode=755") | dict.fromkeys(service.scratch, "exec,mode=1777"),
         port_bindings={
             f"{inside}/tcp": [(address, outside) for address in service.addresses]
@@ -198,6 +202,7 @@ def _create(place: Place, service: Service) -> Container:
         host_config = place.engine.with_whole_proc(host_config)
     if rights.own_cgroups:
         host_config["CgroupnsMode"] = "private"
+    # The engine's DNS knows containers by their names and aliases, not by their host names.
     second_name = api.create_endpoint_config(aliases=[service.hostname])
     with asking(_starting(service)):
         created = api.create_container(
@@ -221,6 +226,7 @@ def start_error(refused: RefusedError, service: Service) -> LaunchError | Engine
     """Return the error for an engine's refusal: a port in use, a missing GPU, or any other."""
     text = refused.why
     port = next((outside for outside in service.ports.values() if outside), 0)
+    # Docker's words if another container has the port, and the kernel's if any other process has it.
     if "port is already allocated" in text or "address already in use" in text:
         return PortTakenError(
             f"port {port} is already in use",

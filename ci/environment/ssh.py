@@ -27,6 +27,7 @@ _KEEPALIVE_SECONDS = 30.0
 _GRACE_SECONDS = 15.0
 _MEANWHILE_SECONDS = 10.0
 _CHUNK = 65536
+_USUAL_PORT = 22
 # Printed before a command's own output, so that the output of a user's ~/.bashrc is not taken for a part of it.
 _BEGIN = "pyxis-matrix: the command begins"
 
@@ -69,11 +70,13 @@ def write_home(home: Path, *, user_key: KeyPair, host_key: KeyPair, port: int) -
     folder = home / ".ssh"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     private = folder / "id_ed25519"
+    # Closed to others before it has content; OpenSSH refuses a private key that others can read.
     private.touch(mode=0o600)
     private.write_bytes(user_key.private)
     (folder / "id_ed25519.pub").write_bytes(user_key.public)
     host_public = b" ".join(host_key.public.split()[:2]).decode()
-    names = (f"[127.0.0.1]:{port}", f"[localhost]:{port}")
+    # OpenSSH's form for a port other than 22, which has none.
+    names = [host if port == _USUAL_PORT else f"[{host}]:{port}" for host in ("127.0.0.1", "localhost")]
     (folder / "known_hosts").write_text("".join(f"{name} {host_public}\n" for name in names), encoding="utf-8")
 
 
@@ -97,6 +100,7 @@ class Connection:
         self._opened = opened
         self._connection = opened()
         self._again = again
+        # Threads may run commands side by side, and only one of them is to open the connection again.
         self._opening = threading.Lock()
         self._prelude = prelude
 
@@ -154,6 +158,7 @@ class Connection:
             raise _session_ended(command, str(error)) from error
         except BaseException:
             if started:
+                # asyncssh's objects belong to the thread of their loop, and may be used in no other.
                 self._loop.call_soon_threadsafe(started[0].send_signal, "INT")
             with suppress(TimeoutError, OSError, asyncssh.Error):
                 future.result(_GRACE_SECONDS)
@@ -185,6 +190,7 @@ class Connection:
     ) -> T:
         future, end = asyncio.run_coroutine_threadsafe(work, self._loop), time.monotonic() + limit
         try:
+            # Not by `result(timeout)`: a TimeoutError of the work itself would look like the end of this wait.
             while (left := end - time.monotonic()) > 0:
                 if futures.wait([future], min(left, _MEANWHILE_SECONDS)).done:
                     return future.result()
@@ -222,6 +228,7 @@ def connect(login: Login, user: str | None = None) -> Iterator[Connection]:
     """
     _name_this_user(login.user)
     loop = asyncio.new_event_loop()
+    # A daemon: a connection that hangs must not keep this process from ending.
     thread = threading.Thread(target=loop.run_forever, name="ssh", daemon=True)
     thread.start()
     try:
@@ -241,13 +248,16 @@ def _open(loop: asyncio.AbstractEventLoop, login: Login, user: str | None) -> "a
 
     opening = asyncssh.connect(
         login.host,
+        # `()` is asyncssh's "not given": ~/.ssh/config says it, else it is 22, or this user's name.
         port=login.port or (),
         username=user or login.user or (),
         connect_timeout=_CONNECT_SECONDS,
         **_means(login),
     )
     try:
+        # asyncssh keeps to its own limit; this one is for a loop that hangs.
         return asyncio.run_coroutine_threadsafe(_opened(opening), loop).result(_CONNECT_SECONDS + 5)
+    # ValueError: ~/.ssh/config or a key that asyncssh can't read (ConfigParseError, KeyImportError).
     except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
         raise _refused(login, error) from error
 
@@ -261,6 +271,7 @@ def _means(login: Login) -> dict[str, Any]:
         "client_keys": [login.private_key],
         "known_hosts": login.known_hosts,
         "config": None,  # the user's own ~/.ssh/config is ignored
+        # Beside the key, those of an agent would be offered, and sshd counts each as a failed try (MaxAuthTries).
         "agent_path": None,
     }
 

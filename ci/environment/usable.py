@@ -13,7 +13,6 @@ from ci.environment_file import Login
 READY_SECONDS = 60.0
 """Time limit of each condition."""
 
-_SSH_SECONDS = 30.0
 # The check on each node of a container cell. It runs as one job of the job user on all nodes, because a command on each
 # node would take longer, and would not show that a user's job can read plugstack.conf.
 _CONTAINERS = (
@@ -74,6 +73,7 @@ def checks(
         Check(
             name="controller",
             node=first,
+            # "Slurmctld(primary) at n1 is UP".
             command="scontrol ping | grep -q UP",
             hint="slurmctld runs, but does not answer; slurmctld.log says what it is doing",
         )
@@ -84,6 +84,7 @@ def checks(
             node=first,
             command=(
                 f'test "$(sinfo --noheader --Node --format %T | sort -u)" = idle && '
+                # --Node lists a node once for each of its partitions, so names are counted once.
                 f'test "$(sinfo --noheader --Node --format %N | sort -u | wc -l)" = {count} || '
                 "{ sinfo --Node --long; sinfo --list-reasons; exit 1; }"
             ),
@@ -129,6 +130,7 @@ def wait_for_check(engine: Engine, check: Check, limit: float) -> None:
     """Wait until a condition holds; ``LaunchError`` with state, last log lines and hint if it does not in time."""
 
     def ask(node: Node, command: str, environment: dict[str, str]) -> ExecResult:
+        # By a program in the node: the engine's API can't end a command that it has started there (exec).
         bounded = ["timeout", str(check.seconds), "/bin/sh", "-c", command]
         return engine.run_inside(node.container, bounded, user=check.user, environment=environment)
 
@@ -169,7 +171,7 @@ def wait_for_login(engine: Engine, node: Node, login: Login) -> None:
     wait_for(
         "login over SSH",
         probe,
-        limit=min(_SSH_SECONDS, READY_SECONDS),
+        limit=READY_SECONDS,
         watched=_watched(
             engine, node, "sshd.log says why; the key was made for this run and is in /etc/ssh/authorized_keys.d"
         ),
@@ -195,6 +197,7 @@ def wait_until_usable(engine: Engine, wanted: Sequence[Check], login: Login, *, 
     for check in wanted:
         wait_for_check(engine, check, READY_SECONDS)
         ready[check.name] = round(time.monotonic() - started, 3)
+    # The first condition is one of the login node.
     wait_for_login(engine, wanted[0].node, login)
     ready["sshd"] = round(time.monotonic() - started, 3)
     return ready

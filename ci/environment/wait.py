@@ -16,8 +16,11 @@ T = TypeVar("T")
 _LOG_LINES = 20
 
 
-class NotYet(Exception):  # noqa: N818 - an answer, not an error
-    """A probe's answer "not yet", which it may return or raise. The text is the current state."""
+@dataclass(frozen=True)
+class NotYet:
+    """A probe's answer "not yet"."""
+
+    state: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +57,13 @@ def wait_for(
     while True:
         try:
             answer = probe()
-        except NotYet as not_yet:
-            answer = not_yet
         except LaunchError as error:
             answer = NotYet(str(error))
         if not isinstance(answer, NotYet):
             return answer
         elapsed = time.monotonic() - begin
         life = watched.alive()
+        # Before the limit: how it ended says more than that time is up. Not `if not life`: a text is true as well.
         if life is not True:
             what, why = f"died after {elapsed:.1f} s of waiting", life or "it is not running any more"
         elif elapsed >= limit:
@@ -72,7 +74,7 @@ def wait_for(
         log = _log(watched.diagnose)
         raise LaunchError(
             f"{description}: {what}",
-            where=f"last state: {answer}",
+            where=f"last state: {answer.state}",
             why=_reason(why, log),
             next_step=watched.hint if life is True else watched.hint_of_death(log),
         )

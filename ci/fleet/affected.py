@@ -19,6 +19,7 @@ MATRIX = "matrix.toml"
 PINS = "containers/pins.toml"
 _OF_IMAGES = "containers/"
 """Where each file is for the images and configurations that are made of it, and for nothing else."""
+# Of tests/ what no suite is made of; tests/support and tests/integration are left to `suite_files`.
 _HARMLESS = (
     *("docs/*", "*.md", "LICENSE", ".gitignore"),
     *(
@@ -63,6 +64,7 @@ def affected(
         parts = files_of(plan)
         reasons: list[str] = []
         for name in change.files:
+            # The first that fits is the reason. A file that nobody is known to read concerns all cells.
             if name == MATRIX:
                 reasons += _of_matrix(cell, was.get(cell.id), matrix, options, change)
             elif name == PINS:
@@ -89,5 +91,6 @@ def _of_matrix(cell: Cell, was: Cell | None, matrix: Matrix, options: Options, c
     elif was is None:
         yield f"{MATRIX}: the cell is new"
     else:
+        # By what rows come to for this cell: another row, a comment or an order does not concern it.
         before, now = rows_of(was, change.before, options), rows_of(cell, matrix, options)
         yield from (f"{MATRIX}: {name} changed" for name, value in now.items() if before[name] != value)

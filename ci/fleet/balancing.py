@@ -23,6 +23,7 @@ class Expectation:
         """Learn from earlier results."""
         self._earlier = earlier
         self._typical: dict[str, float] = {}
+        # Medians, which one run beside a compilation does not move.
         self._overall = median(earlier.values()) if earlier else NOMINAL_SECONDS
 
     def of(self, cell: Cell, suite: str) -> tuple[float, bool]:
@@ -89,9 +90,11 @@ def _longest_first(jobs: Sequence[Job], shards: int) -> list[tuple[Job, ...]]:
     places = {job.cell.id: place for place, job in enumerate(jobs)}
     least = [(0.0, 0, number) for number in range(shards)]
     given: list[list[Job]] = [[] for _ in range(shards)]
+    # Graham's rule of 1969 (longest processing time first): at most a third longer than the best possible.
     for job in sorted(jobs, key=lambda job: -job.seconds):
         # Between shards with as much to do, the one with fewer cells: no shard stays empty where jobs take no time.
         seconds, count, number = heapq.heappop(least)
         given[number].append(job)
         heapq.heappush(least, (seconds + job.seconds, count + 1, number))
+    # Within a shard in the order in which the cells were named, whatever their seconds.
     return [tuple(sorted(shard, key=lambda job: places[job.cell.id])) for shard in given]

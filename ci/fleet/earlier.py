@@ -37,4 +37,5 @@ def _times(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, str], SuiteRun]
         for file in sorted(folder.rglob(model.COMPAT_FILE)):
             with suppress(ResultsError):
                 for cell, suite in model.load(file).results():
+                    # A report has the seconds of earlier runs, whose results may be gone from a machine of CI.
                     yield from (((cell.id, suite.suite), past) for past in suite.history)

@@ -80,6 +80,7 @@ def expanded(parts: Iterable[Path]) -> list[Path]:
         if not part.is_dir():
             found.add(str(part))
         for folder, below, names in os.walk(part):
+            # In place, because os.walk goes into what is left in this very list.
             below[:] = [name for name in below if name != "__pycache__"]
             found.update(f"{folder}/{name}" for name in names)
     return [file for file in map(Path, sorted(found)) if file.is_file()]
@@ -95,6 +96,7 @@ def belongs(name: str, files: Files) -> bool:
 def suite_files(suite: Suite, root: Path = paths.REPOSITORY) -> Files:
     """Return what a suite runs: its own files and folders, pytest's settings, and what of others its tests name."""
     own = [*suite.paths(), *(root / FOLDER / suite.folder / name for name in (FILE, behaviours.FILE))]
+    # No import names them, and which test reads which is not known: each counts for all suites.
     data = [file for file in expanded([root / "tests" / "support"]) if file.suffix != ".py"]
     plugins = [file for word in suite.plugins for file in _named(word, root)]
     waiting = [*expanded(own), *data, *plugins, *expanded([root / PLUGINS]), root / "pyproject.toml"]
@@ -110,6 +112,7 @@ def suite_files(suite: Suite, root: Path = paths.REPOSITORY) -> Files:
             for conftest in (folder / "conftest.py" for folder in file.parents)
             if conftest.is_file() and root in conftest.parents
         ]
+        # Modules of `ci` are not followed: all of them count already, as the program.
         if file.suffix == ".py" and root / "ci" not in file.parents:
             waiting += [named for name in _names(file, root) for named in _named(name, root)]
     return frozenset({*own, *found})
@@ -127,6 +130,7 @@ def _names(file: Path, root: Path) -> Iterator[str]:
                 yield from (alias.name for alias in node.names)
             case ast.ImportFrom():
                 here = file.parent.relative_to(root).parts
+                # `from ..support import x`: of the folder's own parts as many as the dots leave (one dot: all).
                 base = ".".join(here[: len(here) - node.level + 1]) if node.level else ""
                 module = ".".join(filter(None, (base, node.module)))
                 yield module

@@ -65,6 +65,7 @@ def plan_fleet(
     :param reasons: given, only these cells get a job.
     :raises SelectionError: where a number of shards is impossible, or no suite runs on any cell.
     """
+    # Every suite that does not apply is named, because a cell is left out only if all of them do not.
     unfit = {cell.id: {suite.name: suite.unfit(cell, matrix.subject) for suite in request.suites} for cell in cells}
     fitting = {cell: tuple(name for name, why in whys.items() if not why) for cell, whys in unfit.items()}
     runnable = [cell for cell in cells if fitting[cell.id]]
@@ -102,6 +103,7 @@ def _shards(jobs: Sequence[Job], request: FleetRequest, *, shrunk: bool) -> tupl
     if not jobs:
         return ()
     arches = len({job.cell.arch for job in jobs})
+    # No machine runs cells of two architectures.
     wanted = arches if request.shards is None else request.shards
     # Nobody knows beforehand how many cells a change affects.
     wanted = min(wanted, len(jobs)) if shrunk else wanted

@@ -70,6 +70,7 @@ def _before(repository: Path, commit: str, name: str) -> str:
 def _matrix(repository: Path, commit: str) -> Matrix | MatrixError:
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
         file = Path(folder) / MATRIX
+        # With the bytes that git has: a file that is not UTF-8 is then refused as the matrix of today would be.
         file.write_bytes(_before(repository, commit, MATRIX).encode(errors="surrogateescape"))
         try:
             return loading.load(file)

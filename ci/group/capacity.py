@@ -41,7 +41,9 @@ def of_machine(engine: Engine) -> Capacity:
     """Return the capacity of the machine that the engine runs on."""
     info = engine.api.info()
     if not engine.found.local:
+        # Of another machine only the total is known, not how much of it is free.
         return Capacity(cores=int(info["NCPU"]), memory=int(info["MemTotal"]))
+    # MemTotal, because an engine in a virtual machine of its own has less than this machine.
     return Capacity(cores=_own_cores(), memory=min(_free(), _limit(), int(info["MemTotal"])))
 
 
@@ -57,6 +59,7 @@ def warn_if_fewer(capacity: Capacity, wanted: int, *, cells: int, nodes: int) ->
 
 def _own_cores() -> int:
     try:
+        # Not all cores of the machine: taskset, a Slurm job or a container's cpuset may leave this process a few.
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         return os.cpu_count() or 1
@@ -74,6 +77,7 @@ def _free() -> int:
 
 def _limit() -> int:
     """Return the memory limit of this process' cgroup (v2 or v1), which a CI runner may set."""
+    # In a container these are its own limits. On a host v2 has no such file in the root, and v1 a huge number.
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             return int(Path(path).read_text(encoding="ascii"))

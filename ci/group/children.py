@@ -24,6 +24,7 @@ PATIENCE = 170.0
 On a busy machine, removing the volume of a node that ran many containers was seen to take more than a minute.
 """
 
+# Seconds; short, because progress and ends are seen only between two of them.
 _TICK = 0.2
 
 
@@ -58,6 +59,7 @@ def start(command: ChildCommand) -> "subprocess.Popen[bytes]":
             [*paths.program(), *command.words],
             cwd=paths.REPOSITORY,
             env=child_environment(),
+            # Nobody could answer a question: several cells would ask at one terminal.
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -83,6 +85,7 @@ def run_all(
     more = True
     try:
         while running or more:
+            # `jobs` is asked every time, because it also takes note of images that are built (ci/group/running.py).
             while more and len(running) < jobs():
                 try:
                     command = next(waiting)
@@ -99,7 +102,9 @@ def run_all(
                 if not watch.ended(cell, running.pop(cell).returncode):
                     _end(running, signal.SIGINT, watch)
                     return
+    # Also at an error of this program: the cells have to take their environments down, and are waited for.
     except BaseException as stop:
+        # `signals.Interrupted` has the signal that came; the cells get the same one.
         _end(running, getattr(stop, "number", signal.SIGTERM), watch)
         raise
 
@@ -123,6 +128,7 @@ def _end(left: dict[str, "subprocess.Popen[bytes]"], number: int, watch: Watch) 
                     f"{cell} did not end within {PATIENCE:.0f} s and was killed; its reaper removes its containers, "
                     f"which may take a while. If some are left: {typed('down RUN')}"
                 )
+            # Killed once; after that there is only the wait for the kernel.
             end = math.inf
         for cell in _ended(left):
             watch.ended(cell, left.pop(cell).returncode)

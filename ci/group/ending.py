@@ -25,6 +25,7 @@ def exit_code(results: Iterable[Result], unwritten: Sequence[PyxisMatrixError] =
         codes = [result.exit_code for result in found if result.outcome is outcome]
         if codes:
             return codes[0] or PyxisMatrixError.exit_code
+    # A result that could not be written counts less than what the others say.
     if unwritten:
         return unwritten[0].exit_code
     if missing:

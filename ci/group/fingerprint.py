@@ -53,6 +53,7 @@ def fingerprint(ingredients: Ingredients) -> str:
 def shared_ingredients(engine: Engine) -> Ingredients:
     """Return the ingredients that are the same for all cells and suites of a run."""
     installed = sorted(f"{package.name}=={package.version}" for package in metadata.distributions())
+    # Kernel and engine decide what a node may do: namespaces, cgroups, overlayfs.
     machine = (platform.machine(), platform.release(), engine.found.kind, engine.found.version)
     return {
         PROGRAM: hash_of_files(program_files()),
@@ -115,6 +116,7 @@ def stamp(plan: EnvironmentPlan, suite: Suite, shared: Ingredients) -> Ingredien
 
 def images_of(plan: EnvironmentPlan, builder: Builder) -> str:
     """Return the hash of a cell's images: their tags, which are made from their content, and the engine's ids."""
+    # They exist, so nothing is built. With the ids, because after an update of Debian the same inputs give others.
     built = [builder.ensure(image) for image in plan.images.all()]
     return hash_of([[image.tag, image.identity] for image in built])
 
@@ -150,6 +152,7 @@ def _stamp_of(files: Iterable[Path], moment: str = "st_ctime_ns") -> str:
         except OSError:
             lines.append(f"{file} is not there")
         else:
+            # Inode and ctime by default: an editor, git or `touch` can set the mtime back, but not these.
             lines.append(f"{file} {status.st_ino} {status.st_size} {getattr(status, moment)}")
     return hash_of(lines)
 

@@ -47,6 +47,7 @@ class Images:
     @contextmanager
     def built_meanwhile(self, stream: TextIO) -> Iterator[None]:
         """Build the images during the block, with progress on ``stream``; the end of the block ends a build."""
+        # A daemon, so that a client that does not end within `_PATIENCE` does not keep this process from ending.
         thread = threading.Thread(target=self._make_all, args=(stream,), name="images", daemon=True)
         thread.start()
         try:
@@ -111,6 +112,7 @@ def in_order(plans: Sequence[EnvironmentPlan], has: Callable[[ImagePlan], bool])
     :param has: tells whether an image exists; called once for each, before the first cell is yielded.
     """
     slow = {plan.cell.id: compiled(plan) for plan in plans}
+    # By name, because a plan has no hash. One name is one Slurm on one system and architecture.
     lacking = {name: image for images in slow.values() for name, image in images.items()}
     lacking = {name: image for name, image in lacking.items() if not has(image)}
     left = list(plans)
@@ -124,6 +126,7 @@ def in_order(plans: Sequence[EnvironmentPlan], has: Callable[[ImagePlan], bool])
         best = min(left, key=cost)
         left.remove(best)
         yield best
+        # Built with this cell: from here on nobody waits for them.
         for name in slow[best.cell.id]:
             lacking.pop(name, None)
 

@@ -25,6 +25,7 @@ from ci.terminal.mode import Mode
 _EVERY_SECONDS = 60.0
 """How often plain lines list the running cells, so that nobody takes silence for a hang."""
 _FAILURES_SHOWN = 6
+# Columns: an id has some 50, and beside it are suite, number of tests and times.
 _WIDE = 110
 
 
@@ -128,6 +129,7 @@ class Sections(Lines):
             return
         title = f"{state.id}: what it wrote"
         with suppress(OSError):
+            # Bytes that are not UTF-8 are replaced: a test's program may print anything.
             written = (self._shown.folder / state.id / paths.OUTPUT_FILE).read_text(encoding="utf-8", errors="replace")
             self._write(folding.begin(self._service, title, time.time()))
             self._write(folding.quoted(self._service, written.rstrip("\n")))
@@ -145,6 +147,7 @@ class LiveTable(Lines):
     def __init__(self, shown: Shown, watcher: Watcher, terminal: RichConsole | None = None) -> None:
         """Draw on ``terminal``, stderr's if none is given."""
         super().__init__(shown, watcher)
+        # No markup, because a test's name has brackets: test_mounts[debian12].
         self._terminal = terminal or RichConsole(stderr=True, highlight=False, markup=False, emoji=False)
         self._began = time.monotonic()
         self._live = Live(
@@ -152,6 +155,7 @@ class LiveTable(Lines):
             get_renderable=lambda: self,
             refresh_per_second=4,
             transient=True,
+            # What others say comes through `stream`; rich is not to replace sys.stdout and sys.stderr for all.
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -184,6 +188,7 @@ class LiveTable(Lines):
     def shown(self) -> Iterator[None]:
         """Draw the table during the block."""
         with suppress(OSError):
+            # A terminal that has gone takes its table with it, not the run.
             self._live.start()
         try:
             yield
@@ -195,11 +200,13 @@ class LiveTable(Lines):
         """Yield the lines of the table, for the width that the terminal has now."""
         states = list(self._watcher.states.values())
         yield _line(Text(self._head(states), "bold"))
-        room = max(1, options.size.height - 3 - _FAILURES_SHOWN)
+        wide = options.max_width >= _WIDE
+        # Left free: this head, "and N more", the cursor's line, and lines of failures above the table.
+        room = max(1, (options.size.height - 3 - _FAILURES_SHOWN) // (1 if wide else 2))
         at_work = _at_work(self._watcher)
         for state in at_work[:room]:
             name = Text("  ").append(state.id, "bold red" if state.bad else "")
-            if options.max_width >= _WIDE:
+            if wide:
                 yield _line(name.append(f"  {_doing(state)}  ").append(_times(state), "dim"))
             else:  # an id alone may fill the line
                 yield _line(name)
@@ -220,6 +227,7 @@ class LiveTable(Lines):
 
     def _print(self, text: Text) -> None:
         with suppress(OSError):
+            # Not broken by rich: the terminal wraps a long line, and it is copied as one.
             self._terminal.print(text, soft_wrap=True)
 
 

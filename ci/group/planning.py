@@ -94,6 +94,7 @@ def plan_group(
     check_options(options, len(chosen))
     considered = requested_suites(request.suites)
     for each in considered:
+        # For its refusals only, which have to come before anything is built.
         pytest_words.given(each, request.words)
     plans = []
     for cell in chosen:
@@ -104,6 +105,7 @@ def plan_group(
             CellPlan(
                 environment=plan_environment(cell, matrix, options),
                 suites=applying,
+                # Where all suites are meant, none was asked for where it does not apply.
                 not_applicable={name: why for name, why in unfit.items() if why} if request.suites else {},
                 not_run=not_run if applying else "",
             )
@@ -153,6 +155,7 @@ def resumed(
         )
     if matrix_hash(matrix) != earlier.matrix:
         known = {cell.id for cell in matrix.all_cells(Arch.host())}
+        # With a candidate or a profile in it a cell stands for one of the matrix, which has an id without them.
         gone = [cell.id for cell in earlier.cells if (cell.stands_for or cell.id) not in known]
         raise SelectionError(
             f"the run {earlier.run} was begun with another matrix",
@@ -186,11 +189,13 @@ def matrix_hash(matrix: Matrix) -> str:
 
 def hash_of(value: object) -> str:
     """Return the hash of a value made of dataclasses, mappings, sequences, sets, and values with different strings."""
+    # 64 bits: it tells one state from another, and has nobody to guard against.
     return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
+        # Equal values have one hash: what equality leaves out is not in it.
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value) if field.compare}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -232,9 +237,11 @@ def _cells(
 ) -> tuple[tuple[Cell, ...], dict[str, str]]:
     """Return the cells to run, and why other machines have to run the group's others."""
     members = requested_cells(request.cells, request.group, matrix, host, {}, unreleased)
+    # A named cell of another architecture is emulated where that is possible; a group leaves it to other machines.
     if request.cells:
         return members, {}
     group = matrix.group(request.group)
+    # Else each legacy cell of the group would be in the plan, only to have nothing that applies.
     if request.suites and not any(Runtime.LEGACY in suite(name).runtimes for name in request.suites):
         members = tuple(cell for cell in members if cell.runtime is not Runtime.LEGACY)
     here = tuple(cell for cell in members if cell.arch is host)

@@ -31,6 +31,7 @@ def earlier(results: Path, cell_id: str, suite: str, *, but: str) -> list[Result
             continue
         with suppress(ResultsError):  # of another version of this program, or broken
             result = FoundResult.of(store.load(path), path.parent).result
+            # A result that is dated in the future is left out: until that day it would be the newest.
             ended = result.outcome in {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR}
             if ended and result.fingerprint and not is_ahead(result.started, store.utc_now()):
                 found.append(result)
@@ -48,6 +49,7 @@ def unchanged(results: list[Result], fingerprint: str) -> Result | None:
 
 def taken(result: Result, run: str) -> Result:
     """Return an earlier result as a result of this run, with the name of the run that it is from, and no duration."""
+    # Always the run that ran it, however often it was taken since.
     source = result.reused_from or result.run
     return msgspec.structs.replace(
         result,

@@ -68,10 +68,12 @@ def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how
         return
     builder = Builder(engine, sources_of(plan.options), logs=run.folder / "images")
     maker = images.Images(builder, [cell.environment for cell in possible.values()])
+    # The largest, because any of them may run at the same time.
     nodes = max(cell.environment.options.nodes for cell in possible.values())
     machine = capacity.of_machine(engine)
     capacity.warn_if_fewer(machine, how.jobs, cells=len(possible), nodes=nodes)
     most = machine.jobs(how.jobs, cells=len(possible), nodes=nodes)
+    # Empty here, and filled by `jobs`: `watcher` looks into it when a cell begins.
     expected: dict[tuple[str, str], watching.Expected] = {}
     watcher = watching.Watcher(run.folder, expected)
     showing = live.Shown(total=len(possible), images=lambda: maker.at, folder=run.folder, quiet=how.quiet)
@@ -99,6 +101,7 @@ def _run_cells(run: "_Run", engine: Engine, matrix: Matrix, plan: GroupPlan, how
         while maker.waiting or ready:
             yield run.command(ready.pop(0)) if ready else None
 
+    # Left in reverse: first the builds end, whose lines go above the table, and then the table.
     with console.plain_lines(shown.stream), shown.shown(), maker.built_meanwhile(shown.stream):
         children.run_all(
             commands(),
@@ -143,6 +146,7 @@ class _Run:
         :param images_hash: the hash of the cell's images.
         """
         stamp = fingerprint.shared_stamp()
+        # All files of all installed packages are hashed, so this is done again only after one of them was written.
         if stamp != self._shared_stamp:
             self._shared_stamp, self._shared = stamp, fingerprint.shared_ingredients(engine)
         for suite in cell.suites:
@@ -232,6 +236,7 @@ class _Run:
     def _is_done(self, cell: CellPlan, suite: str) -> bool:
         """Tell whether the run that is resumed has a final result of a suite with the same fingerprint."""
         found = self._answered(cell, suite)
+        # What has changed since the run began would make its results of two kinds.
         if found and found.fingerprint != self._fingerprint(cell, suite):
             console.say(f"{cell.id} {suite} runs again: {self._changes(cell, suite, found.run)}")
             return False
@@ -247,6 +252,7 @@ class _Run:
         except PyxisMatrixError as error:
             console.warn(f"{error}\n  {suite} runs again on {cell.id}")
             return None
+        # Errors and interruptions answer nothing, and may be gone by now.
         return found if found.outcome in {Outcome.PASSED, Outcome.PARTLY, Outcome.FAILED} else None
 
     def _is_reused(self, cell: CellPlan, suite: str) -> bool:
@@ -274,6 +280,7 @@ class _Run:
     def _write_missing(self, cell: CellPlan, exit_code: int) -> None:
         """Write results for suites whose process ended without writing one."""
         output = self.folder / cell.id / paths.OUTPUT_FILE
+        # Popen's returncode is minus the number of the signal that ended the process.
         ended = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with {exit_code}"
         problem = PyxisMatrixError(f"the process of the cell {ended} without a result", where=str(output))
         for name in self._todo[cell.id]:
@@ -293,6 +300,7 @@ class _Run:
             try:
                 found = store.load(path)
                 before = self._stamps[cell.id, suite.name]
+                # Against the stamp from before the hashes: what was edited in between may be in either state.
                 now = fingerprint.stamp(cell.environment, suite, shared)
                 touched = ", ".join(name for name, value in now.items() if before[name] != value)
                 changed = f"changed while it ran: {touched}; so no later run reuses this result"

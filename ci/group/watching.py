@@ -135,6 +135,7 @@ class Watcher:
         """Return the new failures in the report log of the running suite."""
         found = []
         for report in self._reports(self._folder / state.id / state.suite / store.REPORT_LOG_FILE):
+            # The last of pytest's three reports on a test (setup, call, teardown); it comes also after a failed setup.
             if report.when == "teardown":
                 state.tests.add(report.nodeid)
             if report.outcome == "failed":
@@ -182,6 +183,7 @@ def _failure(suite: str, report: PytestReport) -> Failure:
         test=report.nodeid or "collection",
         message=printable(first_line(report.message)) or "no message",  # printable: it is shown on a terminal
         file=file,
+        # pytest counts lines from 0, everybody else from 1.
         line=0 if line is None else line + 1,
     )
 

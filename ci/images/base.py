@@ -23,6 +23,7 @@ from ci.errors import ArtefactError, BuildError, set_up
 from ci.images.content import Content
 from ci.terminal import console
 
+# A root file system that is imported has no command; Debian's own image starts a shell.
 _COMMAND = 'CMD ["/bin/bash"]'
 
 
@@ -71,6 +72,7 @@ def root_of(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, st
         console.call(command, log=log).check(BuildError, f"mmdebstrap failed to make {codename}", where=str(log))
         found = packages(archive)
         log.with_suffix(".packages").write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
+        # Of names and versions: the bytes of the archive also depend on the time at which it was made.
         sha256 = hashlib.sha256("\n".join(found).encode()).hexdigest()
         origin = f"made {datetime.now(UTC):%Y-%m-%d} from {mirror} {codename}, {len(found)} packages, sha256 {sha256}"
         yield archive, {LABEL: "1", LABEL_ORIGIN: origin, LABEL_CONTENT: content.digest}
@@ -79,7 +81,9 @@ def root_of(content: Content, *, log: Path) -> Iterator[tuple[Path, dict[str, st
 def as_context(root: Path, context: Path) -> None:
     """Write a build context for an image of a root file system."""
     context.mkdir()
+    # Moved, not copied: it has some 170 MB, and both folders are temporary ones.
     root.rename(context / root.name)
+    # ADD unpacks a tar archive, COPY would not.
     lines = ("FROM scratch", f"ADD {root.name} /", _COMMAND)
     (context / "Containerfile").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
@@ -98,5 +102,6 @@ def add(engine: Engine, root: Path, name: str, labels: Mapping[str, str]) -> Non
     """Import a root into the engine, as an image of its own architecture."""
     changes = [*(f'LABEL {label}="{value}"' for label, value in labels.items()), _COMMAND]
     answer = engine.import_root(root, name, changes)
+    # The API's answer is a stream of messages with status 200; an error may be one of them.
     if not engine.image_exists(name):
         raise BuildError(f"importing {name} into the engine failed", why=answer)

@@ -34,6 +34,7 @@ from ci.terminal import console
 from ci.web import ca_bundle
 
 COMPILE_EMULATED_VARIABLE = "PYXIS_MATRIX_COMPILE_EMULATED"
+# In both spellings, because programs differ: curl, for one, reads http_proxy in lower case only.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
@@ -111,6 +112,7 @@ class Builder:
         self._share = {ImageOrigin.BUILT, ImageOrigin.REUSED} if share_all else {ImageOrigin.BUILT}
         self.done: list[Built] = []
         self.fetched: list[Fetched] = []
+        # Pairs in a list: a plan has mappings in it, and so no hash.
         self._failed: list[tuple[ImagePlan, Exception]] = []
 
     def build(self, planned: CellImages) -> BuiltCell:
@@ -124,6 +126,7 @@ class Builder:
         if self._engine.emulates(cell.arch):
             emulation.check(cell.arch)
         artefacts = tuple(self._fetch(artefact) for artefact in planned.artefacts)
+        # First of all: another Slurm than the cell's id says makes all that is built on it useless.
         observed = observe(self._engine, self.ensure(planned.slurm).identity)
         check_slurm(observed, planned.slurm.name, cell.slurm)
         # Before the other images, so that a package that no index has is found before the long builds.
@@ -131,6 +134,7 @@ class Builder:
             self._wheelhouse(wheels, cell.arch) if wheels else None
             for wheels in (planned.node_wheels, planned.base_wheels)
         )
+        # Parents first. What follows finds all of them in `done`.
         for image in planned.all():
             self.ensure(image)
         return BuiltCell(
@@ -153,6 +157,7 @@ class Builder:
                 try:
                     self.done.append(self._ensure_one(member))
                 except Exception as error:
+                    # Cells share images: what took a compiler ten minutes to fail is not tried again for each of them.
                     self._failed.append((member, error))
                     raise
         return self._built(wanted)
@@ -161,6 +166,7 @@ class Builder:
         """Tell whether an image and its ancestors exist; nothing is built to find that out."""
         for member in wanted.family():
             if self._find(member) is None:
+                # A tag is made from the tags of the parents, so these have to be known, oldest first.
                 ways = [*self._pulled(member), self._content(member)]
                 if not any(self._engine.image_exists(way.tag) for way in ways):
                     return False
@@ -179,6 +185,7 @@ class Builder:
     def _content(self, plan: ImagePlan) -> Content:
         """Collect the content of an image whose parents exist."""
         fetched = [self._fetch(artefact) for artefact in plan.artefacts]
+        # By the sha256 of the tar inside: the same sources, compressed differently, are the same image.
         context = [
             ContextFile(
                 source=file.path, target=f"artefacts/{file.artefact.name}", sha256=file.content, copied=file.sha256
@@ -208,6 +215,7 @@ class Builder:
             wanted = [wheels.subject.requirement, *wheels.beside]
             return subject.wheelhouse(wanted, limits, target=target)
         house = subject.checkout_wheelhouse(wheels.checkout, limits, beside=wheels.beside, target=target)
+        # The nodes mount it, and the job user has to be able to read it.
         if wheels.editable and house.checkout:
             check_open_to_jobs(house.checkout)
         return house
@@ -225,6 +233,7 @@ class Builder:
                 with console.step(f"image {plan.name}") as step:
                     content, how = self._obtain(ways, built)
                     step.note = how.value
+        # Outside of the lock: nobody waits here for an upload.
         if self._cache and how in self._share:
             self._cache.push(content)
         image = self._engine.image(content.tag)
@@ -309,9 +318,11 @@ class Builder:
         """Return the arguments of the client."""
         wanted = content.plan
         command = ["build", "--tag", content.tag, "--label", f"{LABEL}=1"]
+        # All of the digest; the tag has twelve digits of it. The image cache compares it.
         command += ["--label", f"{LABEL_CONTENT}={content.digest}"]
         command += ["--file", str(context / "Containerfile"), "--platform", wanted.arch.platform]
         if self._engine.found.kind == "docker":
+            # Older Podmans refuse this option: https://github.com/cross-rs/cross/issues/1287
             command += ["--progress", "plain"]
         for name, value in {**wanted.build_args, **content.parents}.items():
             command += ["--build-arg", f"{name}={value}"]
@@ -323,6 +334,7 @@ class Builder:
         # A proxy on this machine's loopback is not reachable from a build's own network.
         if any(urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"} for url in proxies.values()):
             command += ["--network", "host"]
+        # As a secret it is there while a step runs, in no layer, and changes no tag.
         if bundle := ca_bundle():
             command += ["--secret", f"id=ca-bundle,src={bundle}"]
         return [*command, str(context)]
@@ -336,6 +348,7 @@ def wheel_context(house: Wheelhouse, *, editable: bool) -> tuple[ContextFile, ..
 
     :param editable: whether a checkout is installed as editable: the nodes use it in place, under its own path.
     """
+    # /mnt is where the Containerfiles mount the context.
     names = [f"/mnt/wheels/{house.editable.relative_to(house.path)}"] if editable and house.editable else []
     requirements = "".join(f"{line}\n" for line in names or house.requirements).encode()
     return (

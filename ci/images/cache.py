@@ -71,6 +71,7 @@ class ImageCache:
     def reference(self, content: Content) -> str:
         """Return the name that an image has in the cache."""
         plan, end = content.plan, f"-{content.fingerprint}"
+        # If it is too long the variant is cut, never the hash.
         return f"{self._repository}:{f'{plan.folder}-{plan.variant}'[: _LONGEST_TAG - len(end)]}{end}"
 
     def keeps(self, content: Content) -> bool:
@@ -158,6 +159,7 @@ class ImageCache:
     def _forget(self, reference: str) -> None:
         """Remove the cache's name from the engine; the image has its local one."""
         with suppress(PyxisMatrixError):
+            # Only the name: the layers stay, as the image has its local name as well.
             if self._engine.image_exists(reference):
                 self._engine.untag_exactly(reference)
 

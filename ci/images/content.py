@@ -21,6 +21,7 @@ from ci.matrix.cells import engine_name
 _RECIPE = "2"
 SHARED = "shared"
 """A folder below ``containers/`` that is in every build context under this name."""
+# What Python leaves beside scripts when tests import them; whether it is there changes nothing of an image.
 _NOT_PART = "__pycache__"
 
 
@@ -95,6 +96,7 @@ class Content:
             target = folder / self._prefix(part)
             shutil.copytree(paths.CONTAINERS / part, target, ignore=shutil.ignore_patterns(_NOT_PART))
             copied += _files(target, self._prefix(part))
+        # What only one of the two has: files that were changed, added or removed meanwhile.
         if changed := sorted({name for name, _ in {*copied} ^ {*self.own_files}}):
             raise self._changed(f"containers: {', '.join(changed)}")
         for extra in self.context:
@@ -106,6 +108,7 @@ class Content:
                 shutil.copytree(extra.source, target)
             else:
                 shutil.copyfile(extra.source, target)
+            # What was written, because its source may have changed since. Of an archive all bytes count (`copied`).
             found = combined(sums_of(target)) if target.is_dir() else sha256_of(target)
             if found != (extra.copied or extra.sha256):
                 raise self._changed(str(extra.source) if isinstance(extra.source, Path) else extra.target)
@@ -128,6 +131,7 @@ def _files(root: Path, prefix: str) -> Iterator[tuple[str, str]]:
 
     A ``*`` after the name means the execute bit, the only part of a mode that git keeps.
     """
+    # `rglob` has the order of the file system, which differs between machines.
     for file in sorted(root.rglob("*")):
         if file.is_file() and _NOT_PART not in file.parts:
             mark = "*" if file.stat().st_mode & 0o100 else ""

@@ -12,6 +12,7 @@ from ci.errors import BuildError
 from ci.matrix.cells import SlurmVersion
 from ci.matrix.observed import slurm_matches
 
+# Prints "slurm-wlm 22.05.8" (Debian's) or "slurm 25.11.7", then "3.11". chr(46) is a dot: both quotes are in use.
 _SCRIPT = 'slurmctld -V; python3 -c "import sys; print(*sys.version_info[:2], sep=chr(46))"'
 
 

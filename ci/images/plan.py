@@ -72,6 +72,7 @@ class ImagePlan:
 
     def family(self) -> Iterator["ImagePlan"]:
         """Yield the ancestors, oldest first, and this image itself last; each once."""
+        # A list, because a plan has mappings in it, and so no hash.
         seen: list[ImagePlan] = []
         for plan in [*(member for parent in self.parents.values() for member in parent.family()), self]:
             if plan not in seen:
@@ -135,6 +136,7 @@ def images_of(
             folder="subject",
             variant=cell.id,
             arch=cell.arch,
+            # The virtual environment is made on the second, once for all cells of this Slurm, and copied to the node.
             parents={"NODE_IMAGE": runtime(cell, slurm_image), "SLURM_IMAGE": slurm_image},
             wheels=installed,
         ),
@@ -202,6 +204,7 @@ def slurm(version: SlurmVersion, system: ImagePlan) -> ImagePlan:
             folder="slurm-integration", variant=system.variant, arch=system.arch, parents={"BASE_IMAGE": system}
         )
     variant = f"{version}-{system.variant}"
+    # An image of its own with nothing but Slurm's files: no compiler gets onto a node.
     compiled = ImagePlan(
         folder=_COMPILED,
         variant=variant,
@@ -232,6 +235,7 @@ def registry(arch: Arch, environ: Mapping[str, str] = os.environ) -> ImagePlan:
         folder="registry",
         variant=f"{job_os()}-{arch}",
         arch=arch,
+        # The major version that Debian 12 has, too: both read the same configuration.
         pulled_as="registry:2",
         parents={"BASE_IMAGE": base(job_os(), arch, environ)},
     )
@@ -250,6 +254,7 @@ def runtime(cell: Cell, slurm_image: ImagePlan) -> ImagePlan:
                 variant=cell.id,
                 arch=cell.arch,
                 build_args={
+                    # As the programs call themselves: the version in a candidate's id has a commit or checksum, too.
                     "ENROOT_VERSION": cell.release("enroot") or "",
                     "PYXIS_VERSION": cell.release("pyxis") or "",
                 },

@@ -74,6 +74,7 @@ def wheelhouse(requirements: Iterable[str], constraints: Iterable[str] = (), *, 
                 why=str(problem).splitlines()[0],
                 next_step='write it like "slurm-sdk==0.4.6"; for a folder there is --subject PATH',
             ) from problem
+    # The empty parts keep the lists apart: a requirement that becomes a constraint is another wheelhouse.
     key = _key("index", *sorted(wanted), "", *sorted(limits), "", target.python, target.platform)
     return _cached(key, lambda draft: collect(wanted, limits, target, draft), requirements=wanted)
 
@@ -93,6 +94,7 @@ def checkout_wheelhouse(
     others = wheelhouse((*built.requires, *beside), constraints, target=target)
 
     def fill(draft: Path) -> None:
+        # Without the other folder's record: this one gets its own.
         shutil.copytree(others.path, draft, copy_function=_link, ignore=lambda *_: [_MANIFEST])
         _link(built.wheel, draft / built.wheel.name)
         (draft / _EDITABLE).mkdir()
@@ -113,6 +115,7 @@ def _cached(
     """Return the wheelhouse of a key if all its wheels are unchanged; otherwise ``fill`` makes its folder anew."""
     folder = paths.make_directory(paths.cache_dir() / "wheelhouses", SubjectError) / key
     with FileLock(f"{folder}.lock"):
+        # A folder that does not exist has no files, and its record is None, which is not equal to that.
         sums = sums_of(folder)
         reused = _recorded(folder) == _wheels(sums)
         if not reused:
@@ -121,6 +124,7 @@ def _cached(
                 fill(draft)
                 (draft / _MANIFEST).write_text(json.dumps(_wheels(sums_of(draft)), indent=1) + "\n", encoding="utf-8")
                 sums = sums_of(draft)
+                # If the process ends between these two, the folder is missing, and is made again.
                 shutil.rmtree(folder, ignore_errors=True)
                 draft.rename(folder)
     return Wheelhouse(

@@ -71,9 +71,11 @@ def build_checkout(checkout: Path) -> BuiltCheckout:
 
 def state_of(checkout: Path) -> str:
     """Return a sha256 over path, content and commit of a checkout; backends may derive the version from the commit."""
+    # The path, because the editable wheel refers to it.
     digest = hashlib.sha256(f"{checkout}\0{_git(checkout, 'rev-parse', 'HEAD')}\0".encode())
     for name in sorted(files_of(checkout)):
         file = checkout / name
+        # git also lists files that were removed, but whose removal is not committed, and submodules' folders.
         if file.is_file():
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             digest.update(f"{name}\0{file.stat().st_mode & 0o111:o}\0{content}\0".encode(errors="surrogateescape"))
@@ -91,6 +93,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     for entry in folder.iterdir():
         if not entry.is_dir():
             yield entry
+        # A link may lead out of the tree, or round in a circle.
         elif not entry.is_symlink() and not entry.name.startswith(".") and not _LEFTOVER.fullmatch(entry.name):
             yield from _walk(entry)
 
@@ -102,6 +105,7 @@ def _git(checkout: Path, *arguments: str) -> str:
 
 
 def _read(checkout: Path, folder: Path) -> BuiltCheckout:
+    # A backend makes exactly one wheel per call (PEP 517); anything else fails here.
     (wheel,), (editable,) = (folder / "wheel").glob("*.whl"), (folder / "editable").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         (entry,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))

@@ -19,6 +19,7 @@ def main(checkout: str, folder: str) -> None:
         builder = ProjectBuilder.from_isolated_env(isolated, checkout)
         isolated.install(builder.build_system_requires)
         for kind in _KINDS:
+            # A backend can say what else it needs only once it is installed (PEP 517).
             isolated.install(builder.get_requires_for_build(kind))
             builder.build(kind, f"{folder}/{kind}")
 

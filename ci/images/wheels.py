@@ -39,6 +39,7 @@ _CHECK_INDEX = (
 _CHECK_REQUIREMENT = (
     "change the requirement or its constraints ([subject] in matrix.toml), or name another package index"
 )
+# Of uv's or pip's messages in an error; the cause is at their end.
 _LINES = 12
 
 
@@ -91,15 +92,18 @@ def _resolve(wanted: Path, where: str, target: Target) -> tuple[list[str], froze
     if program is None:
         raise SubjectError("uv was not found", next_step="pip install uv, or run it through nox")
     command = [program, "pip", "compile", str(wanted), "--python", sys.executable]
+    # Then stdout has lines of the form name==version, and nothing else.
     command += ["--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
     command += ["--python-version", target.python, "--python-platform", target.platform]
     sources: frozenset[str] = frozenset()
+    # uv names packages without a wheel only as it comes upon them; each round lets it take those from source, too.
     while True:
         exceptions = [f"--no-binary={name}" for name in sorted(sources)]
         done = call([*command, *exceptions], env=uv.environment(), split=True)
         if done.ok:
             return done.output.splitlines(), sources
         without_wheel = frozenset(_NO_WHEEL.findall(done.errors))
+        # Nothing new: it fails for another reason.
         if without_wheel <= sources:
             if done.exit_code == _NOT_SATISFIABLE:
                 raise _failed("no release satisfies the requirements", where, "uv", done, _CHECK_REQUIREMENT)
@@ -141,6 +145,7 @@ def check_pure(wheel: Path, where: str, target: Target) -> None:
 
 
 def _pip(verb: str) -> list[str]:
+    # --no-deps, because uv has resolved already; pip would judge the markers of requirements by this machine.
     return [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", verb, "--no-deps"]
 
 

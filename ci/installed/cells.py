@@ -69,9 +69,11 @@ class Tests:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Have the reports of a test say which cell it is for."""
+        # Only parametrized tests have a callspec.
         params = item.callspec.params if hasattr(item, "callspec") else {}
         if FIXTURE in {*params, *getattr(item, "fixturenames", ())}:
             item.user_properties.append((KEY, params.get(FIXTURE, self.cells[0].id)))
+        # Before -k and -m take tests away: what is missing at the end was deselected.
         self._collected[cell_of(item)] += 1
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -112,6 +114,7 @@ class Tests:
         for cell, number in self._collected.items():
             self.deselected[cell] = max(0, number - len(self.selected.get(cell, ())))
         if hasattr(session.config, "workeroutput"):
+            # pytest-xdist sends Python's own types only, and no objects.
             session.config.workeroutput[KEY] = [self.selected, self.deselected, self._wrong]
 
 
@@ -147,5 +150,6 @@ def _unfit(cell: HeldCell, name: str, arguments: Sequence[Any]) -> str:
     wanted, version = SpecifierSet(",".join(arguments)), cell.version(name)
     if version is None:
         return f"it has no {AXES[name]}, and the test is for {wanted}"
+    # By default a prerelease does not fit, and a candidate's version may be one.
     fits = wanted.contains(version, prereleases=True)
     return "" if fits else f"its {AXES[name]} is {version}, and the test is for {wanted}"

@@ -72,8 +72,10 @@ class Owner:
         if self._config.option.collectonly:
             self._tests.cells += [HeldCell(name, {}) for name in dict.fromkeys(names)]
             return
+        # Run by its path: an import of `tests` could find that of the repository that is tested.
         self._given = runpy.run_path(str(tree() / _SELECTION))["asked"](self._config)
         self._config.add_cleanup(self._stop)
+        # By default pytest ends at once, without a result; a handler that somebody else has set stays.
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             with suppress(ValueError):  # signals come to the main thread, and this is another one
                 signal.signal(signal.SIGTERM, lambda number, _: pytest.exit("ended by SIGTERM", 128 + number))
@@ -89,6 +91,7 @@ class Owner:
         )
         if done.returncode:
             pytest.exit(f"the cells of {group} are not known; the error is above", done.returncode)
+        # As `ci.matrix.arch` has it, which can't be imported here.
         arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
         return [cell["id"] for cell in json.loads(done.stdout) if cell["arch"] == arch and cell["runtime"] != "legacy"]
 
@@ -105,14 +108,17 @@ class Owner:
             start_new_session=True,
             text=True,
         )
+        # It comes when the cell is usable; end of file means that the child has ended without one.
         line = child.stdout.readline() if child.stdout else ""
         if not line:
             code = child.wait()
+            # pytest's own codes go up to 5, and ours begin above: one of those says more.
             exit_code = code if code > max(_JUDGED) else pytest.ExitCode.USAGE_ERROR
             what = f"{cell} cannot be used" if self._asked["--cluster"] else f"{cell} was not started"
             pytest.exit(f"{what}, so no test was run; the error is above (exit code {code})", exit_code)
         told = json.loads(line)
         if self._asked["--cluster"]:
+            # Asked for by its address, known by its id from here on.
             cell = told["facts"]["cell"]
             self._children[cell] = self._children.pop(asked)
         self._tests.cells.append(HeldCell(cell, told))

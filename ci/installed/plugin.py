@@ -145,6 +145,7 @@ class ClusterShell:
         means: dict[str, Any] = {"client_keys": [to.key], "known_hosts": to.known_hosts, "agent_path": None}
         means = {**means, "config": None} if to.key else {"keepalive_interval": 30}
         feed: dict[str, Any] = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
+        # As in `ci.environment.ssh`: ~/.bashrc may print.
         script = f"echo '{_BEGIN}'\n{self.before}{command}"
         async with asyncssh.connect(to.host, port=to.port or (), username=to.user, **means) as connection:
             done = await asyncio.wait_for(connection.run(script, check=False, **feed), limit)

@@ -25,12 +25,17 @@ def plan(facts: Facts, arch: Arch) -> list[SetupStep]:
             next_step=f"docker run --privileged --rm tonistiigi/binfmt --install {arch}, or {set_up()} as root",
         )
     name = f"qemu-{arch.uname}"
+    # A file of the same name below /etc takes the place of the package's (binfmt.d(5)).
     known, kept, entry = f"/usr/lib/binfmt.d/{name}.conf", f"/etc/binfmt.d/{name}.conf", BINFMT / name
     register = (
+        # The package's line ends in its flags: ":qemu-aarch64:M::…/aarch64-binfmt-P:OPF".
         f"mkdir -p /etc/binfmt.d && sed 's/:\\([A-Z]*\\)$/:\\1CF/' {known} > {kept}",
+        # -1 removes an entry; one of the same name can't be added beside it. The next line adds it anew.
+        # https://docs.kernel.org/admin-guide/binfmt-misc.html
         f"if [ -e {entry} ]; then echo -1 > {entry}; fi",
         f"cat {kept} > {BINFMT / 'register'}",
     )
+    # systemd mounts it by itself; where none runs, nobody does.
     mount = f"[ -e {BINFMT / 'register'} ] || mount -t binfmt_misc binfmt_misc {BINFMT}"
     return [
         *install(_PACKAGES, facts.distro),

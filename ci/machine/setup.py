@@ -31,6 +31,7 @@ _ENGINE_LIMIT_S = 90
 _PID_LIMIT_S = 3
 _POLL_S = 0.2
 _LAST_LINES = 15
+# As a shell ends for a command that it can't start.
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 
@@ -62,6 +63,7 @@ def run(arguments: list[str]) -> int:
     options = parse(arguments)
     command, env, dry_run = options.command, venv.environment(os.environ), options.dry_run
     engine: FoundEngine | None = None
+    # The lock is let go before the command starts: another bootstrap need not wait hours for that.
     with reported(), one_at_a_time(waiting=not dry_run):
         if not options.without_venv:
             venv.prepare(env, dry_run=dry_run)
@@ -145,6 +147,7 @@ def look(env: Mapping[str, str]) -> Machine:
     except EngineError as error:
         engine_error = error
     try:
+        # Docker, because that is what is installed where no engine answers.
         client = find_build_client(env, engine=engine, kind="docker")
     except EngineError as error:
         client_error = error
@@ -168,8 +171,10 @@ def look(env: Mapping[str, str]) -> Machine:
 
 def command_environment(env: Mapping[str, str], folder: Path, engine: FoundEngine | None) -> dict[str, str]:
     """Return the environment of the given command: the virtual environment first, and the engine that was found."""
+    # PATH as it was before: the command's own has nox in any case.
     own = {} if shutil.which("nox", path=env["PATH"]) else {BOOTSTRAP_VARIABLE: "1"}
     result = {**env, **own, "VIRTUAL_ENV": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{env['PATH']}"}
+    # Every client finds the default by itself.
     if engine and engine.url != DEFAULT_SOCKET:
         result |= engine.environment
     return result
@@ -204,6 +209,7 @@ def _wait_for_engine(env: Mapping[str, str]) -> None:
         died = waited > _PID_LIMIT_S and not _daemon_alive()
         if died or waited > _ENGINE_LIMIT_S:
             lines = (read_text(_DAEMON_LOG) or "").splitlines()
+            # Without the notes of a start that goes well: what it died of has another level.
             last = [line for line in lines if "level=info" not in line][-_LAST_LINES:]
             raise EngineError(
                 "the engine was started, but "
@@ -225,6 +231,7 @@ def _answers(env: Mapping[str, str]) -> bool:
 
 def _daemon_alive() -> bool:
     pid = (read_text(_DAEMON_PID) or "").strip()
+    # The file outlives a daemon that was killed, and its number may be another process's.
     return pid.isdigit() and (read_text(Path(f"/proc/{pid}/comm")) or "").startswith("dockerd")
 
 

@@ -19,6 +19,7 @@ _WITHOUT_ENGINE = {"lint", "types", "tests", "plan", "report", "page", "scale"}
 _WITH_BROWSER = {"page", "scale"}
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
+# apt-get ends at once where another one holds dpkg's lock, as upgrades of a machine that has just booted do.
 _APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")
 
 
@@ -108,6 +109,7 @@ def plan(facts: Facts) -> list[SetupStep]:
     :raises EngineError: if the distribution's engine can't be installed as root, with the commands to run instead.
     """
     may_install = facts.root and facts.distro.installable and facts.platform == "linux"
+    # Only a missing engine is installed. One that is too old, or refuses this user, takes another remedy.
     if facts.engine and not (may_install and isinstance(facts.engine, EngineMissingError)):
         raise facts.engine
     if facts.client and not facts.engine and not may_install:
@@ -145,9 +147,11 @@ def _packages(facts: Facts) -> tuple[str, ...]:
     elif facts.client:
         wanted += facts.distro.client_packages(facts.client_kind)
     if facts.engine and facts.apparmor_parser_missing:
+        # dockerd loads its profile for containers by this program, which Debian's docker.io only recommends.
         wanted.append("apparmor")
     if not facts.mmdebstrap:
         wanted.append("mmdebstrap")
     if not facts.debian_keyring:
+        # By it mmdebstrap checks Debian's signatures; Ubuntu does not have it by itself.
         wanted.append("debian-archive-keyring")
     return tuple(wanted)

@@ -40,6 +40,7 @@ def reported() -> Iterator[None]:
 @contextmanager
 def one_at_a_time(*, waiting: bool) -> Iterator[None]:
     """Keep two bootstraps of one checkout from making the same files at the same time."""
+    # A file that is there in every checkout, and is only read: a lock leaves nothing behind.
     with (ROOT / "pyproject.toml").open(encoding="utf-8") as lock:
         if waiting:
             try:
@@ -66,6 +67,7 @@ def take_all(
 
 def run(step: SetupStep, env: Mapping[str, str]) -> None:
     """Run a step's command. Its output is not shown, except the last lines if it fails."""
+    # No package may ask: its question would not be shown, and nobody could answer.
     command = Command(words=step.command, env={**env, "DEBIAN_FRONTEND": "noninteractive"}, grace=_GRACE_S)
     done = run_logged(command)
     if step.kind is StepKind.TRY and not done.ok:

@@ -86,9 +86,11 @@ def look(env: Mapping[str, str]) -> PythonFacts:
         root=os.geteuid() == 0,
         python=str(base) if sys.prefix != sys.base_prefix and base.exists() else sys.executable,
         ensurepip=importlib.util.find_spec("ensurepip") is not None,
+        # Another Python, such as pyenv's, comes whole; a package of the distribution would not help it.
         package=f"{version}-venv" if distro.installable and sys.base_prefix == "/usr" else None,
         venv=venv,
         ready=stamp == fingerprint() and os.access(venv / "bin/nox", os.X_OK),
+        # An empty folder is nobody's, and is taken.
         foreign=venv.exists() and stamp is None and (not venv.is_dir() or any(venv.iterdir())),
     )
 
@@ -129,6 +131,7 @@ def plan(facts: PythonFacts) -> list[SetupStep]:
 
 def fingerprint() -> str:
     """Return the text of the stamp of an up-to-date virtual environment."""
+    # With another Python below it, an environment's links and packages fit no more.
     parts = [*REQUIREMENTS, sys.base_prefix, f"{sys.version_info[0]}.{sys.version_info[1]}"]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -142,4 +145,5 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return ``env`` with the system's folders on PATH: apt, dockerd and mmdebstrap need them; ``su`` drops them."""
     folders = env.get("PATH", os.defpath).split(os.pathsep)
     path = os.pathsep.join([*folders, *(folder for folder in _SYSTEM_FOLDERS if folder not in folders)])
+    # PYTHONHOME is for one Python; every other one that is started would look for its library there.
     return {key: value for key, value in env.items() if key != "PYTHONHOME"} | {"PATH": path}

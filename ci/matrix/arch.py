@@ -5,6 +5,7 @@ import platform
 
 _SYNONYMS = {
     "amd64": ("amd64", "x86_64", "x86-64", "x64", "linux/amd64"),
+    # Image indexes name the variant as well: v8 is all of arm64.
     "arm64": ("arm64", "aarch64", "arm64/v8", "linux/arm64", "linux/arm64/v8"),
 }
 

@@ -48,6 +48,7 @@ from ci.matrix.tables import TomlTable, did_you_mean, read_table
 FILE = "behaviours.toml"
 """The questions of a suite, in its folder."""
 
+# Newer than any release, so that ">=0.21" holds.
 _NEWEST = Version("9999")
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _WORDS = ("os", "arch", "runtime")
@@ -125,6 +126,7 @@ class Behaviour:
         :raises MatrixError: where there is none, or more than one.
         """
         found = [answer for answer in self.answers if not answer.otherwise and answer.is_for(cell, self.subject)]
+        # Only where none of the others holds; two that hold are a fault of the catalogue.
         found = found or [answer for answer in self.answers if answer.otherwise]
         if len(found) != 1:
             names = ", ".join(answer.name for answer in found)
@@ -161,7 +163,9 @@ def catalogue(root: Path = paths.REPOSITORY) -> Mapping[str, Behaviour]:
                 if each.id in found:
                     table.fault(name, f"{found[each.id].where} has a question of this id already")
                 found[each.id] = each
+        # A file at a time: line numbers are those of one file.
         table.faults.raise_if_any()
+    # Last, because a question may have moved from a suite that is read later.
     for (name, answer), now in renamed(found).items():
         if not answer or answer in {today.name for today in (found[name].answers if name in found else ())}:
             what = f"was: {name}: {answer} is an answer of today" if answer else f"was: expected ID: NAME, not {name!r}"
@@ -200,6 +204,7 @@ def _behaviours(name: str, suite: str, table: TomlTable) -> Iterator[Behaviour]:
     files = sorted(table.faults.path.parent.joinpath(folder).glob("*.py"))
     # Ids have hyphens where the names of modules can't.
     subjects = [file.stem.replace("_", "-") for file in files]
+    # A slip in a name would silently leave that subject with the answer for all others.
     for subject in sorted({subject for answer in read.answers for subject in answer.subjects or ()} - {*subjects}):
         table.fault("", f"there is no subject {subject!r} in {folder}{did_you_mean(subject, subjects)}")
     for subject in subjects:

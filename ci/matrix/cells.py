@@ -50,6 +50,7 @@ class Candidate:
     row: Version
     """The release of the matrix that it is selected with: its own, else the newest before it."""
     commit: str = ""
+    # A commit is the same candidate wherever its files lie, on this machine or another.
     files: tuple[Path, ...] = field(default=(), compare=False)
     """What it is built from: a source archive, or packages; those of other architectures as well."""
 
@@ -88,6 +89,7 @@ class SlurmVersion:
         """What Slurm calls itself: the version, for a candidate without its commit."""
         return self.candidate.release if self.candidate else self.version
 
+    # This works in a frozen dataclass: the value goes straight into ``__dict__``.
     @cached_property
     def parsed(self) -> Version:
         """The version for comparisons."""
@@ -108,6 +110,7 @@ class Cell:
     enroot: Version | None = None
     pyxis: Version | None = None
     arch: Arch
+    # The same cell is in other groups when it is looked at from another host.
     groups: tuple[str, ...] = field(default=(), compare=False)
     """Names of the groups it belongs to; filled in by the matrix."""
     candidates: tuple[Candidate, ...] = ()
@@ -177,7 +180,9 @@ class Cell:
             self,
             **changed,
             candidates=(*self.candidates, candidate),
+            # With a second candidate it is still the cell of the matrix, and not the one with the first.
             stands_for=self.matrix_id,
+            # Groups are of releases; what options put into a cell no selection of the matrix has asked for.
             groups=(),
             untried=tuple(axis for axis in self.untried if axis != candidate.axis),
         )
@@ -268,6 +273,7 @@ def says(settings: Mapping[str, str], setting: str) -> bool:
     key, _, value = setting.lower().partition("=")
     # A value may be a list: TaskPlugin=task/affinity,task/cgroup.
     values = frozenset(settings.get(key, "").lower().split(","))
+    # Whoever asks for one word of yes means all of them: ENROOT_RESTRICT_DEV=y is what other files write as yes.
     return key in settings and (not value or value in values or (value in _YES and not values.isdisjoint(_YES)))
 
 

@@ -31,6 +31,7 @@ from ci.matrix.tables import TomlTable, did_you_mean, read_table
 __all__ = ["Matrix", "load"]
 
 SCHEMA = 1
+# A system's packages may go to a later release of their series at any time: such a row has the series only.
 _SERIES = re.compile(r"\d\d\.\d\d")
 _SLURM_RELEASE = re.compile(r"\d\d\.\d\d\.\d+")
 _RELEASE = re.compile(r"\d+\.\d+\.\d+.*")
@@ -57,6 +58,7 @@ def _state(path: Path) -> tuple[Path, int, int]:
     return path, state.st_mtime_ns, state.st_size
 
 
+# Of the few files of a process: the project's, one's own, those of tests.
 @lru_cache(maxsize=8)
 def _loaded(files: tuple[tuple[Path, int, int], ...]) -> Matrix:
     """Read files once for as long as they stay the same; a matrix is frozen, so all can share it."""
@@ -80,6 +82,7 @@ def _read(root: TomlTable) -> Matrix:
     faults = root.faults
     if root.integer("schema", SCHEMA, least=1) != SCHEMA or "schema" not in root.values:
         root.fault("schema", f"must be {SCHEMA}, the only schema that this version reads")
+    # How many faults there are before each part: what builds on a faulty part is not checked for effect.
     before = len(faults.lines)
     systems = _systems(root)
     slurm = _slurm_rows(root, systems)
@@ -155,6 +158,7 @@ def _slurm_rows(root: TomlTable, systems: tuple[OperatingSystem, ...]) -> tuple[
     shipped: dict[str, str] = {}
     for table in _distinct(root, "slurm"):
         text = table.text("from")
+        # In the list of its members: before Python 3.12 `text in SlurmSource` raises a TypeError.
         source = SlurmSource(text) if text in list(SlurmSource) else SlurmSource.PACKAGES
         if text and text != source:
             table.fault("from", f"unknown source {text!r}{did_you_mean(text, list(SlurmSource))}")
@@ -166,11 +170,13 @@ def _slurm_rows(root: TomlTable, systems: tuple[OperatingSystem, ...]) -> tuple[
         table.finish()
         if row:
             slurm = SlurmVersion(version=row.name, source=source, accounting=accounting, supported_until=until)
+            # All fields of the row, and the Slurm.
             rows.append(SlurmRow(**vars(row), slurm=slurm))
     return tuple(rows)
 
 
 def _supported(rows: tuple[SlurmRow, ...]) -> frozenset[Version]:
+    # UTC, so that machines in all places have the same cells.
     today = datetime.now(UTC).date()
     return frozenset(row.version for row in rows if row.slurm.supported_until and row.slurm.supported_until >= today)
 
@@ -201,6 +207,7 @@ def _distinct(root: TomlTable, axis: str) -> list[TomlTable]:
     seen: dict[Version, str] = {}
     for table in tables:
         text = table.values.get("version")
+        # What is no text is a fault that `_row` notes.
         version = read_version(text) if isinstance(text, str) else None
         if version in seen:
             table.fault("version", f"duplicate row: {text} is in {seen[version]} already")
@@ -291,6 +298,7 @@ def _name(table: TomlTable, key: str, requirement: str) -> str:
     try:
         return Requirement(requirement).name
     except InvalidRequirement as error:
+        # The first line only: below it the message repeats the text, with a mark at the place.
         table.fault(key, f"{requirement!r} is not a requirement: {str(error).splitlines()[0]}")
         return ""
 

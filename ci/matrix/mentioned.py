@@ -14,6 +14,7 @@ from ci.matrix.systems import OS_NAME
 GROUP_VARIABLE = "PYXIS_MATRIX_GROUP"
 """Environment variable with the group to use if the command line names none."""
 
+# Neither before nor behind it may stand what could be a part of an id: no piece of a longer word is found.
 # Also one without the operating system, as ids once were: whoever has it is told what it is called now.
 _ID = re.compile(
     rf"(?<![\w.-])slurm[0-9.]+-(?:embedded|legacy|enroot[\w.+]+-pyxis[\w.+]+)(?:-{OS_NAME})?-[a-z0-9]+(?:\+[a-z0-9-]+)?(?![\w.-])"
@@ -67,14 +68,17 @@ def mentioned(argv: Sequence[str], matrix: Matrix, host: Arch, env: Mapping[str,
     per_group = ([cell for cell in legacy if name in cell.groups] for name in (group, matrix.defaults.group))
     default = [
         *matrix.cells(group, host),
+        # The first of the two groups that has any; if neither has, one is enough to show the session.
         *(next(filter(None, per_group), None) or [cell for cell in legacy if cell.arch is host][:1]),
     ]
     arguments = list(takewhile(lambda word: word != "--", argv))
     tags = set(_tags(arguments))
+    # Options behind `--` are read by the tool later; here it only counts that a candidate is named, as in --pyxis=PATH.
     behind = {word.partition("=")[0].removeprefix("--") for word in argv[len(arguments) :]}
     for each in matrix.groups:
         if each.name in {group, *tags}:
             each.check(behind)
+    # nox takes the names of sessions from this variable, too.
     sessions = [*arguments, env.get("NOXSESSION", "")]
     # Looked up, and not only compared: an id of no cell is refused, and what is near it is named.
     ids = {matrix.cell(name, host).id for argument in sessions for name in _ID.findall(argument)}
@@ -94,5 +98,6 @@ def selected(cell: Cell, argv: Sequence[str], environ: Mapping[str, str]) -> boo
     """Tell whether this cell was named, by id, tag or group, and is not only one of the default group."""
     if environ.get(GROUP_VARIABLE) or cell.id in environ.get("NOXSESSION", ""):
         return True
+    # Both ``-t TAG`` and ``-tTAG``.
     tagged = any(argument.startswith(("-t", "--tag")) for argument in argv)
     return tagged or any(cell.id in argument for argument in argv)

@@ -43,7 +43,7 @@ class Row:
         """Return why the row does not fit the cell's other versions; empty if it fits."""
         for axis, specifier in self.requires:
             version = cell.version(axis)
-            if version is not None and not specifier.contains(version, prereleases=True):
+            if version is not None and not specifier.contains(version, prereleases=True):  # a release candidate, too
                 return f"{self.axis} {self.name} requires {axis} {specifier}"
         if self.requires_os and cell.os.name not in self.requires_os:
             return f"{self.axis} {self.name} requires os {' or '.join(self.requires_os)}"
@@ -335,7 +335,7 @@ class Matrix:
 
     @cached_property
     def _grouped(self) -> dict[Arch | None, Mapping[str, Cell]]:
-        return {}
+        return {}  # filled by `_by_id`, one host at a time
 
     def _with_groups(self, host: Arch | None) -> tuple[Cell, ...]:
         cells = self.without_groups()
@@ -381,10 +381,10 @@ class Matrix:
         return tuple((cell, self._judge(cell)) for cell in self.possible_cells())
 
     def _judge(self, cell: Cell) -> Excluded | None:
-        for row in (*self.slurm, *self.enroot, *self.pyxis):
+        for row in (*self.slurm, *self.enroot, *self.pyxis):  # the first reason is told
             if cell.version(row.axis) == row.version and (reason := row.refuses(cell)):
                 return Excluded(cell=cell, reason=reason, where=row.where)
-        for exclusion in self.exclusions:
+        for exclusion in self.exclusions:  # only of what rows let pass
             if exclusion.selector.matches(cell):
                 return Excluded(cell=cell, reason=exclusion.reason, issue=exclusion.issue, where=exclusion.where)
         return None

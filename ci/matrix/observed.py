@@ -57,4 +57,5 @@ def _same_arch(observed: str, wanted: str) -> bool:
 def _same_os(observed: str, wanted: str) -> bool:
     """Tell whether "Debian GNU/Linux 12 (bookworm)" is debian12, "Ubuntu 24.04.1" ubuntu24.04; sid has no number."""
     found, said = (_NUMBER.search(name) for name in (observed, wanted))
+    # With a dot behind both, so that debian1 is not the beginning of Debian 12.
     return not (found and said) or f"{found[0]}.".startswith(f"{said[0]}.")

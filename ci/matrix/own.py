@@ -22,6 +22,7 @@ def extended(own: TomlTable, project: TomlTable) -> TomlTable:
         if key in (*_ROWS, *_LISTS) and isinstance(value, list) and isinstance(before, list):
             # Whatever is not a row is left to the loader, which names the fault.
             known = [row.get(_ROWS[key]) for row in value if isinstance(row, dict)] if key in _ROWS else []
+            # A row is replaced by its version or name; lists only grow.
             merged[key] = [*value, *(row for row in before if not known or row.get(_ROWS[key]) not in known)]
         elif key in _TABLES and isinstance(value, dict) and isinstance(before, dict):
             merged[key] = {**before, **value}

@@ -29,6 +29,7 @@ def cover(candidates: Sequence[Cell]) -> dict[Cell, tuple[Pair, ...]]:
     open_pairs = frozenset[Pair]().union(*pairs)
     chosen: dict[int, tuple[Pair, ...]] = {}
     while open_pairs:
+        # This ends: an open pair is in some candidate, so each turn closes at least one.
         best = max(range(len(pairs)), key=lambda at: len(pairs[at] & open_pairs))  # the first of several
         chosen[best] = tuple(sorted(pairs[best] & open_pairs))
         open_pairs -= pairs[best]

@@ -36,6 +36,7 @@ FOLDERS = {
 """Where what is in its folders goes."""
 SCRIPTS = {"prolog": "Prolog", "epilog": "Epilog", "taskprolog": "TaskProlog"}
 """Files that a key of slurm.conf names; it is added where the file is there."""
+# As `common::runparts` of enroot asks for them, and for plugstack.conf.d the line `include … *.conf` of the nodes.
 ENDS = {
     "plugstack.conf.d": ".conf",
     "enroot.conf.d": ".conf",
@@ -149,6 +150,7 @@ class Reading:
         """Read all files, by their path on a node."""
         for entry in sorted(self.folder.iterdir()):
             is_folder = entry.name in FOLDERS
+            # A folder under git, or one that was looked at on a Mac, has such names.
             if entry.name.startswith(".") or entry.name in BESIDE:
                 continue
             if entry.name not in _KNOWN:
@@ -158,6 +160,7 @@ class Reading:
                 self._fault(entry.name, f"{entry.name} has to be a {'folder' if is_folder else 'file'}")
             elif is_folder:
                 for file in sorted(entry.rglob("*")):
+                    # rglob does not enter a folder that is a link: `_read` refuses it, lest it be left out in silence.
                     if file.is_symlink() or not file.is_dir():
                         self._read(file, f"{FOLDERS[entry.name]}/{file.relative_to(entry)}")
             else:
@@ -172,13 +175,16 @@ class Reading:
 
     def _read(self, file: Path, place: str) -> None:
         """Read a file that belongs at a place on the nodes."""
+        # What is below files/ comes with two slashes, which a PurePosixPath would keep at the beginning.
         source, path = str(file.relative_to(self.folder)), str(PurePosixPath("/", place.lstrip("/")))
         folder, taken = _folder_of(path), taken_of(path)
         name = path.removeprefix(f"{FOLDERS.get(folder, '')}/")
+        # The one of the profile's own name is not put there as it is, but laid over the cell's.
         if taken and source != "slurm.conf":
             self._fault(source, f"{source} cannot be put at {path}: {TAKEN[taken]}")
         elif folder in ENDS and ("/" in name or not name.endswith(ENDS[folder])):
             self._fault(source, f"nothing reads {source}: files lie directly in {folder}, and end in {ENDS[folder]}")
+        # As enroot.conf and files/etc/enroot/enroot.conf are.
         elif path in self.found:
             self._fault(source, f"{source} and {self.found[path].source} are both put at {path}")
         elif not file.is_file():
@@ -186,6 +192,7 @@ class Reading:
         else:
             read = ProfileFile(path=path, source=source, content=file.read_bytes(), mode=0o644)
             # Of a file's rights git keeps only whether it can be executed.
+            # enroot passes over a hook that nobody may execute, and says nothing.
             if source in SCRIPTS or read.folder == "hooks.d" or file.stat().st_mode & 0o100:
                 read = replace(read, mode=0o755)
             if read.folder == "plugstack.conf.d":

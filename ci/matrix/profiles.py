@@ -37,10 +37,14 @@ from ci.matrix.profile_files import (
 )
 from ci.matrix.tables import Faults, TomlTable, read_table
 
-_OF_ENROOT = re.compile(r"^[ \t]*(ENROOT_[A-Z_]+)[ \t]*[ \t=][ \t]*(.*\S)", re.MULTILINE)
+# With the end of the line: enroot reads with `while read -r key value`, which drops a last line that has none. Then the
+# shell reads the value (`eval echo`), and takes what follows " #" for a comment.
+_OF_ENROOT = re.compile(r"^[ \t]*(ENROOT_[A-Z_]+)[ \t]*[ \t=][ \t]*(.*?\S)(?:[ \t]+#.*)?\s*\n", re.MULTILINE)
+# ``required /usr/lib/slurm/spank_pyxis.so container_scope=job use_enroot_load=1``
 _OF_PYXIS = re.compile(r"^[ \t]*(?:required|optional)[ \t]+\S*spank_pyxis\.so[ \t]+(.*)", re.MULTILINE)
+# As `config::load` has it (https://github.com/NVIDIA/enroot/blob/master/enroot.in).
 _READ_BY_ENROOT = re.compile(
-    r"\s*((ENROOT_[A-Z_]+|(MELLANOX|NVIDIA)_\S*|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy)([ \t=]|$)|#|$)"
+    r"\s*((?P<key>ENROOT_[A-Z_]+|(MELLANOX|NVIDIA)_\S*|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy)([ \t=]|$)|#|$)"
 )
 _CGROUP = re.compile(r"(^|[/,])cgroup(,|$)")  # task/cgroup, which may also be written as cgroup
 PASSED_OVER = "enroot passes over it without a word"
@@ -93,6 +97,7 @@ class Profile:
             files=read.files(),
         )
         table.finish()
+        # After finish(), which finds the unknown keys.
         read.faults += [Fault(source=DESCRIPTION, why=text) for text in table.faults.lines]
         read.faults += found._faults()
         return found, read
@@ -125,6 +130,7 @@ class Profile:
         These are cgroup.conf, job_container.conf, enroot.conf and the options of Pyxis' plugin. A hook of enroot is a
         key as well: ``hooks.d/NAME``.
         """
+        # Slurm reads these two as it reads slurm.conf.
         others = (file.text for path, file in self.files.items() if path in (CGROUP_CONF, JOB_CONTAINER_CONF))
         texts = [self.slurm_conf, *self._included(), *others]
         found = {
@@ -138,6 +144,7 @@ class Profile:
                 words = (word for line in _OF_PYXIS.findall(file.text) for word in line.split())
                 found |= {key: value for key, _, value in (word.partition("=") for word in words)}
             elif file.folder == "hooks.d":
+                # In small letters like all keys, because `says` asks so.
                 found[f"hooks.d/{PurePosixPath(path).name}".lower()] = ""
         return found
 
@@ -176,9 +183,11 @@ class Profile:
                 yield Fault(source=name, why=f"{name}: it is for people")
         for file in self.files.values():
             if file.configures_enroot:
-                for number, line in enumerate(file.text.splitlines(), start=1):
-                    if not _READ_BY_ENROOT.match(line):
-                        yield file.fault(number, f"{PASSED_OVER}: {line.strip()}")
+                for number, line in enumerate(file.text.splitlines(keepends=True), start=1):
+                    read = _READ_BY_ENROOT.match(line)
+                    if not read or (read["key"] and not line.endswith("\n")):
+                        why = ", because the line has no end" if read else ""
+                        yield file.fault(number, f"{PASSED_OVER}{why}: {line.strip()}")
 
     def unfit(self, cell: Cell) -> str:
         """Return why it can't be laid over a cell; empty if it can."""
@@ -238,6 +247,7 @@ def _folders(table: TomlTable, key: str) -> tuple[str, ...]:
 def _description(folder: Path) -> TomlTable:
     file = folder / DESCRIPTION
     try:
+        # Without a description a folder is a profile all the same: a site's own files are enough.
         return read_table(file) if file.exists() else TomlTable({}, "", Faults(path=file))
     except MatrixError as error:
         raise ProfileError(error.what, where=error.where, why=error.why) from error
@@ -263,6 +273,7 @@ def _releases() -> Mapping[str, Mapping[str, str]]:
 def _unknown(settings: Mapping[str, str], cell: Cell) -> Iterator[str]:
     """Yield which settings a cell's Slurm does not take."""
     now = version_of(cell, "slurm")
+    # slurmctld or slurmd ends where it finds one that it does not know, as CgroupPlugin=disabled before 24.05.
     for name, release in _releases()["since"].items():
         if says(settings, name) and now < Version(release):
             yield f"Slurm {cell.slurm} does not know {name}, which came with {release}"

@@ -16,6 +16,7 @@ from ci.errors import SelectionError, as_here, suite_session
 from ci.matrix.suites import OWN, Suite
 
 ADDOPTS = "PYTEST_ADDOPTS"
+# With PYTHONOPTIMIZE Python leaves out every assert: tests pass that should not.
 _CHANGING = (ADDOPTS, "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTHONOPTIMIZE")
 """Variables that change what pytest, or an assertion, does."""
 _KEPT = "-v, -q, -s, -x, -n, -k, -m, --lf, --ff, --deselect, --tb, --durations, --pdb and a path of the suite"
@@ -82,6 +83,7 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self) -> None:
         super().__init__(allow_abbrev=False, add_help=False)
         for names in (*_SHOWING, *_NARROWING):
+            # The whole entry as the place for its value: `_narrowing` finds it there, and says the first of its names.
             self.add_argument(*names.split(), dest=names, action="store_true")
         for names in (*_SHOWING_BY, *_NARROWING_BY):
             self.add_argument(*names.split(), dest=names, action="append", default=[])
@@ -97,6 +99,7 @@ def given(suite: Suite, words: Sequence[str]) -> Given:
 
     :raises SelectionError: for an option that is not known not to change what pytest does, and for a path of elsewhere.
     """
+    # In `rest` is what no option here takes: paths, and options that are not known.
     parsed, rest = _Parser().parse_known_args(list(words))
     # pytest reads words from the file named after an @, wherever it stands.
     refused = [word for word in words if word.startswith("@")] + [word for word in rest if word.startswith("-")]
@@ -123,9 +126,11 @@ def narrowing(asked: Iterable[tuple[str, str]], deselected: int) -> tuple[str, .
     found: list[str] = []
     others: list[str] = []
     for name, value in asked:
+        # Of an option without harmless values the empty tuple is asked for: no text begins with any of no words.
         if name in _SHOWS or value.startswith(_HARMLESS.get(name, ())):
             continue
         words = f"{name} {value}".strip()
+        # Without an option it is a test. A plugin that is switched off may be what collects tests.
         narrows = not name or name in _NARROWS or words.startswith(("@", "-p no:"))
         (found if narrows else others).append(words)
     return tuple(found or (others if deselected else ()))
@@ -166,6 +171,7 @@ def _narrowing(parsed: argparse.Namespace) -> Iterator[str]:
 
 def _check_path(suite: Suite, word: str) -> None:
     own = suite.paths()
+    # pytest names a test as FILE::TEST[PARAMETER]. Resolved, because ``..`` may lead out of the suite.
     path = Path(paths.REPOSITORY, word.partition("::")[0]).resolve()
     why = ""
     if not path.exists():

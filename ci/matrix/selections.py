@@ -15,6 +15,7 @@ from ci.matrix.tables import Faults, TomlTable, did_you_mean, expected, kind
 SUPPORTED = "supported"
 """In place of a Slurm version: every release that SchedMD supports today."""
 
+# ``newest-2``: the newest row and the one before it.
 _NEWEST = re.compile(r"newest-([1-9]\d*)")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _ISSUE = re.compile(r"https?://\S+|[\w.-]+/[\w.-]+#\d+")
@@ -74,11 +75,14 @@ def read_choice(table: TomlTable, axis: str, axes: Axes) -> frozenset[Version] |
     words = {"oldest": versions[:1], "newest": versions[-1:], "edges": [*versions[:1], *versions[-1:]]}
     if axis == "slurm":
         words[SUPPORTED] = sorted(axes.supported)
+    # Empty after a fault, which is noted: the matrix is not used then.
     if not text or text in words:
         return frozenset(words.get(text, []))
     if several := _NEWEST.fullmatch(text):
+        # Of fewer rows than that it is all.
         return frozenset(versions[-int(several[1]) :])
     plain = read_version(text)
+    # By the parsed version: 22.05 is 22.5 for PEP 440, and Slurm's name for it has the zero.
     specifier = SpecifierSet(f"=={plain}") if plain else read_specifier(table, axis)
     if specifier is None:
         return frozenset()
@@ -95,6 +99,7 @@ def read_os(table: TomlTable, key: str, systems: Sequence[str]) -> frozenset[str
         return None
     names = table.one_or_more(key)
     for name in names:
+        # Without any row, that is the fault which is told.
         if name and name not in systems and systems:
             table.fault(key, f"no [[os]] row is {name}{did_you_mean(name, systems)}")
     if not names:
@@ -220,12 +225,14 @@ def read_issue(table: TomlTable) -> str | None:
 def check_effect(matrix: Matrix, faults: Faults) -> None:
     """Note rows, exclusions, known failures and group entries that select nothing: they are mistakes or out of date."""
     cells, excluded = matrix.without_groups(), matrix.excluded()
+    # Everything below would be a consequence of this one.
     if all(cell.runtime is Runtime.LEGACY for cell in cells):
         reasons = ", ".join(dict.fromkeys(f"{out.where} ({out.reason})" for out in excluded))
         faults.add("exclude", f"no cell is left; they are excluded by {reasons}")
         return
     _check_rows(matrix, faults)
     for exclusion in matrix.exclusions:
+        # What a row's requires-… has refused already is not matched again: such an exclusion is out of date.
         if all(out.where != exclusion.where for out in excluded):
             faults.add(exclusion.where, f"the exclusion matches nothing: {_why_not(exclusion.selector, excluded)}")
     for failure in matrix.failures:
@@ -234,6 +241,7 @@ def check_effect(matrix: Matrix, faults: Faults) -> None:
     for group in matrix.groups:
         for index, selector in enumerate(group.selectors):
             plain = replace(selector, profiles=None)  # its cells with a profile are made of these
+            # On a day on which no release is supported any more, "supported" selects nothing, and is no mistake.
             if not selector.by_date and not any(plain.matches(cell) for cell in cells):
                 faults.add(f"{group.where}.cells[{index}]", f"selects no cell: {_why_not(selector, excluded)}")
 

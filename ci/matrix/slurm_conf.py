@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import re
 from typing import NamedTuple
 
-# As Slurm's own parser has it.
+# `keyvalue_pattern` in Slurm's src/common/parse_config.c: ``Key=value``, ``Key = "two words"``, also ``Key+=value``.
 _PAIR = re.compile(r'\s*([\w.]+)\s*[-*+/]?=\s*("[^"]*"|\S+)(?=\s|$)')
 _INCLUDE = re.compile(r"\s*include\s+(\S+)\s*$", re.IGNORECASE)
 # After a backslash # is a letter.
@@ -18,9 +18,12 @@ _NODES, _PARTITIONS = "nodename", "partitionname"
 _REPEATED = frozenset({_NODES, _PARTITIONS, "nodeset", "downnodes"})
 NODES_ARE_OTHERS = "the nodes of a cell are n1, n2, and so on"
 _NODE_LISTS = ("nodes", "allocnodes")
+# With it Slurm takes a node's CPUs from the file; without it a node that has fewer is drained.
 _COUNTED, _AS_SAID = "slurmdparameters", "config_overrides"
+# The levels below info, which is 3. slurmd logs at info which Pyxis it has loaded.
 _DEBUG, _QUIET = "slurmddebug", ("quiet", "fatal", "error", "0", "1", "2")
 _LOGS = "the logs are read there, to see which versions run"
+# By reason, so that each is written once.
 _REFUSED = {
     "the first node of a cell, n1, is the controller, and the cluster has the name that its accounting knows": (
         *("clustername", "slurmctldhost", "slurmctldaddr", "controlmachine", "controladdr"),
@@ -101,6 +104,7 @@ def lines_of(text: str) -> Iterator[Line]:
     # The empty line at the end closes a last one that ends with a backslash.
     for number, raw in enumerate([*text.splitlines(), ""], start=1):
         part = _COMMENT.sub("", raw).rstrip()
+        # A fault is looked for where its line begins, however many lines continue it.
         first = first or number
         if part.endswith("\\"):
             whole += part[:-1]
@@ -126,6 +130,7 @@ def faults_of(text: str) -> Iterator[tuple[int, str]]:
     for line in lines_of(text):
         if not line.clear:
             yield line.number, f"expected KEY=VALUE, found: {line.text.strip()}"
+        # In a line about one of many, what follows the first key is about that one, and has other meanings.
         for pair in line.pairs if line.key not in _REPEATED else line.pairs[:1]:
             if why := REFUSED.get(pair.key):
                 yield line.number, f"{pair.written} cannot be set: {why}"
@@ -193,8 +198,10 @@ def laid_over(template: str, text: str, included: Sequence[str] = ()) -> str:
     """
     own = [line for each in (text, *included) for line in lines_of(each)]
     keys = {key for line in own for key, _ in line.settings}
+    # PartitionName=DEFAULT alone names none; the template's then stay, and take it over.
     if any(line.key == _PARTITIONS and line.pairs[0].value.upper() != "DEFAULT" for line in own):
         keys.add(_PARTITIONS)
+    # The project's own template has one setting on each line, so a line goes as a whole.
     kept = [line for line in template.splitlines() if not any(setting.key in keys for setting in lines_of(line))]
     nodes = (number for number, line in enumerate(kept) if any(map(_names_a_node, lines_of(line))))
     at = next(nodes, len(kept))

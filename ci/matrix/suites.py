@@ -114,6 +114,7 @@ class _Suites(Mapping[str, Suite]):
         return len(_described())
 
 
+# Not read at import: the noxfile imports this, and a fault would be a traceback in every session.
 SUITES: Mapping[str, Suite] = _Suites()
 """By name, which is also that of the nox session; in the order in which a cell runs them."""
 
@@ -130,6 +131,7 @@ def _described() -> Mapping[str, Suite]:
         each = _read(table, file.parent.name)
         if each.name in found:
             table.fault("name", f"there is another suite {each.name!r}")
+        # Before the suite is used: after a fault its values are placeholders.
         table.faults.raise_if_any()
         found[each.name] = each
     return {each.name: each for each in sorted(found.values(), key=lambda each: (each.order, each.name))}
@@ -209,4 +211,5 @@ def requested_suites(names: Sequence[str]) -> tuple[Suite, ...]:
     :raises SelectionError: for an unknown name.
     """
     wanted = {suite(name) for name in names}
+    # A cell runs them in their order, whatever that of the command line is.
     return tuple(each for each in SUITES.values() if (each in wanted if names else each.default))

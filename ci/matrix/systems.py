@@ -12,6 +12,7 @@ from ci.matrix.tables import TomlTable, read_table
 OS_NAME = r"[a-z]+(?:\d+(?:\.\d+)*)?"
 """How the name of an operating system is written: ``debian12``, ``ubuntu24.04``, ``sid``. It is a part of ids."""
 
+# By its version wheels are chosen: manylinux_2_36 needs glibc 2.36 or newer.
 _GLIBC = re.compile(r"2\.(\d+)")
 
 
@@ -73,6 +74,7 @@ def _families(folder: Path) -> Mapping[str, Family]:
 
 def _read(file: Path) -> Family:
     root = read_table(file)
+    # Without the table the reading goes on, so that all faults of the file are said at once.
     table = root.table("glibc") or TomlTable({}, "glibc", root.faults)
     found = {codename: _GLIBC.fullmatch(table.text(codename)) for codename in table.values}
     for codename in (codename for codename, version in found.items() if not version):

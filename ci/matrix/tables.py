@@ -48,6 +48,7 @@ class Faults:
         """Note a fault at a key path such as ``pyxis[2].version`` (counted from 0)."""
         line = self.line_of(key)
         entry = f"{self.path.name}{f':{line}' if line else ''}: {key}: {fault}"
+        # A key that two readers ask for has its fault once.
         if entry not in self.lines:
             self.lines.append(entry)
 
@@ -64,6 +65,7 @@ class Faults:
 
     def line_of(self, key: str) -> int | None:
         """Return the line of a key path, or else of the table that it is missing from; None if neither is there."""
+        # From ``pyxis[2].version`` upwards: ``pyxis[2]``, then ``pyxis``.
         while key and not (line := self._lines.get(key) or self._lines.get(f"{key}[0]")):
             key = key[: max(key.rfind("."), key.rfind("["), 0)]
         return line if key else None
@@ -82,12 +84,14 @@ class Faults:
                     table = f"{table}[{rows[table] - 1}]"
                 found.setdefault(table, number)
             elif key := _KEY.match(line):
+                # The first one: a later line of this form may stand within a text of several lines.
                 found.setdefault(f"{table}.{key[1]}".lstrip("."), number)
         return found
 
 
 def header(line: str) -> str:
     """Return a line without blanks and comment: a table's header, if it is one."""
+    # A number sign within quotes does not matter: no table has one in its name.
     return re.sub(r"\s", "", line.partition("#")[0])
 
 
@@ -99,6 +103,7 @@ class TomlTable:
         self.values = values
         self.path = path
         self.faults = faults
+        # A dict, because messages list the known keys in the order in which they are read.
         self._known: dict[str, None] = {}
 
     def at(self, key: str) -> str:
@@ -149,6 +154,7 @@ class TomlTable:
     def integer(self, key: str, default: int, *, least: int) -> int:
         """Return a whole number that is no smaller than `least`."""
         value = self.values[key] if self.has(key) else default
+        # True and False are whole numbers in Python.
         if isinstance(value, bool) or not isinstance(value, int):
             self.fault(key, expected("a whole number", value))
             return default
@@ -169,6 +175,7 @@ class TomlTable:
         if not self.has(key):
             return None
         value = self.values[key]
+        # A datetime is a date in Python, too.
         if isinstance(value, dt.datetime) or not isinstance(value, dt.date):
             self.fault(key, expected("a date without quotes, such as 2026-11-30", value))
             return None
@@ -188,6 +195,7 @@ class TomlTable:
         """Return the rows of an array of tables; empty where the key is absent."""
         value = self.values[key] if self.has(key) else []
         if isinstance(value, dict):
+            # Of a version without quotes, as in ``[pyxis.0.20]``, TOML makes tables within tables.
             inner = ".".join(_dotted(value))
             self.fault(key, f"expected [[{key}]] rows, found a table with the key {inner!r}; {as_row(key, inner)}")
             return []
@@ -234,6 +242,7 @@ def read_table(path: Path) -> TomlTable:
         return TomlTable(tomllib.loads(text, parse_float=Number), "", Faults(path=path, text=text))
     except tomllib.TOMLDecodeError as error:
         message = str(error)
+        # As in "Expected newline or end of document after a statement (at line 3, column 15)"; without, it is the end.
         found = re.search(r"at line (\d+)", message)
         lines = text.splitlines()
         line = int(found[1]) if found else len(lines)
@@ -248,6 +257,7 @@ def _malformed(path: Path, line: int, fault: str, hint: str) -> MatrixError:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return the tail of an error message: the nearest known word, and all of them, unless these are a page."""
+    # Members of an enum, too, whose repr would stand in the message.
     words = [str(word) for word in known]
     close = difflib.get_close_matches(word, words, n=1)
     every = f" (known: {', '.join(words)})" if words and not (close and len(words) > _MANY) else ""
@@ -262,6 +272,7 @@ def expected(wanted: str, value: object, key: str = "") -> str:
 
 def kind(value: object) -> str:
     """Return what a TOML value is, in words, for error messages."""
+    # First, because it is a whole number as well.
     if isinstance(value, bool):
         return f"the boolean {shown(value)}"
     if isinstance(value, int | float):

@@ -24,6 +24,7 @@ from ci.matrix.model import VERSION_AXES
 from ci.options import values
 from ci.options.values import Origin, RunsOn
 
+# In the metadata of a field: where its declaration is.
 _KEY = "option"
 _CONTAINERS = frozenset({Runtime.NVIDIA, Runtime.EMBEDDED})
 _REAL = frozenset({Runtime.NVIDIA})
@@ -73,6 +74,7 @@ def _option(
 ) -> Any:  # noqa: ANN401 - a field of whatever type
     """Return a field that is an option; a default that is a function is called for each `Options`."""
     metadata = {_KEY: _Declaration(scope=scope, help=help, metavar=metavar, read=read, **more)}
+    # A folder or a run id depends on the environment of the moment, and not on that of the import.
     given: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
     return field(**given, metadata=metadata)
 
@@ -280,6 +282,7 @@ class Options:
     @classmethod
     def of(cls, parsed: argparse.Namespace) -> Self:
         """Return what a parser made by `add_to` has read; options that it does not have keep their defaults."""
+        # argparse collects what is repeatable in lists; only as a tuple it can be equal to its default.
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in vars(parsed).items()
         }
@@ -320,6 +323,7 @@ class Options:
         wrong = [
             _flag(option)
             for option, declared in _declared(tuple(Scope))
+            # Only what was given: a default holds for every cell.
             if cell.runtime not in declared.runtimes and getattr(self, option.name) != option.default
         ]
         if wrong:
@@ -340,6 +344,7 @@ def add_to(parser: argparse.ArgumentParser, *scopes: Scope) -> None:
                 group.add_argument(
                     _flag(option),
                     dest=option.name,
+                    # A tuple as default is what makes an option repeatable.
                     action="append" if isinstance(default, tuple) else "store",
                     # A default that is text is read like a value; one that is empty would be refused.
                     default=default or argparse.SUPPRESS if isinstance(default, str | tuple) else default,

@@ -14,6 +14,7 @@ from ci.errors import EngineError, SelectionError, SubjectError
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 # Where pytest looks for its rootdir.
 _ROOT_FILES = (*_PROJECT_FILES, "pytest.ini", ".pytest.ini", "setup.cfg", "tox.ini")
+# pytest's default of `python_files`.
 _TEST_FILE = re.compile(r"test_.*\.py|.*_test\.py")
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME = 60
@@ -37,6 +38,7 @@ class OwnSuite:
         """
         inside = self.path.relative_to(self.project).with_suffix("") if self.path != self.project else Path()
         words = _NOT_PLAIN.sub("_", "-".join((self.project.name, *inside.parts))).strip("_.-")
+        # From the end of the path, which tells suites apart better than its beginning; the digest does it for certain.
         return f"{words[-_LONGEST_NAME:].lstrip('_.-') or 'suite'}-{sha256(os.fsencode(self.path)).hexdigest()[:8]}"
 
     @property
@@ -58,8 +60,10 @@ def check_project(checkout: Path) -> None:
 
 def check_open_to_jobs(checkout: Path) -> None:
     """Refuse a checkout that jobs on the nodes could not read: Python would only say that there is no such module."""
+    # For a folder, "execute" is the right to go through it.
     others = stat.S_IROTH | stat.S_IXOTH
     why = ""
+    # The mode of /root is that of the nodes' image, whatever this machine's is.
     if checkout.is_relative_to("/root"):
         why = "nodes see it under its own path, and /root is closed to others there"
     elif checkout.stat().st_mode & others != others:
@@ -95,6 +99,7 @@ def own_suite(path: Path, *, pytest: bool = True) -> OwnSuite:
         )
     resolved = path.resolve()
     own = resolved if resolved.is_dir() else resolved.parent
+    # The nearest one upwards, where pytest would see its rootdir as well.
     project = next((folder for folder in (own, *own.parents) if _has_any(folder, _ROOT_FILES)), own)
     return OwnSuite(path=resolved, project=project)
 
@@ -133,9 +138,11 @@ def check_localhost() -> None:
 def _elsewhere(name: str) -> str:
     """Return where a name leads if that is not 127.0.0.1, with ::1 or without; else nothing."""
     try:
+        # Of (family, type, protocol, name, address) the address, whose first part is the number as text.
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
     except OSError as error:
         return f"{error.strerror}"
+    # The port is published on 127.0.0.1 and, where this machine has it, on ::1.
     return "" if found - {_LOOPBACK6} == {_LOOPBACK} else f"it resolves to {' and '.join(sorted(found))}"
 
 
@@ -143,9 +150,11 @@ def _has_tests(path: Path) -> bool:
     if path.is_file():
         return path.suffix == ".py"
     for _, folders, names in os.walk(path):
+        # Changed in place, so that os.walk does not enter .git or .venv.
         folders[:] = [name for name in folders if not name.startswith(".")]
         if any(map(_TEST_FILE.fullmatch, names)):
             return True
+    # Such a file may name others with `python_files`.
     return _has_any(path, _ROOT_FILES)
 
 

@@ -37,9 +37,11 @@ def environment(
     :param named: words among which ``--subject`` and ``--with`` say what is installed; the tool reads all others.
     :raises PyxisMatrixError: where it can't be made, ``SubjectError`` for a checkout that is not a project.
     """
+    # Two options only: the tool reads the others itself, and says what is wrong with them.
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--subject", type=lambda text: Path(text).expanduser().absolute())
     parser.add_argument("--with", dest="beside", action="append", default=[])
+    # Filled as far as the words can be read, even where the parser gives up.
     found = argparse.Namespace(subject=None, beside=[])
     tests = "test" in groups
     if tests:

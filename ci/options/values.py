@@ -40,6 +40,7 @@ def whole(least: int, most: int | None, what: str) -> Callable[[str], int]:
     """Return a reader of whole numbers between two bounds, both included."""
 
     def number(text: str) -> int:
+        # Of the ValueError of a text argparse makes "invalid number value": it names this function.
         value = int(text)
         if value < least or (most is not None and value > most):
             raise argparse.ArgumentTypeError(f"{value} is not {what}")
@@ -68,6 +69,7 @@ def _matching(pattern: str, what: str) -> Callable[[str], str]:
     """Return a reader of words that match a pattern from begin to end."""
 
     def word(text: str) -> str:
+        # Not a match up to $, which holds before a line break at the end, too.
         if not re.fullmatch(pattern, text):
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
         return text
@@ -81,6 +83,7 @@ def password_file(text: str) -> Path:
     try:
         password_in(path)
     except SelectionError as error:
+        # argparse puts the name of the option before the text of this error; others pass through it.
         raise argparse.ArgumentTypeError(f"{error.what} ({error.where}): {error.why}") from error
     return path
 
@@ -98,6 +101,7 @@ def password_in(path: Path) -> str:
         elif mode & stat.S_IROTH:
             why = f"every user of this machine may read it: chmod 600 {path}"
         else:
+            # An editor ends the line; a blank at the end may be part of a password.
             password = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
             if not password or len(password) > _LONGEST_PASSWORD or not password.isprintable():
                 why = f"a password has 1 to {_LONGEST_PASSWORD} printable characters, on one line"
@@ -147,10 +151,12 @@ class Origin:
 def origin(text: str) -> Origin:
     """Return a path and, after an ``@``, a revision; both may hold an ``@``: the path is the first part that exists."""
     whole = folder(text)
+    # A path that begins with an @ is a path. Revisions of git may have one, too: ``HEAD@{1}``.
     parts = [at for at, letter in enumerate(text) if letter == "@" and at]
     cut = next((at for at in parts if folder(text[:at]).exists()), None)
     if whole.exists() or not parts:
         return Origin(path=whole)
+    # Where no part exists, the first one is what the message names as missing.
     at = parts[0] if cut is None else cut
     if not text[at + 1 :]:
         raise argparse.ArgumentTypeError(f"{text!r} has no revision after the @")
@@ -217,7 +223,9 @@ def _free(pattern: str, what: str, taken: Collection[str]) -> Callable[[str], st
     return name
 
 
+# 0 is the default, and lets the system choose a free port.
 port = whole(0, _MOST_PORT, "a port")
+# A run stands in the names of containers, networks and volumes, behind it cell and node.
 run_id = _free(
     r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", "a run id: up to 60 of letters, digits, '.', '_' and '-'", BESIDE_RUNS
 )
@@ -235,6 +243,7 @@ partition = _matching(
 )
 job_image = _matching(f"{JOB_OS}|{NODE}", f"{JOB_OS} or {NODE}")
 host = _matching(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", "a host name (without a port)")
+# The grammar of https://github.com/distribution/reference, without port and digest; a tag has at most 128 characters.
 image = _matching(
     r"[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?", "an image name such as python:3.11-slim"
 )

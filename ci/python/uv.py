@@ -52,6 +52,7 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     settings: dict[str, str] = {}
     for name, variable in _SAME_MEANING.items():
         if name in pip:
+            # uv splits UV_FIND_LINKS at commas, and lists in other variables at blanks; pip splits all at blanks.
             settings[variable] = (",".join if name == "find-links" else " ".join)(pip[name].split())
     for name in _CA_BUNDLES:
         if environ.get(name):
@@ -74,6 +75,7 @@ def pip_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
     https://pip.pypa.io/en/stable/topics/configuration/ has the files and their order; a later one wins.
     """
+    # Raw, as pip reads them: a % in a proxy's password stands for itself.
     parser = RawConfigParser()
     try:
         parser.read(_files(environ), encoding="utf-8")
@@ -84,6 +86,7 @@ def pip_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
             next_step="correct that file; `pip config debug` lists all of them",
         ) from problem
     settings: dict[str, str] = {}
+    # As in pip, [install] wins over [global] whichever file it is in, and a variable over both.
     for section in ("global", "install"):
         if parser.has_section(section):
             settings |= {_name(key): value for key, value in parser.items(section)}
@@ -93,12 +96,14 @@ def pip_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def _files(environ: Mapping[str, str]) -> Iterator[Path]:
     named = environ.get("PIP_CONFIG_FILE", "")
+    # pip's own way to have no file read at all.
     if named == os.devnull:
         return
     home = Path(environ.get("HOME") or os.devnull)
     system = [Path(folder) for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)]
     yield from (folder / "pip/pip.conf" for folder in system)
     yield from _SYSTEM_FILES
+    # pip leaves the user's own files out where the variable names one that exists; it is then read last.
     if not (named and Path(named).exists()):
         own = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
         yield home / ".pip/pip.conf"

@@ -40,6 +40,7 @@ class Packages:
     @property
     def key(self) -> str:
         """The hash of all that decides what is installed (hex, 12 digits): the Python, and the requirements."""
+        # After an upgrade of this Python, an environment made with the old one may not start.
         python = sys.version + sys.base_prefix if self.python == sys.executable else self.python
         parts = [python, *self.requirements, "", *self.constraints, "", str(self.checkout or "")]
         if self.checkout:
@@ -62,6 +63,7 @@ def shared(folder: Path, name: str, packages: Packages) -> Path:
     with venv.with_name(f".{venv.name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it when the file is closed, also after a kill
         if not ((venv / _COMPLETE).is_file() and os.access(venv / "bin/python", os.X_OK)):
+            # What is left of a process that was killed while it made it.
             shutil.rmtree(venv, ignore_errors=True)
             _make(venv, packages)
             (venv / _COMPLETE).touch()

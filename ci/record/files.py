@@ -28,7 +28,7 @@ class _Head(msgspec.Struct):
 def is_regular(path: Path) -> bool:
     """Tell whether a file is there and is not a link, pipe or device."""
     try:
-        return stat.S_ISREG(path.lstat().st_mode)
+        return stat.S_ISREG(path.lstat().st_mode)  # lstat looks at a link itself, not at what it leads to
     except OSError:
         return False
 
@@ -55,6 +55,7 @@ def load(path: Path, kind: type[_Content], schema: int, *, what: str, largest: i
     :raises ResultsError: if it is missing, invalid or of another schema; the text names file and key.
     """
     try:
+        # Twice: a file of another schema is refused for that, and not for the first key that is another one there.
         found = msgspec.json.decode(text := content(path, largest=largest), type=_Head).schema
         if found == schema:
             return msgspec.json.decode(text, type=kind)
@@ -76,4 +77,5 @@ def dump(path: Path, value: object, *, what: str) -> None:
     :raises ResultsError: if that fails; ``DiskFullError`` if there is no room.
     """
     with paths.replaced(path, what) as file:
+        # encode() has no indentation; format() lays out what it wrote.
         file.write(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2) + b"\n")

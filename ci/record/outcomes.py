@@ -11,6 +11,7 @@ from ci.errors import NotRunError, PyxisMatrixError
 class Outcome(StrEnum):
     """Outcome of a suite on a cell; the worst comes first."""
 
+    # Which of several counts is found by this order: a new one is put where it belongs.
     FAILED = "failed"
     """Something ran and was wrong, or nothing ran at all."""
     ERROR = "error"

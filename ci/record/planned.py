@@ -56,6 +56,7 @@ def begin(plan: RunPlan, folder: Path) -> None:
     :raises ResultsError, DiskFullError: if writing fails.
     """
     if (path := folder / PLAN_FILE).exists():
+        # A plan that can't be read is another one: nobody knows which cells its results are of.
         same = False
         with suppress(ResultsError):
             # Only the time when it began may differ.

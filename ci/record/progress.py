@@ -36,6 +36,7 @@ class Log:
         """Begin an empty file, in place of that of an earlier attempt."""
         self._path = path
         paths.make_directory(path.parent)
+        # As in `add`: a run does not depend on what is only shown.
         with suppress(OSError):
             path.write_bytes(b"")
 
@@ -58,5 +59,5 @@ def read(path: Path) -> tuple[Event, ...]:
         try:
             events.append(msgspec.json.decode(line, type=Event))
         except files.INVALID:
-            continue
+            continue  # only the last line can be half, and it is whole at the next look
     return tuple(events)

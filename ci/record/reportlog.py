@@ -22,6 +22,7 @@ from ci.record import files
 from ci.record.outcomes import Outcome, TestOutcome, TestState
 
 _OK, _TESTS_FAILED, _INTERRUPTED, _INTERNAL_ERROR, _WRONG_USAGE, _NO_TESTS = range(6)  # pytest.ExitCode
+# Not of 0 and 1: there the tests say what there is to say.
 _REASONS = {
     _INTERRUPTED: "pytest was interrupted",
     _INTERNAL_ERROR: "pytest had an internal error; its output has the traceback",
@@ -32,16 +33,23 @@ _REASONS = {
 _SIGNALLED = {code for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) for code in (-number, 128 + number)}
 
 # What says why a job failed, the most telling first: enroot, Pyxis, Slurm itself. Left out is what they say of any.
+# `0: slurmstepd-n1: error: …`: srun --label puts the task's number in front, slurmstepd the node behind its name.
 _BY = r"(?:\d+: *)?(?:srun|sbatch|salloc|scancel|scontrol|squeue|sinfo|sacct|slurm(?:stepd|d|ctld))(?:-[^\s:]+)?: "
+# Pyxis, SPANK and slurmstepd say these of each container that does not start, whatever kept it from that.
 _OF_ANY = r"couldn't start container|child \d+ failed|printing enroot log|spank: required plugin|Failed to invoke spank"
 _SAID_BY = (
+    # enroot, by itself or as Pyxis copies its log: `pyxis:     [ERROR] …`.
     rf"(?m)^(?:\[ERROR\] |{_BY}error: pyxis: +\[ERROR\] )",
-    rf"(?m)^{_BY}error: pyxis: (?! *\[|{_OF_ANY})",
+    rf"(?m)^{_BY}error: pyxis: (?! *\[|{_OF_ANY})",  # Pyxis itself; what it copies of enroot's log has a bracket there
+    # Slurm; any step that fails ends with `srun: error: n1: task 0: Exited with exit code 1`, which tells nothing.
     rf"(?m)^{_BY}(?:error|fatal|unrecognized|invalid)\b(?!: (?:pyxis: |{_OF_ANY}|.* Exited with ))",
+    # sacct and sacctmgr, which put no name in front.
     r"(?m)^(?:Slurm accounting storage is disabled|You are not running a supported accounting_storage)",
 )
 _HINTS = {
+    # enroot takes docker://localhost:PORT#IMAGE; Docker's own form has a slash there.
     "Invalid image reference: docker://localhost:": "JOB_IMAGE has the form that this enroot takes",
+    # Without the first letter: `Invalid partition name specified`, but `invalid partition specified: NAME`.
     "nvalid partition": "the cell's is debug; --partition NAME makes another",
     "ccounting": "start the cell with --accounting",
 }
@@ -115,18 +123,19 @@ class ReportLog:
         "Passed" needs all of: exit code 0, a session that finished, every selected test, and at least one that passed.
         No test at all is "failed", because a suite that selects nothing proves nothing and must not look green; tests
         that were all skipped (or known failures) are "skipped"; where a site did not give what some need, the suite is
-        partly run. Exit code 2 means Ctrl-C as well as a module that
-        failed to import; the tests tell them apart.
+        partly run.
         """
         states = {test.outcome for test in self.tests}
+        # 2 is Ctrl-C, and also a module that failed to import: the tests tell them apart.
         if exit_code in _SIGNALLED or (exit_code == _INTERRUPTED and not states & {TestState.FAILED, TestState.ERROR}):
             return Outcome.INTERRUPTED
         if self.problem or exit_code not in {_OK, _TESTS_FAILED, _NO_TESTS}:
             return Outcome.ERROR
         if worst := next((state for state in TestState if state.red and state in states), None):
-            return Outcome(worst.value)
+            return Outcome(worst.value)  # a red state of a test is the same word as that of its suite
         if exit_code == _OK and self._contradiction():
             return Outcome.ERROR
+        # 1 without a red test is set by a plugin or a conftest.py; 5 by pytest, where no test was selected.
         if exit_code != _OK or not states:
             return Outcome.FAILED
         proved = Outcome.PARTLY if TestState.NOT_ASKED in states else Outcome.PASSED
@@ -136,6 +145,7 @@ class ReportLog:
         """Return what is to be said of the session beside its tests; empty if they say it all."""
         if self.problem:
             return f"{self.problem} ({_ended(exit_code)})"
+        # A module that failed to import: the report of its collection has the reason.
         if exit_code == _INTERRUPTED and self.outcome(exit_code) is not Outcome.INTERRUPTED:
             return ""
         if exit_code == _OK:
@@ -179,14 +189,16 @@ class PytestReport(msgspec.Struct, kw_only=True):
     def state(self) -> TestState:
         """What the phase came to."""
         if self.outcome == "failed":
-            # The report of a worker that died has no phase, but it died in the test.
+            # pytest-xdist gives a worker that died the phase "???": it died in the test.
             in_test = self.kind != "CollectReport" and self.when not in {"setup", "teardown"}
             return TestState.FAILED if in_test else TestState.ERROR
+        # pytest reports an xfail as skipped; only this attribute tells it from a skip.
         if self.outcome == "skipped" and self.wasxfail is not None:
             known = any(name == KNOWN_PROPERTY for name, _ in self.user_properties)
             return TestState.XFAILED if known else TestState.EXPECTED
         if self.outcome == "skipped":
             match self.longrepr:
+                # Of a skip: file, line, and `Skipped: REASON`.
                 case [_, _, str(text)] if text.removeprefix("Skipped: ").startswith(NOT_ASKED):
                     return TestState.NOT_ASKED
             return TestState.SKIPPED
@@ -209,6 +221,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
         It begins with the line that tells most of what Slurm, Pyxis and enroot said, if they said why something failed.
         """
         if self.wasxfail is not None:
+            # Older versions of pytest put it before the words of pytest.xfail().
             return self.wasxfail.removeprefix("reason: ")
         match self.longrepr:
             case [_, _, str(text)]:
@@ -223,6 +236,7 @@ class PytestReport(msgspec.Struct, kw_only=True):
                 return ""
         said, text = self._said(text), text.strip()
         hint = "".join(f" ({hint})" for words, hint in _HINTS.items() if words in said)
+        # Not twice: an assertion's message mostly begins with what the command said.
         if hint or said not in text.partition("\n")[0]:
             text = f"{said}{hint}; {text}"
         return f"{self.when or 'collection'} failed: {text}" if self.state is TestState.ERROR else text
@@ -299,6 +313,7 @@ def _unfinished(tests: Sequence[TestOutcome]) -> str:
 
 
 def _ended(exit_code: int) -> str:
+    # -15 of subprocess and 143 of a shell are both SIGTERM.
     number = -exit_code if exit_code < 0 else exit_code - 128
     try:
         return f"ended by {signal.Signals(number).name}"
@@ -314,6 +329,7 @@ def _tests(reports: Iterable[PytestReport], interrupted: float) -> tuple[TestOut
         subtest = report.kind == "SubTestReport" and report.outcome == "failed"
         if not (report.kind == "TestReport" or collected or subtest):
             continue
+        # The report of the session's own collection has an empty name.
         of_test = tries.setdefault(report.nodeid or "collection", [])
         # pytest-rerunfailures begins each further try with a setup of its own.
         if report.when == "setup" or not of_test:
@@ -328,17 +344,20 @@ def _test(name: str, tries: list[list[PytestReport]], interrupted: float) -> Tes
     counting = [each for each in tries if not any(report.outcome == "rerun" for report in each)]
     found = [
         (TestState.INTERRUPTED, f"it was interrupted: {report.message}")
-        if report.state.red and report.stop >= interrupted
+        if report.state.red and report.stop >= interrupted  # a tool that handles Ctrl-C itself lets its test fail of it
         else (report.state, report.message)
         for each in counting
         for report in each
     ]
+    # So it is with --setup-plan, which reports each test as passed.
     if not all(_called(each) for each in counting):
         found.append((TestState.ERROR, "its setup succeeded, but the test itself was not run"))
+    # A test that failed has a teardown, too: without one, pytest was killed. A collection has one report in all.
     if not counting or not any(report.when == "teardown" or report.kind == "CollectReport" for report in counting[-1]):
         found.append((TestState.INTERRUPTED, "it had begun, and pytest ended before it did"))
     order = list(TestState)  # a test has a report for each phase; the worst counts
     state, message = min(found, key=lambda pair: order.index(pair[0]))
+    # A later phase has the properties of those before it as well: the longest list is whole.
     own = max((_own_reruns(report) for each in tries for report in each), key=len, default=[])
     before = [*(report.message for report in again), *own]
     return TestOutcome(

@@ -205,19 +205,20 @@ def latest_run(results: Path) -> Path:
 
     :raises ResultsError: if there is none.
     """
+    # Just this deep: below the folder of bisections, results lie one folder further down.
     written = [(path.stat().st_mtime, path) for path in results.glob(f"*/*/*/{RESULT_FILE}")]
     if not written:
         raise ResultsError(
             "no results found", where=str(results), next_step=f"run a suite: `{as_here(suite_session('pyxis_basic'))}`"
         )
-    return max(written)[1].parents[2]
+    return max(written)[1].parents[2]  # SUITE, CELL, RUN
 
 
 def _plain(value: object) -> object:
     """Round seconds to milliseconds, and replace what UTF-8 has no bytes for (output of a test that was not UTF-8)."""
     match value:
         case float():
-            return round(value, 3)
+            return round(value, 3)  # milliseconds
         case str():
             return value.encode(errors="replace").decode()
         case dict():

@@ -110,6 +110,7 @@ class Answers:
         for cell, saws in zip(compat.cells, self._of_cell, strict=True):
             for column in _columns(cell):
                 self._columns.setdefault(column, Counter())[tuple(place for place, _ in saws)] += 1
+        # A dict keeps the order in which its numbers were given, so this list has each set at its number.
         every = list(self._saw)
         self._seen = {
             saws: behaviours.seen(dict(every[place]) for place in saws)
@@ -127,6 +128,7 @@ class Answers:
         questions: dict[tuple[str, str], list[BehaviourReport]] = {}
         unobserved = {behaviour.id for behaviour in self.unobserved}
         for behaviour in self.known:
+            # A runtime or a setting that decides it is no column: such a question is in the last table.
             for axis in behaviour.axes & AXES.keys() or {""} if behaviour.id not in unobserved else ():
                 questions.setdefault((behaviour.suite, axis), []).append(behaviour)
         suites, axes = list(dict.fromkeys(behaviour.suite for behaviour in self.known)), list(AXES)
@@ -142,6 +144,7 @@ class Answers:
             "several": SEVERAL,
             "none": NOT_OBSERVED,
             "behaviours": self.known,
+            # An axis is told by its place in a cell's `Location`, which the index has of each cell; -1 is none.
             "axes": [[place, AXES[axis]] for place, axis in enumerate(places)],
             "columns": [[places.index(axis) if axis else -1, *of] for axis, *of in self._columns],
             "saws": [
@@ -156,6 +159,7 @@ class Answers:
 
     def _table(self, suite: str, axis: str, questions: Sequence[BehaviourReport]) -> AnswersTable:
         ids = {behaviour.id for behaviour in questions}
+        # Kinds of cells that answered none of these questions would only be empty columns.
         kinds = grid.kinds_in_order(
             column[1]
             for column, counted in self._columns.items()
@@ -173,7 +177,7 @@ class Answers:
         cells = 0
         for saws, number in self._columns[column].items():
             answers = self._seen[saws].get(behaviour.id, ())
-            counts.update(dict.fromkeys(answers, number))
+            counts.update(dict.fromkeys(answers, number))  # Counter.update adds
             cells += number if answers else 0
         return Entry(behaviour=behaviour, column=column, counts=counts, cells=cells)
 

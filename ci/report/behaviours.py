@@ -47,6 +47,7 @@ class BehaviourReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     def answer(self, name: str) -> AnswerReport:
         """Return the answer of this name; for one that an older catalogue had, what is known of it."""
         known = (answer for answer in self.answers if answer.name == name)
+        # "changed" is neither warned of nor counted: what kind of answer it was is not known.
         return next(known, AnswerReport(name=name, kind=AnswerKind.CHANGED.value, what=name))
 
 
@@ -57,6 +58,7 @@ SubjectTable = dict[str, dict[str, tuple[AnswerReport, ...]]]
 
 def of_catalogue(catalogue: Mapping[str, Behaviour]) -> tuple[BehaviourReport, ...]:
     """Return all questions, as a report has them."""
+    # By the names of fields, which are the same there; what a report does not tell, such as `fails`, is left out.
     return msgspec.convert(list(catalogue.values()), tuple[BehaviourReport, ...], from_attributes=True)
 
 

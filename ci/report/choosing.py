@@ -25,6 +25,7 @@ from ci.report.unanswered import Answered
 _AHEAD = timedelta(minutes=10)
 """How far another machine's clock may be ahead of this one's."""
 _WORST_FIRST = list(Outcome)
+# Other outcomes say less, and so nothing against these two.
 _OPPOSITE = {Outcome.PASSED, Outcome.FAILED}
 
 Key = tuple[str, str]
@@ -126,6 +127,7 @@ class Choosing:
             not result.is_part,
             started,
             *badness,
+            # The rest only makes the choice the same in any order of folders; what was read itself has files to show.
             result.run,
             result.seconds,
             not found.is_retold,
@@ -175,6 +177,7 @@ class Choosing:
                 if red.age < age:
                     red.left = frozenset(name for name in red.left if not answers.answer(name))
             asked.red[:] = [red for red in asked.red if red.left]
+        # Results come in any order: what answers this one may have been there before it.
         newer = [answers for when, answers in asked.answers if when > age]
         names = unanswered.red(found.result)
         if left := frozenset(name for name in names if not any(result.answer(name) for result in newer)):
@@ -185,11 +188,12 @@ class Choosing:
         once: dict[tuple[str, datetime], _RedResult] = {}
         for each in sorted(self._asked[key].red, key=lambda each: each.rank, reverse=True):
             once.setdefault((each.kept.report.run, each.kept.report.started), each)  # the others are copies
-        once.pop((newest.report.run, newest.report.started), None)
+        once.pop((newest.report.run, newest.report.started), None)  # it is shown anyway
         red = list(once.values())
         if not red:
             return newest
         said, counts = [], newest
+        # A newest one that is red itself hides nothing: the others are only named beside it.
         if not newest.report.state.red:
             first = red.pop(0)
             said = [unanswered.why_it_stands(first.left, newest.report)]
@@ -204,14 +208,17 @@ class Choosing:
             outcomes = "; ".join(
                 sorted(f"{kept.report.outcome} in {kept.report.run} ({printable_path(kept.folder)})" for kept in all_)
             )
+            # Nobody knows which of the machines is right, and a failure is never hidden: it counts.
             failed = next(kept for kept in all_ if kept.report.outcome is Outcome.FAILED)
             return replace(failed, disagreement=f"machines disagree: {outcomes}")
         return replace(newest, disagreement=self._at_once(key, newest.report.started))
 
     def _at_once(self, key: Key, started: datetime) -> str:
         """Return how results disagree that began in the same second as the newest: which is the newer, nobody knows."""
+        # Every result begins as "not finished", and a copy may have been taken then: that disagrees with nothing.
         runs = {run: outcomes - {Outcome.UNFINISHED} for run, outcomes in self._outcomes[key][started].items()}
         every = {outcome for outcomes in runs.values() for outcome in outcomes}
+        # Two runs disagree if one passed and one failed; one run, if it has two outcomes of any kind.
         if not every >= _OPPOSITE and all(len(outcomes) <= 1 for outcomes in runs.values()):
             return ""
         outcomes = "; ".join(f"{outcome} in {run}" for run, each in sorted(runs.items()) for outcome in sorted(each))

@@ -26,6 +26,7 @@ REMARK = "it contradicts itself"
 """How the reason begins of a result that is not believed."""
 _ID = re.compile(
     # The version of a candidate holds more than digits: only the words between versions are fixed.
+    # slurm24.11-enroot4.1.2-pyxis0.24.0-debian13-amd64+PROFILE, or @SITE, or slurm22.05-embedded-debian12-amd64.
     r"slurm(?P<slurm>.+?)-(?:enroot(?P<enroot>.+?)-pyxis(?P<pyxis>.+?)|(?P<runtime>embedded|legacy))"
     r"-(?P<os>[^-]+)-(?P<arch>[^-+@]+)(?:\+(?P<profile>[^@]+))?(?:@(?P<site>.+))?"
 )
@@ -48,6 +49,7 @@ def refuted(result: Result, why: tuple[str, ...]) -> Result:
     return replace(
         result,
         outcome=Outcome.FAILED if result.outcome is Outcome.FAILED else Outcome.ERROR,
+        # Only what is good or skipped ends with 0.
         exit_code=result.exit_code or ResultsError.exit_code,
         reason="\n".join(filter(None, (f"{REMARK}: {'; '.join(why)}", result.reason))),
     )
@@ -81,7 +83,7 @@ def _selection(result: Result) -> Iterator[str]:
         return
     if selection.by:
         yield f"{says}, but only a part of the suite was asked for: {', '.join(selection.by)}"
-    elif selection.deselected and not is_own(result.suite):
+    elif selection.deselected and not is_own(result.suite):  # a suite of one's own may do so in its settings
         yield f"{says}, but {selection.deselected} of its {selection.collected} tests were deselected"
     if number := result.count(TestState.NOT_ASKED):
         yield f"{says}, but {number} of its tests were not asked"

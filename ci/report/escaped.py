@@ -2,7 +2,7 @@
 
 import re
 
-_LONGEST = 400
+_LONGEST = 400  # characters; all of it is in the result
 _SPECIAL = re.compile(r"([\\`*_\[\]<>&|~!#])")
 
 
@@ -23,6 +23,7 @@ def cut(text: str) -> str:
 
 def code(text: str) -> str:
     """Return text as code; a backtick in it would end that."""
+    # In code a backslash is itself, so a backtick can't be escaped. Only a | can: tables end a box at it in code, too.
     flat = _flat(text).replace("`", "'").replace("|", "\\|")
     return f"`{flat[:_LONGEST]}`" if flat else "``"
 

@@ -76,6 +76,7 @@ class FoundResult:
 
     def link(self, base: Path) -> str:
         """Return the folder as a URL relative to ``base``, with a slash at its end."""
+        # Of bytes: a name that is not UTF-8 is quoted as it is on the disk.
         return quote(os.fsencode(f"{Path(os.path.relpath(self.folder, base)).as_posix()}/"))
 
 
@@ -91,8 +92,9 @@ def places(names: Sequence[str], results: Path) -> tuple[Path, ...]:
     """
     found, missing = [], []
     for name in names:
-        paths = (Path(name), results / name) if name else ()
-        path = next((path for path in paths if path.is_dir() or is_report(path)), None)
+        # Path("") is the current folder, which nobody has named.
+        either = (Path(name), results / name) if name else ()
+        path = next((path for path in either if path.is_dir() or is_report(path)), None)
         if path is None:
             missing.append(name)
         else:
@@ -160,9 +162,10 @@ def _below(root: Path) -> Iterator[FoundResult | RunPlan | Unfinished | Problem]
             yield FoundResult.of(result, folder)
             if result.outcome is Outcome.UNFINISHED:
                 yield _unfinished(folder, run=result.run)
-        # A suite writes its log while it runs, and its result at the end: until then the folders' names say what it is.
+        # A log alone, as where a folder was copied in part: the names of folders say what it is of.
         elif store.REPORT_LOG_FILE in names and folder != root:
             yield _unfinished(folder, run=folder.parent.parent.name)
+    # Last: the list grows while folders are walked.
     yield from problems
 
 

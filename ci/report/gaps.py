@@ -43,6 +43,7 @@ def find(cells: Sequence[CellReport], plans: Sequence[RunPlan], rows: Matrix | N
     """Return the places within the tables at which there is no result."""
     taken: dict[GridPlace, Box] = {(cell.kind, Location.of(cell)): Box() for cell in cells}
     planned = _planned(plans)
+    # A profile's cell stands for one of the matrix, but at a place of its own.
     known = {**_known(rows), **_with_profiles(plans, rows)}
     meant = {at: Box() for at, cell in known.items() if cell.id in planned}
 
@@ -92,6 +93,7 @@ def _with_profiles(plans: Iterable[RunPlan], rows: Matrix | None) -> Mapping[Gri
     records = {cell.id: CellRecord.of(cell) for cell in (rows.all_cells(None) if rows else ())}
     found = {}
     for cell in (cell for plan in plans for cell in plan.cells):
+        # CELL+PROFILE; the id of a cell with a candidate begins otherwise than that of the cell that it stands for.
         place, profile = records.get(cell.stands_for), cell.id.removeprefix(f"{cell.stands_for}+")
         if place and profile != cell.id:
             at = Location.of(place)
@@ -103,7 +105,7 @@ def _planned(plans: Iterable[RunPlan]) -> Mapping[str, str]:
     """Return the cells that runs meant to run, or knew that they can't, and why there is no result."""
     found: dict[str, str] = {}
     for plan in _oldest_first(plans):
-        found |= plan.left_out
+        found |= plan.left_out  # the newest plan comes last, and its words stay
         found |= {cell.id: cell.not_run or _not_yet(plan) for cell in plan.cells}
     return found
 

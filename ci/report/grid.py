@@ -73,9 +73,11 @@ class GridTable:
         """Yield all places; a combination of releases has none among cells with candidates."""
         every = (self._place(head, column) for head in self.heads for column in self.columns)
         apart = parts_of(self.kind)[1]
+        # Rows and columns of candidates meet at places that have none: these are in the other table.
         return ((self.kind, place) for place in every if kind(self.runtime, place, apart) == self.kind)
 
     def _place(self, head: tuple[str, str], column: tuple[str, str]) -> Location:
+        # Of cells without enroot and Pyxis, a column is an architecture.
         return Location(self.arch, *head, *column) if self.arch else Location(column[0], *head, "", "")
 
 
@@ -107,6 +109,7 @@ def layout(boxes: Mapping[GridPlace, Box]) -> list[GridTable]:
 
 def kinds_in_order(kinds: Iterable[str]) -> list[str]:
     """Return kinds of cells, each once: real ones first, then what is not released; then profiles, then sites."""
+    # "" is the place of runtimes that this version does not know.
     known = [*RUNTIMES, "", *(f"{runtime}{UNRELEASED}" for runtime in RUNTIMES)]
 
     def place(name: str) -> tuple[str, int, str]:
@@ -120,4 +123,5 @@ def kinds_in_order(kinds: Iterable[str]) -> list[str]:
 def natural(version: str) -> tuple[int, Version | str]:
     """Return the key that sorts versions as versions, and other text after them."""
     parsed = read_version(version)
+    # The number keeps a version from being compared with a text, which raises TypeError.
     return (0, parsed) if parsed else (1, version)

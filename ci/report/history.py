@@ -40,7 +40,7 @@ def is_flaky(history: Sequence[Past]) -> bool:
     """Tell whether it both passed and failed while nothing that decides it was changed. What was reused did not run."""
     outcomes: dict[str, set[Outcome]] = {}
     for past in history:
-        if past.fingerprint and not past.reused_from:
+        if past.fingerprint and not past.reused_from:  # without a fingerprint nobody knows whether anything was changed
             outcomes.setdefault(past.fingerprint, set()).add(past.outcome)
     return any(Outcome.PASSED in found and found & _BAD for found in outcomes.values())
 
@@ -64,7 +64,7 @@ def changes(previous: Compat, after: Mapping[Key, SuiteReport]) -> Changes:
     """
     before = {(cell.id, suite.suite): suite for cell, suite in previous.results()}
     now, then = ({(*key, suite.run, suite.started) for key, suite in results.items()} for results in (after, before))
-    if previous.changes and now == then:
+    if previous.changes and now == then:  # else each new page of the same results would say that nothing changed
         return previous.changes
     items = [_change(key, before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]
     order = list(ChangeKind)

@@ -41,6 +41,7 @@ from ci.report.model import (
 LONGEST_MESSAGE = 20_000
 """Characters of a message; the rest of it stays in ``result.json``."""
 
+# `… (OWNER/REPO#NUMBER)` or `… (https://…)`
 _ISSUE = re.compile(r"\((https?://[^\s()]+|[\w.-]+/[\w.-]+#\d+)\)\s*$")
 _Item = TypeVar("_Item", bound=Hashable)
 _Listed = TypeVar("_Listed", Unfinished, Problem)
@@ -133,6 +134,7 @@ class Merging:
             suites[key] = replace(
                 kept.report,
                 reason="\n".join(filter(None, (kept.remarks, kept.report.reason))),
+                # An image is told by its place in the list of all.
                 images=tuple(images.setdefault(image, len(images)) for image in kept.images),
                 artefacts=tuple(artefacts.setdefault(artefact, len(artefacts)) for artefact in kept.artefacts),
                 history=times,
@@ -167,6 +169,7 @@ class Merging:
 
     def _runs(self, shown: Mapping[str, int]) -> tuple[RunReport, ...]:
         """Return the runs, the newest first."""
+        # A set: a time that a report tells, and the result of it, are one.
         results = {(past.run, past.started, key) for key, times in self._times.items() for past in times}
         moments: dict[str, list[datetime]] = {}
         for run, started, _ in results:
@@ -180,6 +183,7 @@ class Merging:
         result = found.result
         # Who built an image, and in what time, is different for each result; all else is the same.
         images = (replace(image, built=False, seconds=0.0) for image in result.images)
+        # Of a report, the names of these tests are made up.
         plain = [test for test in result.tests if _plain(test) and not found.is_retold]
         return KeptResult(
             cell=result.cell,
@@ -299,6 +303,7 @@ def _verdicts(cells: Sequence[CellReport], empty: Sequence[Gap]) -> tuple[Verdic
     """Count cells by kind, and apart from them what is not a suite of this project."""
     found = []
     for kind in grid.kinds_in_order(
+        # Real cells first, and also where there are none: nothing is said of compatibility then.
         [Runtime.NVIDIA.value, *(cell.kind for cell in cells), *(gap.kind for gap in empty)]
     ):
         states = [cell.state for cell in cells if cell.kind == kind]

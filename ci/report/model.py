@@ -67,6 +67,7 @@ class State(StrEnum):
         """Return the outcome of a cell: it is as good as its worst suite; what was not run proves nothing."""
         found = set(states) or {cls.NOT_RUN}
         worst = next(state for state in cls if state in found)
+        # Beside one that ended better, a suite that was not run leaves the cell proved in part.
         return cls.PARTLY if worst is cls.NOT_RUN and len(found) > 1 else worst
 
     @property
@@ -84,6 +85,7 @@ def tally(found: Iterable[State | TestState]) -> dict[str, int]:
     """Count what suites, or tests, came to, in the order of reading: first what is good, then the rest, worst first."""
 
     def place(state: State | TestState) -> tuple[bool, int]:
+        # The enum has the worst first: among what is good, its order is turned.
         worst_first = list(type(state)).index(state)
         return not state.good, -worst_first if state.good else worst_first
 
@@ -199,7 +201,7 @@ class Location(NamedTuple):
 
 UNRELEASED = ", not released"
 """Behind the runtime of cells with candidates: they are counted and shown apart from the others."""
-_APART = re.compile(r", ((?:profile|site) .+)")
+_APART = re.compile(r", ((?:profile|site) .+)")  # as in `nvidia, not released, profile cgroups`
 """Likewise of those with a profile, and of clusters that exist."""
 
 
@@ -362,6 +364,7 @@ class Merged:
 
     def folder(self, suite: SuiteReport) -> Path:
         """Return where the files of a suite are."""
+        # Not resolved: links are looked at where files are served (`Served.file`).
         return Path(os.path.normpath(self.base / os.fsdecode(unquote_to_bytes(suite.folder))))
 
 

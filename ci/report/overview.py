@@ -41,6 +41,7 @@ def causes(compat: Compat) -> list[Cause]:
             continue
         bad = red_tests(suite)
         problems = [(test.name, first_line(test.message) or "no message") for test in bad]
+        # A cluster that did not start has no test to blame, and a suite may have a reason beside those of its tests.
         if suite.reason or not bad:
             problems.append(("", suite.reason or "no reason given"))
         found += [
@@ -56,7 +57,7 @@ def known_failures(compat: Compat) -> list[Cause]:
     for cell, suite in compat.results():
         for test in suite.tests:
             if test.outcome is TestState.XFAILED:
-                message = first_line(test.message).removesuffix(f"({test.issue})").rstrip()
+                message = first_line(test.message).removesuffix(f"({test.issue})").rstrip()  # it is shown as a link
                 cause = Cause(state=State.KNOWN, suite=suite.suite, test=test.name, message=message, issue=test.issue)
                 found.append((cell, cause))
     return _together(found)
@@ -82,7 +83,7 @@ def answers(compat: Compat, kind: str) -> list[AnswerSeen]:
     for cell in compat.cells:
         for name, seen in behaviours.seen(suite.saw for suite in cell.suites).items():
             for answer in seen:
-                if found := known.get((name, answer)):
+                if found := known.get((name, answer)):  # not of another kind, nor of an older catalogue
                     found.cells.append(cell.id)
     return sorted((answer for answer in known.values() if answer.cells), key=lambda answer: -len(answer.cells))
 
@@ -117,7 +118,7 @@ def phases(compat: Compat) -> Mapping[str, Any]:
     """Return the plot of seconds per phase, one bar per suite."""
     seconds: dict[str, dict[str, list[float]]] = {}
     for _, suite in compat.results():
-        if not suite.reused_from:
+        if not suite.reused_from:  # its seconds are those of an earlier run
             for phase, value in suite.timings.items():
                 seconds.setdefault(suite.suite, {}).setdefault(phase, []).append(value)
     names = phases_in_order(phase for of_suite in seconds.values() for phase in of_suite)
@@ -150,7 +151,7 @@ def _without_result(compat: Compat) -> Iterator[tuple[str, str, str]]:
 def _bar(suite: str, seconds: Mapping[str, float], names: Sequence[str], longest: float) -> Mapping[str, Any]:
     parts, x = [], 0.0
     for name, value in seconds.items():
-        width = value / longest * 1000
+        width = value / longest * 1000  # the page's drawing is 1000 wide
         parts.append(
             {
                 "name": name,

@@ -48,6 +48,7 @@ class PageData:
                 [mark(kind, place) for place in range(1 + max((len(getattr(cell, key)) for cell in cells), default=0))]
                 for key, kind in MARKED.items()
             ],
+            # Lists, and not objects: their keys would be written for each of thousands of cells.
             "cells": [
                 [
                     cell.id,
@@ -155,6 +156,7 @@ def key(gap: Gap) -> str:
 def as_json(data: object) -> Markup:
     """Return data as JSON that can stand in a script element: no ``<`` in it ends that, or begins a comment."""
     text = msgspec.json.encode(data).decode()
+    # JSON has U+2028 and U+2029 in texts, where older JavaScript ends a line.
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
 
 

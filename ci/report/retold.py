@@ -66,7 +66,7 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
     """Return what was told of a suite on a cell as the result that it was."""
     tests = [TestOutcome(**shared_fields(test, TestOutcome)) for test in suite.tests]
     number = suite.counts.get(TestState.PASSED, 0) - sum(test.outcome is TestState.PASSED for test in tests)
-    if not 0 <= number <= _MOST_TESTS:
+    if not 0 <= number <= _MOST_TESTS:  # one edited number must not fill the memory
         raise ValueError(f"its number of tests that passed at once is {number}")
     tests += _unnamed(number)
     if tests:
@@ -81,6 +81,7 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
     return Result(
         **shared_fields(suite, SuiteFacts),
         cell=CellRecord(**shared_fields(cell, CellRecord)),
+        # A report has none: one that fits the outcome, or each result of it would be a contradiction.
         exit_code=0 if suite.outcome.good or suite.outcome is Outcome.SKIPPED else 1,
         images=tuple(compat.images[place] for place in suite.images),
         artefacts=tuple(compat.artefacts[place] for place in suite.artefacts),
@@ -92,4 +93,5 @@ def _result(compat: Compat, cell: CellReport, suite: SuiteReport) -> Result:
 @functools.cache
 def _unnamed(number: int) -> tuple[TestOutcome, ...]:
     """Return so many tests that passed at once; thousands of suites have the same number."""
+    # `::` as in all names of tests: `Result.ran` counts by it.
     return tuple(TestOutcome(name=f"::{place}", outcome=TestState.PASSED) for place in range(number))

@@ -13,11 +13,13 @@ import html
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import io
+import os
 from pathlib import Path, PurePosixPath
 import secrets
+import sys
 import threading
 from typing import Any, BinaryIO
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from ci.errors import PortTakenError
 from ci.report.forms import page
@@ -36,13 +38,14 @@ class Served:
     """The folder of the report, that its links are relative to."""
     top: Path
     """A folder that holds the report's and all results; the server's addresses begin there."""
-    secret: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(12))  # 96 bits
     page: bytes = b""
     state: str = ""
     allowed: frozenset[Path] = frozenset()
 
     def show(self, merged: Merged, state: str) -> None:
         """Take a newer report; of the files, only those in its result folders are served."""
+        # The state last: a page that hears of a newer one loads again at once, and has to find it.
         self.allowed = frozenset(merged.folder(suite) for _, suite in merged.compat.results() if suite.folder)
         self.page = page.as_html(merged, live=state).encode(errors="replace")
         self.state = state
@@ -50,7 +53,9 @@ class Served:
     @property
     def home(self) -> str:
         """The page's path in an address."""
-        return quote(f"/{self.secret}/{self.folder.relative_to(self.top).as_posix()}/{page.FILE}".replace("/./", "/"))
+        # `.` is a report that lies at the top itself.
+        path = f"/{self.secret}/{self.folder.relative_to(self.top).as_posix()}/{page.FILE}".replace("/./", "/")
+        return quote(os.fsencode(path))
 
     def file(self, path: PurePosixPath) -> Path | None:
         """Return the file or folder at a path below the secret, if it may be seen: no links, nothing outside."""
@@ -71,13 +76,13 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
     :raises PortTakenError: if the port is in use.
     """
     try:
-        server = ThreadingHTTPServer((_LOOPBACK, port), functools.partial(_Handler, served))
+        server = _Server((_LOOPBACK, port), functools.partial(_Handler, served))
     except OSError as error:
         why = "it is in use" if error.errno == errno.EADDRINUSE else str(error)
         raise PortTakenError(
             f"failed to serve on port {port}", why=why, next_step="leave out --port to use a free one"
         ) from error
-    server.daemon_threads = True
+    # shutdown() waits for so many seconds at most; by default for 0.5, which is felt at Ctrl-C.
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:
@@ -86,6 +91,18 @@ def serving(served: Served, port: int = 0) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _path(address: str) -> PurePosixPath:
+    # By way of bytes, as results are linked: a log may have a name that is not UTF-8.
+    return PurePosixPath(os.fsdecode(unquote_to_bytes(address)))
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
+        """Say nothing of a browser that left before it had all: reloading does that, and would print a traceback."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -101,8 +118,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def send_head(self) -> io.BytesIO | BinaryIO | None:
         """Answer a request, and return what follows the headers."""
-        path = PurePosixPath(unquote(urlsplit(self.path).path))
-        home = PurePosixPath(unquote(self.served.home))
+        path, home = _path(urlsplit(self.path).path), _path(self.served.home)
         if not self._is_ours(path):
             return self._answer(b"not found\n", status=HTTPStatus.NOT_FOUND)
         if path == home:
@@ -110,10 +126,14 @@ class _Handler(SimpleHTTPRequestHandler):
             return self._answer(self.served.page, "text/html")
         if path == home.with_name("state"):
             return self._answer(self.served.state.encode())
+        # `..` stays in a PurePosixPath. The first two parts are the slash and the secret.
         found = None if ".." in path.parts else self.served.file(PurePosixPath(*path.parts[2:]))
         if found is None:
             return self._answer(b"not found\n", status=HTTPStatus.NOT_FOUND)
         self.found = found
+        # The base class shows a folder's index.html in place of the list, and would follow where that is a link.
+        if found.is_dir() and urlsplit(self.path).path.endswith("/"):
+            return self.list_directory(found)
         return super().send_head()
 
     def translate_path(self, path: str) -> str:  # noqa: ARG002 - the base class looks up what was found already
@@ -131,7 +151,7 @@ class _Handler(SimpleHTTPRequestHandler):
             for entry in self.found.iterdir()
             if not entry.is_symlink()
         )
-        items = "".join(f'<li><a href="./{quote(name)}">{html.escape(name)}</a></li>' for name in names)
+        items = "".join(f'<li><a href="./{quote(os.fsencode(name))}">{html.escape(name)}</a></li>' for name in names)
         title = html.escape(self.found.name)
         listing = f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1><ul>{items}</ul></html>'
         return self._answer(listing.encode(errors="replace"), "text/html")
@@ -154,7 +174,8 @@ class _Handler(SimpleHTTPRequestHandler):
         port = self.connection.getsockname()[1]
         # A page of another site can lead a name of its own to 127.0.0.1; its requests have that name.
         host = self.headers.get("Host") in {f"{_LOOPBACK}:{port}", f"localhost:{port}"}
-        return host and secrets.compare_digest("/".join(path.parts[1:2]).encode(), self.served.secret.encode())
+        # As bytes: of texts it takes only ASCII, and a path may hold anything.
+        return host and secrets.compare_digest(os.fsencode("/".join(path.parts[1:2])), self.served.secret.encode())
 
     def _answer(self, content: bytes, kind: str = "text/plain", *, status: HTTPStatus = HTTPStatus.OK) -> io.BytesIO:
         self.send_response(status)

@@ -11,6 +11,7 @@ from ci.report.words import few, first_line
 
 WHOLE = ""
 """Stands among the names of tests for a suite that was red without a red test: its cluster did not start, say."""
+# Not INTERRUPTED: a test that was broken off said nothing that would have to be answered.
 _RED = frozenset({TestState.FAILED, TestState.ERROR})
 _NOT_ASKED = frozenset({TestState.SKIPPED, TestState.NOT_ASKED, TestState.INTERRUPTED})
 _MOST_NAMED = 3
@@ -58,6 +59,7 @@ class Answered:
         """Tell whether it says anything new of a test that was red, or of the suite as a whole."""
         if name == WHOLE:
             return self.has_ended
+        # A module that was left out is named by its path, without its tests.
         return name in self.asked or (self.is_whole and not {name, name.partition("::")[0]} & self.named)
 
 
@@ -77,6 +79,7 @@ def _what(names: Iterable[str], newest: SuiteReport) -> str:
     of_all = "" if newest.counts else f"{newest.outcome}: {first_line(newest.reason)}"
     each = []
     for name in sorted(names):
+        # Of the test, else of its module, else of the suite.
         why = said.get(name) or said.get(name.partition("::")[0]) or of_all
         each.append((name or "the suite as a whole") + (f" ({why.removesuffix(': ')})" if why else ""))
     return f"what was red: {few(each, _MOST_NAMED)}"

@@ -80,6 +80,7 @@ _SEVERAL = {State.KNOWN: "with known failures"}
 def kind_in_words(kind: str) -> KindWords:
     """Return how cells of a kind are called."""
     runtime, stands_apart = parts_of(kind)
+    # A result of a newer version may have a runtime that this one does not know.
     words = RUNTIMES.get(runtime, KindWords(runtime, runtime, "unknown runtime, not counted"))
     if runtime == kind:
         return words
@@ -157,6 +158,7 @@ def described(change: Change) -> str:
 
 def phases_in_order(phases: Iterable[str]) -> list[str]:
     """Return phases in the order of a run, each once."""
+    # Phases that are not known come last, by name.
     return sorted(set(phases), key=lambda phase: (PHASES.index(phase) if phase in PHASES else len(PHASES), phase))
 
 

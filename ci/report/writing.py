@@ -39,7 +39,7 @@ def previous(folder: Path) -> Compat | None:
     except ResultsError as error:
         aside = folder / UNREADABLE_FILE
         try:
-            path.replace(aside)
+            path.replace(aside)  # kept: a newer version of this program may have written it
         except OSError as refused:
             raise ResultsError("failed to put a report aside", where=str(path), why=str(refused)) from refused
         error.next_step = f"it was kept as {aside}"
@@ -56,4 +56,5 @@ def write(merged: Merged, folder: Path) -> None:
     for form in sorted(forms().values(), key=lambda form: form.FILE == COMPAT_FILE):
         if form.FILE:
             with paths.replaced(folder / form.FILE, "the report") as file:
+                # Output of a test may hold halves of surrogate pairs.
                 file.writelines(piece.encode(errors="replace") for piece in form.pieces(merged))

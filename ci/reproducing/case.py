@@ -23,19 +23,22 @@ _ANSWER = re.compile(
     r"(?:(?P<stdout>.*?)\n?^--- stderr\n(?P<stderr>.*?))?(?=^[$#] [^\n]*?(?:\n|\Z)|\Z)",
     re.MULTILINE | re.DOTALL,
 )
+# An image that a test makes is printed as a command: `$ image tiny-…`, and lines of shell that make the same.
 _IMAGE = re.compile(
     r"^\$ image (tiny-[0-9a-f]{16})\n(.*?)\n?^\[exit status 0\]\n\n--- stderr\n\n?", re.MULTILINE | re.DOTALL
 )
+# As enroot writes a reference: localhost:PORT#conformance/tiny-…
 _PUSHED = re.compile(r"#conformance/(tiny-[0-9a-f]{16})")
 _MARKER = re.compile(r"tiny-[0-9a-f]{16}")
+# Such a line names what shell can't put into an image.
 _UNKNOWN = re.compile(r"^# (its .*)", re.MULTILINE)
 ASIDE = "  # aside"
 """At the end of a command by which a test prepares or cleans up what a script makes by itself; the shell ignores it."""
 # In this order: the later patterns would find parts of what the earlier ones take as a whole.
 _RUN = (
     (re.compile(r"/var/lib/enroot-data/data/user-\d+"), "@DATA@"),
-    (re.compile(r"[\w~./-]+/conformance-\w{10}\b"), "@WORK@"),
-    (re.compile(r"[\w~./-]+/(@NAME@-\d+\.out)\b"), r"@WORK@/\1"),
+    (re.compile(r"[\w~./-]+/conformance-\w{10}\b"), "@WORK@"),  # mktemp's ten letters
+    (re.compile(r"[\w~./-]+/(@NAME@-\d+\.out)\b"), r"@WORK@/\1"),  # the output of a batch job
     (re.compile(r"/(?:home/[\w.-]+|[\w./-]*)/?(tiny-[0-9a-f]{16})\.sqsh"), "@IMAGE@"),
     (re.compile(r"/etc/pyxis-matrix-image"), "/etc/image-marker"),
     (re.compile(r"/home/[\w.-]+(?=/|\b)"), "@HOME@"),
@@ -43,7 +46,9 @@ _RUN = (
 )
 _NODELIST = re.compile(r"--nodelist=([\w.-]+)(?=[\s'\"]|$)")
 """The node of a run: that of a site is its own affair, and has a name of any kind."""
+# Names of jobs and containers end with twelve digits of a UUID; on a site, the run stands before them.
 _NAME = re.compile(r"conformance-(?:[\w-]+-)?([0-9a-f]{12})\b")
+# They come and go with load and caches: `srun: job 5 queued and waiting for resources`.
 _OF_ANY_RUN = re.compile(r"^(?:srun: job \d+ .*|\[INFO\].*|pyxis: import(?:ing|ed) .*)\n?", re.MULTILINE)
 _NUMBER = re.compile(r"\d+")
 # What a script can't bring along, and how the command that needs it is known.
@@ -98,12 +103,14 @@ class Case:
         except (OSError, *reportlog.INVALID) as error:
             raise ReproduceError("failed to read pytest's log", where=str(log), why=str(error)) from error
         texts = [text for report in reports for text in _captured(report)]
+        # Of all tests for the recipes: an image that a fixture of the session makes is printed by the first of them.
         own = "".join(text for report in reports if report.nodeid == test.name for text in _captured(report))
         recipes = dict(recipe for text in texts for recipe in _IMAGE.findall(text))
         markers = set(_MARKER.findall(own))
         steps = _with_answers([*_steps(_IMAGE.sub("", own))])
         image = "".join(recipes.get(marker, "") for marker in markers)
         why = "it needs two images" if len(markers) > 1 else ""
+        # A pushed image can have any content; only one with a recipe can be made again.
         if markers & {marker for text in texts for marker in _PUSHED.findall(text)} - set(recipes):
             why = "its image is made by the test, and this log, of an older release, does not say of what"
         if why := why or _refusal(steps, image):
@@ -124,6 +131,7 @@ class Case:
         # Status and standard output first: a warning on standard error may be new without being the fault.
         for what in ("answer", "said"):
             for number, (mine, its) in enumerate(zip_longest(self.steps, other.steps)):
+                # From here on the two tests ran different things, whose answers can't be compared.
                 if mine is None or its is None or mine.command != its.command:
                     break
                 if getattr(mine, what) != getattr(its, what):
@@ -169,6 +177,7 @@ def _steps(text: str) -> Iterator[RanCommand]:
 
 def _anywhere(text: str) -> str:
     """Return a text with placeholders for what belongs to one run."""
+    # Numbered in the order in which they appear, so that a test has the same ones on each cell.
     names = list(dict.fromkeys(_NAME.findall(text)))
     text = _without_node(_NAME.sub(lambda match: f"@NAME@-{names.index(match[1])}", text), text)
     for pattern, placeholder in _RUN:
@@ -190,10 +199,12 @@ def _with_answers(steps: Sequence[RanCommand]) -> tuple[RanCommand, ...]:
     for number, step in enumerate(steps):
         command = step.command
         for answer, placeholder in known.items():
+            # Whole numbers: not the 17 in 170, 1.17 or x17.
             command = re.sub(rf"(?<![\w.]){answer}(?![\w])", placeholder, command)
         result.append(replace(step, command=command))
         # 0 and 1 stand in too many commands to be taken for the number of a job.
         if step.stdout.isdecimal() and step.stdout not in {"0", "1"}:
+            # The first one counts: the same number later, such as squeue's, may not be there in another run.
             known.setdefault(step.stdout, f"@ANSWER{number}@")
     return tuple(result)
 

@@ -40,6 +40,7 @@ class Reproducer:
 
         :raises ReproduceError: if the two cases do not differ in what was answered.
         """
+        # With one case alone nobody knows which command tells: the last one is what a test mostly ends with.
         at, told = self.case.differs_at(self.fixed) if self.fixed else (len(self.case.steps) - 1, "answer")
         environment = templates.environment(Path(__file__).parent)
         environment.filters["worded"] = _worded
@@ -81,6 +82,7 @@ def _node(case: Case) -> dict[str, object]:
     series = result.versions.get("slurm", "")
     return {
         "files": result.artefacts,
+        # A Slurm of its own archive; else it comes from Debian's packages.
         "compiled": any(artefact.path.startswith("SchedMD/") for artefact in result.artefacts),
         # Slurm knows CgroupPlugin=disabled from 24.05 on.
         "disabled": tuple(map(int, series.split(".")[:2])) >= (24, 5),

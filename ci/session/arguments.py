@@ -25,6 +25,7 @@ def split(words: Sequence[str], read: argparse.Namespace | None = None) -> tuple
     :raises SelectionError: for a misspelt option of ours, such as ``--node``.
     """
     parsed, rest = _parser().parse_known_args(list(words), read)
+    # argparse leaves it among the rest, and pytest would take all that follows it for paths.
     others = [word for word in rest if word != "--"]
     _refuse_slips(others, options.flags(*_OURS))
     return Options.of(parsed), others
@@ -44,6 +45,7 @@ def own_suite(path: Path, given: Options, rest: Sequence[str]) -> tuple[Options,
             f"--command runs in place of pytest, so {' '.join(rest)} would be ignored",
             next_step="write it into the command, or leave it out",
         )
+    # Of `make test | tee log`, tee's status would be the suite's.
     return own, found, ("bash", "-o", "pipefail", "-c", given.shell_command)
 
 

@@ -60,9 +60,11 @@ def check_options(suite: OwnSuite, command: Sequence[str]) -> None:
 
     :raises SelectionError: naming them.
     """
+    # Behind `pytest TESTS`.
     if not pytest_words.unknown(command[2:]):
         return
     said = console.call([*command, "--markers"], cwd=suite.project).output  # parses all options, and collects no test
+    # argparse's words, which pytest passes on: "pytest: error: unrecognized arguments: --slo".
     if found := re.search("error: unrecognized arguments: (.*)", said):
         raise SelectionError(
             f"unknown option {found[1]}",
@@ -77,6 +79,7 @@ def check_host(engine: Engine, cell: Cell) -> None:
 
     :raises DiskFullError, EngineError: with the command that fixes it.
     """
+    # It is a path on the engine's machine, and tells something only where that is this one.
     if engine.found.data_root and engine.found.local:
         free = host.free_bytes(engine.found.data_root)
         if free < _LEAST_FREE_BYTES:
@@ -86,6 +89,7 @@ def check_host(engine: Engine, cell: Cell) -> None:
                 why=f"a cell needs about {_LEAST_FREE_BYTES / 1024**3:.0f} GiB",
                 next_step="docker image prune --all --filter label=pyxis-matrix, or free the disk otherwise",
             )
+    # Elsewhere than on Linux the engine runs in a virtual machine, whose kernel is not seen from here.
     if cell.runtime is Runtime.LEGACY or not engine.found.local or sys.platform != "linux":
         return
     for obstacle in filter(None, (host.user_namespaces(), host.fuse())):

@@ -82,10 +82,12 @@ def sdk_settings(file: EnvironmentFile) -> dict[str, Any]:
         "key_filename": login.private_key or None,
         "allow_agent": login.own,
         "look_for_keys": login.own,
+        # Its default, written down: the node's key is known in advance, and no other is accepted.
         "host_key_policy": "reject",
         "default_packaging": "container",
         "default_packaging_registry": f"{file.registry}/test/",
         "default_packaging_platform": Arch(file.arch).platform,
+        # The registry speaks plain http.
         "default_packaging_tls_verify": False,
         **{f"default_{name}": value for name, value in file.jobs.items()},
     }

@@ -122,16 +122,19 @@ class LoginRun:
         if self._launched.plan.options.pytest:
             variables |= reportlog.variables({}, self._plugins)
         if sys.stdout.isatty():
+            # On the node the output is no terminal, and what shows it here is one.
             variables["PY_COLORS"] = "1"
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
         return f"export VIRTUAL_ENV={self._venv} PATH={self._venv}/bin:$PATH\n{exports}"
 
     def _command(self, words: Sequence[str]) -> str:
+        # exec, so that no shell stands between the command and the status of a signal that ends it.
         return f"cd {shlex.quote(str(self._folder))} && . {self._environment} && exec {shlex.join(words)}"
 
     def _fetch(self, results: Path, started: float) -> None:
         """Copy back the results, and what the suite wrote in its folder; works for a node that has ended, too."""
         kept = results / store.LOGS_FOLDER / "suite"
+        # Results first: what is copied of the folder has limits, and may fail.
         for source, target, since in ((self.results, results, 0.0), (self._folder, kept, started)):
             try:
                 with asking(f"copying {source}"):
@@ -159,10 +162,12 @@ def _archive(project: Path, files: Sequence[str], target: PurePosixPath, owner: 
         (entry.uid, entry.gid), entry.uname, entry.gname = owner, "", ""
         return entry
 
+    # git also lists files that have been deleted and are not committed.
     names = [name for name in files if (project / name).is_file()]
     # The home exists; every folder below it needs an entry, or the engine would make it for root.
     folders = {target.parent, target} | {target / parent for name in names for parent in PurePosixPath(name).parents}
     buffer = io.BytesIO()
+    # Content in place of links, whose targets are not on the node.
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         for folder in sorted(folders):
             entry = tarfile.TarInfo(str(folder).lstrip("/"))
@@ -209,7 +214,9 @@ def _unpack(chunks: Iterator[bytes], target: Path, since: float) -> str:
             fileobj=cast("IO[bytes]", _Stream(chunks, _MOST_READ)), mode="r|", bufsize=_READ_AT_ONCE
         ) as archive:
             for entry in archive:
+                # An engine puts all of it below the folder's own name: ".suite-results/report.jsonl".
                 inside = PurePosixPath(*PurePosixPath(entry.name).parts[1:])
+                # An archive may tell whole seconds only.
                 if not entry.isfile() or entry.mtime < int(since) or _CACHES & set(inside.parts):
                     continue
                 if kept >= _MOST_FILES:
@@ -219,6 +226,7 @@ def _unpack(chunks: Iterator[bytes], target: Path, since: float) -> str:
                     continue
                 kept, size = kept + 1, size + entry.size
                 entry.name = str(inside)
+                # Whatever ran on the node made these files; the filter refuses names that lead elsewhere (PEP 706).
                 archive.extract(entry, target, filter="data")
     except _TooMuchError:
         return f"it is more than {_MOST_READ / 1024**3:g} GiB, and the rest is left out"

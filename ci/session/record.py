@@ -128,6 +128,7 @@ class Record:
     def _again(self) -> str:
         """Return the command that does this again, on any machine."""
         options, cell = self.plan.given, self.plan.cell.matrix_id
+        # What started it, such as pytest with its plugin, gave its own command line.
         if self.elsewhere:
             return shlex.join(self.command)
         if self.plan.again:
@@ -135,6 +136,7 @@ class Record:
             return f"{self.plan.again} --suite {self.plan.options.name}{behind}"
         if self.suite and options.suite:
             words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.SUITE)
+            # The suite's path is written first, and the two words of its option are left out.
             where = words.index("--suite")
             words = [str(options.suite), *words[:where], *words[where + 2 :]]
             words += self.command[2:] if options.pytest else []  # behind `pytest TESTS`
@@ -143,6 +145,7 @@ class Record:
             words = [*options.words(Scope.IMAGES, Scope.CLUSTER), *self.given.words]
             return suite_session(options.name, cell, shlex.join(words))
         if not self.command:
+            # `up` keeps a cell by itself.
             words = replace(options, keep=False).words(Scope.IMAGES, Scope.CLUSTER)
             return f"{program()} up {shlex.join([cell, *words])}"
         words = options.words(Scope.IMAGES, Scope.CLUSTER, Scope.COMMAND)

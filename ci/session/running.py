@@ -54,6 +54,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
         # A cluster that was only started (`up`) is no result.
         if record.command or outcome is not Outcome.SUCCEEDED:
             with signals.shielded():
+                # Else a Ctrl-C in this moment leaves the result that says that it is running.
                 store.write(result, folder / store.RESULT_FILE)
         return result
 
@@ -63,6 +64,7 @@ def recorded(record: Record, act: Callable[[], int]) -> tuple[int, Result]:
     except PyxisMatrixError as error:
         keep(Outcome.of(error, strict=plan.options.strict), error.exit_code, str(error))
         raise
+    # A KeyboardInterrupt, and no error as above: an `except Exception` on the way lets it pass.
     except signals.Interrupted as stop:
         record.interrupted = stop.at
         keep(Outcome.INTERRUPTED, stop.exit_code, str(stop))
@@ -138,6 +140,7 @@ def _run(record: Record, environment: EnvironmentContext) -> int:
     """
     code = 0
     try:
+        # Signals outermost: one that comes while the environment is taken down is ignored.
         with signals.handled(), environment(record) as launched:
             code = against(record, launched) if record.command else 0
     except TeardownError as error:
@@ -161,7 +164,6 @@ def against(record: Record, launched: Environment) -> int:
 def _ended(record: Record, launched: Environment) -> int:
     options = record.plan.options
     folder = paths.make_directory(options.folder(record.plan.cell))
-    (folder / store.REPORT_LOG_FILE).unlink(missing_ok=True)
     if options.on is RunsOn.LOGIN:
         return _on_login(record, launched, folder)
     record.command_started = True

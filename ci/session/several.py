@@ -57,10 +57,12 @@ def run_suites(
     session, opened = _Session(shared, log), environment or running.environment_of
     rest = list(orders)
     try:
+        # All before the first: however this ends, no suite is left with the result of an earlier attempt.
         session.begin(orders)
         doing = "running this session"
         with signals.handled(), errors_of_ours(doing), opened(shared) as launched:
             while rest:
+                # Not before the first: launching has just seen that all is well.
                 if session.results:
                     _check(launched, session.results[-1].suite)
                 session.run(rest.pop(0), launched)
@@ -71,6 +73,7 @@ def run_suites(
     except (PyxisMatrixError, signals.Interrupted) as problem:
         for order in rest:
             session.fail(order, problem)
+        # Without a suite left to write it to, the problem would be in no result.
         if isinstance(problem, signals.Interrupted) or not rest:
             raise
     finally:
@@ -141,6 +144,7 @@ class _Session:
         try:
             running.recorded(record, act)
         except (PyxisMatrixError, signals.Interrupted) as problem:
+            # Where the result could not be written, it still says that the suite is running, and the error says why.
             if not store.has_ended(path) or isinstance(problem, signals.Interrupted):
                 raise
         finally:
@@ -161,6 +165,7 @@ class _Session:
             timings=Timings(begun=lambda phase: self._log.add(phase, name)),
         )
         if not self.results:
+            # As if the first suite had started the environment for itself alone.
             record.started, record.begin = shared.started, shared.begin
             for phase, seconds in shared.timings.as_dict().items():
                 record.timings.add(phase, seconds)

@@ -14,6 +14,7 @@ _OWNER = ".session"
 """In the folder of a run: whose it is. Beside it, ``.nodes`` and ``.data`` say where containers may be."""
 _TAKEN = "taken: "
 _NEW = "new: "
+# Neither made nor there: mkdir once more, for its own words on stderr.
 # Of two sessions that make the same folder, mkdir tells one that it was there.
 _CLAIM = r"""
 cd "$HOME" && mkdir -p {top} || exit 1
@@ -38,6 +39,7 @@ def claim(connection: Connection, target: SiteTarget, run: str, owner: str) -> N
     quoted = {"folder": shlex.quote(folder), "owner": shlex.quote(owner)}
     answer = connection.run(_CLAIM.format(**quoted, top=_top(folder), file=_OWNER, taken=_TAKEN))
     if _TAKEN in answer.stdout:
+        # "taken: 0a1b2c… ann@laptop, 2026-11-29 20:00:00 UTC": what stands behind the word is for people.
         by = answer.stdout.partition(_TAKEN)[2].strip().partition(" ")[2] or "nobody knows whom"
         raise SelectionError(
             f"run {run} is already in progress on the cluster",
@@ -81,6 +83,7 @@ def clean(connection: Connection, run: str, owner: str = "") -> str:
     folder = SiteTarget.folder(run)
     script = templates.environment(Path(__file__).parent).get_template("cleaning.sh.j2")
     words = {"run": run, "owner": owner, "folder": folder, "top": _top(folder), "owner_file": _OWNER, "new": _NEW}
+    # More than the limits in the script: 30 s for jobs, 7 s for processes, 120 s for each of two nodes.
     answer = connection.run(script.render(words), limit=600.0)
     for line in answer.stderr.splitlines():
         if line.startswith(_NEW):
@@ -88,7 +91,8 @@ def clean(connection: Connection, run: str, owner: str = "") -> str:
                 f"left there: {line.removeprefix(_NEW)}, made or changed since this run began, by what is not known; "
                 "if it is a test's: enroot remove"
             )
-    return answer.stdout.strip() or (answer.stderr.strip() if answer.status else "")
+    failed = answer.stderr.strip() or f"not known: the shell there ended with status {answer.status}"
+    return answer.stdout.strip() or (failed if answer.status else "")
 
 
 def _top(folder: str) -> str:

@@ -95,6 +95,7 @@ def collect(connection: Connection) -> Collected:
         if found or refused:
             break
     else:
+        # None of them has it: what Slurm says of its own counts for the other files.
         folder = str(conf.parent)
     read(folder, [*("cgroup.conf", "job_container.conf", "plugstack.conf"), *([plugstack] if plugstack else [])])
     read(folder, [f"plugstack.conf.d/*{ENDS['plugstack.conf.d']}"])
@@ -112,6 +113,7 @@ def collect(connection: Connection) -> Collected:
         if not more:
             break
         read(folder, more)
+    # A line of fstab begins with the source of its mount.
     sources = {
         line.split()[0] for path, content in found.items() if path.endswith(".fstab") for line in _lines(content)
     }
@@ -138,6 +140,7 @@ def _read(connection: Connection, folder: str, patterns: Iterable[str]) -> Itera
     script = _READ.format(folder=shlex.quote(folder), patterns=words, largest=_LARGEST)
     for line in connection.run(script).stdout.splitlines():
         what, _, rest = line.partition(" ")
+        # "file BASE64 PATH" or "refused - PATH": only the path may have spaces.
         content, _, name = rest.partition(" ")
         if what in ("file", "refused"):
             yield str(PurePosixPath(folder, name)), base64.b64decode(content) if what == "file" else None
@@ -154,6 +157,7 @@ def _named(files: Mapping[str, bytes], folder: str, plugstack: str) -> list[str]
     for path, content in files.items():
         if path == plugstack or path.startswith(f"{folder}/plugstack"):
             words = (line.split() for line in _lines(content))
+            # "include /etc/slurm/plugstack.conf.d/*"
             found += [pair[1] for pair in words if pair[0].lower() == "include" and len(pair) > 1]
         elif path.endswith(".conf") and path.startswith(folder):
             named = slurm_conf.statements_of(content.decode(errors="replace"))

@@ -46,6 +46,7 @@ _OF_ENROOT = {
     *("hooks.d/10-localtime.sh", "hooks.d/10-shadow.sh", "hooks.d/98-nvidia.sh", "hooks.d/99-mellanox.sh"),
     *("mounts.d/10-system.fstab", "mounts.d/20-config.fstab", "environ.d/10-terminal.env"),
 }
+_IS_ENROOTS = "enroot brings one of this name, and a cell has that of its own version"
 _PLUGIN = re.compile(r"(?:required|optional)\s+(\S+)(.*)")
 _EVERYWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp")  # noqa: S108 - what each node has
 _OF_THE_SYSTEM = ("usr", "bin", "sbin", "lib", "lib64", "etc", "var", "boot", "root", "home")
@@ -97,7 +98,9 @@ class Imported:
     def drop(self, source: str, line: int, why: str) -> bool:
         """Leave out what a fault is about; tell whether it is one of a file."""
         if line and source in self.lines and line <= len(self.lines[source]):
+            # Each entry is one line of the file that was written, so a fault's line is its place here.
             gone = self.lines[source].pop(line - 1)
+            # "MailProg cannot be set: …": what is left out is named beside the reason.
             reason = re.sub(r"^\S+ cannot be set(?: so)?: ", "", why)
             self.left_out.append(LeftOut(where=gone.where, what=gone.what, why=reason))
         elif not line and source in self.lines:
@@ -119,6 +122,7 @@ class Imported:
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+            # Slurm and enroot run only what may be executed.
             file.chmod(0o755 if name in self.whole else 0o644)
         folder.mkdir(parents=True, exist_ok=True)
         summary = f"The settings of a site with Slurm {self.slurm}, read on {datetime.now(UTC):%Y-%m-%d}."
@@ -211,6 +215,7 @@ class _Taking:
     def _program(self, statement: Statement, where: str) -> None:
         """Take a program that Slurm runs, at its own path: it may be seen in containers."""
         paths = self.site.matching(statement.value) if statement.value.startswith("/") else []
+        # A cell has something of its own at these paths, which no profile may replace.
         taken = [path for path in paths if path != FILES.get(statement.key.lower()) and taken_of(path)]
         sources = {path: self._place(statement.key, path) for path in paths}
         fit = [path for path, source in sources.items() if self._script(path, source, self.site.files[path])]
@@ -218,6 +223,7 @@ class _Taking:
             for path in fit:
                 del self.made.whole[sources[path]]
             self._out(where, statement.key, why=_PROGRAM_IS_MISSING)
+        # For the others the profile itself has the key written.
         elif sources[fit[0]].startswith("files/"):
             self._keep("slurm.conf", _Line(text=statement.text, where=where, what=statement.key))
 
@@ -231,7 +237,7 @@ class _Taking:
         """Take a script whole, or not at all; tell which."""
         why = private.of_script(content.decode(errors="replace"), self.site.names)
         if source in _OF_ENROOT:
-            why = "enroot brings one of this name, and a cell has that of its own version"
+            why = _IS_ENROOTS
         elif b"\0" in content:
             why = "it is no script"
         if why:
@@ -263,12 +269,15 @@ class _Taking:
     def _lines(self, path: str, source: str, content: bytes) -> None:
         """Take a file of enroot's line by line."""
         if source in _OF_ENROOT:
-            self._out(path, why="enroot brings one of this name, and a cell has that of its own version")
+            self._out(path, why=_IS_ENROOTS)
             return
+        dropped = 0 if content.endswith(b"\n") or not source.endswith(".conf") else content.count(b"\n") + 1
         for number, text in _lines_of(content):
             line = _Line(text=text, where=f"{path}:{number}", what="" if source.endswith(".fstab") else _key(text))
             if source.endswith(".fstab") and (why := self._no_source(text.split()[0])):
                 self._out(line.where, why=why)
+            elif number == dropped:  # written, it would get an end, and hold in the cell
+                self._out(line.where, line.what, why=f"{PASSED_OVER}: the line has no end")
             else:
                 self._keep(source, line)
 
@@ -307,6 +316,7 @@ def profile_of(site: Collected, folder: Path) -> Imported:
     imported = _Taking(site=site).all()
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as temporary:
         there = Path(temporary) / folder.name
+        # Again after each round: without what was dropped, something else may be a fault. It ends, for lines get fewer.
         while True:
             imported.write(there)
             profile, read = Profile.with_faults(there)

@@ -21,6 +21,7 @@ _PATIENCE = 300.0
 """Seconds for the first job to wait for its turn."""
 _MOST_NODES = 8
 """How many are asked whether they have the plugin."""
+# What begins with / is a file to Pyxis, and no registry is asked (https://github.com/NVIDIA/pyxis/issues/127).
 # No node has the image: with the plugin the task fails before its command. What another job has is not waited for.
 _HAS_PYXIS = """
 for node in {nodes}; do
@@ -32,6 +33,8 @@ for node in {nodes}; do
     esac
 done
 """
+# Behind a state may stand signs (https://slurm.schedmd.com/sinfo.html): `idle~` is powered off, `mixed-` planned for a
+# job, `allocated+` has others that are ending. For these a job waits; `*` does not answer.
 _UP = {"idle", "mixed", "allocated", "completing"}
 # `key=value` lines. The version of Pyxis stands in its plugin as text; a part of a longer number is none. Where the
 # plugin is: plugstack.conf, and what that includes. A node that has its configuration from the controller keeps it in
@@ -95,6 +98,7 @@ def observe(connection: Connection, target: SiteTarget, run: str) -> SiteFacts:
     work = f"{home}/{target.folder(run)}"
     up = _nodes(connection, target, host)
     with console.step("asking jobs for the versions of their nodes"):
+        # Two, because a suite has tests of two nodes; more would ask for more of a cluster that others use.
         told = _of_jobs(connection, up[:2], work, run)
     nodes, first = tuple(told), next(iter(told.values()))
     for node, of in told.items():
@@ -131,6 +135,7 @@ def settings_of(connection: Connection) -> dict[str, str]:
     """Return what Slurm says of its configuration, without units; keys in small letters."""
     answer = connection.run("scontrol show config")
     pairs = (line.partition("=") for line in answer.stdout.splitlines())
+    # "KillWait                = 30 sec". Lines without a sign are headings, and whether slurmctld answers.
     found = {key.strip().lower(): re.sub(r" (?:sec|min)$", "", value.strip()) for key, sign, value in pairs if sign}
     if answer.status or not found.get("slurm_version"):
         raise SiteError(
@@ -157,6 +162,7 @@ def choose(listed: str, host: str, *, anywhere: bool) -> tuple[str, ...]:
     :param anywhere: whether all partitions of the list count, and not only the default one.
     """
     rows = [line.split() for line in listed.splitlines()]
+    # "n1 idle debug*": a line for each partition of a node; the default one has the star.
     states = {name: state for name, state, partition in rows if anywhere or partition.endswith("*")}
     up = [name for name, state in states.items() if state.rstrip("*~#!%$@^-+") in _UP and not state.endswith("*")]
     if not up:
@@ -165,6 +171,7 @@ def choose(listed: str, host: str, *, anywhere: bool) -> tuple[str, ...]:
             why=", ".join(f"{name}: {state}" for name, state in states.items()) or "the default partition has none",
             next_step="name another partition in the file of the cluster: partition = NAME",
         )
+    # False comes first: the login node, if it is one of them.
     return tuple(sorted(up, key=lambda name: name != host)[:_MOST_NODES])
 
 
@@ -198,6 +205,7 @@ def _of_a_job(connection: Connection, node: str, work: str, run: str) -> dict[st
         answer = connection.run(words, limit=_PATIENCE, meanwhile=ask)
     except LaunchError as error:
         ask()
+        # srun still waits for its turn there, and nothing else ends it.
         connection.run(f"scancel --name={job_name(run)}")
         raise SiteError(
             f"the first job did not run within {_PATIENCE:g} s",
@@ -276,6 +284,7 @@ def _axes(seen: Mapping[str, str], target: SiteTarget, told: Mapping[str, str]) 
     :raises SiteError: for what nothing tells, or what is no version.
     """
     axes: dict[str, str | None] = dict.fromkeys(("slurm", "enroot", "pyxis"))
+    # The stand-in for enroot brings its own plugin, and neither has a release.
     wanted = ["slurm"] if seen["enroot"].startswith(EMBEDDED) else [*axes]
     axes |= {name: seen[name].replace("~", "") or getattr(target, name) for name in wanted}  # Debian's 4.2.0~rc1
     if missing := [name for name in wanted if not axes[name]]:

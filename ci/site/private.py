@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import re
 
 _SECRET_NAME = re.compile(r"pass|secret|token|cred|key|auth", re.IGNORECASE)
+# "export TOKEN=x", "JobCompPass=x", "ENROOT_DATA_PATH /data".
 _SETTING = re.compile(r"\s*(?:export\s+)?([\w.-]+)\s*(?:[=:\s]|$)")
+# In turn TOKEN=x, `--token x`, and the form of ~/.netrc, which enroot's credentials have: `login NAME password x`.
 # Anywhere: a name of that kind, or an option, that is given a value, and not that of another variable.
 _KIND = (
     r"(?:pass(?:w(?:or)?d|phrase|code)?|secret|token|credentials?|auth(?:orization)?|(?:api|access|private)[_-]?key)"
@@ -18,6 +20,8 @@ _GIVEN = tuple(
     for text in (rf"{_KIND}\w*[\"']?\s*[=:]\s*", rf"(?<![\w-])--?[\w-]*{_KIND}\s+", rf"login\s+\S+\s+{_KIND}\s+")
 )
 _SECRET_VALUE = (
+    # A key in PEM's form; a password in an address; tokens of Hugging Face, GitHub, GitLab, NVIDIA, Slack, AWS and
+    # others, by how they begin ("eyJ": JSON in base64); a header of HTTP.
     re.compile(r"-----BEGIN "),
     re.compile(r"://[^/\s:@]+:[^/\s@]+@"),
     re.compile(r"\b(?:hf_|gh[opsru]_|github_pat_|glpat-|nvapi-|sk-|xox[a-z]-|AKIA|ASIA|eyJ)[\w-]{8,}"),
@@ -61,6 +65,7 @@ def _of(text: str, names: Iterable[str]) -> str:
         return SECRET
     if any(pattern.search(text) for pattern in ADDRESSES):
         return ADDRESS
+    # A dot may follow: a host's name also begins its full one.
     if any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE) for name in names):
         return NAME
     return ""

@@ -30,6 +30,7 @@ def redaction_of(site: Site) -> Redaction:
     :raises LaunchError: if it does not answer.
     """
     target, settings = site.target, dict(site.seen.cell.settings)
+    registry, _, repository = target.registry.partition("/")
     with ssh.connect(site.login) as connection:
         said = [line.split() for line in connection.run(_NAMES).stdout.splitlines() if line.strip()]
     nodes = {node: [node] for node in site.seen.nodes}
@@ -39,7 +40,8 @@ def redaction_of(site: Site) -> Redaction:
     pairs = [(name, f"NODE{number}") for number, names in enumerate(nodes.values(), start=1) for name in names]
     pairs += [(settings.get("clustername", ""), "CLUSTER"), (str(target.path or ""), "FILE")]
     pairs += [pair for host in hosts for pair in of_host(host)]
-    pairs += of_host(target.registry.rpartition(":")[0], "REGISTRY") + of_host(platform.node(), "MACHINE")
+    pairs += [*of_host(registry.partition(":")[0], "REGISTRY"), (repository, "REPOSITORY")]
+    pairs += of_host(platform.node(), "MACHINE")
     pairs += [(getattr(target, key), key.upper()) for key in ("user", "partition", "account", "qos", "reservation")]
     pairs += [(name, word) for word, *names in said if word not in ("HOST", "NODE") for name in names]
     return Redaction([*pairs, (getpass.getuser(), "USER"), (str(Path.home()), "/HOME")])

@@ -28,6 +28,7 @@ from ci.options import Options
 from ci.record import store
 from ci.session.record import Record
 from ci.session.running import EnvironmentContext, withdraw
+from ci.site import registry
 from ci.site.cleaning import claim, clean, note
 from ci.site.observing import SiteFacts, observe
 from ci.site.target import SiteTarget
@@ -63,18 +64,24 @@ def reached(target: SiteTarget, options: Options, suites: Sequence[str]) -> Iter
     :raises SiteError: if the cluster can't be asked. :raises TeardownError: if something is left there.
     """
     run = options.run
+    if target.registry:
+        registry.reached(target.registry)  # before anything is made there, and once: all tests would fail for it
     login = replace(target.login, prelude=target.prelude(run))
     states = _states(target)
     with _alone(states, run), ExitStack() as taking_down:
         for name in suites:
+            # A site's results are in `…@NAME`; what stands before the @ is known only when it was asked.
             for folder in (options.results / run).glob(f"*@{target.name}/{name}"):
                 withdraw(folder)
         with ssh.connect(login) as connection:
+            # After the login, so that an address which does not exist takes no name.
             (states / _ADDRESS).write_text(target.address, encoding="utf-8")
             _clean_up(connection, states, run)
             state = paths.make_directory(states / run)
             owner = f"{secrets.token_hex(8)} {labels.owner()}, {store.utc_now():%Y-%m-%d %H:%M:%S} UTC"
+            # Written here before anything is made there: killed in between, the next run from here still cleans up.
             (state / _OWNER).write_text(owner, encoding="utf-8")
+            # By `push` and not `callback`, because it has to know whether there is an error already.
             taking_down.push(partial(_taken_down, login, state))
             try:
                 claim(connection, target, run, owner)
@@ -84,6 +91,7 @@ def reached(target: SiteTarget, options: Options, suites: Sequence[str]) -> Iter
                 raise
             seen = observe(connection, target, run)
             note(connection, run, seen.nodes, seen.enroot_data)
+        # Until here ~/.ssh/config may have named the user; suites need the name.
         login = replace(login, user=seen.user)
         yield Site(target=target, seen=seen, login=login, state=state, taking_down=taking_down)
 
@@ -134,6 +142,7 @@ def _alone(states: Path, run: str) -> Iterator[None]:
 def _clean_up(connection: ssh.Connection, states: Path, run: str) -> None:
     """Remove what runs left that were begun here and are dead: nobody holds their lock; and an earlier `run`'s own."""
     for state in sorted(folder for folder in states.glob("*") if folder.is_dir()):
+        # The kernel frees a lock when its process ends, even by kill -9. This run's own is held already (`_alone`).
         with suppress(Timeout), nullcontext() if state.name == run else FileLock(_lock(states, state.name), timeout=0):
             console.say(f"removing what the run {state.name} left there")
             try:
@@ -257,6 +266,7 @@ def _environment(site: Site, connect: Callable[[], Engine] | None, record: Recor
         folder=seen.work,
         enroot_data=seen.enroot_data,
         logs_in_elsewhere=seen.logs_in_elsewhere,
+        # What slurm-sdk has settings for; a target's other words are `beyond_the_sdk`.
         jobs={name: value for name in ("partition", "account") if (value := getattr(target, name))},
         beyond_the_sdk=target.beyond_the_sdk,
     )
@@ -270,6 +280,7 @@ def _environment(site: Site, connect: Callable[[], Engine] | None, record: Recor
             plan=record.plan,
             file=file,
             path=path,
+            # Nothing here is entered by an engine: all goes over SSH.
             cluster=cluster.Cluster(nodes=()),
             check=partial(_answers, site.login),
         )
@@ -289,7 +300,8 @@ def _with_job_image(
     with console.step("the job image", phase="images", timings=record.timings):
         built = record.builder.ensure(record.plan.images.job)
     reference = f"{file.registry}/{_REPOSITORY}:{built.tag.rpartition(':')[2]}"
-    stack.callback(engine.untag, f"{file.registry}/")
+    # The user's own images of that registry stay: only names that are given from here on are taken away.
+    stack.callback(engine.untag, f"{file.registry}/", engine.names_below(f"{file.registry}/"))
     with console.step("pushing the job image", phase="push", timings=record.timings):
         engine.tag(built.tag, reference)
         engine.push(reference)

@@ -13,17 +13,20 @@ from ci.environment_file import Login
 from ci.errors import SelectionError, session
 from ci.matrix.profile_files import NAME
 from ci.matrix.tables import TomlTable, read_table
+from ci.site import registry
 
 FOLDER = "pyxis-matrix"
 """In the user's home there: the folders of runs."""
+# "ann@login:2222", "ann@[fe80::1]:22", or an alias of ~/.ssh/config.
 _ADDRESS = re.compile(
     r"(?:(?P<user>[^@\s:]+)@)?(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[1-5]?\d{1,4}|6[0-5]\d{3}))?"
 )
-_REGISTRY = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}")
+_REGISTRY_FORM = "the host has a dot or a port; a folder, which may be left out, has small letters"
 _VERSIONS = ("slurm", "enroot", "pyxis")
 # By key: what sbatch and srun have it from, with their own prefix.
 _JOBS = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "reservation": "RESERVATION"}
 _LIMIT = "TIMELIMIT"
+# First variables that say which cluster and who pays are passed over, then the names of all others are printed.
 _FORGET = (
     r"unset SSH_CLIENT SSH2_CLIENT LANG LANGUAGE $(env | sed -n '/^\(SLURM\|SBATCH\|SALLOC\)_"
     r"\(CONF\|CLUSTERS\|JWT\|SACK\|ACCOUNT\|PARTITION\|QOS\|RESERVATION\|WCKEY\|CONSTRAINT\)/d; "
@@ -60,7 +63,7 @@ class SiteTarget:
     """The node that jobs run on."""
     time_limit: str = ""
     registry: str = ""
-    """HOST:PORT, the same from here and from its nodes; it speaks plain http, and is written to."""
+    """HOST[:PORT][/FOLDER], the same from here and from its nodes; it is written to."""
     path: Path | None = None
     """The file that says it."""
 
@@ -74,6 +77,7 @@ class SiteTarget:
         if path.is_file():
             return cls._read(path)
         found = _ADDRESS.fullmatch(text)
+        # The path of a file that is not there would pass for a host's name.
         if not found or text.endswith(".toml"):
             raise SelectionError(
                 f"{text!r} is neither an address nor a file",
@@ -98,10 +102,10 @@ class SiteTarget:
     def with_registry(self, address: str) -> Self:
         """Return it with the registry of the command line in place of the file's.
 
-        :raises SelectionError: for what is no HOST:PORT.
+        :raises SelectionError: for another form.
         """
-        if address and not _REGISTRY.fullmatch(address):
-            raise SelectionError(f"{address!r} is no HOST:PORT", where="--registry")
+        if address and not registry.FORM.fullmatch(address):
+            raise SelectionError(f"{address!r} is not HOST:PORT/FOLDER", where="--registry", why=_REGISTRY_FORM)
         return replace(self, registry=address or self.registry)
 
     @property
@@ -134,6 +138,7 @@ class SiteTarget:
         values = {name: getattr(self, key) for key, name in _JOBS.items()} | {_LIMIT: self.time_limit}
         values["JOB_NAME"] = job_name(run)
         given = {name: shlex.quote(value) for name, value in values.items() if value}
+        # sbatch reads SBATCH_*, srun reads SLURM_*.
         words = [f"{prefix}_{name}={value}" for name, value in given.items() for prefix in ("SBATCH", "SLURM")]
         return f"{_FORGET}\nexport {' '.join(words)}\n"
 
@@ -160,7 +165,7 @@ def _check(table: TomlTable, texts: dict[str, str]) -> None:
             table.fault(key, f"{texts[key]!r} is no version")
     if texts["name"] and not NAME.fullmatch(texts["name"]):
         table.fault("name", f"{texts['name']!r} has more than small letters, digits and hyphens")
-    if texts["registry"] and not _REGISTRY.fullmatch(texts["registry"]):
-        table.fault("registry", f"{texts['registry']!r} is no HOST:PORT")
+    if texts["registry"] and not registry.FORM.fullmatch(texts["registry"]):
+        table.fault("registry", f"{texts['registry']!r} is not HOST:PORT/FOLDER: {_REGISTRY_FORM}")
     if any(sign in texts["nodelist"] for sign in ",["):
         table.fault("nodelist", "name one node: tests look for what a job leaves on the node where it ran")

@@ -25,8 +25,9 @@ from rich.text import Text
 
 from ci.terminal import folding
 from ci.terminal.mode import Mode
-from ci.terminal.processes import Command, Completed, last_lines, run_attached, run_logged
+from ci.terminal.processes import Command, Completed, Stopped, last_lines, run_attached, run_logged
 
+# A new thread starts with the defaults of both, so steps in threads side by side do not indent each other.
 _DEPTH: ContextVar[int] = ContextVar("depth of the current step", default=0)
 _LINES: ContextVar[TextIO | None] = ContextVar(
     "where plain lines go in place of the spinner and of sections", default=None
@@ -138,7 +139,7 @@ class Console:
             with timings.measure(phase or title) if timings is not None else nullcontext():
                 yield step
             ending = "done"
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, Stopped):
             ending = "interrupted"
             raise
         finally:
@@ -215,10 +216,12 @@ class Console:
                 # Printed with the spinner still on, if other steps are in progress: rich puts the line above it.
                 sign, style = {"done": ("✓", "green"), "failed": ("✗", "red")}.get(ending, ("!", "yellow"))
                 line = Text("  " * step.depth).append(f"{sign} ", style).append(step.title).append(f"  {tail}", "dim")
+                # Rich would put line breaks into a long line, and whoever copies a command would get them, too.
                 self._rich().print(line, soft_wrap=True)
                 return
             if self._has_sections() and not self._active:
                 self._write(folding.end(self.mode, step.title, self._now().timestamp()))
+            # Below the section, which is closed at first: how it ended has to be seen without opening it.
             self._write_timed(f"{step.title} … {tail}", step.depth)
 
     def _has_sections(self) -> bool:
@@ -230,6 +233,7 @@ class Console:
             if self.mode is Mode.TERMINAL:
                 self._rich().print(Text(text, style), soft_wrap=True)
             elif self.mode is Mode.GITHUB and label:
+                # GitHub repeats warnings and errors on the page of the run.
                 self._write(f"::{label}::{folding.escaped(message)}")
             else:
                 self._write_timed(text, _DEPTH.get())
@@ -244,6 +248,7 @@ class Console:
     def _rich(self) -> RichConsole:
         if self._live:
             return self._live.console
+        # Messages hold words of others: [brackets] are no markup, and :names: no emoji.
         return RichConsole(file=self.stream, force_terminal=True, highlight=False, markup=False, emoji=False)
 
     def _start_live(self) -> None:
@@ -252,20 +257,25 @@ class Console:
                 console=self._rich(),
                 get_renderable=self._progress,
                 refresh_per_second=8,
+                # What stays on the terminal is the line that `_end` prints.
                 transient=True,
                 redirect_stdout=False,  # stdout belongs to --json
                 redirect_stderr=False,
             )
             live.start()
+            # Last: if start() raises, as on a terminal that was closed, there is nothing to stop later.
             self._live = live
 
     def _stop_live(self) -> None:
         if self._live is not None:
+            # First: a stop() that raises is not tried again.
             live, self._live = self._live, None
             live.stop()
 
     def _progress(self) -> ConsoleRenderable:
         rows: list[ConsoleRenderable] = []
+        # Rich's own thread calls this while it holds the lock of `Live`, which `_stop_live` waits for with ours held.
+        # To take ours here would be a deadlock; a copy of the list is enough.
         for step in tuple(self._active):
             elapsed = f"  {self._clock() - step.started:.0f} s"
             line = Text(step.title, no_wrap=True, overflow="ellipsis").append(elapsed, "dim")
@@ -277,10 +287,12 @@ class Console:
     @contextmanager
     def _last_line_shown(self) -> Iterator[Callable[[Path], None]]:
         """Show, beside the innermost step, the last line that a command wrote."""
+        # With threads side by side it may be a step of another one; it is only shown.
         step = self._active[-1] if self._active and self.mode is Mode.TERMINAL else None
 
         def watch(path: Path) -> None:
             if step:
+                # Without its colours, which would run on into the spinner's line.
                 step.detail = lambda: Text.from_ansi(next(iter(last_lines(path, 1)), "")).plain
 
         try:
@@ -292,6 +304,7 @@ class Console:
     @contextmanager
     def _spinner_away(self) -> Iterator[None]:
         """Take the spinner off the terminal while another program writes there."""
+        # The other program writes to the terminal past our buffer.
         self.stream.flush()
         with self._lock:
             self._stop_live()

@@ -16,8 +16,10 @@ class Mode(StrEnum):
     @classmethod
     def of(cls, environ: Mapping[str, str], stream: TextIO) -> "Mode":
         """Return the mode for a stream; a CI service that runs this process decides before the stream does."""
+        # Both services set their variable to "true" in every job.
         if environ.get("GITHUB_ACTIONS") == "true":
             return cls.GITHUB
         if environ.get("GITLAB_CI") == "true":
             return cls.GITLAB
+        # A dumb terminal, such as a shell within Emacs, cannot move its cursor back to redraw a line.
         return cls.TERMINAL if stream.isatty() and environ.get("TERM") != "dumb" else cls.PLAIN

@@ -21,7 +21,9 @@ from typing import IO, Self
 
 from ci.errors import DiskFullError, PyxisMatrixError, disk_is_full
 
+# The spinner reads the last line eight times a second, of logs of any size.
 _TAIL_BYTES = 16 * 1024
+# As shells have them.
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
 # How often a command in a thread looks whether it is to end. In the main thread, which has no `STOP`, a signal
@@ -121,8 +123,10 @@ def run_logged(
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-") as folder:
         path = log or Path(folder) / "output"
         path.parent.mkdir(parents=True, exist_ok=True)
+        # To append: the command has a descriptor of its own for this file, and neither may overwrite the other.
         with path.open("ab") as sink, (Path(folder) / "stdout").open("w+b") as apart:
             sink.write(f"$ {command}\n".encode())
+            # Before the command starts: it writes past our buffer.
             sink.flush()
             begin = sink.tell()
             watch(path)
@@ -136,6 +140,7 @@ def run_logged(
             if split and not problem:
                 apart.seek(0)
                 out = apart.read()
+                # At the end of the log only, behind what came on stderr meanwhile: the two have no common order.
                 sink.write(out)
                 output, errors = out.decode(errors="replace"), wrote
             else:
@@ -176,9 +181,11 @@ def _run(
         command.words,
         cwd=command.cwd,
         env=command.env,
+        # A program that asks something gets the end of a file at once; otherwise it would wait for ever, unseen.
         stdin=None if attached else subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
+        # A process group of its own: no Ctrl-C reaches it, and `_end` can signal it with all its children.
         start_new_session=not attached,
     )
     try:
@@ -201,6 +208,7 @@ def _raise_if_set(stop: threading.Event | None) -> None:
 
 def _not_started(command: Command, error: OSError) -> tuple[int, str]:
     """Return the exit code and output of a command that the system did not start, as a shell reports them."""
+    # The system may mean ``cwd``, and not the program: error.filename is the one that it means.
     exit_code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_EXECUTE
     return exit_code, f"failed to start {command.words[0]}: {error.strerror}: {error.filename}\n"
 
@@ -213,6 +221,7 @@ def _let_finish(process: subprocess.Popen[bytes], *, grace: float, signalled: bo
     """
     if not signalled:
         process.send_signal(signal.SIGINT)
+    # A second Ctrl-C ends the patience.
     with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
         process.wait(grace)
 
@@ -221,6 +230,7 @@ def _end(process: subprocess.Popen[bytes], *, grace: float, group: bool) -> None
     """End a process (with its group): SIGTERM, then SIGKILL; a second Ctrl-C goes straight to SIGKILL."""
 
     def send(number: signal.Signals) -> None:
+        # It has ended meanwhile.
         with suppress(ProcessLookupError):
             if group:
                 os.killpg(process.pid, number)

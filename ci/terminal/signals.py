@@ -21,6 +21,7 @@ PARENT_VARIABLE = "PYXIS_MATRIX_PARENT"
 """Environment variable with a process id: when that parent ends, this process is to end as well."""
 
 _PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+# Long enough for the finalizer to end, and too short for a person to notice.
 _MOMENT_S = 0.05
 
 
@@ -45,6 +46,7 @@ def child_environment() -> dict[str, str]:
     The variables of CI services are left out: their folds and annotations belong into the service's log only.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in {"GITHUB_ACTIONS", "GITLAB_CI"}}
+    # Unbuffered: the parent shows the last line of that file while the child runs.
     return {**inherited, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())}
 
 
@@ -70,6 +72,7 @@ def handled() -> Iterator[None]:
             before(lost)
             return
         number = lost.exc_value.number
+        # It is ignored since `first` was called.
         signal.signal(number, first)
         threading.Timer(_MOMENT_S, os.kill, (os.getpid(), number)).start()
 
@@ -103,6 +106,7 @@ def follow_parent(environ: Mapping[str, str] = os.environ) -> None:
     """
     parent = environ.get(PARENT_VARIABLE)
     if sys.platform == "linux" and parent == str(os.getppid()):
+        # For the kernel the parent is the thread that started this process: it may not end before us (prctl(2)).
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         # The parent may have ended before the call; then the kernel sends nothing any more.
         if parent != str(os.getppid()):
@@ -119,22 +123,27 @@ def pass_on_termination() -> None:
         return
 
     def first(number: int, _frame: FrameType | None) -> None:
+        # Once: nox waits for its child after the interrupt, and a second one would break that off.
         signal.signal(number, signal.SIG_IGN)
         for child in _children():
             with suppress(ProcessLookupError):
                 os.kill(child, number)
+        # At exit: whatever nox makes of the interrupt, its parent sees a death by the signal.
         atexit.register(_die_of, number)
         raise Interrupted(number)
 
+    # A handler that is there already, as of a program that runs nox within itself, stays.
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, first)
 
 
 def _children() -> list[int]:
+    # The kernel lists a child under the thread that started it.
     return [int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
 
 
 def _die_of(number: int) -> None:
+    # A process that dies of a signal does not write out what Python still holds.
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -149,4 +158,5 @@ def shielded() -> Iterator[None]:
     with _handled_by(lambda number, _frame: arrived.append(number)):
         yield
     if arrived:
+        # Now by the handler that was there before the block.
         signal.raise_signal(arrived[0])

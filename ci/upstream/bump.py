@@ -44,6 +44,7 @@ def take(
         try:
             fresh = [_pinned(artefact, new, sources) for artefact in artefacts_of(new, arches)]
         except WebError as problem:
+            # A release can be announced before its files are uploaded; it is new at the next look, too.
             taken.left[new] = str(problem)
             continue
         text = with_row(text, new)
@@ -76,6 +77,7 @@ def _pinned(artefact: Artefact, new: NewRelease, sources: Sources) -> Pin:
     except WebError as problem:
         raise WebError(f"{sources.address(artefact)}: {problem}") from problem
     published = new.published
+    # GitHub makes a tag's archive on demand, and may pack it otherwise later: what stays is the commit named in it.
     said, found = (published.commit, pin.commit) if pin.commit else (published.digests.get(artefact.name), pin.sha256)
     if said and said != found:
         raise ChecksumError(
@@ -88,6 +90,7 @@ def _pinned(artefact: Artefact, new: NewRelease, sources: Sources) -> Pin:
 
 
 def _check(text: str, name: str) -> None:
+    # A file of the same name, because the loader reads files and names them in its errors.
     with tempfile.TemporaryDirectory(prefix="pyxis-matrix-bump-") as folder:
         draft = Path(folder) / name
         draft.write_text(text, encoding="utf-8")

@@ -13,10 +13,11 @@ from ci.terminal import console
 
 API = "https://api.github.com/"
 TOKEN_VARIABLE = "GITHUB_TOKEN"  # noqa: S105 - the variable's name
-_PER_PAGE = 100
+_PER_PAGE = 100  # the most that the API gives
 _MOST_PAGES = 100  # a server that always names a next page would be asked for ever
 _TIMEOUT = 30.0
 _NOT_FOUND = 404
+# https://github.blog/changelog/2025-06-03-releases-now-expose-digests-for-release-assets/
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 T = TypeVar("T")
@@ -78,6 +79,7 @@ class GitHub:
         for _page in range(_MOST_PAGES):
             body, following = _ask(url)
             try:
+                # Keys that are not named here are left out.
                 found += msgspec.json.decode(body, type=list[kind])  # type: ignore[valid-type]
             except msgspec.MsgspecError as problem:
                 raise _unusable(url, f"its answer is not what the API promises: {problem}") from problem
@@ -99,12 +101,15 @@ def _ask(url: str) -> tuple[bytes, str | None]:
         with web.opened(url, timeout=_TIMEOUT, tell=console.warn, headers=headers) as answer:
             return answer.content, answer.links.get("next", {}).get("url")
     except web.StatusError as problem:
+        # In seconds since the epoch. The status is 403 or 429, which both mean other things as well.
+        # https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
         reset = problem.headers.get("X-RateLimit-Reset", "")
         if problem.headers.get("X-RateLimit-Remaining") == "0" and reset.isdigit():
             at = datetime.fromtimestamp(int(reset), UTC)
             why = f"all requests of this hour are used up; more from {at:%H:%M} UTC on"
             step = f"wait, or set {TOKEN_VARIABLE} to a token of yours (it needs no permission)"
             raise _unusable(url, why, step) from problem
+        # GitHub does not tell which of the two.
         missing = ": no such repository, or nothing for this account" if problem.status == _NOT_FOUND else ""
         raise _unusable(url, f"{problem}{missing}") from problem
     except web.WebError as problem:

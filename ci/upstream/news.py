@@ -11,7 +11,7 @@ from ci.matrix.model import VERSION_AXES, Matrix
 from ci.upstream.github import GitHub
 
 REPOSITORIES = {"slurm": "SchedMD/slurm", "enroot": "NVIDIA/enroot", "pyxis": "NVIDIA/pyxis"}
-_RELEASE = re.compile(r"\d+\.\d+\.\d+")
+_RELEASE = re.compile(r"\d+\.\d+\.\d+")  # neither 22.05, a series that an OS ships, nor 25.11.0rc1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class Published:
     url: str
     commit: str = ""
     """The commit of its tag, if it is known."""
+    # Not hashed, because a dict can't be: releases are keys of what was left out.
     digests: Mapping[str, str] = field(default_factory=dict, hash=False)
     """The sha256 of its files, by name, as far as the host says it."""
 
@@ -107,7 +108,7 @@ def newer(axis: str, rows: Iterable[str], releases: Iterable[Published]) -> list
         newest[release.series] = release
     found = []
     for series, release in sorted(newest.items()):
-        above = next((row for row in reversed(ours) if row.series == series), None)
+        above = next((row for row in reversed(ours) if row.series == series), None)  # the newest row of the series
         if release.parsed > above.parsed if above else series > ours[-1].series:
             model = above or ours[-1]
             found.append(
@@ -118,5 +119,6 @@ def newer(axis: str, rows: Iterable[str], releases: Iterable[Published]) -> list
 
 def _slurm_version(tag: str) -> str | None:
     """Return the release that a tag is: 25.05.8 for slurm-25-05-8-1; ``None`` for candidates and whatever else."""
+    # slurm-21-08-8-2 is not taken: it was made again after a -1, which is the tag that a row stands for.
     version = ".".join(tag.removeprefix("slurm-").split("-")[:3])
     return version if _RELEASE.fullmatch(version) and tag == slurm_tag(version) else None

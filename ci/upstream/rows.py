@@ -11,7 +11,7 @@ from ci.upstream.news import NewRelease
 
 _OF_THE_SERIES = ("supported-until",)
 """Keys that hold for a series; a row of another series does not take them over."""
-_OF_THE_RELEASE = ("untried",)
+_OF_THE_RELEASE = ("untried",)  # nobody knows of a new release whether it was tried
 
 
 def with_row(text: str, new: NewRelease) -> str:
@@ -44,6 +44,6 @@ def _end(lines: list[str], start: int) -> int:
     """Return the line after a row's last key; comments and blank lines from there on introduce what comes next."""
     following = (number for number, line in enumerate(lines) if number > start and line.startswith("["))
     end = next(following, len(lines))
-    while not lines[end - 1].partition("#")[0].strip():
+    while not lines[end - 1].partition("#")[0].strip():  # comments above the next row are about that one
         end -= 1
     return end

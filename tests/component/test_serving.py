@@ -5,11 +5,13 @@ from contextlib import suppress
 from datetime import timedelta
 from email.message import Message
 import http.client
+import os
 from pathlib import Path
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from urllib.parse import urlsplit
 
@@ -81,6 +83,35 @@ def test_it_shows_the_page_its_state_and_the_files_it_links_to(address: str) -> 
     assert "passwd" not in listing, "links are not shown"
     assert "&lt;b&gt;.html" in listing
     assert ask(address, log.replace("/slurmctld.log", ""))[0] == 301
+
+
+def test_a_folder_is_listed_whatever_is_in_it(address: str, results: Path) -> None:
+    """A file of this name would be shown in place of the list, and followed where it is a link."""
+    (results / FOLDER / "logs/index.html").symlink_to("/etc/passwd")
+    status, text, _ = ask(address, urlsplit(address).path.replace("report/report.html", f"{FOLDER}/logs/"))
+    assert status == 200
+    assert "slurmctld.log" in text
+    assert "root:" not in text
+
+
+def test_a_log_whose_name_is_no_text_is_listed_and_shown(address: str, results: Path) -> None:
+    (results / FOLDER / "logs" / os.fsdecode(b"\xff.log")).write_text("of a job")
+    logs = urlsplit(address).path.replace("report/report.html", f"{FOLDER}/logs/")
+    assert 'href="./%FF.log"' in ask(address, logs)[1]
+    assert ask(address, f"{logs}%FF.log")[:2] == (200, "of a job")
+    assert ask(address, "/%FF/report/report.html")[0] == 404
+
+
+def test_a_browser_that_leaves_is_no_error_on_the_terminal(
+    address: str, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served.page = bytes(64 << 20)
+    parts = urlsplit(address)
+    with socket.create_connection((parts.hostname or "", parts.port or 0)) as browser:
+        browser.sendall(f"GET {parts.path} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        assert browser.recv(1)
+    until(lambda: not any("process_request" in thread.name for thread in threading.enumerate()))
+    assert capsys.readouterr().err == ""
 
 
 def test_what_lies_in_results_is_text_to_the_browser_whatever_it_is_called(address: str) -> None:

@@ -34,6 +34,7 @@ from ci.session.handover import additions, sdk_settings
 from ci.session.record import Record
 from ci.terminal import signals
 from tests.support.cluster import JOB_LIMIT, Node, Shell
+from tests.support.enroot import enroot_form
 from tests.support.not_asked import needs
 from tests.support.oci.images import push
 from tests.support.oci.tiny import TinyImage, busybox_image, new_marker
@@ -120,7 +121,10 @@ def _cell_to_start(rows: Matrix, name: str | None) -> Cell:
 
 @pytest.fixture(scope="session")
 def local_registry(environment: EnvironmentFile) -> str:
-    """Return the registry's address, "localhost:PORT": the same on the host and on every node."""
+    """Return the registry's address, "localhost:PORT": the same on the host and on every node.
+
+    That of a cluster that exists is as its file has it: HOST[:PORT][/FOLDER].
+    """
     if environment.site and not environment.registry:
         needs("a registry")
     assert environment.registry, "a legacy environment has no registry"
@@ -219,9 +223,9 @@ def project(
 
 
 @pytest.fixture(scope="session")
-def registry_client(local_registry: str) -> RegistryClient:
+def registry_client(local_registry: str, environment: EnvironmentFile) -> RegistryClient:
     """Return what pushes to the registry and asks it what it holds, without an engine."""
-    return RegistryClient(local_registry)
+    return RegistryClient.of_site(local_registry) if environment.site else RegistryClient(local_registry)
 
 
 @pytest.fixture(scope="session")
@@ -257,7 +261,8 @@ def test_local_registry(
     assert environment.site or re.fullmatch(r"localhost:\d+", local_registry)
     assert registry_client.ping() == http.HTTPStatus.OK
     for node in every_node:
-        node.run(f"curl --silent --show-error --fail --noproxy '*' http://{local_registry}/v2/", user=node.user)
+        login = "" if registry_client.auth else "--fail"
+        node.run(f"curl --silent --show-error {login} --noproxy '*' {registry_client.root}", user=node.user)
 
 
 @pytest.mark.starts_no_container
@@ -303,4 +308,4 @@ def test_slurm_pyxis_cluster(slurm_pyxis_cluster: "Cluster", local_registry: str
         job = marker()
         assert job.wait(timeout=JOB_LIMIT), job.get_stderr()
         assert job.get_result() == project.marker
-        assert f"{local_registry}#test/" in job.get_script()
+        assert enroot_form(f"{local_registry}/test/") in job.get_script()

@@ -70,7 +70,7 @@ def test_basic_container_task_execution(
     where, *markers = result.removeprefix("Hello from ").split(", ")
     assert markers == [IMAGE_MARKER_TEXT, project.marker]
     assert environment.site or where == environment.nodes[0]
-    assert registry_client.tags(f"test/hello-{project.marker}") == ["first"]
+    assert registry_client.tags(f"{registry_client.folder}test/hello-{project.marker}") == ["first"]
 
 
 @pytest.mark.container_packaging

@@ -3,13 +3,15 @@
 https://distribution.github.io/distribution/spec/api/
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 import json
+from typing import Self
 
 from ci import web
 from ci.environment import registry_client
 from ci.environment.registry_client import digest_of
+from ci.site import registry as of_sites
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,18 @@ class Token:
         return request
 
 
+@dataclass(frozen=True)
 class RegistryClient(registry_client.RegistryClient):
     """One registry; methods raise what those of its base class raise."""
+
+    folder: str = field(default="", kw_only=True)
+    """``FOLDER/`` of the registry, which the names of images begin with that are pushed there."""
+
+    @classmethod
+    def of_site(cls, registry: str) -> Self:
+        """Return that of a site, with the login that is kept here."""
+        found = of_sites.reached(registry)
+        return cls(found.address, auth=found.auth, ca_bundle=found.ca_bundle, folder=of_sites.folder_of(registry))
 
     def tags(self, repository: str) -> list[str]:
         """Return the tags of a repository; none if there is no such repository."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 import io
 from pathlib import Path
 import re
+import subprocess
 import tarfile
 
 from packaging.version import Version
@@ -12,6 +13,7 @@ import pytest
 from ci import paths
 from ci.artefacts import candidates, sources
 from ci.artefacts.candidates import PYXIS, SLURM
+from ci.artefacts.checkout import Checkout
 from ci.artefacts.releases import artefacts_for
 from ci.artefacts.sources import Sources
 from ci.environment.plan import plan_environment
@@ -318,3 +320,18 @@ def test_tests_meet_the_cell_with_its_candidates() -> None:
     file = environment(cell.id, matrix_cell=NAME, candidates={"pyxis": data}, answers={"pyxis": "0.21.0"})
     found = cell_of(file, ROWS)
     assert (found, found.id, found.answers) == (cell, cell.id, cell.answers)
+
+
+def test_a_checkout_is_read_the_same_way_whatever_the_users_settings_of_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`status.showUntrackedFiles` would hide a new file, `log.showSignature` put gpg's words before a commit's date."""
+    asked: list[list[str]] = []
+
+    def answer(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr("ci.artefacts.checkout.subprocess.run", answer)
+    Checkout(path=Path("/src/pyxis")).commit()
+    assert all("log.showSignature=false" in command for command in asked)
+    (status,) = (command for command in asked if "status" in command)
+    assert "--untracked-files=normal" in status

@@ -39,9 +39,8 @@ class Images:
         """Return them as the API lists them."""
         return [{key: list(names) if names else None for key, names in image.items()} for image in self.images]
 
-    def remove(self, name: str, *, noprune: bool) -> None:
+    def remove(self, name: str) -> None:
         """Take a name away."""
-        assert not noprune
         self.removed.append(name)
         for image in self.images:
             for names in image.values():
@@ -97,6 +96,20 @@ def test_a_root_is_imported_under_its_whole_name(kind: EngineKind, name: str) ->
     images = Images()
     assert engine(images, kind).import_root(Path("/root.tar"), "pyxis-matrix/it:1", ["LABEL a=1"]) == "sha256:1"
     assert images.asked == {"src": "/root.tar", "repository": name, "changes": ["LABEL a=1"]}
+
+
+def test_a_command_is_run_in_the_image_of_the_engines_own_name() -> None:
+    asked: list[str] = []
+
+    def run(image: str, *_words: object, **_more: object) -> bytes:
+        asked.append(image)
+        return b"said"
+
+    for kind in ("docker", "podman"):
+        asking = engine(Images(), kind)
+        cast("Any", asking.api).containers = SimpleNamespace(run=run)
+        assert asking.run_image("pyxis-matrix/node:1", "true", {}) == "said"
+    assert asked == ["pyxis-matrix/node:1", "localhost/pyxis-matrix/node:1"]
 
 
 # -- pushing --------------------------------------------------------------------------------------------------------
@@ -155,6 +168,13 @@ def test_podman_is_not_asked_to_remove_a_digest_which_is_the_whole_image() -> No
     images = Images(pushed(), digests_go_with_tags=True)
     assert OwnObjects(api=client_of(images)).untag("localhost:5000/") == [REFERENCE]
     assert images.removed == [REFERENCE]
+
+
+def test_names_that_somebody_else_gave_stay() -> None:
+    images = Images({"RepoTags": ["registry.example/mine:1", "registry.example/test/it:1"], "RepoDigests": None})
+    owned = OwnObjects(api=client_of(images))
+    assert owned.untag("registry.example/", ["registry.example/mine:1"]) == ["registry.example/test/it:1"]
+    assert owned.names_below("registry.example/") == ["registry.example/mine:1"]
 
 
 @pytest.mark.parametrize("running", [True, False])

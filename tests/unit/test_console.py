@@ -12,7 +12,7 @@ import pytest
 from ci.errors import BuildError, DiskFullError, EngineError
 from ci.terminal.console import Console, Timings, plain_lines, warn
 from ci.terminal.mode import Mode
-from ci.terminal.processes import Completed
+from ci.terminal.processes import Completed, Stopped
 
 
 class Terminal(io.StringIO):
@@ -68,7 +68,9 @@ def test_plain_steps_are_indented_below_each_other() -> None:
     ]
 
 
-@pytest.mark.parametrize(("error", "word"), [(ValueError, "failed"), (KeyboardInterrupt, "interrupted")])
+@pytest.mark.parametrize(
+    ("error", "word"), [(ValueError, "failed"), (KeyboardInterrupt, "interrupted"), (Stopped, "interrupted")]
+)
 def test_a_step_says_how_it_ended(error: type[BaseException], word: str) -> None:
     console, out = make(Mode.PLAIN)
     with pytest.raises(error), console.step("launch"):

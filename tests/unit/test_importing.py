@@ -189,12 +189,13 @@ def test_settings_of_enroot_are_taken_but_for_its_folders_and_what_it_passes_ove
     files = {
         "/etc/enroot/enroot.conf": "#\nENROOT_DATA_PATH /data\nENROOT_RESTRICT_DEV y\nENROOT_ROOTFS_WRITABLE: y\n",
         "/etc/enroot/enroot.conf.d/50-node.conf": "ENROOT_MOUNT_HOME y\n",
-        "/etc/enroot/enroot.conf.d/60.conf": "ENROOT_ALLOW_HTTP n\nENROOT_REMAP_ROOT y\n",
+        "/etc/enroot/enroot.conf.d/60.conf": "ENROOT_ALLOW_HTTP n\nENROOT_REMAP_ROOT y\nENROOT_MOUNT_HOME y",
     }
     folder, made = imported(tmp_path, files)
     assert lines(folder, "enroot.conf") == ["ENROOT_RESTRICT_DEV y"]
     assert lines(folder, "enroot.conf.d/60.conf") == ["ENROOT_REMAP_ROOT y"]
     assert why(made, "/etc/enroot/enroot.conf:4") == "enroot passes over it without a word"
+    assert why(made, "/etc/enroot/enroot.conf.d/60.conf:3").endswith("without a word: the line has no end")
     assert why(made, "ENROOT_DATA_PATH").startswith("enroot's folders lie on a volume")
     assert "it has the folders of the nodes" in why(made, "enroot.conf.d/50-node.conf")
 

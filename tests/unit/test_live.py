@@ -300,13 +300,14 @@ def test_the_table_fits_any_width_and_needs_no_colour(
     assert "0 of 3 cells" in lines[0]
 
 
-def test_a_table_of_many_cells_leaves_room(watcher: Watcher, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "more"), [(80, 44), (160, 36)])
+def test_a_table_of_many_cells_leaves_room(watcher: Watcher, tmp_path: Path, width: int, more: int) -> None:
     for number in range(50):
         watcher.begin(f"cell{number}", SUITES)
     stream = io.StringIO()
-    terminal = RichConsole(file=stream, width=160, height=24)
+    terminal = RichConsole(file=stream, width=width, height=24)
     terminal.print(live.LiveTable(shown_as(tmp_path), watcher, terminal))
-    assert "and 36 more" in stream.getvalue()
+    assert f"and {more} more" in stream.getvalue()
     assert len(stream.getvalue().splitlines()) < 24
 
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 import signal
 import sys
+from typing import NoReturn
 
 from docker.errors import APIError, NotFound
 import pytest
@@ -112,6 +113,22 @@ def test_an_engine_that_refuses_in_between_is_one_message(
     assert main(["logs"]) == LaunchError.exit_code
     said = "the engine does not answer" if isinstance(problem, EngineGone) else "the engine refused"
     assert said in capsys.readouterr().err
+
+
+def test_a_look_at_the_machine_names_a_fault_of_the_matrix_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYXIS_MATRIX_FILE", str(tmp_path / "matrix.toml"))
+    Path(tmp_path / "matrix.toml").write_text('schema = 1\nsuject = "x"\n', encoding="utf-8")
+
+    def connect() -> NoReturn:
+        raise EngineError("no engine")
+
+    monkeypatch.setattr(doctor, "connect", connect)
+    assert main(["doctor"]) == MatrixError.exit_code
+    said = capsys.readouterr().err
+    assert said.count("unknown key 'suject'") == 1
+    assert "engine: no engine" in said
 
 
 def test_a_mistake_of_our_own_keeps_its_traceback_and_is_no_answer(

@@ -195,8 +195,20 @@ def test_settings_are_those_of_all_its_files(make_profile: MakeProfile) -> None:
     }
     cell = planned(make_profile(files)).cell
     wanted = ("TaskPlugin=task/cgroup", "taskplugin=task/affinity", "basepath=/x", "enroot_restrict_dev=y")
-    assert all(map(cell.says, (*wanted, "ENROOT_ROOTFS_WRITABLE", "container_scope=job", "hooks.d/50-site.sh")))
+    assert all(map(cell.says, (*wanted, "ENROOT_ROOTFS_WRITABLE=y", "container_scope=job", "hooks.d/50-site.sh")))
     assert not any(map(cell.says, ("enroot_restrict_dev=n", "enroot_mount_home", "x", "hooks.d/51.sh", "BasePath=/")))
+
+
+def test_a_last_line_that_does_not_end_is_no_setting_because_enroot_passes_over_it(make_profile: MakeProfile) -> None:
+    folder = make_profile({"enroot.conf": "ENROOT_REMAP_ROOT yes\nENROOT_RESTRICT_DEV yes"})
+    plan = planned(folder)
+    assert plan.cell.says("ENROOT_REMAP_ROOT=yes")
+    assert not plan.cell.says("ENROOT_RESTRICT_DEV")
+    assert plan.profile
+    assert [str(fault) for fault in plan.profile.ignored()] == [
+        "enroot.conf:2: enroot passes over it without a word, because the line has no end: ENROOT_RESTRICT_DEV yes"
+    ]
+    assert not list(Profile.of(make_profile({"enroot.conf": "ENROOT_REMAP_ROOT yes\n# so"})).ignored())
 
 
 def test_settings_of_a_file_by_its_path_are_among_them(make_profile: MakeProfile) -> None:

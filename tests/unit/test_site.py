@@ -1,18 +1,23 @@
 """A cluster that exists (`ci.site`): what names it, what its jobs get, how its results stand apart."""
 
 from collections.abc import Mapping
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import asyncssh
 from msgspec.structs import replace
 import pytest
+import requests
 
+from ci import web
 from ci.cli.main import main
 from ci.environment import ssh
 from ci.environment_file import Login
 from ci.errors import MatrixError, SelectionError, SiteError
 from ci.matrix import loading
+from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.options import Options
 from ci.record.outcomes import TestOutcome, TestState
@@ -21,7 +26,9 @@ from ci.record.store import CellRecord
 from ci.report import contradictions, grid
 from ci.report.model import Location, kind, parts_of
 from ci.session.record import Record
-from ci.site import running
+from ci.site import registry, running
+from ci.site.cleaning import clean
+from ci.site.registry import PasswordLogin
 from ci.site.target import SiteTarget
 from tests.support.results import cell, result
 
@@ -97,10 +104,42 @@ def test_a_name_tells_no_address_and_is_the_same_each_time() -> None:
     assert "login" not in SiteTarget.of("ann@login.example.org").again
 
 
-def test_a_registry_of_the_command_line_is_an_address() -> None:
-    assert SiteTarget.of("alias").with_registry("localhost:5000").registry == "localhost:5000"
-    with pytest.raises(SelectionError, match="no HOST:PORT"):
-        SiteTarget.of("alias").with_registry("https://registry")
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        ("localhost:5000", ""),
+        ("registry.example.org", ""),
+        ("registry.example.org/group/pyxis_tests", "group/pyxis_tests/"),
+        ("registry:5000/group", "group/"),
+    ],
+)
+def test_a_registry_of_the_command_line_may_have_a_folder(text: str, folder: str) -> None:
+    assert SiteTarget.of("alias").with_registry(text).registry == text
+    assert registry.folder_of(text) == folder
+
+
+@pytest.mark.parametrize("text", ["https://registry.example.org", "group/pyxis", "registry.example.org/Group", "r:1/"])
+def test_what_is_no_registry(text: str) -> None:
+    with pytest.raises(SelectionError, match="is not HOST:PORT/FOLDER"):
+        SiteTarget.of("alias").with_registry(text)
+
+
+def challenged(url: str, realm: str) -> requests.Response:
+    """Return an answer that wants a token."""
+    answer = requests.Response()
+    answer.status_code, answer.request = 401, requests.Request("GET", url).prepare()
+    answer.headers["WWW-Authenticate"] = f'Bearer realm="{realm}",service="registry"'
+    return answer
+
+
+def test_no_password_of_a_registry_behind_https_goes_to_a_service_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PasswordLogin, "_token", lambda *_asked: pytest.fail("the password was sent"))
+    login = PasswordLogin("ann", "secret")
+    sent = login(requests.Request("GET", "https://registry.example.org/v2/").prepare())
+    (log_in,) = sent.hooks["response"]
+    with pytest.raises(web.WebError, match="would get the password in plain text"):
+        log_in(challenged("https://registry.example.org/v2/", "http://auth.example.org/token"))
+    assert "secret" not in repr(login)
 
 
 def test_every_job_gets_what_it_has_to_have(tmp_path: Path) -> None:
@@ -219,3 +258,44 @@ def test_a_dry_run_takes_nothing_down(monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit):
         main(["site", "ann@login", "--down", RUN, "--dry-run"])
     assert "not allowed with" in capsys.readouterr().err
+
+
+# -- what is taken away at the end --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "stdout", "stderr", "left"),
+    [
+        (0, "", "", ""),
+        (0, "jobs: 1\n", "", "jobs: 1"),
+        (1, "", "cd: no home\n", "cd: no home"),
+        (-9, "", "", "not known: the shell there ended with status -9"),
+    ],
+)
+def test_a_cluster_is_clean_only_if_it_says_so(status: int, stdout: str, stderr: str, left: str) -> None:
+    answer = ssh.RemoteAnswer(command="", status=status, stdout=stdout, stderr=stderr)
+    assert clean(SimpleNamespace(run=lambda *_, **__: answer), RUN, "mine") == left  # type: ignore[arg-type]
+
+
+def test_images_that_the_user_had_of_the_registry_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[object] = []
+    engine: Any = SimpleNamespace(
+        arch=Arch.AMD64,
+        names_below=lambda prefix: [f"{prefix}mine:1"],
+        untag=lambda *asked: removed.append(asked),
+        tag=lambda *_: None,
+        push=lambda _: None,
+        build_client=SimpleNamespace(link_into=lambda folder: folder / "docker", environment={}),
+    )
+    builder = SimpleNamespace(ensure=lambda _: SimpleNamespace(tag="pyxis-matrix/job:1"))
+    monkeypatch.setattr(running, "Builder", lambda *_, **__: builder)
+    monkeypatch.setattr(running, "sources_of", lambda _: None)
+    record = record_of(target := SiteTarget(host="login", registry="r:1"))
+    record.plan = dataclasses.replace(record.plan, options=Options(name="pyxis_basic", results=tmp_path))
+    seen: Any = SimpleNamespace(
+        cell=record.plan.cell, nodes=("n7",), work="/w", versions={}, enroot_data="/d", logs_in_elsewhere=True
+    )
+    site = running.Site(target=target, seen=seen, login=target.login, state=tmp_path)
+    with running.environment_of(site, lambda: engine)(record):
+        assert removed == []
+    assert removed == [("r:1/", ["r:1/mine:1"])]

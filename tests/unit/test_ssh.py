@@ -52,6 +52,13 @@ def test_a_user_id_without_a_name_can_log_in(
     assert caught.value.why == "refused"
 
 
+@pytest.mark.parametrize(("port", "host"), [(22, "127.0.0.1"), (2222, "[127.0.0.1]:2222")])
+def test_a_host_key_is_found_by_the_form_that_openssh_has_for_its_port(tmp_path: Path, port: int, host: str) -> None:
+    key = ssh.new_key("test")
+    ssh.write_home(tmp_path, user_key=key, host_key=key, port=port)
+    assert (tmp_path / ".ssh/known_hosts").read_text(encoding="utf-8").split()[0] == host
+
+
 class PrintingShell:
     """A connection to a login shell that prints a line before it reads the command."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from ci import errors
 from ci.record.outcomes import Outcome, Selection, TestOutcome, TestState
+from ci.record.printable import printable
 from ci.record.store import ArtefactRecord, CellRecord, ImageRecord, Result
 from ci.report.forms import terminal
 from ci.report.merging import of_results
@@ -233,14 +234,15 @@ def test_phases_come_in_the_order_of_a_run_and_unknown_ones_last() -> None:
 
 
 def test_text_of_anybodys_steers_neither_a_terminal_nor_a_ci() -> None:
-    test = a_test("t.py::test_a\x1b[2J\n::error::b", "failed", "no\x07\n::set-env name=A::b")
-    reason = "first\n  ::add-mask::x\n##[group]y\x9b1m"
+    test = a_test("t.py::test_a\x1b[2J\n::error::b", "failed", "no\x07 ##[add-mask]z\n::set-env name=A::b")
+    reason = "first\n  ::add-mask::x\n##[group]y\x9b1m ##vso[task.complete]"
     bad = result(REAL, "failed", test, suite="s\r\x1b]0;t\x07", reason=reason)
     text = text_of(bad)
     assert all(it.isprintable() for it in text.replace("\n", ""))
     assert r"test_a\x1b[2J\n::error::b: no\x07" in text
-    assert not [it for it in text.splitlines() if it.strip().startswith(("::", "##"))]
+    assert not [it for it in text.splitlines() if it.strip().startswith("::") or "##[" in it or "##vso[" in it]
     assert r"  \::add-mask::x" in text
+    assert printable("::error::a line of a comparison") == r"\::error::a line of a comparison"
 
 
 def test_show_writes_plain_text_where_there_is_no_terminal() -> None:

@@ -32,7 +32,7 @@ def answers(*values: object) -> Callable[[], object]:
 
     def probe() -> object:
         value = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(value, Exception) and not isinstance(value, NotYet):
+        if isinstance(value, Exception):
             raise value
         return value
 
@@ -61,17 +61,6 @@ def test_it_polls_until_the_probe_agrees(stopped: Stopped) -> None:
     probe = answers(NotYet("down"), NotYet("unknown"), "idle")
     assert wait_for("node n1", probe, limit=5, poll=0.5) == "idle"
     assert stopped.slept == [0.5, 0.5]
-
-
-def test_not_yet_may_be_raised() -> None:
-    tries = iter([True, False])
-
-    def probe() -> str:
-        if next(tries):
-            raise NotYet("no answer")
-        return "up"
-
-    assert wait_for("registry", probe, limit=5) == "up"
 
 
 def test_the_limit_is_kept_and_ends_with_a_last_probe(stopped: Stopped) -> None:

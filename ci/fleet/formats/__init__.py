@@ -30,6 +30,7 @@ class Format:
 @cache
 def formats() -> Mapping[str, Format]:
     """Return all formats by name."""
+    # At the first call, not at the top: these modules import `Format` from here.
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     found: list[Format] = [module.FORMAT for module in modules]
     return {each.name: each for each in found}

@@ -46,6 +46,7 @@ def _matrix(batches: Sequence[Batch], plan: FleetPlan, titles: Sequence[str]) ->
         {"name": title, "number": number, "runner": plan.runners[batch.arch], "arguments": _words(batch.arguments)}
         for number, (batch, title) in enumerate(zip(batches, titles, strict=True), start=1)
     ]
+    # On one line: in the file of outputs, a value of several would need a delimiter.
     return json.dumps({"include": jobs}, separators=(",", ":"))
 
 

@@ -25,5 +25,6 @@ class Form(Protocol):
 @cache
 def forms() -> Mapping[str, Form]:
     """Return all forms by name."""
+    # iter_modules sorts by name: the order is the same everywhere.
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     return {module.NAME: cast("Form", module) for module in modules}

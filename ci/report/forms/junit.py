@@ -25,6 +25,7 @@ def pieces(merged: Merged) -> Iterator[str]:
     root = _element("testsuites", name=f"pyxis-matrix: {sentence(compat.verdicts)}", **_totals(merged))
     # The root is written around its suites, which come one by one: the file is never in memory as a whole.
     root.text = "\n"
+    # The only end of a line there is: in an attribute it is written as &#10;.
     begin, end = ET.tostring(root, encoding="unicode").split("\n")
     yield f'<?xml version="1.0" encoding="utf-8"?>\n{begin}\n'
     for cell, suite in compat.results():
@@ -68,6 +69,7 @@ def _case(group: str, case: TestReport) -> ET.Element:
     if element := _kind(case):
         first = next(iter(case.message.splitlines()), "") or case.outcome.value
         expected = case.outcome in {TestState.XFAILED, TestState.EXPECTED}
+        # JUnit has no word for an expected failure: it is skipped, and its type says more.
         kind = {"type": counted(1, case.outcome).removeprefix("1 ")} if expected else {}
         found.append(_element(element, case.message, message=first, **kind))
     if case.reruns:

@@ -32,7 +32,7 @@ FILE = "compat.md"
 # GitHub's summary of a job holds one MiB; a grid of five thousand cells takes a fifth of it.
 _MOST = 200
 """How many entries of a list are written; the rest is counted."""
-_TESTS = 10
+_TESTS = 10  # of a suite
 
 
 def pieces(merged: Merged) -> Iterator[str]:
@@ -57,6 +57,7 @@ def pieces(merged: Merged) -> Iterator[str]:
         for cause in overview.known_failures(compat)
     ]
     yield _section("Known failures", known)
+    # In the order of MARKED.
     for title, kind in zip(("Hazards", "Refused: it fails, and says so"), MARKED.values(), strict=True):
         seen = [
             f"- {ANSWERS[kind]} {_code(answered.behaviour.id)} on {count(len(answered.cells), 'cell')}: "
@@ -93,6 +94,7 @@ def _runs(compat: Compat) -> str:
 def _grid(compat: Compat) -> Iterator[str]:
     for table in grid.tables(compat):
         title = f"{table.title}, {table.arch}" if table.arch else table.title
+        # In a table nothing else ends a line.
         heads = [f"enroot {_text(one)}<br>Pyxis {_text(two)}" if two else _text(one) for one, two in table.columns]
         yield f"## {_text(title)}" + (f" ({table.remark})" if table.remark else "") + "\n\n"
         yield _row("Slurm", *heads) + "|---" * (len(heads) + 1) + "|\n"
@@ -144,6 +146,7 @@ def _changes(compat: Compat) -> str:
         f"- {change.kind}: {_code(change.cell)} {_text(change.suite)}{_text(described(change))}"
         for change in compat.changes.items
     ]
+    # Where all is new, the list would only be the grid again.
     if items and all(change.kind is ChangeKind.NEW for change in compat.changes.items):
         items = [f"- new: {count(len(items), 'suite')}; nothing else changed"]
     return _section(title, items or ["Nothing."])

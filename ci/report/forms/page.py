@@ -43,6 +43,7 @@ def as_html(merged: Merged, *, live: str = "") -> str:
     :param live: a text that stands for this state of the results, where a server tells the page of newer ones.
     """
     compat = merged.compat
+    # One function around both scripts: they share names, and the window has none of them.
     css, js = _asset("report.css"), f"(() => {{\n'use strict';\n{_asset('answers.js')}{_asset('report.js')}}})();"
     data, answers = PageData(merged), Answers(compat)
     return (
@@ -97,6 +98,7 @@ def issue_address(text: str) -> str:
     """Return where an upstream issue is to be read; nothing for text that names none."""
     if found := _ISSUE.fullmatch(text):
         return f"https://github.com/{found[1]}/issues/{found[2]}"
+    # No javascript: address, and nothing that ends the attribute.
     return text if re.fullmatch(r"https?://[^\s\"'<>]+", text) else ""
 
 
@@ -118,6 +120,7 @@ def _choices(compat: Compat) -> list[tuple[str, list[str]]]:
 def _policy(css: str, js: str) -> str:
     """Return what the page may do: run its own script and style, and ask the server that it came from."""
 
+    # By checksums, since a file has no server that could send a nonce: a script that gets into the page does not run.
     def sha(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 

@@ -64,6 +64,7 @@ def show(merged: Merged, stream: TextIO) -> None:
     if table.rows and console.measure(table, options=wide).maximum <= console.width:
         console.print(table)
     else:
+        # soft_wrap: lines are not broken, so ids can be copied.
         console.print(*_lines(merged.compat), sep="\n", soft_wrap=True)
     console.print(*_details(merged), sep="\n", soft_wrap=True)
 
@@ -87,7 +88,7 @@ def remarks(compat: Compat, suite: SuiteReport) -> list[str]:
         if test.outcome is not TestState.PASSED:
             groups.setdefault((test.outcome, first_line(test.message) or "no reason given"), []).append(test)
     for (state, why), tests in groups.items():
-        if not state.red:
+        if not state.red:  # a skip or a known failure is told by its reason; the names are in the result
             found.append(f"{counted(len(tests), state)}: {why}")
         elif len(tests) == 1:
             found.append(f"{state}: {_tried(tests[0])}: {why}")
@@ -143,7 +144,7 @@ def _details(merged: Merged) -> Iterator[Text]:
     One that passed at a second try, or of which there is more to say, is named, too.
     """
     for cell, suite in merged.compat.results():
-        good = suite.state.good or suite.state is State.PARTLY
+        good = suite.state.good or suite.state is State.PARTLY  # what is partly run did all that was asked of it
         remarkable = suite.reruns or (suite.reason and not suite.reused_from) or _files(merged.compat, suite)
         if good and not remarkable:
             continue
@@ -176,6 +177,7 @@ def _state(state: State) -> Text:
 
 def _named(cell: CellReport) -> str:
     """Return the cell's id, with a mark where it is not a real cell of releases: the id alone is easily overlooked."""
+    # `embedded`, `not released`, `profile cgroups`; nothing for a real cell of releases.
     mark = cell.kind.removeprefix(Runtime.NVIDIA).removeprefix(", ")
     return printable(f"{cell.id} [{mark}]" if mark else cell.id)
 

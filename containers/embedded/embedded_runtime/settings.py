@@ -70,9 +70,10 @@ def _expand(value: str, environment: Mapping[str, str]) -> str:
 
 def _read(path: Path, environment: dict[str, str]) -> None:
     """Add a file's settings to the environment; what is set there already wins."""
-    for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
         line = raw.strip()
-        if not line or line.startswith("#"):
+        # enroot, too, drops a last line without an end: it reads by `while read`.
+        if not line or line.startswith("#") or not raw.endswith("\n"):
             continue
         match = re.match(r"(\w+)(?:[ \t=]+(.*))?$", line)
         if match is None:

@@ -10,8 +10,10 @@ import pytest
 from ci.matrix.arch import Arch
 from ci.matrix.cells import Cell
 from ci.reproducing.case import ASIDE
-from tests.integration.conformance.support import Steps, rootfs
+from tests.integration.conformance.support import NOT_IMPORTED, Steps, rootfs
 from tests.support.cluster import Node, Shell, waited
+from tests.support.enroot import hub_at_home
+from tests.support.expectations import no_such_image
 from tests.support.markers import IMAGE_MARKER
 from tests.support.not_asked import needs
 from tests.support.oci.images import push
@@ -72,6 +74,20 @@ def make_image(registry_client: RegistryClient, tiny_image: TinyImage) -> MakeIm
         return TinyImage(reference=pushed.reference, marker=marker, pushed=pushed, image=image)
 
     return make
+
+
+@pytest.fixture
+def hub(registry_client: RegistryClient) -> dict[str, str]:
+    """Return the variables by which nothing is asked of Docker Hub (`tests.support.enroot.hub_at_home`)."""
+    if registry_client.ca_bundle or registry_client.auth:
+        needs("a registry that speaks plain http and asks for no login")
+    return hub_at_home(registry_client.address)
+
+
+@pytest.fixture
+def not_there(cell: Cell, registry_client: RegistryClient) -> str:
+    """Return what is said of an image that the registry does not have: no more than that, where enroot logs in."""
+    return NOT_IMPORTED if registry_client.auth else no_such_image(cell)
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ class Steps:
         self, image: str, command: list[str], options: tuple[str, ...], variables: Mapping[str, str] | None
     ) -> RemoteAnswer:
         container = [f"--container-image={image}"] if image else []
-        words = shlex.join(["srun", self.shell.here, *self._job_of(options), *container, *options, *command])
+        words = shlex.join(["srun", self.shell.here, *self.job_of(options), *container, *options, *command])
         done = self.shell.run_unchecked(f"{assignments(variables)}{words}", limit=PATIENCE)
         # Else a step that has to be refused would seem to be. The plugin of the suites runs such a test again.
         assert LISTING_FAILED not in done.stderr, str(done)
@@ -143,7 +143,7 @@ class Steps:
         # Whoever has no such file does not get as far as being ready.
         proof = f"test -e {IMAGE_MARKER} && " if image else ""
         command = ["sh", "-c", f"{proof}{{ {script}\n}}"]
-        where = [self.shell.here, *self._job_of(options)]
+        where = [self.shell.here, *self.job_of(options)]
         words = shlex.join(["srun", "--unbuffered", *where, f"--job-name={name}", *container, *options, *command])
         self.shell.run(f"{assignments(variables)}nohup {words} > {output} 2>&1 < /dev/null &")
         try:
@@ -166,7 +166,7 @@ class Steps:
         finally:
             self.shell.run(f"scancel {self.jobs.pop(name)}")
 
-    def _job_of(self, options: Iterable[str]) -> list[str]:
+    def job_of(self, options: Iterable[str]) -> list[str]:
         """Return what makes a step one of the job that the container which its options name belongs to."""
         for option in options:
             if job := self.jobs.get(option.removeprefix("--container-name=").partition(":")[0]):

@@ -30,17 +30,23 @@ def test_create_start_remove(cluster_shell: Shell, plain: TinyImage, container: 
     assert container not in cluster_shell.run("enroot list").stdout.split()
 
 
-def test_settings_of_a_file_beside_the_nodes(login_node: Node, cluster_shell: Shell, container: str) -> None:
+@pytest.mark.parametrize(("end", "taken"), [("\\n", True), ("", False)], ids=["line", "line-without-an-end"])
+def test_settings_of_a_file_beside_the_nodes(
+    *, login_node: Node, cluster_shell: Shell, container: str, end: str, taken: bool
+) -> None:
+    """A last line that has no end is dropped without a word."""
     # Only a command with this variable gets another value than the default; the cell's other tests go on meanwhile.
     file = f"/etc/enroot/enroot.conf.d/{container}.conf"
     start = f"enroot start {container} id -u"
-    login_node.run(f"mkdir -p {file.rpartition('/')[0]}; echo 'ENROOT_REMAP_ROOT ${{PYXIS_MATRIX_ROOT:-no}}' > {file}")
+    setting = f"ENROOT_REMAP_ROOT ${{PYXIS_MATRIX_ROOT:-no}}{end}"
+    login_node.run(f"mkdir -p {file.rpartition('/')[0]}; printf '{setting}' > {file}")
     try:
         asked = cluster_shell.run(f"PYXIS_MATRIX_ROOT=yes {start}")
         not_asked = cluster_shell.run(start)
     finally:
         login_node.run(f"rm {file}")
-    assert (asked.stdout, not_asked.stdout) == ("0\n", cluster_shell.run("id -u").stdout)
+    user = cluster_shell.run("id -u").stdout
+    assert (asked.stdout, not_asked.stdout) == ("0\n" if taken else user, user)
 
 
 def test_a_second_container_of_the_same_name_is_refused(cluster_shell: Shell, plain: TinyImage, container: str) -> None:

@@ -10,8 +10,10 @@ from tests.integration.conformance.support import NOT_IMPORTED, PATIENCE, Steps
 from tests.support.behaviours import Ask
 from tests.support.expectations import not_promised
 from tests.support.markers import IMAGE_MARKER
+from tests.support.not_asked import needs
 from tests.support.oci.tiny import TinyImage
 from tests.support.proof import behind
+from tests.support.registry_client import RegistryClient
 
 pytestmark = pytest.mark.container_packaging
 
@@ -76,7 +78,7 @@ def _curl(steps: Steps, silent_registry: str, name: str) -> str:
     """Return the command line of an import's curl, where the job sets a variable of enroot's to 599 seconds."""
     image = f"{silent_registry}#silent/image:1"
     with steps.running(image, "true", ready="importing docker image", variables={name: "599"}):
-        return steps.wait_for_output(f"pgrep --list-full --full '[h]ttp://{silent_registry}'")
+        return steps.wait_for_output(f"pgrep --list-full --full 'https?://[l]{silent_registry[1:]}'")
 
 
 @pytest.mark.behaviour("transfer-timeout")
@@ -96,19 +98,24 @@ def test_what_a_job_may_not_tell_enroot(steps: Steps, silent_registry: str, cell
     ("name", "no_proxy"), [("http_proxy", ""), ("http_proxy", "127.0.0.1"), ("all_proxy", ""), ("ALL_PROXY", "")]
 )
 def test_a_proxy_that_is_not_there(
-    *, steps: Steps, tiny_image: TinyImage, behaviour: Ask, name: str, no_proxy: str
+    *, steps: Steps, tiny_image: TinyImage, registry_client: RegistryClient, behaviour: Ask, name: str, no_proxy: str
 ) -> None:
     """The registry is called localhost, and a list of exceptions is one of names."""
+    name = name.replace("http_", "https_") if registry_client.ca_bundle else name
     variables = {name: _NO_PROXY_THERE, "no_proxy": no_proxy}
     lines, said = steps.either(tiny_image, "true", refusals=[NOT_IMPORTED], variables=variables)
     # Without this, anything might have kept it from being imported.
-    steps.inside(tiny_image, "true", variables={**variables, "no_proxy": "localhost"})
+    steps.inside(tiny_image, "true", variables={**variables, "no_proxy": registry_client.address.split(":")[0]})
     behaviour("proxy-of-a-job").saw("through the proxy" if lines is None else "directly", said)
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "HTTPS_PROXY"])
-def test_a_proxy_that_is_none_for_plain_http(steps: Steps, tiny_image: TinyImage, name: str) -> None:
+def test_a_proxy_that_is_none_for_plain_http(
+    steps: Steps, tiny_image: TinyImage, registry_client: RegistryClient, name: str
+) -> None:
     """In capitals http_proxy is not read at all: a web server would have it from whoever asks (curl(1))."""
+    if registry_client.ca_bundle:
+        needs("a registry that speaks plain http")
     assert steps.inside(tiny_image, "true", variables={name: _NO_PROXY_THERE}) == []
 
 
@@ -139,6 +146,16 @@ def test_the_command_line_wins_over_the_variable(steps: Steps, plain: TinyImage,
     assert steps.inside(plain, "true", variables={"PYXIS_CONTAINER_IMAGE": image_with_v.reference}) == []
 
 
+_TOUCH = "touch /new 2> /dev/null && echo writable || echo read-only"
+
+_THE_OTHER_WAY = {
+    "MOUNT_HOME=true": ("ENROOT_MOUNT_HOME=yes", "MOUNT_HOME=false"),
+    "WRITABLE=1": ("ENROOT_ROOTFS_WRITABLE=yes", "WRITABLE=0"),
+    "READONLY=0": ("ENROOT_ROOTFS_WRITABLE=yes", "READONLY=1"),
+}
+"""What to ask where the node's setting has the effect already, which a profile may say."""
+
+
 @pytest.mark.behaviour("pyxis-variables")
 @pytest.mark.parametrize(
     ("setting", "script", "answers"),
@@ -148,8 +165,8 @@ def test_the_command_line_wins_over_the_variable(steps: Steps, plain: TinyImage,
         ("REMAP_ROOT=yes", "id -u", ("0", "{uid}")),
         ("MOUNTS=/etc/slurm:/m", "test -e /m/slurm.conf && echo mounted || echo absent", ("mounted", "absent")),
         ("MOUNT_HOME=true", "mount | grep -q ' {home} ' && echo home || echo none", ("home", "none")),
-        ("WRITABLE=1", "touch /new 2> /dev/null && echo writable || echo read-only", ("writable", "read-only")),
-        ("READONLY=0", "touch /new 2> /dev/null && echo writable || echo read-only", ("writable", "read-only")),
+        ("WRITABLE=1", _TOUCH, ("writable", "read-only")),
+        ("READONLY=0", _TOUCH, ("writable", "read-only")),
         ("ENV=V", "echo $V", ("job", "image")),
     ],
     ids=lambda it: "-".join(it) if isinstance(it, tuple) else it,
@@ -160,6 +177,9 @@ def test_options_by_variable(
     """The second answer is that of a Pyxis that knows no such variables."""
     uid, home = steps.shell.run("id -u; echo ~").stdout.split()
     script = script.replace("{home}", home)
+    of_the_node, opposite = _THE_OTHER_WAY.get(setting, ("", setting))
+    if of_the_node and steps.cell.says(of_the_node):
+        setting, answers = opposite, answers[::-1]
     variable, _, value = setting.partition("=")
     said = steps.inside(image_with_v, script, variables={f"PYXIS_CONTAINER_{variable}": value, "V": "job"})
     taken, ignored = (it.replace("{uid}", uid) for it in answers)
@@ -168,6 +188,7 @@ def test_options_by_variable(
 
 @pytest.mark.behaviour("pyxis-variables")
 def test_a_name_by_variable(steps: Steps, plain: TinyImage, container_name: str, behaviour: Ask) -> None:
-    steps.inside(plain, "true", variables={"PYXIS_CONTAINER_NAME": container_name})
-    kept = f"pyxis_{container_name}" in steps.containers()
+    where = steps.job_of([f"--container-name={container_name}"])  # the variable itself tells no job
+    steps.inside(plain, "true", *where, variables={"PYXIS_CONTAINER_NAME": container_name})
+    kept = steps.enroot_name(container_name) in steps.containers()
     behaviour("pyxis-variables").saw("taken" if kept else "ignored")

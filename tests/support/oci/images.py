@@ -149,9 +149,12 @@ def push(
 ) -> Pushed:
     """Push an image, or several as one index (one per architecture), and check what the registry made of it.
 
+    Its repository is in the folder of the registry that is for them, if there is one.
+
     ``index`` makes an index of a single image too; ``attestation`` adds the entry for an unknown platform that buildx
     puts beside an image by default.
     """
+    repository = f"{registry.folder}{repository.removeprefix(registry.folder)}"  # it may be that of a `Pushed`
     manifests = [_put_image(registry, repository, image, form) for image in images]
     content, media_type = manifests[0], form.manifest
     if index or attestation or len(images) > 1:
