@@ -18,8 +18,9 @@ _COMMON = re.compile(
     r"/?root|accounts?|address|admin|all|any|asked|bash|batch|bin|centos|clusters?|compute|conformance|containers?|"
     r"cpu|debian|debug|default|docker|domain|enroot|error|etc|exit|failed|file|gpu|groups?|head|home|host|image|"
     r"jobs?|linux|local(host|domain)?|localhost\.localdomain|login|long|machine|main|master|mounts?|name|needs|"
-    r"nobody|nodes?|none|normal|not|null|opt|partition|passed|pyxis(-matrix)?|qos|registry|repository|reservation|rocky|"
-    r"run|shared|short|site|skipped|slurm|srun|sudo|tasks?|tests?|tester|tiny|tmp|ubuntu|unknown|users?|usr|var|wheel",
+    r"nobody|nodes?|none|normal|not|null|opt|partition|passed|pyxis(-matrix)?|qos|registry|repository|reservation|"
+    r"rocky|run|shared|short|site|skipped|slurm|srun|sudo|tasks?|tests?|tester|tiny|tmp|ubuntu|unknown|users?|usr|"
+    r"var|wheel",
     re.IGNORECASE,
 )
 _A_NAME = re.compile(r"(?s)(?=.*[^\W\d_])(...+|.*\d.*)")
