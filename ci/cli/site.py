@@ -1,6 +1,8 @@
 """The command `site`: suites on a cluster that exists, over SSH."""
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 import os
 
 from ci.cli.selecting import add_suites
@@ -16,6 +18,7 @@ from ci.report import merging
 from ci.report.forms import terminal
 from ci.session.several import Order, run_suites
 from ci.site import running
+from ci.site.redacted import redacted, redaction_of
 from ci.site.target import SiteTarget
 from ci.terminal import console
 
@@ -30,6 +33,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="HOST:PORT/FOLDER",
         help="a registry, and a folder of it, that is the same from here and from the nodes",
+    )
+    parser.add_argument(
+        "--redact", action="store_true", help="keep results in which words stand for the site's names and addresses"
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
@@ -60,7 +66,12 @@ def site(parsed: argparse.Namespace) -> int:
         console.say(f"site {target.name}: {plan.cell.id}")
         # Only a suite that runs tasks through a subject builds a job image; the others need no engine on this machine.
         engine = connect if any(suite.subject for suite in suites) else None
-        results = run_suites(plan, orders, running.environment_of(there, engine))
+        keeping: AbstractContextManager[None] = nullcontext()
+        if parsed.redact:
+            plan = replace(plan, again=f"{plan.again} --redact")
+            keeping = redacted(options.results / options.run / plan.cell.id, redaction_of(there))
+        with keeping:
+            results = run_suites(plan, orders, running.environment_of(there, engine))
     terminal.summarise(merging.of_results(results, options.results / options.run))
     return ending.exit_code(results)
 

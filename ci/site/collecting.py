@@ -38,7 +38,8 @@ _NAMES = "hostname -s; hostname -f; hostname -d; id -un"
 _ENROOT = 'echo "${ENROOT_SYSCONF_PATH:-/etc/enroot}"'
 # A name such as `login` or `blue` may be anybody's word; one with a digit, a dot or a hyphen is a name.
 _A_NAME = re.compile(r"(?=.*[\d.-])[\w.-]{2,}")
-_HOSTS = ("slurmctldhost", "accountingstoragehost", "accountingstoragebackuphost", "jobcomphost", "clustername")
+HOSTS = ("slurmctldhost", "accountingstoragehost", "accountingstoragebackuphost", "jobcomphost", "clustername")
+"""How keys of slurm.conf in small letters begin that name hosts, and the cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,7 @@ def _folders(connection: Connection, sources: Iterable[str]) -> list[str]:
 
 
 def _names(connection: Connection, settings: Mapping[str, str]) -> Iterator[str]:
-    said = [connection.run(_NAMES).stdout, *(value for key, value in settings.items() if key.startswith(_HOSTS))]
+    said = [connection.run(_NAMES).stdout, *(value for key, value in settings.items() if key.startswith(HOSTS))]
     for word in re.split(r"[\s,()]+", " ".join(said)):
         if _A_NAME.fullmatch(word) and not word.startswith("localhost"):
             yield word

@@ -29,13 +29,17 @@ _SECRET_VALUE = (
     # Random letters and digits; a path, an option or a name of words has other signs in between.
     re.compile(r"(?<![\w/.$-])(?=[A-Za-z+]*\d)(?=[\d+]*[A-Za-z])[A-Za-z0-9+]{24,}={0,2}(?![\w/.=])"),
 )
-_ADDRESSES = (
-    # IPv4 but this machine's own and 0.0.0.0; IPv6 whole, and shortened by `::`; e-mail.
-    re.compile(r"(?<![\w.])(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"),
-    re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:){4,7}:?[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE),
-    re.compile(r"(?<![\w:])[0-9a-f]{2,4}::(?:[0-9a-f]{1,4}:)*[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE),
-    re.compile(r"[\w.+-]+@[\w-]+\.\w"),
+ADDRESSES = (
+    re.compile(r"(?<!\d)(?<!\d\.)(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)"),
+    re.compile(r"(?<![0-9a-f:])(?:[0-9a-f]{1,4}:){4,7}:?[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE),
+    # With the :: that stands for zeros: 2000::/3, fc00::/7, fe80::/10, ff00::/8.
+    re.compile(
+        r"(?<![0-9a-f:])(?=[0-9a-f:]*::)(?:[23][0-9a-f]|f[cdef])[0-9a-f]{2}(?::[0-9a-f]{0,4}){2,7}(?![\w:])",
+        re.IGNORECASE,
+    ),
+    re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.\w[\w-]*)+"),
 )
+"""Of networks (not loopback), of network cards, of mail: each matches a whole one."""
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://(?!localhost\b|127\.|/)[\w\[]", re.IGNORECASE)
 SECRET = "it looks like a password, a token or a key"  # noqa: S105 - it is a reason
 ADDRESS = "it has an address, which a cell does not reach and which is nobody else's business"
@@ -59,7 +63,7 @@ def of_script(text: str, names: Iterable[str]) -> str:
 def _of(text: str, names: Iterable[str]) -> str:
     if any(pattern.search(text) for pattern in (*_GIVEN, *_SECRET_VALUE)):
         return SECRET
-    if any(pattern.search(text) for pattern in _ADDRESSES):
+    if any(pattern.search(text) for pattern in ADDRESSES):
         return ADDRESS
     # A dot may follow: a host's name also begins its full one.
     if any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE) for name in names):

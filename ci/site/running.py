@@ -322,7 +322,8 @@ def rehearsal(target: SiteTarget, suites: tuple[str, ...], options: Options) -> 
     lines = (
         f"log in to {target.host} by your own ssh settings, again and again while tests run",
         f"make the folder ~/{target.folder(options.run)}; outside of it only jobs write: enroot's own folders, /tmp",
-        "ask there: sinfo, scontrol show config, srun --help; and, by a job on each of one or two nodes, all versions",
+        "ask there: sinfo, scontrol show config, srun --help (for --redact also hostname, id, sacctmgr)",
+        "ask by a job on each of one or two nodes for all versions",
         "ask by a job on each of up to eight nodes whether Pyxis is loaded there",
         images,
         f"run {', '.join(suites)}, up to four tests at a time (fewer: -- -n 1), each with a few short jobs",

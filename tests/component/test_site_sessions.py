@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+import signal
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from ci.record.outcomes import Outcome
 from ci.site import observing, running
 from ci.site.running import Site, reached, take_down
 from ci.site.target import SiteTarget
+from ci.terminal import signals
 from ci.terminal.processes import Completed
 from tests.support import results as made
 from tests.support.login_node import ENROOT, PYXIS, SLURM, LoginNode
@@ -192,10 +194,10 @@ def passed(tmp_path: Path) -> Path:
     return place / store.RESULT_FILE
 
 
-def site(tmp_path: Path, host: str) -> int:
+def site(tmp_path: Path, host: str, *more: str) -> int:
     file = tmp_path / "blue.toml"
     file.write_text(f'host = "{host}"\nname = "blue"\n', encoding="utf-8")
-    return main(["site", str(file), "--suite", SUITE, "--run", RUN])
+    return main(["site", str(file), "--suite", SUITE, "--run", RUN, *more])
 
 
 @pytest.mark.usefixtures("there")
@@ -229,3 +231,67 @@ def test_what_can_not_be_removed_is_told_of_the_last_suite(
     assert f"containers: pyxis_conformance-{RUN}-0a1b2c3d4e5f" in kept.reason
     assert [it.outcome for it in kept.tests] == ["passed"]
     assert "! error" in capsys.readouterr().err, "the summary is shown"
+
+
+_CALLED = {
+    "id": """case $1 in -un) echo anna;; *) echo anna blue-lab;; esac""",
+    "hostname": """case $1 in -f) echo head03.blue.example.org;; *) echo head03;; esac""",
+    "sinfo": """case "$*" in *NODE*) echo NODE n7 n7.ib; echo NODE n1 10.1.2.3;; *%R*) echo long-q;;
+*) echo n1 idle all*;; esac""",
+    "sacctmgr": """case "$*" in *=ACCOUNT*) echo stf007;; *) echo quick9,normal;; esac""",
+}
+"""Programs that say what the site is called."""
+_NAMES = (
+    "anna",
+    "head03",
+    "blue.example.org",
+    "n7",
+    "n7.ib",
+    "n1",
+    "10.1.2.3",
+    "long-q",
+    "stf007",
+    "quick9",
+    "blue-lab",
+)
+_SAID = f"\n{', '.join(_NAMES)} of normal channel n12, an annal\n"
+
+
+@pytest.mark.parametrize("end", ["failed", "interrupted", "error"])
+def test_what_is_kept_has_no_names_however_it_ends(
+    there: LoginNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    for name, text in _CALLED.items():
+        (there.home / "bin" / name).write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
+        (there.home / "bin" / name).chmod(0o755)
+
+    def attach(command: list[str], **_: object) -> Completed:
+        log = Path(next(it for it in command if it.startswith("--report-log=")).partition("=")[2])
+        message = f"{_SAID}{there.home}/pyxis-matrix"
+        test = {"$report_type": "TestReport", "nodeid": "a", "when": "call", "outcome": "failed", "longrepr": message}
+        lines = [{"$report_type": "SessionStart"}, test, {"$report_type": "Selection", "selected": ["a"]}]
+        log.write_bytes(b"\n".join(map(msgspec.json.encode, [*lines, {"$report_type": "SessionFinish"}])) + b"\n")
+        (log.parent / "logs").mkdir()
+        (log.parent / "logs" / "of a test.log").write_text(message, encoding="utf-8")
+        if end == "interrupted":
+            raise signals.Interrupted(signal.SIGTERM)
+        if end == "error":
+            raise SiteError(message)
+        return Completed(command=tuple(command), exit_code=1, output="")
+
+    monkeypatch.setattr("ci.terminal.console.attach", attach)
+    site(tmp_path, "h", "--redact")
+    texts = {path.name: path.read_text() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    assert {"result.json", "reportlog.jsonl", "progress.jsonl", "of a test.log"} == texts.keys()
+    words = "USER, HOST, DOMAIN, NODE2, NODE2, NODE1, ADDRESS, PARTITION, ACCOUNT, QOS, GROUP"
+    words += " of normal channel n12, an annal"
+    assert texts["of a test.log"] == f"\n{words}\n/HOME/pyxis-matrix"
+    assert f"\\n{words}\\n/HOME/pyxis-matrix" in texts["reportlog.jsonl"]
+    for text in texts.values():
+        rest = text.replace("annal", "").replace("n12", "")
+        assert not [name for name in (*_NAMES, str(tmp_path)) if name in rest]
+    (path,) = (tmp_path / "results").rglob(store.RESULT_FILE)
+    kept = store.load(path)
+    assert kept.outcome == end
+    assert [it.name for it in kept.tests] == ["a"]
+    assert kept.again.startswith("nox -s site -- FILE --redact --suite")
