@@ -20,8 +20,7 @@ from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place
 from ci.errors import SiteError
 from ci.matrix.arch import Arch
-from tests.integration.registry.support import htpasswd_settings
-from tests.integration.registry.tls import TokenSigner, new_authority
+from tests.support.authorities import TokenSigner, new_authority
 from tests.support.oci.images import Image, push
 from tests.support.oci.layers import File, Layer
 from tests.support.registry_client import RegistryClient
@@ -104,7 +103,9 @@ def test_a_password_over_https(
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=5)).decode()
     address = guarded(
         {
-            **htpasswd_settings(),
+            "REGISTRY_AUTH": "htpasswd",
+            "REGISTRY_AUTH_HTPASSWD_REALM": "site",
+            "REGISTRY_AUTH_HTPASSWD_PATH": "/htpasswd",
             "REGISTRY_HTTP_TLS_CERTIFICATE": "/server.pem",
             "REGISTRY_HTTP_TLS_KEY": "/server.key",
         },

@@ -76,7 +76,7 @@ def runtimes(matrix: Matrix, *files: str, suites: tuple[str, ...] = (), options:
         ("containers/base/mmdebstrap.conf", ALL),
         ("containers/shared/apt-install", ALL),
         ("containers/slurmdbd/Containerfile", set()),  # no cell has accounting unless asked
-        ("tests/integration/registry/tls.py", CONTAINERS_ONLY),
+        ("tests/integration/registry/support.py", CONTAINERS_ONLY),
         ("tests/integration/upstream/hub.py", {"nvidia"}),
         ("tests/integration/test_legacy_jobs.py", {"legacy"}),
         ("tests/integration/conftest_container_packaging.py", CONTAINERS_ONLY),
@@ -113,7 +113,7 @@ def test_a_profile_affects_the_cells_that_it_is_laid_over(rows: Matrix) -> None:
 
 
 def test_what_only_other_suites_are_made_of_does_not_count(rows: Matrix) -> None:
-    name = "tests/integration/registry/tls.py"
+    name = "tests/integration/registry/support.py"
     assert runtimes(rows, name, suites=("pyxis_basic",)) == set()
     assert runtimes(rows, name, suites=("pyxis_basic", "registry")) == CONTAINERS_ONLY
     shared = "tests/integration/conftest_container_packaging.py"

@@ -24,7 +24,7 @@ from tests.integration.registry.support import (
     let_jobs_choose_https,
     new_name,
 )
-from tests.integration.registry.tls import TokenSigner, new_authority
+from tests.support.authorities import TokenSigner, new_authority
 from tests.support.cluster import Node
 from tests.support.oci.tiny import busybox_image, new_marker
 from tests.support.registry_client import RegistryClient, Token

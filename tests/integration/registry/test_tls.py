@@ -16,7 +16,7 @@ from tests.integration.registry.support import (
     srun_unchecked,
     user_files,
 )
-from tests.integration.registry.tls import new_authority
+from tests.support.authorities import new_authority
 from tests.support.behaviours import Ask
 from tests.support.cluster import Shell
 from tests.support.known_failures import Control
