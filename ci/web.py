@@ -31,6 +31,7 @@ _SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 Request = requests.PreparedRequest
 Answer = requests.Response
+Basic = requests.auth.HTTPBasicAuth
 Tell = Callable[[str], None]
 """Called with a line of text for every wait."""
 

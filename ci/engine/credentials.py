@@ -1,10 +1,26 @@
-"""Passwords for registries, as `docker login` keeps them: in its configuration, or with a helper that this names."""
+"""Passwords for registries, as `docker login` keeps them: in its configuration, or with a helper that it names."""
 
+from dataclasses import dataclass, field
+
+from ci import web
 from ci.engine.refusals import asking
 
 
-def password_of(registry: str) -> tuple[str, str] | None:
-    """Return user and password for a registry's host; None if `docker login HOST` was not called.
+@dataclass(frozen=True)
+class Password:
+    """A user's password, which no representation shows."""
+
+    user: str
+    text: str = field(repr=False)
+
+    @property
+    def basic(self) -> web.Basic:
+        """What puts it into a request: in UTF-8, as Docker does; requests would take a `str` for Latin-1."""
+        return web.Basic(self.user.encode(), self.text.encode())
+
+
+def password_of(registry: str) -> Password | None:
+    """Return the password for a registry's host; None if `docker login HOST` was not called.
 
     :raises RefusedError: if a helper does not tell what it keeps.
     """
@@ -15,4 +31,4 @@ def password_of(registry: str) -> tuple[str, str] | None:
     # docker-py writes the keys of an entry of the file in small letters, those of a helper's in capitals. A token
     # that stands in place of a password (IdentityToken) is for registries of one vendor each.
     found = {key.lower(): value for key, value in kept.items()}
-    return (found["username"], found["password"]) if found.get("username") and found.get("password") else None
+    return Password(found["username"], found["password"]) if found.get("username") and found.get("password") else None

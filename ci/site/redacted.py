@@ -33,6 +33,8 @@ def redaction_of(site: Site) -> Redaction:
     registry, _, repository = target.registry.partition("/")
     with ssh.connect(site.login) as connection:
         said = [line.split() for line in connection.run(_NAMES).stdout.splitlines() if line.strip()]
+    if untold := {"NODE", "PARTITION", "USER"} - {words[0] for words in said if len(words) > 1}:
+        console.warn(f"the cluster did not say all of its names; results may have some: {', '.join(sorted(untold))}")
     nodes = {node: [node] for node in site.seen.nodes}
     nodes |= {names[0]: names for word, *names in said if word == "NODE" and names}
     hosts = [target.host, *(name for word, *names in said if word == "HOST" for name in names)]

@@ -50,6 +50,8 @@ class Site:
     login: Login
     state: Path
     """The folder here with what is known of it; it is there as long as something may be left there."""
+    https: bool = False
+    """Whether its registry speaks https."""
     taking_down: ExitStack = field(default_factory=ExitStack)
     """Its end removes all that the run made there."""
 
@@ -64,8 +66,6 @@ def reached(target: SiteTarget, options: Options, suites: Sequence[str]) -> Iter
     :raises SiteError: if the cluster can't be asked. :raises TeardownError: if something is left there.
     """
     run = options.run
-    if target.registry:
-        registry.reached(target.registry)  # before anything is made there, and once: all tests would fail for it
     login = replace(target.login, prelude=target.prelude(run))
     states = _states(target)
     with _alone(states, run), ExitStack() as taking_down:
@@ -73,6 +73,8 @@ def reached(target: SiteTarget, options: Options, suites: Sequence[str]) -> Iter
             # A site's results are in `…@NAME`; what stands before the @ is known only when it was asked.
             for folder in (options.results / run).glob(f"*@{target.name}/{name}"):
                 withdraw(folder)
+        # Before anything is made there: all tests would fail for it.
+        https = bool(target.registry and registry.reached(target.registry).ca_bundle)
         with ssh.connect(login) as connection:
             # After the login, so that an address which does not exist takes no name.
             (states / _ADDRESS).write_text(target.address, encoding="utf-8")
@@ -93,7 +95,7 @@ def reached(target: SiteTarget, options: Options, suites: Sequence[str]) -> Iter
             note(connection, run, seen.nodes, seen.enroot_data)
         # Until here ~/.ssh/config may have named the user; suites need the name.
         login = replace(login, user=seen.user)
-        yield Site(target=target, seen=seen, login=login, state=state, taking_down=taking_down)
+        yield Site(target=target, seen=seen, login=login, state=state, https=https, taking_down=taking_down)
 
 
 def take_down(target: SiteTarget, run: str) -> None:
@@ -273,7 +275,7 @@ def _environment(site: Site, connect: Callable[[], Engine] | None, record: Recor
     # Here, and not behind it: so what is left there is told of a suite.
     with site.taking_down, ExitStack() as stack:
         if connect and target.registry:
-            file = _with_job_image(file, record, connect(), stack, site.state)
+            file = _with_job_image(file, record, connect(), stack, site)
         path = site.state / launching.ENVIRONMENT_FILE
         environment_file.save(path, file)
         launched = Environment(
@@ -289,11 +291,14 @@ def _environment(site: Site, connect: Callable[[], Engine] | None, record: Recor
 
 
 def _with_job_image(
-    file: EnvironmentFile, record: Record, engine: Engine, stack: ExitStack, state: Path
+    file: EnvironmentFile, record: Record, engine: Engine, stack: ExitStack, site: Site
 ) -> EnvironmentFile:
     """Build the job image here and push it to the site's registry; its names here go at the end."""
     if Arch.parse(file.arch) is not engine.arch or record.plan.images.job is None:
         raise SiteError(f"job images for {file.arch} can't be built here", why=f"this engine's is {engine.arch}")
+    if site.https and engine.found.kind == "podman":
+        why = "slurm-sdk's tests have Podman push without a look at the certificate: anybody could get the password"
+        raise SiteError(f"job images are not pushed to {file.registry} by Podman", why=why, next_step="use Docker")
     record.engine = engine
     logs = paths.make_directory(record.plan.options.folder(record.plan.cell)) / store.LOGS_FOLDER
     record.builder = Builder(engine, sources_of(record.plan.options), logs=logs)
@@ -309,7 +314,7 @@ def _with_job_image(
         file,
         job_image=built.tag,
         job_reference=reference,
-        engine_client=str(engine.build_client.link_into(state / "bin")),
+        engine_client=str(engine.build_client.link_into(site.state / "bin")),
         engine_environment=dict(engine.build_client.environment),
     )
 

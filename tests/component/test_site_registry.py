@@ -15,11 +15,14 @@ import bcrypt
 import pytest
 
 from ci.engine.connection import InsideFile
+from ci.engine.credentials import Password
 from ci.environment import registry
 from ci.environment.plan import EnvironmentPlan
+from ci.environment.registry_client import UnexpectedAnswerError
 from ci.environment.service import Place
 from ci.errors import SiteError
 from ci.matrix.arch import Arch
+from ci.site.registry import PasswordLogin
 from tests.support.authorities import TokenSigner, new_authority
 from tests.support.oci.images import Image, push
 from tests.support.oci.layers import File, Layer
@@ -29,6 +32,7 @@ USER, FOLDER = "ann", "group/pyxis"
 
 Guarded = Callable[..., str]
 LogIn = Callable[[str, str], None]
+ServeBy = Callable[[type[BaseHTTPRequestHandler], str], str]
 
 
 @pytest.fixture
@@ -57,12 +61,28 @@ def log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LogIn:
 
 
 @pytest.fixture
+def serve_by() -> Iterator[ServeBy]:
+    """Return a function that serves by a handler at an address until the test ends, and returns HOST:PORT."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def serve(handler: type[BaseHTTPRequestHandler], host: str) -> str:
+        servers.append(ThreadingHTTPServer((host, 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"{host}:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
 def signer() -> TokenSigner:
     return TokenSigner(issuer="pyxis-matrix", service="site")
 
 
 @pytest.fixture
-def tokens(signer: TokenSigner) -> Iterator[tuple[str, str]]:
+def tokens(signer: TokenSigner, serve_by: ServeBy) -> tuple[str, str]:
     """Serve tokens for a password; return the address and the password."""
     password = secrets.token_urlsafe(12)
     entry = f"Basic {base64.b64encode(f'{USER}:{password}'.encode()).decode()}"
@@ -77,11 +97,7 @@ def tokens(signer: TokenSigner) -> Iterator[tuple[str, str]]:
                 _, repository, actions = asked.get("scope", ["repository::"])[0].split(":")
                 self.wfile.write(json.dumps({"token": signer.token(repository, *actions.split(","))}).encode())
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/token", password
-    server.shutdown()
-    server.server_close()
+    return f"http://{serve_by(Service, '127.0.0.1')}/token", password
 
 
 def pushed_below(address: str) -> str:
@@ -97,7 +113,7 @@ def pushed_below(address: str) -> str:
 def test_a_password_over_https(
     guarded: Guarded, log_in: LogIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authority, password = new_authority(), secrets.token_urlsafe(12)
+    authority, password = new_authority(), f"pü€{secrets.token_urlsafe(12)}"
     server, bundle = authority.issue_cert("localhost", "127.0.0.1"), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=5)).decode()
@@ -146,3 +162,43 @@ def test_a_token_for_a_password(guarded: Guarded, log_in: LogIn, tokens: tuple[s
         RegistryClient.of_site(address)
     log_in(address, password)
     assert pushed_below(address) == f"{address}#{FOLDER}/tiny/img:1"
+
+
+def test_a_password_goes_nowhere_else(serve_by: ServeBy) -> None:
+    got: list[str | None] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            got.append(self.headers["Authorization"])
+            self.send_response(HTTPStatus.UNAUTHORIZED)
+            self.send_header("WWW-Authenticate", 'Basic realm="mine"')
+            self.end_headers()
+
+        def do_PUT(self) -> None:
+            self.do_GET()
+
+    elsewhere = serve_by(Elsewhere, "127.0.0.2")
+
+    class Leading(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = self.headers["Authorization"] is None
+            self.send_response(HTTPStatus.UNAUTHORIZED if asked else HTTPStatus.TEMPORARY_REDIRECT)
+            self.send_header("WWW-Authenticate", 'Basic realm="registry"')
+            self.send_header("Location", f"http://{elsewhere}/away")
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            self.send_response(HTTPStatus.ACCEPTED)
+            self.send_header("Location", f"http://{elsewhere}/upload")
+            self.end_headers()
+
+        def do_HEAD(self) -> None:
+            self.send_response(HTTPStatus.NOT_FOUND)
+            self.end_headers()
+
+    address = serve_by(Leading, "127.0.0.1")
+    client = RegistryClient(address, auth=PasswordLogin(f"http://{address}/v2/", Password(USER, "secret")))
+    for act in (lambda: client.blob("img", "sha256:0"), lambda: client.upload_blob("img", b"x")):
+        with pytest.raises(UnexpectedAnswerError, match="status 401"):
+            act()
+    assert got == [None, None]

@@ -201,11 +201,14 @@ def site(tmp_path: Path, host: str, *more: str) -> int:
 
 
 @pytest.mark.usefixtures("there")
-def test_what_passed_before_does_not_stay_where_the_cluster_is_not_reached(passed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [("dead",), ("h", "--registry", "localhost:1")], ids=["cluster", "registry"])
+def test_what_passed_before_does_not_stay_where_the_cluster_is_not_reached(
+    passed: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
     beside = passed.parents[1] / "pyxis_basic" / store.RESULT_FILE
     beside.parent.mkdir()
     beside.touch()
-    assert site(tmp_path, "dead") == SiteError.exit_code
+    assert site(tmp_path, *more) == SiteError.exit_code
     assert not passed.exists()
     assert beside.exists(), "it was not asked for again"
 
@@ -295,3 +298,15 @@ def test_what_is_kept_has_no_names_however_it_ends(
     assert kept.outcome == end
     assert [it.name for it in kept.tests] == ["a"]
     assert kept.again.startswith("nox -s site -- FILE --redact --suite")
+
+
+@pytest.mark.usefixtures("there")
+def test_names_that_the_cluster_does_not_tell_are_told_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def attach(command: list[str], **_: object) -> Completed:
+        return Completed(command=tuple(command), exit_code=1, output="")
+
+    monkeypatch.setattr("ci.terminal.console.attach", attach)
+    site(tmp_path, "h", "--redact")
+    assert "did not say all of its names; results may have some: NODE" in capsys.readouterr().err

@@ -123,7 +123,7 @@ def _cell_to_start(rows: Matrix, name: str | None) -> Cell:
 def local_registry(environment: EnvironmentFile) -> str:
     """Return the registry's address, "localhost:PORT": the same on the host and on every node.
 
-    That of a cluster that exists is as its file has it: HOST[:PORT][/FOLDER].
+    On a cluster that exists it is what its file says: HOST[:PORT][/FOLDER].
     """
     if environment.site and not environment.registry:
         needs("a registry")
@@ -261,8 +261,8 @@ def test_local_registry(
     assert environment.site or re.fullmatch(r"localhost:\d+", local_registry)
     assert registry_client.ping() == http.HTTPStatus.OK
     for node in every_node:
-        login = "" if registry_client.auth else "--fail"
-        node.run(f"curl --silent --show-error {login} --noproxy '*' {registry_client.root}", user=node.user)
+        ask = f"curl --silent --show-error --output /dev/null --write-out '%{{http_code}}' {registry_client.root}"
+        assert node.run(f"{ask} --noproxy '*'", user=node.user).stdout == ("401" if registry_client.auth else "200")
 
 
 @pytest.mark.starts_no_container

@@ -13,6 +13,7 @@ import requests
 
 from ci import web
 from ci.cli.main import main
+from ci.engine.credentials import Password
 from ci.environment import ssh
 from ci.environment_file import Login
 from ci.errors import MatrixError, SelectionError, SiteError
@@ -133,8 +134,8 @@ def challenged(url: str, realm: str) -> requests.Response:
 
 
 def test_no_password_of_a_registry_behind_https_goes_to_a_service_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PasswordLogin, "_token", lambda *_asked: pytest.fail("the password was sent"))
-    login = PasswordLogin("ann", "secret")
+    monkeypatch.setattr(web.Session, "get", lambda *_asked, **_how: pytest.fail("the password was sent"))
+    login = PasswordLogin("https://registry.example.org/v2/", Password("ann", "secret"))
     sent = login(requests.Request("GET", "https://registry.example.org/v2/").prepare())
     (log_in,) = sent.hooks["response"]
     with pytest.raises(web.WebError, match="would get the password in plain text"):

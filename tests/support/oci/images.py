@@ -149,7 +149,7 @@ def push(
 ) -> Pushed:
     """Push an image, or several as one index (one per architecture), and check what the registry made of it.
 
-    Its repository is in the folder of the registry that is for them, if there is one.
+    Its repository is in the registry's folder for images, if it has one.
 
     ``index`` makes an index of a single image too; ``attestation`` adds the entry for an unknown platform that buildx
     puts beside an image by default.
