@@ -26,9 +26,11 @@ def differs(cell: Cell, answer_of: str) -> bool:
     return cell.runtime is Runtime.EMBEDDED
 
 
-def no_such_image(cell: Cell) -> str:
-    """Return what is said of an image that the registry does not have."""
-    return "manifest unknown" if differs(cell, "words of a registry that refuses") else "error code: 404 Not Found"
+def no_such_image(cell: Cell, *, logs_in: bool = False) -> str:
+    """Return what is said of an image that the registry does not have: where enroot logs in, only that it did."""
+    if differs(cell, "words of a registry that refuses"):
+        return "manifest unknown"
+    return "Authenticating with user" if logs_in else "error code: 404 Not Found"
 
 
 @cache

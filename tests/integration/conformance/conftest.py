@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from ci.matrix.arch import Arch
-from ci.matrix.cells import Cell, Runtime
+from ci.matrix.cells import Cell
 from ci.reproducing.case import ASIDE
 from tests.integration.conformance.support import Steps, rootfs
 from tests.support.cluster import Node, Shell, waited
@@ -86,9 +86,8 @@ def hub(registry_client: RegistryClient) -> dict[str, str]:
 
 @pytest.fixture
 def not_there(cell: Cell, registry_client: RegistryClient) -> str:
-    """Return what is said of an image that the registry does not have: where real enroot logs in, only that it did."""
-    logs_in = registry_client.auth and cell.runtime is Runtime.NVIDIA
-    return "Authenticating with user" if logs_in else no_such_image(cell)
+    """Return what is said of an image that the registry does not have."""
+    return no_such_image(cell, logs_in=bool(registry_client.auth))
 
 
 @pytest.fixture
