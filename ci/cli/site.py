@@ -18,7 +18,7 @@ from ci.report import merging
 from ci.report.forms import terminal
 from ci.session.several import Order, run_suites
 from ci.site import running
-from ci.site.redacted import redacted, redaction_of
+from ci.site.redacting import redacted, redaction_of
 from ci.site.target import SiteTarget
 from ci.terminal import console
 

@@ -1,4 +1,4 @@
-"""Results without a site's names (`ci.site.redacting`): what goes, what stays, and that files stay what they are."""
+"""Results without a site's names (`ci.site.redaction`): what goes, what stays, and that files stay what they are."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 from ci.record import reportlog, store
 from ci.record.outcomes import Outcome, TestOutcome, TestState
-from ci.site.redacting import Redaction, of_host
+from ci.site.redaction import Redaction, of_host
 from tests.support import results as made
 
 NAMES = (
