@@ -14,13 +14,12 @@ from ci.environment import daemons, service, users
 from ci.environment.configuration import configuration, of_profile
 from ci.environment.plan import EnvironmentPlan
 from ci.environment.service import Place, Rights, Service, mount
-from ci.environment.ssh import KeyPair, new_key
+from ci.environment.ssh import SSH_PORT, KeyPair, new_key
 from ci.errors import VersionMismatchError
 from ci.images.subject import Wheelhouse
 from ci.matrix.cells import Cell, Runtime
 from ci.matrix.observed import mismatches
 
-SSH_PORT = 22
 WHEELS = "/home/.wheels"
 """The folder with the wheels for pip on every node (the home is shared)."""
 _PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\n"

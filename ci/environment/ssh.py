@@ -21,13 +21,13 @@ if TYPE_CHECKING:  # loading it takes 0.2 s, and most commands do not log in any
 
 T = TypeVar("T")
 
+SSH_PORT = 22
 _CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 30.0
 # The time for a command to end by itself after it was interrupted.
 _GRACE_SECONDS = 15.0
 _MEANWHILE_SECONDS = 10.0
 _CHUNK = 65536
-_USUAL_PORT = 22
 # Printed before a command's own output, so that the output of a user's ~/.bashrc is not taken for a part of it.
 _BEGIN = "pyxis-matrix: the command begins"
 
@@ -76,7 +76,7 @@ def write_home(home: Path, *, user_key: KeyPair, host_key: KeyPair, port: int) -
     (folder / "id_ed25519.pub").write_bytes(user_key.public)
     host_public = b" ".join(host_key.public.split()[:2]).decode()
     # OpenSSH's form for a port other than 22, which has none.
-    names = [host if port == _USUAL_PORT else f"[{host}]:{port}" for host in ("127.0.0.1", "localhost")]
+    names = [host if port == SSH_PORT else f"[{host}]:{port}" for host in ("127.0.0.1", "localhost")]
     (folder / "known_hosts").write_text("".join(f"{name} {host_public}\n" for name in names), encoding="utf-8")
 
 

@@ -6,7 +6,8 @@ import time
 
 from ci.engine.connection import Engine, ExecResult
 from ci.environment import daemons, ssh
-from ci.environment.cluster import SSH_PORT, Cluster, Node, last_words
+from ci.environment.cluster import Cluster, Node, last_words
+from ci.environment.ssh import SSH_PORT
 from ci.environment.wait import NotYet, Watched, wait_for
 from ci.environment_file import Login
 

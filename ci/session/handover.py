@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ci import environment_file, paths
-from ci.environment.cluster import SSH_PORT
 from ci.environment.launching import Environment
+from ci.environment.ssh import SSH_PORT
 from ci.environment_file import EnvironmentFile
 from ci.matrix.arch import Arch
 from ci.terminal import signals

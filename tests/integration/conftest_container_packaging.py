@@ -20,8 +20,8 @@ import pytest
 
 from ci import environment_file, paths
 from ci.artefacts import sources
-from ci.environment.cluster import SSH_PORT
 from ci.environment.plan import plan_environment
+from ci.environment.ssh import SSH_PORT
 from ci.environment_file import EnvironmentFile
 from ci.errors import PyxisMatrixError, SelectionError
 from ci.matrix import loading
