@@ -10,6 +10,7 @@ import tarfile
 import time
 from typing import TYPE_CHECKING, Any
 
+from ci.engine import references
 from ci.engine.build_client import BuildClient, find_build_client
 from ci.engine.finding import FoundEngine, find_engine
 from ci.engine.labels import LABEL
@@ -114,8 +115,7 @@ class Engine(OwnObjects):
             # does not send. In Docker's format, because real enroot does not ask a registry for another one. The digest
             # is not known: a client of a remote Podman writes no --digestfile, and RepoDigests has the digest of
             # Podman's own copy, which is compressed differently.
-            insecure = ["--tls-verify=false"] if reference.startswith(("localhost:", "127.0.0.1:")) else []
-            done = self.run_client("push", *insecure, "--format=v2s2", reference)
+            done = self.run_client("push", *references.podman_words(reference), "--format=v2s2", reference)
             done.check(LaunchError, f"pushing {reference} failed")
             return None
         repository, _, tag = reference.rpartition(":")

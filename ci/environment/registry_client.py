@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from ci import web
+from ci.engine.references import is_loopback
 from ci.errors import LaunchError
 
 Auth = tuple[str, str] | Callable[[web.Request], web.Request]
@@ -66,8 +67,7 @@ class RegistryClient:
     @property
     def root(self) -> str:
         """The address of its API."""
-        host, colon, port = self.address.rpartition(":") if ":" in self.address else (self.address, "", "")
-        scheme = "https" if self.ca_bundle else "http"
+        scheme, (host, colon, port) = "https" if self.ca_bundle else "http", self.address.partition(":")
         return f"{scheme}://{LOOPBACK if host == 'localhost' else host}{colon}{port}/v2/"
 
     def ping(self) -> int:
@@ -94,7 +94,7 @@ class RegistryClient:
         try:
             with web.translated(), web.Session(tries=_TRIES, https_only=False) as session:
                 # A registry on loopback has nothing to do with the environment's proxies and REQUESTS_CA_BUNDLE.
-                session.trust_env = urlsplit(url).hostname not in (LOOPBACK, LOOPBACK6)
+                session.trust_env = not is_loopback(urlsplit(url).netloc)
                 session.auth = self.auth or session.auth
                 # Said of each request: requests takes REQUESTS_CA_BUNDLE in place of what its session says.
                 verify = str(self.ca_bundle) if isinstance(self.ca_bundle, Path) else self.ca_bundle or True

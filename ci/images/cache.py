@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 import re
 
+from ci.engine import references
 from ci.engine.connection import Engine, Image
 from ci.engine.labels import LABEL_CONTENT
 from ci.errors import ArtefactError, PyxisMatrixError
@@ -24,10 +25,7 @@ READ_ONLY_VARIABLE = "PYXIS_MATRIX_IMAGE_CACHE_READ_ONLY"
 """If set to anything, nothing is pushed. For CI of unreviewed changes, whose images other machines must not use."""
 
 _LONGEST_TAG = 128  # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
-_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-# A host needs a dot or a port: without either, clients take the name for that of a user at Docker Hub.
-_ADDRESS = re.compile(rf"(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+(?=:))(:\d+)?(/{_PART})+")
-_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1)(:\d+)?/")
+_ADDRESS = re.compile(rf"{references.HOST}(?:/{references.PART})+")
 
 # The clients' messages, which differ between registries. Some deny access to an image that they do not have, so that
 # nobody learns which images they have.
@@ -118,8 +116,8 @@ class ImageCache:
 
     def _client(self, verb: str, *words: str) -> Completed:
         # Docker assumes plain http for a registry on loopback; Podman needs an option for it.
-        plain = self._engine.found.kind == "podman" and _LOOPBACK.match(self._repository)
-        return self._engine.run_client(verb, *(["--tls-verify=false"] if plain else []), *words, log=self._log)
+        option = references.podman_words(self._repository) if self._engine.found.kind == "podman" else []
+        return self._engine.run_client(verb, *option, *words, log=self._log)
 
     def _not_pulled(self, reference: str, done: Completed) -> None:
         words = done.output

@@ -7,14 +7,13 @@ import re
 from typing import Any
 
 from ci import web
+from ci.engine import references
 from ci.engine.credentials import Password, password_of
 from ci.environment.registry_client import RegistryClient, UnexpectedAnswerError
 from ci.errors import SiteError
 
-# For the engine, a first part without a dot or a port is a folder of Docker Hub's.
-_HOST = r"[A-Za-z0-9-]+(?:(?:\.[A-Za-z0-9-]+)+(?::\d{1,5})?|:\d{1,5})"
-FORM = re.compile(rf"{_HOST}(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
-"""HOST:PORT, or HOST.DOMAIN, and folders behind it."""
+FORM = re.compile(rf"{references.HOST}(?:/{references.PART})*")
+"""HOST[:PORT], and folders behind it."""
 _SECONDS = 60.0
 
 
@@ -75,11 +74,6 @@ class PasswordLogin:
         return str(token)
 
 
-def host_of(registry: str) -> str:
-    """Return HOST[:PORT] of HOST[:PORT][/FOLDER]."""
-    return registry.partition("/")[0]
-
-
 def folder_of(registry: str) -> str:
     """Return what the names of all images begin with: ``FOLDER/``, or nothing."""
     return "".join(f"{part}/" for part in registry.split("/")[1:])
@@ -90,13 +84,13 @@ def reached(registry: str) -> RegistryClient:
 
     :raises SiteError: if it does not answer, or does not let the login in.
     """
-    host = host_of(registry)
+    host = registry.partition("/")[0]
     kept = password_of(host)
     problems = []
     for trusted in (web.trusted(), None):
         client = RegistryClient(host, ca_bundle=trusted)
         # Someone in the middle could answer instead of https: elsewhere than on this machine, no password goes by http.
-        login = PasswordLogin(client.root, kept) if kept and (trusted or host.startswith("localhost:")) else None
+        login = PasswordLogin(client.root, kept) if kept and (trusted or references.is_loopback(host)) else None
         client = replace(client, auth=login)
         try:
             status = client.ping()
